@@ -1,0 +1,86 @@
+# Every target that a person calls has a line after ##, which `make help` prints.
+
+SHELL      := /bin/bash
+GO         ?= go
+TOOL       := $(GO) tool -modfile=tools/go.mod
+BUF        := $(GO) tool -modfile=tools/buf/go.mod buf
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+BIN        := bin
+GOBUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Root's tests make namespaces and cgroups one package at a time: two packages at once are enough for two cores.
+TESTFLAGS  ?= -race -shuffle=on -count=1 -timeout=10m
+
+.DEFAULT_GOAL := build
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: ## Install what the demo and the tests need, on Debian
+	@tools/setup/debian.sh
+
+.PHONY: build
+build: ## Build bin/skep, bin/skep-runtime and the built-in image
+	@mkdir -p $(BIN)
+	@$(GOBUILD) -o $(BIN)/ ./cmd/skep ./cmd/skep-runtime ./cmd/skep-hello
+	@$(GO) run ./cmd/skep-hello/mkimage -binary $(BIN)/skep-hello -o $(BIN)/skep-hello.tar
+
+.PHONY: demo
+demo: setup build ## A swarm of five nodes on this machine, with a service and a secret; Ctrl-C ends it
+	@$(GO) run ./e2e/demo -bin $(BIN)
+
+.PHONY: test
+test: setup build ## All tests: unit tests with the race detector, and e2e with the real programs
+	@$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: unit
+unit: ## The tests that need neither root nor built programs
+	@$(GO) test $(TESTFLAGS) -short ./...
+
+.PHONY: bench
+bench: setup build ## Measure this machine: launch, create to running, store writes, memory
+	@$(GO) run ./e2e/bench -bin $(BIN)
+
+.PHONY: lint
+lint: ## gofumpt, vet, staticcheck, buf lint, and that generated code and go.mod are fresh
+	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v '^api/')); test -z "$$out" || { echo "gofumpt -w these:"; echo "$$out"; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) vet -C tools ./...
+	@GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
+	@$(TOOL) staticcheck ./...
+	@$(BUF) lint
+	@$(BUF) format --diff --exit-code
+	@$(MAKE) --no-print-directory verify-generate
+	@$(GO) mod tidy -diff
+	@$(GO) mod verify >/dev/null
+
+.PHONY: fmt
+fmt: ## Format Go and proto files
+	@$(TOOL) gofumpt -w $$(git ls-files '*.go' | grep -v '^api/')
+	@$(BUF) format -w
+
+.PHONY: proto
+proto: ## Generate api/ from proto/
+	@$(BUF) generate
+
+.PHONY: verify-generate
+verify-generate: proto
+	@git diff --exit-code --stat -- api || { echo "api/ is stale: commit what make proto wrote"; exit 1; }
+
+.PHONY: fuzz
+TIME ?= 10s
+fuzz: ## Run every fuzz target for TIME each (default 10s)
+	@tools/setup/fuzz.sh $(TIME)
+
+.PHONY: install
+PREFIX ?= /usr/local
+install: build ## Install the programs, the built-in image and the systemd unit below PREFIX
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/skep $(BIN)/skep-runtime
+	install -D -m 0644 $(BIN)/skep-hello.tar $(DESTDIR)$(PREFIX)/lib/skep/skep-hello.tar
+	install -D -m 0644 docs/skep.service $(DESTDIR)$(PREFIX)/lib/systemd/system/skep.service
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf $(BIN)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what the demo and the tests need and what a fresh Debian 12 lacks. Says what it would need elsewhere.
+set -euo pipefail
+
+missing=()
+command -v ip >/dev/null || [ -x /sbin/ip ] || missing+=(iproute2)
+
+if [ "${#missing[@]}" -eq 0 ]; then
+  exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+  echo "setup: install these with your package manager: ${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: ${missing[*]} must be installed: run this as root" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
