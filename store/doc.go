@@ -1,0 +1,42 @@
+// Package store keeps the state of a cluster: typed objects, in memory on every manager, replicated by Raft, sealed on disk.
+//
+// It does not know what objects mean. It never changes one by itself, beside the meta that it owns (version, times).
+//
+// # Reading
+//
+// View gives a snapshot that nobody can change, at the cost of two pointers. It shows the local state, which may be behind
+// the leader's; after Barrier it is linearizable, on any manager. Watch gives a snapshot and then exactly the changes after
+// it, in order, and can be resumed from an index within a bounded window (ErrResync says: start anew). Nothing polls.
+// Objects are shared by all readers: clone one (proto.CloneOf) before changing it.
+//
+// # Writing
+//
+// Update runs a closure on a snapshot and proposes the changes that it made, each with the version that it was made from:
+//
+//	            fn(tx)            propose             commit             apply, on every manager
+//	snapshot --------> changes ----------> log entry --------> majority --------+
+//	   ^               + expected          (shared with                         | versions hold: applied whole,
+//	   |                 versions           concurrent writes)                  |   Update returns nil
+//	   +------------------------------------------------------------------------+ one moved: refused whole,
+//	                       run again on a newer snapshot                            everywhere alike
+//
+// So no lock is held while the log is written: proposals pipeline. A request id makes a retry safe: the state machine
+// remembers the last requests that it applied.
+//
+// # Invariants
+//
+// They are those of the reliability programme, cited by number in code and tests:
+//   - I1: View after Barrier is linearizable, per object.
+//   - I2: an acknowledged write is present after any faults that leave a majority of managers their disks.
+//   - I3: managers that applied the same index have the same StateHash.
+//   - I4: a watcher sees exactly the committed changes after its start, in order.
+//
+// # Concurrency
+//
+// All methods of Store are safe for concurrent use. Transactions and Watchers are for one goroutine at a time; a ReadTx may
+// be kept as long as one likes, at the cost of the memory of the objects that it shows.
+//
+// # Limits
+//
+// An object has at most 1 MiB, an entry of the log, and so a transaction, 4 MiB. A *LimitError says which.
+package store

@@ -1,0 +1,311 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-memdb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/invariant"
+	"github.com/skep-io/skep/store/object"
+)
+
+// errRefused is the result of a transaction whose expectations do not hold any more.
+var errRefused = errors.New("refused")
+
+// view is all that readers see: the state after one log entry. Immutable.
+type view struct {
+	db           *memdb.MemDB
+	index        Index
+	kindVersions [object.MaxKind + 1]Index
+}
+
+func (v *view) read() ReadTx { return &readTx{txn: v.db.Txn(false), index: v.index} }
+
+// machine is the replicated state machine: the same entries in the same order give the same state on every manager. It
+// has no clock, no randomness and no I/O. All methods but view and repeated belong to one goroutine at a time.
+type machine struct {
+	clusterID    string
+	db           *memdb.MemDB
+	index        Index
+	kindVersions [object.MaxKind + 1]Index
+	requests     *requests
+	members      members
+	current      atomic.Pointer[view] // never nil
+}
+
+// result is what became of one transaction of an entry.
+type result struct {
+	requestID string
+	index     Index
+	err       error // nil, errRefused, or *DuplicateError
+}
+
+func newMachine(clusterID string) (*machine, error) {
+	db, err := memdb.NewMemDB(object.Schema())
+	if err != nil {
+		return nil, fmt.Errorf("make tables: %w", err)
+	}
+	m := &machine{clusterID: clusterID, db: db, requests: newRequests(), members: newMembers()}
+	m.publish()
+	return m, nil
+}
+
+func (m *machine) view() *view { return m.current.Load() }
+
+func (m *machine) publish() {
+	m.current.Store(&view{db: m.db.Snapshot(), index: m.index, kindVersions: m.kindVersions})
+}
+
+// skip notes an entry that changes no object.
+func (m *machine) skip(index Index) {
+	m.index = index
+	m.publish()
+}
+
+// apply applies one entry and returns what became of its transactions, and the changes for watchers. An error means that
+// the entry cannot be what a leader proposed: the manager must stop.
+func (m *machine) apply(index Index, data []byte) ([]result, Batch, error) {
+	if index <= m.index {
+		return nil, Batch{}, invariant.Violated("I3", "entry %d applied after %d", index, m.index)
+	}
+	var record api.LogRecord
+	if err := proto.Unmarshal(data, &record); err != nil {
+		return nil, Batch{}, fmt.Errorf("decode entry %d: %w", index, err)
+	}
+	txn := m.db.Txn(true)
+	defer txn.Abort()
+	batch := Batch{Index: index}
+	results := make([]result, 0, len(record.GetTransactions()))
+	m.index = index
+	for _, t := range record.GetTransactions() {
+		changes, err := m.transact(txn, t)
+		if err != nil && !errors.Is(err, errRefused) && !errors.Is(err, ErrDuplicate) {
+			return nil, Batch{}, fmt.Errorf("apply entry %d: %w", index, err)
+		}
+		results = append(results, result{requestID: t.GetRequestId(), index: index, err: err})
+		batch.Changes = append(batch.Changes, changes...)
+	}
+	txn.Commit()
+	m.publish()
+	return results, batch, nil
+}
+
+// transact applies one transaction, whole or not at all.
+func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error) {
+	if earlier := m.requests.find(t.GetRequestId()); earlier != nil {
+		return nil, earlier
+	}
+	if err := m.check(txn, t); err != nil {
+		return nil, err
+	}
+	var changes []Change
+	var created []Ref
+	for _, c := range t.GetChanges() {
+		change, err := m.change(txn, t, c)
+		if err != nil {
+			return nil, err
+		}
+		if change.Action == 0 {
+			continue
+		}
+		changes = append(changes, change)
+		if change.Action == ActionCreate {
+			created = append(created, refOf(change.Object))
+		}
+	}
+	m.requests.add(&DuplicateError{RequestID: t.GetRequestId(), Index: m.index, Created: created})
+	return changes, nil
+}
+
+// check returns errRefused when an expectation of t does not hold.
+func (m *machine) check(txn *memdb.Txn, t *api.Transaction) error {
+	names := newClaims()
+	seen := map[Ref]bool{}
+	for _, c := range t.GetChanges() {
+		o := object.Unwrap(c.GetObject())
+		if o == nil {
+			return fmt.Errorf("a change of an unknown kind, made by a newer version: %w", ErrInvalid)
+		}
+		ref := refOf(o)
+		if seen[ref] {
+			return fmt.Errorf("%v is changed twice: %w", ref, errRefused)
+		}
+		seen[ref] = true
+		if ref.ID == "" {
+			if c.GetAction() != api.ChangeAction_CHANGE_ACTION_CHECK || m.kindVersions[ref.Kind] > c.GetExpectedVersion() {
+				return fmt.Errorf("%vs changed: %w", ref.Kind, errRefused)
+			}
+			continue
+		}
+		old, err := lookup(txn, ref)
+		if err != nil {
+			return err
+		}
+		exists := old != nil
+		if wanted := c.GetAction() != api.ChangeAction_CHANGE_ACTION_CREATE; exists != wanted {
+			return fmt.Errorf("%v exists: %v: %w", ref, exists, errRefused)
+		}
+		if exists && old.GetMeta().GetVersion() != c.GetExpectedVersion() {
+			return fmt.Errorf("%v has version %d: %w", ref, old.GetMeta().GetVersion(), errRefused)
+		}
+		names.note(c.GetAction(), old, o)
+	}
+	return names.check(txn)
+}
+
+// change applies one change that check let pass.
+func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change) (Change, error) {
+	o := object.Unwrap(c.GetObject())
+	ref := refOf(o)
+	old, err := lookup(txn, ref)
+	if err != nil {
+		return Change{}, err
+	}
+	change := Change{Object: o, Old: old}
+	created := t.GetProposedAt()
+	switch c.GetAction() {
+	case api.ChangeAction_CHANGE_ACTION_CHECK:
+		return Change{}, nil
+	case api.ChangeAction_CHANGE_ACTION_DELETE:
+		change.Action, change.Object = ActionDelete, old
+		m.kindVersions[ref.Kind] = m.index
+		return change, txn.Delete(ref.Kind.String(), old)
+	case api.ChangeAction_CHANGE_ACTION_CREATE:
+		change.Action = ActionCreate
+	case api.ChangeAction_CHANGE_ACTION_UPDATE:
+		change.Action, created = ActionUpdate, old.GetMeta().GetCreatedAt()
+	default:
+		return Change{}, fmt.Errorf("change %v: %w action %v, made by a newer version", ref, ErrInvalid, c.GetAction())
+	}
+	object.SetMeta(o, &api.Meta{Version: m.index, CreatedAt: created, UpdatedAt: t.GetProposedAt()})
+	m.kindVersions[ref.Kind] = m.index
+	return change, txn.Insert(ref.Kind.String(), o)
+}
+
+// claims are the unique names that a transaction takes and frees, so that it may swap them.
+type claims struct {
+	taken []Object
+	freed map[Ref]bool // objects that lose the name they have, or go
+	twice bool
+	names map[string]bool
+}
+
+func newClaims() *claims { return &claims{freed: map[Ref]bool{}, names: map[string]bool{}} }
+
+func (n *claims) note(action api.ChangeAction, old, o Object) {
+	ref := refOf(o)
+	if action == api.ChangeAction_CHANGE_ACTION_CHECK || !ref.Kind.UniqueNames() {
+		return
+	}
+	if old != nil && (action == api.ChangeAction_CHANGE_ACTION_DELETE || object.Name(old) != object.Name(o)) {
+		n.freed[ref] = true
+	}
+	if action == api.ChangeAction_CHANGE_ACTION_DELETE || object.Name(o) == "" {
+		return
+	}
+	key := ref.Kind.String() + "\x00" + object.Name(o)
+	n.twice = n.twice || n.names[key]
+	n.names[key] = true
+	n.taken = append(n.taken, o)
+}
+
+func (n *claims) check(txn *memdb.Txn) error {
+	if n.twice {
+		return fmt.Errorf("a name is taken twice: %w", errRefused)
+	}
+	for _, o := range n.taken {
+		holder, err := nameHolder(txn, o)
+		if err != nil {
+			return err
+		}
+		if holder != nil && holder.GetId() != o.GetId() && !n.freed[refOf(holder)] {
+			return fmt.Errorf("name of %v: %w", refOf(o), errRefused)
+		}
+	}
+	return nil
+}
+
+// snapshot returns the whole state.
+func (m *machine) snapshot() (*api.StoreSnapshot, error) {
+	s := &api.StoreSnapshot{ClusterId: m.clusterID, Index: m.index}
+	tx := m.view().read()
+	for _, kind := range object.Kinds() {
+		all, err := tx.list(kind, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range all {
+			s.Objects = append(s.Objects, object.Wrap(o))
+		}
+		s.KindVersions = append(s.KindVersions, &api.KindVersion{Kind: uint32(kind), Version: m.kindVersions[kind]})
+	}
+	s.NamedRequests, s.OwnRequests = m.requests.save()
+	s.Members, s.RemovedRaftIds = m.members.save()
+	return s, nil
+}
+
+// restore replaces the whole state. On an error nothing changed.
+func (m *machine) restore(s *api.StoreSnapshot) error {
+	if s.GetClusterId() != m.clusterID {
+		return fmt.Errorf("the snapshot belongs to cluster %q, this manager to %q: %w", s.GetClusterId(), m.clusterID, ErrInvalid)
+	}
+	db, err := memdb.NewMemDB(object.Schema())
+	if err != nil {
+		return fmt.Errorf("make tables: %w", err)
+	}
+	txn := db.Txn(true)
+	for i, stored := range s.GetObjects() {
+		o := object.Unwrap(stored)
+		if o == nil || o.GetId() == "" {
+			txn.Abort()
+			return fmt.Errorf("object %d of the snapshot is of an unknown kind or has no id: %w", i, ErrInvalid)
+		}
+		if err := txn.Insert(object.KindOf(o).String(), o); err != nil {
+			txn.Abort()
+			return fmt.Errorf("restore %v: %w", refOf(o), err)
+		}
+	}
+	txn.Commit()
+	var versions [object.MaxKind + 1]Index
+	for _, v := range s.GetKindVersions() {
+		if kind := object.Kind(v.GetKind()); kind.Valid() {
+			versions[kind] = v.GetVersion()
+		}
+	}
+	m.db, m.index, m.kindVersions = db, s.GetIndex(), versions
+	m.requests.load(s.GetNamedRequests(), s.GetOwnRequests())
+	m.members.load(s.GetMembers(), s.GetRemovedRaftIds())
+	m.publish()
+	return nil
+}
+
+// hash is equal on all managers that have applied the same index (I3).
+func (m *machine) hash() (Index, [sha256.Size]byte, error) {
+	s, err := m.snapshot()
+	if err != nil {
+		return 0, [sha256.Size]byte{}, err
+	}
+	h := sha256.New()
+	marshal := proto.MarshalOptions{Deterministic: true}
+	for _, o := range s.GetObjects() {
+		b, err := marshal.Marshal(o)
+		if err != nil {
+			return 0, [sha256.Size]byte{}, err
+		}
+		h.Write(binary.AppendUvarint(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	s.Objects = nil
+	b, err := marshal.Marshal(s)
+	if err != nil {
+		return 0, [sha256.Size]byte{}, err
+	}
+	h.Write(b)
+	return s.GetIndex(), [sha256.Size]byte(h.Sum(nil)), nil
+}

@@ -1,0 +1,171 @@
+package object
+
+import (
+	"fmt"
+	"reflect"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Object is anything that the store holds. Every kind also has an assignable id and meta, see [SetMeta].
+type Object interface {
+	proto.Message
+	GetId() string
+	GetMeta() *api.Meta
+}
+
+// Kind says which message of api an object is. Its value is the number of the message's field in api.StoredObject, and part
+// of what is on disk: it never changes.
+type Kind uint32
+
+// The kinds of objects.
+const (
+	KindCluster Kind = 1
+	KindNode    Kind = 2
+	KindService Kind = 3
+	KindTask    Kind = 4
+	KindSecret  Kind = 5
+)
+
+// MaxKind is the highest Kind in use.
+const MaxKind = KindSecret
+
+// Kinds returns all kinds, in ascending order.
+func Kinds() []Kind {
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret}
+}
+
+// String returns the kind in lower case, as errors name it: "service".
+func (k Kind) String() string {
+	switch k {
+	case KindCluster:
+		return "cluster"
+	case KindNode:
+		return "node"
+	case KindService:
+		return "service"
+	case KindTask:
+		return "task"
+	case KindSecret:
+		return "secret"
+	default:
+		return fmt.Sprintf("kind(%d)", uint32(k))
+	}
+}
+
+// Valid reports whether k is a kind that this version knows.
+func (k Kind) Valid() bool { return k >= KindCluster && k <= MaxKind }
+
+// UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks have no name.
+func (k Kind) UniqueNames() bool {
+	return k == KindCluster || k == KindService || k == KindSecret
+}
+
+// KindOf returns the kind of o, which may be a typed nil, or 0 when o is not a stored object.
+func KindOf(o Object) Kind {
+	switch o.(type) {
+	case *api.Cluster:
+		return KindCluster
+	case *api.Node:
+		return KindNode
+	case *api.Service:
+		return KindService
+	case *api.Task:
+		return KindTask
+	case *api.Secret:
+		return KindSecret
+	default:
+		return 0
+	}
+}
+
+// Name returns what [store.ByName] finds o by: the name in its spec, for a node its hostname, for a task nothing.
+func Name(o Object) string {
+	switch o := o.(type) {
+	case *api.Cluster:
+		return o.GetSpec().GetAnnotations().GetName()
+	case *api.Node:
+		return o.GetDescription().GetHostname()
+	case *api.Service:
+		return o.GetSpec().GetAnnotations().GetName()
+	case *api.Secret:
+		return o.GetSpec().GetAnnotations().GetName()
+	default:
+		return ""
+	}
+}
+
+// SetMeta replaces the meta of o, which must be a stored object that nobody else can see yet.
+func SetMeta(o Object, meta *api.Meta) {
+	switch o := o.(type) {
+	case *api.Cluster:
+		o.Meta = meta
+	case *api.Node:
+		o.Meta = meta
+	case *api.Service:
+		o.Meta = meta
+	case *api.Task:
+		o.Meta = meta
+	case *api.Secret:
+		o.Meta = meta
+	}
+}
+
+// New returns an empty object of kind k with the id, or nil for an unknown kind.
+func New(k Kind, id string) Object {
+	switch k {
+	case KindCluster:
+		return &api.Cluster{Id: id}
+	case KindNode:
+		return &api.Node{Id: id}
+	case KindService:
+		return &api.Service{Id: id}
+	case KindTask:
+		return &api.Task{Id: id}
+	case KindSecret:
+		return &api.Secret{Id: id}
+	default:
+		return nil
+	}
+}
+
+// Wrap puts o into the message that the log and snapshots carry, without copying it. It returns nil for a foreign type.
+func Wrap(o Object) *api.StoredObject {
+	switch o := o.(type) {
+	case *api.Cluster:
+		return &api.StoredObject{Object: &api.StoredObject_Cluster{Cluster: o}}
+	case *api.Node:
+		return &api.StoredObject{Object: &api.StoredObject_Node{Node: o}}
+	case *api.Service:
+		return &api.StoredObject{Object: &api.StoredObject_Service{Service: o}}
+	case *api.Task:
+		return &api.StoredObject{Object: &api.StoredObject_Task{Task: o}}
+	case *api.Secret:
+		return &api.StoredObject{Object: &api.StoredObject_Secret{Secret: o}}
+	default:
+		return nil
+	}
+}
+
+// Unwrap returns the object in s, or nil when there is none or none that this version knows.
+func Unwrap(s *api.StoredObject) Object {
+	var o Object
+	switch w := s.GetObject().(type) {
+	case *api.StoredObject_Cluster:
+		o = w.Cluster
+	case *api.StoredObject_Node:
+		o = w.Node
+	case *api.StoredObject_Service:
+		o = w.Service
+	case *api.StoredObject_Task:
+		o = w.Task
+	case *api.StoredObject_Secret:
+		o = w.Secret
+	}
+	if o == nil || reflect.ValueOf(o).IsNil() {
+		return nil
+	}
+	return o
+}

@@ -1,0 +1,355 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/go-memdb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/object"
+)
+
+// Object is anything that the store holds. Objects that the store returns are shared by all readers: a caller clones one
+// (proto.CloneOf) before it changes it.
+type Object = object.Object
+
+// Index is a position in the log. The version of an object is the Index of its last change.
+type Index = uint64
+
+// ReadTx is a snapshot of all objects. It stays valid, and the same, for as long as somebody holds it.
+type ReadTx interface {
+	// Index is the last log entry whose changes the snapshot includes.
+	Index() Index
+
+	get(r Ref) (Object, error)
+	list(k object.Kind, by []By) ([]Object, error)
+}
+
+// Tx is a snapshot with the changes of one transaction on top, which only the transaction sees until it is committed.
+// The order of the changes to different objects is kept.
+type Tx interface {
+	ReadTx
+
+	// Create adds o, whose id must be new and whose meta the store sets. The store owns o from now on: the caller may read
+	// but not change it. It returns ErrExists, ErrNameConflict, ErrTooLarge or ErrInvalid.
+	Create(o Object) error
+	// Update replaces the object with the id of o. The version in o.Meta must be the one in the snapshot, otherwise it
+	// returns ErrConflict; or ErrNotFound, ErrNameConflict, ErrTooLarge. The store owns o from now on.
+	Update(o Object) error
+	// Delete removes an object, or returns ErrNotFound.
+	Delete(kind object.Kind, id string) error
+	// Require makes the commit depend on o being, at that moment, unchanged since the snapshot. Objects that the
+	// transaction changes need no Require.
+	Require(o Object) error
+	// RequireKind makes the commit depend on no object of the kind having been created, changed or deleted since the
+	// snapshot: for rare writes that depend on the absence of something.
+	RequireKind(kind object.Kind)
+}
+
+// Get returns the object of type T with the id, or an error that matches ErrNotFound.
+func Get[T Object](tx ReadTx, id string) (T, error) {
+	var zero T
+	o, err := tx.get(Ref{object.KindOf(zero), id})
+	if err != nil {
+		return zero, err
+	}
+	return o.(T), nil
+}
+
+// List returns the objects of type T that match all of by, ordered by the first of them and then by id. Without by it
+// returns all, ordered by id.
+func List[T Object](tx ReadTx, by ...By) ([]T, error) {
+	var zero T
+	found, err := tx.list(object.KindOf(zero), by)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]T, len(found))
+	for i, o := range found {
+		list[i] = o.(T)
+	}
+	return list, nil
+}
+
+// By selects objects by an index of their kind; which kinds have it is said beside each constructor.
+type By struct {
+	index  object.Index
+	key    []byte
+	prefix bool
+}
+
+// ByName selects by the name in the spec, or the hostname of a node. Tasks have no names.
+func ByName(name string) By { return By{index: object.IndexName, key: object.Key(name)} }
+
+// ByNamePrefix selects names that start with prefix. Tasks have no names.
+func ByNamePrefix(prefix string) By {
+	return By{index: object.IndexName, key: []byte(prefix), prefix: true}
+}
+
+// ByIDPrefix selects ids that start with prefix, of any kind.
+func ByIDPrefix(prefix string) By {
+	return By{index: object.IndexID, key: []byte(prefix), prefix: true}
+}
+
+// ByService selects the tasks of a service.
+func ByService(id string) By { return By{index: object.IndexService, key: object.Key(id)} }
+
+// ByNode selects the tasks that are assigned to a node, in whatever state.
+func ByNode(id string) By { return By{index: object.IndexNode, key: object.Key(id)} }
+
+// BySlot selects the tasks of one slot of a service.
+func BySlot(serviceID string, slot uint64) By {
+	return By{index: object.IndexSlot, key: object.SlotKey(serviceID, slot)}
+}
+
+// ByReferencedSecret selects the services and tasks whose spec references a secret.
+func ByReferencedSecret(id string) By { return By{index: object.IndexSecret, key: object.Key(id)} }
+
+func (b By) matches(o Object) bool {
+	for _, value := range object.Values(o, b.index) {
+		if b.prefix && strings.HasPrefix(string(value), string(b.key)) || string(value) == string(b.key) {
+			return true
+		}
+	}
+	return false
+}
+
+// readTx implements ReadTx on a memdb transaction.
+type readTx struct {
+	txn   *memdb.Txn
+	index Index
+}
+
+func (t *readTx) Index() Index { return t.index }
+
+func (t *readTx) get(r Ref) (Object, error) {
+	o, err := lookup(t.txn, r)
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		return nil, fmt.Errorf("%v %w", r, ErrNotFound)
+	}
+	return o, nil
+}
+
+// lookup returns the object or nil.
+func lookup(txn *memdb.Txn, r Ref) (Object, error) {
+	if !r.Kind.Valid() {
+		return nil, fmt.Errorf("%v: %w: the store has no such kind", r, ErrInvalid)
+	}
+	raw, err := txn.First(r.Kind.String(), string(object.IndexID), object.Key(r.ID))
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	return raw.(Object), nil
+}
+
+func (t *readTx) list(k object.Kind, by []By) ([]Object, error) {
+	if !k.Valid() {
+		return nil, fmt.Errorf("list: %w: the store has no such kind", ErrInvalid)
+	}
+	first := ByIDPrefix("")
+	if len(by) > 0 {
+		first, by = by[0], by[1:]
+	}
+	for _, b := range append([]By{first}, by...) {
+		if !object.HasIndex(k, b.index) {
+			return nil, fmt.Errorf("list %vs by %s: %w: they have no such index", k, b.index, ErrInvalid)
+		}
+	}
+	index := string(first.index)
+	if first.prefix {
+		index += "_prefix"
+	}
+	iterator, err := t.txn.Get(k.String(), index, first.key)
+	if err != nil {
+		return nil, fmt.Errorf("list %vs by %s: %w", k, first.index, err)
+	}
+	var found []Object
+next:
+	for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
+		o := raw.(Object)
+		for _, b := range by {
+			if !b.matches(o) {
+				continue next
+			}
+		}
+		found = append(found, o)
+	}
+	return found, nil
+}
+
+// tx implements Tx: an overlay on a snapshot, and the changes that make it.
+type tx struct {
+	readTx
+	changes []*api.Change
+	place   map[Ref]int // of the change in changes
+	size    int         // bytes of all changed objects
+}
+
+func newTx(v *view) *tx {
+	return &tx{readTx: readTx{txn: v.db.Snapshot().Txn(true), index: v.index}, place: map[Ref]int{}}
+}
+
+func (t *tx) Create(o Object) error {
+	ref := refOf(o)
+	if err := checkID(ref); err != nil {
+		return err
+	}
+	if old, err := lookup(t.txn, ref); err != nil || old != nil {
+		return orElse(err, fmt.Errorf("%v %w", ref, ErrExists))
+	}
+	if place, ok := t.place[ref]; ok && t.changes[place].GetAction() == api.ChangeAction_CHANGE_ACTION_DELETE {
+		return fmt.Errorf("%v was deleted by the same transaction: %w", ref, ErrExists)
+	}
+	object.SetMeta(o, nil)
+	if err := t.put(ref, o); err != nil {
+		return err
+	}
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_CREATE, o, 0)
+	return nil
+}
+
+func (t *tx) Update(o Object) error {
+	ref := refOf(o)
+	old, err := t.get(ref)
+	if err != nil {
+		return err
+	}
+	if _, own := t.place[ref]; old == o && !own {
+		return fmt.Errorf("update %v: %w: the object is shared with other readers, change a clone of it", ref, ErrInvalid)
+	}
+	expected := old.GetMeta().GetVersion()
+	if got := o.GetMeta().GetVersion(); got != expected {
+		return fmt.Errorf("%v: %w: it has version %d, the update was made from %d", ref, ErrConflict, expected, got)
+	}
+	if err := t.put(ref, o); err != nil {
+		return err
+	}
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_UPDATE, o, expected)
+	return nil
+}
+
+func (t *tx) Delete(kind object.Kind, id string) error {
+	ref := Ref{kind, id}
+	old, err := t.get(ref)
+	if err != nil {
+		return err
+	}
+	if err := t.txn.Delete(kind.String(), old); err != nil {
+		return fmt.Errorf("delete %v: %w", ref, err)
+	}
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_DELETE, object.New(kind, id), old.GetMeta().GetVersion())
+	return nil
+}
+
+func (t *tx) Require(o Object) error {
+	ref := refOf(o)
+	current, err := t.get(ref)
+	if err != nil {
+		return err
+	}
+	if current.GetMeta().GetVersion() != o.GetMeta().GetVersion() {
+		return fmt.Errorf("%v: %w", ref, ErrConflict)
+	}
+	if _, changed := t.place[ref]; !changed {
+		t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(ref.Kind, ref.ID), o.GetMeta().GetVersion())
+	}
+	return nil
+}
+
+func (t *tx) RequireKind(kind object.Kind) {
+	ref := Ref{Kind: kind}
+	if _, done := t.place[ref]; !done && kind.Valid() {
+		t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(kind, ""), t.index)
+	}
+}
+
+// put checks o and makes the transaction see it.
+func (t *tx) put(ref Ref, o Object) error {
+	if size := proto.Size(o); size > MaxObjectSize {
+		return &LimitError{What: ref.String(), Size: size, Limit: MaxObjectSize}
+	}
+	holder, err := nameHolder(t.txn, o)
+	if err != nil {
+		return err
+	}
+	if holder != nil && holder.GetId() != ref.ID {
+		return fmt.Errorf("%v %q: %w", ref.Kind, object.Name(o), ErrNameConflict)
+	}
+	if err := t.txn.Insert(ref.Kind.String(), o); err != nil {
+		return fmt.Errorf("index %v: %w", ref, err)
+	}
+	return nil
+}
+
+// record adds a change, or folds it into the earlier change of the same object.
+func (t *tx) record(ref Ref, action api.ChangeAction, o Object, expected Index) {
+	change := &api.Change{Action: action, Object: object.Wrap(o), ExpectedVersion: expected}
+	t.size += proto.Size(o)
+	place, ok := t.place[ref]
+	if !ok {
+		t.place[ref] = len(t.changes)
+		t.changes = append(t.changes, change)
+		return
+	}
+	earlier := t.changes[place]
+	t.size -= proto.Size(object.Unwrap(earlier.GetObject()))
+	change.ExpectedVersion = earlier.GetExpectedVersion()
+	if earlier.GetAction() == api.ChangeAction_CHANGE_ACTION_CREATE {
+		if action == api.ChangeAction_CHANGE_ACTION_DELETE {
+			// Created and deleted: what remains is that the id was free.
+			t.changes = append(t.changes[:place], t.changes[place+1:]...)
+			delete(t.place, ref)
+			for r, p := range t.place {
+				if p > place {
+					t.place[r] = p - 1
+				}
+			}
+			t.size -= proto.Size(o)
+			return
+		}
+		change.Action = api.ChangeAction_CHANGE_ACTION_CREATE
+	}
+	t.changes[place] = change
+}
+
+// nameHolder returns an object of o's kind that has its name, preferably another one, or nil when names may repeat.
+func nameHolder(txn *memdb.Txn, o Object) (Object, error) {
+	kind, name := object.KindOf(o), object.Name(o)
+	if !kind.UniqueNames() || name == "" {
+		return nil, nil
+	}
+	iterator, err := txn.Get(kind.String(), string(object.IndexName), object.Key(name))
+	if err != nil {
+		return nil, fmt.Errorf("find %v by name: %w", kind, err)
+	}
+	var holder Object
+	for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
+		holder = raw.(Object)
+		if holder.GetId() != o.GetId() {
+			break
+		}
+	}
+	return holder, nil
+}
+
+func checkID(r Ref) error {
+	if !r.Kind.Valid() {
+		return fmt.Errorf("create: %w: the store has no such kind of object", ErrInvalid)
+	}
+	if r.ID == "" || len(r.ID) > maxID || strings.IndexByte(r.ID, 0) >= 0 {
+		return fmt.Errorf("create %v: %w: its id must have 1 to %d characters", r.Kind, ErrInvalid, maxID)
+	}
+	return nil
+}
+
+func orElse(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
