@@ -1,0 +1,31 @@
+package ca
+
+import "errors"
+
+var (
+	// ErrBadCSR is returned when a certificate request is malformed, too large, not signed by its own key, or for a key
+	// other than ECDSA P-256.
+	ErrBadCSR = errors.New("certificate request refused")
+	// ErrBadName is returned when an issuance names no proper node, or a certificate is no node's.
+	ErrBadName = errors.New("not a node certificate")
+	// ErrBadBundle is returned when PEM holds something else than the certificates expected, or too much.
+	ErrBadBundle = errors.New("invalid certificate bundle")
+	// ErrBadRoot is returned when a root certificate or its key can't serve as a CA.
+	ErrBadRoot = errors.New("invalid root CA")
+	// ErrMismatch is returned when a key, a certificate and a root don't belong together.
+	ErrMismatch = errors.New("key, certificate and root CA do not belong together")
+	// ErrOtherNode is returned when an identity would be replaced by that of another node or cluster.
+	ErrOtherNode = errors.New("certificate is for another node or swarm")
+	// ErrShortLife is returned when certificates are asked for that live for less than MinLife.
+	ErrShortLife = errors.New("minimum certificate expiry time is: 1h0m0s")
+	// ErrRootExpired is returned when the root certificate has ended, so that nothing can be signed.
+	ErrRootExpired = errors.New("the root CA certificate has expired: the swarm must be created anew")
+	// ErrNodeNotFound is returned when the node was removed or never existed; it is told no difference.
+	ErrNodeNotFound = errors.New("this node is not part of the swarm: leave it with `skep swarm leave` and join again")
+	// ErrUnreachable is returned when no manager answered at the address given.
+	ErrUnreachable = errors.New("manager does not answer: check the address, that port 2377 is open, and that the daemon runs there")
+	// ErrBadServer is returned when what answered is no manager of the swarm that the token belongs to.
+	ErrBadServer = errors.New("what answers at this address is not a manager of this swarm")
+	// ErrTooManyTries is returned when joins from this address failed too often of late.
+	ErrTooManyTries = errors.New("too many failed tries from this address: wait a minute and try again")
+)

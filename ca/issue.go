@@ -1,0 +1,143 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cloudflare/cfssl/config"
+	cfcsr "github.com/cloudflare/cfssl/csr"
+	"github.com/cloudflare/cfssl/signer"
+	"github.com/cloudflare/cfssl/signer/local"
+)
+
+const (
+	// DefaultLife of a node certificate.
+	DefaultLife = 90 * 24 * time.Hour
+	// MinLife of a node certificate: less leaves no time to renew it.
+	MinLife = time.Hour
+)
+
+// Profile is what the CA decided about a certificate; the applicant adds a public key.
+type Profile struct {
+	Name Name
+	// Life is how long after its issue the certificate ends; 0 is DefaultLife. It ends with the root at the latest.
+	Life time.Duration
+}
+
+// CheckLife returns ErrShortLife for a life that is too short. Zero is the default, and fine.
+func CheckLife(d time.Duration) error {
+	if d != 0 && d < MinLife {
+		return ErrShortLife
+	}
+	return nil
+}
+
+// Issue signs a certificate for the public key in the CSR, which is PEM. It returns the chain as PEM, the node's certificate
+// first. It returns ErrBadCSR, ErrBadName, ErrShortLife or ErrRootExpired.
+func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
+	der, key, err := parseCSR(csr)
+	if err != nil {
+		return nil, err
+	}
+	validity, err := r.validity(now, p)
+	if err != nil {
+		return nil, err
+	}
+	s, err := local.NewSigner(r.key(), r.cert, signer.DefaultSigAlgo(r.key()), signingPolicy())
+	if err != nil {
+		return nil, fmt.Errorf("prepare signer: %w", err)
+	}
+	chain, err := s.Sign(signer.SignRequest{
+		Request:   string(encodePEM(csrType, der)), // what we parsed, not what we were sent
+		Hosts:     append(p.Name.dnsNames(), p.Name.uri().String()),
+		Subject:   &signer.Subject{CN: p.Name.NodeID, Names: []cfcsr.Name{{O: p.Name.ClusterID, OU: OU(p.Name.Role)}}},
+		NotBefore: validity.notBefore,
+		NotAfter:  validity.notAfter,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate: %w", err)
+	}
+	if err := r.lint(chain, key, p.Name, validity); err != nil {
+		return nil, fmt.Errorf("check signed certificate: %w", err)
+	}
+	return chain, nil
+}
+
+// validity is the life of a certificate, to the second, as X.509 has it.
+type validity struct{ notBefore, notAfter time.Time }
+
+// validity decides the life of a certificate issued now.
+func (r *Root) validity(now time.Time, p Profile) (validity, error) {
+	if err := p.Name.Validate(); err != nil {
+		return validity{}, err
+	}
+	if err := CheckLife(p.Life); err != nil {
+		return validity{}, err
+	}
+	life := p.Life
+	if life == 0 {
+		life = DefaultLife
+	}
+	v := validity{now.Add(-Backdate), now.Add(life)}
+	if v.notAfter.After(r.cert.NotAfter) {
+		v.notAfter = r.cert.NotAfter
+	}
+	if !v.notAfter.After(now) {
+		return validity{}, ErrRootExpired
+	}
+	return validity{v.notBefore.UTC().Truncate(time.Second), v.notAfter.UTC().Truncate(time.Second)}, nil
+}
+
+// lint is the second pair of eyes (C1): a certificate that is not exactly what the profile says is never handed out, whatever
+// the library that signed it made of the request.
+func (r *Root) lint(chain []byte, key *ecdsa.PublicKey, want Name, v validity) error {
+	certs, err := ParseBundle(chain)
+	if err != nil {
+		return err
+	}
+	if len(certs) != 1 {
+		return fmt.Errorf("%w: %d certificates", ErrBadName, len(certs))
+	}
+	cert := certs[0]
+	got, err := NameOf(cert)
+	switch {
+	case err != nil:
+		return err
+	case got != want:
+		return fmt.Errorf("%w: another name", ErrBadName)
+	case !key.Equal(cert.PublicKey):
+		return ErrMismatch
+	case !cert.NotBefore.Equal(v.notBefore) || !cert.NotAfter.Equal(v.notAfter):
+		return fmt.Errorf("%w: another life", ErrBadName)
+	case cert.KeyUsage != x509.KeyUsageDigitalSignature:
+		return fmt.Errorf("%w: other key usages", ErrBadName)
+	case !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}):
+		return fmt.Errorf("%w: other purposes", ErrBadName)
+	case len(cert.Extensions) != len(nodeExtensions):
+		return fmt.Errorf("%w: other extensions", ErrBadName)
+	}
+	for _, e := range cert.Extensions {
+		if !slices.Contains(nodeExtensions, e.Id.String()) {
+			return fmt.Errorf("%w: extension %s", ErrBadName, e.Id)
+		}
+	}
+	return cert.CheckSignatureFrom(r.cert)
+}
+
+// nodeExtensions is what a node certificate has, each once: key usage, extended key usage, basic constraints, subject key ID,
+// authority key ID, alternative names.
+var nodeExtensions = []string{"2.5.29.15", "2.5.29.37", "2.5.29.19", "2.5.29.14", "2.5.29.35", "2.5.29.17"}
+
+// signingPolicy lets the signer take the public key from a CSR and nothing else. It is made anew for each use because the
+// library keeps a pointer to it.
+func signingPolicy() *config.Signing {
+	return &config.Signing{Default: &config.SigningProfile{
+		Usage:        []string{"digital signature", "client auth", "server auth"},
+		Expiry:       DefaultLife, // the library insists on one; each request brings its own times
+		ExpiryString: DefaultLife.String(),
+		CSRWhitelist: &config.CSRWhitelist{PublicKey: true, PublicKeyAlgorithm: true, SignatureAlgorithm: true},
+	}}
+}

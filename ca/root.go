@@ -1,0 +1,147 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	cfcsr "github.com/cloudflare/cfssl/csr"
+	"github.com/cloudflare/cfssl/initca"
+
+	"github.com/skep-io/skep/ca/token"
+)
+
+const (
+	// RootLife is how long a root certificate lives.
+	RootLife = 20 * 365 * 24 * time.Hour
+	// Backdate is how long before its issue a certificate becomes valid, for clocks that are behind.
+	Backdate = time.Hour
+
+	rootName = "skep-ca"
+	keyType  = "PRIVATE KEY" // PKCS #8
+	redacted = "[redacted]"
+)
+
+// Root is the swarm's certificate authority: a root certificate and its private key.
+type Root struct {
+	cert *x509.Certificate
+	// key is behind a function because fmt prints unexported fields without asking their methods.
+	key func() *ecdsa.PrivateKey
+}
+
+// NewRoot makes a new root with a fresh key.
+func NewRoot() (*Root, error) {
+	certPEM, _, key, err := initca.New(&cfcsr.CertificateRequest{
+		CN:         rootName,
+		KeyRequest: &cfcsr.KeyRequest{A: "ecdsa", S: 256},
+		CA:         &cfcsr.CAConfig{PathLength: 1, Expiry: RootLife.String(), Backdate: Backdate.String()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make root CA: %w", err)
+	}
+	block, _ := pem.Decode(key)
+	if block == nil {
+		return nil, fmt.Errorf("make root CA: %w: no key", ErrBadRoot)
+	}
+	priv, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("make root CA: %w", err)
+	}
+	return newRoot(certPEM, priv)
+}
+
+// ParseRoot reads a root from the two PEM texts that CertificatePEM and RevealKey return. The key must prove that it is the
+// certificate's by signing. It returns ErrBadRoot or ErrBadBundle; no error repeats a byte of the key.
+func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
+	der, _, err := nextPEM(keyPEM, keyType)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRoot, err)
+	}
+	key, err := ParseKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRoot, err)
+	}
+	return newRoot(certPEM, key)
+}
+
+func newRoot(certPEM []byte, key *ecdsa.PrivateKey) (*Root, error) {
+	roots, err := ParseRoots(certPEM)
+	if err != nil {
+		return nil, err
+	}
+	if len(roots) != 1 {
+		return nil, fmt.Errorf("%w: %d certificates instead of one", ErrBadRoot, len(roots))
+	}
+	if err := proveKey(roots[0], key); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRoot, err)
+	}
+	return &Root{cert: roots[0], key: func() *ecdsa.PrivateKey { return key }}, nil
+}
+
+// Certificate returns the root certificate, which the caller must not modify.
+func (r *Root) Certificate() *x509.Certificate { return r.cert }
+
+// CertificatePEM returns the root certificate as nodes keep it.
+func (r *Root) CertificatePEM() []byte { return encodePEM(certificateType, r.cert.Raw) }
+
+// Digest returns the digest that join tokens for this root pin.
+func (r *Root) Digest() token.Digest { return token.DigestOf([]*x509.Certificate{r.cert}) }
+
+// RevealKey returns the private key as PKCS #8 PEM. Its only use is to be put into the sealed store (C6).
+func (r *Root) RevealKey() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(r.key())
+	if err != nil {
+		return nil, fmt.Errorf("encode root key: %w", err)
+	}
+	return encodePEM(keyType, der), nil
+}
+
+// String returns "[redacted]".
+func (r *Root) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (r *Root) GoString() string { return redacted }
+
+// Format prints "[redacted]" for every verb.
+func (r *Root) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalJSON returns "[redacted]" as a JSON string.
+func (r *Root) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// LogValue returns "[redacted]".
+func (r *Root) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// ParseKey reads an ECDSA P-256 key from PKCS #8. No error repeats a byte of it.
+func ParseKey(der []byte) (*ecdsa.PrivateKey, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("malformed private key")
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, errors.New("the key must be ECDSA P-256")
+	}
+	return key, nil
+}
+
+// proveKey returns ErrMismatch unless what key signs verifies with the certificate's public key.
+func proveKey(cert *x509.Certificate, key *ecdsa.PrivateKey) error {
+	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return ErrMismatch
+	}
+	digest := sha256.Sum256(cert.Raw)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	if err != nil || !ecdsa.VerifyASN1(pub, digest[:], sig) {
+		return ErrMismatch
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package ca
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// HandshakeTimeout bounds a TLS handshake, so that a peer that stalls holds no place for long.
+const HandshakeTimeout = 5 * time.Second
+
+// ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshake by HandshakeTimeout and closes a connection when
+// the certificate that opened it expires (C7): gRPC clients then connect again by themselves, with the renewed one.
+func (i *Identity) ServerCredentials() credentials.TransportCredentials {
+	return boundedCreds{credentials.NewTLS(i.ServerTLS())}
+}
+
+// ClientCredentials returns ClientTLS(serverName) for gRPC clients, with the same bounds as ServerCredentials.
+func (i *Identity) ClientCredentials(serverName string) credentials.TransportCredentials {
+	return boundedCreds{credentials.NewTLS(i.ClientTLS(serverName))}
+}
+
+// boundedCreds adds limits of time to TLS.
+type boundedCreds struct {
+	credentials.TransportCredentials
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (b boundedCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
+	defer cancel()
+	conn, info, err := b.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return untilExpiry(conn, info), info, nil
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (b boundedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if err := raw.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
+		return nil, nil, err
+	}
+	conn, info, err := b.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := raw.SetDeadline(time.Time{}); err != nil {
+		_ = conn.Close() // the first error is the one that matters
+		return nil, nil, err
+	}
+	return untilExpiry(conn, info), info, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (b boundedCreds) Clone() credentials.TransportCredentials {
+	return boundedCreds{b.TransportCredentials.Clone()}
+}
+
+// untilExpiry makes conn close itself when the peer's certificate expires, if it showed one.
+func untilExpiry(conn net.Conn, info credentials.AuthInfo) net.Conn {
+	tlsInfo, ok := info.(credentials.TLSInfo)
+	if !ok || len(tlsInfo.State.PeerCertificates) == 0 {
+		return conn
+	}
+	life := time.Until(tlsInfo.State.PeerCertificates[0].NotAfter)
+	c := &mortalConn{Conn: conn}
+	c.end = time.AfterFunc(life, func() { _ = c.Close() })
+	return c
+}
+
+// mortalConn is a connection that a timer closes, or its owner before that.
+type mortalConn struct {
+	net.Conn
+	once sync.Once
+	end  *time.Timer
+	err  error // written within once
+}
+
+// Close implements net.Conn. The second call returns what the first did.
+func (c *mortalConn) Close() error {
+	c.once.Do(func() {
+		c.end.Stop()
+		c.err = c.Conn.Close()
+	})
+	return c.err
+}
