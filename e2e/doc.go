@@ -1,0 +1,17 @@
+// Package e2e tests the built programs as users use them: several machines in namespaces, real containers, and scripts
+// in testdata/script that drive the command line. It has no code of its own; e2e/lab makes the machines.
+//
+// The scripts are testscript files. Beside its own verbs they have:
+//
+//	machine NAME [FLAG…]           a new machine with a running daemon
+//	swarm NAME…                    machines in one swarm: the first two capitals of a name say its role (m1: manager, w1: worker)
+//	skep NAME ARG…                 the command line on that machine
+//	await NAME REGEXP ARG…         the same, again and again until what it prints matches, 30 s at most
+//	capture VARIABLE NAME ARG…     what it prints becomes a variable
+//	leader VARIABLE NAME           the name of the leader's machine, as that machine sees it
+//	daemon kill|stop|start NAME    the daemon alone: containers go on
+//	power off|on NAME              the whole machine
+//	cut NAME, mend NAME            its cable
+//	fetch NAME URL                 an HTTP GET from inside the machine
+//	disk NAME TEXT                 succeeds when a file on the machine's disk holds TEXT
+package e2e

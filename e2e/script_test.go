@@ -1,0 +1,298 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/skep-io/skep/e2e/lab"
+)
+
+// patience bounds every wait of a script: far more than anything takes, so that only a hang reaches it.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	lab.Main()
+	os.Exit(m.Run())
+}
+
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs built programs and root: run without -short")
+	}
+	if missing := lab.Missing(); missing != "" {
+		t.Skip("needs " + missing)
+	}
+	programs, err := lab.ProgramsIn("../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			network, err := lab.NewNetwork(env.WorkDir, programs)
+			if err != nil {
+				return err
+			}
+			env.Values[networkKey{}] = network
+			env.Setenv("IMAGE", "skep.local/hello")
+			env.Defer(func() {
+				if env.T().(testing.TB).Failed() {
+					showLogs(env.T().(testing.TB), network)
+				}
+				if err := network.Close(); err != nil {
+					env.T().(testing.TB).Error(err)
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
+			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk,
+		},
+	})
+}
+
+// networkKey finds the script's network among its values.
+type networkKey struct{}
+
+func network(ts *testscript.TestScript) *lab.Network { return ts.Value(networkKey{}).(*lab.Network) }
+
+func find(ts *testscript.TestScript, name string) *lab.Machine {
+	m := network(ts).Machine(name)
+	if m == nil {
+		ts.Fatalf("there is no machine %s", name)
+	}
+	return m
+}
+
+// logTail is how much of each daemon's log a failed script shows.
+const logTail = 8 << 10
+
+func showLogs(t testing.TB, network *lab.Network) {
+	for _, m := range network.Machines() {
+		text, err := os.ReadFile(m.LogFile())
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		t.Logf("%s:\n%s", m.Name, text[max(0, len(text)-logTail):])
+	}
+}
+
+func deadline() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), patience)
+}
+
+func usage(ts *testscript.TestScript, ok bool, text string) {
+	if !ok {
+		ts.Fatalf("usage: %s", text)
+	}
+}
+
+func noNegation(ts *testscript.TestScript, neg bool) {
+	if neg {
+		ts.Fatalf("this verb can't be negated")
+	}
+}
+
+func machine(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 0, "machine NAME [FLAG…]")
+	m, err := network(ts).NewMachine(args[0], args[1:]...)
+	ts.Check(err)
+	ctx, cancel := deadline()
+	defer cancel()
+	ts.Check(m.Start(ctx))
+}
+
+func swarm(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 0, "swarm NAME…")
+	for _, name := range args {
+		machine(ts, false, []string{name})
+	}
+	ctx, cancel := deadline()
+	defer cancel()
+	ts.Check(network(ts).Swarm(ctx, args...))
+}
+
+func skep(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) > 1, "skep NAME ARG…")
+	ctx, cancel := deadline()
+	defer cancel()
+	command := find(ts, args[0]).Command(ctx, args[1:]...)
+	err := ts.Exec(command.Path, command.Args[1:]...)
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("skep %s: %v", strings.Join(args[1:], " "), err)
+	case err == nil && neg:
+		ts.Fatalf("skep %s succeeded", strings.Join(args[1:], " "))
+	}
+}
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 2, "await NAME REGEXP ARG…")
+	wanted, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	ctx, cancel := deadline()
+	defer cancel()
+	m := find(ts, args[0])
+	for {
+		out, err := m.Skep(ctx, args[2:]...)
+		if err == nil && wanted.MatchString(out) {
+			fmt.Fprint(ts.Stdout(), out)
+			return
+		}
+		if ctx.Err() != nil {
+			ts.Fatalf("skep %s never printed %s: %v\n%s", strings.Join(args[2:], " "), wanted, err, out)
+		}
+		pause(ctx)
+	}
+}
+
+// pause is the time between two looks at something that a script waits for and that can only be asked.
+func pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 2, "capture VARIABLE NAME ARG…")
+	ctx, cancel := deadline()
+	defer cancel()
+	out, err := find(ts, args[1]).Skep(ctx, args[2:]...)
+	ts.Check(err)
+	ts.Setenv(args[0], strings.TrimSpace(out))
+}
+
+func leader(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "leader VARIABLE NAME")
+	ctx, cancel := deadline()
+	defer cancel()
+	m, err := network(ts).Leader(ctx, find(ts, args[1]))
+	ts.Check(err)
+	ts.Setenv(args[0], m.Name)
+}
+
+func daemon(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "daemon kill|stop|start NAME")
+	m := find(ts, args[1])
+	ctx, cancel := deadline()
+	defer cancel()
+	switch args[0] {
+	case "kill":
+		ts.Check(m.Kill())
+	case "stop":
+		ts.Check(m.Stop())
+	case "start":
+		ts.Check(m.Start(ctx))
+	default:
+		ts.Fatalf("unknown: daemon %s", args[0])
+	}
+}
+
+func power(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "power off|on NAME")
+	m := find(ts, args[1])
+	if args[0] == "off" {
+		ts.Check(m.PowerOff())
+		return
+	}
+	ts.Check(m.PowerOn())
+	ctx, cancel := deadline()
+	defer cancel()
+	ts.Check(m.Start(ctx))
+}
+
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 1, "cut NAME")
+	ts.Check(network(ts).Cut(find(ts, args[0])))
+}
+
+func mend(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 1, "mend NAME")
+	ts.Check(network(ts).Mend(find(ts, args[0])))
+}
+
+// maxPage bounds what fetch reads.
+const maxPage = 1 << 20
+
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2, "fetch NAME URL")
+	ctx, cancel := deadline()
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{DialContext: find(ts, args[0]).Dial, DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, args[1], nil)
+	ts.Check(err)
+	response, err := client.Do(request)
+	if neg {
+		if err == nil {
+			_ = response.Body.Close()
+			ts.Fatalf("fetch %s succeeded", args[1])
+		}
+		return
+	}
+	ts.Check(err)
+	defer response.Body.Close()
+	_, err = io.Copy(ts.Stdout(), io.LimitReader(response.Body, maxPage))
+	ts.Check(err)
+}
+
+func disk(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2, "disk NAME TEXT")
+	found, err := search(find(ts, args[0]).Dir, []byte(args[1]))
+	ts.Check(err)
+	switch {
+	case found == "" && !neg:
+		ts.Fatalf("no file of %s holds the text", args[0])
+	case found != "" && neg:
+		ts.Fatalf("%s holds the text", found)
+	}
+}
+
+// search returns a file below dir that holds the text, or "".
+func search(dir string, text []byte) (string, error) {
+	found := ""
+	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && bytes.Contains(data, text) {
+			found = name
+			return filepath.SkipAll
+		}
+		return err
+	})
+	return found, err
+}
