@@ -1,0 +1,216 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	// DefaultHost is where a daemon listens unless told otherwise.
+	DefaultHost = "unix:///run/skep/skep.sock"
+
+	// RequestIDKey is the gRPC metadata key of the request id.
+	RequestIDKey = "skep-request-id"
+
+	// RetryPause is the time between a call that was unavailable and its one repetition: about as long as the election
+	// of a new leader takes.
+	RetryPause = time.Second
+
+	// maxAnswer is the size of an answer that is accepted, in bytes: a list of 50,000 tasks fits.
+	maxAnswer = 64 << 20
+
+	// requestIDBytes is 128 bit of randomness.
+	requestIDBytes = 16
+)
+
+var (
+	// ErrUnreachable is returned when nobody answers on the socket.
+	ErrUnreachable = errors.New("cannot connect to the skep daemon")
+	// ErrNotAllowed is returned when the socket may not be opened by this user.
+	ErrNotAllowed = errors.New("permission denied")
+	// ErrHost is returned when the address of the daemon can't be one.
+	ErrHost = errors.New("invalid host")
+)
+
+// Client holds the connection to one daemon.
+type Client struct {
+	// Control changes and shows the objects of the cluster; never nil.
+	Control api.ControlClient
+	// Daemon acts on this machine; never nil.
+	Daemon api.DaemonClient
+
+	host  string
+	conn  *grpc.ClientConn
+	pause time.Duration
+
+	mu sync.Mutex
+	// dialErr is why the last attempt to connect failed, or nil. Guarded by mu.
+	dialErr error
+}
+
+// Dial prepares a connection to host, such as unix:///run/skep/skep.sock. It does no I/O: the first call does.
+// The pause is waited before the one repetition of a call; 0 is [RetryPause].
+func Dial(host string, pause time.Duration) (*Client, error) {
+	path, err := socketPath(host)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{host: host, pause: pause}
+	if pause == 0 {
+		c.pause = RetryPause
+	}
+	// The target is only a name: the dialer opens the socket.
+	c.conn, err = grpc.NewClient("passthrough:///skep",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, path) }),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithUnaryInterceptor(c.unary),
+		grpc.WithStreamInterceptor(c.stream),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", host, err)
+	}
+	c.Control, c.Daemon = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn)
+	return c, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// socketPath returns the path of the socket that host names.
+func socketPath(host string) (string, error) {
+	path, ok := strings.CutPrefix(host, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return "", fault.New(fault.Invalid, "%w %q: write unix:// and the absolute path of the daemon's socket, such as %s",
+			ErrHost, host, DefaultHost)
+	}
+	return path, nil
+}
+
+// dial opens the socket and remembers why it could not, because gRPC keeps only a text.
+func (c *Client) dial(ctx context.Context, path string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dialErr = err
+	return conn, err
+}
+
+func (c *Client) lastDialErr() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dialErr
+}
+
+// unary gives a call its request id, repeats it once when it was unavailable (I1), and words its error (I2).
+func (c *Client) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
+	ctx = withRequestID(ctx)
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if mayPass(err) && c.lastDialErr() == nil && c.waitToRepeat(ctx) {
+		err = invoke(ctx, method, req, reply, conn, opts...)
+	}
+	return c.explain(err)
+}
+
+// mayPass reports whether the same call may succeed soon: a daemon or manager was busy, or no leader is elected yet.
+func mayPass(err error) bool {
+	return status.Code(err) == codes.Unavailable || fault.KindOf(err) == fault.NotLeader
+}
+
+// waitToRepeat reports whether the caller still wants the call after the pause.
+func (c *Client) waitToRepeat(ctx context.Context) bool {
+	timer := time.NewTimer(c.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stream gives a stream its request id and words its errors. It is not repeated: what was sent can't be read twice.
+func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	s, err := open(withRequestID(ctx), desc, conn, method, opts...)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return &explainedStream{ClientStream: s, explain: c.explain}, nil
+}
+
+// withRequestID adds a new random request id to the call.
+func withRequestID(ctx context.Context) context.Context {
+	id := make([]byte, requestIDBytes)
+	_, _ = rand.Read(id) // never fails: the program ends instead
+	return metadata.AppendToOutgoingContext(ctx, RequestIDKey, hex.EncodeToString(id))
+}
+
+// explain turns the error of a call into a fault that says what to do about a daemon that can't be reached.
+func (c *Client) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	dialErr := c.lastDialErr()
+	if status.Code(err) != codes.Unavailable || dialErr == nil {
+		return fault.FromStatus(err)
+	}
+	if errors.Is(dialErr, syscall.EACCES) || errors.Is(dialErr, syscall.EPERM) {
+		return fault.New(fault.PermissionDenied, "%w while connecting to the skep daemon at %s: "+
+			"run the command as root, or as a member of the group skep (usermod -aG skep USER, then log in again)",
+			ErrNotAllowed, c.host)
+	}
+	return fault.Wrap(fault.Unavailable, &unreachableError{host: c.host})
+}
+
+// unreachableError is ErrUnreachable in Docker's words.
+type unreachableError struct{ host string }
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("Cannot connect to the skep daemon at %s. Is `skep daemon` running?", e.host)
+}
+
+func (e *unreachableError) Unwrap() error { return ErrUnreachable }
+
+// explainedStream is a stream whose errors are faults.
+type explainedStream struct {
+	grpc.ClientStream
+	explain func(error) error
+}
+
+// RecvMsg is that of the stream; the end of the stream stays io.EOF.
+func (s *explainedStream) RecvMsg(m any) error { return s.word(s.ClientStream.RecvMsg(m)) }
+
+// SendMsg is that of the stream; io.EOF still means that RecvMsg knows why.
+func (s *explainedStream) SendMsg(m any) error { return s.word(s.ClientStream.SendMsg(m)) }
+
+func (s *explainedStream) word(err error) error {
+	if _, ok := status.FromError(err); !ok || err == nil {
+		return err
+	}
+	return s.explain(err)
+}

@@ -1,0 +1,20 @@
+// Package client reaches a skep daemon through its unix socket and words what goes wrong on the way.
+//
+// It knows the connection, the request id that every call carries, and the one repetition of a call that the daemon
+// could not serve. It does not know commands, flags or output.
+//
+//	Dial (no I/O) -> first call connects -> calls ... -> Close
+//	                   | refused, missing, not allowed
+//	                   v
+//	               a fault that says what to do
+//
+// Invariants:
+//
+//	I1  A repeated call carries the request id of the first try, so that a write is applied once.
+//	I2  Every error that a call returns is a fault (package fault); no text says "rpc error".
+//
+// Concurrency: a Client may be used by several goroutines at once; Close only after the calls ended.
+//
+// Errors: faults of the kinds that the daemon sent, and ErrUnreachable (Unavailable), ErrNotAllowed (PermissionDenied)
+// and ErrHost (Invalid).
+package client

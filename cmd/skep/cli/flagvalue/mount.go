@@ -1,0 +1,106 @@
+package flagvalue
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Mounts collects mounts, each written type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL].
+type Mounts []*api.Mount
+
+// Set adds one mount.
+func (m *Mounts) Set(text string) error {
+	mount, err := parseMount(text)
+	if err != nil {
+		return err
+	}
+	*m = append(*m, mount)
+	return nil
+}
+
+// String is empty: the default is no mount.
+func (m *Mounts) String() string { return "" }
+
+// Type is Docker's word.
+func (m *Mounts) Type() string { return "mount" }
+
+func parseMount(text string) (*api.Mount, error) {
+	pairs, err := fields(text)
+	if err != nil {
+		return nil, err
+	}
+	mount := &api.Mount{}
+	for _, pair := range pairs {
+		if err := setMount(mount, pair, text); err != nil {
+			return nil, err
+		}
+	}
+	if mount.Type == api.MountType_MOUNT_TYPE_UNSPECIFIED {
+		// Docker's default is a volume.
+		return nil, wrongMountType("volume")
+	}
+	if mount.Target == "" {
+		return nil, errors.New("target is required")
+	}
+	if !path.IsAbs(mount.Target) {
+		return nil, fmt.Errorf("invalid mount target %q: write an absolute path", mount.Target)
+	}
+	return mount, nil
+}
+
+func setMount(mount *api.Mount, pair field, text string) error {
+	if !pair.hasValue && pair.key != "readonly" && pair.key != "ro" {
+		return fmt.Errorf("invalid field '%s' must be a key=value pair", pair)
+	}
+	switch pair.key {
+	case "type":
+		if !strings.EqualFold(pair.value, "tmpfs") {
+			return wrongMountType(pair.value)
+		}
+		mount.Type = api.MountType_MOUNT_TYPE_TMPFS
+	case "target", "dst", "destination":
+		mount.Target = pair.value
+	case "readonly", "ro":
+		readOnly, err := parseSwitch(pair)
+		if err != nil {
+			return err
+		}
+		mount.ReadOnly = readOnly
+	case "tmpfs-size":
+		size, err := parseBytes(pair.value)
+		if err != nil {
+			return fmt.Errorf("invalid value for %s: %s", pair.key, pair.value)
+		}
+		mount.TmpfsSizeBytes = size
+	case "tmpfs-mode":
+		mode, err := parseMode(pair.value)
+		if err != nil {
+			return fmt.Errorf("invalid value for %s: %s", pair.key, pair.value)
+		}
+		mount.TmpfsMode = mode
+	default:
+		return fmt.Errorf("unexpected key '%s' in '%s'", pair.key, text)
+	}
+	return nil
+}
+
+// parseSwitch reads a key that is true when it stands alone.
+func parseSwitch(pair field) (bool, error) {
+	if !pair.hasValue {
+		return true, nil
+	}
+	on, err := strconv.ParseBool(pair.value)
+	if err != nil {
+		return false, fmt.Errorf("invalid value for %s: %s", pair.key, pair.value)
+	}
+	return on, nil
+}
+
+func wrongMountType(name string) error {
+	return fmt.Errorf("a mount of the type %q can't be had: write type=tmpfs,target=PATH", name)
+}

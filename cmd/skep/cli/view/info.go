@@ -1,0 +1,65 @@
+package view
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Info is a daemon and its relation to a swarm, in the words of Docker's info where it has them.
+type Info struct {
+	ServerVersion   string
+	Name            string
+	OSType          string
+	Architecture    string
+	KernelVersion   string
+	NCPU            int64
+	MemTotal        int64
+	SkepRootDir     string
+	CgroupVersion   string
+	SecurityOptions []string
+	KeyProtection   string
+	Containers      uint32
+	Images          uint32
+	Warnings        []string
+	Swarm           SwarmInfo
+}
+
+// SwarmInfo is a node's relation to a swarm.
+type SwarmInfo struct {
+	NodeID               string
+	NodeAddr             string
+	LocalNodeState       string
+	ControlAvailable     bool
+	Error                string
+	RemoteManagers       []string
+	Nodes                uint32
+	Managers             uint32
+	ClusterID            string
+	CertificateExpiresAt *time.Time `json:",omitempty"`
+}
+
+// nanosPerCPU is the number of billionths in one CPU.
+const nanosPerCPU = 1_000_000_000
+
+// NewInfo shows a daemon.
+func NewInfo(i *api.GetInfoResponse) Info {
+	out := Info{
+		ServerVersion: i.GetVersion(), Name: i.GetHostname(), OSType: i.GetPlatform().GetOs(),
+		Architecture: i.GetPlatform().GetArchitecture(), KernelVersion: i.GetKernelVersion(),
+		NCPU: i.GetResources().GetNanoCpus() / nanosPerCPU, MemTotal: i.GetResources().GetMemoryBytes(),
+		SkepRootDir: i.GetDataDir(), CgroupVersion: i.GetCgroupVersion(), SecurityOptions: i.GetSecurity(),
+		KeyProtection: i.GetKeyProtection(), Containers: i.GetContainersRunning(), Images: i.GetImages(), Warnings: i.GetWarnings(),
+		Swarm: SwarmInfo{
+			NodeID: i.GetNodeId(), NodeAddr: i.GetAdvertiseAddress(), LocalNodeState: LocalNodeState(i.GetState()),
+			ControlAvailable: i.GetRole() == api.Role_ROLE_MANAGER && i.GetState() == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE,
+			Error:            i.GetError(), RemoteManagers: i.GetManagers(), Nodes: i.GetNodes(), Managers: i.GetManagerCount(),
+			ClusterID: i.GetClusterId(),
+		},
+	}
+	if i.GetCertificateExpiresAt() != nil {
+		expires := timeOf(i.GetCertificateExpiresAt())
+		out.Swarm.CertificateExpiresAt = &expires
+	}
+	return out
+}

@@ -1,0 +1,99 @@
+package view
+
+import "github.com/skep-io/skep/api"
+
+// Node is a machine of the swarm.
+type Node struct {
+	Meta
+	Spec NodeSpec
+	// Role is what the node's certificate says; it follows Spec.Role.
+	Role          string
+	Description   NodeDescription
+	Status        NodeStatus
+	ManagerStatus *ManagerStatus `json:",omitempty"`
+}
+
+// NodeSpec is what people may change.
+type NodeSpec struct {
+	Name         string `json:",omitempty"`
+	Labels       map[string]string
+	Role         string
+	Availability string
+}
+
+// NodeDescription is what the node says of itself.
+type NodeDescription struct {
+	Hostname  string
+	Platform  Platform
+	Resources Resources
+	Engine    Engine
+	// Address is where the node serves other nodes, host:port.
+	Address string `json:",omitempty"`
+}
+
+// Platform is an operating system and an architecture.
+type Platform struct {
+	Architecture string
+	OS           string
+}
+
+// Resources are CPUs in billionths, memory in bytes, processes.
+type Resources struct {
+	NanoCPUs    int64 `json:",omitempty"`
+	MemoryBytes int64 `json:",omitempty"`
+	Pids        int64 `json:",omitempty"`
+}
+
+// Engine is the node's daemon.
+type Engine struct {
+	EngineVersion string
+	Labels        map[string]string `json:",omitempty"`
+}
+
+// NodeStatus is what the managers found out.
+type NodeStatus struct {
+	State   string
+	Message string `json:",omitempty"`
+	Addr    string
+}
+
+// ManagerStatus is a manager's place among the managers.
+type ManagerStatus struct {
+	Leader       bool `json:",omitempty"`
+	Reachability string
+	Addr         string
+}
+
+// NewNode shows a node.
+func NewNode(n *api.Node) Node {
+	spec, description, status := n.GetSpec(), n.GetDescription(), n.GetStatus()
+	out := Node{
+		Meta: metaOf(n.GetId(), n.GetMeta()),
+		Spec: NodeSpec{
+			Name: spec.GetAnnotations().GetName(), Labels: labelsOf(spec.GetAnnotations().GetLabels()),
+			Role: Role(spec.GetDesiredRole()), Availability: Availability(spec.GetAvailability()),
+		},
+		Role: Role(n.GetRole()),
+		Description: NodeDescription{
+			Hostname: description.GetHostname(), Platform: platformOf(description.GetPlatform()),
+			Resources: resourcesOf(description.GetResources()),
+			Engine:    Engine{EngineVersion: description.GetEngineVersion(), Labels: description.GetEngineLabels()},
+			Address:   description.GetPeerAddress(),
+		},
+		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
+	}
+	if manager := n.GetManagerStatus(); manager != nil {
+		out.ManagerStatus = &ManagerStatus{
+			Leader: manager.GetLeader(), Reachability: Reachability(manager.GetReachability()), Addr: manager.GetAddress(),
+		}
+	}
+	return out
+}
+
+func platformOf(p *api.Platform) Platform {
+	return Platform{Architecture: p.GetArchitecture(), OS: p.GetOs()}
+}
+
+func resourcesOf(r *api.Resources) Resources {
+	return Resources{NanoCPUs: r.GetNanoCpus(), MemoryBytes: r.GetMemoryBytes(), Pids: r.GetPids()}
+}

@@ -1,0 +1,125 @@
+package view
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Service is a wish for running tasks.
+type Service struct {
+	Meta
+	Spec         ServiceSpec
+	PreviousSpec *ServiceSpec  `json:",omitempty"`
+	UpdateStatus *UpdateStatus `json:",omitempty"`
+	// ServiceStatus counts tasks, where they were asked for.
+	ServiceStatus *ServiceStatus `json:",omitempty"`
+}
+
+// ServiceStatus counts tasks.
+type ServiceStatus struct {
+	RunningTasks uint64
+	DesiredTasks uint64
+}
+
+// UpdateStatus is the last rolling update.
+type UpdateStatus struct {
+	State       string
+	StartedAt   time.Time
+	CompletedAt *time.Time `json:",omitempty"`
+	Message     string
+}
+
+// ServiceSpec is what people may change.
+type ServiceSpec struct {
+	Name         string
+	Labels       map[string]string
+	TaskTemplate TaskSpec
+	Mode         ServiceMode
+	UpdateConfig *UpdateConfig `json:",omitempty"`
+	EndpointSpec *EndpointSpec `json:",omitempty"`
+}
+
+// ServiceMode says how many tasks.
+type ServiceMode struct {
+	Replicated *ReplicatedService `json:",omitempty"`
+}
+
+// ReplicatedService is a fixed number of tasks.
+type ReplicatedService struct{ Replicas uint64 }
+
+// UpdateConfig is how tasks are replaced. Durations are nanoseconds in JSON, as everywhere here.
+type UpdateConfig struct {
+	Parallelism uint64
+	Delay       time.Duration `json:",omitempty"`
+	Order       string
+}
+
+// EndpointSpec lists published ports.
+type EndpointSpec struct {
+	Ports []PortConfig `json:",omitempty"`
+}
+
+// PortConfig is one published port.
+type PortConfig struct {
+	Protocol      string
+	TargetPort    uint32
+	PublishedPort uint32 `json:",omitempty"`
+	PublishMode   string
+}
+
+// NewService shows a service.
+func NewService(s *api.Service) Service {
+	out := Service{Meta: metaOf(s.GetId(), s.GetMeta()), Spec: newServiceSpec(s.GetSpec())}
+	if previous := s.GetPreviousSpec(); previous != nil {
+		spec := newServiceSpec(previous)
+		out.PreviousSpec = &spec
+	}
+	if status := s.GetUpdateStatus(); status.GetState() != api.UpdateState_UPDATE_STATE_UNSPECIFIED {
+		out.UpdateStatus = &UpdateStatus{
+			State: UpdateState(status.GetState()), StartedAt: timeOf(status.GetStartedAt()), Message: status.GetMessage(),
+		}
+		if status.GetCompletedAt() != nil {
+			completed := timeOf(status.GetCompletedAt())
+			out.UpdateStatus.CompletedAt = &completed
+		}
+	}
+	return out
+}
+
+// WithCounts adds the numbers of tasks.
+func (s Service) WithCounts(counts *api.ServiceCounts) Service {
+	s.ServiceStatus = &ServiceStatus{RunningTasks: counts.GetRunning(), DesiredTasks: counts.GetDesired()}
+	return s
+}
+
+func newServiceSpec(s *api.ServiceSpec) ServiceSpec {
+	out := ServiceSpec{
+		Name: s.GetAnnotations().GetName(), Labels: labelsOf(s.GetAnnotations().GetLabels()),
+		TaskTemplate: newTaskSpec(s.GetTask()),
+		EndpointSpec: newEndpointSpec(s.GetEndpoint()),
+	}
+	if replicated := s.GetReplicated(); replicated != nil {
+		out.Mode.Replicated = &ReplicatedService{Replicas: replicated.GetReplicas()}
+	}
+	if update := s.GetUpdate(); update != nil {
+		out.UpdateConfig = &UpdateConfig{
+			Parallelism: update.GetParallelism(), Delay: update.GetDelay().AsDuration(), Order: UpdateOrder(update.GetOrder()),
+		}
+	}
+	return out
+}
+
+func newEndpointSpec(e *api.EndpointSpec) *EndpointSpec {
+	if e == nil {
+		return nil
+	}
+	out := &EndpointSpec{}
+	for _, port := range e.GetPorts() {
+		out.Ports = append(out.Ports, PortConfig{
+			Protocol: Protocol(port.GetProtocol()), TargetPort: port.GetTargetPort(),
+			PublishedPort: port.GetPublishedPort(), PublishMode: PublishMode(port.GetPublishMode()),
+		})
+	}
+	return out
+}

@@ -1,0 +1,191 @@
+package view
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Task is one try of one slot of a service.
+type Task struct {
+	Meta
+	Spec         TaskSpec
+	ServiceID    string
+	ServiceName  string
+	Slot         uint64
+	NodeID       string `json:",omitempty"`
+	Status       TaskStatus
+	DesiredState string
+}
+
+// TaskStatus is what the node says of the task.
+type TaskStatus struct {
+	Timestamp       time.Time
+	State           string
+	Message         string           `json:",omitempty"`
+	Err             string           `json:",omitempty"`
+	ContainerStatus *ContainerStatus `json:",omitempty"`
+}
+
+// ContainerStatus is the container behind a task.
+type ContainerStatus struct {
+	ContainerID string
+	PID         int32
+	ExitCode    int32
+	OOMKilled   bool   `json:",omitempty"`
+	Address     string `json:",omitempty"`
+}
+
+// TaskSpec is the template of tasks.
+type TaskSpec struct {
+	ContainerSpec *ContainerSpec        `json:",omitempty"`
+	Resources     *ResourceRequirements `json:",omitempty"`
+	RestartPolicy *RestartPolicy        `json:",omitempty"`
+	Placement     *Placement            `json:",omitempty"`
+	ForceUpdate   uint64
+}
+
+// ResourceRequirements are bounds and reservations.
+type ResourceRequirements struct {
+	Limits       *Resources `json:",omitempty"`
+	Reservations *Resources `json:",omitempty"`
+}
+
+// RestartPolicy says when an ended task is replaced.
+type RestartPolicy struct {
+	Condition   string         `json:",omitempty"`
+	Delay       *time.Duration `json:",omitempty"`
+	MaxAttempts uint64
+	Window      *time.Duration `json:",omitempty"`
+}
+
+// Placement restricts the nodes.
+type Placement struct {
+	Constraints []string `json:",omitempty"`
+	MaxReplicas uint64   `json:",omitempty"`
+}
+
+// ContainerSpec is the process of a task.
+type ContainerSpec struct {
+	Image           string
+	Labels          map[string]string `json:",omitempty"`
+	Command         []string          `json:",omitempty"`
+	Args            []string          `json:",omitempty"`
+	Hostname        string            `json:",omitempty"`
+	Env             []string          `json:",omitempty"`
+	Dir             string            `json:",omitempty"`
+	User            string            `json:",omitempty"`
+	ReadOnly        bool              `json:",omitempty"`
+	StopSignal      string            `json:",omitempty"`
+	StopGracePeriod *time.Duration    `json:",omitempty"`
+	Secrets         []SecretReference `json:",omitempty"`
+	Mounts          []Mount           `json:",omitempty"`
+	CapabilityAdd   []string          `json:",omitempty"`
+	CapabilityDrop  []string          `json:",omitempty"`
+}
+
+// SecretReference gives a task one secret.
+type SecretReference struct {
+	File       SecretFile
+	SecretID   string
+	SecretName string
+}
+
+// SecretFile is the file that a secret becomes. Docker's ids are strings.
+type SecretFile struct {
+	Name string
+	UID  uint32 `json:",string"`
+	GID  uint32 `json:",string"`
+	Mode uint32
+}
+
+// Mount is a file system of a container.
+type Mount struct {
+	Type         string
+	Target       string
+	ReadOnly     bool          `json:",omitempty"`
+	TmpfsOptions *TmpfsOptions `json:",omitempty"`
+}
+
+// TmpfsOptions are a size in bytes and permission bits.
+type TmpfsOptions struct {
+	SizeBytes int64  `json:",omitempty"`
+	Mode      uint32 `json:",omitempty"`
+}
+
+// NewTask shows a task.
+func NewTask(t *api.Task) Task {
+	status := t.GetStatus()
+	out := Task{
+		Meta: metaOf(t.GetId(), t.GetMeta()), Spec: newTaskSpec(t.GetSpec()), ServiceID: t.GetServiceId(),
+		ServiceName: t.GetServiceName(), Slot: t.GetSlot(), NodeID: t.GetNodeId(), DesiredState: TaskState(t.GetDesiredState()),
+		Status: TaskStatus{
+			Timestamp: timeOf(status.GetTimestamp()), State: TaskState(status.GetState()),
+			Message: status.GetMessage(), Err: status.GetErr(),
+		},
+	}
+	if c := status.GetContainer(); c != nil {
+		out.Status.ContainerStatus = &ContainerStatus{
+			ContainerID: c.GetContainerId(), PID: c.GetPid(), ExitCode: c.GetExitCode(),
+			OOMKilled: c.GetOomKilled(), Address: c.GetAddress(),
+		}
+	}
+	return out
+}
+
+func newTaskSpec(s *api.TaskSpec) TaskSpec {
+	out := TaskSpec{ContainerSpec: newContainerSpec(s.GetContainer()), ForceUpdate: s.GetForceUpdate()}
+	if r := s.GetResources(); r != nil {
+		out.Resources = &ResourceRequirements{Limits: resources(r.GetLimits()), Reservations: resources(r.GetReservations())}
+	}
+	if r := s.GetRestart(); r != nil {
+		out.RestartPolicy = &RestartPolicy{
+			Condition: RestartCondition(r.GetCondition()), Delay: durationOf(r.GetDelay()),
+			MaxAttempts: r.GetMaxAttempts(), Window: durationOf(r.GetWindow()),
+		}
+	}
+	if p := s.GetPlacement(); p != nil {
+		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas()}
+	}
+	return out
+}
+
+func resources(r *api.Resources) *Resources {
+	if r == nil {
+		return nil
+	}
+	out := resourcesOf(r)
+	return &out
+}
+
+func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
+	if c == nil {
+		return nil
+	}
+	out := &ContainerSpec{
+		Image: c.GetImage(), Labels: c.GetLabels(), Command: c.GetCommand(), Args: c.GetArgs(), Hostname: c.GetHostname(),
+		Env: c.GetEnv(), Dir: c.GetDir(), User: c.GetUser(), ReadOnly: c.GetReadOnly(), StopSignal: c.GetStopSignal(),
+		StopGracePeriod: durationOf(c.GetStopGracePeriod()),
+		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
+	}
+	for _, s := range c.GetSecrets() {
+		out.Secrets = append(out.Secrets, SecretReference{
+			SecretID: s.GetSecretId(), SecretName: s.GetSecretName(),
+			File: SecretFile{
+				Name: s.GetTarget().GetName(), UID: s.GetTarget().GetUid(), GID: s.GetTarget().GetGid(), Mode: s.GetTarget().GetMode(),
+			},
+		})
+	}
+	for _, m := range c.GetMounts() {
+		out.Mounts = append(out.Mounts, newMount(m))
+	}
+	return out
+}
+
+func newMount(m *api.Mount) Mount {
+	out := Mount{Type: MountType(m.GetType()), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()}
+	if m.GetTmpfsSizeBytes() != 0 || m.GetTmpfsMode() != 0 {
+		out.TmpfsOptions = &TmpfsOptions{SizeBytes: m.GetTmpfsSizeBytes(), Mode: m.GetTmpfsMode()}
+	}
+	return out
+}
