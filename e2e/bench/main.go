@@ -1,0 +1,332 @@
+// Command bench measures, on this machine and with the built programs, what a user waits for: init, join, create, scale,
+// failover, and the memory of an idle node. Beside each figure stands the mark that the project wants to hold.
+//
+// Machines are shared and noisy: compare figures of one run with each other, not with another day's.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/e2e/lab"
+)
+
+// patience bounds each measurement.
+const patience = 2 * time.Minute
+
+func main() {
+	lab.Main()
+	bin := flag.String("bin", "bin", "`directory` of the built programs")
+	creates := flag.Int("n", 30, "services created to measure create to running")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Stdout, *bin, *creates); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer, bin string, creates int) (err error) {
+	if missing := lab.Missing(); missing != "" {
+		return fmt.Errorf("this needs %s: run it as root", missing)
+	}
+	programs, err := lab.ProgramsIn(bin)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "skep-bench-")
+	if err != nil {
+		return err
+	}
+	network, err := lab.NewNetwork(dir, programs)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, network.Close(), os.RemoveAll(dir)) }()
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "WHAT\tMEASURED\tMARK")
+	b := bench{out: table, network: network, creates: creates}
+	for _, measure := range []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover} {
+		bounded, cancel := context.WithTimeout(ctx, patience)
+		err := measure(bounded)
+		cancel()
+		if err != nil {
+			return errors.Join(err, table.Flush())
+		}
+	}
+	return table.Flush()
+}
+
+// bench is a run under way.
+type bench struct {
+	out     io.Writer
+	network *lab.Network
+	creates int
+}
+
+func (b bench) row(what, measured, mark string) {
+	fmt.Fprintf(b.out, "%s\t%s\t%s\n", what, measured, mark)
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond))
+}
+
+// form measures init and join, on three managers and two workers.
+func (b bench) form(ctx context.Context) error {
+	for _, name := range []string{"m1", "m2", "m3", "w1", "w2"} {
+		m, err := b.network.NewMachine(name)
+		if err != nil {
+			return err
+		}
+		if err := m.Start(ctx); err != nil {
+			return err
+		}
+	}
+	m1 := b.network.Machine("m1")
+	began := time.Now()
+	if err := b.network.Swarm(ctx, "m1"); err != nil {
+		return err
+	}
+	if err := b.ready(ctx, m1, 1); err != nil {
+		return err
+	}
+	b.row("init to ready", milliseconds(time.Since(began)), "< 1000 ms")
+	var joins []time.Duration
+	for i, name := range []string{"m2", "m3", "w1", "w2"} {
+		role := "worker"
+		if strings.HasPrefix(name, "m") {
+			role = "manager"
+		}
+		token, err := m1.Skep(ctx, "swarm", "join-token", "-q", role)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		address := fmt.Sprintf("%s:%d", m1.Address, lab.Port)
+		if _, err := b.network.Machine(name).Skep(ctx, "swarm", "join", "--token", strings.TrimSpace(token), address); err != nil {
+			return err
+		}
+		if err := b.ready(ctx, m1, i+2); err != nil {
+			return err
+		}
+		joins = append(joins, time.Since(began))
+	}
+	b.row("join to ready, slowest of 4", milliseconds(slices.Max(joins)), "< 1000 ms")
+	return nil
+}
+
+// ready returns when that many nodes are ready.
+func (b bench) ready(ctx context.Context, m *lab.Machine, nodes int) error {
+	return withControl(m, func(control api.ControlClient) error {
+		return until(ctx, func() (bool, error) {
+			response, err := control.ListNodes(ctx, &api.ListNodesRequest{})
+			if err != nil {
+				return false, err
+			}
+			n := 0
+			for _, node := range response.GetNodes() {
+				if node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY {
+					n++
+				}
+			}
+			return n == nodes, nil
+		})
+	})
+}
+
+// until asks again and again, often enough not to blur what it measures.
+func until(ctx context.Context, done func() (bool, error)) error {
+	for {
+		ok, err := done()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func withControl(m *lab.Machine, fn func(api.ControlClient) error) error {
+	conn, err := grpc.NewClient("unix://"+m.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return fn(api.NewControlClient(conn))
+}
+
+func spec(name string, replicas uint64) *api.ServiceSpec {
+	return &api.ServiceSpec{
+		Annotations: &api.Annotations{Name: name},
+		Task: &api.TaskSpec{
+			Container: &api.ContainerSpec{Image: "skep.local/hello", Args: []string{"--no-listen"}},
+			Placement: &api.Placement{Constraints: []string{"node.role==worker"}},
+		},
+		Replicated: &api.ReplicatedService{Replicas: replicas},
+	}
+}
+
+// converge returns when that many tasks of the service run.
+func converge(ctx context.Context, control api.ControlClient, id string, running int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := control.WatchService(ctx, &api.WatchServiceRequest{ServiceId: id})
+	if err != nil {
+		return err
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, task := range response.GetTasks() {
+			if task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
+				n++
+			}
+		}
+		if n >= running {
+			return nil
+		}
+	}
+}
+
+// create measures how long a service of one task takes to run.
+func (b bench) create(ctx context.Context) error {
+	return withControl(b.network.Machine("m1"), func(control api.ControlClient) error {
+		var took []time.Duration
+		for i := range b.creates {
+			began := time.Now()
+			response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec(fmt.Sprintf("one%d", i), 1)})
+			if err != nil {
+				return err
+			}
+			if err := converge(ctx, control, response.GetService().GetId(), 1); err != nil {
+				return err
+			}
+			took = append(took, time.Since(began))
+			if _, err := control.RemoveService(ctx, &api.RemoveServiceRequest{Service: response.GetService().GetId()}); err != nil {
+				return err
+			}
+		}
+		slices.Sort(took)
+		b.row(fmt.Sprintf("create to running, p50 of %d", len(took)), milliseconds(took[len(took)/2]), "< 150 ms")
+		b.row(fmt.Sprintf("create to running, p99 of %d", len(took)), milliseconds(took[len(took)*99/100]), "")
+		return nil
+	})
+}
+
+// scale measures 1 to 100 replicas on two workers.
+func (b bench) scale(ctx context.Context) error {
+	const replicas = 100
+	return withControl(b.network.Machine("m1"), func(control api.ControlClient) error {
+		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec("many", 1)})
+		if err != nil {
+			return err
+		}
+		service := response.GetService()
+		if err := converge(ctx, control, service.GetId(), 1); err != nil {
+			return err
+		}
+		began := time.Now()
+		wanted := service.GetSpec()
+		wanted.Replicated.Replicas = replicas
+		current, err := control.GetService(ctx, &api.GetServiceRequest{Service: service.GetId()})
+		if err != nil {
+			return err
+		}
+		update := &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: current.GetService().GetMeta().GetVersion(), Spec: wanted}
+		if _, err := control.UpdateService(ctx, update); err != nil {
+			return err
+		}
+		if err := converge(ctx, control, service.GetId(), replicas); err != nil {
+			return err
+		}
+		b.row("1 to 100 replicas", milliseconds(time.Since(began)), "< 10000 ms")
+		_, err = control.RemoveService(ctx, &api.RemoveServiceRequest{Service: service.GetId()})
+		return err
+	})
+}
+
+// memory measures the proportional set size of all processes of an idle node.
+func (b bench) memory(context.Context) error {
+	for _, node := range []struct{ name, what, mark string }{{"m1", "manager", "< 80 MB"}, {"w1", "worker", "< 50 MB"}} {
+		total := 0
+		for pid, command := range b.network.Machine(node.name).Processes() {
+			// The machine's init process is the bench's own.
+			if pid == b.network.Machine(node.name).PID() {
+				continue
+			}
+			kb, err := pss(pid)
+			if err != nil {
+				return fmt.Errorf("memory of %s: %w", command, err)
+			}
+			total += kb
+		}
+		b.row("idle "+node.what+", PSS of all processes", fmt.Sprintf("%.1f MB", float64(total)/1024), node.mark)
+	}
+	return nil
+}
+
+// pss returns the proportional set size of a process in KiB; see proc_pid_smaps(5).
+func pss(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kb); err == nil {
+			return kb, nil
+		}
+	}
+	return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
+}
+
+// failover measures how long no write succeeds after the leader's daemon is killed.
+func (b bench) failover(ctx context.Context) error {
+	leader, err := b.network.Leader(ctx, b.network.Machine("m1"))
+	if err != nil {
+		return err
+	}
+	other := b.network.Machine("m2")
+	if leader == other {
+		other = b.network.Machine("m3")
+	}
+	return withControl(other, func(control api.ControlClient) error {
+		if err := leader.Kill(); err != nil {
+			return err
+		}
+		began := time.Now()
+		n := 0
+		err := until(ctx, func() (bool, error) {
+			n++
+			request := &api.CreateSecretRequest{Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: fmt.Sprintf("after%d", n)}, Data: []byte("x")}}
+			_, err := control.CreateSecret(ctx, request)
+			return err == nil, err
+		})
+		if err != nil {
+			return err
+		}
+		b.row("leader killed to the next write", milliseconds(time.Since(began)), "< 3000 ms")
+		return nil
+	})
+}
