@@ -1,0 +1,38 @@
+// Package task decides and remembers what this node does with the tasks that it was given.
+//
+// It neither talks to managers nor knows what a container is: it is told what is assigned ([Manager.Assign]), drives an
+// [Executor], and says what became of each task (Config.Report).
+//
+// A task's life on a node, as [Machine] decides it. "stop" is a desired state of SHUTDOWN or REMOVE, or the end of the
+// assignment:
+//
+//	ASSIGNED -> ACCEPTED -> PREPARING -prepared-> READY -desired RUNNING-> STARTING -started-> RUNNING
+//	                         |  ^ |                 |                        |  ^ |               |
+//	                         |  +-+ unavailable:    |                        |  +-+ unavailable   | the process ended
+//	                         |      again, later    |                        |                    |
+//	                    other|error                 |stop                    |other error         +- exit code 0 -> COMPLETE
+//	                         v                      v                        v                    +- another     -> FAILED
+//	                      REJECTED               SHUTDOWN                  FAILED                 +- after stop  -> SHUTDOWN
+//
+//	RUNNING, stop: stop signal -> grace period -> SIGKILL -> SHUTDOWN
+//	after the end: Release (all but the log) -> desired REMOVE or not assigned: Remove (the log too) -> not assigned: forgotten
+//
+// Invariants:
+//
+//	I6   The state of a task never goes backwards, whatever is reported or assigned.
+//	I15  A task that is forgotten leaves nothing behind: Release and Remove are tried until they succeed.
+//	T1   A task is started at most once: one that ran before a restart of the daemon is continued or FAILED, not started anew.
+//	T2   The database holds no secrets: only references to them. A task whose secrets aren't here waits.
+//	T3   A task's end is in the database before its container is released, so that no exit code is lost.
+//
+// Concurrency: a Machine belongs to one goroutine. A Manager is safe for concurrent use; Run owns one goroutine per task and
+// one per operation, and returns when all have ended. Containers go on running then.
+//
+// Errors: Open returns [ErrVersion] and [ErrLocked]. An [Executor] says with the kind of its errors ([fault.KindOf]) whether to
+// try again: Unavailable is temporary, everything else is final.
+//
+// The database is the bbolt file tasks.db (mode 0600). Bucket "meta" has "version" = "1"; bucket "task" has the last assigned
+// [api.Task], bucket "status" the last [api.TaskStatus], both as protobuf under the task's id.
+//
+// The states are those of Docker Swarm (SwarmKit's design/task_model.md).
+package task

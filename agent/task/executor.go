@@ -1,0 +1,38 @@
+package task
+
+import (
+	"context"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Executor runs the containers of tasks. It knows them by the task's id.
+//
+// For one task, a Manager calls in this order, and never two at once but Stop and Kill during Wait:
+//
+//	Adopt -> [Prepare ...] -> [Start ...] -> Wait -> [Stop, Kill ...] -> Release ... -> Remove ...
+//
+// Every method may be called again after it failed, or after a restart of the daemon in its midst, and then completes what the
+// last call began. Release and Remove succeed when there is nothing to free. An error of the kind fault.Unavailable is temporary;
+// every other one ends the task with the error's text shown to the user. A method that is cut short by its context frees what
+// it took.
+type Executor interface {
+	// Adopt is called once before everything else. It takes over the containers of the last run of the daemon, removes those
+	// whose id is not among known, and returns for each that was started its status: Pid is 0 when its process has ended.
+	Adopt(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error)
+	// Prepare gets ready all that Start needs, such as the image.
+	Prepare(ctx context.Context, t *api.Task) error
+	// Start starts the process and returns its container.
+	Start(ctx context.Context, t *api.Task) (*api.ContainerStatus, error)
+	// Wait blocks until the process has ended and returns its exit code with the container. The error is of the kind
+	// fault.NotFound when there is no such container.
+	Wait(ctx context.Context, id string) (*api.ContainerStatus, error)
+	// Stop sends the task's stop signal. It doesn't wait for the end.
+	Stop(ctx context.Context, t *api.Task) error
+	// Kill ends all processes of the container.
+	Kill(ctx context.Context, id string) error
+	// Release frees everything but the log of a task whose process has ended or was never started.
+	Release(ctx context.Context, id string) error
+	// Remove frees what Release left.
+	Remove(ctx context.Context, id string) error
+}

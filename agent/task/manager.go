@@ -1,0 +1,271 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+)
+
+const (
+	// inboxSize is the number of facts that wait for a runner; one that is full makes the sender wait.
+	inboxSize = 16
+	// adoptTimeout bounds one try to learn from the executor what runs; adoptRetry is the time between two.
+	adoptTimeout = 30 * time.Second
+	adoptRetry   = time.Second
+)
+
+// Config is what a Manager needs.
+type Config struct {
+	// Dir is an existing directory for the database.
+	Dir string
+	// Executor runs the containers; never nil.
+	Executor Executor
+	// Report is told every new status. It must not block, and must not modify it; never nil.
+	Report func(id string, s *api.TaskStatus)
+	// Logger is used for what an administrator must know; nil is silence.
+	Logger *slog.Logger
+}
+
+// Manager runs the tasks of this node. Make one with Open, call Run once, then Close.
+type Manager struct {
+	// constant after Open
+	executor Executor
+	report   func(id string, s *api.TaskStatus)
+	log      *slog.Logger
+	db       *database
+	requests chan request
+	finished chan string
+
+	// owned by Run
+	runners map[string]*runner
+	tasks   sync.WaitGroup
+
+	mu sync.Mutex
+	// statuses has the last status of each task that is not forgotten; guarded by mu.
+	statuses map[string]*api.TaskStatus
+}
+
+// request is something that Run does for a caller.
+type request struct {
+	do   func(ctx context.Context) error
+	done chan error
+}
+
+// Open opens the database. It returns ErrVersion and ErrLocked, among others.
+func Open(cfg Config) (*Manager, error) {
+	db, err := openDatabase(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Manager{
+		executor: cfg.Executor, report: cfg.Report, log: log, db: db,
+		requests: make(chan request), finished: make(chan string),
+		runners: map[string]*runner{}, statuses: map[string]*api.TaskStatus{},
+	}, nil
+}
+
+// Close closes the database. Run has ended before.
+func (m *Manager) Close() error { return m.db.close() }
+
+// Run continues the tasks of the last run and then serves Assign until ctx ends. Containers go on running after it.
+func (m *Manager) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer m.tasks.Wait()
+	defer stop()
+	if err := m.adopt(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	for {
+		select {
+		case r := <-m.requests:
+			r.done <- r.do(ctx)
+		case id := <-m.finished:
+			m.forget(id)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// adopt continues what the last run of the daemon left, as soon as the executor can say what that is.
+func (m *Manager) adopt(ctx context.Context) error {
+	records, err := m.db.load(m.log)
+	if err != nil {
+		return err
+	}
+	known := make([]string, len(records))
+	for i, r := range records {
+		known[i] = r.task.GetId()
+	}
+	for {
+		found, err := m.adoptOnce(ctx, known)
+		if err == nil {
+			for _, r := range records {
+				m.begin(ctx, r, found[r.task.GetId()])
+			}
+			return nil
+		}
+		m.log.Warn("can't learn which containers run, trying again", "error", err)
+		select {
+		case <-time.After(adoptRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Manager) adoptOnce(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+	defer cancel()
+	return m.executor.Adopt(ctx, known)
+}
+
+// begin starts the runner of a task.
+func (m *Manager) begin(ctx context.Context, rec record, found *api.ContainerStatus) {
+	id := rec.task.GetId()
+	r := &runner{
+		id: id, executor: m.executor, db: m.db, report: m.note, log: m.log,
+		inbox: make(chan Input, inboxSize), ended: make(chan struct{}), results: make(chan Input),
+		machine: NewMachine(rec.task, rec.status), desired: rec.task.GetDesiredState(), assigned: true,
+	}
+	m.runners[id] = r
+	if s := r.machine.Status(); s.GetState() > api.TaskState_TASK_STATE_ASSIGNED {
+		m.note(id, s)
+	}
+	m.tasks.Go(func() {
+		forgotten := r.run(ctx, Input{Begin: true, Found: found})
+		close(r.ended)
+		if !forgotten {
+			return
+		}
+		select {
+		case m.finished <- id:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// note remembers and reports a status.
+func (m *Manager) note(id string, s *api.TaskStatus) {
+	m.mu.Lock()
+	m.statuses[id] = s
+	m.mu.Unlock()
+	m.report(id, s)
+}
+
+// forget drops a task that left nothing behind.
+func (m *Manager) forget(id string) {
+	delete(m.runners, id)
+	m.mu.Lock()
+	delete(m.statuses, id)
+	m.mu.Unlock()
+	if err := m.db.forget(id); err != nil {
+		m.log.Error("a task is not forgotten", "task", id, "error", err)
+	}
+}
+
+// Assign takes in what managers want of this node. When complete, tasks are all that the node has; else they replace or add to
+// those it has, and the tasks with the removed ids are taken away. It returns when the assignments are in the database, or
+// when ctx ends. Run must be running.
+func (m *Manager) Assign(ctx context.Context, complete bool, tasks []*api.Task, removed []string) error {
+	kept := make([]*api.Task, len(tasks))
+	for i, t := range tasks {
+		kept[i] = proto.CloneOf(t)
+	}
+	return m.request(ctx, func(runCtx context.Context) error { return m.assign(runCtx, complete, kept, removed) })
+}
+
+func (m *Manager) assign(ctx context.Context, complete bool, tasks []*api.Task, removed []string) error {
+	gone := map[string]bool{}
+	if complete {
+		for id := range m.runners {
+			gone[id] = true
+		}
+	}
+	for _, id := range removed {
+		gone[id] = true
+	}
+	var changed []*api.Task
+	for _, t := range tasks {
+		delete(gone, t.GetId())
+		if r, ok := m.runners[t.GetId()]; !ok || !r.assigned || r.desired != t.GetDesiredState() {
+			changed = append(changed, t)
+		}
+	}
+	if err := m.db.saveTasks(changed); err != nil {
+		return err
+	}
+	for _, t := range changed {
+		m.update(ctx, t)
+	}
+	for id := range gone {
+		if r, ok := m.runners[id]; ok && r.assigned {
+			r.assigned = false
+			r.send(ctx, Input{Unassigned: true})
+		}
+	}
+	return nil
+}
+
+// update begins a task or gives its runner the new version.
+func (m *Manager) update(ctx context.Context, t *api.Task) {
+	r, ok := m.runners[t.GetId()]
+	if !ok {
+		m.begin(ctx, record{task: t}, nil)
+		return
+	}
+	r.assigned, r.desired = true, t.GetDesiredState()
+	r.send(ctx, Input{Task: t})
+}
+
+// Wake makes tasks that wait for something, such as a secret or a manager, try again now. Run must be running.
+func (m *Manager) Wake(ctx context.Context) error {
+	return m.request(ctx, func(runCtx context.Context) error {
+		for _, id := range slices.Sorted(maps.Keys(m.runners)) {
+			m.runners[id].send(runCtx, Input{Wake: true})
+		}
+		return nil
+	})
+}
+
+// Statuses returns the last status of each task, by its id. The caller must not modify them.
+func (m *Manager) Statuses() map[string]*api.TaskStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.statuses)
+}
+
+// errStopped is returned when a Manager is asked for something after its Run ended.
+var errStopped = errors.New("the task manager was stopped")
+
+// request has Run do something.
+func (m *Manager) request(ctx context.Context, do func(context.Context) error) error {
+	r := request{do: do, done: make(chan error, 1)}
+	select {
+	case m.requests <- r:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errStopped, ctx.Err())
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

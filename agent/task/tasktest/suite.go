@@ -1,0 +1,192 @@
+package tasktest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/skep-io/skep/agent/task"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// patience bounds each case of the suite; nothing in it takes longer unless it hangs.
+const patience = 20 * time.Second
+
+// Subject is an executor under test.
+type Subject struct {
+	// Executor is the first executor; never nil.
+	Executor task.Executor
+	// Restart ends the executor as the end of a daemon does and returns a new one over the same containers.
+	Restart func(t *testing.T) task.Executor
+	// Image is the reference of an image whose program understands the arguments in the package comment.
+	Image string
+	// Leftovers returns what is left on the node of a task, to be empty after Remove.
+	Leftovers func(t *testing.T, id string) []string
+}
+
+// Suite runs the contract of [task.Executor] against executors that open makes.
+func Suite(t *testing.T, open func(t *testing.T) Subject) {
+	cases := map[string]func(*subject, *testing.T){
+		"life":                         (*subject).life,
+		"stop":                         (*subject).stop,
+		"kill what ignores its signal": (*subject).kill,
+		"release and remove of nothing": func(s *subject, t *testing.T) {
+			s.must(t, s.Executor.Release(s.ctx, "none"))
+			s.must(t, s.Executor.Remove(s.ctx, "none"))
+		},
+		"unknown container": (*subject).unknown,
+		"no image":          (*subject).noImage,
+		"restart":           (*subject).restart,
+		"exit while away":   (*subject).exitWhileAway,
+		"no task any more":  (*subject).orphan,
+	}
+	for name, run := range cases {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			s := &subject{Subject: open(t), ctx: ctx}
+			run(s, t)
+		})
+	}
+}
+
+// subject is a Subject with the context of one case.
+type subject struct {
+	Subject
+	ctx context.Context
+}
+
+func (s *subject) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *subject) task(id string, args ...string) *api.Task {
+	return &api.Task{
+		Id: id, ServiceId: "s1", ServiceName: "web", Slot: 1, NodeId: "n1",
+		Spec: &api.TaskSpec{Container: &api.ContainerSpec{Image: s.Image, Args: args}},
+	}
+}
+
+// start adopts nothing, prepares and starts.
+func (s *subject) start(t *testing.T, tk *api.Task) *api.ContainerStatus {
+	t.Helper()
+	_, err := s.Executor.Adopt(s.ctx, nil)
+	s.must(t, err)
+	s.must(t, s.Executor.Prepare(s.ctx, tk))
+	c, err := s.Executor.Start(s.ctx, tk)
+	s.must(t, err)
+	return c
+}
+
+func (s *subject) wait(t *testing.T, id string, code int32) {
+	t.Helper()
+	c, err := s.Executor.Wait(s.ctx, id)
+	s.must(t, err)
+	if c.GetExitCode() != code || c.GetPid() != 0 {
+		t.Fatalf("exit code %d with pid %d, want %d with none", c.GetExitCode(), c.GetPid(), code)
+	}
+}
+
+// removed releases and removes, twice, and looks for leftovers (I15).
+func (s *subject) removed(t *testing.T, id string) {
+	t.Helper()
+	for range 2 {
+		s.must(t, s.Executor.Release(s.ctx, id))
+	}
+	for range 2 {
+		s.must(t, s.Executor.Remove(s.ctx, id))
+	}
+	if left := s.Leftovers(t, id); len(left) > 0 {
+		t.Errorf("I15: left behind: %q", left)
+	}
+}
+
+func (s *subject) life(t *testing.T) {
+	if c := s.start(t, s.task("t1", "exit", "3")); c.GetPid() == 0 || c.GetContainerId() == "" {
+		t.Errorf("started as %v", c)
+	}
+	s.wait(t, "t1", 3)
+	s.wait(t, "t1", 3)
+	s.removed(t, "t1")
+}
+
+func (s *subject) stop(t *testing.T) {
+	tk := s.task("t1", "serve")
+	s.start(t, tk)
+	s.must(t, s.Executor.Stop(s.ctx, tk))
+	s.wait(t, "t1", 0)
+	s.removed(t, "t1")
+}
+
+func (s *subject) kill(t *testing.T) {
+	tk := s.task("t1", "stubborn")
+	s.start(t, tk)
+	s.must(t, s.Executor.Stop(s.ctx, tk))
+	s.must(t, s.Executor.Kill(s.ctx, "t1"))
+	s.wait(t, "t1", killed)
+	s.removed(t, "t1")
+}
+
+func (s *subject) unknown(t *testing.T) {
+	_, err := s.Executor.Adopt(s.ctx, []string{"none"})
+	s.must(t, err)
+	if _, err := s.Executor.Wait(s.ctx, "none"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Wait of nothing: %v, want NotFound", err)
+	}
+}
+
+func (s *subject) noImage(t *testing.T) {
+	_, err := s.Executor.Adopt(s.ctx, nil)
+	s.must(t, err)
+	tk := s.task("t1")
+	tk.Spec.Container.Image = ""
+	if err := s.Executor.Prepare(s.ctx, tk); err == nil || fault.KindOf(err) == fault.Unavailable {
+		t.Errorf("Prepare without an image: %v, want a final error", err)
+	}
+	s.removed(t, "t1")
+}
+
+// adopt restarts the executor and returns what it found.
+func (s *subject) adopt(t *testing.T, known ...string) map[string]*api.ContainerStatus {
+	t.Helper()
+	s.Executor = s.Restart(t)
+	found, err := s.Executor.Adopt(s.ctx, known)
+	s.must(t, err)
+	return found
+}
+
+func (s *subject) restart(t *testing.T) {
+	tk := s.task("t1", "serve")
+	started := s.start(t, tk)
+	found := s.adopt(t, "t1")
+	if len(found) != 1 || found["t1"].GetPid() != started.GetPid() {
+		t.Fatalf("adopted %v, want pid %d of t1", found, started.GetPid())
+	}
+	s.must(t, s.Executor.Stop(s.ctx, tk))
+	s.wait(t, "t1", 0)
+	s.removed(t, "t1")
+}
+
+func (s *subject) exitWhileAway(t *testing.T) {
+	s.start(t, s.task("t1", "exit", "4"))
+	s.wait(t, "t1", 4)
+	if found := s.adopt(t, "t1"); len(found) != 1 || found["t1"].GetPid() != 0 {
+		t.Fatalf("adopted %v, want the ended t1", found)
+	}
+	s.wait(t, "t1", 4)
+	s.removed(t, "t1")
+}
+
+func (s *subject) orphan(t *testing.T) {
+	s.start(t, s.task("t1", "serve"))
+	if found := s.adopt(t); len(found) != 0 {
+		t.Errorf("adopted %v, want nothing", found)
+	}
+	if left := s.Leftovers(t, "t1"); len(left) > 0 {
+		t.Errorf("I15: left behind: %q", left)
+	}
+}
