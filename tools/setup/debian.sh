@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the demo and the tests need and what a fresh Debian 12 lacks. Says what it would need elsewhere.
+# Installs what the demo and the tests need and what a fresh Debian 12 with Go, git and make lacks: a C compiler, for the
+# race detector only. Says what it would need elsewhere.
 set -euo pipefail
 
 missing=()
-command -v ip >/dev/null || [ -x /sbin/ip ] || missing+=(iproute2)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
 
 if [ "${#missing[@]}" -eq 0 ]; then
   exit 0
