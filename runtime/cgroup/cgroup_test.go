@@ -1,0 +1,207 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tree opens a parent group of its own for the test and removes it afterwards.
+func tree(t *testing.T) *Tree {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to create control groups")
+	}
+	tr, err := Open(fmt.Sprintf("skep-cgroup-test-%d", os.Getpid()))
+	if errors.Is(err, ErrUnsupported) {
+		t.Skipf("needs control groups: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tr.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tr
+}
+
+func create(t *testing.T, tr *Tree, name string, l Limits) *Group {
+	t.Helper()
+	g, err := tr.Create(name, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(g.KillAll(), g.Remove(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func TestLimits_Unified(t *testing.T) {
+	got := Limits{
+		Memory: 64 << 20, MemoryReservation: 32 << 20, CPUQuota: 50 * time.Millisecond, CPUShares: 1024, Pids: 100,
+	}.unified()
+	want := []setting{
+		{"memory.max", "67108864", false},
+		{"memory.swap.max", "0", true},
+		{"memory.oom.group", "1", true},
+		{"memory.low", "33554432", false},
+		{"cpu.max", "50000 100000", false},
+		{"cpu.weight", "39", false},
+		{"pids.max", "100", false},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(setting{})); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if got := (Limits{}).unified(); len(got) != 0 {
+		t.Errorf("no limits give settings %v", got)
+	}
+}
+
+func TestLimits_Weight(t *testing.T) {
+	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 40: 10000} {
+		if got := weight(shares); got != want {
+			t.Errorf("weight(%d) = %d, want %d", shares, got, want)
+		}
+	}
+}
+
+func TestMounts(t *testing.T) {
+	table := `22 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+23 22 0:21 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+24 22 0:22 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+25 22 0:23 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+26 22 0:23 / /other rw,relatime - cgroup cgroup rw,memory
+garbage
+`
+	unified, legacy, err := mounts(strings.NewReader(table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"cpu": "/sys/fs/cgroup/cpu", "cpuacct": "/sys/fs/cgroup/cpu", "memory": "/sys/fs/cgroup/memory",
+	}
+	if diff := cmp.Diff(want, legacy); diff != "" || unified != "/sys/fs/cgroup/unified" {
+		t.Errorf("unified at %q, legacy (-want +got):\n%s", unified, diff)
+	}
+	if _, err := openLegacy(legacy, "x"); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("without pids: %v, want ErrUnsupported", err)
+	}
+}
+
+func TestGroup_LimitsAreInForce(t *testing.T) {
+	tr := tree(t)
+	g := create(t, tr, "limits", Limits{Memory: 16 << 20, CPUQuota: 50 * time.Millisecond, Pids: 7})
+	files := map[string]string{"memory.limit_in_bytes": "16777216", "cpu.cfs_quota_us": "50000", "pids.max": "7"}
+	if tr.Unified() {
+		files = map[string]string{"memory.max": "16777216", "cpu.max": "50000 100000", "pids.max": "7"}
+	}
+	for file, want := range files {
+		found := false
+		for _, dir := range g.dirs {
+			text, err := os.ReadFile(filepath.Join(dir, file))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			found = true
+			if got := strings.TrimSpace(string(text)); err != nil || got != want {
+				t.Errorf("%s is %q, error %v; want %q", file, got, err, want)
+			}
+		}
+		if !found {
+			t.Errorf("no %s in %v", file, g.dirs)
+		}
+	}
+}
+
+func TestGroup_KillAndRemove(t *testing.T) {
+	tr := tree(t)
+	g := create(t, tr, "kill", Limits{})
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	same, err := tr.Existing("kill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := same.OOMKills(); err != nil || n != 0 {
+		t.Errorf("OOM kills: %d, %v; want none", n, err)
+	}
+	if err := same.KillAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
+		t.Errorf("process ended with %v, want killed", err)
+	}
+	if err := g.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Existing("kill"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v, want not exist", err)
+	}
+	if err := g.Remove(t.Context()); err != nil {
+		t.Errorf("second Remove: %v", err)
+	}
+}
+
+func TestGroup_RemoveOfABusyGroupFails(t *testing.T) {
+	g := create(t, tree(t), "busy", Limits{})
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := g.Remove(ctx); !errors.Is(err, ErrBusy) {
+		t.Errorf("Remove: %v, want ErrBusy", err)
+	}
+	for _, dir := range g.dirs {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
+func TestTree_CreateRefuses(t *testing.T) {
+	tr := tree(t)
+	for _, name := range []string{"", ".", "..", "a/b", "-x", strings.Repeat("x", 200), "a\x00"} {
+		if _, err := tr.Create(name, Limits{}); !errors.Is(err, ErrName) {
+			t.Errorf("Create(%q): %v, want ErrName", name, err)
+		}
+	}
+	create(t, tr, "twice", Limits{})
+	if _, err := tr.Create("twice", Limits{}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("second Create: %v, want exists", err)
+	}
+	if _, err := tr.Existing("twice"); err != nil {
+		t.Errorf("the refused Create removed the first group: %v", err)
+	}
+	if _, err := tr.Create("bad", Limits{CPUQuota: time.Nanosecond * 1000}); err == nil {
+		t.Error("a quota of 1 µs was taken")
+	}
+	if _, err := tr.Existing("bad"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after a failed Create: %v, want not exist", err) // I2
+	}
+}

@@ -1,0 +1,231 @@
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors of this package.
+var (
+	// ErrName is returned when a group's name is not one plain path element.
+	ErrName = errors.New("not usable as the name of a control group")
+	// ErrUnsupported is returned when the machine offers no memory, cpu and pids controllers.
+	ErrUnsupported = errors.New("no usable control groups on this machine")
+	// ErrBusy is returned when processes are left in a group that should go.
+	ErrBusy = errors.New("control group still has processes")
+)
+
+// hierarchy is one mounted tree of groups.
+type hierarchy struct {
+	controller string // "" on v2
+	dir        string // of the parent group
+}
+
+// Tree is the parent group of all containers, in each hierarchy. It is constant after Open.
+type Tree struct {
+	unified bool
+	hiers   []hierarchy
+}
+
+// validName keeps names to one path element without surprises.
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// Open finds the hierarchies of this machine and creates the group parent at their top, if it isn't there.
+func Open(parent string) (*Tree, error) {
+	if !validName.MatchString(parent) {
+		return nil, fmt.Errorf("%w: %q", ErrName, parent)
+	}
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("find control groups: %w", err)
+	}
+	defer f.Close()
+	unified, legacy, err := mounts(f)
+	if err != nil {
+		return nil, fmt.Errorf("find control groups: %w", err)
+	}
+	if unified != "" && hasControllers(unified) {
+		return openUnified(unified, parent)
+	}
+	return openLegacy(legacy, parent)
+}
+
+// OpenUnified uses dir, a directory of a v2 hierarchy, as the parent group. It enables no controller, so limits are
+// refused unless the caller enabled them.
+func OpenUnified(dir string) (*Tree, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	return &Tree{unified: true, hiers: []hierarchy{{dir: dir}}}, nil
+}
+
+// wanted are the v1 controllers that a container is put into, if they are there. Memory, cpu and pids must be.
+func wanted() []string { return []string{"memory", "cpu", "pids", "cpuacct", "devices", "freezer"} }
+
+// maxMountinfo bounds what is read of the mount table; a line is about 100 bytes.
+const maxMountinfo = 16 << 20
+
+// mounts reads a mount table: where v2 is mounted, and where each v1 controller is.
+func mounts(r io.Reader) (unified string, legacy map[string]string, err error) {
+	legacy = make(map[string]string)
+	lines := bufio.NewScanner(io.LimitReader(r, maxMountinfo))
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 5 || len(right) < 3 {
+			continue
+		}
+		switch right[0] {
+		case "cgroup2":
+			if unified == "" {
+				unified = left[4]
+			}
+		case "cgroup":
+			for _, option := range strings.Split(right[2], ",") {
+				if slices.Contains(wanted(), option) && legacy[option] == "" {
+					legacy[option] = left[4]
+				}
+			}
+		}
+	}
+	return unified, legacy, lines.Err()
+}
+
+// hasControllers reports whether the v2 hierarchy at dir has what containers need; in hybrid setups it does not.
+func hasControllers(dir string) bool {
+	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(have))
+	return slices.Contains(fields, "memory") && slices.Contains(fields, "pids") && slices.Contains(fields, "cpu")
+}
+
+func openUnified(root, parent string) (*Tree, error) {
+	dir := filepath.Join(root, parent)
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	for _, at := range []string{root, dir} {
+		for _, c := range []string{"+memory", "+cpu", "+pids"} {
+			if err := write(at, setting{"cgroup.subtree_control", c, false}); err != nil {
+				return nil, fmt.Errorf("enable the controller: %w", err)
+			}
+		}
+	}
+	return &Tree{unified: true, hiers: []hierarchy{{dir: dir}}}, nil
+}
+
+func openLegacy(mounted map[string]string, parent string) (*Tree, error) {
+	for _, must := range []string{"memory", "cpu", "pids"} {
+		if mounted[must] == "" {
+			return nil, fmt.Errorf("%w: the %s controller is not mounted", ErrUnsupported, must)
+		}
+	}
+	t := &Tree{}
+	for _, c := range wanted() {
+		if mounted[c] == "" {
+			continue
+		}
+		dir := filepath.Join(mounted[c], parent)
+		if err := makeDir(dir); err != nil {
+			return nil, err
+		}
+		t.hiers = append(t.hiers, hierarchy{controller: c, dir: dir})
+	}
+	return t, nil
+}
+
+// Unified reports whether the tree is in the v2 hierarchy.
+func (t *Tree) Unified() bool { return t.unified }
+
+// Create makes the group name with its limits in force (I1). It fails with fs.ErrExist if there is one.
+func (t *Tree) Create(name string, l Limits) (*Group, error) {
+	g, err := t.group(name)
+	if err != nil {
+		return nil, err
+	}
+	for i, dir := range g.dirs {
+		if err := g.create(dir, t.hiers[i], l); err != nil {
+			g.Close()
+			for _, made := range g.dirs[:i] { // I2
+				_ = unix.Rmdir(made)
+			}
+			return nil, fmt.Errorf("create control group %s: %w", name, err)
+		}
+	}
+	return g, nil
+}
+
+// Existing gives the group name, which must be there.
+func (t *Tree) Existing(name string) (*Group, error) {
+	g, err := t.group(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(g.dirs[0]); err != nil {
+		return nil, fmt.Errorf("find control group %s: %w", name, err)
+	}
+	return g, nil
+}
+
+// Remove removes the parent group itself. It fails if groups are left in it.
+func (t *Tree) Remove() error {
+	var errs []error
+	for _, h := range t.hiers {
+		if err := unix.Rmdir(h.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove %s: %w", h.dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Tree) group(name string) (*Group, error) {
+	if !validName.MatchString(name) {
+		return nil, fmt.Errorf("%w: %q", ErrName, name)
+	}
+	g := &Group{name: name, unified: t.unified, fd: -1}
+	for _, h := range t.hiers {
+		dir := filepath.Join(h.dir, name)
+		g.dirs = append(g.dirs, dir)
+		switch h.controller {
+		case "", "memory":
+			g.memory = dir
+		}
+	}
+	return g, nil
+}
+
+func makeDir(dir string) error {
+	if err := unix.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create control group %s: %w", dir, err)
+	}
+	return nil
+}
+
+// write applies one setting in dir.
+func write(dir string, s setting) error {
+	path := filepath.Join(dir, s.file)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if s.optional {
+			return nil
+		}
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(s.value)); err != nil && !s.optional {
+		return fmt.Errorf("write %q to %s: %w", s.value, path, err)
+	}
+	return nil
+}
