@@ -1,0 +1,232 @@
+package control
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/image/reference"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/constraint"
+	"github.com/skep-io/skep/store"
+)
+
+// secretsFolder is where a secret without an absolute target appears in a container.
+const secretsFolder = "/run/secrets"
+
+// admit turns a spec as it came in into the one that is stored (C3, C4), or says why it can't be. old is the service's present
+// spec, nil for a new one. The spec must be the caller's own. The warnings are for the user.
+func admit(tx store.Tx, spec, old *api.ServiceSpec) (warnings []string, err error) {
+	fillService(spec)
+	if err := validateService(spec); err != nil {
+		return nil, err
+	}
+	if err := resolveSecrets(tx, spec.GetTask().GetContainer().GetSecrets()); err != nil {
+		return nil, err
+	}
+	pinned, err := pinImage(tx, spec.GetTask().GetContainer().GetImage(), old.GetTask().GetContainer().GetImage())
+	if err != nil {
+		return nil, err
+	}
+	spec.Task.Container.Image = pinned
+	return placementWarnings(tx, spec.GetTask().GetPlacement())
+}
+
+// resolveSecrets completes references with the ids and names of the secrets that they mean, and makes the transaction depend
+// on those secrets, so that none is removed at the same moment.
+func resolveSecrets(tx store.Tx, references []*api.SecretReference) error {
+	var missing []string
+	for _, r := range references {
+		secret, err := referenced(tx, r)
+		switch {
+		case fault.KindOf(err) == fault.NotFound:
+			missing = append(missing, clip(r.GetSecretName()+r.GetSecretId()))
+			continue
+		case err != nil:
+			return err
+		}
+		if err := tx.Require(secret); err != nil {
+			return err
+		}
+		r.SecretId, r.SecretName = secret.GetId(), secret.GetSpec().GetAnnotations().GetName()
+		if r.GetTarget().GetName() == "" {
+			r.Target.Name = r.GetSecretName()
+		}
+	}
+	if len(missing) == 1 {
+		return fault.New(fault.Invalid, "secret not found: %s", missing[0])
+	}
+	if len(missing) > 1 {
+		return fault.New(fault.Invalid, "secrets not found: %s", strings.Join(missing, ", "))
+	}
+	return conflictingTargets(references)
+}
+
+// referenced returns the secret that a reference means: by its id if it has one, else by its name.
+func referenced(tx store.ReadTx, r *api.SecretReference) (*api.Secret, error) {
+	if r.GetSecretId() == "" {
+		return resolve[*api.Secret](tx, r.GetSecretName())
+	}
+	secret, err := store.Get[*api.Secret](tx, r.GetSecretId())
+	if err != nil {
+		return nil, storeFault(err)
+	}
+	if name := secret.GetSpec().GetAnnotations().GetName(); r.GetSecretName() != "" && r.GetSecretName() != name {
+		return nil, fault.New(fault.Invalid, "malformed secret reference: secret %s has the name %s, not %s",
+			secret.GetId(), name, clip(r.GetSecretName()))
+	}
+	return secret, nil
+}
+
+func conflictingTargets(references []*api.SecretReference) error {
+	p := new(problems)
+	taken := map[string]string{}
+	for _, r := range references {
+		target := r.GetTarget().GetName()
+		if !path.IsAbs(target) {
+			target = path.Join(secretsFolder, target)
+		}
+		if other, ok := taken[target]; ok {
+			p.add("task.container.secrets", "secret references '%s' and '%s' have a conflicting target: '%s'",
+				other, r.GetSecretName(), r.GetTarget().GetName())
+		}
+		taken[target] = r.GetSecretName()
+	}
+	return p.err()
+}
+
+// pinImage returns the reference with the digest of the image that it means now: the newest one of that name on a node that
+// is ready. The present reference of a service stays as it is, wherever the image may be.
+func pinImage(tx store.ReadTx, image, present string) (string, error) {
+	ref, err := reference.Parse(image)
+	if err != nil {
+		return "", fault.Wrap(fault.Invalid, err)
+	}
+	if ref.String() == present && ref.Digest() != "" {
+		return present, nil
+	}
+	newest, err := newestImage(tx, ref)
+	if err != nil {
+		return "", err
+	}
+	if newest == nil {
+		return "", fault.New(fault.Invalid, "image %s is on no node: load it with `skep image load` on any node", ref.Familiar())
+	}
+	if ref.Digest() != "" {
+		return ref.String(), nil
+	}
+	pinned, err := reference.Parse(ref.String() + "@" + newest.GetDigest())
+	if err != nil {
+		return "", fmt.Errorf("a node reports image %s with a digest that is none: %w", ref, err)
+	}
+	return pinned.String(), nil
+}
+
+// newestImage returns the image that was loaded last among those that ref means and a ready node has, or nil.
+func newestImage(tx store.ReadTx, ref reference.Reference) (*api.ImageSummary, error) {
+	nodes, err := store.List[*api.Node](tx)
+	if err != nil {
+		return nil, err
+	}
+	var newest *api.ImageSummary
+	for _, node := range nodes {
+		if node.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
+			continue
+		}
+		for _, image := range node.GetDescription().GetImages() {
+			if means(ref, image) && (newest == nil || newer(image, newest)) {
+				newest = image
+			}
+		}
+	}
+	return newest, nil
+}
+
+// newer orders images by the time they were loaded; the digest decides between equals, so that the answer never depends on
+// the order of nodes.
+func newer(a, b *api.ImageSummary) bool {
+	at, bt := a.GetLoadedAt().AsTime(), b.GetLoadedAt().AsTime()
+	if at.Equal(bt) {
+		return a.GetDigest() > b.GetDigest()
+	}
+	return at.After(bt)
+}
+
+func means(ref reference.Reference, image *api.ImageSummary) bool {
+	if ref.Digest() != "" {
+		return image.GetDigest() == ref.Digest().String()
+	}
+	for _, name := range image.GetReferences() {
+		if name == ref.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// placementWarnings says when no node would take the service's tasks now.
+func placementWarnings(tx store.ReadTx, placement *api.Placement) ([]string, error) {
+	if len(placement.GetConstraints()) == 0 {
+		return nil, nil
+	}
+	set, err := constraint.Parse(placement.GetConstraints())
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err)
+	}
+	nodes, err := store.List[*api.Node](tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
+		if set.Match(node) {
+			return nil, nil
+		}
+	}
+	return []string{fmt.Sprintf("no node satisfies the constraints (%s): tasks stay pending until one does; see `skep node inspect` "+
+		"for the labels of a node, and set one with `skep node update --label-add`", strings.Join(placement.GetConstraints(), ", "))}, nil
+}
+
+// placementHolds reports whether all tasks of a service that are to run may stay where they are under a new placement.
+func placementHolds(tx store.ReadTx, serviceID string, placement *api.Placement) (bool, error) {
+	set, err := constraint.Parse(placement.GetConstraints())
+	if err != nil {
+		return false, fault.Wrap(fault.Invalid, err)
+	}
+	tasks, err := store.List[*api.Task](tx, store.ByService(serviceID))
+	if err != nil {
+		return false, err
+	}
+	perNode := map[string]uint64{}
+	for _, task := range tasks {
+		if task.GetDesiredState() > api.TaskState_TASK_STATE_RUNNING {
+			continue
+		}
+		if task.GetNodeId() == "" {
+			return false, nil // it waits by the old rules, which nothing may satisfy
+		}
+		node, err := store.Get[*api.Node](tx, task.GetNodeId())
+		if err != nil || !set.Match(node) {
+			return false, nil
+		}
+		perNode[node.GetId()]++
+		if most := placement.GetMaxReplicas(); most > 0 && perNode[node.GetId()] > most {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// needsNewTasks reports whether the tasks of a service must be replaced when its spec becomes the new one.
+func needsNewTasks(tx store.ReadTx, service *api.Service, spec *api.ServiceSpec) (bool, error) {
+	if !sameTemplate(service.GetSpec(), spec) {
+		return true, nil
+	}
+	if proto.Equal(service.GetSpec().GetTask().GetPlacement(), spec.GetTask().GetPlacement()) {
+		return false, nil
+	}
+	holds, err := placementHolds(tx, service.GetId(), spec.GetTask().GetPlacement())
+	return !holds, err
+}

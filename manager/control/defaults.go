@@ -1,0 +1,132 @@
+package control
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Docker's defaults, in seconds where they are times.
+const (
+	defaultReplicas     = 1
+	defaultRestartDelay = 5
+	defaultGracePeriod  = 10
+	defaultParallelism  = 1
+	defaultSecretMode   = 0o444
+)
+
+// orNew makes the message at field when there is none.
+func orNew[T any](field **T) *T {
+	if *field == nil {
+		*field = new(T)
+	}
+	return *field
+}
+
+// fillService spells out the defaults of a spec that nobody else can see yet (C3).
+func fillService(spec *api.ServiceSpec) {
+	orNew(&spec.Annotations)
+	if spec.GetReplicated() == nil {
+		spec.Replicated = &api.ReplicatedService{Replicas: defaultReplicas}
+	}
+	if spec.GetUpdate() == nil {
+		spec.Update = &api.UpdateConfig{Parallelism: defaultParallelism}
+	}
+	if spec.Update.Delay == nil {
+		spec.Update.Delay = seconds(0)
+	}
+	if spec.Update.Order == api.UpdateOrder_UPDATE_ORDER_UNSPECIFIED {
+		spec.Update.Order = api.UpdateOrder_UPDATE_ORDER_STOP_FIRST
+	}
+	for _, port := range orNew(&spec.Endpoint).GetPorts() {
+		fillPort(port)
+	}
+	fillTask(orNew(&spec.Task))
+}
+
+func fillPort(port *api.PortConfig) {
+	if port.GetProtocol() == api.Protocol_PROTOCOL_UNSPECIFIED {
+		port.Protocol = api.Protocol_PROTOCOL_TCP
+	}
+	if port.GetPublishMode() == api.PublishMode_PUBLISH_MODE_UNSPECIFIED {
+		port.PublishMode = api.PublishMode_PUBLISH_MODE_HOST
+	}
+	if port.GetPublishedPort() == 0 {
+		port.PublishedPort = port.GetTargetPort()
+	}
+}
+
+func fillTask(task *api.TaskSpec) {
+	orNew(&orNew(&task.Resources).Limits)
+	orNew(&task.Resources.Reservations)
+	orNew(&task.Placement)
+	restart := orNew(&task.Restart)
+	if restart.GetCondition() == api.RestartCondition_RESTART_CONDITION_UNSPECIFIED {
+		restart.Condition = api.RestartCondition_RESTART_CONDITION_ANY
+	}
+	if restart.GetDelay() == nil {
+		restart.Delay = seconds(defaultRestartDelay)
+	}
+	if restart.GetWindow() == nil {
+		restart.Window = seconds(0)
+	}
+	container := orNew(&task.Container)
+	if container.GetStopGracePeriod() == nil {
+		container.StopGracePeriod = seconds(defaultGracePeriod)
+	}
+	for _, reference := range container.GetSecrets() {
+		if target := orNew(&reference.Target); target.GetMode() == 0 {
+			target.Mode = defaultSecretMode
+		}
+	}
+	normalizeCapabilities(container.GetCapabilityAdd())
+	normalizeCapabilities(container.GetCapabilityDrop())
+}
+
+// normalizeCapabilities turns net_admin into CAP_NET_ADMIN, and all into ALL.
+func normalizeCapabilities(names []string) {
+	for i, name := range names {
+		name = strings.ToUpper(strings.TrimSpace(name))
+		if name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		names[i] = name
+	}
+}
+
+// fillCluster spells out the defaults of a spec that nobody else can see yet (C3).
+func fillCluster(spec *api.ClusterSpec) {
+	defaults := DefaultClusterSpec()
+	if orNew(&spec.Annotations).GetName() == "" {
+		spec.Annotations.Name = defaults.GetAnnotations().GetName()
+	}
+	if spec.GetCertExpiry() == nil {
+		spec.CertExpiry = defaults.GetCertExpiry()
+	}
+	if spec.GetDispatcherHeartbeat() == nil {
+		spec.DispatcherHeartbeat = defaults.GetDispatcherHeartbeat()
+	}
+	if spec.GetSnapshotInterval() == 0 {
+		spec.SnapshotInterval = defaults.GetSnapshotInterval()
+	}
+}
+
+// DefaultClusterSpec returns the spec of a new cluster: Swarm's defaults.
+func DefaultClusterSpec() *api.ClusterSpec {
+	return &api.ClusterSpec{
+		Annotations:         &api.Annotations{Name: "default"},
+		CertExpiry:          seconds(90 * 24 * 3600),
+		DispatcherHeartbeat: seconds(5),
+		TaskHistoryLimit:    5,
+		SnapshotInterval:    10000,
+	}
+}
+
+// sameTemplate reports whether two specs make the same tasks, wherever those are placed.
+func sameTemplate(a, b *api.ServiceSpec) bool {
+	left, right := proto.CloneOf(a.GetTask()), proto.CloneOf(b.GetTask())
+	left.Placement, right.Placement = nil, nil
+	return proto.Equal(left, right) && proto.Equal(a.GetEndpoint(), b.GetEndpoint())
+}

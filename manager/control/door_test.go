@@ -1,0 +1,169 @@
+package control_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/control"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+	"github.com/skep-io/skep/store/storetest"
+)
+
+const (
+	digestA = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	digestB = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+)
+
+// swarm is a control server behind its gRPC door, on a local store.
+type swarm struct {
+	api.ControlClient
+	store  *store.Store
+	status store.Status
+}
+
+// noLogs is a LogReader without logs.
+type noLogs struct{}
+
+func (noLogs) ReadLogs(context.Context, *api.ReadLogsRequest, func(*api.ReadLogsResponse) error) error {
+	return nil
+}
+
+// newSwarm returns a swarm with one cluster object and a ready worker that has the image app:1.
+func newSwarm(t *testing.T) *swarm {
+	t.Helper()
+	s := &swarm{store: storetest.New(t)}
+	root := token.Digest{1}
+	storetest.Create(t, s.store,
+		&api.Cluster{
+			Id: "cluster", Spec: control.DefaultClusterSpec(),
+			RootCa:     &api.RootCA{Certificate: []byte("root"), Key: []byte("root key")},
+			JoinTokens: &api.JoinTokens{Worker: token.New(root).Reveal(), Manager: token.New(root).Reveal()},
+		},
+		node("worker1", api.Role_ROLE_WORKER, image("docker.io/library/app:1", digestA, 100)),
+	)
+	server, err := control.New(control.Config{
+		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{},
+		NewUnlockKey: object.NewID, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ControlClient = api.NewControlClient(serve(t, server))
+	return s
+}
+
+// serve returns a connection to a control server.
+func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
+	t.Helper()
+	const buffer = 1 << 20
+	listener := bufconn.Listen(buffer)
+	door := grpc.NewServer(
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			response, err := handle(ctx, req)
+			return response, fault.Status(err)
+		}),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			return fault.Status(handle(srv, stream))
+		}),
+	)
+	api.RegisterControlServer(door, server)
+	done := make(chan error, 1)
+	go func() { done <- door.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		door.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return conn
+}
+
+func node(id string, role api.Role, images ...*api.ImageSummary) *api.Node {
+	return &api.Node{
+		Id: id, Role: role,
+		Spec:        &api.NodeSpec{DesiredRole: role, Availability: api.Availability_AVAILABILITY_ACTIVE},
+		Description: &api.NodeDescription{Hostname: "host-" + id, Images: images},
+		Status:      &api.NodeStatus{State: api.NodeState_NODE_STATE_READY},
+	}
+}
+
+func image(reference, digest string, loadedAt int64) *api.ImageSummary {
+	return &api.ImageSummary{
+		Digest: digest, References: []string{reference}, LoadedAt: timestamppb.New(time.Unix(loadedAt, 0)),
+	}
+}
+
+// member makes a manager of the Raft group.
+func member(nodeID string, leader, reachable bool) store.MemberStatus {
+	return store.MemberStatus{
+		Member: &api.Member{RaftId: uint64(len(nodeID)), NodeId: nodeID, Address: nodeID + ":2377"}, Leader: leader, Reachable: reachable,
+	}
+}
+
+// web returns the smallest spec of a service.
+func web(changes ...func(*api.ServiceSpec)) *api.ServiceSpec {
+	spec := &api.ServiceSpec{
+		Annotations: &api.Annotations{Name: "web"},
+		Task:        &api.TaskSpec{Container: &api.ContainerSpec{Image: "app:1"}},
+	}
+	for _, change := range changes {
+		change(spec)
+	}
+	return spec
+}
+
+func (s *swarm) createService(t *testing.T, spec *api.ServiceSpec) *api.Service {
+	t.Helper()
+	response, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: spec})
+	if err != nil {
+		t.Fatalf("create service: %v", err)
+	}
+	return response.GetService()
+}
+
+func (s *swarm) createSecret(t *testing.T, name string) *api.Secret {
+	t.Helper()
+	response, err := s.CreateSecret(t.Context(), &api.CreateSecretRequest{Spec: secretSpec(name, []byte("value"))})
+	if err != nil {
+		t.Fatalf("create secret: %v", err)
+	}
+	return response.GetSecret()
+}
+
+func secretSpec(name string, data []byte) *api.SecretSpec {
+	return &api.SecretSpec{Annotations: &api.Annotations{Name: name}, Data: data}
+}
+
+// withRequestID names the request of a call.
+func withRequestID(t *testing.T, id string) context.Context {
+	return metadata.AppendToOutgoingContext(t.Context(), "skep-request-id", id)
+}
+
+// wantFault fails the test unless err has the kind and the text.
+func wantFault(t *testing.T, err error, kind fault.Kind, text string) {
+	t.Helper()
+	err = fault.FromStatus(err)
+	if fault.KindOf(err) != kind || err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v: %v\nwant %v: …%s…", fault.KindOf(err), err, kind, text)
+	}
+}

@@ -1,0 +1,183 @@
+package control
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// withManagerStatus returns a copy of a node that says what the Raft group knows of it.
+func withManagerStatus(node *api.Node, status store.Status) *api.Node {
+	node = proto.CloneOf(node)
+	node.ManagerStatus = nil
+	member := memberOf(status, node.GetId())
+	if member == nil {
+		return node
+	}
+	node.ManagerStatus = &api.ManagerStatus{
+		RaftId: member.Member.GetRaftId(), Address: member.Member.GetAddress(), Leader: member.Leader,
+		Reachability: api.Reachability_REACHABILITY_UNREACHABLE,
+	}
+	if member.Reachable || member.Leader {
+		node.ManagerStatus.Reachability = api.Reachability_REACHABILITY_REACHABLE
+	}
+	return node
+}
+
+func memberOf(status store.Status, nodeID string) *store.MemberStatus {
+	for i := range status.Members {
+		if status.Members[i].Member.GetNodeId() == nodeID {
+			return &status.Members[i]
+		}
+	}
+	return nil
+}
+
+// ListNodes returns all nodes.
+func (s *Server) ListNodes(ctx context.Context, _ *api.ListNodesRequest) (*api.ListNodesResponse, error) {
+	response := new(api.ListNodesResponse)
+	return response, s.view(ctx, func(tx store.ReadTx) error {
+		nodes, err := store.List[*api.Node](tx)
+		status := s.Status()
+		for _, node := range nodes {
+			response.Nodes = append(response.Nodes, withManagerStatus(node, status))
+		}
+		return err
+	})
+}
+
+// GetNode returns a node.
+func (s *Server) GetNode(ctx context.Context, request *api.GetNodeRequest) (*api.GetNodeResponse, error) {
+	response := new(api.GetNodeResponse)
+	return response, s.view(ctx, func(tx store.ReadTx) error {
+		node, err := resolve[*api.Node](tx, request.GetNode())
+		if err == nil {
+			response.Node = withManagerStatus(node, s.Status())
+		}
+		return err
+	})
+}
+
+// UpdateNode replaces the spec of a node. The role manager and the scheduler act on it.
+func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest) (*api.UpdateNodeResponse, error) {
+	id, err := requestID(ctx, "UpdateNode")
+	if err != nil {
+		return nil, err
+	}
+	if request.GetSpec() == nil {
+		return nil, fault.New(fault.Invalid, "spec: the node's spec is missing")
+	}
+	key := request.GetNodeId()
+	err = s.update(ctx, id, func(tx store.Tx) error {
+		old, err := resolve[*api.Node](tx, key)
+		if err != nil {
+			return err
+		}
+		if err := checkVersion(old, request.GetVersion()); err != nil {
+			return err
+		}
+		node := proto.CloneOf(old)
+		node.Spec = proto.CloneOf(request.GetSpec())
+		if err := fillAndValidateNode(node.Spec, old.GetSpec()); err != nil {
+			return err
+		}
+		if demotes(old, node.GetSpec()) {
+			if err := s.checkDemotion(tx, old); err != nil {
+				return err
+			}
+		}
+		return tx.Update(node)
+	})
+	if err != nil {
+		return nil, err
+	}
+	node, err := current[*api.Node](s, key)
+	if err != nil {
+		return nil, err
+	}
+	return &api.UpdateNodeResponse{Node: withManagerStatus(node, s.Status())}, nil
+}
+
+// fillAndValidateNode takes what spec leaves open from the present spec, and reports all problems.
+func fillAndValidateNode(spec, present *api.NodeSpec) error {
+	orNew(&spec.Annotations)
+	if spec.GetDesiredRole() == api.Role_ROLE_UNSPECIFIED {
+		spec.DesiredRole = present.GetDesiredRole()
+	}
+	if spec.GetAvailability() == api.Availability_AVAILABILITY_UNSPECIFIED {
+		spec.Availability = present.GetAvailability()
+	}
+	p := new(problems)
+	p.known("desired_role", spec.GetDesiredRole())
+	p.known("availability", spec.GetAvailability())
+	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
+	return p.err()
+}
+
+func demotes(old *api.Node, spec *api.NodeSpec) bool {
+	return old.GetSpec().GetDesiredRole() == api.Role_ROLE_MANAGER && spec.GetDesiredRole() == api.Role_ROLE_WORKER
+}
+
+// checkDemotion refuses to make a worker of a manager when those that stay could not decide anything (C5). It makes the
+// transaction depend on the managers that it counts on, so that two demotions cannot pass one beside the other.
+func (s *Server) checkDemotion(tx store.Tx, node *api.Node) error {
+	nodes, err := store.List[*api.Node](tx)
+	if err != nil {
+		return err
+	}
+	staying, reachable := 0, 0
+	status := s.Status()
+	for _, other := range nodes {
+		if other.GetId() == node.GetId() || other.GetSpec().GetDesiredRole() != api.Role_ROLE_MANAGER {
+			continue
+		}
+		if err := tx.Require(other); err != nil {
+			return err
+		}
+		member := memberOf(status, other.GetId())
+		if member == nil || member.Member.GetLearner() {
+			continue // promoted, but without a vote yet
+		}
+		staying++
+		if member.Reachable || member.Leader {
+			reachable++
+		}
+	}
+	if staying == 0 {
+		return fault.New(fault.Precondition, "attempting to demote the last manager of the swarm")
+	}
+	if quorum := staying/2 + 1; reachable < quorum {
+		return fault.New(fault.Precondition, "can't demote node %s: this would result in a loss of quorum: of the %d managers that "+
+			"stay only %d can be reached, and %d are needed", node.GetId(), staying, reachable, quorum)
+	}
+	return nil
+}
+
+// RemoveNode removes a node that is down, or any worker by force. Its certificate is refused from then on.
+func (s *Server) RemoveNode(ctx context.Context, request *api.RemoveNodeRequest) (*api.RemoveNodeResponse, error) {
+	id, err := requestID(ctx, "RemoveNode")
+	if err != nil {
+		return nil, err
+	}
+	response := &api.RemoveNodeResponse{NodeId: request.GetNode()}
+	return response, s.update(ctx, id, func(tx store.Tx) error {
+		node, err := resolve[*api.Node](tx, request.GetNode())
+		if err != nil {
+			return err
+		}
+		response.NodeId = node.GetId()
+		if node.GetSpec().GetDesiredRole() == api.Role_ROLE_MANAGER || memberOf(s.Status(), node.GetId()) != nil {
+			return fault.New(fault.Precondition, "node %s is a cluster manager and is a member of the raft cluster. "+
+				"It must be demoted to worker before removal", node.GetId())
+		}
+		if node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY && !request.GetForce() {
+			return fault.New(fault.Precondition, "node %s is not down and can't be removed: stop it, or remove it with --force", node.GetId())
+		}
+		return tx.Delete(object.KindNode, node.GetId())
+	})
+}

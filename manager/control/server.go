@@ -1,0 +1,168 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// LogReader reads the logs of tasks, wherever they run.
+type LogReader interface {
+	// ReadLogs calls send with one event after the other, never from two goroutines at once, until all are sent, send
+	// returns an error, or ctx ends.
+	ReadLogs(ctx context.Context, request *api.ReadLogsRequest, send func(*api.ReadLogsResponse) error) error
+}
+
+// Config is what a Server needs. All fields are required unless they say otherwise.
+type Config struct {
+	Store *store.Store
+	// Status describes the Raft group; nil takes that of Store.
+	Status func() store.Status
+	// Logs answers ReadLogs.
+	Logs LogReader
+	// NewUnlockKey makes a fresh unlock key in the form that people type.
+	NewUnlockKey func() string
+	Logger       *slog.Logger
+}
+
+// Server is the service Control.
+type Server struct {
+	api.UnimplementedControlServer
+	Config
+}
+
+// New returns a server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil || cfg.Logger == nil {
+		return nil, errors.New("control: Store, Logs, NewUnlockKey and Logger are required")
+	}
+	if cfg.Status == nil {
+		cfg.Status = cfg.Store.Status
+	}
+	return &Server{Config: cfg}, nil
+}
+
+// ReadLogs hands over to the log broker.
+func (s *Server) ReadLogs(request *api.ReadLogsRequest, stream api.Control_ReadLogsServer) error {
+	return s.Logs.ReadLogs(stream.Context(), request, stream.Send)
+}
+
+// view calls fn with a linearizable snapshot.
+func (s *Server) view(ctx context.Context, fn func(store.ReadTx) error) error {
+	if err := s.Store.Barrier(ctx); err != nil {
+		return storeFault(err)
+	}
+	return storeFault(s.Store.View(fn))
+}
+
+// update commits what fn does under a request id. A repetition of an applied request is success (C2).
+func (s *Server) update(ctx context.Context, requestID string, fn func(store.Tx) error) error {
+	err := s.Store.Update(ctx, requestID, fn)
+	if errors.Is(err, store.ErrDuplicate) {
+		return nil
+	}
+	return storeFault(err)
+}
+
+// current returns the object that key means as it is now, after a write to it.
+func current[T store.Object](s *Server, key string) (T, error) {
+	var found T
+	err := s.Store.View(func(tx store.ReadTx) (err error) {
+		found, err = resolve[T](tx, key)
+		return err
+	})
+	return found, storeFault(err)
+}
+
+// storeFault gives an error of the store its kind. Faults pass through.
+func storeFault(err error) error {
+	var (
+		notLeader *store.NotLeaderError
+		limit     *store.LimitError
+	)
+	switch {
+	case err == nil, fault.KindOf(err) != fault.Internal:
+		return err
+	case errors.As(err, &notLeader):
+		return fault.NewNotLeader(notLeader.LeaderAddr)
+	case errors.As(err, &limit):
+		return fault.Wrap(fault.Exhausted, err)
+	case errors.Is(err, store.ErrConflict):
+		return fault.New(fault.Conflict, "update out of sequence")
+	case errors.Is(err, store.ErrNotFound):
+		return fault.Wrap(fault.NotFound, err)
+	case errors.Is(err, store.ErrNameConflict), errors.Is(err, store.ErrExists):
+		return fault.Wrap(fault.AlreadyExists, err)
+	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrResync):
+		return fault.Wrap(fault.Unavailable, err)
+	default:
+		return err
+	}
+}
+
+// maxListed bounds how many names an error lists.
+const maxListed = 5
+
+// resolve finds the object that a person means: by id, else by name, else by an unambiguous prefix of its id.
+func resolve[T store.Object](tx store.ReadTx, key string) (T, error) {
+	var none T
+	kind := object.KindOf(none)
+	if key == "" {
+		return none, fault.New(fault.Invalid, "the name or id of a %s is missing", kind)
+	}
+	found, err := store.Get[T](tx, key)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return found, err
+	}
+	var matches []T
+	if object.HasIndex(kind, object.IndexName) {
+		if matches, err = store.List[T](tx, store.ByName(key)); err != nil {
+			return none, err
+		}
+	}
+	if len(matches) == 0 {
+		if matches, err = store.List[T](tx, store.ByIDPrefix(key)); err != nil {
+			return none, err
+		}
+	}
+	switch len(matches) {
+	case 0:
+		return none, fault.New(fault.NotFound, "%s %s not found", kind, clip(key))
+	case 1:
+		return matches[0], nil
+	default:
+		return none, fault.New(fault.Invalid, "%s %s is ambiguous (%d matches found): %s", kind, clip(key), len(matches), listed(matches))
+	}
+}
+
+func listed[T store.Object](objects []T) string {
+	var texts []string
+	for i, o := range objects {
+		if i == maxListed {
+			texts = append(texts, "…")
+			break
+		}
+		text := o.GetId()
+		if name := object.Name(o); name != "" {
+			text += " (" + name + ")"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// maxQuoted bounds in bytes how much of the user's input an error repeats.
+const maxQuoted = 100
+
+func clip(s string) string {
+	if len(s) > maxQuoted {
+		return strings.ToValidUTF8(s[:maxQuoted], "") + "…"
+	}
+	return s
+}

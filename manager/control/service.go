@@ -1,0 +1,188 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// CreateService stores a new service. Without a name it gets a generated one.
+func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRequest) (*api.CreateServiceResponse, error) {
+	id, err := requestID(ctx, "CreateService")
+	if err != nil {
+		return nil, err
+	}
+	if request.GetSpec() == nil {
+		return nil, fault.New(fault.Invalid, "spec: the service's spec is missing")
+	}
+	var warnings []string
+	err = s.update(ctx, id, func(tx store.Tx) error {
+		spec := proto.CloneOf(request.GetSpec())
+		name := &orNew(&spec.Annotations).Name
+		if *name == "" {
+			var err error
+			if *name, err = generateName(tx, id); err != nil {
+				return err
+			}
+		}
+		var err error
+		if warnings, err = admit(tx, spec, nil); err != nil {
+			return err
+		}
+		err = tx.Create(&api.Service{Id: id, Spec: spec, SpecVersion: 1})
+		if errors.Is(err, store.ErrNameConflict) {
+			return fault.New(fault.AlreadyExists, "name conflicts with an existing object: service %s already exists", *name)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	service, err := current[*api.Service](s, id)
+	if err != nil {
+		return nil, err
+	}
+	return &api.CreateServiceResponse{Service: service, Warnings: warnings}, nil
+}
+
+// GetService returns a service.
+func (s *Server) GetService(ctx context.Context, request *api.GetServiceRequest) (*api.GetServiceResponse, error) {
+	response := new(api.GetServiceResponse)
+	return response, s.view(ctx, func(tx store.ReadTx) (err error) {
+		response.Service, err = resolve[*api.Service](tx, request.GetService())
+		return err
+	})
+}
+
+// ListServices returns all services, and how many tasks of each run and should.
+func (s *Server) ListServices(ctx context.Context, _ *api.ListServicesRequest) (*api.ListServicesResponse, error) {
+	response := &api.ListServicesResponse{Counts: map[string]*api.ServiceCounts{}}
+	return response, s.view(ctx, func(tx store.ReadTx) (err error) {
+		if response.Services, err = store.List[*api.Service](tx); err != nil {
+			return err
+		}
+		for _, service := range response.GetServices() {
+			response.Counts[service.GetId()] = &api.ServiceCounts{Desired: service.GetSpec().GetReplicated().GetReplicas()}
+		}
+		return countRunning(tx, response.GetCounts())
+	})
+}
+
+// countRunning adds to counts the tasks that run, and are to run, on nodes that answer.
+func countRunning(tx store.ReadTx, counts map[string]*api.ServiceCounts) error {
+	nodes, err := store.List[*api.Node](tx)
+	if err != nil {
+		return err
+	}
+	answers := map[string]bool{}
+	for _, node := range nodes {
+		answers[node.GetId()] = node.GetStatus().GetState() != api.NodeState_NODE_STATE_DOWN
+	}
+	tasks, err := store.List[*api.Task](tx)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		count := counts[task.GetServiceId()]
+		if count != nil && answers[task.GetNodeId()] && task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING &&
+			task.GetDesiredState() == api.TaskState_TASK_STATE_RUNNING {
+			count.Running++
+		}
+	}
+	return nil
+}
+
+// UpdateService replaces the spec of a service. Its tasks are replaced only when the new spec makes others.
+func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRequest) (*api.UpdateServiceResponse, error) {
+	id, err := requestID(ctx, "UpdateService")
+	if err != nil {
+		return nil, err
+	}
+	if request.GetSpec() == nil {
+		return nil, fault.New(fault.Invalid, "spec: the service's spec is missing")
+	}
+	key := request.GetServiceId()
+	var warnings []string
+	err = s.update(ctx, id, func(tx store.Tx) error {
+		old, err := resolve[*api.Service](tx, key)
+		if err != nil {
+			return err
+		}
+		if err := checkVersion(old, request.GetVersion()); err != nil {
+			return err
+		}
+		spec := proto.CloneOf(request.GetSpec())
+		if orNew(&spec.Annotations).GetName() != old.GetSpec().GetAnnotations().GetName() {
+			return fault.New(fault.Invalid, "annotations.name: renaming services is not supported")
+		}
+		if warnings, err = admit(tx, spec, old.GetSpec()); err != nil {
+			return err
+		}
+		return replaceSpec(tx, old, spec)
+	})
+	if err != nil {
+		return nil, err
+	}
+	service, err := current[*api.Service](s, key)
+	if err != nil {
+		return nil, err
+	}
+	return &api.UpdateServiceResponse{Service: service, Warnings: warnings}, nil
+}
+
+// replaceSpec stores the new spec of a service, if it is one.
+func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) error {
+	if proto.Equal(old.GetSpec(), spec) {
+		return nil
+	}
+	replace, err := needsNewTasks(tx, old, spec)
+	if err != nil {
+		return err
+	}
+	service := proto.CloneOf(old)
+	service.PreviousSpec, service.Spec = service.GetSpec(), spec
+	switch {
+	case replace:
+		service.SpecVersion++
+		service.UpdateStatus = &api.UpdateStatus{
+			State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: timestamppb.New(time.Now()), Message: "update in progress",
+		}
+	case service.GetUpdateStatus().GetState() != api.UpdateState_UPDATE_STATE_UPDATING:
+		service.UpdateStatus = nil // of an update that is over
+	}
+	return tx.Update(service)
+}
+
+// checkVersion refuses a change that was made from another version than the present one.
+func checkVersion(o store.Object, version uint64) error {
+	if o.GetMeta().GetVersion() == version {
+		return nil
+	}
+	return fault.New(fault.Conflict, "update out of sequence: %s %s has version %d, the change was made from %d",
+		object.KindOf(o), o.GetId(), o.GetMeta().GetVersion(), version)
+}
+
+// RemoveService removes a service. Its tasks end by themselves.
+func (s *Server) RemoveService(ctx context.Context, request *api.RemoveServiceRequest) (*api.RemoveServiceResponse, error) {
+	id, err := requestID(ctx, "RemoveService")
+	if err != nil {
+		return nil, err
+	}
+	response := &api.RemoveServiceResponse{ServiceId: request.GetService()}
+	return response, s.update(ctx, id, func(tx store.Tx) error {
+		service, err := resolve[*api.Service](tx, request.GetService())
+		if err != nil {
+			return err
+		}
+		response.ServiceId = service.GetId()
+		return tx.Delete(object.KindService, service.GetId())
+	})
+}

@@ -1,0 +1,400 @@
+package control_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store/object"
+	"github.com/skep-io/skep/store/storetest"
+)
+
+func TestCreateService_SpellsOutTheDefaults(t *testing.T) {
+	s := newSwarm(t)
+	s.createSecret(t, "db")
+	service := s.createService(t, web(func(spec *api.ServiceSpec) {
+		spec.Task.Container.Secrets = []*api.SecretReference{{SecretName: "db"}}
+		spec.Task.Container.CapabilityAdd = []string{"net_admin", "all"}
+		spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80}}}
+	}))
+	secret := storetest.List[*api.Secret](t, s.store)[0]
+	want := &api.ServiceSpec{
+		Annotations: &api.Annotations{Name: "web"},
+		Replicated:  &api.ReplicatedService{Replicas: 1},
+		Update:      &api.UpdateConfig{Parallelism: 1, Delay: &durationpb.Duration{}, Order: api.UpdateOrder_UPDATE_ORDER_STOP_FIRST},
+		Endpoint: &api.EndpointSpec{Ports: []*api.PortConfig{{
+			TargetPort: 80, PublishedPort: 80, Protocol: api.Protocol_PROTOCOL_TCP, PublishMode: api.PublishMode_PUBLISH_MODE_HOST,
+		}}},
+		Task: &api.TaskSpec{
+			Resources: &api.ResourceRequirements{Limits: &api.Resources{}, Reservations: &api.Resources{}},
+			Placement: &api.Placement{},
+			Restart: &api.RestartPolicy{
+				Condition: api.RestartCondition_RESTART_CONDITION_ANY, Delay: durationpb.New(5 * time.Second), Window: &durationpb.Duration{},
+			},
+			Container: &api.ContainerSpec{
+				Image: "docker.io/library/app:1@" + digestA, StopGracePeriod: durationpb.New(10 * time.Second),
+				CapabilityAdd: []string{"CAP_NET_ADMIN", "ALL"},
+				Secrets: []*api.SecretReference{{
+					SecretId: secret.GetId(), SecretName: "db", Target: &api.SecretTarget{Name: "db", Mode: 0o444},
+				}},
+			},
+		},
+	}
+	if diff := cmp.Diff(want, service.GetSpec(), protocmp.Transform()); diff != "" {
+		t.Errorf("stored spec (-want +got):\n%s", diff)
+	}
+	if service.GetSpecVersion() != 1 || service.GetMeta().GetVersion() == 0 || !object.ValidID(service.GetId()) {
+		t.Errorf("got id %q, spec version %d, version %d", service.GetId(), service.GetSpecVersion(), service.GetMeta().GetVersion())
+	}
+}
+
+func TestCreateService_Refuses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*api.ServiceSpec)
+		want   string
+	}{
+		{"name with a dot", func(s *api.ServiceSpec) { s.Annotations.Name = "a.b" }, "annotations.name: name must be valid as a DNS name component"},
+		{"long name", func(s *api.ServiceSpec) { s.Annotations.Name = strings.Repeat("a", 64) }, "name must be 63 characters or fewer"},
+		{"empty label", func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"": "x"} }, "annotations.labels: a label has an empty key"},
+		{"no image", func(s *api.ServiceSpec) { s.Task.Container.Image = "" }, "task.container.image: image reference must be provided"},
+		{"bad image", func(s *api.ServiceSpec) { s.Task.Container.Image = "UP" }, "the name must be lower case"},
+		{"unknown image", func(s *api.ServiceSpec) { s.Task.Container.Image = "nope" }, "image nope:latest is on no node: load it with `skep image load` on any node"},
+		{"unknown digest", func(s *api.ServiceSpec) { s.Task.Container.Image = "app@" + digestB }, "is on no node"},
+		{"replicas", func(s *api.ServiceSpec) { s.Replicated = &api.ReplicatedService{Replicas: 1e9} }, "replicated.replicas: 1000000000 replicas are too many"},
+		{"memory limit", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 4<<20 - 1}}
+		}, "task.resources.limits.memory_bytes: invalid memory value 4194303: Must be at least 4MiB"},
+		{"memory reservation", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Reservations: &api.Resources{MemoryBytes: -1}}
+		}, "task.resources.reservations.memory_bytes: invalid memory value -1"},
+		{"cpu", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCpus: 999_999}}
+		}, "invalid cpu value 0.000999999: Must be at least 0.001"},
+		{"pids", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{Pids: -1}}
+		}, "invalid pids value -1"},
+		{"restart condition", func(s *api.ServiceSpec) { s.Task.Restart = &api.RestartPolicy{Condition: 9} }, "task.restart.condition: has no value"},
+		{"restart delay", func(s *api.ServiceSpec) {
+			s.Task.Restart = &api.RestartPolicy{Delay: durationpb.New(-time.Second)}
+		}, "task.restart.delay: cannot be negative, got -1s"},
+		{"update order", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Order: 7} }, "update.order: has no value"},
+		{"update delay", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Delay: durationpb.New(-1)} }, "update.delay: cannot be negative"},
+		{"grace period", func(s *api.ServiceSpec) { s.Task.Container.StopGracePeriod = durationpb.New(-1) }, "stop_grace_period: cannot be negative"},
+		{"constraint", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Constraints: []string{"node.role=worker"}} }, "task.placement.constraints: invalid constraint \"node.role=worker\": expected one operator from ==, !="},
+		{"constraint key", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Constraints: []string{"rack==a"}} }, "key 'rack' is invalid: use node.id"},
+		{"target port", func(s *api.ServiceSpec) { s.Endpoint = ports(&api.PortConfig{TargetPort: 70000}) }, "endpoint.ports[0].target_port: target port must be 1 to 65535"},
+		{"published twice", func(s *api.ServiceSpec) {
+			s.Endpoint = ports(&api.PortConfig{TargetPort: 80}, &api.PortConfig{TargetPort: 81, PublishedPort: 80})
+		}, "duplicate published ports provided: 80"},
+		{"hostname", func(s *api.ServiceSpec) { s.Task.Container.Hostname = "{{.Node.ID}}" }, "invalid hostname"},
+		{"workdir", func(s *api.ServiceSpec) { s.Task.Container.Dir = "tmp" }, "the working directory 'tmp' is invalid, it needs to be an absolute path"},
+		{"signal", func(s *api.ServiceSpec) { s.Task.Container.StopSignal = "SIGNOPE" }, "invalid signal: SIGNOPE"},
+		{"env", func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"=x"} }, "env[0]: invalid environment variable"},
+		{"zero byte", func(s *api.ServiceSpec) { s.Task.Container.Args = []string{"a\x00b"} }, "task.container.args: contains a zero byte"},
+		{"capability", func(s *api.ServiceSpec) { s.Task.Container.CapabilityDrop = []string{"fly"} }, `unknown capability: "CAP_FLY"`},
+		{"mount type", func(s *api.ServiceSpec) { s.Task.Container.Mounts = []*api.Mount{{Target: "/x"}} }, "mounts[0].type: has no value"},
+		{"mount target", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/../"}}
+		}, "must be an absolute path other than /"},
+		{"mounted twice", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{
+				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},
+			}
+		}, "duplicate mount point: /x/"},
+		{"unknown secret", func(s *api.ServiceSpec) {
+			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "nope"}}
+		}, "secret not found: nope"},
+		{"unknown secrets", func(s *api.ServiceSpec) {
+			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "nope"}, {SecretId: "none"}}
+		}, "secrets not found: nope, none"},
+		{"nameless secret", func(s *api.ServiceSpec) { s.Task.Container.Secrets = []*api.SecretReference{{}} }, "secrets[0]: malformed secret reference"},
+		{"secret target", func(s *api.ServiceSpec) {
+			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "db", Target: &api.SecretTarget{Name: "../x"}}}
+		}, "invalid secret target"},
+		{"one target twice", func(s *api.ServiceSpec) {
+			s.Task.Container.Secrets = []*api.SecretReference{
+				{SecretName: "db"}, {SecretName: "key", Target: &api.SecretTarget{Name: "/run/secrets/db"}},
+			}
+		}, "secret references 'db' and 'key' have a conflicting target: '/run/secrets/db'"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSwarm(t)
+			s.createSecret(t, "db")
+			s.createSecret(t, "key")
+			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(tt.change)})
+			wantFault(t, err, fault.Invalid, tt.want)
+			if services := storetest.List[*api.Service](t, s.store); len(services) > 0 {
+				t.Errorf("a refused service was stored: %v", services)
+			}
+		})
+	}
+}
+
+func ports(list ...*api.PortConfig) *api.EndpointSpec { return &api.EndpointSpec{Ports: list} }
+
+func TestCreateService_ReportsAllProblemsAtOnce(t *testing.T) {
+	s := newSwarm(t)
+	_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(func(spec *api.ServiceSpec) {
+		spec.Annotations.Name = "-"
+		spec.Task.Container.Dir = "tmp"
+		spec.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 1}}
+	})})
+	for _, path := range []string{"annotations.name: ", "task.container.dir: ", "task.resources.limits.memory_bytes: "} {
+		wantFault(t, err, fault.Invalid, path)
+	}
+}
+
+func TestCreateService_RefusesATakenName(t *testing.T) {
+	s := newSwarm(t)
+	s.createService(t, web())
+	_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web()})
+	wantFault(t, err, fault.AlreadyExists, "name conflicts with an existing object: service web already exists")
+}
+
+func TestCreateService_GeneratesAName(t *testing.T) {
+	s := newSwarm(t)
+	seen := map[string]bool{}
+	for range 60 {
+		name := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Annotations = nil })).GetSpec().GetAnnotations().GetName()
+		if !strings.Contains(name, "_") || seen[name] {
+			t.Fatalf("generated the name %q", name)
+		}
+		seen[name] = true
+	}
+}
+
+func TestCreateService_RetryReturnsTheSameService(t *testing.T) {
+	s := newSwarm(t)
+	ctx := withRequestID(t, "one")
+	var first *api.Service
+	for range 3 {
+		response, err := s.CreateService(ctx, &api.CreateServiceRequest{Spec: web()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = response.GetService()
+		}
+		if diff := cmp.Diff(first, response.GetService(), protocmp.Transform()); diff != "" {
+			t.Errorf("the retry answers otherwise (-first +again):\n%s", diff)
+		}
+	}
+	if _, err := s.CreateSecret(ctx, &api.CreateSecretRequest{Spec: secretSpec("db", []byte("x"))}); err != nil {
+		t.Errorf("the same id for another method: %v", err)
+	}
+}
+
+func TestCreateService_RefusesABadRequestID(t *testing.T) {
+	s := newSwarm(t)
+	_, err := s.CreateService(withRequestID(t, strings.Repeat("x", 65)), &api.CreateServiceRequest{Spec: web()})
+	wantFault(t, err, fault.Invalid, "skep-request-id: give one id of 1 to 64 characters")
+}
+
+func TestCreateService_PinsTheImageLoadedLast(t *testing.T) {
+	s := newSwarm(t)
+	down := node("worker3", api.Role_ROLE_WORKER, image("docker.io/library/app:1", "sha256:"+strings.Repeat("c", 64), 300))
+	down.Status.State = api.NodeState_NODE_STATE_DOWN
+	storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER, image("docker.io/library/app:1", digestB, 200)), down)
+	for image, want := range map[string]string{
+		"app:1":                              "docker.io/library/app:1@" + digestB,
+		"docker.io/library/app:1":            "docker.io/library/app:1@" + digestB,
+		"app@" + digestA:                     "docker.io/library/app@" + digestA,
+		"docker.io/library/app:1@" + digestA: "docker.io/library/app:1@" + digestA,
+	} {
+		service := s.createService(t, web(func(spec *api.ServiceSpec) {
+			spec.Annotations.Name = ""
+			spec.Task.Container.Image = image
+		}))
+		if got := service.GetSpec().GetTask().GetContainer().GetImage(); got != want {
+			t.Errorf("image %s: got %s, want %s", image, got, want)
+		}
+	}
+}
+
+func TestCreateService_WarnsWhenNoNodeFits(t *testing.T) {
+	s := newSwarm(t)
+	response, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(func(spec *api.ServiceSpec) {
+		spec.Task.Placement = &api.Placement{Constraints: []string{"node.labels.gpu==yes"}}
+	})})
+	if err != nil || len(response.GetWarnings()) != 1 || !strings.Contains(response.GetWarnings()[0], "no node satisfies the constraints (node.labels.gpu==yes)") {
+		t.Errorf("got %v, %v", response.GetWarnings(), err)
+	}
+}
+
+func TestUpdateService_ReplacesTasksOnlyWhenItMust(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*api.ServiceSpec)
+		replace bool
+	}{
+		{"replicas", func(s *api.ServiceSpec) { s.Replicated.Replicas = 5 }, false},
+		{"labels", func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"a": "b"} }, false},
+		{"update config", func(s *api.ServiceSpec) { s.Update.Parallelism = 3 }, false},
+		{"constraint that holds", func(s *api.ServiceSpec) { s.Task.Placement.Constraints = []string{"node.role==worker"} }, false},
+		{"constraint that fails", func(s *api.ServiceSpec) { s.Task.Placement.Constraints = []string{"node.role==manager"} }, true},
+		{"max replicas that holds", func(s *api.ServiceSpec) { s.Task.Placement.MaxReplicas = 2 }, false},
+		{"max replicas that fails", func(s *api.ServiceSpec) { s.Task.Placement.MaxReplicas = 1 }, true},
+		{"env", func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"A=b"} }, true},
+		{"ports", func(s *api.ServiceSpec) { s.Endpoint = ports(&api.PortConfig{TargetPort: 80}) }, true},
+		{"force", func(s *api.ServiceSpec) { s.Task.ForceUpdate++ }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSwarm(t)
+			old := s.createService(t, web())
+			for i := range 2 {
+				storetest.Create(t, s.store, &api.Task{
+					Id: fmt.Sprint("task", i), ServiceId: old.GetId(), NodeId: "worker1", DesiredState: api.TaskState_TASK_STATE_RUNNING,
+				})
+			}
+			spec := proto.CloneOf(old.GetSpec())
+			tt.change(spec)
+			response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{
+				ServiceId: old.GetId(), Version: old.GetMeta().GetVersion(), Spec: spec,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			service := response.GetService()
+			if got := service.GetSpecVersion() == 2; got != tt.replace {
+				t.Errorf("spec version %d, want tasks replaced: %v", service.GetSpecVersion(), tt.replace)
+			}
+			if got := service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_UPDATING; got != tt.replace {
+				t.Errorf("update status %v, want tasks replaced: %v", service.GetUpdateStatus(), tt.replace)
+			}
+			if diff := cmp.Diff(old.GetSpec(), service.GetPreviousSpec(), protocmp.Transform()); diff != "" {
+				t.Errorf("previous spec (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUpdateService_SameSpecChangesNothing(t *testing.T) {
+	s := newSwarm(t)
+	old := s.createService(t, web())
+	response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: old.GetSpec()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(old, response.GetService(), protocmp.Transform()); diff != "" {
+		t.Errorf("the service changed (-old +new):\n%s", diff)
+	}
+}
+
+func TestUpdateService_KeepsAPinnedImageThatNoNodeHas(t *testing.T) {
+	s := newSwarm(t)
+	old := s.createService(t, web())
+	setNode(t, s, "worker1", func(n *api.Node) { n.Description.Images = nil })
+	spec := proto.CloneOf(old.GetSpec())
+	spec.Replicated.Replicas = 7
+	if _, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: spec}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpdateService_Refuses(t *testing.T) {
+	s := newSwarm(t)
+	old := s.createService(t, web())
+	update := func(id string, version uint64, spec *api.ServiceSpec) error {
+		_, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: id, Version: version, Spec: spec})
+		return err
+	}
+	version := old.GetMeta().GetVersion()
+	wantFault(t, update("web", version-1, web()), fault.Conflict, "update out of sequence")
+	wantFault(t, update("nope", version, web()), fault.NotFound, "service nope not found")
+	wantFault(t, update("web", version, nil), fault.Invalid, "spec: the service's spec is missing")
+	wantFault(t, update("web", version, web(func(s *api.ServiceSpec) { s.Annotations.Name = "www" })), fault.Invalid, "renaming services is not supported")
+}
+
+func TestUpdateService_RetryIsNotOutOfSequence(t *testing.T) {
+	s := newSwarm(t)
+	old := s.createService(t, web())
+	spec := proto.CloneOf(old.GetSpec())
+	spec.Task.ForceUpdate = 1
+	for range 2 {
+		response, err := s.UpdateService(withRequestID(t, "up"), &api.UpdateServiceRequest{
+			ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: spec,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.GetService().GetSpecVersion(); got != 2 {
+			t.Errorf("spec version: got %d, want 2", got)
+		}
+	}
+}
+
+func TestService_IsFoundByNameIDAndPrefix(t *testing.T) {
+	s := newSwarm(t)
+	web := s.createService(t, web())
+	storetest.Create(t, s.store, &api.Service{Id: "aab1", Spec: named("one")}, &api.Service{Id: "aab2", Spec: named("two")},
+		&api.Service{Id: "zzz", Spec: named("aab")})
+	for key, want := range map[string]string{
+		"web": web.GetId(), web.GetId(): web.GetId(), web.GetId()[:20]: web.GetId(), "aab1": "aab1", "aab": "zzz",
+	} {
+		response, err := s.GetService(t.Context(), &api.GetServiceRequest{Service: key})
+		if err != nil || response.GetService().GetId() != want {
+			t.Errorf("%s: got %v, %v, want %s", key, response.GetService().GetId(), err, want)
+		}
+	}
+	_, err := s.GetService(t.Context(), &api.GetServiceRequest{Service: "aa"})
+	wantFault(t, err, fault.Invalid, "service aa is ambiguous (2 matches found): aab1 (one), aab2 (two)")
+	_, err = s.GetService(t.Context(), &api.GetServiceRequest{Service: "none"})
+	wantFault(t, err, fault.NotFound, "service none not found")
+	_, err = s.GetService(t.Context(), &api.GetServiceRequest{})
+	wantFault(t, err, fault.Invalid, "the name or id of a service is missing")
+}
+
+func named(name string) *api.ServiceSpec {
+	return &api.ServiceSpec{Annotations: &api.Annotations{Name: name}}
+}
+
+func TestListServices_CountsTasksThatRun(t *testing.T) {
+	s := newSwarm(t)
+	service := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Replicated = &api.ReplicatedService{Replicas: 4} }))
+	down := node("worker2", api.Role_ROLE_WORKER)
+	down.Status.State = api.NodeState_NODE_STATE_DOWN
+	storetest.Create(t, s.store, down)
+	for i, task := range []struct {
+		node           string
+		state, desired api.TaskState
+	}{
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING},
+		{"worker2", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING},
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_SHUTDOWN},
+		{"worker1", api.TaskState_TASK_STATE_PREPARING, api.TaskState_TASK_STATE_RUNNING},
+	} {
+		storetest.Create(t, s.store, &api.Task{
+			Id: fmt.Sprint("task", i), ServiceId: service.GetId(), NodeId: task.node,
+			Status: &api.TaskStatus{State: task.state}, DesiredState: task.desired,
+		})
+	}
+	response, err := s.ListServices(t.Context(), &api.ListServicesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]*api.ServiceCounts{service.GetId(): {Running: 1, Desired: 4}}
+	if diff := cmp.Diff(want, response.GetCounts(), protocmp.Transform()); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+func TestRemoveService_IsIdempotentByRequestID(t *testing.T) {
+	s := newSwarm(t)
+	s.createService(t, web())
+	for range 2 {
+		if _, err := s.RemoveService(withRequestID(t, "rm"), &api.RemoveServiceRequest{Service: "web"}); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := s.RemoveService(t.Context(), &api.RemoveServiceRequest{Service: "web"})
+	wantFault(t, err, fault.NotFound, "service web not found")
+}

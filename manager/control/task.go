@@ -1,0 +1,127 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// ListTasks returns the tasks of some services and nodes, or all.
+func (s *Server) ListTasks(ctx context.Context, request *api.ListTasksRequest) (*api.ListTasksResponse, error) {
+	response := new(api.ListTasksResponse)
+	return response, s.view(ctx, func(tx store.ReadTx) (err error) {
+		response.Tasks, err = listTasks(tx, request)
+		return err
+	})
+}
+
+func listTasks(tx store.ReadTx, request *api.ListTasksRequest) ([]*api.Task, error) {
+	services, nodes := distinct(request.GetServiceIds()), distinct(request.GetNodeIds())
+	switch {
+	case len(services) > 0:
+		tasks, err := collect(tx, services, store.ByService)
+		return slices.DeleteFunc(tasks, func(task *api.Task) bool {
+			return len(nodes) > 0 && !slices.Contains(nodes, task.GetNodeId())
+		}), err
+	case len(nodes) > 0:
+		return collect(tx, nodes, store.ByNode)
+	default:
+		return store.List[*api.Task](tx)
+	}
+}
+
+func distinct(ids []string) []string {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func collect(tx store.ReadTx, ids []string, by func(string) store.By) ([]*api.Task, error) {
+	var all []*api.Task
+	for _, id := range ids {
+		tasks, err := store.List[*api.Task](tx, by(id))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, tasks...)
+	}
+	return all, nil
+}
+
+// WatchService sends a service with its tasks now, and again after every change. A burst of changes is one message.
+func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Control_WatchServiceServer) error {
+	ctx := stream.Context()
+	if err := s.Store.Barrier(ctx); err != nil {
+		return storeFault(err)
+	}
+	service, err := current[*api.Service](s, request.GetServiceId())
+	if err != nil {
+		return err
+	}
+	for {
+		err := s.followService(ctx, service.GetId(), stream)
+		if !errors.Is(err, store.ErrResync) {
+			return storeFault(err)
+		}
+	}
+}
+
+// followService sends the service as often as it changes, until the watch ends.
+func (s *Server) followService(ctx context.Context, id string, stream api.Control_WatchServiceServer) error {
+	watcher, err := s.Store.Watch(ctx, 0, object.KindService, object.KindTask)
+	if err != nil {
+		return err
+	}
+	if err := s.sendService(watcher.Snapshot(), id, stream); err != nil {
+		return err
+	}
+	for {
+		batch, err := watcher.Next(ctx)
+		if err != nil {
+			return err
+		}
+		changed := concerns(batch, id)
+		for ok := true; ok; {
+			if batch, ok, err = watcher.TryNext(); err != nil {
+				return err
+			}
+			changed = changed || concerns(batch, id)
+		}
+		if !changed {
+			continue
+		}
+		if err := s.Store.View(func(tx store.ReadTx) error { return s.sendService(tx, id, stream) }); err != nil {
+			return err
+		}
+	}
+}
+
+// concerns reports whether a batch changes a service or one of its tasks.
+func concerns(batch store.Batch, serviceID string) bool {
+	return slices.ContainsFunc(batch.Changes, func(change store.Change) bool {
+		if task, ok := change.Object.(*api.Task); ok {
+			return task.GetServiceId() == serviceID
+		}
+		return change.Object.GetId() == serviceID
+	})
+}
+
+func (s *Server) sendService(tx store.ReadTx, id string, stream api.Control_WatchServiceServer) error {
+	service, err := store.Get[*api.Service](tx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.New(fault.NotFound, "service %s was removed", id)
+	}
+	if err != nil {
+		return err
+	}
+	tasks, err := store.List[*api.Task](tx, store.ByService(id))
+	if err != nil {
+		return err
+	}
+	return stream.Send(&api.WatchServiceResponse{Service: service, Tasks: tasks})
+}

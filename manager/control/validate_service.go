@@ -1,0 +1,246 @@
+package control
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/image/reference"
+	"github.com/skep-io/skep/manager/constraint"
+)
+
+// Limits of a service spec. Docker's are the least memory and CPU; the others keep a spec far below what the store takes.
+const (
+	minMemory   = 4 << 20   // bytes: less cannot start a process
+	minNanoCPUs = 1_000_000 // 0.001 CPU
+	maxReplicas = 100_000
+	maxPorts    = 256
+	maxSecrets  = 256
+	maxMounts   = 256
+	maxPort     = 65535
+	maxModeBits = 0o7777
+	maxHostname = 63 // bytes: the kernel's limit is 64
+	maxSignal   = 64
+	// nanosPerCPU converts the unit of a spec to the one that people type.
+	nanosPerCPU = 1e9
+)
+
+var hostnamePattern = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*$`)
+
+// validateService reports all problems that a filled spec has whatever the state of the cluster.
+func validateService(spec *api.ServiceSpec) error {
+	p := new(problems)
+	p.serviceName("annotations.name", spec.GetAnnotations().GetName())
+	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
+	if n := spec.GetReplicated().GetReplicas(); n > maxReplicas {
+		p.add("replicated.replicas", "%d replicas are too many: at most %d are allowed", n, maxReplicas)
+	}
+	p.duration("update.delay", spec.GetUpdate().GetDelay())
+	p.known("update.order", spec.GetUpdate().GetOrder())
+	p.ports("endpoint.ports", spec.GetEndpoint().GetPorts())
+	p.resources("task.resources.limits", spec.GetTask().GetResources().GetLimits())
+	p.resources("task.resources.reservations", spec.GetTask().GetResources().GetReservations())
+	p.known("task.restart.condition", spec.GetTask().GetRestart().GetCondition())
+	p.duration("task.restart.delay", spec.GetTask().GetRestart().GetDelay())
+	p.duration("task.restart.window", spec.GetTask().GetRestart().GetWindow())
+	if _, err := constraint.Parse(spec.GetTask().GetPlacement().GetConstraints()); err != nil {
+		p.add("task.placement.constraints", "%v", err)
+	}
+	p.container("task.container", spec.GetTask().GetContainer())
+	return p.err()
+}
+
+// known checks that an enum has a value with a name, and not the unset one.
+func (p *problems) known(path string, value protoreflect.Enum) {
+	if n := value.Number(); n == 0 || value.Descriptor().Values().ByNumber(n) == nil {
+		p.add(path, "has no value that this version knows: %d", n)
+	}
+}
+
+func (p *problems) serviceName(path, name string) {
+	switch {
+	case name == "":
+		p.add(path, "name must be provided")
+	case len(name) > maxServiceName:
+		p.add(path, "name must be %d characters or fewer", maxServiceName)
+	case !serviceNamePattern.MatchString(name):
+		p.add(path, "name must be valid as a DNS name component: letters, digits, - and _, with a letter or digit at both ends")
+	}
+}
+
+func (p *problems) resources(path string, r *api.Resources) {
+	if cpus := r.GetNanoCpus(); cpus != 0 && cpus < minNanoCPUs {
+		p.add(path+".nano_cpus", "invalid cpu value %g: Must be at least %g", float64(cpus)/nanosPerCPU, minNanoCPUs/nanosPerCPU)
+	}
+	if memory := r.GetMemoryBytes(); memory != 0 && memory < minMemory {
+		p.add(path+".memory_bytes", "invalid memory value %d: Must be at least 4MiB", memory)
+	}
+	if r.GetPids() < 0 {
+		p.add(path+".pids", "invalid pids value %d: Must not be negative", r.GetPids())
+	}
+}
+
+func (p *problems) ports(path string, ports []*api.PortConfig) {
+	if len(ports) > maxPorts {
+		p.add(path, "%d ports are too many: at most %d are allowed", len(ports), maxPorts)
+		return
+	}
+	type published struct {
+		protocol api.Protocol
+		port     uint32
+	}
+	taken := map[published]bool{}
+	for i, port := range ports {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		p.known(at+".protocol", port.GetProtocol())
+		p.known(at+".publish_mode", port.GetPublishMode())
+		if port.GetTargetPort() == 0 || port.GetTargetPort() > maxPort {
+			p.add(at+".target_port", "target port must be 1 to %d, got %d", maxPort, port.GetTargetPort())
+		}
+		if port.GetPublishedPort() > maxPort {
+			p.add(at+".published_port", "published port must be at most %d, got %d", maxPort, port.GetPublishedPort())
+		}
+		key := published{port.GetProtocol(), port.GetPublishedPort()}
+		if taken[key] {
+			p.add(at, "duplicate published ports provided: %d", port.GetPublishedPort())
+		}
+		taken[key] = true
+	}
+}
+
+func (p *problems) container(at string, c *api.ContainerSpec) {
+	if c.GetImage() == "" {
+		p.add(at+".image", "image reference must be provided")
+	} else if _, err := reference.Parse(c.GetImage()); err != nil {
+		p.add(at+".image", "%v", err)
+	}
+	p.duration(at+".stop_grace_period", c.GetStopGracePeriod())
+	p.labels(at+".labels", c.GetLabels())
+	if h := c.GetHostname(); h != "" && (len(h) > maxHostname || !hostnamePattern.MatchString(h)) {
+		p.add(at+".hostname", "invalid hostname %q: use letters, digits, - and ., at most %d", clip(h), maxHostname)
+	}
+	if d := c.GetDir(); d != "" && !path.IsAbs(d) {
+		p.add(at+".dir", "the working directory '%s' is invalid, it needs to be an absolute path", clip(d))
+	}
+	if s := c.GetStopSignal(); s != "" && !knownSignal(s) {
+		p.add(at+".stop_signal", "invalid signal: %s", clip(s))
+	}
+	for i, variable := range c.GetEnv() {
+		if name, _, _ := strings.Cut(variable, "="); name == "" {
+			p.add(fmt.Sprintf("%s.env[%d]", at, i), "invalid environment variable: it has no name")
+		}
+	}
+	p.noNUL(at, c)
+	p.capabilities(at+".capability_add", c.GetCapabilityAdd())
+	p.capabilities(at+".capability_drop", c.GetCapabilityDrop())
+	p.mounts(at+".mounts", c.GetMounts())
+	p.secretTargets(at+".secrets", c.GetSecrets())
+}
+
+// noNUL refuses what no system call takes: text with a zero byte.
+func (p *problems) noNUL(path string, c *api.ContainerSpec) {
+	for _, field := range []struct {
+		name   string
+		values []string
+	}{
+		{"command", c.GetCommand()},
+		{"args", c.GetArgs()},
+		{"env", c.GetEnv()},
+		{"dir", []string{c.GetDir()}},
+		{"user", []string{c.GetUser()}},
+	} {
+		for _, value := range field.values {
+			if strings.ContainsRune(value, 0) {
+				p.add(path+"."+field.name, "contains a zero byte")
+			}
+		}
+	}
+}
+
+func (p *problems) capabilities(path string, names []string) {
+	for _, name := range names {
+		if !knownCapability(name) {
+			p.add(path, "unknown capability: %q", clip(name))
+		}
+	}
+}
+
+func (p *problems) mounts(field string, mounts []*api.Mount) {
+	if len(mounts) > maxMounts {
+		p.add(field, "%d mounts are too many: at most %d are allowed", len(mounts), maxMounts)
+		return
+	}
+	taken := map[string]bool{}
+	for i, mount := range mounts {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		p.known(at+".type", mount.GetType())
+		target := mount.GetTarget()
+		switch {
+		case !path.IsAbs(target) || path.Clean(target) == "/":
+			p.add(at+".target", "invalid mount target %q: must be an absolute path other than /", clip(target))
+		case taken[path.Clean(target)]:
+			p.add(at+".target", "duplicate mount point: %s", clip(target))
+		}
+		taken[path.Clean(target)] = true
+		if mount.GetTmpfsSizeBytes() < 0 {
+			p.add(at+".tmpfs_size_bytes", "invalid tmpfs size %d: must not be negative", mount.GetTmpfsSizeBytes())
+		}
+		if mount.GetTmpfsMode() > maxModeBits {
+			p.add(at+".tmpfs_mode", "invalid tmpfs mode %#o", mount.GetTmpfsMode())
+		}
+	}
+}
+
+// secretTargets checks the files that secrets become. A reference without a target name gets the secret's name later, which
+// is checked then.
+func (p *problems) secretTargets(path string, references []*api.SecretReference) {
+	if len(references) > maxSecrets {
+		p.add(path, "%d secrets are too many: at most %d are allowed", len(references), maxSecrets)
+		return
+	}
+	for i, reference := range references {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if reference.GetSecretId() == "" && reference.GetSecretName() == "" {
+			p.add(at, "malformed secret reference: it names no secret")
+		}
+		if mode := reference.GetTarget().GetMode(); mode > maxModeBits {
+			p.add(at+".target.mode", "invalid file mode %#o", mode)
+		}
+		if name := reference.GetTarget().GetName(); name != "" && !validTarget(name) {
+			p.add(at+".target.name", "invalid secret target %q: use a file name, or an absolute path", clip(name))
+		}
+	}
+}
+
+// validTarget reports whether a file below /run/secrets, or an absolute path, is meant, and nothing that leaves it.
+func validTarget(name string) bool {
+	if strings.ContainsRune(name, 0) || strings.HasSuffix(name, "/") {
+		return false
+	}
+	if path.IsAbs(name) {
+		return path.Clean(name) == name && name != "/"
+	}
+	return path.Clean(name) == name && name != "." && name != ".." && !strings.HasPrefix(name, "../")
+}
+
+func path2Absolute(p string) bool { return path.IsAbs(p) }
+
+func cleaned(p string) string { return path.Clean(p) }
+
+// knownSignal reports whether s is a number, or a name with or without SIG.
+func knownSignal(s string) bool {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n >= 1 && n <= maxSignal
+	}
+	name := strings.ToUpper(s)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	return unix.SignalNum(name) != 0
+}
