@@ -1,0 +1,104 @@
+package orchestrator
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
+)
+
+// Core decides what is to be done for one key. It is pure: it must not change anything in the view, and the same arguments
+// give the same effects. wake is when to ask again if nothing changes until then, or zero.
+type Core func(now time.Time, v View) (effects []Effect, wake time.Time)
+
+// View is what a core sees of the store. Nothing in it may be changed.
+type View struct {
+	ServiceID string
+	// Service is nil when it was removed.
+	Service *api.Service
+	// Tasks are all of the service, or for a core that is asked by slot, those of one slot; ordered by id.
+	Tasks []*api.Task
+	// HistoryLimit is the number of ended tasks that a slot keeps; negative keeps all.
+	HistoryLimit int64
+	// Node returns a node, or nil when there is none with the id. Never nil itself.
+	Node func(id string) *api.Node
+}
+
+// Lost reports whether nobody waits for the task's node: it was removed, or it is down. A task without a node is not lost.
+func (v View) Lost(t *api.Task) bool {
+	if t.GetNodeId() == "" {
+		return false
+	}
+	n := v.Node(t.GetNodeId())
+	return n == nil || n.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN
+}
+
+// Gone reports whether the task's node was removed from the swarm.
+func (v View) Gone(t *api.Task) bool { return t.GetNodeId() != "" && v.Node(t.GetNodeId()) == nil }
+
+// Drained reports whether the task's node is to be emptied.
+func (v View) Drained(t *api.Task) bool {
+	return v.Node(t.GetNodeId()).GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN
+}
+
+// Blocked reports whether one of tasks, all of one slot, may still run although it was told to stop, so that a new task of
+// the slot has to wait (I5).
+func (v View) Blocked(tasks []*api.Task) bool {
+	for _, t := range tasks {
+		if taskstate.MayOverlap(t, v.Lost(t)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Effect is applied whole, or not at all. Its zero fields mean nothing.
+type Effect struct {
+	// Create makes a task with the service's present spec.
+	Create *Creation
+	// Desired raises desired states.
+	Desired []Desire
+	// Orphan declares that a task, by id, has ended because its node will not tell any more.
+	Orphan string
+	// Delete forgets a task, by id.
+	Delete string
+	// Status replaces the service's update status.
+	Status *api.UpdateStatus
+}
+
+// Creation is a new task.
+type Creation struct {
+	Slot uint64
+	// Desired is READY for a task that has to wait, else RUNNING.
+	Desired api.TaskState
+}
+
+// Desire is a new desired state of a task. Desired states only go up: a lower one is ignored.
+type Desire struct {
+	TaskID string
+	State  api.TaskState
+}
+
+// Slots groups tasks by slot. The order within a slot is that of tasks.
+func Slots(tasks []*api.Task) map[uint64][]*api.Task {
+	slots := map[uint64][]*api.Task{}
+	for _, t := range tasks {
+		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
+	}
+	return slots
+}
+
+// Replacement is the task that follows in a slot whose tasks are given, after those in stop were told to stop in the same
+// transaction: it waits for as long as one of either may still run.
+func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
+	desired := api.TaskState_TASK_STATE_RUNNING
+	if v.Blocked(tasks) {
+		desired = api.TaskState_TASK_STATE_READY
+	}
+	for _, t := range stop {
+		if taskstate.HoldsNode(t) && !v.Lost(t) {
+			desired = api.TaskState_TASK_STATE_READY
+		}
+	}
+	return &Creation{Slot: slot, Desired: desired}
+}

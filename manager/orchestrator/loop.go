@@ -1,0 +1,357 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// retryDelay is how long a key waits after the store was too busy to take its effects: long enough for others to get done.
+const retryDelay = 100 * time.Millisecond
+
+// Config is what a Loop needs. The zero value of each optional field is safe.
+type Config struct {
+	// Store is the cluster's state. Required.
+	Store *store.Store
+	// Log gets what the loop did; nil discards it.
+	Log *slog.Logger
+}
+
+// Loop feeds a Core from the store and commits its effects.
+type Loop struct {
+	// Constant after New.
+	name   string
+	core   Core
+	bySlot bool
+	store  *store.Store
+	log    *slog.Logger
+}
+
+// Option changes what New makes.
+type Option func(*Loop)
+
+// BySlot makes the loop ask its core about each slot on its own, instead of about whole services: for cores whose decisions
+// about a slot depend on nothing else, so that one task's news cost the same in a service of any size.
+func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
+
+// New returns a loop for a core; name is what logs call it. It starts nothing.
+func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {
+	if cfg.Store == nil {
+		return nil, fmt.Errorf("%s: the config has no store", name)
+	}
+	l := &Loop{name: name, core: core, store: cfg.Store, log: cfg.Log}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.log = l.log.With("loop", name)
+	for _, option := range options {
+		option(l)
+	}
+	return l, nil
+}
+
+// Key names what a core is asked about.
+type key struct {
+	service string
+	slot    uint64 // 0 unless the loop goes by slot
+}
+
+func compareKeys(a, b key) int {
+	if c := strings.Compare(a.service, b.service); c != 0 {
+		return c
+	}
+	return int(min(max(int64(a.slot)-int64(b.slot), -1), 1))
+}
+
+// Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
+// this manager does not lead any more, and any other error when the store fails.
+func (l *Loop) Run(ctx context.Context) error {
+	for {
+		err := l.run(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrResync):
+			continue
+		default:
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+	}
+}
+
+// run works from a fresh snapshot until ctx or the watch ends.
+func (l *Loop) run(ctx context.Context) error {
+	watch, err := l.store.Watch(ctx, 0, object.KindCluster, object.KindNode, object.KindService, object.KindTask)
+	if err != nil {
+		return err
+	}
+	q := newQueue()
+	if err := l.markAll(q, watch.Snapshot()); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if err := l.work(ctx, q); err != nil {
+			return err
+		}
+		ready := watch.Ready()
+		timer.Reset(q.untilNext(time.Now()))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ready:
+		case <-timer.C:
+		}
+		if err := l.drain(watch, q); err != nil {
+			return err
+		}
+	}
+}
+
+// drain marks what all waiting batches touched.
+func (l *Loop) drain(watch *store.Watcher, q *queue) error {
+	for {
+		batch, ok, err := watch.TryNext()
+		if err != nil || !ok {
+			return err
+		}
+		for _, change := range batch.Changes {
+			if err := l.mark(q, change); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// mark makes the keys dirty that a change can matter for.
+func (l *Loop) mark(q *queue, change store.Change) error {
+	switch o := change.Object.(type) {
+	case *api.Task:
+		l.markTask(q, o)
+		return nil
+	case *api.Service:
+		return l.store.View(func(tx store.ReadTx) error { return l.markService(q, tx, o.GetId()) })
+	case *api.Node:
+		old, _ := change.Old.(*api.Node)
+		if change.Action == store.ActionUpdate && sameForTasks(old, o) {
+			return nil
+		}
+		return l.store.View(func(tx store.ReadTx) error {
+			tasks, err := store.List[*api.Task](tx, store.ByNode(o.GetId()))
+			for _, t := range tasks {
+				l.markTask(q, t)
+			}
+			return err
+		})
+	case *api.Cluster:
+		old, _ := change.Old.(*api.Cluster)
+		if old.GetSpec().GetTaskHistoryLimit() == o.GetSpec().GetTaskHistoryLimit() {
+			return nil
+		}
+		return l.store.View(func(tx store.ReadTx) error { return l.markAll(q, tx) })
+	default:
+		return nil
+	}
+}
+
+// sameForTasks reports whether a node's change is none for its tasks: heartbeats and descriptions are not.
+func sameForTasks(a, b *api.Node) bool {
+	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability()
+}
+
+func (l *Loop) markTask(q *queue, t *api.Task) {
+	k := key{service: t.GetServiceId()}
+	if l.bySlot {
+		k.slot = t.GetSlot()
+	}
+	q.mark(k)
+}
+
+func (l *Loop) markService(q *queue, tx store.ReadTx, id string) error {
+	if !l.bySlot {
+		q.mark(key{service: id})
+		return nil
+	}
+	tasks, err := store.List[*api.Task](tx, store.ByService(id))
+	for _, t := range tasks {
+		l.markTask(q, t)
+	}
+	return err
+}
+
+func (l *Loop) markAll(q *queue, tx store.ReadTx) error {
+	services, err := store.List[*api.Service](tx)
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		if !l.bySlot {
+			q.mark(key{service: s.GetId()})
+		}
+	}
+	// Tasks may outlive their service.
+	tasks, err := store.List[*api.Task](tx)
+	for _, t := range tasks {
+		l.markTask(q, t)
+	}
+	return err
+}
+
+// work asks the core about all dirty keys and commits what it wants, until none is dirty or the store is too busy.
+func (l *Loop) work(ctx context.Context, q *queue) error {
+	q.expire(time.Now())
+	wanted, err := l.survey(q)
+	if err != nil {
+		return err
+	}
+	for len(wanted) > 0 {
+		rest, err := l.commit(ctx, wanted)
+		if errors.Is(err, store.ErrConflict) {
+			l.log.Warn("store is too busy, trying again", "error", err)
+			for _, k := range wanted {
+				q.wakeAt(k, time.Now().Add(retryDelay))
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		wanted = rest
+	}
+	return nil
+}
+
+// survey asks the core about dirty keys on a snapshot, which costs no write, and returns those that want one.
+func (l *Loop) survey(q *queue) ([]key, error) {
+	dirty := q.take()
+	var wanted []key
+	err := l.store.View(func(tx store.ReadTx) error {
+		for _, k := range dirty {
+			v, err := ReadView(tx, k.service, k.slot)
+			if err != nil {
+				return err
+			}
+			effects, wake := l.core(time.Now(), v)
+			if len(effects) > 0 {
+				wanted = append(wanted, k)
+			}
+			// A commit marks its own keys again, through the watch; this one is for keys that only wait.
+			q.wakeAt(k, wake)
+		}
+		return nil
+	})
+	return wanted, err
+}
+
+// commit applies the effects for as many of keys as fit into one transaction and returns the keys that are left.
+func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, err error) {
+	err = l.store.Update(ctx, "", func(tx store.Tx) error {
+		w := writer{tx: tx, now: time.Now()}
+		rest = nil
+		for i, k := range keys {
+			v, err := ReadView(tx, k.service, k.slot)
+			if err != nil {
+				return err
+			}
+			effects, _ := l.core(w.now, v)
+			full, err := w.applyAll(v, effects)
+			if err != nil {
+				return err
+			}
+			if full {
+				rest = keys[i:]
+				return nil
+			}
+		}
+		return nil
+	})
+	return rest, err
+}
+
+// ReadView reads what a core sees of a service, or with a slot above 0, of that slot.
+func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
+	v := View{ServiceID: serviceID, HistoryLimit: defaultHistoryLimit, Node: func(id string) *api.Node {
+		n, err := store.Get[*api.Node](tx, id)
+		if err != nil {
+			return nil
+		}
+		return n
+	}}
+	var err error
+	if v.Service, err = store.Get[*api.Service](tx, serviceID); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return View{}, err
+	}
+	by := store.ByService(serviceID)
+	if slot > 0 {
+		by = store.BySlot(serviceID, slot)
+	}
+	if v.Tasks, err = store.List[*api.Task](tx, by); err != nil {
+		return View{}, err
+	}
+	clusters, err := store.List[*api.Cluster](tx)
+	if err != nil {
+		return View{}, err
+	}
+	if len(clusters) > 0 && clusters[0].GetSpec() != nil {
+		v.HistoryLimit = clusters[0].GetSpec().GetTaskHistoryLimit()
+	}
+	return v, nil
+}
+
+// queue is what a Loop still has to look at.
+type queue struct {
+	dirty map[key]bool
+	wakes map[key]time.Time
+}
+
+func newQueue() *queue { return &queue{dirty: map[key]bool{}, wakes: map[key]time.Time{}} }
+
+func (q *queue) mark(k key) { q.dirty[k] = true }
+
+// wakeAt replaces the time at which k gets dirty by itself; zero is never.
+func (q *queue) wakeAt(k key, at time.Time) {
+	if at.IsZero() {
+		delete(q.wakes, k)
+		return
+	}
+	q.wakes[k] = at
+}
+
+// expire marks the keys whose time has come.
+func (q *queue) expire(now time.Time) {
+	for k, at := range q.wakes {
+		if !at.After(now) {
+			q.mark(k)
+			delete(q.wakes, k)
+		}
+	}
+}
+
+// take returns all dirty keys, in order, and forgets them.
+func (q *queue) take() []key {
+	keys := slices.SortedFunc(maps.Keys(q.dirty), compareKeys)
+	clear(q.dirty)
+	return keys
+}
+
+// untilNext returns how long it is until a key gets dirty by itself.
+func (q *queue) untilNext(now time.Time) time.Duration {
+	const never = time.Hour
+	next := now.Add(never)
+	for _, at := range q.wakes {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	return next.Sub(now)
+}

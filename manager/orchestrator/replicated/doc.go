@@ -1,0 +1,22 @@
+// Package replicated keeps a service at its number of slots, each of them with a task on a node that can run it.
+//
+// It is not about tasks that end (restart), old specs (update) or history (reaper).
+//
+//	service   slot                                    effect
+//	-------   ----                                    ------
+//	removed   any                                     all its tasks: desired REMOVE
+//	exists    too few                                 a task in the lowest free slot numbers
+//	exists    too many                                all tasks of the slots that can best be spared: desired REMOVE
+//	exists    its live task's node was removed        that task: desired REMOVE, and a new task in the slot
+//	exists    its live task's node is down            that task: desired SHUTDOWN, and a new task in the slot
+//	exists    its live task's node is drained         the same; the new one starts once the old one has stopped
+//
+// A slot whose tasks have all ended and that restart left alone still counts as one: it has had its tries. A node that is
+// only UNKNOWN, or paused, keeps its tasks. The restart policy does not matter here: it speaks of tasks that end, and a lost
+// node is no end that the task chose.
+//
+// Slots that can best be spared are those without a running task; then those on the nodes with the most tasks of the
+// service; then the highest numbers.
+//
+// Invariant: I5. A new task in a slot whose former task may still run has desired state READY; restart raises it.
+package replicated

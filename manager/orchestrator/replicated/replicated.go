@@ -1,0 +1,126 @@
+package replicated
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/taskstate"
+)
+
+// New returns the loop; it runs on the leader only.
+func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
+	return orchestrator.New("replicated", Step, cfg)
+}
+
+// Step decides about all slots of one service.
+func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+	if v.Service == nil {
+		return removeAll(v.Tasks), time.Time{}
+	}
+	if v.Service.GetSpec().GetReplicated() == nil {
+		return nil, time.Time{}
+	}
+	all := orchestrator.Slots(v.Tasks)
+	kept := keptSlots(all)
+	var effects []orchestrator.Effect
+	wanted := v.Service.GetSpec().GetReplicated().GetReplicas()
+	if uint64(len(kept)) > wanted {
+		for _, slot := range spare(v, all, kept)[:uint64(len(kept))-wanted] {
+			effects = append(effects, removeAll(all[slot])...)
+			kept = slices.DeleteFunc(kept, func(other uint64) bool { return other == slot })
+		}
+	}
+	for _, slot := range kept {
+		if e, ok := rescue(v, slot, all[slot]); ok {
+			effects = append(effects, e)
+		}
+	}
+	for slot, missing := uint64(1), wanted-uint64(len(kept)); missing > 0; slot++ {
+		if _, taken := slices.BinarySearch(kept, slot); taken {
+			continue
+		}
+		effects = append(effects, orchestrator.Effect{Create: v.Replacement(slot, all[slot], nil)})
+		missing--
+	}
+	return effects, time.Time{}
+}
+
+// keptSlots returns the slots that count, in ascending order.
+func keptSlots(all map[uint64][]*api.Task) []uint64 {
+	kept := slices.Sorted(maps.Keys(all))
+	return slices.DeleteFunc(kept, func(slot uint64) bool { return !slices.ContainsFunc(all[slot], taskstate.Kept) })
+}
+
+func removeAll(tasks []*api.Task) []orchestrator.Effect {
+	var effects []orchestrator.Effect
+	for _, t := range tasks {
+		if taskstate.Kept(t) {
+			effects = append(effects, orchestrator.Effect{Desired: []orchestrator.Desire{{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE}}})
+		}
+	}
+	return effects
+}
+
+// spare orders the kept slots: those that are removed first come first.
+func spare(v orchestrator.View, all map[uint64][]*api.Task, kept []uint64) []uint64 {
+	crowd := map[uint64]int{} // running slots: how many lower ones run on the same node; others: a number above all
+	seen := map[string]int{}
+	for _, slot := range kept {
+		node := runningNode(v, all[slot])
+		crowd[slot] = seen[node]
+		seen[node]++
+		if node == "" {
+			crowd[slot] = len(kept)
+		}
+	}
+	return slices.SortedFunc(slices.Values(kept), func(a, b uint64) int {
+		if c := cmp.Compare(crowd[b], crowd[a]); c != 0 {
+			return c
+		}
+		return cmp.Compare(b, a)
+	})
+}
+
+// runningNode returns the node on which a slot has a live, running task, or "".
+func runningNode(v orchestrator.View, tasks []*api.Task) string {
+	for _, t := range tasks {
+		if taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && !v.Lost(t) {
+			return t.GetNodeId()
+		}
+	}
+	return ""
+}
+
+// rescue replaces the live tasks of a slot that are on nodes which cannot run them.
+func rescue(v orchestrator.View, slot uint64, tasks []*api.Task) (orchestrator.Effect, bool) {
+	var e orchestrator.Effect
+	var stop []*api.Task
+	safe := false
+	for _, t := range tasks {
+		switch {
+		case !taskstate.Live(t):
+		case taskstate.Ended(t):
+			// restart decides what follows.
+			safe = true
+		case v.Gone(t):
+			stop = append(stop, t)
+			e.Desired = append(e.Desired, orchestrator.Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE})
+		case v.Lost(t), v.Drained(t):
+			stop = append(stop, t)
+			e.Desired = append(e.Desired, orchestrator.Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_SHUTDOWN})
+		default:
+			safe = true
+		}
+	}
+	if len(stop) == 0 {
+		return orchestrator.Effect{}, false
+	}
+	if !safe {
+		e.Create = v.Replacement(slot, tasks, stop)
+	}
+	return e, true
+}

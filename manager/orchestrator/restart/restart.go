@@ -1,0 +1,135 @@
+package restart
+
+import (
+	"slices"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/taskstate"
+)
+
+// defaultDelay is the delay of a policy that names none, as Docker's.
+const defaultDelay = 5 * time.Second
+
+// New returns the loop; it runs on the leader only.
+func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
+	return orchestrator.New("restart", Step, cfg, orchestrator.BySlot())
+}
+
+// Step decides about one slot.
+func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+	if v.Service == nil {
+		return nil, time.Time{}
+	}
+	tasks := slices.SortedFunc(slices.Values(v.Tasks), taskstate.Compare)
+	var effects []orchestrator.Effect
+	var wake time.Time
+	for i, t := range tasks {
+		switch {
+		case !taskstate.Live(t):
+		case taskstate.Ended(t):
+			effects = append(effects, follow(now, v, tasks, i))
+		case t.GetDesiredState() < api.TaskState_TASK_STATE_RUNNING:
+			at, ok := startAt(v, tasks, i)
+			if !ok {
+				continue
+			}
+			if !at.After(now) {
+				effects = append(effects, desire(t, api.TaskState_TASK_STATE_RUNNING))
+			} else if wake.IsZero() || at.Before(wake) {
+				wake = at
+			}
+		}
+	}
+	return effects, wake
+}
+
+func desire(t *api.Task, state api.TaskState) orchestrator.Effect {
+	return orchestrator.Effect{Desired: []orchestrator.Desire{{TaskID: t.GetId(), State: state}}}
+}
+
+// follow ends the live task tasks[i], which has stopped, and replaces it when the policy says so.
+func follow(now time.Time, v orchestrator.View, tasks []*api.Task, i int) orchestrator.Effect {
+	t := tasks[i]
+	e := desire(t, api.TaskState_TASK_STATE_SHUTDOWN)
+	if superseded(tasks, i) || !again(t) || exhausted(now, tasks, t) {
+		return e
+	}
+	e.Create = v.Replacement(t.GetSlot(), tasks, nil)
+	if !v.Lost(t) && !v.Drained(t) && delay(t) > 0 {
+		e.Create.Desired = api.TaskState_TASK_STATE_READY
+	}
+	return e
+}
+
+// superseded reports whether the slot has a live task of the same or a newer spec beside tasks[i], so that nothing is missing.
+// Of two that ended at once, the newer one decides.
+func superseded(tasks []*api.Task, i int) bool {
+	for j, other := range tasks {
+		if j == i || !taskstate.Live(other) || other.GetSpecVersion() < tasks[i].GetSpecVersion() {
+			continue
+		}
+		if !taskstate.Ended(other) || j > i {
+			return true
+		}
+	}
+	return false
+}
+
+// again reports whether the condition of the policy allows another try after t.
+func again(t *api.Task) bool {
+	switch t.GetSpec().GetRestart().GetCondition() {
+	case api.RestartCondition_RESTART_CONDITION_NONE:
+		return false
+	case api.RestartCondition_RESTART_CONDITION_ON_FAILURE:
+		return t.GetStatus().GetState() != api.TaskState_TASK_STATE_COMPLETE
+	default:
+		return true
+	}
+}
+
+// exhausted reports whether the slot used up the attempts that the policy of t allows within its window.
+func exhausted(now time.Time, tasks []*api.Task, t *api.Task) bool {
+	policy := t.GetSpec().GetRestart()
+	if policy.GetMaxAttempts() == 0 {
+		return false
+	}
+	attempts := uint64(0)
+	for i, other := range tasks {
+		if other.GetSpecVersion() != t.GetSpecVersion() || !isRestart(tasks, i) {
+			continue
+		}
+		window := policy.GetWindow().AsDuration()
+		if window <= 0 || other.GetMeta().GetCreatedAt().AsTime().Add(window).After(now) {
+			attempts++
+		}
+	}
+	return attempts >= policy.GetMaxAttempts()
+}
+
+// isRestart reports whether tasks[i] replaced a task of the same spec that ended by itself.
+func isRestart(tasks []*api.Task, i int) bool {
+	if i == 0 || tasks[i-1].GetSpecVersion() != tasks[i].GetSpecVersion() {
+		return false
+	}
+	return taskstate.Kept(tasks[i-1]) && taskstate.EndedItself(tasks[i-1])
+}
+
+// startAt returns when the waiting task tasks[i] may start, or false while another one of the slot still stops.
+func startAt(v orchestrator.View, tasks []*api.Task, i int) (time.Time, bool) {
+	if v.Blocked(tasks) {
+		return time.Time{}, false
+	}
+	if !isRestart(tasks, i) || v.Lost(tasks[i-1]) || v.Drained(tasks[i-1]) {
+		return time.Time{}, true
+	}
+	return tasks[i].GetMeta().GetCreatedAt().AsTime().Add(delay(tasks[i-1])), true
+}
+
+func delay(t *api.Task) time.Duration {
+	if d := t.GetSpec().GetRestart().GetDelay(); d != nil {
+		return d.AsDuration()
+	}
+	return defaultDelay
+}

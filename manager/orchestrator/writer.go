@@ -1,0 +1,138 @@
+package orchestrator
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// Limits of one transaction: well below what the store takes, so that others share its log entries.
+const (
+	maxWrites = 400
+	maxBytes  = 1 << 20
+)
+
+// defaultHistoryLimit is for a store without a cluster object: five ended tasks per slot.
+const defaultHistoryLimit = 5
+
+// Apply puts the effects that a core wanted for v into tx, from the first on, until the transaction has its fair size. full
+// says that some are left; the core will ask for them again.
+func Apply(tx store.Tx, now time.Time, v View, effects []Effect) (full bool, err error) {
+	w := writer{tx: tx, now: now}
+	return w.applyAll(v, effects)
+}
+
+// writer puts effects into one transaction.
+type writer struct {
+	tx     store.Tx
+	now    time.Time
+	writes int
+	bytes  int
+}
+
+// applyAll applies effects in order. full says that the transaction took all it should before the last of them.
+func (w *writer) applyAll(v View, effects []Effect) (full bool, err error) {
+	for _, e := range effects {
+		if w.writes >= maxWrites || w.bytes >= maxBytes {
+			return true, nil
+		}
+		if err := w.apply(v, e); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (w *writer) apply(v View, e Effect) error {
+	for _, d := range e.Desired {
+		if err := w.desire(d); err != nil {
+			return err
+		}
+	}
+	if e.Create != nil {
+		if err := w.create(v, *e.Create); err != nil {
+			return err
+		}
+	}
+	if e.Orphan != "" {
+		if err := w.orphan(e.Orphan); err != nil {
+			return err
+		}
+	}
+	if e.Delete != "" {
+		w.writes++
+		if err := w.tx.Delete(object.KindTask, e.Delete); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	if e.Status != nil {
+		return w.status(v.ServiceID, e.Status)
+	}
+	return nil
+}
+
+// create makes a task. It depends on the service being what the core saw, so that no task of an old spec appears after
+// a new one was accepted, nor one of a removed service.
+func (w *writer) create(v View, c Creation) error {
+	if err := w.tx.Require(v.Service); err != nil {
+		return err
+	}
+	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
+	t.Status.Timestamp = timestamppb.New(w.now)
+	w.count(t)
+	return w.tx.Create(t)
+}
+
+func (w *writer) desire(d Desire) error {
+	old, err := store.Get[*api.Task](w.tx, d.TaskID)
+	if err != nil {
+		return err
+	}
+	if old.GetDesiredState() >= d.State {
+		return nil
+	}
+	t := proto.CloneOf(old)
+	t.DesiredState = d.State
+	w.count(t)
+	return w.tx.Update(t)
+}
+
+func (w *writer) orphan(id string) error {
+	old, err := store.Get[*api.Task](w.tx, id)
+	if err != nil {
+		return err
+	}
+	if taskstate.Ended(old) {
+		return nil
+	}
+	t := proto.CloneOf(old)
+	t.Status = &api.TaskStatus{
+		Timestamp: timestamppb.New(w.now), State: api.TaskState_TASK_STATE_ORPHANED,
+		Message: "orphaned", Err: "its node is gone, or was down for too long", Container: old.GetStatus().GetContainer(),
+	}
+	w.count(t)
+	return w.tx.Update(t)
+}
+
+func (w *writer) status(serviceID string, status *api.UpdateStatus) error {
+	old, err := store.Get[*api.Service](w.tx, serviceID)
+	if err != nil {
+		return err
+	}
+	s := proto.CloneOf(old)
+	s.UpdateStatus = proto.CloneOf(status)
+	w.count(s)
+	return w.tx.Update(s)
+}
+
+func (w *writer) count(o object.Object) {
+	w.writes++
+	w.bytes += proto.Size(o)
+}

@@ -1,0 +1,98 @@
+package taskstate
+
+import (
+	"cmp"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+)
+
+// States returns the states that a task can be observed in, in ascending order.
+func States() []api.TaskState {
+	return []api.TaskState{
+		api.TaskState_TASK_STATE_NEW, api.TaskState_TASK_STATE_PENDING, api.TaskState_TASK_STATE_ASSIGNED,
+		api.TaskState_TASK_STATE_ACCEPTED, api.TaskState_TASK_STATE_PREPARING, api.TaskState_TASK_STATE_READY,
+		api.TaskState_TASK_STATE_STARTING, api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_COMPLETE,
+		api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_FAILED, api.TaskState_TASK_STATE_REJECTED,
+		api.TaskState_TASK_STATE_ORPHANED,
+	}
+}
+
+// Reportable reports whether an agent may say that its task is in state s.
+func Reportable(s api.TaskState) bool {
+	switch s {
+	case api.TaskState_TASK_STATE_ACCEPTED, api.TaskState_TASK_STATE_PREPARING, api.TaskState_TASK_STATE_READY,
+		api.TaskState_TASK_STATE_STARTING, api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_COMPLETE,
+		api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_FAILED, api.TaskState_TASK_STATE_REJECTED:
+		return true
+	default:
+		return false
+	}
+}
+
+// Accepts reports whether a task with the status old takes the status that its agent reports: a higher state, or news about
+// the state that it is in, such as a message (I6). An ended task takes nothing.
+func Accepts(old, reported *api.TaskStatus) bool {
+	if !Reportable(reported.GetState()) || old.GetState() > api.TaskState_TASK_STATE_RUNNING {
+		return false
+	}
+	if reported.GetState() != old.GetState() {
+		return reported.GetState() > old.GetState()
+	}
+	return reported.GetMessage() != old.GetMessage() || reported.GetErr() != old.GetErr() ||
+		!proto.Equal(reported.GetContainer(), old.GetContainer())
+}
+
+// Live reports whether t is meant to run, now or soon.
+func Live(t *api.Task) bool { return t.GetDesiredState() <= api.TaskState_TASK_STATE_RUNNING }
+
+// Kept reports whether t counts for its slot: it is live, or the history of it.
+func Kept(t *api.Task) bool { return t.GetDesiredState() < api.TaskState_TASK_STATE_REMOVE }
+
+// Ended reports whether t has stopped for good, or is assumed to have.
+func Ended(t *api.Task) bool { return t.GetStatus().GetState() > api.TaskState_TASK_STATE_RUNNING }
+
+// EndedItself reports whether t ended without having been told to.
+func EndedItself(t *api.Task) bool {
+	switch t.GetStatus().GetState() {
+	case api.TaskState_TASK_STATE_COMPLETE, api.TaskState_TASK_STATE_FAILED, api.TaskState_TASK_STATE_REJECTED:
+		return true
+	default:
+		return false
+	}
+}
+
+// Assigned reports whether t was given to a node.
+func Assigned(t *api.Task) bool {
+	return t.GetNodeId() != "" && t.GetStatus().GetState() >= api.TaskState_TASK_STATE_ASSIGNED
+}
+
+// HoldsNode reports whether t takes up resources, ports and addresses of its node.
+func HoldsNode(t *api.Task) bool { return Assigned(t) && !Ended(t) }
+
+// MayOverlap reports whether t may still run although it was told to stop, so that another task of its slot must wait (I5).
+// lost says that t's node is not there any more or is down: nobody waits for it.
+func MayOverlap(t *api.Task, lost bool) bool { return HoldsNode(t) && !Live(t) && !lost }
+
+// Compare orders the tasks of one slot from the oldest to the newest.
+func Compare(a, b *api.Task) int {
+	if c := cmp.Compare(a.GetSpecVersion(), b.GetSpecVersion()); c != 0 {
+		return c
+	}
+	if c := a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime()); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.GetId(), b.GetId())
+}
+
+// New returns a fresh task of a slot with the present spec of its service. The caller owns it; it shares nothing with s.
+func New(s *api.Service, slot uint64, id string, desired api.TaskState) *api.Task {
+	return &api.Task{
+		Id: id, ServiceId: s.GetId(), ServiceName: s.GetSpec().GetAnnotations().GetName(), Slot: slot,
+		Spec: proto.CloneOf(s.GetSpec().GetTask()), SpecVersion: s.GetSpecVersion(),
+		Endpoint:     proto.CloneOf(s.GetSpec().GetEndpoint()),
+		Status:       &api.TaskStatus{State: api.TaskState_TASK_STATE_NEW, Message: "created"},
+		DesiredState: desired,
+	}
+}
