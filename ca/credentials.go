@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 )
 
 // Credentials are what a node proves itself with: root certificates, its own certificate chain and the key to it. A value is
@@ -89,11 +88,6 @@ func (c Credentials) certificate() tls.Certificate {
 		raw = append(raw, cert.Raw)
 	}
 	return tls.Certificate{Certificate: raw, PrivateKey: c.key(), Leaf: c.chain[0]}
-}
-
-// sameRoots reports whether both trust the same roots, in the same order.
-func (c Credentials) sameRoots(o Credentials) bool {
-	return slices.EqualFunc(c.roots, o.roots, (*x509.Certificate).Equal)
 }
 
 func poolOf(certs []*x509.Certificate) *x509.CertPool {

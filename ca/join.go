@@ -74,7 +74,7 @@ func fetchRoots(ctx context.Context, cfg JoinConfig) ([]*x509.Certificate, error
 	defer conn.Close() //nolint:errcheck // nothing was left to send
 	resp, err := api.NewCAClient(conn).GetRootCertificate(ctx, &api.GetRootCertificateRequest{})
 	if err != nil {
-		return nil, joinError(err, hs)
+		return nil, serverError(err, hs)
 	}
 	roots, err := ParseRoots(resp.GetCertificate())
 	if err != nil {
@@ -173,21 +173,24 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw 
 // Clone implements credentials.TransportCredentials. gRPC clones once, before it connects; the clone must remain this one.
 func (h *handshakes) Clone() credentials.TransportCredentials { return h }
 
-// joinError says what a refused request means to the one who joins.
+// joinError says what a refused request with a token means to the one who joins.
 func joinError(err error, h *handshakes) error {
-	var meaning error
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return token.ErrWrongSecret // the server's words are the same
 	case codes.ResourceExhausted:
 		return ErrTooManyTries
-	case codes.Unavailable, codes.DeadlineExceeded:
-		meaning = ErrUnreachable
-		if h.refused.Load() {
-			meaning = ErrBadServer
-		}
 	default:
-		meaning = ErrBadServer
+		return serverError(err, h)
+	}
+}
+
+// serverError says why a server gave no answer that is of use.
+func serverError(err error, h *handshakes) error {
+	meaning := ErrBadServer
+	code := status.Code(err)
+	if (code == codes.Unavailable || code == codes.DeadlineExceeded) && !h.refused.Load() {
+		meaning = ErrUnreachable
 	}
 	return fmt.Errorf("%w: %w", meaning, errors.New(status.Convert(err).Message()))
 }

@@ -82,6 +82,9 @@ func verifyServer(s tls.ConnectionState, pool *x509.CertPool, serverName string)
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("server showed no certificate")
 	}
+	if serverName == "" { // which x509 takes for "any"
+		return errors.New("no server name to verify")
+	}
 	_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
 		Roots:         pool,
 		Intermediates: poolOf(s.PeerCertificates[1:]),

@@ -3,7 +3,6 @@ package ca
 import (
 	"context"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -67,24 +66,17 @@ func untilExpiry(conn net.Conn, info credentials.AuthInfo) net.Conn {
 		return conn
 	}
 	life := time.Until(tlsInfo.State.PeerCertificates[0].NotAfter)
-	c := &mortalConn{Conn: conn}
-	c.end = time.AfterFunc(life, func() { _ = c.Close() })
-	return c
+	return &mortalConn{conn, time.AfterFunc(life, func() { _ = conn.Close() })}
 }
 
 // mortalConn is a connection that a timer closes, or its owner before that.
 type mortalConn struct {
 	net.Conn
-	once sync.Once
-	end  *time.Timer
-	err  error // written within once
+	end *time.Timer
 }
 
-// Close implements net.Conn. The second call returns what the first did.
+// Close implements net.Conn.
 func (c *mortalConn) Close() error {
-	c.once.Do(func() {
-		c.end.Stop()
-		c.err = c.Conn.Close()
-	})
-	return c.err
+	c.end.Stop()
+	return c.Conn.Close()
 }

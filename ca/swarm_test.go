@@ -1,0 +1,148 @@
+package ca_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/catest"
+)
+
+// manager serves the CA of one swarm over real gRPC and TLS on connections in memory, as manager/caserver does over the
+// network.
+type manager struct {
+	api.UnimplementedCAServer
+	registry  *catest.Registry
+	authority *ca.Authority
+	listener  *memListener
+	id        *ca.Identity
+}
+
+// newManager starts a manager that shows the identity id, or a member of the swarm's own if nil.
+func newManager(t *testing.T, r *catest.Registry, id *ca.Identity) *manager {
+	t.Helper()
+	if id == nil {
+		id = ca.NewIdentity(catest.Member(t, r, api.Role_ROLE_MANAGER))
+	}
+	m := &manager{registry: r, authority: ca.NewAuthority(r), listener: newMemListener(), id: id}
+	s := grpc.NewServer(grpc.Creds(id.ServerCredentials()))
+	api.RegisterCAServer(s, m)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(m.listener) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return m
+}
+
+func (m *manager) GetRootCertificate(ctx context.Context, _ *api.GetRootCertificateRequest) (*api.GetRootCertificateResponse, error) {
+	pem, err := m.authority.RootPEM(ctx)
+	return &api.GetRootCertificateResponse{Certificate: pem}, err
+}
+
+func (m *manager) IssueCertificate(ctx context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+	got, err := m.authority.Join(ctx, time.Now(), ca.JoinRequest{CSR: r.GetCsr(), Token: r.GetToken(), Hostname: r.GetHostname()})
+	if err != nil {
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	return &api.IssueCertificateResponse{NodeId: got.Name.NodeID, ClusterId: got.Name.ClusterID, Certificate: got.Chain}, nil
+}
+
+func (m *manager) RenewCertificate(ctx context.Context, r *api.RenewCertificateRequest) (*api.RenewCertificateResponse, error) {
+	p, _ := peer.FromContext(ctx)
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return nil, status.Error(codes.Unauthenticated, "no certificate")
+	}
+	name, err := ca.NameOf(info.State.PeerCertificates[0])
+	if err != nil || name.NodeID != r.GetNodeId() {
+		return nil, status.Error(codes.PermissionDenied, "not yours")
+	}
+	got, err := m.authority.Renew(ctx, time.Now(), name.NodeID, r.GetCsr())
+	if err != nil {
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	return &api.RenewCertificateResponse{Certificate: got.Chain}, nil
+}
+
+// client returns a gRPC connection to m with the identity id, or without a certificate if id is nil.
+func (m *manager) client(t *testing.T, creds credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///manager", grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(m.listener.dial), grpc.WithIdleTimeout(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// memListener hands out in-memory connections.
+type memListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	close func()
+
+	mu   sync.Mutex
+	open int // guarded by mu: connections dialled
+}
+
+func newMemListener() *memListener {
+	done := make(chan struct{})
+	return &memListener{conns: make(chan net.Conn), done: done, close: sync.OnceFunc(func() { close(done) })}
+}
+
+func (l *memListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memListener) Close() error {
+	l.close()
+	return nil
+}
+
+func (l *memListener) Addr() net.Addr { return memAddr{} }
+
+func (l *memListener) dial(ctx context.Context, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.open++
+		return client, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *memListener) dialled() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+type memAddr struct{}
+
+func (memAddr) Network() string { return "mem" }
+func (memAddr) String() string  { return "manager" }
