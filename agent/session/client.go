@@ -1,0 +1,188 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// ErrNoManagers is returned when a Client is to be made that knows no manager.
+var ErrNoManagers = errors.New("no manager's address is known: join the swarm with `skep swarm join`")
+
+// Config is what a Client needs.
+type Config struct {
+	// Dir is an existing directory for the list of managers.
+	Dir string
+	// Managers are addresses (host:port) to begin with, beside those of the last run.
+	Managers []string
+	// Dial returns a connection to the manager at an address; it need not be established. Never nil.
+	Dial func(address string) (*grpc.ClientConn, error)
+	// Describe returns what this node says of itself. It must not block for long; never nil.
+	Describe func() *api.NodeDescription
+	// Handler is told what managers say; never nil.
+	Handler Handler
+	// Logger is used for what an administrator must know; nil is silence.
+	Logger *slog.Logger
+}
+
+// Handler is told what managers say. Its methods are called by one goroutine per kind, one call at a time, and not after Run ended.
+type Handler interface {
+	// Registered is called when a session begins, and again when the node's record, the managers or the root certificate
+	// change.
+	Registered(r *api.SessionResponse)
+	// Disconnected is called when a session ended or did not come about, with the reason.
+	Disconnected(err error)
+	// Assign takes in changes to what is assigned to this node; complete ones replace everything. After an error the session
+	// ends, and the next one begins with a complete message. It owns the changes.
+	Assign(ctx context.Context, complete bool, changes []*api.AssignmentChange) error
+}
+
+// Client is this node's side of the dispatcher. Make one with New and call Run once.
+type Client struct {
+	// constant after New
+	cfg Config
+	log *slog.Logger
+	// reported and described have room for one signal each: there is something to send.
+	reported  chan struct{}
+	described chan struct{}
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+	remotes  *remotes
+	reporter reporter
+	// current is the session, or nil.
+	current *session
+}
+
+// New returns a client that begins with a random one of the managers it knows. It returns ErrNoManagers when there is none.
+func New(cfg Config) (*Client, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	saved, err := loadManagers(cfg.Dir)
+	if err != nil {
+		log.Warn("the list of managers can't be read, going on with those given", "error", err)
+	}
+	known := cleanAddresses(slices.Concat(saved, cfg.Managers))
+	if len(known) == 0 {
+		return nil, ErrNoManagers
+	}
+	return &Client{
+		cfg: cfg, log: log, reported: make(chan struct{}, 1), described: make(chan struct{}, 1),
+		remotes: newRemotes(known, rand.IntN(len(known))),
+	}, nil
+}
+
+// Managers returns the managers that this node knows, host:port.
+func (c *Client) Managers() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.remotes.addresses)
+}
+
+// Report tells managers the newest status of a task, now or as soon as one answers. It doesn't block.
+func (c *Client) Report(id string, s *api.TaskStatus) {
+	c.mu.Lock()
+	c.reporter.add(id, s)
+	c.mu.Unlock()
+	signal(c.reported)
+}
+
+// DescriptionChanged makes the client send the node's description again. It doesn't block.
+func (c *Client) DescriptionChanged() { signal(c.described) }
+
+// Locate asks the manager of the session which nodes have an image.
+func (c *Client) Locate(ctx context.Context, digest string) ([]*api.ImageHolder, error) {
+	c.mu.Lock()
+	s := c.current
+	c.mu.Unlock()
+	if s == nil {
+		return nil, fault.New(fault.Unavailable, "no manager can be reached to ask which node has image %s", digest)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := s.client.LocateImage(ctx, &api.LocateImageRequest{Digest: digest})
+	if err != nil {
+		return nil, fault.FromStatus(err)
+	}
+	return r.GetHolders(), nil
+}
+
+// Run keeps a session until ctx ends, and then returns nil.
+func (c *Client) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		a := c.remotes.attempt(rand.Float64())
+		c.mu.Unlock()
+		if !pause(ctx, a.pause) {
+			return nil
+		}
+		begun := time.Now()
+		err := c.session(ctx, a)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.mu.Lock()
+		c.remotes.ended(time.Since(begun))
+		c.mu.Unlock()
+		c.log.Warn("no session with a manager", "manager", a.address, "error", err)
+		c.cfg.Handler.Disconnected(err)
+	}
+	return nil
+}
+
+// registered takes in what a manager says of the cluster.
+func (c *Client) registered(r *api.SessionResponse) {
+	var addresses []string
+	for _, m := range r.GetManagers() {
+		addresses = append(addresses, m.GetAddress())
+	}
+	addresses = cleanAddresses(addresses)
+	c.mu.Lock()
+	changed := len(addresses) > 0 && !slices.Equal(addresses, c.remotes.addresses)
+	c.remotes.set(addresses)
+	c.mu.Unlock()
+	if changed {
+		if err := saveManagers(c.cfg.Dir, addresses); err != nil {
+			c.log.Error("the list of managers is not saved: after a restart this node may not find them", "error", err)
+		}
+	}
+	c.cfg.Handler.Registered(r)
+}
+
+// setCurrent makes s the session that Locate uses; nil when there is none.
+func (c *Client) setCurrent(s *session) {
+	c.mu.Lock()
+	c.current = s
+	c.mu.Unlock()
+}
+
+// pause waits, and says whether ctx still goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

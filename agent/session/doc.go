@@ -1,0 +1,31 @@
+// Package session keeps this node in touch with a manager: it registers, sends heartbeats, takes in assignments, and reports
+// what became of tasks.
+//
+// It decides nothing about tasks: what it hears goes to a [Handler].
+//
+//	         +------------------------ any part fails ------------------------+
+//	         v                                                                |
+//	choose a manager --connect, register--> session: stream of node, managers, root
+//	  ^      |                                |- heartbeats, a little before each period ends
+//	  |      | no answer, refused             |- assignments: everything, then changes; a gap ends the session
+//	  |      v                                |- statuses: newest per task, in batches, until acknowledged
+//	  +--- next manager at once;              +- description, when it changes
+//	       after a whole round a pause of 100 ms, doubled up to 8 s
+//
+// Invariants:
+//
+//	S1  A status that was reported is sent until a manager acknowledged it or a newer one of the same task took its place.
+//	S2  Assignments reach the Handler in the manager's order with none left out, or not at all.
+//	S3  At most one session exists at a time, and all of its goroutines have ended before the next begins.
+//	Q5  Retries decay: a manager that accepts sessions and drops them is not asked more often than one that refuses.
+//
+// Concurrency: a Client is safe for concurrent use; Run is called once and returns when all its goroutines have ended. The
+// decisions (remotes, reporter, sequence) are cores without clocks, goroutines and randomness.
+//
+// Errors: [Client.Locate] returns errors of the kind fault.Unavailable while there is no session.
+//
+// The managers last heard of are kept in managers.json (mode 0600), so that a restarted daemon finds them all:
+// {"version":1,"managers":["host:port",...]}.
+//
+// The protocol is in proto/skep/v1/dispatcher.proto; the constants are those of Docker Swarm's agent.
+package session

@@ -1,0 +1,49 @@
+package session
+
+import (
+	"slices"
+
+	"github.com/skep-io/skep/api"
+)
+
+// reportBatch is the most statuses in one request; Docker Swarm's.
+const reportBatch = 1024
+
+// reporter has the statuses that no manager acknowledged yet (S1).
+type reporter struct {
+	// pending has the newest status of each task; order has its keys, oldest first.
+	pending map[string]*api.TaskStatus
+	order   []string
+}
+
+// add takes in the newest status of a task.
+func (r *reporter) add(id string, s *api.TaskStatus) {
+	if r.pending == nil {
+		r.pending = map[string]*api.TaskStatus{}
+	}
+	if _, ok := r.pending[id]; !ok {
+		r.order = append(r.order, id)
+	}
+	r.pending[id] = s
+}
+
+// batch returns what to send next, or nil.
+func (r *reporter) batch() []*api.TaskStatusUpdate {
+	var out []*api.TaskStatusUpdate
+	for _, id := range r.order[:min(len(r.order), reportBatch)] {
+		out = append(out, &api.TaskStatusUpdate{TaskId: id, Status: r.pending[id]})
+	}
+	return out
+}
+
+// acknowledge drops what a manager has, unless there is a newer status by now.
+func (r *reporter) acknowledge(sent []*api.TaskStatusUpdate) {
+	done := map[string]bool{}
+	for _, u := range sent {
+		if r.pending[u.GetTaskId()] == u.GetStatus() {
+			done[u.GetTaskId()] = true
+			delete(r.pending, u.GetTaskId())
+		}
+	}
+	r.order = slices.DeleteFunc(r.order, func(id string) bool { return done[id] })
+}

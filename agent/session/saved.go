@@ -1,0 +1,83 @@
+package session
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/skep-io/skep/internal/atomicfile"
+)
+
+const (
+	savedFile    = "managers.json"
+	savedVersion = 1
+	// maxSaved is the most bytes of the file that are read, and maxManagers the most managers: far more than a Raft group has.
+	maxSaved    = 64 << 10
+	maxManagers = 64
+)
+
+// savedManagers is the file; see the package comment.
+type savedManagers struct {
+	Version  int      `json:"version"`
+	Managers []string `json:"managers"`
+}
+
+// loadManagers returns the managers of the last run, or none.
+func loadManagers(dir string) ([]string, error) {
+	f, err := os.Open(filepath.Join(dir, savedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read known managers: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSaved))
+	if err != nil {
+		return nil, fmt.Errorf("read known managers: %w", err)
+	}
+	return parseManagers(data)
+}
+
+// parseManagers reads the contents of the file.
+func parseManagers(data []byte) ([]string, error) {
+	var s savedManagers
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("read known managers: %w", err)
+	}
+	if s.Version != savedVersion {
+		return nil, fmt.Errorf("read known managers: version %d, want %d", s.Version, savedVersion)
+	}
+	return cleanAddresses(s.Managers), nil
+}
+
+// saveManagers replaces the file.
+func saveManagers(dir string, addresses []string) error {
+	data, err := json.Marshal(savedManagers{Version: savedVersion, Managers: addresses})
+	if err != nil {
+		return fmt.Errorf("save known managers: %w", err)
+	}
+	if err := atomicfile.Write(filepath.Join(dir, savedFile), append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save known managers: %w", err)
+	}
+	return nil
+}
+
+// cleanAddresses returns the valid addresses, each once, in order, and not more than maxManagers.
+func cleanAddresses(in []string) []string {
+	var out []string
+	for _, a := range in {
+		host, port, err := net.SplitHostPort(a)
+		if err != nil || host == "" || port == "" || slices.Contains(out, a) || len(out) == maxManagers {
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}

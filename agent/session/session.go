@@ -1,0 +1,279 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	// callTimeout bounds each RPC that answers at once; Docker Swarm's.
+	callTimeout = 5 * time.Second
+	// heartbeatTimeoutMin and heartbeatTimeoutMax bound the time that a manager has to answer a heartbeat. A manager that
+	// hangs, or whose host is cut off, is given up after one that is missed.
+	heartbeatTimeoutMin = time.Second
+	heartbeatTimeoutMax = 3 * time.Second
+	// heartbeatJitter is the part of the period by which a heartbeat comes early at most.
+	heartbeatJitter = 0.1
+	// heartbeatMin is the shortest period that a manager can ask for.
+	heartbeatMin = 100 * time.Millisecond
+	// heartbeatDefault is the period while a manager names none; Docker Swarm's.
+	heartbeatDefault = 5 * time.Second
+	// reportLinger is the time that a status waits for others to share its request.
+	reportLinger = 10 * time.Millisecond
+	// describeLinger is the time that a change of the description waits for others.
+	describeLinger = 200 * time.Millisecond
+	// maxMessage is the most bytes of one message: all secrets of a node's tasks (500 kB each) come in one.
+	maxMessage = 64 << 20
+)
+
+var (
+	errConnect  = errors.New("the manager did not accept a connection in time")
+	errRegister = errors.New("the manager did not answer the registration in time")
+	errEnded    = errors.New("the manager ended the session")
+)
+
+// session is a registration with one manager.
+type session struct {
+	// constant after the registration
+	c      *Client
+	id     string
+	client api.DispatcherClient
+	stream grpc.ServerStreamingClient[api.SessionResponse]
+	// periods hands a new period of heartbeats to the goroutine that sends them; it has room for one.
+	periods chan time.Duration
+}
+
+// session runs one session and returns why it ended.
+func (c *Client) session(ctx context.Context, a attempt) error {
+	conn, err := c.cfg.Dial(a.address)
+	if err != nil {
+		return fmt.Errorf("dial manager %s: %w", a.address, err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &session{c: c, client: api.NewDispatcherClient(conn), periods: make(chan time.Duration, 1)}
+	first, err := s.register(ctx, cancel, conn, a.connect)
+	if err != nil {
+		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))
+	}
+	c.log.Info("registered with a manager", "manager", a.address)
+	s.id = first.GetSessionId()
+	s.heard(first)
+	c.setCurrent(s)
+	defer c.setCurrent(nil)
+	return fmt.Errorf("session with manager %s: %w", a.address, s.run(ctx, cancel))
+}
+
+// register opens the session's stream and waits for its first message.
+func (s *session) register(
+	ctx context.Context, cancel context.CancelCauseFunc, conn *grpc.ClientConn, connect time.Duration,
+) (*api.SessionResponse, error) {
+	connected := time.AfterFunc(connect, func() {
+		if conn.GetState() != connectivity.Ready {
+			cancel(errConnect)
+		}
+	})
+	defer connected.Stop()
+	answered := time.AfterFunc(connect+callTimeout, func() { cancel(errRegister) })
+	defer answered.Stop()
+	stream, err := s.client.Session(ctx, &api.SessionRequest{Description: s.c.cfg.Describe()})
+	if err != nil {
+		return nil, err
+	}
+	s.stream = stream
+	first, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if first.GetSessionId() == "" {
+		return nil, errors.New("the manager gave no session id")
+	}
+	return first, nil
+}
+
+// run does all that a session does until one part fails or ctx ends, and returns why.
+func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+	var parts sync.WaitGroup
+	for _, part := range []func(context.Context) error{s.listen, s.heartbeat, s.assignments, s.report, s.describe} {
+		parts.Go(func() { cancel(fault.FromStatus(part(ctx))) })
+	}
+	parts.Wait() // S3
+	return context.Cause(ctx)
+}
+
+// reason returns why something failed: what cancelled ctx, if anything did.
+func reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fault.FromStatus(err)
+}
+
+// received returns the error of a stream that ended, which is never nil.
+func received(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errEnded
+	}
+	return err
+}
+
+// heard takes in a message of the session's stream.
+func (s *session) heard(r *api.SessionResponse) {
+	if p := r.GetHeartbeatPeriod(); p != nil {
+		s.setPeriod(p.AsDuration())
+	}
+	s.c.registered(r)
+}
+
+func (s *session) setPeriod(d time.Duration) {
+	select {
+	case <-s.periods:
+	default:
+	}
+	s.periods <- d
+}
+
+// listen takes in what changes for this node.
+func (s *session) listen(context.Context) error {
+	for {
+		r, err := s.stream.Recv()
+		if err != nil {
+			return received(err)
+		}
+		s.heard(r)
+	}
+}
+
+// heartbeat tells the manager that this node lives, at once and then a little before each period ends.
+func (s *session) heartbeat(ctx context.Context) error {
+	period := heartbeatDefault
+	for {
+		select {
+		case period = <-s.periods:
+		default:
+		}
+		next, err := s.beat(ctx, period)
+		if err != nil {
+			return err
+		}
+		if next > 0 {
+			period = next
+		}
+		period = max(period, heartbeatMin)
+		early := time.Duration(rand.Float64() * heartbeatJitter * float64(period))
+		select {
+		case <-time.After(period - early):
+		case period = <-s.periods:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// beat sends one heartbeat and returns the period that the manager asks for, or 0.
+func (s *session) beat(ctx context.Context, period time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(max(period, heartbeatTimeoutMin), heartbeatTimeoutMax))
+	defer cancel()
+	r, err := s.client.Heartbeat(ctx, &api.HeartbeatRequest{SessionId: s.id})
+	if err != nil {
+		return 0, err
+	}
+	return r.GetPeriod().AsDuration(), nil
+}
+
+// assignments passes on what is assigned to this node (S2).
+func (s *session) assignments(ctx context.Context) error {
+	stream, err := s.client.Assignments(ctx, &api.AssignmentsRequest{SessionId: s.id}, grpc.MaxCallRecvMsgSize(maxMessage))
+	if err != nil {
+		return err
+	}
+	var order sequence
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return received(err)
+		}
+		if err := order.accept(m); err != nil {
+			return err
+		}
+		if err := s.c.cfg.Handler.Assign(ctx, m.GetComplete(), m.GetChanges()); err != nil {
+			return fmt.Errorf("take in assignments: %w", err)
+		}
+	}
+}
+
+// report sends statuses, in batches, until they are acknowledged (S1).
+func (s *session) report(ctx context.Context) error {
+	for {
+		s.c.mu.Lock()
+		batch := s.c.reporter.batch()
+		s.c.mu.Unlock()
+		if len(batch) == 0 {
+			if err := await(ctx, s.c.reported, reportLinger); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.send(ctx, batch); err != nil {
+			return err
+		}
+		s.c.mu.Lock()
+		s.c.reporter.acknowledge(batch)
+		s.c.mu.Unlock()
+	}
+}
+
+func (s *session) send(ctx context.Context, batch []*api.TaskStatusUpdate) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := s.client.UpdateTaskStatus(ctx, &api.UpdateTaskStatusRequest{SessionId: s.id, Updates: batch})
+	return err
+}
+
+// describe sends the node's description whenever it changes.
+func (s *session) describe(ctx context.Context) error {
+	for {
+		if err := await(ctx, s.c.described, describeLinger); err != nil {
+			return err
+		}
+		if err := s.redescribe(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) redescribe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := s.client.UpdateDescription(ctx, &api.UpdateDescriptionRequest{SessionId: s.id, Description: s.c.cfg.Describe()})
+	return err
+}
+
+// await waits for a signal and then a little longer, for others to join it.
+func await(ctx context.Context, c <-chan struct{}, linger time.Duration) error {
+	select {
+	case <-c:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !pause(ctx, linger) {
+		return ctx.Err()
+	}
+	select {
+	case <-c: // those who joined
+	default:
+	}
+	return nil
+}
