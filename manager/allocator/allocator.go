@@ -1,0 +1,204 @@
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// Limits of one transaction: well below what the store takes, so that others share its log entries.
+const (
+	maxTasks = 400
+	maxBytes = 1 << 20
+)
+
+// retryDelay is how long the loop waits after the store was too busy.
+const retryDelay = 100 * time.Millisecond
+
+// Step returns the task as it is once it has what it needs, or nil when t is not new or not meant to run any more.
+// It does not change t.
+func Step(now time.Time, t *api.Task) *api.Task {
+	if t.GetStatus().GetState() > api.TaskState_TASK_STATE_NEW || !taskstate.Live(t) {
+		return nil
+	}
+	allocated := proto.CloneOf(t)
+	for _, port := range allocated.GetEndpoint().GetPorts() {
+		settle(port)
+	}
+	allocated.Status = &api.TaskStatus{
+		State: api.TaskState_TASK_STATE_PENDING, Timestamp: timestamppb.New(now), Message: "pending task scheduling",
+	}
+	return allocated
+}
+
+func settle(port *api.PortConfig) {
+	if port.GetPublishedPort() == 0 {
+		port.PublishedPort = port.GetTargetPort()
+	}
+	if port.GetProtocol() == api.Protocol_PROTOCOL_UNSPECIFIED {
+		port.Protocol = api.Protocol_PROTOCOL_TCP
+	}
+	if port.GetPublishMode() == api.PublishMode_PUBLISH_MODE_UNSPECIFIED {
+		port.PublishMode = api.PublishMode_PUBLISH_MODE_HOST
+	}
+}
+
+// Config is what a Loop needs.
+type Config struct {
+	// Store is the cluster's state. Required.
+	Store *store.Store
+	// Log gets what the loop did; nil discards it.
+	Log *slog.Logger
+}
+
+// Loop allocates for every new task.
+type Loop struct {
+	// Constant after New.
+	store *store.Store
+	log   *slog.Logger
+	// Owned by Run: ids of tasks that were NEW when last seen.
+	waiting map[string]bool
+}
+
+// New returns a loop. It starts nothing.
+func New(cfg Config) (*Loop, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("allocator: the config has no store")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Loop{store: cfg.Store, log: cfg.Log.With("loop", "allocator")}, nil
+}
+
+// Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
+// this manager does not lead any more, and any other error when the store fails.
+func (l *Loop) Run(ctx context.Context) error {
+	for {
+		err := l.run(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrResync):
+			continue
+		default:
+			return fmt.Errorf("allocator: %w", err)
+		}
+	}
+}
+
+func (l *Loop) run(ctx context.Context) error {
+	watch, err := l.store.Watch(ctx, 0, object.KindTask)
+	if err != nil {
+		return err
+	}
+	tasks, err := store.List[*api.Task](watch.Snapshot())
+	if err != nil {
+		return err
+	}
+	l.waiting = map[string]bool{}
+	for _, t := range tasks {
+		l.note(t)
+	}
+	for {
+		if err := l.work(ctx); err != nil {
+			return err
+		}
+		batch, err := watch.Next(ctx)
+		for ok := true; ok && err == nil; batch, ok, err = watch.TryNext() {
+			for _, change := range batch.Changes {
+				if t, isTask := change.Object.(*api.Task); isTask && change.Action != store.ActionDelete {
+					l.note(t)
+				}
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Loop) note(t *api.Task) {
+	if t.GetStatus().GetState() == api.TaskState_TASK_STATE_NEW {
+		l.waiting[t.GetId()] = true
+	}
+}
+
+// work allocates for all waiting tasks.
+func (l *Loop) work(ctx context.Context) error {
+	for len(l.waiting) > 0 {
+		var done []string
+		err := l.store.Update(ctx, "", func(tx store.Tx) (err error) {
+			done, err = l.allocate(tx)
+			return err
+		})
+		if errors.Is(err, store.ErrConflict) {
+			l.log.Warn("store is too busy, trying again", "error", err)
+			if err := pause(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, id := range done {
+			delete(l.waiting, id)
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(retryDelay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// allocate handles as many waiting tasks as fit into one transaction, and returns the ids of those that it looked at.
+func (l *Loop) allocate(tx store.Tx) (done []string, err error) {
+	size := 0
+	ids := make([]string, 0, len(l.waiting))
+	for id := range l.waiting {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if len(done) == maxTasks || size >= maxBytes {
+			break
+		}
+		done = append(done, id)
+		t, err := store.Get[*api.Task](tx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		allocated := Step(time.Now(), t)
+		if allocated == nil {
+			continue
+		}
+		size += proto.Size(allocated)
+		if err := tx.Update(allocated); err != nil {
+			return nil, err
+		}
+	}
+	return done, nil
+}
