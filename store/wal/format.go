@@ -1,0 +1,143 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/vfs"
+)
+
+// Errors that a caller can branch on.
+var (
+	// ErrFormat is returned when the directory was written by another version.
+	ErrFormat = errors.New("data directory of another version")
+	// ErrNone is returned when there is no store in the directory.
+	ErrNone = errors.New("no store here")
+	// ErrCorrupt is returned when something on disk is damaged, missing or was tampered with; the error is a *CorruptError.
+	ErrCorrupt = errors.New("damaged or tampered with")
+)
+
+// CorruptError names what can't be trusted. It matches ErrCorrupt.
+type CorruptError struct {
+	// What is damaged: "log entry", "snapshot", "hard state", "identity", "database".
+	What string
+	// Index of the entry or snapshot, or 0.
+	Index uint64
+	// Err is the cause, or nil.
+	Err error
+}
+
+// Error says what is damaged, and what to do.
+func (e *CorruptError) Error() string {
+	text := e.What
+	if e.Index > 0 {
+		text = fmt.Sprintf("%s %d", e.What, e.Index)
+	}
+	text += " is " + ErrCorrupt.Error()
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text + "; this manager stops: remove it from the swarm, clear its data directory and join it again, or restore a backup"
+}
+
+// Is makes the error match ErrCorrupt.
+func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
+
+// Unwrap returns the cause.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// Version is the format that this package reads and writes.
+const Version = 1
+
+const (
+	formatFile     = "FORMAT"
+	incompleteFile = "INCOMPLETE"
+	ringFile       = "keys"
+	databaseFile   = "raft.db"
+	filePerm       = 0o600
+	dirPerm        = 0o700
+	maxFormat      = 1024
+)
+
+func formatText(cluster string) string {
+	return fmt.Sprintf("skep store %d\ncluster %s\n", Version, cluster)
+}
+
+// readFormat returns the cluster that the directory belongs to.
+func readFormat(fsys vfs.FS, dir string) (cluster string, err error) {
+	b, err := vfs.ReadFile(fsys, filepath.Join(dir, formatFile), maxFormat)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s: %w", dir, ErrNone)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read format of %s: %w", dir, err)
+	}
+	head, rest, _ := strings.Cut(string(b), "\n")
+	version, ok := strings.CutPrefix(head, "skep store ")
+	if !ok || version != fmt.Sprint(Version) {
+		return "", fmt.Errorf("%w: %s says %q, this program reads %q: start the version of skep that wrote it",
+			ErrFormat, filepath.Join(dir, formatFile), head, fmt.Sprint("skep store ", Version))
+	}
+	cluster, ok = strings.CutPrefix(strings.TrimSuffix(rest, "\n"), "cluster ")
+	if !ok || formatText(cluster) != string(b) {
+		return "", &CorruptError{What: "file " + formatFile}
+	}
+	return cluster, nil
+}
+
+// Inspect says, without any key, which cluster the store in dir belongs to and where its KEK comes from. It returns ErrNone
+// when there is no store, or only a half-made one.
+func Inspect(fsys vfs.FS, dir string) (cluster string, source seal.Source, err error) {
+	cluster, err = readFormat(fsys, dir)
+	if err != nil {
+		return "", 0, err
+	}
+	source, err = seal.RingSource(fsys, filepath.Join(dir, ringFile))
+	return cluster, source, err
+}
+
+// begin prepares an empty directory, clearing what an interrupted Create left.
+func begin(fsys vfs.FS, dir string) error {
+	if err := fsys.MkdirAll(dir, dirPerm); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	names, err := fsys.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read data directory: %w", err)
+	}
+	ours, incomplete := []string{}, false
+	for _, name := range names {
+		switch {
+		case name == formatFile:
+			return fmt.Errorf("%s holds a store already: %w", dir, fs.ErrExist)
+		case name == incompleteFile:
+			incomplete = true
+		case name == ringFile, name == databaseFile, isSnapshot(name):
+			ours = append(ours, name)
+		}
+	}
+	if len(ours) > 0 && !incomplete {
+		return &CorruptError{What: "file " + formatFile, Err: fs.ErrNotExist}
+	}
+	if err := vfs.WriteFile(fsys, filepath.Join(dir, incompleteFile), filePerm, nil); err != nil {
+		return err
+	}
+	for _, name := range ours {
+		if err := fsys.Remove(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("clear %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// complete makes the directory a store.
+func complete(fsys vfs.FS, dir, cluster string) error {
+	if err := vfs.WriteFile(fsys, filepath.Join(dir, formatFile), filePerm, []byte(formatText(cluster))); err != nil {
+		return err
+	}
+	return fsys.Remove(filepath.Join(dir, incompleteFile))
+}
