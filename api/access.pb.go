@@ -91,7 +91,10 @@ type Access struct {
 	// The identities that may call; any one of them is enough.
 	Callers []Caller `protobuf:"varint,1,rep,packed,name=callers,proto3,enum=skep.v1.Caller" json:"callers,omitempty"`
 	// Whether only the leader can answer. A follower forwards such a call to the leader.
-	Leader        bool `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	Leader bool `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Whether a certificate that is newer than what this manager knows of the node suffices. Elsewhere a manager that doesn't
+	// know the caller first asks the leader what it missed; it can't when the leader's answer comes by this very method.
+	MayBeAhead    bool `protobuf:"varint,3,opt,name=may_be_ahead,json=mayBeAhead,proto3" json:"may_be_ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +143,13 @@ func (x *Access) GetLeader() bool {
 	return false
 }
 
+func (x *Access) GetMayBeAhead() bool {
+	if x != nil {
+		return x.MayBeAhead
+	}
+	return false
+}
+
 var file_skep_v1_access_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -163,10 +173,12 @@ var File_skep_v1_access_proto protoreflect.FileDescriptor
 
 const file_skep_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x14skep/v1/access.proto\x12\askep.v1\x1a google/protobuf/descriptor.proto\"K\n" +
+	"\x14skep/v1/access.proto\x12\askep.v1\x1a google/protobuf/descriptor.proto\"m\n" +
 	"\x06Access\x12)\n" +
 	"\acallers\x18\x01 \x03(\x0e2\x0f.skep.v1.CallerR\acallers\x12\x16\n" +
-	"\x06leader\x18\x02 \x01(\bR\x06leader*l\n" +
+	"\x06leader\x18\x02 \x01(\bR\x06leader\x12 \n" +
+	"\fmay_be_ahead\x18\x03 \x01(\bR\n" +
+	"mayBeAhead*l\n" +
 	"\x06Caller\x12\x16\n" +
 	"\x12CALLER_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCALLER_ANYONE\x10\x01\x12\x11\n" +

@@ -566,18 +566,18 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\rProbeResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xe2\x02\n" +
-	"\x04Raft\x12>\n" +
-	"\x04Send\x12\x14.skep.v1.SendRequest\x1a\x15.skep.v1.SendResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x03(\x01\x12V\n" +
-	"\fSendSnapshot\x12\x1c.skep.v1.SendSnapshotRequest\x1a\x1d.skep.v1.SendSnapshotResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x03(\x01\x12>\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xe8\x02\n" +
+	"\x04Raft\x12@\n" +
+	"\x04Send\x12\x14.skep.v1.SendRequest\x1a\x15.skep.v1.SendResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03\x18\x01(\x01\x12X\n" +
+	"\fSendSnapshot\x12\x1c.skep.v1.SendSnapshotRequest\x1a\x1d.skep.v1.SendSnapshotResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03\x18\x01(\x01\x12>\n" +
 	"\x04Join\x12\x14.skep.v1.JoinRequest\x1a\x15.skep.v1.JoinResponse\"\t\xfa\xed\x18\x05\n" +
 	"\x01\x03\x10\x01\x12A\n" +
 	"\x05Leave\x12\x15.skep.v1.LeaveRequest\x1a\x16.skep.v1.LeaveResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12?\n" +
-	"\x05Probe\x12\x15.skep.v1.ProbeRequest\x1a\x16.skep.v1.ProbeResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x03B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x01\x03\x10\x01\x12A\n" +
+	"\x05Probe\x12\x15.skep.v1.ProbeRequest\x1a\x16.skep.v1.ProbeResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03\x18\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_raft_proto_rawDescOnce sync.Once
