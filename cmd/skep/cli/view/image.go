@@ -2,10 +2,12 @@ package view
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skep-io/skep/api"
 )
@@ -22,9 +24,9 @@ type Image struct {
 	Size         int64
 	Architecture string
 	Os           string
-	// Config is the image's OCI configuration, where it was asked for.
-	Config json.RawMessage `json:",omitempty"`
-	RootFS *RootFS         `json:",omitempty"`
+	// Config is how the image's process runs, or nil where it was not asked for.
+	Config *ocispec.ImageConfig `json:",omitempty"`
+	RootFS *RootFS              `json:",omitempty"`
 }
 
 // RootFS lists the digests of the layers.
@@ -49,13 +51,15 @@ func NewImage(i *api.ImageInfo) Image {
 	return out
 }
 
-// WithDetails adds the configuration and the layers.
-func (i Image) WithDetails(config []byte, layers []string) Image {
-	if json.Valid(config) {
-		i.Config = config
+// WithDetails adds what the OCI configuration, JSON, says of the process, and the layers.
+func (i Image) WithDetails(config []byte, layers []string) (Image, error) {
+	var image ocispec.Image
+	if err := json.Unmarshal(config, &image); err != nil {
+		return Image{}, fmt.Errorf("read configuration of image %s: %w", i.ID, err)
 	}
+	i.Config = &image.Config
 	i.RootFS = &RootFS{Type: "layers", Layers: layers}
-	return i
+	return i, nil
 }
 
 // repositories returns the familiar names of the references without tags, each once, in their order.

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// logTimeFormat is Docker's: nine digits of a second, so that columns stand below each other.
+const logTimeFormat = "2006-01-02T15:04:05.000000000Z07:00"
+
+// logFlags are those of `service logs`.
+type logFlags struct {
+	follow, noResolve, noTaskIDs, noTrunc, raw, timestamps bool
+	since, tail                                            string
+}
+
+func (p *program) serviceLogs() *cobra.Command {
+	var flags logFlags
+	cmd := &cobra.Command{
+		Use: "logs [OPTIONS] SERVICE|TASK", Short: "Fetch the logs of a service or task", Args: exactArgs(1),
+		DisableFlagsInUseLine: true,
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&flags.follow, "follow", "f", false, "Follow log output")
+	set.BoolVar(&flags.noResolve, "no-resolve", false, "Do not map IDs to Names in output")
+	set.BoolVar(&flags.noTaskIDs, "no-task-ids", false, "Do not include task IDs in output")
+	set.BoolVar(&flags.noTrunc, "no-trunc", false, "Do not truncate output")
+	set.BoolVar(&flags.raw, "raw", false, "Do not neatly format logs")
+	set.StringVar(&flags.since, "since", "",
+		`Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	set.StringVarP(&flags.tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
+	set.BoolVarP(&flags.timestamps, "timestamps", "t", false, "Show timestamps")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		options, err := flags.options(p.opts.Now())
+		if err != nil {
+			return err
+		}
+		stream, err := c.Control.ReadLogs(ctx, &api.ReadLogsRequest{Target: args[0], Options: options})
+		if err != nil {
+			return err
+		}
+		return p.copyLogs(stream.Recv, &flags)
+	})
+	return cmd
+}
+
+func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
+	out := &api.LogOptions{Follow: f.follow, Tail: -1}
+	if f.tail != "all" {
+		n, err := strconv.ParseInt(f.tail, 10, 64)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid value for --tail: %q: write a number of lines or all", f.tail)
+		}
+		out.Tail = n
+	}
+	if f.since != "" {
+		since, err := parseSince(f.since, now)
+		if err != nil {
+			return nil, err
+		}
+		out.Since = timestamppb.New(since)
+	}
+	return out, nil
+}
+
+// parseSince reads a moment: an RFC 3339 time or a prefix of one, seconds since 1970, or a duration before now.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	nanos, err2 := strconv.ParseUint((fraction + "000000000")[:9], 10, 64)
+	if err != nil || err2 != nil || len(fraction) > 9 {
+		return time.Time{}, fault.New(fault.Invalid,
+			`invalid value for "since": %q: write a time such as 2013-01-02T13:23:37Z, or a duration such as 42m`, text)
+	}
+	return time.Unix(seconds, int64(nanos)), nil
+}
+
+// copyLogs writes each line to the stream that the task wrote it to. Nodes whose lines are missing make it fail in the end.
+func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *logFlags) error {
+	var gaps failures
+	for {
+		answer, err := next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return gaps.orNil()
+		case err != nil:
+			return err
+		}
+		if gap := answer.GetGap(); gap != nil {
+			gaps = append(gaps, fault.New(fault.Unavailable, "logs of node %s are missing: %s", gap.GetNodeId(), gap.GetReason()))
+		}
+		line := answer.GetLine()
+		if line == nil {
+			continue
+		}
+		w := p.out
+		if line.GetStream() == api.LogStream_LOG_STREAM_STDERR {
+			w = p.err
+		}
+		if _, err := w.Write(flags.format(line)); err != nil {
+			return err
+		}
+	}
+}
+
+// format returns a line with what Docker puts before it. A line without an end gets one unless it is wanted raw.
+func (f *logFlags) format(line *api.LogLine) []byte {
+	var b bytes.Buffer
+	if !f.raw {
+		b.WriteString(f.prefix(line))
+	}
+	if f.timestamps {
+		b.WriteString(line.GetTime().AsTime().UTC().Format(logTimeFormat))
+		b.WriteByte(' ')
+	}
+	b.Write(line.GetData())
+	if !f.raw && !bytes.HasSuffix(line.GetData(), []byte("\n")) {
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+// prefix names the task and its node: web.1.2tf9m6rmqh7q@node-1    |
+func (f *logFlags) prefix(line *api.LogLine) string {
+	name := fmt.Sprintf("%s.%d", line.GetServiceName(), line.GetSlot())
+	if !f.noTaskIDs {
+		id := line.GetTaskId()
+		if !f.noTrunc {
+			id = view.ShortID(id)
+		}
+		name += "." + id
+	}
+	node := line.GetNodeHostname()
+	if f.noResolve || node == "" {
+		node = line.GetNodeId()
+		if !f.noTrunc {
+			node = view.ShortID(node)
+		}
+	}
+	return name + "@" + node + "    | "
+}

@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// selfNode names this node where a command takes a node.
+const selfNode = "self"
+
+func (p *program) nodeCommand() *cobra.Command {
+	return group("node", "Manage Swarm nodes", p.nodeList(), p.nodeInspect(), p.nodePs(), p.nodeUpdate(), p.nodePromote(),
+		p.nodeDemote(), p.nodeRemove())
+}
+
+// nodeRow is a line of `node ls`.
+type nodeRow struct {
+	ID            string
+	Self          bool
+	Hostname      string
+	Status        string
+	Availability  string
+	ManagerStatus string
+	EngineVersion string
+}
+
+const nodeTable = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}"
+
+func (p *program) nodeList() *cobra.Command {
+	var flags listFlags
+	cmd := &cobra.Command{
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List nodes in the swarm", Args: noArgs, DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "membership", "name", "node.label", "role")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+		answer, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
+		if err != nil {
+			return err
+		}
+		info, err := c.Daemon.GetInfo(ctx, &api.GetInfoRequest{})
+		if err != nil {
+			return err
+		}
+		var objects []view.Node
+		var rows []nodeRow
+		for _, node := range sortedBy(answer.GetNodes(), hostnameOf) {
+			v := view.NewNode(node)
+			if !nodePasses(flags.filter, v) {
+				continue
+			}
+			objects = append(objects, v)
+			rows = append(rows, newNodeRow(v, info.GetNodeId()))
+		}
+		header := nodeRow{
+			ID: "ID", Hostname: "HOSTNAME", Status: "STATUS", Availability: "AVAILABILITY", ManagerStatus: "MANAGER STATUS",
+			EngineVersion: "ENGINE VERSION",
+		}
+		return writeList(p.out, &flags, nodeTable, objects, header, rows)
+	})
+	return cmd
+}
+
+func hostnameOf(n *api.Node) string { return n.GetDescription().GetHostname() }
+
+// nodePasses says whether a node meets the filter. A node is in the list only after it was accepted.
+func nodePasses(filter flagvalue.Filter, v view.Node) bool {
+	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Description.Hostname, v.Spec.Name) &&
+		filter.Equal("role", v.Spec.Role) && filter.Equal("membership", "accepted") &&
+		filter.Labels("label", v.Description.Engine.Labels) && filter.Labels("node.label", v.Spec.Labels)
+}
+
+func newNodeRow(v view.Node, self string) nodeRow {
+	row := nodeRow{
+		ID: v.ID, Self: v.ID == self, Hostname: v.Description.Hostname, Status: capitalized(v.Status.State),
+		Availability: capitalized(v.Spec.Availability), EngineVersion: v.Description.Engine.EngineVersion,
+	}
+	if v.ManagerStatus != nil {
+		row.ManagerStatus = capitalized(v.ManagerStatus.Reachability)
+		if v.ManagerStatus.Leader {
+			row.ManagerStatus = "Leader"
+		}
+	}
+	return row
+}
+
+// getNode returns a node by name or id; self is this node.
+func getNode(ctx context.Context, c *client.Client, name string) (*api.Node, error) {
+	if name == selfNode {
+		info, err := c.Daemon.GetInfo(ctx, &api.GetInfoRequest{})
+		if err != nil {
+			return nil, err
+		}
+		if info.GetNodeId() == "" {
+			return nil, fault.New(fault.Precondition,
+				"this node is not in a swarm: 'skep swarm init' makes one, 'skep swarm join' joins one")
+		}
+		name = info.GetNodeId()
+	}
+	answer, err := c.Control.GetNode(ctx, &api.GetNodeRequest{Node: name})
+	return answer.GetNode(), err
+}
+
+func (p *program) nodeInspect() *cobra.Command {
+	var flags inspectFlags
+	var pretty bool
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] self|NODE [NODE...]", Short: "Display detailed information on one or more nodes",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&pretty, "pretty", false, "Print the information in a human friendly format")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		get := func(name string) (view.Node, error) {
+			node, err := getNode(ctx, c, name)
+			return view.NewNode(node), err
+		}
+		return inspectAll(args, get, func(found []view.Node) error {
+			if pretty {
+				return p.eachPretty(len(found), func(i int) string { return prettyNode(found[i]) })
+			}
+			return output.Objects(p.out, flags.template(), found)
+		})
+	})
+	return cmd
+}
+
+func prettyNode(n view.Node) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ID:\t\t\t%s\n", n.ID)
+	writePrettyLabels(&b, n.Spec.Labels)
+	fmt.Fprintf(&b, "Hostname:              \t%s\nJoined at:             \t%s\n", n.Description.Hostname, prettyTime(n.CreatedAt))
+	fmt.Fprintf(&b, "Status:\n State:\t\t\t%s\n Availability:         \t%s\n", capitalized(n.Status.State), capitalized(n.Spec.Availability))
+	fmt.Fprintf(&b, " Address:\t\t%s\n", n.Status.Addr)
+	if m := n.ManagerStatus; m != nil {
+		leader := "No"
+		if m.Leader {
+			leader = "Yes"
+		}
+		fmt.Fprintf(&b, "Manager Status:\n Address:\t\t%s\n Raft Status:\t\t%s\n Leader:\t\t%s\n", m.Addr, capitalized(m.Reachability), leader)
+	}
+	d := n.Description
+	fmt.Fprintf(&b, "Platform:\n Operating System:\t%s\n Architecture:\t\t%s\n", d.Platform.OS, d.Platform.Architecture)
+	fmt.Fprintf(&b, "Resources:\n CPUs:\t\t\t%s\n Memory:\t\t%s\n", flagvalue.FormatCPUs(d.Resources.NanoCPUs),
+		units.BytesSize(float64(d.Resources.MemoryBytes)))
+	fmt.Fprintf(&b, "Engine Version:\t\t%s\n", d.Engine.EngineVersion)
+	return b.String()
+}
+
+func (p *program) nodeRemove() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm [OPTIONS] NODE [NODE...]", Aliases: []string{"remove"}, Short: "Remove one or more nodes from the swarm",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force remove a node from the swarm")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		return each(args, func(name string) error {
+			if _, err := c.Control.RemoveNode(ctx, &api.RemoveNodeRequest{Node: name, Force: force}); err != nil {
+				return err
+			}
+			return p.printf("%s\n", name)
+		})
+	})
+	return cmd
+}

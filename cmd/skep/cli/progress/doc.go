@@ -1,0 +1,19 @@
+// Package progress shows how a service converges, until it has or nobody waits any more.
+//
+// Tracker decides: what the lines say, whether the service is stable, when to look again. Run feeds it with snapshots and
+// the time, and hands its lines to a Display. Neither knows the connection, nor changes anything.
+//
+//	                  +--------------- a task is missing ---------------+
+//	                  v                                                 |
+//	waiting --all tasks run, no update goes on--> verifying --monitor over--> converged
+//	   |                                              |
+//	   +------ ctx ends: ErrInterrupted --------------+
+//
+// Invariants:
+//
+//	I1  A snapshot older than the version that was written counts for nothing.
+//	I2  A task of an older spec never counts as running.
+//	I3  The service is converged only after it was whole for the monitor period without a break.
+//
+// Concurrency: a Tracker and a Display belong to one Run.
+package progress

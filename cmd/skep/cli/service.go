@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+)
+
+func (p *program) serviceCommand() *cobra.Command {
+	return group("service", "Manage Swarm services", p.serviceCreate(), p.serviceUpdate(), p.serviceList(), p.servicePs(),
+		p.serviceInspect(), p.serviceLogs(), p.serviceScale(), p.serviceRemove())
+}
+
+// serviceRow is a line of `service ls`.
+type serviceRow struct {
+	ID       string
+	Name     string
+	Mode     string
+	Replicas string
+	Image    string
+	Ports    string
+	Labels   string
+	labels   map[string]string
+}
+
+// Label returns the value of one label.
+func (r serviceRow) Label(name string) string { return r.labels[name] }
+
+const (
+	serviceTable = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}"
+	modeName     = "replicated"
+)
+
+func (p *program) serviceList() *cobra.Command {
+	var flags listFlags
+	cmd := &cobra.Command{
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: noArgs, DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "mode", "name")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+		answer, err := c.Control.ListServices(ctx, &api.ListServicesRequest{})
+		if err != nil {
+			return err
+		}
+		var objects []view.Service
+		var rows []serviceRow
+		for _, service := range sortedBy(answer.GetServices(), serviceName) {
+			v := view.NewService(service).WithCounts(answer.GetCounts()[service.GetId()])
+			if !servicePasses(flags.filter, v) {
+				continue
+			}
+			objects = append(objects, v)
+			rows = append(rows, newServiceRow(service, v, &flags))
+		}
+		header := serviceRow{
+			ID: "ID", Name: "NAME", Mode: "MODE", Replicas: "REPLICAS", Image: "IMAGE", Ports: "PORTS", Labels: "LABELS",
+		}
+		return writeList(p.out, &flags, serviceTable, objects, header, rows)
+	})
+	return cmd
+}
+
+func serviceName(s *api.Service) string { return s.GetSpec().GetAnnotations().GetName() }
+
+func servicePasses(filter flagvalue.Filter, v view.Service) bool {
+	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Spec.Name) && filter.Equal("mode", modeName) &&
+		filter.Labels("label", v.Spec.Labels)
+}
+
+func newServiceRow(service *api.Service, v view.Service, flags *listFlags) serviceRow {
+	row := serviceRow{
+		ID: v.ID, Name: v.Spec.Name, Mode: modeName,
+		Replicas: fmt.Sprintf("%d/%d", v.ServiceStatus.RunningTasks, v.ServiceStatus.DesiredTasks),
+		Image:    view.ShortImage(service.GetSpec().GetTask().GetContainer().GetImage()),
+		Ports:    joinPorts(service.GetSpec().GetEndpoint().GetPorts()),
+		Labels:   joinLabels(v.Spec.Labels), labels: v.Spec.Labels,
+	}
+	if most := service.GetSpec().GetTask().GetPlacement().GetMaxReplicas(); most > 0 {
+		row.Replicas += fmt.Sprintf(" (max %d per node)", most)
+	}
+	// Docker cuts the ids of services in its table only.
+	if flags.format == "" && !flags.quiet {
+		row.ID = view.ShortID(row.ID)
+	}
+	return row
+}
+
+func (p *program) serviceInspect() *cobra.Command {
+	var flags inspectFlags
+	var pretty bool
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] SERVICE [SERVICE...]", Short: "Display detailed information on one or more services",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&pretty, "pretty", false, "Print the information in a human friendly format")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		get := func(name string) (view.Service, error) {
+			answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
+			return view.NewService(answer.GetService()), err
+		}
+		return inspectAll(args, get, func(found []view.Service) error {
+			if pretty {
+				return p.eachPretty(len(found), func(i int) string { return prettyService(found[i], p.opts.Now()) })
+			}
+			return output.Objects(p.out, flags.template(), found)
+		})
+	})
+	return cmd
+}
+
+func (p *program) serviceRemove() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm SERVICE [SERVICE...]", Aliases: []string{"remove"}, Short: "Remove one or more services", Args: minArgs(1),
+		RunE: p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+			return each(args, func(name string) error {
+				if _, err := c.Control.RemoveService(ctx, &api.RemoveServiceRequest{Service: name}); err != nil {
+					return err
+				}
+				return p.printf("%s\n", name)
+			})
+		}),
+	}
+}

@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/servicespec"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// waitFlags say whether and how a change of a service is watched.
+type waitFlags struct{ detach, quiet bool }
+
+func (w *waitFlags) register(cmd *cobra.Command, withQuiet bool) {
+	cmd.Flags().BoolVarP(&w.detach, "detach", "d", false, "Exit immediately instead of waiting for the service to converge")
+	if withQuiet {
+		cmd.Flags().BoolVarP(&w.quiet, "quiet", "q", false, "Suppress progress output")
+	}
+}
+
+func (p *program) serviceCreate() *cobra.Command {
+	var flags servicespec.Create
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use: "create [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create a new service", Args: minArgs(1),
+		DisableFlagsInUseLine: true,
+	}
+	flags.Register(cmd.Flags())
+	wait.register(cmd, true)
+	// What follows the image belongs to the service's command.
+	cmd.Flags().SetInterspersed(false)
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		spec, err := flags.Spec(ctx, args[0], args[1:], p.opts.LookupEnv, resolveSecret(c))
+		if err != nil {
+			return err
+		}
+		answer, err := c.Control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec})
+		if err != nil {
+			return err
+		}
+		p.warn(answer.GetWarnings())
+		if err := p.printf("%s\n", answer.GetService().GetId()); err != nil || wait.detach {
+			return err
+		}
+		return p.waitFor(ctx, c, answer.GetService(), wait.quiet)
+	})
+	return cmd
+}
+
+// resolveSecret looks up secrets for a spec.
+func resolveSecret(c *client.Client) servicespec.Resolve {
+	return func(ctx context.Context, name string) (*api.Secret, error) {
+		answer, err := c.Control.GetSecret(ctx, &api.GetSecretRequest{Secret: name})
+		if fault.KindOf(err) == fault.NotFound {
+			return nil, fault.New(fault.NotFound, "secret not found: %s: 'skep secret create %s FILE' makes it", name, name)
+		}
+		return answer.GetSecret(), err
+	}
+}
+
+// warn tells a person what a manager found odd.
+func (p *program) warn(warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(p.err, "WARNING: %s\n", warning)
+	}
+}
+
+func (p *program) serviceUpdate() *cobra.Command {
+	var flags servicespec.Update
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use: "update [OPTIONS] SERVICE", Short: "Update a service", Args: exactArgs(1), DisableFlagsInUseLine: true,
+	}
+	flags.Register(cmd.Flags())
+	wait.register(cmd, true)
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		answer, err := changeService(ctx, c, args[0], func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+			return flags.Apply(ctx, spec, p.opts.LookupEnv, resolveSecret(c))
+		})
+		if err != nil {
+			return err
+		}
+		p.warn(answer.GetWarnings())
+		if err := p.printf("%s\n", args[0]); err != nil || wait.detach {
+			return err
+		}
+		return p.waitFor(ctx, c, answer.GetService(), wait.quiet)
+	})
+	return cmd
+}
+
+// changeService writes what change makes of a service's present spec.
+func changeService(ctx context.Context, c *client.Client, name string, change func(*api.ServiceSpec) (*api.ServiceSpec, error),
+) (*api.UpdateServiceResponse, error) {
+	var answer *api.UpdateServiceResponse
+	err := untilCurrent(func() error {
+		present, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
+		if err != nil {
+			return err
+		}
+		service := present.GetService()
+		spec, err := change(service.GetSpec())
+		if err != nil {
+			return err
+		}
+		answer, err = c.Control.UpdateService(ctx, &api.UpdateServiceRequest{
+			ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec,
+		})
+		return err
+	})
+	return answer, err
+}
+
+// scale is one argument of `service scale`.
+type scale struct {
+	service  string
+	replicas uint64
+}
+
+func parseScale(text string) (scale, error) {
+	service, number, ok := strings.Cut(text, "=")
+	if !ok || service == "" {
+		return scale{}, fmt.Errorf("invalid scale specifier '%s': write SERVICE=REPLICAS", text)
+	}
+	replicas, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return scale{}, fmt.Errorf("%s: invalid replicas value %s: %w", service, number, errors.Unwrap(err))
+	}
+	return scale{service, replicas}, nil
+}
+
+func (p *program) serviceScale() *cobra.Command {
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use: "scale [OPTIONS] SERVICE=REPLICAS [SERVICE=REPLICAS...]", Short: "Scale one or multiple replicated services",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+	}
+	wait.register(cmd, false)
+	run := func(scales []scale) func(context.Context, *client.Client, []string) error {
+		return func(ctx context.Context, c *client.Client, _ []string) error { return p.runScale(ctx, c, scales, wait) }
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		scales := make([]scale, 0, len(args))
+		for _, arg := range args {
+			scale, err := parseScale(arg)
+			if err != nil {
+				return &usageError{command: cmd, err: err}
+			}
+			scales = append(scales, scale)
+		}
+		return p.connected(run(scales))(cmd, args)
+	}
+	return cmd
+}
+
+func (p *program) runScale(ctx context.Context, c *client.Client, scales []scale, wait waitFlags) error {
+	var failed failures
+	var changed []*api.Service
+	for _, s := range scales {
+		answer, err := changeService(ctx, c, s.service, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+			spec.Replicated = &api.ReplicatedService{Replicas: s.replicas}
+			return spec, nil
+		})
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		p.warn(answer.GetWarnings())
+		changed = append(changed, answer.GetService())
+		if err := p.printf("%s scaled to %d\n", s.service, s.replicas); err != nil {
+			return err
+		}
+	}
+	if !wait.detach {
+		for _, service := range changed {
+			if err := p.waitFor(ctx, c, service, wait.quiet); err != nil {
+				failed = append(failed, err)
+			}
+		}
+	}
+	return failed.orNil()
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+)
+
+// prettyService writes a service as Docker's --pretty does; parts that are unset are left out.
+func prettyService(s view.Service, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nID:\t\t%s\nName:\t\t%s\n", s.ID, s.Spec.Name)
+	writePrettyLabels(&b, s.Spec.Labels)
+	if r := s.Spec.Mode.Replicated; r != nil {
+		fmt.Fprintf(&b, "Service Mode:\tReplicated\n Replicas:\t%d\n", r.Replicas)
+	}
+	writePrettyUpdateStatus(&b, s.UpdateStatus, now)
+	writePrettyPlacement(&b, s.Spec.TaskTemplate.Placement)
+	if u := s.Spec.UpdateConfig; u != nil {
+		fmt.Fprintf(&b, "UpdateConfig:\n Parallelism:\t%d\n", u.Parallelism)
+		if u.Delay > 0 {
+			fmt.Fprintf(&b, " Delay:\t\t%s\n", u.Delay)
+		}
+		fmt.Fprintf(&b, " Update order:      %s\n", u.Order)
+	}
+	writePrettyContainer(&b, s.Spec.TaskTemplate.ContainerSpec)
+	writePrettyResources(&b, s.Spec.TaskTemplate.Resources)
+	if e := s.Spec.EndpointSpec; e != nil && len(e.Ports) > 0 {
+		b.WriteString("Ports:\n")
+		for _, port := range e.Ports {
+			fmt.Fprintf(&b, " PublishedPort = %d\n  Protocol = %s\n  TargetPort = %d\n  PublishMode = %s\n",
+				port.PublishedPort, port.Protocol, port.TargetPort, port.PublishMode)
+		}
+	}
+	return b.String()
+}
+
+func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.Time) {
+	if u == nil {
+		return
+	}
+	fmt.Fprintf(b, "UpdateStatus:\n State:\t\t%s\n", u.State)
+	if !u.StartedAt.IsZero() {
+		fmt.Fprintf(b, " Started:\t%s ago\n", strings.ToLower(units.HumanDuration(now.Sub(u.StartedAt))))
+	}
+	if u.CompletedAt != nil {
+		fmt.Fprintf(b, " Completed:\t%s ago\n", strings.ToLower(units.HumanDuration(now.Sub(*u.CompletedAt))))
+	}
+	fmt.Fprintf(b, " Message:\t%s\n", u.Message)
+}
+
+func writePrettyPlacement(b *strings.Builder, p *view.Placement) {
+	if p == nil {
+		return
+	}
+	b.WriteString("Placement:\n")
+	if len(p.Constraints) > 0 {
+		fmt.Fprintf(b, " Constraints:\t[%s]\n", strings.Join(p.Constraints, " "))
+	}
+	if p.MaxReplicas > 0 {
+		fmt.Fprintf(b, " Max Replicas Per Node:   %d\n", p.MaxReplicas)
+	}
+}
+
+func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(b, "ContainerSpec:\n Image:\t\t%s\n", c.Image)
+	writeLine := func(title, value string) {
+		if value != "" {
+			fmt.Fprintf(b, " %s\t%s\n", title, value)
+		}
+	}
+	writeLine("Command:", strings.Join(c.Command, " "))
+	writeLine("Args:\t", strings.Join(c.Args, " "))
+	writeLine("Env:\t", strings.Join(c.Env, " "))
+	writeLine("Dir:\t", c.Dir)
+	writeLine("User:\t", c.User)
+	writeLine("Hostname:", c.Hostname)
+	if c.ReadOnly {
+		writeLine("Read-only:", "true")
+	}
+	writeLine("Capabilities:\n  Add:", strings.Join(c.CapabilityAdd, ", "))
+	writeLine("Capabilities:\n  Drop:", strings.Join(c.CapabilityDrop, ", "))
+	if len(c.Mounts) > 0 {
+		b.WriteString("Mounts:\n")
+		for _, m := range c.Mounts {
+			fmt.Fprintf(b, " Target:\t%s\n  ReadOnly:\t%v\n  Type:\t\t%s\n", m.Target, m.ReadOnly, m.Type)
+		}
+	}
+	if len(c.Secrets) > 0 {
+		b.WriteString("Secrets:\n")
+		for _, s := range c.Secrets {
+			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.SecretName)
+		}
+	}
+}
+
+func writePrettyResources(b *strings.Builder, r *view.ResourceRequirements) {
+	if r == nil {
+		return
+	}
+	write := func(title string, part *view.Resources) {
+		if part == nil || *part == (view.Resources{}) {
+			return
+		}
+		fmt.Fprintf(b, " %s:\n", title)
+		if part.NanoCPUs != 0 {
+			fmt.Fprintf(b, "  CPU:\t\t%s\n", flagvalue.FormatCPUs(part.NanoCPUs))
+		}
+		if part.MemoryBytes != 0 {
+			fmt.Fprintf(b, "  Memory:\t%s\n", units.BytesSize(float64(part.MemoryBytes)))
+		}
+		if part.Pids != 0 {
+			fmt.Fprintf(b, "  PIDs:\t\t%d\n", part.Pids)
+		}
+	}
+	b.WriteString("Resources:\n")
+	write("Reservations", r.Reservations)
+	write("Limits", r.Limits)
+}

@@ -1,0 +1,110 @@
+package servicespec
+
+import (
+	"context"
+
+	"github.com/distribution/reference"
+	"github.com/spf13/pflag"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Resolve returns the secret with a name or id.
+type Resolve func(ctx context.Context, nameOrID string) (*api.Secret, error)
+
+// Create are the flags of `service create`.
+type Create struct {
+	shared
+	name, mode              string
+	env, envFiles           flagvalue.List
+	labels, containerLabels flagvalue.Labels
+	constraints             flagvalue.List
+	secrets                 flagvalue.Secrets
+	ports                   flagvalue.Ports
+	mounts                  flagvalue.Mounts
+}
+
+// replicatedMode is the one mode that there is.
+const replicatedMode = "replicated"
+
+// Register declares the flags on set, which is read by [Create.Spec].
+func (c *Create) Register(set *pflag.FlagSet) {
+	c.register(set, true)
+	set.Var(&c.constraints, "constraint", "Placement constraints")
+	set.Var(&c.containerLabels, "container-label", "Container labels")
+	set.VarP(&c.env, "env", "e", "Set environment variables")
+	set.Var(&c.envFiles, "env-file", "Read in a file of environment variables")
+	set.VarP(&c.labels, "label", "l", "Service labels")
+	set.StringVar(&c.mode, "mode", replicatedMode, `Service mode ("replicated")`)
+	set.Var(&c.mounts, "mount", "Attach a filesystem mount to the service")
+	set.StringVar(&c.name, "name", "", "Service name")
+	set.VarP(&c.ports, "publish", "p", "Publish a port as a node port")
+	set.Var(&c.secrets, "secret", "Specify secrets to expose to the service")
+}
+
+// Spec returns the spec of a service that runs image with args, as the flags say.
+func (c *Create) Spec(ctx context.Context, image string, args []string, lookup flagvalue.LookupEnv, resolve Resolve,
+) (*api.ServiceSpec, error) {
+	if c.mode != replicatedMode {
+		return nil, fault.New(fault.Invalid, "service mode %q can't be had: replicated is the only one yet", c.mode)
+	}
+	normal, err := normalImage(image)
+	if err != nil {
+		return nil, err
+	}
+	env, err := flagvalue.ReadEnv(c.envFiles, c.env, lookup)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err)
+	}
+	secrets, err := references(ctx, c.secrets, resolve)
+	if err != nil {
+		return nil, err
+	}
+	spec := &api.ServiceSpec{
+		Annotations: &api.Annotations{Name: c.name, Labels: c.labels},
+		Replicated:  &api.ReplicatedService{Replicas: 1},
+		Task: &api.TaskSpec{Container: &api.ContainerSpec{
+			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Secrets: secrets, Mounts: c.mounts,
+		}},
+	}
+	if len(c.constraints) > 0 {
+		placementOf(spec.Task).Constraints = c.constraints
+	}
+	if len(c.ports) > 0 {
+		spec.Endpoint = &api.EndpointSpec{Ports: c.ports}
+	}
+	return spec, c.apply(spec)
+}
+
+// normalImage returns what a person typed as a normalised reference with a tag or digest.
+func normalImage(image string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return "", fault.New(fault.Invalid, "invalid reference format: %q is no image: write NAME, NAME:TAG or NAME@DIGEST", image)
+	}
+	return reference.TagNameOnly(named).String(), nil
+}
+
+// references looks up the secrets and checks that no two become the same file.
+func references(ctx context.Context, secrets []flagvalue.Secret, resolve Resolve) ([]*api.SecretReference, error) {
+	var out []*api.SecretReference
+	targets := map[string]bool{}
+	for _, secret := range secrets {
+		if targets[secret.Target] {
+			return nil, fault.New(fault.Invalid, "duplicate secret target for %s not allowed: give one of them another target=",
+				secret.Source)
+		}
+		targets[secret.Target] = true
+		found, err := resolve(ctx, secret.Source)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &api.SecretReference{
+			SecretId: found.GetId(), SecretName: found.GetSpec().GetAnnotations().GetName(),
+			Target: &api.SecretTarget{Name: secret.Target, Uid: secret.UID, Gid: secret.GID, Mode: secret.Mode},
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,245 @@
+package servicespec
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Docker's defaults, which its help shows. The managers fill in the same ones.
+const (
+	defaultRestartDelay = "5s"
+	defaultGracePeriod  = "10s"
+)
+
+// shared are the flags that create and update both have, with the same meaning.
+type shared struct {
+	set *pflag.FlagSet
+
+	capAdd, capDrop      flagvalue.List
+	entrypoint           flagvalue.Words
+	hostname, user, dir  string
+	readOnly             bool
+	limitCPU, reserveCPU flagvalue.NanoCPUs
+	limitMemory, reserve flagvalue.Bytes
+	limitPids            int64
+	replicas, maxPerNode uint64
+	condition            string
+	restartDelay, window time.Duration
+	maxAttempts          uint64
+	gracePeriod          time.Duration
+	stopSignal           string
+	updateDelay          time.Duration
+	updateOrder          string
+	updateParallelism    uint64
+}
+
+// register declares the flags. With defaults the help names Docker's defaults, as it does for create.
+func (s *shared) register(set *pflag.FlagSet, defaults bool) {
+	s.set = set
+	say := func(text, value string) string {
+		if !defaults {
+			return text
+		}
+		return text + " (default " + value + ")"
+	}
+	set.Var(&s.capAdd, "cap-add", "Add Linux capabilities")
+	set.Var(&s.capDrop, "cap-drop", "Drop Linux capabilities")
+	set.Var(&s.entrypoint, "entrypoint", "Overwrite the default ENTRYPOINT of the image")
+	set.StringVar(&s.hostname, "hostname", "", "Container hostname")
+	set.Var(&s.limitCPU, "limit-cpu", "Limit CPUs")
+	set.Var(&s.limitMemory, "limit-memory", "Limit Memory")
+	set.Int64Var(&s.limitPids, "limit-pids", 0, "Limit maximum number of processes (default 0 = unlimited)")
+	set.BoolVar(&s.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	set.Uint64Var(&s.replicas, "replicas", 0, "Number of tasks")
+	set.Uint64Var(&s.maxPerNode, "replicas-max-per-node", 0, "Maximum number of tasks per node (default 0 = unlimited)")
+	set.Var(&s.reserveCPU, "reserve-cpu", "Reserve CPUs")
+	set.Var(&s.reserve, "reserve-memory", "Reserve Memory")
+	set.StringVar(&s.condition, "restart-condition", "", say(`Restart when condition is met ("none", "on-failure", "any")`, `"any"`))
+	set.DurationVar(&s.restartDelay, "restart-delay", 0, say("Delay between restart attempts (ns|us|ms|s|m|h)", defaultRestartDelay))
+	set.Uint64Var(&s.maxAttempts, "restart-max-attempts", 0, "Maximum number of restarts before giving up")
+	set.DurationVar(&s.window, "restart-window", 0, "Window used to evaluate the restart policy (ns|us|ms|s|m|h)")
+	set.DurationVar(&s.gracePeriod, "stop-grace-period", 0,
+		say("Time to wait before force killing a container (ns|us|ms|s|m|h)", defaultGracePeriod))
+	set.StringVar(&s.stopSignal, "stop-signal", "", "Signal to stop the container")
+	set.DurationVar(&s.updateDelay, "update-delay", 0, say("Delay between updates (ns|us|ms|s|m|h)", "0s"))
+	set.StringVar(&s.updateOrder, "update-order", "", say(`Update order ("start-first", "stop-first")`, `"stop-first"`))
+	parallelism := uint64(0)
+	if defaults {
+		parallelism = 1
+	}
+	set.Uint64Var(&s.updateParallelism, "update-parallelism", parallelism,
+		"Maximum number of tasks updated simultaneously (0 to update all at once)")
+	set.StringVarP(&s.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	set.StringVarP(&s.dir, "workdir", "w", "", "Working directory inside the container")
+}
+
+// changed reports whether one of the flags was given.
+func (s *shared) changed(names ...string) bool {
+	for _, name := range names {
+		if s.set.Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// apply changes the parts of spec that a given flag names (I1). All messages of spec that it touches must be its own.
+func (s *shared) apply(spec *api.ServiceSpec) error {
+	if s.changed("replicas") {
+		spec.Replicated = &api.ReplicatedService{Replicas: s.replicas}
+	}
+	task := taskOf(spec)
+	s.applyContainer(task.Container)
+	if s.changed("replicas-max-per-node") {
+		placementOf(task).MaxReplicas = s.maxPerNode
+	}
+	if err := s.applyResources(task); err != nil {
+		return err
+	}
+	if err := s.applyRestart(task); err != nil {
+		return err
+	}
+	return s.applyUpdate(spec)
+}
+
+func (s *shared) applyContainer(c *api.ContainerSpec) {
+	if s.changed("entrypoint") {
+		c.Command = s.entrypoint
+	}
+	if s.changed("hostname") {
+		c.Hostname = s.hostname
+	}
+	if s.changed("user") {
+		c.User = s.user
+	}
+	if s.changed("workdir") {
+		c.Dir = s.dir
+	}
+	if s.changed("read-only") {
+		c.ReadOnly = s.readOnly
+	}
+	if s.changed("stop-signal") {
+		c.StopSignal = s.stopSignal
+	}
+	if s.changed("stop-grace-period") {
+		c.StopGracePeriod = durationpb.New(s.gracePeriod)
+	}
+	if s.changed("cap-add", "cap-drop") {
+		c.CapabilityAdd, c.CapabilityDrop = changeCapabilities(c.CapabilityAdd, c.CapabilityDrop, s.capAdd, s.capDrop)
+	}
+}
+
+func (s *shared) applyResources(task *api.TaskSpec) error {
+	if !s.changed("limit-cpu", "limit-memory", "limit-pids", "reserve-cpu", "reserve-memory") {
+		return nil
+	}
+	if s.limitPids < 0 {
+		return fault.New(fault.Invalid, "invalid --limit-pids %d: write a number of processes, or 0 for the node's default", s.limitPids)
+	}
+	if task.Resources == nil {
+		task.Resources = &api.ResourceRequirements{}
+	}
+	if s.changed("limit-cpu", "limit-memory", "limit-pids") && task.Resources.Limits == nil {
+		task.Resources.Limits = &api.Resources{}
+	}
+	if s.changed("reserve-cpu", "reserve-memory") && task.Resources.Reservations == nil {
+		task.Resources.Reservations = &api.Resources{}
+	}
+	if s.changed("limit-cpu") {
+		task.Resources.Limits.NanoCpus = int64(s.limitCPU)
+	}
+	if s.changed("limit-memory") {
+		task.Resources.Limits.MemoryBytes = int64(s.limitMemory)
+	}
+	if s.changed("limit-pids") {
+		task.Resources.Limits.Pids = s.limitPids
+	}
+	if s.changed("reserve-cpu") {
+		task.Resources.Reservations.NanoCpus = int64(s.reserveCPU)
+	}
+	if s.changed("reserve-memory") {
+		task.Resources.Reservations.MemoryBytes = int64(s.reserve)
+	}
+	return nil
+}
+
+func (s *shared) applyRestart(task *api.TaskSpec) error {
+	if !s.changed("restart-condition", "restart-delay", "restart-max-attempts", "restart-window") {
+		return nil
+	}
+	if task.Restart == nil {
+		task.Restart = &api.RestartPolicy{}
+	}
+	if s.changed("restart-condition") {
+		condition, ok := map[string]api.RestartCondition{
+			"none":       api.RestartCondition_RESTART_CONDITION_NONE,
+			"on-failure": api.RestartCondition_RESTART_CONDITION_ON_FAILURE,
+			"any":        api.RestartCondition_RESTART_CONDITION_ANY,
+		}[s.condition]
+		if !ok {
+			return fault.New(fault.Invalid, "invalid --restart-condition %q: write none, on-failure or any", s.condition)
+		}
+		task.Restart.Condition = condition
+	}
+	if s.changed("restart-delay") {
+		task.Restart.Delay = durationpb.New(s.restartDelay)
+	}
+	if s.changed("restart-max-attempts") {
+		task.Restart.MaxAttempts = s.maxAttempts
+	}
+	if s.changed("restart-window") {
+		task.Restart.Window = durationpb.New(s.window)
+	}
+	return nil
+}
+
+func (s *shared) applyUpdate(spec *api.ServiceSpec) error {
+	if !s.changed("update-delay", "update-order", "update-parallelism") {
+		return nil
+	}
+	if spec.Update == nil {
+		// 0 would mean all at once; Docker's default is 1.
+		spec.Update = &api.UpdateConfig{Parallelism: 1}
+	}
+	if s.changed("update-delay") {
+		spec.Update.Delay = durationpb.New(s.updateDelay)
+	}
+	if s.changed("update-parallelism") {
+		spec.Update.Parallelism = s.updateParallelism
+	}
+	if s.changed("update-order") {
+		order, ok := map[string]api.UpdateOrder{
+			"stop-first":  api.UpdateOrder_UPDATE_ORDER_STOP_FIRST,
+			"start-first": api.UpdateOrder_UPDATE_ORDER_START_FIRST,
+		}[s.updateOrder]
+		if !ok {
+			return fault.New(fault.Invalid, "invalid --update-order %q: write start-first or stop-first", s.updateOrder)
+		}
+		spec.Update.Order = order
+	}
+	return nil
+}
+
+// taskOf returns the spec's task, with a container, making what is missing.
+func taskOf(spec *api.ServiceSpec) *api.TaskSpec {
+	if spec.Task == nil {
+		spec.Task = &api.TaskSpec{}
+	}
+	if spec.Task.Container == nil {
+		spec.Task.Container = &api.ContainerSpec{}
+	}
+	return spec.Task
+}
+
+func placementOf(task *api.TaskSpec) *api.Placement {
+	if task.Placement == nil {
+		task.Placement = &api.Placement{}
+	}
+	return task.Placement
+}

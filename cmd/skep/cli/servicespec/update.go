@@ -1,0 +1,193 @@
+package servicespec
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Update are the flags of `service update`.
+type Update struct {
+	shared
+	args                            flagvalue.Words
+	image                           string
+	force                           bool
+	envAdd, envRemove               flagvalue.List
+	labelAdd, containerLabelAdd     flagvalue.Labels
+	labelRemove, containerLabelDrop flagvalue.List
+	constraintAdd, constraintRemove flagvalue.List
+	secretAdd                       flagvalue.Secrets
+	secretRemove                    flagvalue.List
+	portAdd                         flagvalue.Ports
+	portRemove                      flagvalue.List
+	mountAdd                        flagvalue.Mounts
+	mountRemove                     flagvalue.List
+}
+
+// Register declares the flags on set, which is read by [Update.Apply].
+func (u *Update) Register(set *pflag.FlagSet) {
+	u.register(set, false)
+	set.Var(&u.args, "args", "Service command args")
+	set.Var(&u.constraintAdd, "constraint-add", "Add or update a placement constraint")
+	set.Var(&u.constraintRemove, "constraint-rm", "Remove a constraint")
+	set.Var(&u.containerLabelAdd, "container-label-add", "Add or update a container label")
+	set.Var(&u.containerLabelDrop, "container-label-rm", "Remove a container label by its key")
+	set.Var(&u.envAdd, "env-add", "Add or update an environment variable")
+	set.Var(&u.envRemove, "env-rm", "Remove an environment variable")
+	set.BoolVar(&u.force, "force", false, "Force update even if no changes require it")
+	set.StringVar(&u.image, "image", "", "Service image tag")
+	set.Var(&u.labelAdd, "label-add", "Add or update a service label")
+	set.Var(&u.labelRemove, "label-rm", "Remove a label by its key")
+	set.Var(&u.mountAdd, "mount-add", "Add or update a mount on a service")
+	set.Var(&u.mountRemove, "mount-rm", "Remove a mount by its target path")
+	set.Var(&u.portAdd, "publish-add", "Add or update a published port")
+	set.Var(&u.portRemove, "publish-rm", "Remove a published port by its target port")
+	set.Var(&u.secretAdd, "secret-add", "Add or update a secret on a service")
+	set.Var(&u.secretRemove, "secret-rm", "Remove a secret")
+}
+
+// Apply returns a copy of the present spec with the changes that the flags ask for.
+func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup flagvalue.LookupEnv, resolve Resolve,
+) (*api.ServiceSpec, error) {
+	spec, ok := proto.Clone(present).(*api.ServiceSpec)
+	if !ok {
+		return nil, fault.New(fault.Internal, "copy of a service spec is no service spec")
+	}
+	task := taskOf(spec)
+	if err := u.shared.apply(spec); err != nil {
+		return nil, err
+	}
+	if u.changed("image") {
+		image, err := normalImage(u.image)
+		if err != nil {
+			return nil, err
+		}
+		task.Container.Image = image
+	}
+	if u.changed("args") {
+		task.Container.Args = u.args
+	}
+	if u.force {
+		task.ForceUpdate++
+	}
+	if err := u.applyEnv(task.Container, lookup); err != nil {
+		return nil, err
+	}
+	u.applyLabels(spec)
+	u.applyConstraints(task)
+	u.applyMounts(task.Container)
+	if err := u.applyPorts(spec); err != nil {
+		return nil, err
+	}
+	return spec, u.applySecrets(ctx, task.Container, resolve)
+}
+
+func (u *Update) applyEnv(c *api.ContainerSpec, lookup flagvalue.LookupEnv) error {
+	added, err := flagvalue.ReadEnv(nil, u.envAdd, lookup)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err)
+	}
+	name := func(variable string) string { name, _, _ := strings.Cut(variable, "="); return name }
+	kept := slices.DeleteFunc(c.Env, func(variable string) bool {
+		return slices.Contains(u.envRemove, name(variable))
+	})
+	c.Env = merge(kept, added, name)
+	return nil
+}
+
+// merge returns present with added: an element with the same key takes the place of the present one.
+func merge[E any, K comparable](present, added []E, key func(E) K) []E {
+	for _, element := range added {
+		i := slices.IndexFunc(present, func(other E) bool { return key(other) == key(element) })
+		if i < 0 {
+			present = append(present, element)
+			continue
+		}
+		present[i] = element
+	}
+	return present
+}
+
+func (u *Update) applyLabels(spec *api.ServiceSpec) {
+	if spec.Annotations == nil {
+		spec.Annotations = &api.Annotations{}
+	}
+	spec.Annotations.Labels = changeLabels(spec.Annotations.Labels, u.labelAdd, u.labelRemove)
+	c := spec.Task.Container
+	c.Labels = changeLabels(c.Labels, u.containerLabelAdd, u.containerLabelDrop)
+}
+
+func changeLabels(labels map[string]string, add flagvalue.Labels, remove []string) map[string]string {
+	for _, key := range remove {
+		delete(labels, key)
+	}
+	if labels == nil && len(add) > 0 {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, add)
+	return labels
+}
+
+func (u *Update) applyConstraints(task *api.TaskSpec) {
+	if !u.changed("constraint-add", "constraint-rm") {
+		return
+	}
+	placement := placementOf(task)
+	kept := slices.DeleteFunc(placement.Constraints, func(c string) bool { return slices.Contains(u.constraintRemove, c) })
+	placement.Constraints = merge(kept, u.constraintAdd, func(c string) string { return c })
+}
+
+func (u *Update) applyMounts(c *api.ContainerSpec) {
+	kept := slices.DeleteFunc(c.Mounts, func(m *api.Mount) bool { return slices.Contains(u.mountRemove, m.GetTarget()) })
+	c.Mounts = merge(kept, u.mountAdd, (*api.Mount).GetTarget)
+}
+
+// portKey is what makes two published ports the same: one target may be published twice.
+type portKey struct {
+	target, published uint32
+	protocol          api.Protocol
+}
+
+func keyOf(p *api.PortConfig) portKey {
+	return portKey{p.GetTargetPort(), p.GetPublishedPort(), p.GetProtocol()}
+}
+
+func (u *Update) applyPorts(spec *api.ServiceSpec) error {
+	if !u.changed("publish-add", "publish-rm") {
+		return nil
+	}
+	if spec.Endpoint == nil {
+		spec.Endpoint = &api.EndpointSpec{}
+	}
+	for _, text := range u.portRemove {
+		target, protocol, err := flagvalue.ParseTargetPort(text)
+		if err != nil {
+			return fault.Wrap(fault.Invalid, err)
+		}
+		spec.Endpoint.Ports = slices.DeleteFunc(spec.Endpoint.Ports, func(p *api.PortConfig) bool {
+			return p.GetTargetPort() == target && p.GetProtocol() == protocol
+		})
+	}
+	spec.Endpoint.Ports = merge(spec.Endpoint.Ports, u.portAdd, keyOf)
+	return nil
+}
+
+func (u *Update) applySecrets(ctx context.Context, c *api.ContainerSpec, resolve Resolve) error {
+	added, err := references(ctx, u.secretAdd, resolve)
+	if err != nil {
+		return err
+	}
+	kept := slices.DeleteFunc(c.Secrets, func(s *api.SecretReference) bool {
+		return slices.Contains(u.secretRemove, s.GetSecretName()) || slices.Contains(u.secretRemove, s.GetSecretId())
+	})
+	c.Secrets = merge(kept, added, func(s *api.SecretReference) string { return s.GetTarget().GetName() })
+	return nil
+}

@@ -1,0 +1,305 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Docker's defaults of the swarm's parameters.
+const (
+	defaultCertExpiry       = 90 * 24 * time.Hour
+	defaultHeartbeat        = 5 * time.Second
+	defaultSnapshotInterval = 10000
+	defaultHistoryLimit     = 5
+)
+
+func (p *program) swarmCommand() *cobra.Command {
+	return group("swarm", "Manage Swarm", p.swarmInit(), p.swarmJoin(), p.swarmJoinToken(), p.swarmUpdate(), p.swarmLeave(),
+		p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey())
+}
+
+// swarmFlags are the swarm's parameters, which init and update both have.
+type swarmFlags struct {
+	autolock         bool
+	certExpiry       time.Duration
+	heartbeat        time.Duration
+	historyLimit     int64
+	snapshotInterval uint64
+}
+
+func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
+	flags := cmd.Flags()
+	flags.BoolVar(&s.autolock, "autolock", false, autolockHelp)
+	flags.DurationVar(&s.certExpiry, "cert-expiry", defaultCertExpiry, "Validity period for node certificates (ns|us|ms|s|m|h)")
+	flags.DurationVar(&s.heartbeat, "dispatcher-heartbeat", defaultHeartbeat, "Dispatcher heartbeat period (ns|us|ms|s|m|h)")
+	flags.Uint64Var(&s.snapshotInterval, "snapshot-interval", defaultSnapshotInterval, "Number of log entries between Raft snapshots")
+	flags.Int64Var(&s.historyLimit, "task-history-limit", defaultHistoryLimit, "Task history retention limit")
+}
+
+// nodeFlags are what init and join both say of this node.
+type nodeFlags struct {
+	advertise    string
+	availability string
+	listen       flagvalue.NodeAddr
+}
+
+func (n *nodeFlags) register(cmd *cobra.Command) {
+	n.listen = flagvalue.DefaultListenAddr
+	flags := cmd.Flags()
+	flags.StringVar(&n.advertise, "advertise-addr", "", `Advertised address (format: "<ip|interface>[:port]")`)
+	flags.StringVar(&n.availability, "availability", "active", `Availability of the node ("active", "pause", "drain")`)
+	flags.Var(&n.listen, "listen-addr", `Listen address (format: "<ip|interface>[:port]")`)
+}
+
+func (p *program) swarmInit() *cobra.Command {
+	var swarm swarmFlags
+	var node nodeFlags
+	var force bool
+	cmd := &cobra.Command{Use: "init [OPTIONS]", Short: "Initialize a swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	swarm.register(cmd, "Enable manager autolocking (requiring an unlock key to start a stopped manager)")
+	node.register(cmd)
+	cmd.Flags().BoolVar(&force, "force-new-cluster", false, "Force create a new cluster from current state")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+		availability, err := parseAvailability(node.availability)
+		if err != nil {
+			return err
+		}
+		answer, err := c.Daemon.InitSwarm(ctx, &api.InitSwarmRequest{
+			ListenAddress: node.listen.String(), AdvertiseAddress: node.advertise, Availability: availability,
+			CertExpiry: durationpb.New(swarm.certExpiry), DispatcherHeartbeat: durationpb.New(swarm.heartbeat),
+			Autolock: swarm.autolock, TaskHistoryLimit: &swarm.historyLimit, SnapshotInterval: swarm.snapshotInterval,
+			ForceNewCluster: force,
+		})
+		if err != nil {
+			return err
+		}
+		return p.writeInit(answer)
+	})
+	return cmd
+}
+
+func (p *program) writeInit(answer *api.InitSwarmResponse) error {
+	err := p.printf("Swarm initialized: current node (%s) is now a manager.\n\n", answer.GetNodeId())
+	if err != nil {
+		return err
+	}
+	if err := p.writeJoinCommand("worker", answer.GetWorkerToken(), answer.GetManagerAddress()); err != nil {
+		return err
+	}
+	err = p.printf("To add a manager to this swarm, run 'skep swarm join-token manager' and follow the instructions.\n")
+	if err != nil || answer.GetUnlockKey() == "" {
+		return err
+	}
+	return p.writeUnlockKey(answer.GetUnlockKey())
+}
+
+func (p *program) writeJoinCommand(role, token, address string) error {
+	return p.printf("To add a %s to this swarm, run the following command:\n\n    skep swarm join --token %s %s\n\n", role, token, address)
+}
+
+func (p *program) writeUnlockKey(key string) error {
+	return p.printf("\nTo unlock a swarm manager after it restarts, run the `skep swarm unlock`\ncommand and provide the following key:\n\n"+
+		"    %s\n\nRemember to store this key in a password manager, since without it you\n"+
+		"will not be able to restart the manager.\n", key)
+}
+
+func parseAvailability(text string) (api.Availability, error) {
+	switch strings.ToLower(text) {
+	case "active":
+		return api.Availability_AVAILABILITY_ACTIVE, nil
+	case "pause":
+		return api.Availability_AVAILABILITY_PAUSE, nil
+	case "drain":
+		return api.Availability_AVAILABILITY_DRAIN, nil
+	}
+	return 0, fault.New(fault.Invalid, "invalid availability %q, only active, pause and drain are supported", text)
+}
+
+func parseRole(text string) (api.Role, error) {
+	switch strings.ToLower(text) {
+	case "worker":
+		return api.Role_ROLE_WORKER, nil
+	case "manager":
+		return api.Role_ROLE_MANAGER, nil
+	}
+	return 0, fault.New(fault.Invalid, "invalid role %q, only worker and manager are supported", text)
+}
+
+func (p *program) swarmJoin() *cobra.Command {
+	var node nodeFlags
+	var token string
+	cmd := &cobra.Command{
+		Use: "join [OPTIONS] HOST:PORT", Short: "Join a swarm as a node and/or manager", Args: exactArgs(1),
+		DisableFlagsInUseLine: true,
+	}
+	node.register(cmd)
+	cmd.Flags().StringVar(&token, "token", "", "Token for entry into the swarm")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		availability, err := parseAvailability(node.availability)
+		if err != nil {
+			return err
+		}
+		if token == "" {
+			return fault.New(fault.Invalid, "a join token is missing: add --token; "+
+				"'skep swarm join-token worker' on a manager prints the whole command")
+		}
+		remote, err := flagvalue.RemoteAddr(args[0])
+		if err != nil {
+			return fault.Wrap(fault.Invalid, err)
+		}
+		answer, err := c.Daemon.JoinSwarm(ctx, &api.JoinSwarmRequest{
+			Token: strings.TrimSpace(token), RemoteAddresses: []string{remote}, ListenAddress: node.listen.String(),
+			AdvertiseAddress: node.advertise, Availability: availability,
+		})
+		if err != nil {
+			return err
+		}
+		if answer.GetRole() == api.Role_ROLE_MANAGER {
+			return p.printf("This node joined a swarm as a manager.\n")
+		}
+		return p.printf("This node joined a swarm as a worker.\n")
+	})
+	return cmd
+}
+
+func (p *program) swarmJoinToken() *cobra.Command {
+	var quiet, rotate bool
+	cmd := &cobra.Command{
+		Use: "join-token [OPTIONS] (worker|manager)", Short: "Manage join tokens", Args: exactArgs(1),
+		ValidArgs: []string{"worker", "manager"}, DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display token")
+	cmd.Flags().BoolVar(&rotate, "rotate", false, "Rotate join token")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		role, err := parseRole(args[0])
+		if err != nil {
+			return &usageError{command: cmd, err: errors.New("unknown role " + args[0])}
+		}
+		answer, err := c.Control.GetJoinToken(ctx, &api.GetJoinTokenRequest{Role: role, Rotate: rotate})
+		if err != nil {
+			return err
+		}
+		if quiet {
+			return p.printf("%s\n", answer.GetToken())
+		}
+		if rotate {
+			if err := p.printf("Successfully rotated %s join token.\n\n", args[0]); err != nil {
+				return err
+			}
+		}
+		return p.writeJoinCommand(args[0], answer.GetToken(), answer.GetManagerAddress())
+	})
+	return cmd
+}
+
+func (p *program) swarmUpdate() *cobra.Command {
+	var swarm swarmFlags
+	cmd := &cobra.Command{Use: "update [OPTIONS]", Short: "Update the swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	swarm.register(cmd, "Change manager autolocking setting (true|false)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().NFlag() == 0 {
+			return cmd.Help()
+		}
+		return p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+			return p.runSwarmUpdate(ctx, c, cmd.Flags().Changed, &swarm)
+		})(cmd, args)
+	}
+	return cmd
+}
+
+func (p *program) runSwarmUpdate(ctx context.Context, c *client.Client, changed func(string) bool, swarm *swarmFlags) error {
+	var key string
+	err := untilCurrent(func() error {
+		current, err := c.Control.GetCluster(ctx, &api.GetClusterRequest{})
+		if err != nil {
+			return err
+		}
+		spec := current.GetCluster().GetSpec()
+		if spec == nil {
+			spec = &api.ClusterSpec{}
+		}
+		swarm.apply(spec, changed)
+		answer, err := c.Control.UpdateCluster(ctx, &api.UpdateClusterRequest{
+			Version: current.GetCluster().GetMeta().GetVersion(), Spec: spec,
+		})
+		key = answer.GetUnlockKey()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.printf("Swarm updated.\n"); err != nil || key == "" {
+		return err
+	}
+	return p.writeUnlockKey(key)
+}
+
+// apply changes what a flag named.
+func (s *swarmFlags) apply(spec *api.ClusterSpec, changed func(string) bool) {
+	if changed("autolock") {
+		spec.Autolock = s.autolock
+	}
+	if changed("cert-expiry") {
+		spec.CertExpiry = durationpb.New(s.certExpiry)
+	}
+	if changed("dispatcher-heartbeat") {
+		spec.DispatcherHeartbeat = durationpb.New(s.heartbeat)
+	}
+	if changed("task-history-limit") {
+		spec.TaskHistoryLimit = s.historyLimit
+	}
+	if changed("snapshot-interval") {
+		spec.SnapshotInterval = s.snapshotInterval
+	}
+}
+
+// maxConflicts bounds how often a change is made anew from a newer version before the person is asked to.
+const maxConflicts = 5
+
+// untilCurrent runs a change that reads, changes and writes, again while the object was changed in between.
+func untilCurrent(change func() error) error {
+	var err error
+	for range maxConflicts {
+		if err = change(); fault.KindOf(err) != fault.Conflict {
+			return err
+		}
+	}
+	return fmt.Errorf("changed %d times meanwhile: %w", maxConflicts, err)
+}
+
+func (p *program) swarmLeave() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{Use: "leave [OPTIONS]", Short: "Leave the swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force this node to leave the swarm, ignoring warnings")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+		if _, err := c.Daemon.LeaveSwarm(ctx, &api.LeaveSwarmRequest{Force: force}); err != nil {
+			return err
+		}
+		return p.printf("Node left the swarm.\n")
+	})
+	return cmd
+}
+
+func (p *program) swarmCA() *cobra.Command {
+	return &cobra.Command{
+		Use: "ca", Short: "Display the root CA", Args: noArgs,
+		RunE: p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
+			answer, err := c.Control.GetCluster(ctx, &api.GetClusterRequest{})
+			if err != nil {
+				return err
+			}
+			return p.printf("%s\n", strings.TrimSpace(string(answer.GetCluster().GetRootCa().GetCertificate())))
+		}),
+	}
+}

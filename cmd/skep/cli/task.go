@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// maxTaskError is the width of the error column, as Docker's.
+const maxTaskError = 30
+
+// taskRow is a line of `service ps` and `node ps`.
+type taskRow struct {
+	ID           string
+	Name         string
+	Image        string
+	Node         string
+	DesiredState string
+	CurrentState string
+	Error        string
+	Ports        string
+}
+
+const taskTable = "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}\t{{.Ports}}"
+
+// psFlags are those of both lists of tasks.
+type psFlags struct {
+	listFlags
+	noResolve, noTrunc bool
+}
+
+func (f *psFlags) register(cmd *cobra.Command, filters ...string) {
+	f.listFlags.register(cmd, "Only display task IDs", "Pretty-print tasks using a Go template", filters...)
+	cmd.Flags().BoolVar(&f.noResolve, "no-resolve", false, "Do not map IDs to Names")
+	cmd.Flags().BoolVar(&f.noTrunc, "no-trunc", false, "Do not truncate output")
+}
+
+func (p *program) nodePs() *cobra.Command {
+	var flags psFlags
+	cmd := &cobra.Command{
+		Use: "ps [OPTIONS] [NODE...]", Short: "List tasks running on one or more nodes, defaults to current node",
+		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd, "desired-state", "id", "label", "name")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if len(args) == 0 {
+			args = []string{selfNode}
+		}
+		var ids []string
+		missing := each(args, func(name string) error {
+			node, err := getNode(ctx, c, name)
+			ids = append(ids, node.GetId())
+			return err
+		})
+		return p.writeTasks(ctx, c, &flags, &api.ListTasksRequest{NodeIds: withoutEmpty(ids)}, missing)
+	})
+	return cmd
+}
+
+func (p *program) servicePs() *cobra.Command {
+	var flags psFlags
+	cmd := &cobra.Command{
+		Use: "ps [OPTIONS] SERVICE [SERVICE...]", Short: "List the tasks of one or more services", Args: minArgs(1),
+		DisableFlagsInUseLine: true,
+	}
+	flags.register(cmd, "desired-state", "id", "label", "name", "node")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		var ids []string
+		missing := each(args, func(name string) error {
+			answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
+			ids = append(ids, answer.GetService().GetId())
+			return err
+		})
+		return p.writeTasks(ctx, c, &flags, &api.ListTasksRequest{ServiceIds: withoutEmpty(ids)}, missing)
+	})
+	return cmd
+}
+
+func withoutEmpty(ids []string) []string {
+	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
+}
+
+// writeTasks writes the tasks that the request selects, and returns what was missing already or an error of its own.
+func (p *program) writeTasks(ctx context.Context, c *client.Client, flags *psFlags, request *api.ListTasksRequest, missing error) error {
+	if len(request.GetServiceIds())+len(request.GetNodeIds()) == 0 {
+		return missing // an empty request would mean all
+	}
+	tasks, err := c.Control.ListTasks(ctx, request)
+	if err != nil {
+		return err
+	}
+	names := names{}
+	if !flags.noResolve {
+		if names, err = nodeNames(ctx, c); err != nil {
+			return err
+		}
+	}
+	listed, err := flags.selectTasks(tasks.GetTasks(), names)
+	if err != nil {
+		return err
+	}
+	header := taskRow{
+		ID: "ID", Name: "NAME", Image: "IMAGE", Node: "NODE", DesiredState: "DESIRED STATE", CurrentState: "CURRENT STATE",
+		Error: "ERROR", Ports: "PORTS",
+	}
+	var objects []view.Task
+	var rows []taskRow
+	for i, task := range listed {
+		objects = append(objects, view.NewTask(task))
+		follows := i > 0 && sameSlot(listed[i-1], task)
+		rows = append(rows, p.newTaskRow(task, flags, names, follows))
+	}
+	if err := writeList(p.out, &flags.listFlags, taskTable, objects, header, rows); err != nil {
+		return err
+	}
+	return missing
+}
+
+// names are the hostnames of nodes by id.
+type names map[string]string
+
+func nodeNames(ctx context.Context, c *client.Client) (names, error) {
+	nodes, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	out := names{}
+	for _, node := range nodes.GetNodes() {
+		out[node.GetId()] = node.GetDescription().GetHostname()
+	}
+	return out, nil
+}
+
+// of returns the node's name, or its id while it has none.
+func (n names) of(id string) string { return cmp.Or(n[id], id) }
+
+// selectTasks returns the tasks that meet the filter: by service, slot, and the newest first.
+func (f *psFlags) selectTasks(tasks []*api.Task, names names) ([]*api.Task, error) {
+	for _, state := range f.filter["desired-state"] {
+		if !slices.Contains([]string{"running", "shutdown", "accepted"}, state) {
+			return nil, fault.New(fault.Invalid, "invalid filter 'desired-state=%s': write running, shutdown or accepted", state)
+		}
+	}
+	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return !taskPasses(f.filter, t, names) })
+	slices.SortStableFunc(tasks, func(a, b *api.Task) int {
+		return cmp.Or(cmp.Compare(a.GetServiceName(), b.GetServiceName()), cmp.Compare(a.GetServiceId(), b.GetServiceId()),
+			cmp.Compare(a.GetSlot(), b.GetSlot()),
+			b.GetMeta().GetCreatedAt().AsTime().Compare(a.GetMeta().GetCreatedAt().AsTime()))
+	})
+	return tasks, nil
+}
+
+func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
+	return filter.Prefix("id", t.GetId()) && filter.Prefix("name", taskName(t), t.GetServiceName()) &&
+		filter.Prefix("node", t.GetNodeId(), names.of(t.GetNodeId())) &&
+		filter.Labels("label", t.GetSpec().GetContainer().GetLabels()) &&
+		filter.Match("desired-state", func(state string) bool {
+			switch desired := t.GetDesiredState(); state {
+			case "running":
+				return desired == api.TaskState_TASK_STATE_RUNNING || desired == api.TaskState_TASK_STATE_READY
+			case "shutdown":
+				return desired > api.TaskState_TASK_STATE_RUNNING
+			default:
+				return state == view.TaskState(desired)
+			}
+		})
+}
+
+func sameSlot(a, b *api.Task) bool {
+	return a.GetServiceId() == b.GetServiceId() && a.GetSlot() == b.GetSlot()
+}
+
+// taskName returns the name of a task's place: web.1.
+func taskName(t *api.Task) string {
+	return t.GetServiceName() + "." + strconv.FormatUint(t.GetSlot(), 10)
+}
+
+// newTaskRow shows a task. One that follows a newer task of its slot is marked as its history.
+func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows bool) taskRow {
+	v := view.NewTask(t)
+	row := taskRow{
+		ID: v.ID, Name: taskName(t), Image: t.GetSpec().GetContainer().GetImage(), Node: names.of(v.NodeID),
+		DesiredState: capitalized(v.DesiredState), CurrentState: p.currentState(v), Ports: portsOf(t),
+	}
+	if flags.noResolve {
+		row.Name = fmt.Sprintf("%s.%d", v.ServiceID, v.Slot)
+	}
+	if follows && flags.format == "" {
+		row.Name = ` \_ ` + row.Name
+	}
+	if v.Status.Err != "" {
+		row.Error = strconv.Quote(v.Status.Err)
+	}
+	if flags.noTrunc {
+		return row
+	}
+	if !flags.quiet {
+		row.ID = view.ShortID(row.ID)
+	}
+	row.Image = view.ShortImage(row.Image)
+	if v.Status.Err != "" {
+		row.Error = `"` + output.Ellipsis(strings.Map(oneLine, v.Status.Err), maxTaskError) + `"`
+	}
+	return row
+}
+
+// oneLine replaces control characters, so that an error stays in its column.
+func oneLine(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return ' '
+	}
+	return r
+}
+
+func (p *program) currentState(v view.Task) string {
+	state := capitalized(v.Status.State)
+	if v.Status.Timestamp.IsZero() || v.Status.Timestamp.Equal(time.Unix(0, 0)) {
+		return state
+	}
+	return state + " " + strings.ToLower(p.age(v.Status.Timestamp))
+}
+
+// portsOf lists the ports that a running task has on its node.
+func portsOf(t *api.Task) string {
+	if t.GetStatus().GetState() != api.TaskState_TASK_STATE_RUNNING {
+		return ""
+	}
+	return joinPorts(t.GetEndpoint().GetPorts())
+}
+
+// joinPorts writes published ports as Docker does: *:8080->80/tcp.
+func joinPorts(ports []*api.PortConfig) string {
+	parts := make([]string, 0, len(ports))
+	for _, port := range ports {
+		parts = append(parts, fmt.Sprintf("*:%d->%d/%s", cmp.Or(port.GetPublishedPort(), port.GetTargetPort()),
+			port.GetTargetPort(), view.Protocol(port.GetProtocol())))
+	}
+	return strings.Join(parts, ",")
+}
