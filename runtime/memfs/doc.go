@@ -1,0 +1,17 @@
+// Package memfs makes small file systems in memory whose pages never reach a disk, for secrets and for the scratch
+// layer of read-only containers.
+//
+// It is a tmpfs that is never swapped where the kernel offers that (6.4), else a ramfs, which can't be swapped at all.
+// A mount is detached: it has no place in any mount table until somebody attaches it, and it is gone when its last
+// user is.
+//
+//	New ──> FS (detached) ── Write... ──> Seal (read-only) ── FD sent to the container ──> Close
+//
+// Invariants:
+//
+//	I1  Content is written to memory that can't be swapped, or not at all.
+//	I2  After Seal nobody can write through this mount.
+//	I3  The size is bounded: by the kernel on tmpfs, by Write on ramfs.
+//
+// An FS is not safe for concurrent use.
+package memfs

@@ -1,0 +1,73 @@
+package memfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func newFS(t *testing.T, size int64) *FS {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	f, err := New(size, 0o755, 1000, 1001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+func TestFS_HoldsFilesInMemoryReadOnly(t *testing.T) {
+	f := newFS(t, 100)
+	if err := f.Write("key", []byte("s3cret"), 0o440, 7, 8); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	dir := fmt.Sprintf("/proc/self/fd/%d", f.FD())
+	if got, err := os.ReadFile(dir + "/key"); err != nil || string(got) != "s3cret" {
+		t.Errorf("content %q, %v", got, err)
+	}
+	st, err := os.Stat(dir + "/key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sys := st.Sys().(*syscall.Stat_t); st.Mode().Perm() != 0o440 || sys.Uid != 7 || sys.Gid != 8 {
+		t.Errorf("mode %v, owner %d:%d", st.Mode(), sys.Uid, sys.Gid)
+	}
+	if err := os.WriteFile(dir+"/key", nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("write after Seal: %v, want EROFS", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(f.FD(), &fs); err != nil || (fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC) {
+		t.Errorf("file system type %#x, %v", fs.Type, err)
+	}
+}
+
+func TestFS_Refuses(t *testing.T) {
+	f := newFS(t, 4)
+	for _, name := range []string{"", ".", "..", "a/b", "a\x00"} {
+		if err := f.Write(name, nil, 0o400, 0, 0); !errors.Is(err, ErrName) {
+			t.Errorf("Write(%q): %v, want ErrName", name, err)
+		}
+	}
+	if err := f.Write("big", []byte("12345"), 0o400, 0, 0); !errors.Is(err, ErrFull) {
+		t.Errorf("5 bytes into 4: %v, want ErrFull", err)
+	}
+	if err := f.Write("a", []byte("1234"), 0o400, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Write("a", nil, 0o400, 0, 0); !errors.Is(err, os.ErrExist) {
+		t.Errorf("second file of the same name: %v, want exists", err)
+	}
+	if err := f.Write("b", []byte("1"), 0o400, 0, 0); !errors.Is(err, ErrFull) {
+		t.Errorf("fifth byte: %v, want ErrFull", err)
+	}
+}

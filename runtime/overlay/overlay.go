@@ -1,0 +1,303 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/memfs"
+)
+
+// Errors of this package.
+var (
+	// ErrLayers is returned when a description of layers is incomplete.
+	ErrLayers = errors.New("layers not usable")
+	// ErrUnsupported is returned when the kernel can't mount layers in either way.
+	ErrUnsupported = errors.New("overlay mounts with id-mapped layers are not available")
+)
+
+// Layers describe a root file system.
+type Layers struct {
+	// Lower are the directories of the image's layers, the topmost first. At least one.
+	Lower []string
+	// Upper and Work are the writable layer and the directory that overlayfs needs beside it, on the same file
+	// system. Upper becomes the container root's. Both empty: changes go to memory, which is only meant for the
+	// mount points of a container with a read-only root.
+	Upper, Work string
+	// UserNS is a descriptor of the container's user namespace, or -1 to leave ids as they are.
+	UserNS int
+	// RootUID and RootGID are the host's ids of the container's root.
+	RootUID, RootGID uint32
+	// Suid leaves set-user-id bits in force.
+	Suid bool
+}
+
+// maxLayers is below the kernel's limit of 500 and above what registries accept.
+const maxLayers = 256
+
+func (l Layers) check() error {
+	if len(l.Lower) == 0 || len(l.Lower) > maxLayers {
+		return fmt.Errorf("%w: %d layers, 1 to %d are possible", ErrLayers, len(l.Lower), maxLayers)
+	}
+	if (l.Upper == "") != (l.Work == "") {
+		return fmt.Errorf("%w: a writable layer needs a work directory and the reverse", ErrLayers)
+	}
+	return nil
+}
+
+// scratchSize bounds the layer in memory of containers without a writable one.
+const scratchSize = 1 << 20
+
+// Driver mounts layers in the way that the kernel offers. It is constant after Probe.
+type Driver struct {
+	dir    string // private directory for attaching
+	byPath bool
+}
+
+// Probe finds out how the kernel takes layers. The directory dir must exist, on a disk and for this purpose alone.
+func Probe(dir string) (*Driver, error) {
+	probe, err := os.MkdirTemp(dir, "probe-")
+	if err != nil {
+		return nil, fmt.Errorf("probe overlay mounts: %w", err)
+	}
+	defer os.RemoveAll(probe)
+	var failed []error
+	for _, byPath := range []bool{false, true} {
+		d := &Driver{dir: dir, byPath: byPath}
+		fd, err := d.Mount(Layers{Lower: []string{probe}, UserNS: -1})
+		if err == nil {
+			unix.Close(fd)
+			return d, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(failed...))
+}
+
+// Mount makes the root file system and gives its detached mount, which the caller closes.
+func (d *Driver) Mount(l Layers) (int, error) {
+	if err := l.check(); err != nil {
+		return -1, err
+	}
+	s := &stack{attr: unix.MOUNT_ATTR_NODEV}
+	defer s.close()
+	if !l.Suid {
+		s.attr |= unix.MOUNT_ATTR_NOSUID // I3
+	}
+	for _, dir := range l.Lower {
+		if err := s.addLower(dir, l.UserNS); err != nil {
+			return -1, fmt.Errorf("layer %s: %w", dir, err)
+		}
+	}
+	var err error
+	if l.Upper != "" {
+		err = s.openUpper(l)
+	} else {
+		err = s.scratchUpper(l)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("writable layer: %w", err)
+	}
+	mount := s.mountByDescriptor
+	if d.byPath {
+		mount = func() (int, error) { return s.mountByPath(d.dir) }
+	}
+	fd, err := mount()
+	if err != nil {
+		return -1, fmt.Errorf("mount layers: %w", err)
+	}
+	return fd, nil
+}
+
+// stack is one overlay mount in the making. It owns its descriptors.
+type stack struct {
+	attr        int
+	lower       []int // detached mounts, the topmost first
+	upper, work int   // directories; valid if hasUpper
+	hasUpper    bool
+	scratch     *memfs.FS // or nil
+}
+
+func (s *stack) close() {
+	for _, fd := range s.lower {
+		unix.Close(fd)
+	}
+	if s.hasUpper {
+		unix.Close(s.upper)
+		unix.Close(s.work)
+	}
+	if s.scratch != nil {
+		s.scratch.Close()
+	}
+}
+
+// addLower clones one layer's mount, read-only (I1) and with the container's ids.
+func (s *stack) addLower(dir string, userns int) error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	s.lower = append(s.lower, fd)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}
+	if userns >= 0 {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(userns)
+	}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr)
+	if errors.Is(err, unix.EINVAL) && userns >= 0 {
+		return fmt.Errorf("map ids: %w (its file system may not support id-mapped mounts)", err)
+	}
+	if err != nil {
+		return fmt.Errorf("map ids: %w", err)
+	}
+	return nil
+}
+
+const dirFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// rootMode is the mode of the container's root directory, which is the writable layer's.
+const rootMode = 0o755
+
+func (s *stack) openUpper(l Layers) error {
+	upper, err := unix.Open(l.Upper, dirFlags, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", l.Upper, err)
+	}
+	work, err := unix.Open(l.Work, dirFlags, 0)
+	if err != nil {
+		unix.Close(upper)
+		return fmt.Errorf("open %s: %w", l.Work, err)
+	}
+	s.upper, s.work, s.hasUpper = upper, work, true
+	if err := unix.Fchownat(upper, "", int(l.RootUID), int(l.RootGID), unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("own %s: %w", l.Upper, err)
+	}
+	if err := unix.Chmod(procPath(upper), rootMode); err != nil {
+		return fmt.Errorf("mode of %s: %w", l.Upper, err)
+	}
+	return nil
+}
+
+func (s *stack) scratchUpper(l Layers) error {
+	fs, err := memfs.New(scratchSize, 0o700, 0, 0)
+	if err != nil {
+		return err
+	}
+	s.scratch = fs
+	if err := fs.Mkdir("upper", rootMode, l.RootUID, l.RootGID); err != nil {
+		return err
+	}
+	if err := fs.Mkdir("work", 0o700, 0, 0); err != nil {
+		return err
+	}
+	upper, err := unix.Openat(fs.FD(), "upper", dirFlags, 0)
+	if err != nil {
+		return err
+	}
+	work, err := unix.Openat(fs.FD(), "work", dirFlags, 0)
+	if err != nil {
+		unix.Close(upper)
+		return err
+	}
+	s.upper, s.work, s.hasUpper = upper, work, true
+	return nil
+}
+
+// options are the parameters of every mount: I2, and no feature that a layer could use against another.
+func options() [][2]string {
+	return [][2]string{{"redirect_dir", "nofollow"}, {"index", "off"}, {"metacopy", "off"}}
+}
+
+func (s *stack) mountByDescriptor() (int, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	for _, fd := range s.lower {
+		if err := unix.FsconfigSetFd(fs, "lowerdir+", fd); err != nil {
+			return -1, fmt.Errorf("lowerdir: %w", err)
+		}
+	}
+	if err := unix.FsconfigSetFd(fs, "upperdir", s.upper); err != nil {
+		return -1, fmt.Errorf("upperdir: %w", err)
+	}
+	if err := unix.FsconfigSetFd(fs, "workdir", s.work); err != nil {
+		return -1, fmt.Errorf("workdir: %w", err)
+	}
+	for _, o := range append(options(), [2]string{"source", "overlay"}) {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return -1, fmt.Errorf("%s: %w", o[0], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, s.attr)
+}
+
+// mountByPath attaches everything below a private directory, mounts by the classic call, and takes it all down again:
+// the clone that it gives holds what it needs.
+func (s *stack) mountByPath(dir string) (fd int, err error) {
+	at, err := os.MkdirTemp(dir, "m")
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(at)) }() // runs after everything was detached
+	var names []string
+	for i, lower := range s.lower {
+		name := fmt.Sprintf("%s/%d", at, i)
+		names = append(names, name)
+		if err := attach(lower, name); err != nil {
+			return -1, err
+		}
+		defer detach(name)
+	}
+	upper, work := procPath(s.upper), procPath(s.work)
+	if s.scratch != nil {
+		name := at + "/s"
+		if err := attach(s.scratch.FD(), name); err != nil {
+			return -1, err
+		}
+		defer detach(name)
+		upper, work = name+"/upper", name+"/work"
+	}
+	data := []string{"lowerdir=" + strings.Join(names, ":"), "upperdir=" + upper, "workdir=" + work}
+	for _, o := range options() {
+		data = append(data, o[0]+"="+o[1])
+	}
+	merged := at + "/merged"
+	if err := os.Mkdir(merged, 0o700); err != nil {
+		return -1, err
+	}
+	if err := unix.Mount("overlay", merged, "overlay", unix.MS_NODEV|unix.MS_NOSUID, strings.Join(data, ",")); err != nil {
+		return -1, err
+	}
+	defer detach(merged)
+	fd, err = unix.OpenTree(unix.AT_FDCWD, merged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	attr := &unix.MountAttr{Attr_set: uint64(s.attr), Attr_clr: unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func attach(fd int, name string) error {
+	if err := os.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// detach takes a mount out of the mount table; whoever still uses it keeps it.
+func detach(name string) { _ = unix.Unmount(name, unix.MNT_DETACH) }
+
+// procPath names an open directory for calls that take no descriptor.
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

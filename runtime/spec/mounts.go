@@ -1,0 +1,130 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func (c *compiler) mounts(list []specs.Mount) {
+	if len(list) > maxMounts {
+		c.bad("mounts", "%d mounts, at most %d are possible", len(list), maxMounts)
+		return
+	}
+	for i, m := range list {
+		c.plan.Mounts = append(c.plan.Mounts, c.mount(fmt.Sprintf("mounts[%d] %.128s", i, m.Destination), m))
+	}
+}
+
+func (c *compiler) mount(field string, in specs.Mount) Mount {
+	m := Mount{Target: c.inside(field, in.Destination)}
+	m.Trusted = within(m.Target, "proc") || within(m.Target, "dev") || within(m.Target, "sys")
+	if m.Target == "." || strings.HasPrefix(m.Target, "proc/") || strings.HasPrefix(m.Target, "sys/") { // I3
+		c.bad(field, "can't be a mount point of a container")
+	}
+	c.unsupported(map[string]bool{
+		field + ": uidMappings (use the option idmap)": len(in.UIDMappings) > 0,
+		field + ": gidMappings (use the option idmap)": len(in.GIDMappings) > 0,
+	})
+	bind := in.Type == "bind"
+	for _, o := range in.Options {
+		bind = bind || o == "bind" || o == "rbind"
+	}
+	if !bind {
+		c.filesystem(field, &m, in)
+	} else {
+		m.Source = path.Clean(c.text(field, in.Source))
+		if !path.IsAbs(in.Source) || len(in.Source) > maxPath {
+			c.bad(field, "source %.128q is not an absolute path", in.Source)
+		}
+	}
+	for _, o := range in.Options {
+		c.option(field, &m, o)
+	}
+	if m.Type != "devpts" { // I4; a devpts without devices is none
+		m.Attr |= unix.MOUNT_ATTR_NODEV
+	}
+	if c.plan.Process.NoNewPrivs {
+		m.Attr |= unix.MOUNT_ATTR_NOSUID
+	}
+	return m
+}
+
+// within reports whether p is dir or below it.
+func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// filesystem checks the type of a mount that isn't a bind mount. Only those are offered that an unprivileged user
+// namespace may create.
+func (c *compiler) filesystem(field string, m *Mount, in specs.Mount) {
+	home := map[string]string{"proc": "proc", "sysfs": "sys", "devpts": "dev/pts", "mqueue": "dev/mqueue", "tmpfs": ""}
+	at, ok := home[in.Type]
+	switch {
+	case !ok:
+		c.bad(field, "file system type %.64q is not supported by this runtime", in.Type)
+	case at != "" && at != m.Target:
+		c.bad(field, "%s belongs at /%s", in.Type, at)
+	case in.Type == "tmpfs" && (m.Target == "proc" || m.Target == "sys"):
+		c.bad(field, "tmpfs would replace a kernel file system")
+	}
+	m.Type = in.Type
+}
+
+// flag is a mount option that is a MOUNT_ATTR_ flag: on sets it, otherwise it is cleared.
+type flag struct {
+	attr uint64
+	on   bool
+}
+
+func flags() map[string]flag {
+	return map[string]flag{
+		"ro": {unix.MOUNT_ATTR_RDONLY, true}, "rw": {unix.MOUNT_ATTR_RDONLY, false},
+		"nosuid": {unix.MOUNT_ATTR_NOSUID, true}, "suid": {unix.MOUNT_ATTR_NOSUID, false},
+		"nodev": {unix.MOUNT_ATTR_NODEV, true}, "dev": {unix.MOUNT_ATTR_NODEV, false},
+		"noexec": {unix.MOUNT_ATTR_NOEXEC, true}, "exec": {unix.MOUNT_ATTR_NOEXEC, false},
+		"noatime": {unix.MOUNT_ATTR_NOATIME, true}, "nodiratime": {unix.MOUNT_ATTR_NODIRATIME, true},
+		"strictatime": {unix.MOUNT_ATTR_STRICTATIME, true}, "relatime": {unix.MOUNT_ATTR__ATIME, false},
+		"defaults": {0, false}, "bind": {0, false}, "private": {0, false}, "rprivate": {0, false},
+	}
+}
+
+// parameters are the options that each file system takes itself.
+func parameters(fstype string) []string {
+	switch fstype {
+	case "tmpfs":
+		return []string{"size", "mode", "uid", "gid", "nr_inodes"}
+	case "devpts":
+		return []string{"newinstance", "ptmxmode", "mode", "gid", "max"}
+	}
+	return nil
+}
+
+func (c *compiler) option(field string, m *Mount, o string) {
+	if f, ok := flags()[o]; ok {
+		m.Attr &^= f.attr
+		if f.on {
+			m.Attr |= f.attr
+		}
+		return
+	}
+	if m.Bind() {
+		switch o {
+		case "rbind":
+			m.Recursive = true
+			return
+		case "idmap":
+			m.IDMap = true
+			return
+		}
+	}
+	key, value, _ := strings.Cut(o, "=")
+	for _, p := range parameters(m.Type) {
+		if p == key && len(o) < 256 { // the kernel's limit for one parameter
+			m.Options = append(m.Options, Option{Key: key, Value: c.text(field, value)})
+			return
+		}
+	}
+	c.bad(field, "option %.64q is not supported by this runtime", o)
+}

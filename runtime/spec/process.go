@@ -1,0 +1,193 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func (c *compiler) process(p *specs.Process) {
+	c.unsupported(map[string]bool{
+		"process.terminal": p.Terminal, "process.consoleSize": p.ConsoleSize != nil,
+		"process.apparmorProfile": p.ApparmorProfile != "", "process.selinuxLabel": p.SelinuxLabel != "",
+		"process.scheduler": p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
+		"process.execCPUAffinity": p.ExecCPUAffinity != nil,
+	})
+	out := &c.plan.Process
+	out.NoNewPrivs = p.NoNewPrivileges
+	out.Cwd = c.inside("process.cwd", p.Cwd)
+	c.user(&p.User)
+	c.arguments(p)
+	out.Capabilities = c.capabilities(p.Capabilities)
+	c.rlimits(p.Rlimits)
+	if p.OOMScoreAdj != nil {
+		c.plan.OOMScoreAdj = *p.OOMScoreAdj
+		if *p.OOMScoreAdj < -998 || *p.OOMScoreAdj > 1000 { // -999 is the supervisor's
+			c.bad("process.oomScoreAdj", "%d is not in -998 to 1000", *p.OOMScoreAdj)
+		}
+	}
+}
+
+func (c *compiler) user(u *specs.User) {
+	out := &c.plan.Process
+	out.UID, out.GID, out.Umask = u.UID, u.GID, 0o022
+	if u.Umask != nil {
+		out.Umask = *u.Umask & 0o777
+	}
+	if _, ok := Host(c.plan.UIDs, u.UID); !ok {
+		c.bad("process.user.uid", "%d is not mapped in the container", u.UID)
+	}
+	if len(u.AdditionalGids) > maxGroups {
+		c.bad("process.user.additionalGids", "%d groups, at most %d are possible", len(u.AdditionalGids), maxGroups)
+		return
+	}
+	for _, gid := range append([]uint32{u.GID}, u.AdditionalGids...) {
+		if _, ok := Host(c.plan.GIDs, gid); !ok {
+			c.bad("process.user.gid", "%d is not mapped in the container", gid)
+		}
+	}
+	out.Groups = append(out.Groups, u.AdditionalGids...)
+}
+
+// defaultPath is searched when the environment has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func (c *compiler) arguments(p *specs.Process) {
+	out := &c.plan.Process
+	if len(p.Args) == 0 || p.Args[0] == "" {
+		c.bad("process.args", "names no program")
+		return
+	}
+	if len(p.Args) > maxArgs || len(p.Env) > maxArgs {
+		c.bad("process.args", "more than %d arguments or variables", maxArgs)
+		return
+	}
+	total, search := 0, defaultPath
+	for _, a := range p.Args {
+		total += len(c.text("process.args", a))
+	}
+	for i, e := range p.Env {
+		total += len(c.text("process.env", e))
+		name, value, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			c.bad(fmt.Sprintf("process.env[%d]", i), "is not of the form NAME=value")
+		}
+		if name == "PATH" {
+			search = value
+		}
+	}
+	if total > maxStrings {
+		c.bad("process.args", "%d bytes of arguments and variables, at most %d are possible", total, maxStrings)
+	}
+	out.Args, out.Env = append(out.Args, p.Args...), append(out.Env, p.Env...)
+	out.Programs = programs(p.Args[0], search)
+}
+
+// maxSearch bounds the places where a program is looked for.
+const maxSearch = 64
+
+// programs gives the paths to try for a program, as a shell would. A relative entry of PATH is skipped: it would
+// depend on the working directory.
+func programs(name, search string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var out []string
+	for _, dir := range strings.Split(search, ":") {
+		if path.IsAbs(dir) && len(out) < maxSearch {
+			out = append(out, path.Join(dir, name))
+		}
+	}
+	if len(out) == 0 {
+		return []string{path.Join("/bin", name)}
+	}
+	return out
+}
+
+// lastCapability is CAP_CHECKPOINT_RESTORE.
+const lastCapability = 40
+
+// capabilityNames are in the order of their numbers, from linux/capability.h.
+const capabilityNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE " +
+	"NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE " +
+	"SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE " +
+	"AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF " +
+	"CHECKPOINT_RESTORE"
+
+func (c *compiler) capabilities(in *specs.LinuxCapabilities) Capabilities {
+	if in == nil {
+		return Capabilities{} // none at all
+	}
+	out := Capabilities{
+		Bounding:    c.capabilitySet("bounding", in.Bounding),
+		Effective:   c.capabilitySet("effective", in.Effective),
+		Permitted:   c.capabilitySet("permitted", in.Permitted),
+		Inheritable: c.capabilitySet("inheritable", in.Inheritable),
+		Ambient:     c.capabilitySet("ambient", in.Ambient),
+	}
+	if (out.Permitted|out.Inheritable)&^out.Bounding != 0 { // I5
+		c.bad("process.capabilities", "permitted and inheritable must be within bounding")
+	}
+	if out.Effective&^out.Permitted != 0 {
+		c.bad("process.capabilities", "effective must be within permitted")
+	}
+	if out.Ambient&^(out.Permitted&out.Inheritable) != 0 {
+		c.bad("process.capabilities", "ambient must be within permitted and inheritable")
+	}
+	return out
+}
+
+func (c *compiler) capabilitySet(set string, names []string) uint64 {
+	bits := uint64(0)
+	for _, name := range names {
+		n := capability(name)
+		if n < 0 {
+			c.bad("process.capabilities."+set, "unknown capability %.64q", name)
+			continue
+		}
+		bits |= 1 << n
+	}
+	return bits
+}
+
+// capability gives the number of a capability, or -1.
+func capability(name string) int {
+	short, ok := strings.CutPrefix(name, "CAP_")
+	if !ok {
+		return -1
+	}
+	for n, s := range strings.Fields(capabilityNames) {
+		if s == short {
+			return n
+		}
+	}
+	return -1
+}
+
+func resource(name string) (int, bool) {
+	n, ok := map[string]int{
+		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+		"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+		"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+		"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+		"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+	}[name]
+	return n, ok
+}
+
+func (c *compiler) rlimits(list []specs.POSIXRlimit) {
+	seen := make(map[int]bool)
+	for _, r := range list {
+		n, ok := resource(r.Type)
+		if !ok || seen[n] || r.Soft > r.Hard {
+			c.bad("process.rlimits", "%.64q is unknown, repeated, or its soft limit is above its hard limit", r.Type)
+			continue
+		}
+		seen[n] = true
+		c.plan.Process.Rlimits = append(c.plan.Process.Rlimits, Rlimit{Resource: n, Soft: r.Soft, Hard: r.Hard})
+	}
+}
