@@ -1,0 +1,38 @@
+// Package scheduler chooses a node for each task that waits for one.
+//
+// It never moves a task, and it does not stop one: what happens to tasks of lost nodes is the orchestrators' affair.
+//
+//	PENDING, live --filter--> nodes that can run it --rank--> the best one: ASSIGNED
+//	                    |
+//	                    +--> none: stays PENDING, and its status says why; tried again when a node or a task changes
+//
+// # Filter
+//
+// In this order; a node is counted under the first that it does not pass, and the counts become the reason:
+//
+//	available     it is READY and ACTIVE                     "… not available for new tasks"
+//	resources     its resources, less all reservations       "insufficient resources on …"
+//	constraints   package constraint                         "scheduling constraints not satisfied on …"
+//	platform      one that the pinned image is known to have "unsupported platform on …"
+//	ports         the published ports are free               "host-mode port already in use on …"
+//	max replicas  fewer tasks of the service than that       "max replicas per node limit exceed"
+//
+// Reservations and ports are taken from the assignment until the task has ended, whatever its desired state. Which platforms an
+// image has is learnt from the nodes that hold it; while no node does, every platform will do.
+//
+// # Rank
+//
+// Spread: the node with the fewest live tasks of the service, then with the fewest live tasks, then the lowest id. Nodes on
+// which the same version of the service failed 5 times within 5 minutes come after all others.
+//
+// # Core and loop
+//
+// Core is a view of the cluster that changes in deltas: an event costs its own size, and a decision the number of nodes plus
+// the number of tasks of its service that wait. It takes its own decisions as facts at once. The Loop commits them in
+// batches, each only if the task and the node are still as the core saw them; what was dropped is fed back.
+//
+// Invariant I13: the reservations on a node are within its resources, and all filters hold when a task is assigned.
+//
+// A Core is for one goroutine. The Loop is one goroutine and runs on the leader only; Run returns nil when its context ends,
+// and an error that matches store.ErrNotLeader when leadership is lost.
+package scheduler

@@ -1,0 +1,231 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// Limits of one transaction: well below what the store takes, so that others share its log entries.
+const (
+	maxDecisions = 400
+	maxBytes     = 1 << 20
+)
+
+// retryDelay is how long the loop waits after the store was too busy.
+const retryDelay = 100 * time.Millisecond
+
+// Config is what a Loop needs.
+type Config struct {
+	// Store is the cluster's state. Required.
+	Store *store.Store
+	// Log gets what the loop did; nil discards it.
+	Log *slog.Logger
+}
+
+// Loop feeds a Core from the store and commits its decisions.
+type Loop struct {
+	// Constant after New.
+	store *store.Store
+	log   *slog.Logger
+}
+
+// New returns a loop. It starts nothing.
+func New(cfg Config) (*Loop, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("scheduler: the config has no store")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Loop{store: cfg.Store, log: cfg.Log.With("loop", "scheduler")}, nil
+}
+
+// Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
+// this manager does not lead any more, and any other error when the store fails.
+func (l *Loop) Run(ctx context.Context) error {
+	for {
+		err := l.run(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrResync):
+			continue
+		default:
+			return fmt.Errorf("scheduler: %w", err)
+		}
+	}
+}
+
+func (l *Loop) run(ctx context.Context) error {
+	watch, err := l.store.Watch(ctx, 0, object.KindNode, object.KindTask)
+	if err != nil {
+		return err
+	}
+	changes, err := everything(watch.Snapshot())
+	if err != nil {
+		return err
+	}
+	core := NewCore()
+	for {
+		dropped, err := l.commit(ctx, core.Step(time.Now(), changes))
+		if err != nil {
+			return err
+		}
+		if len(dropped) == 0 {
+			if err := wait(ctx, watch.Ready()); err != nil {
+				return err
+			}
+		}
+		if changes, err = news(watch, dropped); err != nil {
+			return err
+		}
+	}
+}
+
+func wait(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-ready:
+		return nil
+	}
+}
+
+// everything returns a snapshot as changes.
+func everything(tx store.ReadTx) ([]Change, error) {
+	nodes, err := store.List[*api.Node](tx)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := store.List[*api.Task](tx)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]Change, 0, len(nodes)+len(tasks))
+	for _, n := range nodes {
+		changes = append(changes, Change{Node: n})
+	}
+	for _, t := range tasks {
+		changes = append(changes, Change{Task: t})
+	}
+	return changes, nil
+}
+
+// news appends to changes what the watch has.
+func news(watch *store.Watcher, changes []Change) ([]Change, error) {
+	for {
+		batch, ok, err := watch.TryNext()
+		if err != nil || !ok {
+			return changes, err
+		}
+		for _, change := range batch.Changes {
+			next := Change{Deleted: change.Action == store.ActionDelete}
+			switch o := change.Object.(type) {
+			case *api.Node:
+				next.Node = o
+			case *api.Task:
+				next.Task = o
+			default:
+				continue
+			}
+			changes = append(changes, next)
+		}
+	}
+}
+
+// commit writes the decisions, in as many transactions as it takes. A decision about an object that changed since the core
+// saw it is not written; the tasks whose news would not reach the core by themselves are returned for it.
+func (l *Loop) commit(ctx context.Context, decisions []Decision) (dropped []Change, err error) {
+	for len(decisions) > 0 {
+		var written int
+		var refused []Change
+		err := l.store.Update(ctx, "", func(tx store.Tx) (err error) {
+			written, refused, err = write(tx, decisions)
+			return err
+		})
+		if errors.Is(err, store.ErrConflict) {
+			l.log.Warn("store is too busy, trying again", "error", err)
+			for _, d := range decisions {
+				dropped = append(dropped, Change{Task: d.Task})
+			}
+			return dropped, pause(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		dropped = append(dropped, refused...)
+		decisions = decisions[written:]
+	}
+	return dropped, nil
+}
+
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(retryDelay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// write puts the first decisions into one transaction. done is how many it took; refused is as in commit.
+func write(tx store.Tx, decisions []Decision) (done int, refused []Change, err error) {
+	size := 0
+	for _, d := range decisions {
+		if done == maxDecisions || size >= maxBytes {
+			break
+		}
+		done++
+		t, err := store.Get[*api.Task](tx, d.Task.GetId())
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return 0, nil, err
+		}
+		if err != nil || t.GetMeta().GetVersion() != d.Task.GetMeta().GetVersion() {
+			continue // its change is on the way to the core
+		}
+		if d.Node != nil {
+			err := tx.Require(d.Node)
+			if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+				// The node's change is on its way; without this the core would go on to believe in the assignment.
+				refused = append(refused, Change{Task: t})
+				continue
+			}
+			if err != nil {
+				return 0, nil, err
+			}
+		}
+		decided := decide(time.Now(), t, d)
+		size += proto.Size(decided)
+		if err := tx.Update(decided); err != nil {
+			return 0, nil, err
+		}
+	}
+	return done, refused, nil
+}
+
+// decide returns t with a decision written into it.
+func decide(now time.Time, t *api.Task, d Decision) *api.Task {
+	decided := proto.CloneOf(t)
+	decided.Status = &api.TaskStatus{
+		Timestamp: timestamppb.New(now), State: t.GetStatus().GetState(), Message: t.GetStatus().GetMessage(), Err: d.Reason,
+	}
+	if d.Node == nil {
+		return decided
+	}
+	decided.NodeId = d.Node.GetId()
+	decided.Status.State = api.TaskState_TASK_STATE_ASSIGNED
+	decided.Status.Message = "scheduler assigned task to node"
+	return decided
+}

@@ -1,0 +1,174 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/scheduler"
+)
+
+// TestScript runs the scripts in testdata. Each file is one cluster; each `step` gives the core changes, one a line:
+//
+//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x]
+//	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
+//	       [constraint=node.labels.k==v] [image=app@sha256:x] [at=10s]
+//	remove-node n1
+//	remove-task a
+func TestScript(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		core := scheduler.NewCore()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			now := "0s"
+			if d.HasArg("now") {
+				d.ScanArgs(t, "now", &now)
+			}
+			var changes []scheduler.Change
+			for line := range strings.Lines(d.Input) {
+				change, err := parse(strings.Fields(line))
+				if err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				changes = append(changes, change)
+			}
+			return format(core.Step(at(now), changes))
+		})
+	})
+}
+
+func format(decisions []scheduler.Decision) string {
+	if len(decisions) == 0 {
+		return "nothing\n"
+	}
+	var out strings.Builder
+	for _, d := range decisions {
+		if d.Node != nil {
+			fmt.Fprintf(&out, "%s -> %s\n", d.Task.GetId(), d.Node.GetId())
+		} else {
+			fmt.Fprintf(&out, "%s: %s\n", d.Task.GetId(), d.Reason)
+		}
+	}
+	return out.String()
+}
+
+func at(text string) time.Time {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(err)
+	}
+	return time.Unix(100_000, 0).Add(d)
+}
+
+func parse(words []string) (scheduler.Change, error) {
+	if len(words) < 2 {
+		return scheduler.Change{}, fmt.Errorf("too few words: %v", words)
+	}
+	settings := map[string]string{}
+	for _, word := range words[2:] {
+		key, value, _ := strings.Cut(word, "=") // a constraint has more of them
+		settings[key] = value
+	}
+	switch words[0] {
+	case "node":
+		return scheduler.Change{Node: parseNode(words[1], settings)}, nil
+	case "task":
+		return scheduler.Change{Task: parseTask(words[1], settings)}, nil
+	case "remove-node":
+		return scheduler.Change{Node: &api.Node{Id: words[1]}, Deleted: true}, nil
+	case "remove-task":
+		return scheduler.Change{Task: &api.Task{Id: words[1], ServiceId: "s"}, Deleted: true}, nil
+	default:
+		return scheduler.Change{}, fmt.Errorf("unknown line %v", words)
+	}
+}
+
+func number(text string) int64 {
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func parseNode(id string, settings map[string]string) *api.Node {
+	n := &api.Node{
+		Id: id, Status: &api.NodeStatus{State: api.NodeState_NODE_STATE_READY},
+		Spec: &api.NodeSpec{Availability: api.Availability_AVAILABILITY_ACTIVE, Annotations: &api.Annotations{Labels: map[string]string{}}},
+		Description: &api.NodeDescription{
+			Platform:  &api.Platform{Os: "linux", Architecture: "amd64"},
+			Resources: &api.Resources{NanoCpus: 4, MemoryBytes: 64},
+		},
+	}
+	for key, value := range settings {
+		switch key {
+		case "down":
+			n.Status.State = api.NodeState_NODE_STATE_DOWN
+		case "drain":
+			n.Spec.Availability = api.Availability_AVAILABILITY_DRAIN
+		case "pause":
+			n.Spec.Availability = api.Availability_AVAILABILITY_PAUSE
+		case "cpus":
+			n.Description.Resources.NanoCpus = number(value)
+		case "memory":
+			n.Description.Resources.MemoryBytes = number(value)
+		case "label":
+			k, v, _ := strings.Cut(value, ":")
+			n.Spec.Annotations.Labels[k] = v
+		case "arch":
+			n.Description.Platform.Architecture = value
+		case "has":
+			n.Description.Images = []*api.ImageSummary{{Digest: value, Platform: n.Description.Platform}}
+		default:
+			panic("node: unknown setting " + key)
+		}
+	}
+	return n
+}
+
+func state(text, otherwise string) api.TaskState {
+	if text == "" {
+		text = otherwise
+	}
+	return api.TaskState(api.TaskState_value["TASK_STATE_"+strings.ToUpper(text)])
+}
+
+func parseTask(id string, settings map[string]string) *api.Task {
+	t := &api.Task{
+		Id: id, ServiceId: "s", SpecVersion: 1, NodeId: settings["node"],
+		Status:       &api.TaskStatus{State: state(settings["state"], "pending"), Err: strings.ReplaceAll(settings["err"], "_", " ")},
+		DesiredState: state(settings["desired"], "running"),
+		Endpoint:     &api.EndpointSpec{},
+		Spec: &api.TaskSpec{
+			Container: &api.ContainerSpec{Image: settings["image"]},
+			Resources: &api.ResourceRequirements{Reservations: &api.Resources{
+				NanoCpus: number(settings["cpus"]), MemoryBytes: number(settings["memory"]),
+			}},
+			Placement: &api.Placement{MaxReplicas: uint64(number(settings["max"]))},
+		},
+	}
+	if service := settings["service"]; service != "" {
+		t.ServiceId = service
+	}
+	if version := settings["version"]; version != "" {
+		t.SpecVersion = uint64(number(version))
+	}
+	if when := settings["at"]; when != "" {
+		t.Status.Timestamp = timestamppb.New(at(when))
+	}
+	if port := settings["port"]; port != "" {
+		t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: uint32(number(port)), Protocol: api.Protocol_PROTOCOL_TCP}}
+	}
+	if c := settings["constraint"]; c != "" {
+		t.Spec.Placement.Constraints = []string{c}
+	}
+	return t
+}

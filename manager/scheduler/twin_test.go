@@ -1,0 +1,257 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/scheduler"
+)
+
+// twin is the scheduler written for clarity alone: it looks at every task of the cluster for every question.
+type twin struct {
+	nodes map[string]*api.Node
+	tasks map[string]*api.Task
+}
+
+func (w *twin) tasksOn(node string, counts func(*api.Task) bool) (found []*api.Task) {
+	for _, t := range w.tasks {
+		if t.GetNodeId() == node && counts(t) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+func holds(t *api.Task) bool { return t.GetStatus().GetState() <= api.TaskState_TASK_STATE_RUNNING }
+
+func live(t *api.Task) bool {
+	return holds(t) && t.GetDesiredState() <= api.TaskState_TASK_STATE_RUNNING
+}
+
+func (w *twin) sameService(node string, t *api.Task) int {
+	return len(w.tasksOn(node, func(other *api.Task) bool { return live(other) && other.GetServiceId() == t.GetServiceId() }))
+}
+
+// refusal says why t cannot go to n, or "".
+func (w *twin) refusal(n *api.Node, t *api.Task) string {
+	if n.GetStatus().GetState() != api.NodeState_NODE_STATE_READY || n.GetSpec().GetAvailability() != api.Availability_AVAILABILITY_ACTIVE {
+		return "not available"
+	}
+	memory := t.GetSpec().GetResources().GetReservations().GetMemoryBytes()
+	for _, other := range w.tasksOn(n.GetId(), holds) {
+		memory += other.GetSpec().GetResources().GetReservations().GetMemoryBytes()
+		for _, mine := range t.GetEndpoint().GetPorts() {
+			for _, theirs := range other.GetEndpoint().GetPorts() {
+				if mine.GetPublishedPort() == theirs.GetPublishedPort() {
+					return "port in use"
+				}
+			}
+		}
+	}
+	if t.GetSpec().GetResources().GetReservations().GetMemoryBytes() > 0 && memory > n.GetDescription().GetResources().GetMemoryBytes() {
+		return "no memory"
+	}
+	for _, c := range t.GetSpec().GetPlacement().GetConstraints() {
+		want, _ := strings.CutPrefix(c, "node.labels.zone==")
+		if n.GetSpec().GetAnnotations().GetLabels()["zone"] != want {
+			return "constraint"
+		}
+	}
+	if most := t.GetSpec().GetPlacement().GetMaxReplicas(); most > 0 && uint64(w.sameService(n.GetId(), t)) >= most {
+		return "max replicas"
+	}
+	return ""
+}
+
+// best returns the node that t must go to, or nil.
+func (w *twin) best(t *api.Task) *api.Node {
+	var best *api.Node
+	rank := func(n *api.Node) string {
+		return fmt.Sprintf("%6d %6d %s", w.sameService(n.GetId(), t), len(w.tasksOn(n.GetId(), live)), n.GetId())
+	}
+	for _, n := range w.nodes {
+		if w.refusal(n, t) == "" && (best == nil || rank(n) < rank(best)) {
+			best = n
+		}
+	}
+	return best
+}
+
+// check replays decisions, each of which must be the best at its moment, and then looks for tasks that were forgotten.
+func (w *twin) check(t *rapid.T, decisions []scheduler.Decision) {
+	for _, d := range decisions {
+		task := w.tasks[d.Task.GetId()]
+		if d.Node == nil {
+			continue
+		}
+		want := w.best(task)
+		if want.GetId() != d.Node.GetId() {
+			t.Fatalf("task %s: got node %q (%s), want %q", task.GetId(), d.Node.GetId(), w.refusal(d.Node, task), want.GetId())
+		}
+		assigned := proto.CloneOf(task)
+		assigned.NodeId, assigned.Status.State = d.Node.GetId(), api.TaskState_TASK_STATE_ASSIGNED
+		w.tasks[task.GetId()] = assigned
+	}
+	for _, task := range w.tasks {
+		if !live(task) || task.GetNodeId() != "" {
+			continue
+		}
+		if n := w.best(task); n != nil {
+			t.Fatalf("task %s has no node, but %s can run it", task.GetId(), n.GetId())
+		}
+		for _, d := range decisions {
+			if d.Task.GetId() == task.GetId() && !strings.HasPrefix(d.Reason, "no suitable node") {
+				t.Fatalf("task %s has no node, and the reason %q", task.GetId(), d.Reason)
+			}
+		}
+	}
+}
+
+func (w *twin) change(t *rapid.T) scheduler.Change {
+	ids := slices.Sorted(maps.Keys(w.tasks))
+	switch action := rapid.IntRange(0, 9).Draw(t, "action"); {
+	case action < 3:
+		n := drawNode(t)
+		w.nodes[n.GetId()] = n
+		return scheduler.Change{Node: n}
+	case action < 7 || len(ids) == 0:
+		task := drawTask(t, len(w.tasks))
+		w.tasks[task.GetId()] = task
+		return scheduler.Change{Task: task}
+	default:
+		task := proto.CloneOf(w.tasks[rapid.SampledFrom(ids).Draw(t, "task")])
+		switch {
+		case action == 9:
+			delete(w.tasks, task.GetId())
+			return scheduler.Change{Task: task, Deleted: true}
+		case action == 8 && task.GetNodeId() != "":
+			task.Status.State = api.TaskState_TASK_STATE_COMPLETE
+		default:
+			task.DesiredState = api.TaskState_TASK_STATE_SHUTDOWN
+		}
+		w.tasks[task.GetId()] = task
+		return scheduler.Change{Task: task}
+	}
+}
+
+func drawNode(t *rapid.T) *api.Node {
+	settings := map[string]string{
+		"memory": fmt.Sprint(rapid.IntRange(0, 20).Draw(t, "memory")),
+		"label":  "zone:" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "zone"),
+	}
+	if flag := rapid.SampledFrom([]string{"", "", "down", "drain", "pause"}).Draw(t, "flag"); flag != "" {
+		settings[flag] = ""
+	}
+	return parseNode(fmt.Sprintf("n%d", rapid.IntRange(1, 5).Draw(t, "node")), settings)
+}
+
+// drawTask returns a task of one of a few services; tasks of a service are all alike.
+func drawTask(t *rapid.T, number int) *api.Task {
+	service := rapid.IntRange(1, 4).Draw(t, "service")
+	settings := map[string]string{"service": fmt.Sprintf("s%d", service)}
+	switch service {
+	case 1:
+		settings["memory"] = "5"
+	case 2:
+		settings["memory"], settings["constraint"] = "2", "node.labels.zone==a"
+	case 3:
+		settings["max"] = "2"
+	case 4:
+		settings["port"] = "80"
+	}
+	return parseTask(fmt.Sprintf("t%d-%d", number, rapid.IntRange(0, 1<<30).Draw(t, "id")), settings)
+}
+
+// TestStep_DecidesAsTheTwinDoes: every decision is legal (I13) and the best of its moment, and no task that could run waits.
+func TestStep_DecidesAsTheTwinDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &twin{nodes: map[string]*api.Node{}, tasks: map[string]*api.Task{}}
+		core := scheduler.NewCore()
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			var changes []scheduler.Change
+			for range rapid.IntRange(0, 8).Draw(t, "changes") {
+				changes = append(changes, w.change(t))
+			}
+			decisions := core.Step(time.Unix(0, 0), changes)
+			w.check(t, decisions)
+			if rapid.Bool().Draw(t, "echo") {
+				// The store tells what was decided.
+				changes = nil
+				for _, d := range decisions {
+					changes = append(changes, scheduler.Change{Task: w.tasks[d.Task.GetId()]})
+				}
+				w.check(t, core.Step(time.Unix(0, 0), changes))
+			}
+		}
+	})
+}
+
+// TestStep_ANodeMoreUnschedulesNothing: whatever has a node without it has one with it.
+func TestStep_ANodeMoreUnschedulesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var few []scheduler.Change
+		seen := map[string]bool{}
+		for range rapid.IntRange(0, 4).Draw(t, "nodes") {
+			n := drawNode(t)
+			seen[n.GetId()] = true
+			few = append(few, scheduler.Change{Node: n})
+		}
+		for i := range rapid.IntRange(0, 12).Draw(t, "tasks") {
+			// Of one kind: between kinds that compete, a further node may change which of them wins.
+			task := parseTask(fmt.Sprintf("t%d", i), map[string]string{"memory": "5", "max": "3", "constraint": "node.labels.zone==a"})
+			few = append(few, scheduler.Change{Task: task})
+		}
+		more := few
+		if n := drawNode(t); !seen[n.GetId()] {
+			more = append([]scheduler.Change{{Node: n}}, few...)
+		}
+		if a, b := placed(few), placed(more); b < a {
+			t.Fatalf("%d tasks were placed, with a node more only %d", a, b)
+		}
+	})
+}
+
+func placed(changes []scheduler.Change) (n int) {
+	for _, d := range scheduler.NewCore().Step(time.Unix(0, 0), changes) {
+		if d.Node != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func BenchmarkStep(b *testing.B) {
+	for _, size := range []struct{ nodes, services, tasks int }{
+		{1000, 1, 1000}, {1000, 1, 10_000}, {1000, 100, 100}, {1000, 10_000, 1}, {1000, 1, 100_000},
+	} {
+		b.Run(fmt.Sprintf("nodes=%d/services=%d/tasks=%d", size.nodes, size.services, size.tasks), func(b *testing.B) {
+			var nodes, tasks []scheduler.Change
+			for i := range size.nodes {
+				n := parseNode(fmt.Sprintf("n%04d", i), map[string]string{"memory": "1000000", "label": "zone:a"})
+				nodes = append(nodes, scheduler.Change{Node: n})
+			}
+			for s := range size.services {
+				for i := range size.tasks {
+					settings := map[string]string{"service": fmt.Sprint("s", s), "memory": "1", "constraint": "node.labels.zone==a"}
+					tasks = append(tasks, scheduler.Change{Task: parseTask(fmt.Sprintf("t%d-%d", s, i), settings)})
+				}
+			}
+			for b.Loop() {
+				core := scheduler.NewCore()
+				core.Step(time.Unix(0, 0), nodes)
+				if got := len(core.Step(time.Unix(0, 0), tasks)); got != len(tasks) {
+					b.Fatalf("%d decisions about %d tasks", got, len(tasks))
+				}
+			}
+			b.ReportMetric(float64(len(tasks)*b.N)/b.Elapsed().Seconds(), "tasks/s")
+		})
+	}
+}
