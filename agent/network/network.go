@@ -1,0 +1,291 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+var (
+	// ErrOverlap is returned when the bridge's subnet is one that the node has a use for already.
+	ErrOverlap = errors.New("the subnet of the containers' bridge overlaps with an address of this node: choose another one")
+	// ErrFull is returned when the subnet has no free address left.
+	ErrFull = errors.New("no free address is left on this node's bridge: choose a larger subnet")
+	// ErrPublished is returned when another container publishes the same port of this node.
+	ErrPublished = errors.New("port is already published on this node")
+)
+
+const (
+	// DefaultBridge and DefaultSubnet are used when the configuration names none. A /20 has room for 4093 containers.
+	DefaultBridge = "skep0"
+	defaultSubnet = "172.28.0.0/20"
+	// minBits and maxBits bound the size of the subnet: more addresses than interfaces a bridge can have are of no use.
+	minBits, maxBits = 16, 29
+	forwardingFile   = "forwarding"
+)
+
+// DefaultSubnet returns the subnet that is used when the configuration names none.
+func DefaultSubnet() netip.Prefix { return netip.MustParsePrefix(defaultSubnet) }
+
+// Config is what a Network needs.
+type Config struct {
+	// Dir is a directory for the leases; it is made.
+	Dir string
+	// Bridge is the bridge's name, of at most 15 bytes; empty is DefaultBridge.
+	Bridge string
+	// Subnet is the IPv4 subnet of the containers, from /16 to /29; the zero value is DefaultSubnet.
+	Subnet netip.Prefix
+}
+
+// Network is this node's bridge with all that is attached to it. Make one with New and call Restore first.
+type Network struct {
+	// constant after New
+	dir    string
+	bridge string
+	subnet netip.Prefix
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+	pool   *pool
+	leases map[string]lease
+	guard  bool
+}
+
+// New returns a network that has done nothing yet.
+func New(cfg Config) (*Network, error) {
+	n := &Network{dir: cfg.Dir, bridge: cfg.Bridge, subnet: cfg.Subnet}
+	if n.bridge == "" {
+		n.bridge = DefaultBridge
+	}
+	if !n.subnet.IsValid() {
+		n.subnet = DefaultSubnet()
+	}
+	switch {
+	case len(n.bridge) >= ifNameLen:
+		return nil, fmt.Errorf("bridge name %q is longer than %d bytes", n.bridge, ifNameLen-1)
+	case !n.subnet.Addr().Is4() || n.subnet.Bits() < minBits || n.subnet.Bits() > maxBits:
+		return nil, fmt.Errorf("subnet %s of the bridge is not IPv4 from /%d to /%d", n.subnet, minBits, maxBits)
+	}
+	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of network leases: %w", err)
+	}
+	n.subnet = n.subnet.Masked()
+	n.pool, n.leases = newPool(n.subnet), map[string]lease{}
+	return n, nil
+}
+
+// Restore makes the bridge and the rules as they are to be, keeps the attachments of the containers with the given ids, and
+// removes all others. It returns ErrOverlap, among others.
+func (n *Network) Restore(ids []string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if with, err := overlapping(n.bridge, n.subnet); err != nil || with != "" {
+		return errors.Join(err, fmt.Errorf("%w: %s and %s", ErrOverlap, n.subnet, with))
+	}
+	if err := n.load(ids); err != nil {
+		return fmt.Errorf("read network leases: %w", err)
+	}
+	turnedOn, err := ensureBridge(n.bridge, n.gateway())
+	if err != nil {
+		return err
+	}
+	if err := n.remember(turnedOn); err != nil {
+		return err
+	}
+	if err := n.sweep(); err != nil {
+		return fmt.Errorf("remove interfaces of containers that are gone: %w", err)
+	}
+	return n.rules().apply()
+}
+
+// load reads the leases of the containers with the given ids and drops the others.
+func (n *Network) load(ids []string) error {
+	leases, err := readLeases(n.dir)
+	if err != nil {
+		return err
+	}
+	last := n.pool.last
+	n.pool, n.leases = newPool(n.subnet), map[string]lease{}
+	n.pool.last = last
+	for _, id := range slices.Sorted(maps.Keys(leases)) {
+		if slices.Contains(ids, id) && n.pool.hold(leases[id].Address) {
+			n.leases[id] = leases[id]
+			continue
+		}
+		if err := removeLease(n.dir, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remember notes over restarts that it was Skep that made this machine forward packets.
+func (n *Network) remember(turnedOn bool) error {
+	path := filepath.Join(n.dir, forwardingFile)
+	if turnedOn {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return err
+		}
+	}
+	_, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	n.guard = err == nil
+	return nil
+}
+
+// sweep removes the interfaces that no lease is for (I15).
+func (n *Network) sweep() error {
+	veths, err := vethsOf(n.bridge)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for id := range n.leases {
+		known[vethName(id)] = true
+	}
+	for _, v := range veths {
+		if known[v] {
+			continue
+		}
+		if err := disconnect(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attach gives a container, whose first process has the given pid in the node's pid namespace, an address as eth0 of its network
+// namespace, and publishes its ports. A container that is attached already is attached anew, with its address. It returns
+// ErrFull and ErrPublished, among others, and leaves nothing behind then.
+func (n *Network) Attach(id string, pid int, ports []*api.PortConfig) (netip.Addr, error) {
+	if err := checkID(id); err != nil {
+		return netip.Addr{}, err
+	}
+	published, err := portsOf(ports)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l, err := n.lease(id, published)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if err := n.plug(id, pid, l); err != nil {
+		return netip.Addr{}, errors.Join(fmt.Errorf("attach container %s to the network: %w", id, err), n.detach(id))
+	}
+	return l.Address, nil
+}
+
+// lease writes down what a container is to have.
+func (n *Network) lease(id string, ports []port) (lease, error) {
+	if err := n.free(id, ports); err != nil {
+		return lease{}, err
+	}
+	l, had := n.leases[id]
+	if !had {
+		address, ok := n.pool.take()
+		if !ok {
+			return lease{}, fault.Wrap(fault.Unavailable, ErrFull)
+		}
+		l = lease{Version: leaseVersion, Address: address}
+	}
+	l.Ports = ports
+	n.leases[id] = l
+	if err := writeLease(n.dir, id, l); err != nil {
+		return lease{}, errors.Join(fmt.Errorf("write network lease: %w", err), n.detach(id))
+	}
+	return l, nil
+}
+
+// free returns ErrPublished unless all ports are free (I12). That is temporary: the last container in a slot of a service may
+// be about to go.
+func (n *Network) free(id string, ports []port) error {
+	for other, l := range n.leases {
+		for _, p := range l.Ports {
+			if other != id && slices.ContainsFunc(ports, func(q port) bool { return q.String() == p.String() }) {
+				return fault.New(fault.Unavailable, "%w: %s, by task %s", ErrPublished, p, other)
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Network) plug(id string, pid int, l lease) error {
+	if err := n.rules().apply(); err != nil { // N2
+		return err
+	}
+	address := netip.PrefixFrom(l.Address, n.subnet.Bits())
+	return connect(n.bridge, vethName(id), pid, address, n.gateway())
+}
+
+// Detach takes a container from the network. It succeeds when there is nothing to take.
+func (n *Network) Detach(id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.detach(id)
+}
+
+func (n *Network) detach(id string) error {
+	if err := disconnect(vethName(id)); err != nil {
+		return err
+	}
+	l, ok := n.leases[id]
+	if !ok {
+		return nil
+	}
+	delete(n.leases, id)
+	if err := n.rules().apply(); err != nil {
+		n.leases[id] = l
+		return err
+	}
+	if err := removeLease(n.dir, id); err != nil {
+		n.leases[id] = l
+		return err
+	}
+	n.pool.give(l.Address)
+	return nil
+}
+
+// Address returns the address of a container, and whether it has one.
+func (n *Network) Address(id string) (netip.Addr, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l, ok := n.leases[id]
+	return l.Address, ok
+}
+
+// Remove takes everything away: all attachments, the rules and the bridge. The network can be restored again.
+func (n *Network) Remove() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := removeRules(); err != nil {
+		return err
+	}
+	for id, l := range n.leases {
+		if err := errors.Join(disconnect(vethName(id)), removeLease(n.dir, id)); err != nil {
+			return err
+		}
+		delete(n.leases, id)
+		n.pool.give(l.Address)
+	}
+	return disconnect(n.bridge)
+}
+
+func (n *Network) rules() rules { return rulesOf(n.bridge, n.subnet, n.guard, n.leases) }
+
+func (n *Network) gateway() netip.Prefix { return netip.PrefixFrom(n.pool.gateway(), n.subnet.Bits()) }
