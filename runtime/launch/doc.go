@@ -1,0 +1,37 @@
+// Package launch starts the first process of a container.
+//
+// Everything that the new process does before its execve is compiled into a flat table of system calls by the parent,
+// which has the Go runtime, memory and time to check. The child is a plain fork that walks the table; it never
+// allocates, locks, or runs anything of Go's. So no helper program and no language runtime ever runs half inside a
+// container, where an image could get at it.
+//
+//	parent (Launcher)                         child (table)
+//	    clone3 with six new namespaces ─────────> close everything but stdio and the control socket
+//	    cgroup, id maps, oom score                wait for the mounts
+//	    root file system, binds, memory ────────> receive them (SCM_RIGHTS)
+//	                                              cgroup namespace, hostname, mounts, masks, pivot_root
+//	    Create returns <───────────────────────── ready
+//	    ...                                       wait
+//	    Start: resource limits, go ─────────────> working directory, bounding set, ids, no-new-privs,
+//	                                              capabilities, seccomp, execve
+//	    Start returns <──────── end of file ───── (the socket closes on execve)
+//	            error <──────── step and errno ── at any time; the child exits
+//
+// Invariants:
+//
+//	I1  The child holds no descriptor of the parent but its stdio and the control socket, from its first steps on, and
+//	    the program that it runs none but its stdio.
+//	I2  No mount target is reached by a path that an image could redirect: each is opened component by component below
+//	    the root with openat2, and mounts go onto the opened descriptor.
+//	I3  Devices and masks are the host's own devices, cloned from descriptors whose device numbers were checked.
+//	I4  Seccomp is the last call before execve when no-new-privileges is set.
+//	I5  When the parent goes away before Start, the child exits.
+//	I6  A failed Create leaves no process and no descriptor behind.
+//
+// A Launcher is safe for concurrent use. A Process may be waited for by one goroutine and signalled by others.
+//
+// The fork uses the Go runtime's own hooks for it, as syscall.forkExec does and the runtime promises to keep for such
+// use (go.dev/issue/67401). Memory is not shared with the child: that would not be safe (go.dev/issue/71892).
+//
+// Sources: clone3(2), mount_setattr(2), open_tree(2), openat2(2), user_namespaces(7), capabilities(7).
+package launch

@@ -1,0 +1,152 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/overlay"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// bench is what a launch needs, made for one test.
+type bench struct {
+	t        *testing.T
+	launcher *Launcher
+	tree     *cgroup.Tree
+	layer    string // without any program
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to launch containers")
+	}
+	driver, err := overlay.Probe(t.TempDir())
+	if err != nil {
+		t.Skipf("needs overlay mounts: %v", err)
+	}
+	l, err := New(driver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	tree, err := cgroup.Open(fmt.Sprintf("skep-launch-test-%d", os.Getpid()))
+	if err != nil {
+		t.Skipf("needs control groups: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := tree.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &bench{t: t, launcher: l, tree: tree, layer: t.TempDir()}
+}
+
+// create makes a container from the default configuration, changed by edit.
+func (b *bench) create(edit func(*specs.Spec)) (*Process, error) {
+	b.t.Helper()
+	s, err := spec.Default()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	s.Process.Args = []string{"/none"}
+	if edit != nil {
+		edit(s)
+	}
+	plan, err := spec.Compile(s, runtime.GOARCH)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	group, err := b.tree.Create(strings.ReplaceAll(filepath.Base(b.t.Name()), "/", "-"), plan.Limits)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer null.Close()
+	p, err := b.launcher.Create(b.t.Context(), Job{
+		Plan: plan, Root: overlay.Layers{Lower: []string{b.layer}}, Group: group, Stdio: [3]*os.File{null, null, null},
+	})
+	b.t.Cleanup(func() {
+		if p != nil {
+			p.abort()
+		}
+		if err := group.Remove(b.t.Context()); err != nil && b.t.Context().Err() == nil {
+			b.t.Error(err)
+		}
+	})
+	return p, err
+}
+
+func TestCreate_WaitsBeforeTheProgram(t *testing.T) {
+	p, err := newBench(t).create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Pid()))
+	own, _ := os.Readlink("/proc/self/exe")
+	if err != nil || exe != own {
+		t.Errorf("the waiting process runs %q, %v", exe, err)
+	}
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []string
+	for _, fd := range fds {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", p.Pid(), fd.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(to, "socket:") {
+			open = append(open, to)
+		}
+	}
+	slices.Sort(open)
+	want := []string{
+		"/", "/dev/full", "/dev/null", "/dev/null", "/dev/null", "/dev/null", "/dev/random", "/dev/tty", "/dev/urandom", "/dev/zero",
+	}
+	if diff := cmp.Diff(want, open); diff != "" || len(fds) != len(want)+1 { // I1
+		t.Errorf("%d descriptors (-want +got):\n%s", len(fds), diff)
+	}
+}
+
+func TestStart_TellsWhyTheProgramCantRun(t *testing.T) {
+	p, err := newBench(t).create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Start(t.Context())
+	if !errors.Is(err, unix.ENOENT) || err.Error() != "exec /none: no such file or directory" {
+		t.Errorf("Start: %v", err)
+	}
+	exit, err := p.Wait()
+	if err != nil || exit.Code != exitFailed {
+		t.Errorf("Wait: %+v, %v", exit, err)
+	}
+}
+
+func TestCreate_TheChildEndsWithItsParent(t *testing.T) { // I5
+	p, err := newBench(t).create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.closeControl()
+	exit, err := p.Wait()
+	if err != nil || exit.Code != exitFailed {
+		t.Errorf("Wait: %+v, %v", exit, err)
+	}
+}

@@ -1,0 +1,260 @@
+package launch
+
+import (
+	"path"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// Arguments of the mount calls.
+const (
+	moveOnto   = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
+	cloneOf    = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
+	openTarget = unix.O_PATH | unix.O_NOFOLLOW
+	openDir    = unix.O_PATH | unix.O_DIRECTORY
+)
+
+// attachRoot cuts the child off from the host's mount events and puts the root mount over the host's root, from where
+// pivot_root will take it. The host's /proc stays reachable for the kernel until then, which it demands of those who
+// mount another one in a user namespace.
+func (p *program) attachRoot() {
+	p.call("private mounts", unix.SYS_MOUNT, p.str(""), p.str("/"), p.str(""), num(unix.MS_REC|unix.MS_PRIVATE), num(0))
+	for i, m := range p.memory {
+		if m.File != "" { // its mount is needed for as long as the file is taken from it
+			p.overHostRoot("attach memory", p.memoryAt+i)
+		}
+	}
+	p.root = p.overHostRoot("attach root", p.rootAt)
+}
+
+// overHostRoot attaches a received mount on top of the host's root and gives its register.
+func (p *program) overHostRoot(name string, at int) reg {
+	r := p.received(at)
+	p.call(name, unix.SYS_MOVE_MOUNT, r.arg(), p.str(""), cwd(), p.str("/"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	if at != p.rootAt {
+		p.give(r) // the descriptor stays open; it is loaded again when it is needed
+	}
+	return r
+}
+
+// directory opens a directory below the root, making what is missing, and gives its register. No step follows a link
+// out of the root (I2).
+func (p *program) directory(name, rel string, how uint64) reg {
+	parent := p.root
+	elements := strings.Split(rel, "/")
+	for i, element := range elements {
+		p.call(name, unix.SYS_MKDIRAT, parent.arg(), p.str(element), num(0o755)).
+			tolerate(unix.EEXIST, unix.EROFS, unix.EPERM, unix.EACCES) // where it exists, opening tells
+		prefix := strings.Join(elements[:i+1], "/")
+		request, size := p.resolve(openDir, 0, how)
+		next := p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str(prefix), request, size)
+		if parent != p.root {
+			p.close(parent)
+		}
+		parent = next
+	}
+	return parent
+}
+
+// file opens a file below the root, making it if it is missing, and gives its register.
+func (p *program) file(name, rel string, how uint64) reg {
+	dir, base := path.Split(rel)
+	if dir = strings.TrimSuffix(dir, "/"); dir != "" {
+		p.close(p.directory(name, dir, how))
+	}
+	// Through a dangling link the file is made where the link points to, within the root. Whatever fails here fails
+	// again below, where it is reported.
+	request, size := p.resolve(unix.O_RDONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_NOCTTY, 0o644, how)
+	made := p.take()
+	create := p.call(name, unix.SYS_OPENAT2, p.root.arg(), p.str(path.Join(dir, base)), request, size)
+	create.out = made
+	create.tolerate(unix.EROFS, unix.EACCES, unix.ENXIO, unix.EISDIR)
+	at := p.here()
+	p.close(made)
+	p.land(at)
+	request, size = p.resolve(unix.O_PATH, 0, how)
+	return p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str(rel), request, size)
+}
+
+// mount makes mount i of the plan.
+func (p *program) mount(i int, m spec.Mount) {
+	name, how := "mount /"+m.Target, uint64(resolveInRoot)
+	if m.Trusted {
+		how = resolveTrusted
+	}
+	if m.Bind() {
+		p.bind(name, i, m, how)
+		return
+	}
+	mounted := p.filesystem(name, m)
+	target := p.directory(name, m.Target, how)
+	p.onto(name, mounted, target)
+	if m.Type == "tmpfs" && m.Target == "dev" {
+		p.devices(mounted)
+	}
+	p.close(mounted)
+}
+
+// onto attaches mounted to target and closes target.
+func (p *program) onto(name string, mounted, target reg) {
+	p.call(name, unix.SYS_MOVE_MOUNT, mounted.arg(), p.str(""), target.arg(), p.str(""), num(moveOnto))
+	p.close(target)
+}
+
+// filesystem creates a file system of the container's own and gives the detached mount.
+func (p *program) filesystem(name string, m spec.Mount) reg {
+	fs := p.result(name, unix.SYS_FSOPEN, p.str(m.Type), num(unix.FSOPEN_CLOEXEC))
+	options := append([]spec.Option{{Key: "source", Value: m.Type}}, m.Options...)
+	for _, o := range options {
+		kind, value := unix.FSCONFIG_SET_STRING, p.str(o.Value)
+		if o.Value == "" {
+			kind, value = unix.FSCONFIG_SET_FLAG, num(0)
+		}
+		p.call(name+" option "+o.Key, unix.SYS_FSCONFIG, fs.arg(), num(kind), p.str(o.Key), value, num(0))
+	}
+	p.call(name, unix.SYS_FSCONFIG, fs.arg(), num(unix.FSCONFIG_CMD_CREATE), num(0), num(0), num(0))
+	mounted := p.result(name, unix.SYS_FSMOUNT, fs.arg(), num(unix.FSMOUNT_CLOEXEC), num(m.Attr))
+	p.close(fs)
+	return mounted
+}
+
+// bind attaches a tree of the host that the parent cloned.
+func (p *program) bind(name string, i int, m spec.Mount, how uint64) {
+	n := 0
+	for _, before := range p.plan.Mounts[:i] {
+		if before.Bind() {
+			n++
+		}
+	}
+	var target reg
+	if p.binds[n].dir {
+		target = p.directory(name, m.Target, how)
+	} else {
+		target = p.file(name, m.Target, how)
+	}
+	mounted := p.received(p.bindsAt + n)
+	p.onto(name, mounted, target)
+	p.close(mounted)
+}
+
+// devices fills /dev: the host's devices (I3), and the usual links.
+func (p *program) devices(dev reg) {
+	for i, d := range hostDevices() {
+		name := "device /dev/" + d.name
+		p.call(name, unix.SYS_MKNODAT, dev.arg(), p.str(d.name), num(unix.S_IFREG|0o666), num(0))
+		mounted := p.received(p.devicesAt + i)
+		p.call(name, unix.SYS_MOVE_MOUNT, mounted.arg(), p.str(""), dev.arg(), p.str(d.name), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		p.give(mounted) // stays open: masks are clones of it
+	}
+	for _, l := range [][2]string{
+		{"/proc/self/fd", "fd"},
+		{"/proc/self/fd/0", "stdin"},
+		{"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"},
+		{"pts/ptmx", "ptmx"},
+	} {
+		p.call("link /dev/"+l[1], unix.SYS_SYMLINKAT, p.str(l[0]), dev.arg(), p.str(l[1]))
+	}
+}
+
+// attachMemory attaches the in-memory file systems, or single files of them.
+func (p *program) attachMemory() {
+	for i, m := range p.memory {
+		name := "mount /" + m.Target
+		if m.File == "" {
+			target := p.directory(name, m.Target, resolveInRoot)
+			mounted := p.received(p.memoryAt + i)
+			p.onto(name, mounted, target)
+			p.close(mounted)
+			continue
+		}
+		target := p.file(name, m.Target, resolveInRoot)
+		whole := p.received(p.memoryAt + i)
+		one := p.result(name, unix.SYS_OPEN_TREE, whole.arg(), p.str(m.File), num(cloneOf&^unix.AT_EMPTY_PATH))
+		p.close(whole)
+		p.onto(name, one, target)
+		p.close(one)
+	}
+}
+
+// sysctls sets parameters through the container's own procfs, before that becomes read-only.
+func (p *program) sysctls() {
+	for _, s := range p.plan.Sysctls {
+		name := "sysctl " + s.Path
+		request, size := p.resolve(unix.O_WRONLY, 0, resolveTrusted)
+		f := p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str("proc/sys/"+s.Path), request, size)
+		p.call(name, unix.SYS_WRITE, f.arg(), p.str(s.Value), num(len(s.Value)))
+		p.close(f)
+	}
+}
+
+// masks hides paths: a directory under an empty read-only one, a file under the host's null device.
+func (p *program) masks() {
+	empty := spec.Mount{
+		Type:    "tmpfs",
+		Attr:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		Options: []spec.Option{{Key: "nr_inodes", Value: "1"}, {Key: "size", Value: "4096"}, {Key: "mode", Value: "555"}},
+	}
+	for _, path := range p.plan.Masked {
+		name := "mask /" + path
+		request, size := p.resolve(openTarget|unix.O_DIRECTORY, 0, resolveTrusted)
+		target := p.take()
+		asDir := p.call(name, unix.SYS_OPENAT2, p.root.arg(), p.str(path), request, size)
+		asDir.out = target
+		asDir.tolerate(unix.ENOTDIR, unix.ENOENT)
+		dirAt := p.here()
+		mounted := p.filesystem(name, empty)
+		p.onto(name, mounted, target)
+		p.close(mounted)
+		p.call(name, callJump)
+		doneAt := p.here()
+		p.land(dirAt)
+		p.maskFile(name, path)
+		p.land(doneAt)
+	}
+}
+
+func (p *program) maskFile(name, path string) {
+	target := p.take()
+	request, size := p.resolve(openTarget, 0, resolveTrusted)
+	asFile := p.call(name, unix.SYS_OPENAT2, p.root.arg(), p.str(path), request, size)
+	asFile.out = target
+	asFile.tolerate(unix.ENOENT)
+	at := p.here()
+	null := p.received(p.devicesAt)
+	clone := p.result(name, unix.SYS_OPEN_TREE, null.arg(), p.str(""), num(cloneOf))
+	p.give(null)
+	p.setAttr(name, clone, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, 0)
+	p.onto(name, clone, target)
+	p.close(clone)
+	p.land(at)
+}
+
+// readOnlyPaths covers paths with read-only clones of themselves.
+func (p *program) readOnlyPaths() {
+	for _, path := range p.plan.ReadOnly {
+		name := "make read-only /" + path
+		target := p.take()
+		request, size := p.resolve(openTarget, 0, resolveTrusted)
+		open := p.call(name, unix.SYS_OPENAT2, p.root.arg(), p.str(path), request, size)
+		open.out = target
+		open.tolerate(unix.ENOENT)
+		at := p.here()
+		clone := p.result(name, unix.SYS_OPEN_TREE, target.arg(), p.str(""), num(cloneOf|unix.AT_RECURSIVE))
+		p.setAttr(name, clone, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC,
+			unix.AT_RECURSIVE)
+		p.onto(name, clone, target)
+		p.close(clone)
+		p.land(at)
+	}
+}
+
+// setAttr sets attributes of the mount in r.
+func (p *program) setAttr(name string, r reg, attr uint64, flags uint) {
+	a := &unix.MountAttr{Attr_set: attr}
+	p.call(name, unix.SYS_MOUNT_SETATTR, r.arg(), p.str(""), num(flags|unix.AT_EMPTY_PATH), p.ptr(unsafe.Pointer(a)), num(unsafe.Sizeof(*a)))
+}

@@ -1,0 +1,298 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int         // 0 to 255, or 128 + Signal
+	Signal unix.Signal // or 0
+	// Unknown says that the end is certain but not its kind: the process was not a child of this supervisor and the
+	// kernel doesn't tell.
+	Unknown bool
+}
+
+// Process is the first process of a container.
+type Process struct {
+	pid     int
+	pidfd   *os.File
+	control *os.File // or nil: started, or adopted
+	adopted bool
+	names   []string // of the table's steps
+	rlimits []spec.Rlimit
+}
+
+// Pid is the process's number on the host.
+func (p *Process) Pid() int { return p.pid }
+
+// send hands the descriptors over.
+func (p *Process) send(fds []int) error {
+	conn, err := p.control.SyscallConn()
+	if err != nil {
+		return err
+	}
+	rights := unix.UnixRights(fds...)
+	var sent error
+	err = conn.Write(func(fd uintptr) bool {
+		sent = unix.Sendmsg(int(fd), []byte{1}, rights, nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	return errors.Join(err, sent)
+}
+
+// read gives the child's next report; nil when it closed the socket.
+func (p *Process) read(ctx context.Context) (*report, error) {
+	stop := context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	r := &report{}
+	buffer := unsafe.Slice((*byte)(unsafe.Pointer(r)), reportSize)
+	n, err := p.control.Read(buffer)
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET):
+		return nil, nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		return nil, fmt.Errorf("wait for container process: %w", context.Cause(ctx))
+	case err != nil:
+		return nil, fmt.Errorf("wait for container process: %w", err)
+	case n != reportSize:
+		return nil, fmt.Errorf("wait for container process: report of %d bytes", n)
+	}
+	return r, nil
+}
+
+func (p *Process) awaitReady(ctx context.Context) error {
+	r, err := p.read(ctx)
+	switch {
+	case err != nil:
+		return err
+	case r == nil:
+		return ErrExited
+	case r.step != stepReady:
+		return p.failed(r)
+	}
+	return nil
+}
+
+func (p *Process) failed(r *report) error {
+	name := fmt.Sprintf("step %d", r.step)
+	if r.step < uint64(len(p.names)) {
+		name = p.names[r.step]
+	}
+	return &StepError{Step: name, Errno: unix.Errno(r.errno)}
+}
+
+// startTime bounds Start: from the word to the program's first instruction there is no waiting but for its file.
+const startTime = 60 * time.Second
+
+// Start lets the program run. It returns when execve has succeeded, or what went wrong; the process ends then by
+// itself, and Wait tells. Start may be called once.
+func (p *Process) Start(ctx context.Context) error {
+	if p.control == nil {
+		return errors.New("container process was started before")
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	defer p.closeControl()
+	for _, r := range p.rlimits { // from outside, since raising a hard limit takes rights on the host
+		if err := p.limit(r); err != nil {
+			return fmt.Errorf("set resource limit %d: %w", r.Resource, err)
+		}
+	}
+	if _, err := p.control.Write([]byte{1}); err != nil {
+		return ErrExited
+	}
+	r, err := p.read(ctx)
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		return p.failed(r)
+	}
+	return nil
+}
+
+// limit sets one resource limit. Where the supervisor itself may not go as high, which happens when it runs confined,
+// the container gets the supervisor's limit: less is safe.
+func (p *Process) limit(r spec.Rlimit) error {
+	want := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+	err := unix.Prlimit(p.pid, r.Resource, &want, nil)
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	var have unix.Rlimit
+	if err := unix.Prlimit(p.pid, r.Resource, nil, &have); err != nil {
+		return err
+	}
+	want.Max = min(want.Max, have.Max)
+	want.Cur = min(want.Cur, want.Max)
+	return unix.Prlimit(p.pid, r.Resource, &want, nil)
+}
+
+func (p *Process) closeControl() {
+	if p.control != nil {
+		p.control.Close()
+		p.control = nil
+	}
+}
+
+// Signal sends a signal. It gives os.ErrProcessDone if the process has ended.
+func (p *Process) Signal(sig unix.Signal) error {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if errors.Is(sent, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	if sent != nil {
+		return fmt.Errorf("signal process %d: %w", p.pid, sent)
+	}
+	return nil
+}
+
+// Wait blocks until the process has ended and reaps it. No thread is held meanwhile.
+func (p *Process) Wait() (Exit, error) {
+	if p.adopted {
+		return p.waitAdopted()
+	}
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return Exit{}, err
+	}
+	var status unix.WaitStatus
+	var failed error
+	err = conn.Read(func(uintptr) bool {
+		n, err := unix.Wait4(p.pid, &status, unix.WNOHANG, nil)
+		if errors.Is(err, unix.EINTR) {
+			return false
+		}
+		failed = err
+		return err != nil || n == p.pid
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return Exit{}, fmt.Errorf("wait for process %d: %w", p.pid, err)
+	}
+	return exitOf(status), nil
+}
+
+func exitOf(status unix.WaitStatus) Exit {
+	if status.Signaled() {
+		return Exit{Code: 128 + int(status.Signal()), Signal: status.Signal()}
+	}
+	return Exit{Code: status.ExitStatus()}
+}
+
+// Close gives up the handles. The process goes on, unless it was never started: then it ends (I5).
+func (p *Process) Close() {
+	p.closeControl()
+	p.pidfd.Close()
+}
+
+// abort kills a child that is of no use and reaps it.
+func (p *Process) abort() {
+	// A child that is gone already is as good as killed, and Wait can't fail for a child that wasn't waited for.
+	_ = p.Signal(unix.SIGKILL)
+	_, _ = p.Wait()
+	p.Close()
+}
+
+// StartTime gives when a process started, in clock ticks since the boot: with its number that names a process for as
+// long as the machine runs.
+func StartTime(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("start time of process %d: %w", pid, err)
+	}
+	// The name, field 2, may contain anything but ends with the last parenthesis. The start time is field 22.
+	_, rest, ok := cutLast(string(text), ')')
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0, fmt.Errorf("start time of process %d: malformed stat", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	if i := strings.LastIndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+// Adopt takes over the first process of a container that another supervisor started. It gives os.ErrProcessDone if
+// that has ended.
+func Adopt(pid int, started uint64) (*Process, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, os.ErrProcessDone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
+	}
+	p := &Process{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), adopted: true}
+	// The handle names whatever has the number now; if that started when ours did, it is ours.
+	now, err := StartTime(pid)
+	if err != nil || now != started {
+		p.Close()
+		return nil, os.ErrProcessDone
+	}
+	return p, nil
+}
+
+// adoptedCheck is how often an adopted process is looked at beside the kernel's wake-ups: between its end and its
+// reaping by another, some kernels give no second one.
+const adoptedCheck = time.Second
+
+// waitAdopted waits for a process that isn't a child of this one.
+func (p *Process) waitAdopted() (Exit, error) {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return Exit{}, err
+	}
+	for {
+		var exit Exit
+		if err := p.pidfd.SetReadDeadline(time.Now().Add(adoptedCheck)); err != nil {
+			return Exit{}, err
+		}
+		err := conn.Read(func(fd uintptr) bool {
+			var done bool
+			exit, done = reapedElsewhere(int(fd))
+			return done
+		})
+		if err == nil {
+			return exit, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return Exit{}, fmt.Errorf("wait for adopted process %d: %w", p.pid, err)
+		}
+	}
+}
+
+// reapedElsewhere asks the kernel how a process ended, which it tells from 6.15 on, once the process was reaped.
+func reapedElsewhere(fd int) (Exit, bool) {
+	// The order matters: a process that is gone when asked was reaped before the kernel is asked for its exit.
+	gone := errors.Is(unix.PidfdSendSignal(fd, 0, nil, 0), unix.ESRCH)
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	err := unix.IoctlPidfdInfo(fd, &info)
+	if err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
+		return exitOf(unix.WaitStatus(info.Exit_code)), true
+	}
+	return Exit{Unknown: true}, gone
+}

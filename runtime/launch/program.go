@@ -1,0 +1,185 @@
+package launch
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// program builds the table of one container.
+type program struct {
+	*table
+	plan *spec.Plan
+	// fds is where the kernel puts the received descriptors, in the child's copy of this memory. Minus one until then.
+	fds []int32
+	// Indexes into fds.
+	rootAt, devicesAt, bindsAt, memoryAt int
+
+	binds   []source // in the order of the plan's bind mounts
+	memory  []Memory
+	root    reg // the root mount
+	workDir reg
+}
+
+// source is what is known of a bind mount's source when the table is built.
+type source struct {
+	dir bool
+}
+
+// resolve flags of openat2 for the targets of mounts, I2.
+const (
+	resolveTrusted = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
+	resolveInRoot  = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+)
+
+// build writes the whole table. in, out, errs and ctl are the parent's descriptors, all above control.
+func (p *program) build(stdio [3]int, ctl int) error {
+	p.isolate(stdio, ctl)
+	p.receive()
+	p.identity()
+	p.attachRoot()
+	for i, m := range p.plan.Mounts {
+		p.mount(i, m)
+	}
+	p.attachMemory()
+	p.sysctls()
+	p.masks()
+	p.readOnlyPaths()
+	p.enterWorkDir()
+	p.pivot()
+	p.loopback()
+	p.waitForStart()
+	p.credentials()
+	p.exec()
+	return p.sealed()
+}
+
+// isolate drops everything that the fork brought along (I1).
+func (p *program) isolate(stdio [3]int, ctl int) {
+	p.call("protect memory", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
+	for to, from := range stdio {
+		p.call("stdio", unix.SYS_DUP3, num(from), num(to), num(0))
+	}
+	p.call("control socket", unix.SYS_DUP3, num(ctl), num(control), num(unix.O_CLOEXEC))
+	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(control+1), num(^uint32(0)), num(0))
+	p.resetSignals()
+}
+
+// lastSignal is the highest signal number (_NSIG).
+const lastSignal = 64
+
+// kernelSigaction is struct sigaction as the kernel has it; all zero is SIG_DFL.
+type kernelSigaction struct {
+	handler, flags, restorer uintptr
+	mask                     uint64
+}
+
+// resetSignals undoes what the parent ignores or blocks: execve would keep that.
+func (p *program) resetSignals() {
+	action := p.ptr(unsafe.Pointer(new(kernelSigaction)))
+	for sig := 1; sig <= lastSignal; sig++ {
+		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
+			continue
+		}
+		p.call("reset signals", unix.SYS_RT_SIGACTION, num(sig), action, num(0), num(8))
+	}
+	mask := p.ptr(unsafe.Pointer(new(uint64)))
+	p.call("unblock signals", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), mask, num(0), num(8))
+}
+
+// receive waits for the parent, which by then has mapped the ids, and takes its mounts.
+func (p *program) receive() {
+	buffer := make([]byte, unix.CmsgSpace(4*len(p.fds)))
+	p.fds = unsafe.Slice((*int32)(unsafe.Pointer(&buffer[unix.CmsgLen(0)])), len(p.fds))
+	for i := range p.fds {
+		p.fds[i] = -1
+	}
+	payload := new([8]byte)
+	iov := &unix.Iovec{Base: &payload[0], Len: 1}
+	msg := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &buffer[0], Controllen: uint64(len(buffer))}
+	p.keep = append(p.keep, payload, iov, buffer)
+	p.call("receive mounts", unix.SYS_RECVMSG, num(control), p.ptr(unsafe.Pointer(msg)), num(unix.MSG_CMSG_CLOEXEC)).must = true
+}
+
+// received loads a descriptor that the parent sent.
+func (p *program) received(i int) reg { return p.load(&p.fds[i]) }
+
+// identity makes the child root of its own world.
+func (p *program) identity() {
+	p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	p.call("clear groups", unix.SYS_SETGROUPS, num(0), num(0))
+	p.call("group root", unix.SYS_SETRESGID, num(0), num(0), num(0))
+	p.call("user root", unix.SYS_SETRESUID, num(0), num(0), num(0))
+	p.call("session", unix.SYS_SETSID)
+	p.call("umask", unix.SYS_UMASK, num(0))
+	// A keyring of its own, where the kernel has them.
+	p.call("keyring", unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).
+		tolerate(unix.ENOSYS, unix.EPERM, unix.EDQUOT, unix.EACCES)
+	if h := p.plan.Hostname; h != "" {
+		p.call("hostname", unix.SYS_SETHOSTNAME, p.str(h), num(len(h)))
+	}
+	if d := p.plan.Domainname; d != "" {
+		p.call("domain name", unix.SYS_SETDOMAINNAME, p.str(d), num(len(d)))
+	}
+}
+
+// enterWorkDir opens the working directory, making it if the image lacks it.
+func (p *program) enterWorkDir() {
+	if p.plan.Process.Cwd == "." {
+		p.workDir = p.root
+		return
+	}
+	p.workDir = p.directory("working directory /"+p.plan.Process.Cwd, p.plan.Process.Cwd, resolveInRoot)
+}
+
+// pivot makes the root mount the root directory and drops the host's.
+func (p *program) pivot() {
+	if p.plan.ReadOnlyRoot {
+		p.setAttr("make the root read-only", p.root, unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	p.call("enter the root", unix.SYS_FCHDIR, p.root.arg())
+	p.call("pivot_root", unix.SYS_PIVOT_ROOT, p.str("."), p.str("."))
+	p.call("drop the host's root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
+	p.call("enter /", unix.SYS_CHDIR, p.str("/"))
+}
+
+// interfaceFlags is struct ifreq as SIOCSIFFLAGS reads it.
+type interfaceFlags struct {
+	name  [16]byte
+	flags uint16
+	_     [22]byte
+}
+
+// loopback brings the loopback interface up.
+func (p *program) loopback() {
+	req := &interfaceFlags{name: [16]byte{'l', 'o'}, flags: unix.IFF_UP}
+	s := p.take()
+	open := p.call("loopback", unix.SYS_SOCKET, num(unix.AF_INET), num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), num(0))
+	open.out = s
+	open.tolerate(unix.EAFNOSUPPORT)
+	at := p.here()
+	p.call("loopback up", unix.SYS_IOCTL, s.arg(), num(unix.SIOCSIFFLAGS), p.ptr(unsafe.Pointer(req)))
+	p.close(s)
+	p.land(at)
+}
+
+// waitForStart tells the parent that all is ready and waits for its word.
+func (p *program) waitForStart() {
+	ready := &report{step: stepReady}
+	p.call("report", unix.SYS_WRITE, num(control), p.ptr(unsafe.Pointer(ready)), num(reportSize))
+	p.call("wait for start", unix.SYS_READ, num(control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
+}
+
+// exec runs the program: the first of the paths that there is.
+func (p *program) exec() {
+	args, env := p.strs(p.plan.Process.Args), p.strs(p.plan.Process.Env)
+	name := "exec " + p.plan.Process.Args[0]
+	for i, path := range p.plan.Process.Programs {
+		s := p.call(name, unix.SYS_EXECVE, p.str(path), args, env)
+		if i < len(p.plan.Process.Programs)-1 {
+			s.tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+		}
+	}
+}
