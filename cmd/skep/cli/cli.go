@@ -77,11 +77,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.SetHelpFunc(p.help)
 	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := io.WriteString(stdout, usageLine(cmd)); return err })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: err} })
-	host, set := p.opts.LookupEnv(hostVariable)
-	if !set || host == "" {
-		host = client.DefaultHost
-	}
-	root.PersistentFlags().StringVarP(&p.host, "host", "H", host, "Daemon socket to connect to")
+	root.PersistentFlags().StringVarP(&p.host, "host", "H", client.DefaultHost, "Daemon socket to connect to (env "+hostVariable+")")
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
 	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.imageCommand(),
@@ -118,13 +114,21 @@ func isTerminal(stream any) bool {
 func (p *program) connected(run func(ctx context.Context, c *client.Client, args []string) error,
 ) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		c, err := client.Dial(p.host, p.opts.RetryPause)
+		c, err := client.Dial(p.daemonHost(cmd), p.opts.RetryPause)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
 		return run(cmd.Context(), c, args)
 	}
+}
+
+// daemonHost returns the daemon's address: the flag's, else the environment's, else the default.
+func (p *program) daemonHost(cmd *cobra.Command) string {
+	if host, set := p.opts.LookupEnv(hostVariable); set && host != "" && !cmd.Flags().Changed("host") {
+		return host
+	}
+	return p.host
 }
 
 // printf writes to the output stream.

@@ -133,10 +133,10 @@ func (f *fake) meta() *api.Meta {
 	return &api.Meta{Version: f.version, CreatedAt: timestamppb.New(born()), UpdatedAt: timestamppb.New(born())}
 }
 
-// id returns 25 characters that name a kind and a number.
+// id returns 25 characters, the first 12 of which name a kind and a number.
 func (f *fake) id(kind string) string {
 	f.version++
-	return fmt.Sprintf("%s%0*d", kind, 25-len(kind), f.version)
+	return fmt.Sprintf("%s%0*d%s", kind, 12-len(kind), f.version, strings.Repeat("x", 13))
 }
 
 func (f *fake) ready() error {

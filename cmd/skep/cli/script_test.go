@@ -99,10 +99,14 @@ func checkCode(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // setInput gives the next command a file as its input.
-func setInput(ts *testscript.TestScript, _ bool, args []string) { machineOf(ts).input = ts.ReadFile(args[0]) }
+func setInput(ts *testscript.TestScript, _ bool, args []string) {
+	machineOf(ts).input = ts.ReadFile(args[0])
+}
 
 // setTerminal says whether the input is a person's terminal.
-func setTerminal(ts *testscript.TestScript, _ bool, args []string) { machineOf(ts).terminal = args[0] == "on" }
+func setTerminal(ts *testscript.TestScript, _ bool, args []string) {
+	machineOf(ts).terminal = args[0] == "on"
+}
 
 // runFake changes what the daemon does.
 func runFake(ts *testscript.TestScript, _ bool, args []string) {

@@ -3,7 +3,6 @@ package flagvalue
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
@@ -149,18 +148,34 @@ func longForm(port *api.PortConfig) string {
 	return b.String()
 }
 
-// ParseTargetPort reads what --publish-rm takes: a target port with an optional protocol, such as 80 or 53/udp.
-func ParseTargetPort(text string) (port uint32, protocol api.Protocol, err error) {
-	number, name, hasProtocol := strings.Cut(text, "/")
-	if _, _, err := net.SplitHostPort(number); err == nil {
-		return 0, 0, fmt.Errorf("%q is no target port: write the port inside the container, such as 80 or 53/udp", text)
-	}
-	protocol = api.Protocol_PROTOCOL_TCP
+// TargetPort is a port inside containers.
+type TargetPort struct {
+	Number   uint32
+	Protocol api.Protocol
+}
+
+// TargetPorts collects ports to publish no more, each written TARGET or TARGET/PROTOCOL; PUBLISHED: before it is allowed.
+type TargetPorts []TargetPort
+
+// Set adds one port.
+func (p *TargetPorts) Set(text string) error {
+	rest, name, hasProtocol := strings.Cut(text, "/")
+	port := TargetPort{Protocol: api.Protocol_PROTOCOL_TCP}
+	var err error
 	if hasProtocol {
-		if protocol, err = parseProtocol(name); err != nil {
-			return 0, 0, err
+		if port.Protocol, err = parseProtocol(name); err != nil {
+			return err
 		}
 	}
-	port, err = parsePortNumber("target", number)
-	return port, protocol, err
+	if port.Number, err = parsePortNumber("target", rest[strings.LastIndex(rest, ":")+1:]); err != nil {
+		return err
+	}
+	*p = append(*p, port)
+	return nil
 }
+
+// String is empty: the default is no port.
+func (p *TargetPorts) String() string { return "" }
+
+// Type is Docker's word.
+func (p *TargetPorts) Type() string { return "port" }

@@ -70,6 +70,9 @@ func (c *NanoCPUs) Set(text string) error {
 	if !ok {
 		return fmt.Errorf("failed to parse %s as a rational number", text)
 	}
+	if cpus.Sign() < 0 {
+		return fmt.Errorf("%s is less than no CPU", text)
+	}
 	nano := cpus.Mul(cpus, big.NewRat(nanosPerUnit, 1))
 	if !nano.IsInt() {
 		return errors.New("value is too precise")

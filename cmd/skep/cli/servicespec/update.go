@@ -27,7 +27,7 @@ type Update struct {
 	secretAdd                       flagvalue.Secrets
 	secretRemove                    flagvalue.List
 	portAdd                         flagvalue.Ports
-	portRemove                      flagvalue.List
+	portRemove                      flagvalue.TargetPorts
 	mountAdd                        flagvalue.Mounts
 	mountRemove                     flagvalue.List
 }
@@ -84,9 +84,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 	u.applyLabels(spec)
 	u.applyConstraints(task)
 	u.applyMounts(task.Container)
-	if err := u.applyPorts(spec); err != nil {
-		return nil, err
-	}
+	u.applyPorts(spec)
 	return spec, u.applySecrets(ctx, task.Container, resolve)
 }
 
@@ -160,24 +158,17 @@ func keyOf(p *api.PortConfig) portKey {
 	return portKey{p.GetTargetPort(), p.GetPublishedPort(), p.GetProtocol()}
 }
 
-func (u *Update) applyPorts(spec *api.ServiceSpec) error {
+func (u *Update) applyPorts(spec *api.ServiceSpec) {
 	if !u.changed("publish-add", "publish-rm") {
-		return nil
+		return
 	}
 	if spec.Endpoint == nil {
 		spec.Endpoint = &api.EndpointSpec{}
 	}
-	for _, text := range u.portRemove {
-		target, protocol, err := flagvalue.ParseTargetPort(text)
-		if err != nil {
-			return fault.Wrap(fault.Invalid, err)
-		}
-		spec.Endpoint.Ports = slices.DeleteFunc(spec.Endpoint.Ports, func(p *api.PortConfig) bool {
-			return p.GetTargetPort() == target && p.GetProtocol() == protocol
-		})
-	}
-	spec.Endpoint.Ports = merge(spec.Endpoint.Ports, u.portAdd, keyOf)
-	return nil
+	kept := slices.DeleteFunc(spec.Endpoint.Ports, func(p *api.PortConfig) bool {
+		return slices.Contains(u.portRemove, flagvalue.TargetPort{Number: p.GetTargetPort(), Protocol: p.GetProtocol()})
+	})
+	spec.Endpoint.Ports = merge(kept, u.portAdd, keyOf)
 }
 
 func (u *Update) applySecrets(ctx context.Context, c *api.ContainerSpec, resolve Resolve) error {

@@ -1,0 +1,111 @@
+package cli_test
+
+import (
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/skep-io/skep/cmd/skep/cli"
+)
+
+// dockerFlag is a flag as a help page prints it.
+type dockerFlag struct{ shorthand, kind, fallback string }
+
+// dockerFlags reads Docker's flags by command and name.
+func dockerFlags(t *testing.T) map[string]map[string]dockerFlag {
+	t.Helper()
+	data, err := os.ReadFile("testdata/docker-flags.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]map[string]dockerFlag{}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		parts := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(parts) != 5 {
+			t.Fatalf("malformed line %q", line)
+		}
+		if out[parts[0]] == nil {
+			out[parts[0]] = map[string]dockerFlag{}
+		}
+		out[parts[0]][parts[2]] = dockerFlag{parts[1], parts[3], parts[4]}
+	}
+	return out
+}
+
+// commands calls fn for every command below root, with its path without the program's name.
+func commands(root *cobra.Command, fn func(path string, cmd *cobra.Command)) {
+	for _, cmd := range root.Commands() {
+		if cmd.HasSubCommands() {
+			commands(cmd, fn)
+			continue
+		}
+		fn(strings.TrimPrefix(cmd.CommandPath(), "skep "), cmd)
+	}
+}
+
+// TestFlags_AreDockers keeps I4.
+func TestFlags_AreDockers(t *testing.T) {
+	docker := dockerFlags(t)
+	compared := 0
+	commands(cli.New(nil, io.Discard, io.Discard, cli.Options{}), func(path string, cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+			want, ok := docker[path][flag.Name]
+			if !ok {
+				return
+			}
+			compared++
+			if got := asPrinted(flag); got != want {
+				t.Errorf("skep %s --%s: got %+v, want Docker's %+v", path, flag.Name, got, want)
+			}
+		})
+	})
+	if compared < 150 {
+		t.Errorf("only %d flags were compared: the list or the commands are gone", compared)
+	}
+}
+
+// TestFlags_BesideDockersAreFew keeps our own flags to --json, and --quiet of inspections.
+func TestFlags_BesideDockersAreFew(t *testing.T) {
+	docker := dockerFlags(t)
+	commands(cli.New(nil, io.Discard, io.Discard, cli.Options{}), func(path string, cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+			if _, ok := docker[path][flag.Name]; ok || flag.Name == "help" || flag.Name == "json" {
+				return
+			}
+			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {
+				return
+			}
+			t.Errorf("skep %s --%s is no flag of Docker's: say here why it is needed", path, flag.Name)
+		})
+	})
+}
+
+// asPrinted returns the flag as its help page shows it.
+func asPrinted(flag *pflag.Flag) dockerFlag {
+	dash := func(text string) string {
+		if text == "" {
+			return "-"
+		}
+		return text
+	}
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.AddFlag(flag)
+	kind, _ := pflag.UnquoteUsage(flag)
+	out := dockerFlag{kind: dash(kind), fallback: "-"}
+	if out.shorthand = "-"; flag.Shorthand != "" {
+		out.shorthand = "-" + flag.Shorthand
+	}
+	page := strings.TrimSpace(set.FlagUsages())
+	if found := regexp.MustCompile(`\(default ([^)]*)\)$`).FindStringSubmatch(page); found != nil {
+		out.fallback = found[1]
+	}
+	return out
+}

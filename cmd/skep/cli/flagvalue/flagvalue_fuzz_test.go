@@ -1,0 +1,129 @@
+package flagvalue_test
+
+import (
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+)
+
+func FuzzSecret(f *testing.F) {
+	for _, text := range []string{"db", "source=db,target=/x,uid=1,gid=2,mode=0400", `"a`, "=,="} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var secrets flagvalue.Secrets
+		if secrets.Set(text) != nil {
+			return
+		}
+		if s := secrets[0]; s.Source == "" || s.Target == "" || s.Mode > 0o7777 {
+			t.Errorf("%q became %+v", text, s)
+		}
+	})
+}
+
+func FuzzPort(f *testing.F) {
+	for _, text := range []string{"published=8080,target=80,mode=host", "8080:80/udp", "target=1,mode=host,protocol=udp"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var ports flagvalue.Ports
+		if ports.Set(text) != nil {
+			return
+		}
+		p := ports[0]
+		if p.GetTargetPort() == 0 || p.GetTargetPort() > math.MaxUint16 || p.GetPublishedPort() > math.MaxUint16 ||
+			p.GetPublishMode() != api.PublishMode_PUBLISH_MODE_HOST || p.GetProtocol() == api.Protocol_PROTOCOL_UNSPECIFIED {
+			t.Errorf("%q became %v", text, p)
+		}
+	})
+}
+
+func FuzzMount(f *testing.F) {
+	f.Add("type=tmpfs,target=/t,ro,tmpfs-size=1m,tmpfs-mode=0700")
+	f.Fuzz(func(t *testing.T, text string) {
+		var mounts flagvalue.Mounts
+		if mounts.Set(text) != nil {
+			return
+		}
+		m := mounts[0]
+		if m.GetType() != api.MountType_MOUNT_TYPE_TMPFS || !path.IsAbs(m.GetTarget()) || m.GetTmpfsSizeBytes() < 0 || m.GetTmpfsMode() > 0o7777 {
+			t.Errorf("%q became %v", text, m)
+		}
+	})
+}
+
+func FuzzEnvFile(f *testing.F) {
+	f.Add("A=1\n# c\n\nB\n C=2")
+	f.Fuzz(func(t *testing.T, text string) {
+		lines, err := flagvalue.ParseEnvFile(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for _, line := range lines {
+			if name, _, _ := strings.Cut(line, "="); name == "" || strings.ContainsAny(line, "\n\x00") || strings.ContainsAny(name, " \t") {
+				t.Errorf("%q became %q", text, lines)
+			}
+		}
+		again, err := flagvalue.ParseEnvFile(strings.NewReader(strings.Join(lines, "\n")))
+		if err != nil || !slices.Equal(lines, again) {
+			t.Errorf("%q does not survive: %q, %v", text, again, err)
+		}
+	})
+}
+
+// FuzzSplit quotes what was split, and splits it again.
+func FuzzSplit(f *testing.F) {
+	for _, text := range []string{`a 'b c' "d\"e" f\ g`, `''`, `\`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		words, err := flagvalue.Split(text)
+		if err != nil {
+			return
+		}
+		quoted := make([]string, len(words))
+		for i, word := range words {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+		again, err := flagvalue.Split(strings.Join(quoted, " "))
+		if err != nil || !slices.Equal(words, again) {
+			t.Errorf("%q: %q became %q, %v", text, words, again, err)
+		}
+	})
+}
+
+// FuzzScalars reads sizes, decimals, addresses, filters and target ports: nothing may panic or get out of range.
+func FuzzScalars(f *testing.F) {
+	for _, text := range []string{"1.5g", "0.5", "1/3", "eth0:2377", "name=web", "80/udp", "[::1]:1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var size flagvalue.Bytes
+		if size.Set(text) == nil && size < 0 {
+			t.Errorf("%q became %d bytes", text, size)
+		}
+		var cpus flagvalue.NanoCPUs
+		if cpus.Set(text) == nil {
+			_ = cpus.String()
+		}
+		var addr flagvalue.NodeAddr
+		if addr.Set(text) == nil {
+			if err := addr.Set(addr.String()); err != nil {
+				t.Errorf("%q became %s, which is refused: %v", text, &addr, err)
+			}
+		}
+		var filter flagvalue.Filter
+		if filter.Set(text) == nil && len(filter) != 1 {
+			t.Errorf("%q became %v", text, filter)
+		}
+		var ports flagvalue.TargetPorts
+		if ports.Set(text) == nil && (ports[0].Number == 0 || ports[0].Number > math.MaxUint16) {
+			t.Errorf("%q became %v", text, ports)
+		}
+	})
+}
