@@ -27,6 +27,12 @@ var (
 	ErrResync = errors.New("too far behind, read everything anew")
 	// ErrStopped is returned when the store is not running any more.
 	ErrStopped = errors.New("the store is stopped")
+	// ErrBusy is returned when the leader can't take a write now: it waits for the others, or hands over. Nothing was done.
+	ErrBusy = errors.New("the store can't take more writes now, try again")
+	// ErrRemoved is returned when a manager is not a member of the group any more.
+	ErrRemoved = errors.New("this manager was removed from the swarm")
+	// ErrQuorum is returned when an operation would leave the group without a majority that answers.
+	ErrQuorum = errors.New("this would lose the quorum of managers")
 	// ErrInvalid is returned when an object or a request id has a form that the store does not take.
 	ErrInvalid = errors.New("invalid")
 )

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
@@ -55,20 +56,28 @@ func (m *members) isRemoved(raftID uint64) bool {
 	return m.removed[raftID]
 }
 
-func (m *members) put(member *api.Member) {
+// change applies a change of the membership, and reports whether it has any effect: nobody comes back after a removal.
+func (m *members) change(kind raftpb.ConfChangeType, member *api.Member) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.removed[member.GetRaftId()] {
-		m.byID[member.GetRaftId()] = proto.CloneOf(member)
+	id := member.GetRaftId()
+	old := m.byID[id]
+	switch {
+	case m.removed[id]:
+		return false
+	case kind == raftpb.ConfChangeRemoveNode:
+		delete(m.byID, id)
+		m.removed[id] = true
+	case kind == raftpb.ConfChangeAddLearnerNode && old != nil:
+		return false // a repetition, perhaps after the learner became a voter
+	case kind == raftpb.ConfChangeAddLearnerNode, kind == raftpb.ConfChangeAddNode && old != nil:
+		member = proto.CloneOf(member)
+		member.Learner = kind == raftpb.ConfChangeAddLearnerNode
+		m.byID[id] = member
+	default:
+		return false
 	}
-}
-
-// remove forgets a member for ever: its raft id is never accepted again.
-func (m *members) remove(raftID uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.byID, raftID)
-	m.removed[raftID] = true
+	return true
 }
 
 func (m *members) save() ([]*api.Member, []uint64) {

@@ -20,6 +20,7 @@ type Store struct {
 	machine *machine
 	hub     *hub
 	log     log
+	cluster *cluster // log of a replicated store, nil for a local one
 }
 
 // log orders transactions: Raft, or the local order of a store without peers.

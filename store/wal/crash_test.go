@@ -117,7 +117,7 @@ func (l *workload) step(random *rand.Rand) (next expectation, do func() error) {
 		if l.now.first == 0 {
 			next.first = from
 		}
-		return next, func() error { return l.w.Save(hard(l.term, l.now.commit), entries(from, from+1, l.term)) }
+		return next, func() error { return l.w.Save(Batch{hard(l.term, l.now.commit), entries(from, from+1, l.term)}) }
 	default:
 		n := uint64(1 + random.IntN(3))
 		next.last = last + n
@@ -125,7 +125,7 @@ func (l *workload) step(random *rand.Rand) (next expectation, do func() error) {
 		if l.now.first == 0 {
 			next.first = last + 1
 		}
-		return next, func() error { return l.w.Save(hard(l.term, last), entries(last+1, last+n, l.term)) }
+		return next, func() error { return l.w.Save(Batch{hard(l.term, last), entries(last+1, last+n, l.term)}) }
 	}
 }
 
@@ -269,7 +269,7 @@ func BenchmarkSave(b *testing.B) {
 	index := uint64(1)
 	for b.Loop() {
 		index++
-		if err := w.Save(hard(2, index-1), []*raftpb.Entry{entry(index, 2)}); err != nil {
+		if err := w.Save(Batch{hard(2, index-1), []*raftpb.Entry{entry(index, 2)}}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -47,7 +47,7 @@ func (w *WAL) load(state *State) (err error) {
 }
 
 func (w *WAL) loadMeta(meta *bbolt.Bucket, state *State) (mark *raftpb.SnapshotMetadata, err error) {
-	state.Identity, state.HardState = &api.Member{}, &raftpb.HardState{}
+	state.Identity, state.HardState = &api.JoinResponse{}, &raftpb.HardState{}
 	if err := w.getMeta(meta, identityKey, "identity", seal.KindIdentity, state.Identity); err != nil {
 		return nil, err
 	}

@@ -41,8 +41,8 @@ type WAL struct {
 // State is what a directory holds.
 type State struct {
 	Cluster string
-	// Identity is this manager: raft id, node id and address as of Create. Never nil.
-	Identity *api.Member
+	// Identity is this manager's raft id, and the members when it joined. Never nil.
+	Identity *api.JoinResponse
 	// HardState is never nil.
 	HardState *raftpb.HardState
 	// Snapshot is what Entries build on, or nil: then they start at 1, or there are none.
@@ -53,7 +53,7 @@ type State struct {
 
 // Create makes a store in dir, which must not hold one yet. The snapshot is the state to start from, or nil on a manager that
 // will receive it from the others.
-func Create(fsys vfs.FS, dir, cluster string, kek seal.Key, source seal.Source, identity *api.Member, start *raftpb.Snapshot) error {
+func Create(fsys vfs.FS, dir, cluster string, kek seal.Key, source seal.Source, identity *api.JoinResponse, start *raftpb.Snapshot) error {
 	if err := begin(fsys, dir); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func Create(fsys vfs.FS, dir, cluster string, kek seal.Key, source seal.Source, 
 	return complete(fsys, dir, cluster)
 }
 
-func (w *WAL) initialize(identity *api.Member, start *raftpb.Snapshot) error {
+func (w *WAL) initialize(identity *api.JoinResponse, start *raftpb.Snapshot) error {
 	content, err := proto.Marshal(identity)
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
@@ -161,14 +161,29 @@ func (w *WAL) update(fn func(*bbolt.Tx) error) (err error) {
 	return nil
 }
 
-// Save makes entries and a hard state durable, in one step. Entries replace those from the first one's index on. An empty
-// hard state is not written.
-func (w *WAL) Save(hard *raftpb.HardState, entries []*raftpb.Entry) error {
+// Batch is what becomes durable in one step.
+type Batch struct {
+	// HardState is not written when it is empty.
+	HardState *raftpb.HardState
+	// Entries replace those from the first one's index on.
+	Entries []*raftpb.Entry
+}
+
+// Save makes batches durable, in order and in one step.
+func (w *WAL) Save(batches ...Batch) error {
 	return w.update(func(tx *bbolt.Tx) error {
-		if err := w.putEntries(tx, entries); err != nil || raft.IsEmptyHardState(hard) {
-			return err
+		for _, b := range batches {
+			if err := w.putEntries(tx, b.Entries); err != nil {
+				return err
+			}
+			if raft.IsEmptyHardState(b.HardState) {
+				continue
+			}
+			if err := w.putHardState(tx, b.HardState); err != nil {
+				return err
+			}
 		}
-		return w.putHardState(tx, hard)
+		return nil
 	})
 }
 

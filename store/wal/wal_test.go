@@ -25,7 +25,7 @@ import (
 
 const canary = "a canary that must not reach the disk in the clear"
 
-var identity = &api.Member{RaftId: 7, NodeId: "n7", Address: "127.0.0.1:2377"}
+var identity = &api.JoinResponse{RaftId: 7, Members: []*api.Member{{RaftId: 7, NodeId: "n7", Address: "127.0.0.1:2377"}}}
 
 func entry(index, term uint64) *raftpb.Entry {
 	return &raftpb.Entry{
@@ -96,14 +96,14 @@ func TestWAL_KeepsWhatWasSaved(t *testing.T) {
 		want State
 	}{
 		{"nothing", func() error { return nil }, State{HardState: hard(1, 1), Snapshot: start()}},
-		{"entries", func() error { return w.Save(hard(2, 3), entries(2, 6, 2)) }, State{HardState: hard(2, 3), Snapshot: start(), Entries: entries(2, 6, 2)}},
-		{"no hard state", func() error { return w.Save(&raftpb.HardState{}, entries(7, 7, 2)) }, State{HardState: hard(2, 3), Snapshot: start(), Entries: entries(2, 7, 2)}},
-		{"conflict", func() error { return w.Save(hard(3, 4), entries(5, 6, 3)) }, State{HardState: hard(3, 4), Snapshot: start(), Entries: append(entries(2, 4, 2), entries(5, 6, 3)...)}},
+		{"entries", func() error { return w.Save(Batch{hard(2, 3), entries(2, 6, 2)}) }, State{HardState: hard(2, 3), Snapshot: start(), Entries: entries(2, 6, 2)}},
+		{"no hard state", func() error { return w.Save(Batch{&raftpb.HardState{}, entries(7, 7, 2)}) }, State{HardState: hard(2, 3), Snapshot: start(), Entries: entries(2, 7, 2)}},
+		{"conflict", func() error { return w.Save(Batch{hard(3, 4), entries(5, 6, 3)}) }, State{HardState: hard(3, 4), Snapshot: start(), Entries: append(entries(2, 4, 2), entries(5, 6, 3)...)}},
 		{"written snapshot", func() error { return w.WriteSnapshot(snapshot(4, 2, 3<<20)) }, State{HardState: hard(3, 4), Snapshot: start(), Entries: append(entries(2, 4, 2), entries(5, 6, 3)...)}},
 		{"compact", func() error { return w.Compact(snapshot(4, 2, 0).Metadata, 3) }, State{HardState: hard(3, 4), Snapshot: snapshot(4, 2, 3<<20), Entries: append(entries(4, 4, 2), entries(5, 6, 3)...)}},
 		{"rotate", func() error { return w.Rotate() }, State{HardState: hard(3, 4), Snapshot: snapshot(4, 2, 3<<20), Entries: append(entries(4, 4, 2), entries(5, 6, 3)...)}},
 		{"install", func() error { return w.Install(snapshot(9, 4, 0), hard(4, 9)) }, State{HardState: hard(4, 9), Snapshot: snapshot(9, 4, 0)}},
-		{"more", func() error { return w.Save(hard(4, 10), entries(10, 10, 4)) }, State{HardState: hard(4, 10), Snapshot: snapshot(9, 4, 0), Entries: entries(10, 10, 4)}},
+		{"more", func() error { return w.Save(Batch{hard(4, 10), entries(10, 10, 4)}) }, State{HardState: hard(4, 10), Snapshot: snapshot(9, 4, 0), Entries: entries(10, 10, 4)}},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -217,7 +217,7 @@ func TestOpen_NamesTheIndexOfDamage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m, kek := newMem(t), seal.NewKey()
 			w := create(t, m, kek)
-			if err := w.Save(hard(2, 6), entries(2, 6, 2)); err != nil {
+			if err := w.Save(Batch{hard(2, 6), entries(2, 6, 2)}); err != nil {
 				t.Fatal(err)
 			}
 			err := w.db.Update(func(tx *bbolt.Tx) error {

@@ -1,0 +1,584 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/raftcore"
+	"github.com/skep-io/skep/store/wal"
+)
+
+// cluster is the log of a replicated store: the shell around raftcore. Run's goroutines are:
+//
+//	callers --proposals, barriers, calls--> loop <--received, inputs-- transport
+//	                                        |  ^ \--captures--> capture (writes snapshots)
+//	                                   jobs v  | written
+//	                                       write (owns the log on disk)
+//
+// The loop never waits for the disk or the network. While the disk is busy it takes no proposals, so that those that wait
+// meanwhile share the next entry.
+type cluster struct {
+	// Constant after newCluster.
+	snapshotInterval uint64
+	transport        Transport // or nil
+	logger           *slog.Logger
+	id               uint64
+	nodeID           string
+	wal              *wal.WAL
+	storage          *storage
+	machine          *machine
+	hub              *hub
+	received         chan raftcore.Receive
+	proposals        chan *proposal
+	barriers         chan chan error
+	calls            chan func() error
+	inputs           chan raftcore.Input
+	removal          chan struct{}
+	jobs             chan []job
+	written          chan []job
+	captures         chan capture
+	stopped          chan struct{} // closed when run ends
+
+	// Owned by the loop.
+	core          *raftcore.Core
+	queue         []job // for the disk
+	writing       int   // appends in queue or on their way to the disk
+	pending       map[string][]*proposal
+	reads         reads
+	confState     *raftpb.ConfState
+	snapshotIndex Index // of the last snapshot that was begun
+	logBytes      int   // of the entries since
+	capturing     bool
+	appliedTerm   uint64 // of the last applied entry
+	readyTerm     uint64 // the term whose first entry was applied while leading it
+	ticks         int
+
+	mu        sync.Mutex
+	lead      Leadership     // guarded by mu
+	changed   chan struct{}  // guarded by mu; closed and replaced when leadership or membership change
+	members   []MemberStatus // guarded by mu; as of the last tick or change
+	committed Index          // guarded by mu; likewise
+}
+
+// proposal is a transaction on its way.
+type proposal struct {
+	requestID   string
+	transaction []byte
+	done        chan outcome // holds one
+}
+
+type outcome struct {
+	result result
+	err    error
+}
+
+func (c *cluster) propose(ctx context.Context, requestID string, transaction []byte) (result, error) {
+	p := &proposal{requestID: requestID, transaction: transaction, done: make(chan outcome, 1)}
+	select {
+	case c.proposals <- p:
+	case <-ctx.Done():
+		return result{}, context.Cause(ctx)
+	case <-c.stopped:
+		return result{}, ErrStopped
+	}
+	select {
+	case o := <-p.done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return result{}, context.Cause(ctx)
+	case <-c.stopped:
+		return result{}, ErrStopped
+	}
+}
+
+func (c *cluster) barrier(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case c.barriers <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.stopped:
+		return ErrStopped
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.stopped:
+		return ErrStopped
+	}
+}
+
+// call runs fn in the loop.
+func (c *cluster) call(ctx context.Context, fn func() error) error {
+	done := make(chan error, 1)
+	select {
+	case c.calls <- func() error { err := fn(); done <- err; return fatal(err) }:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.stopped:
+		return ErrStopped
+	}
+	return <-done
+}
+
+// fatal returns err when the store must stop because of it.
+func fatal(err error) error {
+	if errors.Is(err, raftcore.ErrBroken) {
+		return err
+	}
+	return nil
+}
+
+func (c *cluster) leadership() (Leadership, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lead, c.changed
+}
+
+func (c *cluster) hash(ctx context.Context) (index Index, sum [sha256.Size]byte, err error) {
+	err = c.call(ctx, func() (err error) {
+		index, sum, err = c.machine.hash()
+		return err
+	})
+	return index, sum, err
+}
+
+// loop feeds the core.
+func (c *cluster) loop(ctx context.Context) error {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	if err := c.start(); err != nil {
+		return err
+	}
+	for {
+		var proposals chan *proposal
+		if c.writing == 0 {
+			proposals = c.proposals
+		}
+		var jobs chan []job
+		if len(c.queue) > 0 {
+			jobs = c.jobs
+		}
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.removal:
+			return ErrRemoved
+		case <-ticker.C:
+			err = c.tick()
+		case in := <-c.received:
+			err = c.step(in)
+		case in := <-c.inputs:
+			err = c.step(in)
+		case p := <-proposals:
+			err = c.group(p)
+		case done := <-c.barriers:
+			err = c.read(done)
+		case fn := <-c.calls:
+			err = fn()
+		case jobs <- c.queue:
+			c.queue = nil
+		case done := <-c.written:
+			err = c.finish(done)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// start makes a group of one elect itself at once.
+func (c *cluster) start() error {
+	if voters := c.confState.GetVoters(); len(voters) == 1 && voters[0] == c.id {
+		return c.step(raftcore.Campaign{})
+	}
+	return nil
+}
+
+// step feeds one input to the core and starts what it leads to. It returns an error only when the store must stop; that an
+// input was refused or dropped is part of life.
+func (c *cluster) step(in raftcore.Input) error {
+	effects, err := c.core.Step(in)
+	if errors.Is(err, raftcore.ErrRefused) {
+		c.logger.Debug("message refused", "error", err)
+		err = nil
+	}
+	if errors.Is(err, raftcore.ErrDropped) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.act(effects)
+}
+
+func (c *cluster) act(effects raftcore.Effects) error {
+	c.send(effects.Send)
+	for _, a := range effects.Appends {
+		j := job{append: a}
+		if a.Snapshot != nil {
+			var err error
+			if j.state, err = decodeSnapshot(c.machine.clusterID, a.Snapshot); err != nil {
+				return fmt.Errorf("the leader sent a bad snapshot: %w", err)
+			}
+		}
+		c.queue = append(c.queue, j)
+		c.writing++
+	}
+	for _, r := range effects.Reads {
+		if err := c.readReady(r); err != nil {
+			return err
+		}
+	}
+	for _, a := range effects.Applies {
+		if err := c.apply(a); err != nil {
+			return err
+		}
+	}
+	c.publish()
+	return nil
+}
+
+func (c *cluster) send(messages []*raftpb.Message) {
+	if c.transport != nil && len(messages) > 0 {
+		c.transport.Send(messages)
+	}
+}
+
+// finish goes on with what waited for the disk.
+func (c *cluster) finish(jobs []job) error {
+	for _, j := range jobs {
+		if j.append == nil {
+			continue
+		}
+		c.writing--
+		if j.state != nil {
+			if err := c.restore(j); err != nil {
+				return err
+			}
+		}
+		c.send(j.append.Send)
+		if err := c.step(raftcore.Appended{Append: j.append}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore makes a snapshot from the leader the state.
+func (c *cluster) restore(j job) error {
+	if err := c.machine.restore(j.state); err != nil {
+		return fmt.Errorf("the leader sent a bad snapshot: %w", err)
+	}
+	c.confState = j.append.Snapshot.GetMetadata().GetConfState()
+	c.appliedTerm = j.append.Snapshot.GetMetadata().GetTerm()
+	c.snapshotIndex, c.logBytes, c.storage.oldest = c.machine.index, 0, 0
+	c.hub.reset(c.machine.index)
+	c.membersChanged()
+	c.readsApplied()
+	return nil
+}
+
+// apply gives committed entries to the state machine.
+func (c *cluster) apply(a *raftcore.Apply) error {
+	for _, e := range a.Entries {
+		if err := c.applyEntry(e); err != nil {
+			return err
+		}
+		if leader := c.core.Leader(); leader.Self && leader.Term == e.GetTerm() {
+			c.readyTerm = leader.Term
+		}
+		c.logBytes += len(e.GetData())
+	}
+	c.readsApplied()
+	c.appliedTerm = a.Entries[len(a.Entries)-1].GetTerm()
+	if err := c.maybeCapture(); err != nil {
+		return err
+	}
+	return c.step(raftcore.Applied{Apply: a})
+}
+
+func (c *cluster) applyEntry(e *raftpb.Entry) error {
+	index := e.GetIndex()
+	switch {
+	case e.GetType() != raftpb.EntryNormal:
+		if err := c.applyChange(e); err != nil {
+			return err
+		}
+	case len(e.GetData()) > 0:
+		results, batch, err := c.machine.apply(index, e.GetData())
+		if err != nil {
+			return &wal.CorruptError{What: "log entry", Index: index, Err: err}
+		}
+		c.hub.add(batch)
+		for _, r := range results {
+			c.answer(r)
+		}
+		return nil
+	}
+	c.machine.skip(index)
+	c.hub.add(Batch{Index: index})
+	return nil
+}
+
+// answer tells the caller of a transaction what became of it, if the caller is here.
+func (c *cluster) answer(r result) {
+	waiting := c.pending[r.requestID]
+	if len(waiting) == 0 {
+		return
+	}
+	waiting[0].done <- outcome{result: r}
+	if waiting = waiting[1:]; len(waiting) == 0 {
+		delete(c.pending, r.requestID)
+	} else {
+		c.pending[r.requestID] = waiting
+	}
+}
+
+// maybeCapture starts a snapshot when it is time, or a follower needs one.
+func (c *cluster) maybeCapture() error {
+	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval || c.logBytes >= maxLogBytes || c.storage.wanted
+	if c.capturing || !due || c.confState == nil || c.machine.index == c.snapshotIndex {
+		return nil
+	}
+	c.storage.wanted = false
+	state, err := c.machine.snapshot()
+	if err != nil {
+		return err
+	}
+	c.capturing, c.snapshotIndex, c.logBytes = true, c.machine.index, 0
+	c.captures <- capture{state: state, meta: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(c.machine.index), Term: proto.Uint64(c.appliedTerm), ConfState: proto.CloneOf(c.confState),
+	}}
+	return nil
+}
+
+// group proposes a transaction, and those that wait behind it, as one entry, or more where one would be too large.
+func (c *cluster) group(p *proposal) error {
+	for p != nil {
+		var record []byte
+		var members []*proposal
+		for p != nil && (len(members) == 0 || len(record)+len(p.transaction)+entryOverhead <= groupSize) {
+			record = appendTransaction(record, p.transaction)
+			members = append(members, p)
+			select {
+			case p = <-c.proposals:
+			default:
+				p = nil
+			}
+		}
+		if err := c.proposeRecord(record, members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) proposeRecord(record []byte, members []*proposal) error {
+	for _, p := range members {
+		c.pending[p.requestID] = append(c.pending[p.requestID], p)
+	}
+	effects, err := c.core.Step(raftcore.Propose{Data: record})
+	if fatal(err) != nil {
+		return err
+	}
+	if err != nil {
+		refusal := c.notLeader(false)
+		if c.core.Leader().Self {
+			refusal = ErrBusy
+		}
+		for _, p := range members {
+			c.fail(p, refusal)
+		}
+	}
+	return c.act(effects)
+}
+
+// fail takes a proposal back that is the last with its request id.
+func (c *cluster) fail(p *proposal, err error) {
+	waiting := c.pending[p.requestID]
+	for i, other := range waiting {
+		if other == p {
+			waiting = append(waiting[:i:i], waiting[i+1:]...)
+			break
+		}
+	}
+	c.pending[p.requestID] = waiting
+	if len(waiting) == 0 {
+		delete(c.pending, p.requestID)
+	}
+	p.done <- outcome{err: err}
+}
+
+func (c *cluster) notLeader(uncertain bool) error {
+	leader := c.machine.members.get(c.core.Leader().ID)
+	if c.core.Leader().Self {
+		leader = nil
+	}
+	return &NotLeaderError{LeaderID: leader.GetNodeId(), LeaderAddr: leader.GetAddress(), Uncertain: uncertain}
+}
+
+// publish tells everybody who leads, and fails what waits for a leadership that ended.
+func (c *cluster) publish() {
+	leader := c.core.Leader()
+	member := c.machine.members.get(leader.ID)
+	now := Leadership{
+		Term: leader.Term, LeaderID: member.GetNodeId(), LeaderAddr: member.GetAddress(),
+		Self: leader.Self && c.readyTerm == leader.Term,
+	}
+	c.mu.Lock()
+	before := c.lead
+	if now != before {
+		c.lead = now
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+	c.mu.Unlock()
+	if now == before {
+		return
+	}
+	c.report()
+	if !leader.Self || leader.Term != before.Term {
+		for _, waiting := range c.pending {
+			for _, p := range waiting {
+				p.done <- outcome{err: c.notLeader(true)}
+			}
+		}
+		clear(c.pending)
+	}
+	c.logger.Info("raft leadership", "leader", now.LeaderID, "term", now.Term, "self", now.Self)
+}
+
+// membersChanged tells the transport and whoever waits for a change.
+func (c *cluster) membersChanged() {
+	c.report()
+	if c.transport != nil {
+		c.transport.SetMembers(c.machine.members.list())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// failAll answers whoever still waits when the loop has ended.
+func (c *cluster) failAll() {
+	for _, waiting := range c.pending {
+		for _, p := range waiting {
+			p.done <- outcome{err: ErrStopped}
+		}
+	}
+	clear(c.pending)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lead = Leadership{Term: c.lead.Term}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *cluster) tick() error {
+	c.ticks++
+	c.report()
+	if err := c.readsTick(); err != nil {
+		return err
+	}
+	if c.ticks%promoteTicks == 0 {
+		if err := c.promote(); err != nil {
+			return err
+		}
+	}
+	if err := c.step(raftcore.Tick{}); err != nil {
+		return err
+	}
+	return c.maybeCapture()
+}
+
+// report notes the state of the group for Status.
+func (c *cluster) report() {
+	progress, leader := c.core.Progress(), c.core.Leader()
+	var list []MemberStatus
+	for _, member := range c.machine.members.list() {
+		id := member.GetRaftId()
+		p, known := progress[id]
+		list = append(list, MemberStatus{
+			Member: member, Leader: id == leader.ID, Match: p.Match,
+			Reachable: p.Active || !known && leader.ID != 0 && (id == leader.ID || id == c.id),
+		})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members, c.committed = list, c.core.Commit()
+}
+
+func (c *cluster) status() Status {
+	applied := c.machine.view().index
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Status{
+		Leadership: c.lead, NodeID: c.nodeID, RaftID: c.id,
+		Committed: max(c.committed, applied), Applied: applied, Members: slices.Clone(c.members),
+	}
+}
+
+// sink takes what the transport finds out.
+type sink struct {
+	c    *cluster
+	done <-chan struct{}
+}
+
+func (s sink) put(in raftcore.Input) {
+	select {
+	case s.c.inputs <- in:
+	case <-s.done:
+	}
+}
+
+func (s sink) Unreachable(id uint64)           { s.put(raftcore.Unreachable{ID: id}) }
+func (s sink) SnapshotSent(id uint64, ok bool) { s.put(raftcore.SnapshotSent{ID: id, OK: ok}) }
+func (s sink) Removed() {
+	select {
+	case s.c.removal <- struct{}{}:
+	default:
+	}
+}
+
+// Deliver takes a message that another manager sent; node is the node id in its certificate. It returns ErrRemoved when the
+// sender was removed from the group, and ErrInvalid when it is not who it says. It waits while the loop is busy.
+func (s *Store) Deliver(ctx context.Context, node string, m *raftpb.Message) error {
+	c := s.cluster
+	if c == nil {
+		return fmt.Errorf("deliver: %w: this store has no peers", ErrInvalid)
+	}
+	from := m.GetFrom()
+	if c.machine.members.isRemoved(from) {
+		return ErrRemoved
+	}
+	// A manager that has just joined may not know the sender yet; that it is a manager, its certificate says.
+	if member := c.machine.members.get(from); member != nil && member.GetNodeId() != node {
+		return fmt.Errorf("message of member %x: %w: it is node %s, but %s sent it", from, ErrInvalid, member.GetNodeId(), node)
+	}
+	select {
+	case c.received <- raftcore.Receive{From: from, Message: m}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.stopped:
+		return ErrStopped
+	}
+}
+
+// Members returns the managers of the group, as this manager knows them, ordered by raft id. Empty for a local store.
+func (s *Store) Members() []*api.Member { return s.machine.members.list() }

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/raftcore"
+	"github.com/skep-io/skep/store/wal"
+)
+
+// storage is what raft reads of the log: the entries in memory, the data of the snapshot from disk.
+type storage struct {
+	*raft.MemoryStorage
+	wal *wal.WAL
+
+	// Owned by the loop, which is also where raft asks for snapshots.
+
+	oldest Index // a snapshot before this one does not know all members, and those it does not know ignore it
+	wanted bool  // raft asked for a snapshot and there was none new enough
+}
+
+func newStorage(w *wal.WAL, state *wal.State) (*storage, error) {
+	s := &storage{MemoryStorage: raft.NewMemoryStorage(), wal: w}
+	if state.Snapshot != nil {
+		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: state.Snapshot.GetMetadata()}); err != nil {
+			return nil, fmt.Errorf("load snapshot: %w", err)
+		}
+		state.Snapshot.Data = nil
+	}
+	if err := s.SetHardState(state.HardState); err != nil {
+		return nil, fmt.Errorf("load hard state: %w", err)
+	}
+	if err := s.Append(state.Entries); err != nil {
+		return nil, fmt.Errorf("load entries: %w", err)
+	}
+	return s, nil
+}
+
+// Snapshot returns the last snapshot with its data, for a follower. When it is too old, the loop makes a new one, and raft asks
+// again.
+func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
+	snapshot, err := s.MemoryStorage.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	if raft.IsEmptySnap(snapshot) || snapshot.GetMetadata().GetIndex() < s.oldest {
+		s.wanted = true
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	snapshot, err = s.wal.ReadSnapshot(snapshot.GetMetadata().GetIndex(), snapshot.GetMetadata().GetTerm())
+	if err != nil { // a newer one is taking its place
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return snapshot, nil
+}
+
+// job is something for the disk: one of its fields is set.
+type job struct {
+	append  *raftcore.Append
+	state   *api.StoreSnapshot // the decoded content of append.Snapshot, or nil
+	compact *raftpb.SnapshotMetadata
+}
+
+// write makes jobs durable, in order, those that wait together in one step. It owns all changes of the log on disk.
+func (c *cluster) write(ctx context.Context) error {
+	for {
+		var jobs []job
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case jobs = <-c.jobs:
+		}
+		if err := c.writeJobs(jobs); err != nil {
+			return fmt.Errorf("this manager stops, because its disk does not keep the log: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case c.written <- jobs:
+		}
+	}
+}
+
+func (c *cluster) writeJobs(jobs []job) error {
+	var batches []wal.Batch
+	flush := func() error {
+		if len(batches) == 0 {
+			return nil
+		}
+		if err := c.wal.Save(batches...); err != nil {
+			return err
+		}
+		for _, b := range batches {
+			if err := c.storage.Append(b.Entries); err != nil {
+				return err
+			}
+		}
+		batches = nil
+		return nil
+	}
+	for _, j := range jobs {
+		var err error
+		switch {
+		case j.compact != nil:
+			if err = flush(); err == nil {
+				err = c.compactLog(j.compact)
+			}
+		case j.append.Snapshot != nil:
+			if err = flush(); err == nil {
+				err = c.install(j.append)
+			}
+		case len(j.append.Entries) > 0 || !raft.IsEmptyHardState(j.append.HardState):
+			batches = append(batches, wal.Batch{HardState: j.append.HardState, Entries: j.append.Entries})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// install replaces the log by a snapshot from the leader, and whatever entries came with it.
+func (c *cluster) install(a *raftcore.Append) error {
+	if err := c.wal.Install(a.Snapshot, a.HardState); err != nil {
+		return err
+	}
+	if err := c.storage.ApplySnapshot(&raftpb.Snapshot{Metadata: a.Snapshot.GetMetadata()}); err != nil {
+		return err
+	}
+	if len(a.Entries) == 0 {
+		return nil
+	}
+	if err := c.wal.Save(wal.Batch{Entries: a.Entries}); err != nil {
+		return err
+	}
+	return c.storage.Append(a.Entries)
+}
+
+// compactLog makes an own snapshot the start of the log, unless the leader sent a newer one meanwhile.
+func (c *cluster) compactLog(meta *raftpb.SnapshotMetadata) error {
+	current, err := c.storage.MemoryStorage.Snapshot()
+	if err != nil {
+		return err
+	}
+	if meta.GetIndex() <= current.GetMetadata().GetIndex() {
+		return nil
+	}
+	keep := meta.GetIndex() - min(keepEntries, meta.GetIndex())
+	if err := c.wal.Compact(meta, keep); err != nil {
+		return err
+	}
+	if _, err := c.storage.CreateSnapshot(meta.GetIndex(), meta.GetConfState(), nil); err != nil {
+		return err
+	}
+	first, err := c.storage.FirstIndex()
+	if err != nil || keep < first {
+		return err
+	}
+	return c.storage.Compact(keep)
+}
+
+// capture is a state to make a snapshot of.
+type capture struct {
+	state *api.StoreSnapshot
+	meta  *raftpb.SnapshotMetadata
+}
+
+// capture writes snapshots, beside the loop because they may be large.
+func (c *cluster) capture(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case taken := <-c.captures:
+			data, err := proto.Marshal(taken.state)
+			if err == nil {
+				err = c.wal.WriteSnapshot(&raftpb.Snapshot{Data: data, Metadata: taken.meta})
+			}
+			if err != nil {
+				return fmt.Errorf("write snapshot %d: %w", taken.meta.GetIndex(), err)
+			}
+			if err := c.call(ctx, func() error {
+				c.queue = append(c.queue, job{compact: taken.meta})
+				c.capturing = false
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// raftLogger passes on what the library says, most of it for debugging. Panics are caught by raftcore.
+type raftLogger struct{ to *slog.Logger }
+
+func (l raftLogger) Debug(v ...any)              { l.to.Debug("raft", "text", fmt.Sprint(v...)) }
+func (l raftLogger) Debugf(f string, v ...any)   { l.to.Debug("raft", "text", fmt.Sprintf(f, v...)) }
+func (l raftLogger) Info(v ...any)               { l.to.Debug("raft", "text", fmt.Sprint(v...)) }
+func (l raftLogger) Infof(f string, v ...any)    { l.to.Debug("raft", "text", fmt.Sprintf(f, v...)) }
+func (l raftLogger) Warning(v ...any)            { l.to.Debug("raft", "text", fmt.Sprint(v...)) }
+func (l raftLogger) Warningf(f string, v ...any) { l.to.Debug("raft", "text", fmt.Sprintf(f, v...)) }
+func (l raftLogger) Error(v ...any)              { l.to.Warn("raft", "text", fmt.Sprint(v...)) }
+func (l raftLogger) Errorf(f string, v ...any)   { l.to.Warn("raft", "text", fmt.Sprintf(f, v...)) }
+func (l raftLogger) Fatal(v ...any)              { panic(fmt.Sprint(v...)) }
+func (l raftLogger) Fatalf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
+func (l raftLogger) Panic(v ...any)              { panic(fmt.Sprint(v...)) }
+func (l raftLogger) Panicf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }

@@ -1,0 +1,242 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/raftcore"
+	"github.com/skep-io/skep/store/wal"
+)
+
+const (
+	// promoteTicks is how often the leader looks for learners that have caught up.
+	promoteTicks = 2
+	// promoteLag is how many entries a learner may lack to become a voter: it gets those before it matters.
+	promoteLag = 64
+	// retryChange is how often a change of the membership is proposed again: raft drops one while another is in the log.
+	retryChange = 500 * time.Millisecond
+)
+
+// NewRaftID returns a random id that is not 0.
+func NewRaftID() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails, see crypto/rand
+		// raft reserves the highest ids for its local threads.
+		if id := binary.BigEndian.Uint64(b[:]) >> 1; id != 0 {
+			return id
+		}
+	}
+}
+
+// AddMember makes a manager a member, on the leader, and returns what Prepare needs there. It becomes a voter by itself once
+// it has caught up. A member with the same node id is replaced: that is a manager that lost its disk. The caller has
+// checked that the address answers.
+func (s *Store) AddMember(ctx context.Context, nodeID, address string) (*api.JoinResponse, error) {
+	c := s.cluster
+	if c == nil {
+		return nil, fmt.Errorf("add member: %w: this store has no peers", ErrInvalid)
+	}
+	if nodeID == "" || address == "" {
+		return nil, fmt.Errorf("add member: %w: it needs a node id and an address", ErrInvalid)
+	}
+	if nodeID == c.nodeID {
+		return nil, fmt.Errorf("add member %s: %w: it is this manager", nodeID, ErrInvalid)
+	}
+	for _, member := range c.machine.members.list() {
+		if member.GetNodeId() == nodeID {
+			if err := s.RemoveMember(ctx, member.GetRaftId()); err != nil {
+				return nil, fmt.Errorf("replace member %s: %w", nodeID, err)
+			}
+		}
+	}
+	member := &api.Member{RaftId: NewRaftID(), NodeId: nodeID, Address: address, Learner: true}
+	err := c.change(ctx, raftpb.ConfChangeAddLearnerNode, member, func() bool {
+		return c.machine.members.get(member.GetRaftId()) != nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add member %s: %w", nodeID, err)
+	}
+	return &api.JoinResponse{RaftId: member.GetRaftId(), Members: c.machine.members.list()}, nil
+}
+
+// RemoveMember removes a manager from the group, on the leader; its raft id is refused for ever. It returns ErrQuorum when
+// the others could not go on without it. Asked to remove the leader itself, it hands leadership over first and returns a
+// *NotLeaderError: ask the new leader.
+func (s *Store) RemoveMember(ctx context.Context, raftID uint64) error {
+	c := s.cluster
+	if c == nil {
+		return fmt.Errorf("remove member: %w: this store has no peers", ErrInvalid)
+	}
+	if leadership, _ := c.leadership(); !leadership.Self {
+		return &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
+	}
+	member := c.machine.members.get(raftID)
+	if member == nil {
+		if c.machine.members.isRemoved(raftID) {
+			return nil
+		}
+		return fmt.Errorf("member %x %w", raftID, ErrNotFound)
+	}
+	if err := c.call(ctx, func() error { return c.quorumWithout(raftID) }); err != nil {
+		return err
+	}
+	if raftID == c.id {
+		if err := s.TransferLeadership(ctx); err != nil {
+			return err
+		}
+		leadership, _ := c.leadership()
+		return &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
+	}
+	err := c.change(ctx, raftpb.ConfChangeRemoveNode, member, func() bool { return c.machine.members.isRemoved(raftID) })
+	if err != nil {
+		return fmt.Errorf("remove member %s: %w", member.GetNodeId(), err)
+	}
+	return nil
+}
+
+// quorumWithout returns ErrQuorum when the voters that answer would be no majority without a member.
+func (c *cluster) quorumWithout(raftID uint64) error {
+	voters, active := 0, 0
+	for id, p := range c.core.Progress() {
+		if id == raftID || p.Learner {
+			continue
+		}
+		voters++
+		if p.Active {
+			active++
+		}
+	}
+	if voters == 0 || active < voters/2+1 {
+		return fmt.Errorf("%w: only %d of the %d other voting managers answer", ErrQuorum, active, voters)
+	}
+	return nil
+}
+
+// TransferLeadership hands leadership to the member that is furthest, and waits until another manager leads. It returns nil
+// at once on a manager that does not lead, and ErrQuorum when there is nobody to take over.
+func (s *Store) TransferLeadership(ctx context.Context) error {
+	c := s.cluster
+	if c == nil {
+		return fmt.Errorf("transfer leadership: %w: nobody could take over", ErrQuorum)
+	}
+	for {
+		leadership, changed := c.leadership()
+		if !leadership.Self {
+			if leadership.LeaderID != "" && leadership.LeaderID != c.nodeID {
+				return nil
+			}
+		} else if err := c.call(ctx, c.transfer); err != nil {
+			return fmt.Errorf("transfer leadership: %w", err)
+		}
+		if err := wait(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// transfer asks the best successor to take over.
+func (c *cluster) transfer() error {
+	var best, match uint64
+	for id, p := range c.core.Progress() {
+		if id != c.id && !p.Learner && p.Active && (best == 0 || p.Match > match || p.Match == match && id < best) {
+			best, match = id, p.Match
+		}
+	}
+	if best == 0 {
+		return fmt.Errorf("%w: no other voting manager answers", ErrQuorum)
+	}
+	return c.step(raftcore.Transfer{To: best})
+}
+
+// wait waits for a change, for a while.
+func wait(ctx context.Context, changed <-chan struct{}) error {
+	timer := time.NewTimer(retryChange)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-changed:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// change proposes a change of the membership until it is done.
+func (c *cluster) change(ctx context.Context, kind raftpb.ConfChangeType, member *api.Member, done func() bool) error {
+	for {
+		leadership, changed := c.leadership()
+		if done() {
+			return nil
+		}
+		if !leadership.Self {
+			return &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr, Uncertain: true}
+		}
+		if err := c.call(ctx, func() error { return c.proposeChange(kind, member) }); err != nil {
+			return err
+		}
+		if err := wait(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *cluster) proposeChange(kind raftpb.ConfChangeType, member *api.Member) error {
+	encoded, err := proto.Marshal(member)
+	if err != nil {
+		return fmt.Errorf("encode member: %w", err)
+	}
+	return c.step(raftcore.ProposeChange{Change: &raftpb.ConfChange{
+		Type: kind.Enum(), NodeId: proto.Uint64(member.GetRaftId()), Context: encoded,
+	}})
+}
+
+// applyChange applies an entry that changes the membership.
+func (c *cluster) applyChange(e *raftpb.Entry) error {
+	var change raftpb.ConfChange
+	var member api.Member
+	err := errors.Join(proto.Unmarshal(e.GetData(), &change), proto.Unmarshal(change.GetContext(), &member))
+	// The store never proposes joint changes (EntryConfChangeV2), and each change carries its member.
+	if err == nil && (e.GetType() != raftpb.EntryConfChange || member.GetRaftId() != change.GetNodeId()) {
+		err = ErrInvalid
+	}
+	if err != nil {
+		return &wal.CorruptError{What: "log entry", Index: e.GetIndex(), Err: err}
+	}
+	if !c.machine.members.change(change.GetType(), &member) {
+		return nil // refused by all members alike
+	}
+	state, err := c.core.Configure(&change)
+	if err != nil {
+		return err
+	}
+	c.confState, c.storage.oldest = state, e.GetIndex()
+	c.logger.Info("raft member changed", "change", change.GetType().String(), "node", member.GetNodeId(), "address", member.GetAddress())
+	c.membersChanged()
+	if c.machine.members.isRemoved(c.id) {
+		return ErrRemoved
+	}
+	return nil
+}
+
+// promote makes learners that have caught up voters.
+func (c *cluster) promote() error {
+	for id, p := range c.core.Progress() {
+		member := c.machine.members.get(id)
+		if !p.Learner || !p.Active || !p.Replicating || p.Match+promoteLag < c.core.Commit() || member == nil {
+			continue
+		}
+		voter := proto.CloneOf(member)
+		voter.Learner = false
+		return c.proposeChange(raftpb.ConfChangeAddNode, voter)
+	}
+	return nil
+}

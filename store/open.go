@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/raftcore"
+	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/vfs"
+	"github.com/skep-io/skep/store/wal"
+)
+
+// Disk says where a store is kept, and what seals it.
+type Disk struct {
+	// FS is the file system; nil is that of the operating system.
+	FS vfs.FS
+	// Dir is the data directory. It is made if it is missing, and belongs to the store alone.
+	Dir string
+	// KEK opens the key ring, or seals a new one, see seal.KeyFile and seal.ParseUnlockKey.
+	KEK seal.Key
+	// Source says what KEK is. Only a new store needs it.
+	Source seal.Source
+}
+
+func (d Disk) fs() vfs.FS {
+	if d.FS == nil {
+		return vfs.OS{}
+	}
+	return d.FS
+}
+
+// Config is what Open needs.
+type Config struct {
+	Disk
+	// Transport reaches the other members; nil is for a group of one that stays so.
+	Transport Transport
+	// Logger is where state changes are logged; nil logs nothing.
+	Logger *slog.Logger
+	// SnapshotInterval is the number of entries between snapshots; 0 is DefaultSnapshotInterval.
+	SnapshotInterval uint64
+}
+
+// DefaultSnapshotInterval is the number of log entries between two snapshots.
+const DefaultSnapshotInterval = 10000
+
+const (
+	// keepEntries are left in the log behind a snapshot, for followers that are a little behind.
+	keepEntries = 500
+	// maxLogBytes makes a snapshot before its turn, because the log since the last one is in memory.
+	maxLogBytes = 32 << 20
+	// tickInterval makes elections start after 1 to 2 s without a leader.
+	tickInterval = 100 * time.Millisecond
+)
+
+// The entry that a new group starts from, as a snapshot.
+const (
+	firstIndex = 1
+	firstTerm  = 1
+)
+
+// Inspect says, without any key, which cluster the store in dir belongs to, and where its KEK comes from: the unlock key of
+// a person, or a key file. It returns wal.ErrNone when there is no store.
+func Inspect(fsys vfs.FS, dir string) (clusterID string, source seal.Source, err error) {
+	return wal.Inspect(fsys, dir)
+}
+
+// Bootstrap makes the store of the first manager of a new cluster. self is the manager; its raft id must not be 0.
+func Bootstrap(disk Disk, clusterID string, self *api.Member) error {
+	data, err := proto.Marshal(&api.StoreSnapshot{ClusterId: clusterID, Index: firstIndex, Members: []*api.Member{self}})
+	if err != nil {
+		return fmt.Errorf("encode first snapshot: %w", err)
+	}
+	start := &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(firstIndex), Term: proto.Uint64(firstTerm),
+		ConfState: &raftpb.ConfState{Voters: []uint64{self.GetRaftId()}},
+	}}
+	identity := &api.JoinResponse{RaftId: self.GetRaftId(), Members: []*api.Member{self}}
+	return wal.Create(disk.fs(), disk.Dir, clusterID, disk.KEK, disk.Source, identity, start)
+}
+
+// Prepare makes the empty store of a manager that joined a group: the leader sends it the state. joined is the leader's
+// answer, whose members include this manager.
+func Prepare(disk Disk, clusterID string, joined *api.JoinResponse) error {
+	return wal.Create(disk.fs(), disk.Dir, clusterID, disk.KEK, disk.Source, joined, nil)
+}
+
+// Open reads the store that Bootstrap or Prepare made, and checks all of it. Before Run, it only shows the last snapshot. It
+// returns wal.ErrNone, wal.ErrFormat, seal.ErrWrongKey, or a *wal.CorruptError that names what is damaged.
+func Open(cfg Config) (*Store, error) {
+	if cfg.SnapshotInterval == 0 {
+		cfg.SnapshotInterval = DefaultSnapshotInterval
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	w, state, err := wal.Open(cfg.fs(), cfg.Dir, cfg.KEK)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCluster(cfg, w, state)
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return &Store{machine: c.machine, hub: c.hub, log: c, cluster: c}, nil
+}
+
+// newCluster makes the parts of a replicated store.
+func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
+	m, err := newMachine(state.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if state.Snapshot != nil {
+		decoded, err := decodeSnapshot(state.Cluster, state.Snapshot)
+		if err != nil {
+			return nil, &wal.CorruptError{What: "snapshot", Index: state.Snapshot.GetMetadata().GetIndex(), Err: err}
+		}
+		if err := m.restore(decoded); err != nil {
+			return nil, err
+		}
+	} else {
+		m.members.load(state.Identity.GetMembers(), nil)
+	}
+	storage, err := newStorage(w, state)
+	if err != nil {
+		return nil, err
+	}
+	core, err := raftcore.New(raftcore.Config{
+		ID: state.Identity.GetRaftId(), Storage: storage, Applied: m.index, Logger: raftLogger{cfg.Logger},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{
+		snapshotInterval: cfg.SnapshotInterval,
+		transport:        cfg.Transport, logger: cfg.Logger,
+		id: state.Identity.GetRaftId(), nodeID: nodeID(state.Identity),
+		wal: w, storage: storage, machine: m, hub: newHub(m.index),
+		received: make(chan raftcore.Receive, 1024), proposals: make(chan *proposal, 1024), barriers: make(chan chan error, 1024),
+		calls: make(chan func() error), inputs: make(chan raftcore.Input, 64), removal: make(chan struct{}, 1),
+		jobs: make(chan []job), written: make(chan []job), captures: make(chan capture, 1), stopped: make(chan struct{}),
+		core: core, pending: map[string][]*proposal{}, confState: state.Snapshot.GetMetadata().GetConfState(),
+		snapshotIndex: m.index, appliedTerm: state.Snapshot.GetMetadata().GetTerm(), changed: make(chan struct{}),
+	}
+	c.membersChanged()
+	return c, nil
+}
+
+func nodeID(identity *api.JoinResponse) string {
+	for _, member := range identity.GetMembers() {
+		if member.GetRaftId() == identity.GetRaftId() {
+			return member.GetNodeId()
+		}
+	}
+	return ""
+}
+
+// decodeSnapshot reads and checks the content of a raft snapshot.
+func decodeSnapshot(clusterID string, s *raftpb.Snapshot) (*api.StoreSnapshot, error) {
+	var decoded api.StoreSnapshot
+	if err := proto.Unmarshal(s.GetData(), &decoded); err != nil {
+		return nil, fmt.Errorf("decode snapshot: %w", err)
+	}
+	if decoded.GetClusterId() != clusterID || decoded.GetIndex() != s.GetMetadata().GetIndex() {
+		return nil, fmt.Errorf("%w: the snapshot is of cluster %q at %d", ErrInvalid, decoded.GetClusterId(), decoded.GetIndex())
+	}
+	return &decoded, nil
+}
+
+// Run takes part in the Raft group until ctx ends, and then closes the store. It returns nil after ctx, ErrRemoved when this
+// manager was removed from the group, and otherwise why it can't go on, such as a failed disk. It is called once; a local
+// store needs no Run.
+func (s *Store) Run(ctx context.Context) error {
+	if s.cluster == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.cluster.run(ctx)
+}
+
+func (c *cluster) run(ctx context.Context) error {
+	outer := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.write(ctx) })
+	g.Go(func() error { return c.capture(ctx) })
+	if c.transport != nil {
+		g.Go(func() error { return c.transport.Run(ctx, sink{c, ctx.Done()}) })
+	}
+	g.Go(func() error { return c.loop(ctx) })
+	err := g.Wait()
+	close(c.stopped)
+	c.hub.stop()
+	c.failAll()
+	err = errors.Join(err, c.wal.Close())
+	if outer.Err() != nil && errors.Is(err, context.Cause(outer)) {
+		return nil
+	}
+	return err
+}

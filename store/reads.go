@@ -1,0 +1,78 @@
+package store
+
+import (
+	"github.com/skep-io/skep/store/raftcore"
+)
+
+// retryReadTicks is how often a question to the leader is asked again: it may have been lost.
+const retryReadTicks = 5
+
+// reads are the barriers that wait. Questions to the leader are asked one at a time: whoever comes meanwhile shares the next
+// one, because an answer only covers those that waited before its question.
+type reads struct {
+	id      uint64       // of the question, or of the last one
+	asked   []chan error // wait for the answer; empty when no question is open
+	next    []chan error // wait for the next question
+	age     int          // ticks since the question was asked
+	waiting []waiter     // wait for an index to be applied
+}
+
+type waiter struct {
+	index Index
+	done  []chan error
+}
+
+func (c *cluster) read(done chan error) error {
+	c.reads.next = append(c.reads.next, done)
+	return c.ask()
+}
+
+// ask asks the next question unless one is open.
+func (c *cluster) ask() error {
+	r := &c.reads
+	if len(r.asked) > 0 || len(r.next) == 0 {
+		return nil
+	}
+	r.id++
+	r.asked, r.next, r.age = r.next, nil, 0
+	return c.step(raftcore.Read{ID: r.id})
+}
+
+func (c *cluster) readsTick() error {
+	r := &c.reads
+	if len(r.asked) == 0 {
+		return nil
+	}
+	if r.age++; r.age < retryReadTicks {
+		return nil
+	}
+	r.age = 0
+	return c.step(raftcore.Read{ID: r.id})
+}
+
+func (c *cluster) readReady(ready raftcore.ReadReady) error {
+	r := &c.reads
+	if ready.ID != r.id || len(r.asked) == 0 {
+		return nil
+	}
+	r.waiting = append(r.waiting, waiter{index: ready.Index, done: r.asked})
+	r.asked = nil
+	c.readsApplied()
+	return c.ask()
+}
+
+// readsApplied lets go whoever waited for what is applied now.
+func (c *cluster) readsApplied() {
+	rest := c.reads.waiting[:0]
+	for _, w := range c.reads.waiting {
+		if w.index > c.machine.index {
+			rest = append(rest, w)
+			continue
+		}
+		for _, done := range w.done {
+			done <- nil
+		}
+	}
+	clear(c.reads.waiting[len(rest):])
+	c.reads.waiting = rest
+}
