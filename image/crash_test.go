@@ -1,0 +1,106 @@
+package image
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+var errCrash = errors.New("crash")
+
+// crasher fails the step number at and every later one: what happens after a
+// crash does not happen, clean-up included.
+func crasher(at int) (step func(string) error, reached func() (int, string)) {
+	n, last := 0, ""
+	step = func(name string) error {
+		if n++; n > at {
+			return errCrash
+		}
+		last = name
+		return nil
+	}
+	return step, func() (int, string) { return n, last }
+}
+
+// TestCrashAtEveryStep runs a script, with a crash before each step that changes
+// the disk in turn, opens the store again as a restarted daemon would, and checks
+// I1 to I4. Then it runs the script once more, which must succeed.
+func TestCrashAtEveryStep(t *testing.T) {
+	first, second := build(t, layerOf(t, "a=1")), build(t, layerOf(t, "a=2"))
+	archives := [][]byte{first.tar(t, "app"), second.tar(t, "app")}
+	canUnpack := os.Geteuid() == 0
+	unpack := func(s *Store, d digest.Digest) error {
+		if !canUnpack {
+			return nil
+		}
+		_, release, err := s.Rootfs(t.Context(), d)
+		if err == nil {
+			release()
+		}
+		return err
+	}
+	script := func(s *Store) error {
+		for n, d := range []digest.Digest{first.manifest, second.manifest} {
+			if _, err := s.Load(t.Context(), bytes.NewReader(archives[n])); err != nil {
+				return err
+			}
+			if err := unpack(s, d); err != nil {
+				return err
+			}
+		}
+		if _, err := s.Prune(t.Context()); err != nil {
+			return err
+		}
+		if err := s.Fetch(t.Context(), first.manifest, []string{"fetched"}, first); err != nil {
+			return err
+		}
+		return s.Remove(t.Context(), "app")
+	}
+	crashes := 0
+	for at := 0; ; at++ {
+		if done := crashOnce(t, at, script); done {
+			break
+		}
+		crashes++
+	}
+	if crashes < 40 {
+		t.Errorf("only %d steps: they do not cover the script", crashes)
+	}
+	t.Logf("%d crash points", crashes)
+}
+
+// crashOnce runs the script with a crash after at steps. It returns true when
+// the script needed no more than that.
+func crashOnce(t *testing.T, at int, script func(*Store) error) (done bool) {
+	t.Helper()
+	root := scratch(t)
+	step, reached := crasher(at)
+	s, err := Open(root, withStep(step))
+	if err == nil {
+		err = script(s)
+		if closeErr := s.Close(); closeErr != nil {
+			t.Fatal(closeErr)
+		}
+	}
+	if err != nil && !errors.Is(err, errCrash) {
+		t.Fatalf("after step %d: %v", at, err)
+	}
+	n, last := reached()
+	t.Run(fmt.Sprintf("%d after %s", at, last), func(t *testing.T) {
+		s := open(t, root)
+		check(t, s)
+		if err := script(s); err != nil {
+			t.Errorf("once more: %v", err)
+		}
+		check(t, s)
+		if left, _ := filepath.Glob(filepath.Join(root, "ingest/*")); len(left) != 0 {
+			t.Errorf("ingest/ holds %v", left)
+		}
+	})
+	return err == nil && n <= at
+}
