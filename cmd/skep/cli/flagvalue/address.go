@@ -10,8 +10,9 @@ import (
 // withPort returns text as host:port. A missing port is Swarm's, a missing host is anyHost; without an anyHost it is an error.
 func withPort(text, anyHost string) (string, error) {
 	text = strings.TrimPrefix(text, "tcp://")
-	if text == "" || strings.ContainsAny(text, " /") {
-		return "", fmt.Errorf("%q is no address: write HOST, HOST:PORT or INTERFACE:PORT", text)
+	noAddress := fmt.Errorf("%q is no address: write HOST, HOST:PORT or INTERFACE:PORT", text)
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '/' }) {
+		return "", noAddress
 	}
 	host, port, err := net.SplitHostPort(text)
 	switch {
@@ -19,7 +20,10 @@ func withPort(text, anyHost string) (string, error) {
 	case strings.Count(text, ":") == 0, net.ParseIP(strings.Trim(text, "[]")) != nil:
 		host, port = strings.Trim(text, "[]"), defaultPort
 	default:
-		return "", fmt.Errorf("%q is no address: write HOST, HOST:PORT or INTERFACE:PORT", text)
+		return "", noAddress
+	}
+	if strings.ContainsAny(host, "[]") {
+		return "", noAddress
 	}
 	if host == "" {
 		host = anyHost
