@@ -15,6 +15,12 @@ import (
 // election of a leader and the restart of a daemon.
 const maxWatchBreaks = 30
 
+// A manager that follows hears of a write within a heartbeat; maxLags times lagPause is 5 s.
+const (
+	lagPause = 100 * time.Millisecond
+	maxLags  = 50
+)
+
 // waitFor shows a service's progress until it has converged.
 func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Service, quiet bool) error {
 	var display progress.Display = progress.NewPlain(p.out)
@@ -22,7 +28,7 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 	case quiet:
 		display = progress.Quiet{}
 	case p.opts.IsTerminal(p.out):
-		display = progress.NewLive(p.out)
+		display = progress.NewLive(p.out, p.width())
 	}
 	tracker := progress.NewTracker(service.GetMeta().GetVersion(), p.opts.Monitor)
 	watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
@@ -37,30 +43,40 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 
 // watch sends snapshots of a service, and connects again when the daemon or its leader goes away for a while.
 func (p *program) watch(ctx context.Context, c *client.Client, id string, send func(*progress.Snapshot)) error {
-	var err error
-	for breaks := 0; breaks < maxWatchBreaks; breaks++ {
-		err = watchOnce(ctx, c, id, func(s *progress.Snapshot) {
-			breaks = 0
+	breaks, seen := 0, false
+	for {
+		err := watchOnce(ctx, c, id, func(s *progress.Snapshot) {
+			breaks, seen = 0, true
 			send(s)
 		})
-		kind := fault.KindOf(err)
-		if ctx.Err() != nil || (kind != fault.Unavailable && kind != fault.NotLeader) {
+		breaks++
+		pause, again := p.pauseAfter(err, breaks, seen)
+		if !again {
 			return err
 		}
 		select {
-		case <-time.After(p.retryPause()):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return err
 		}
 	}
-	return err
 }
 
-func (p *program) retryPause() time.Duration {
-	if p.opts.RetryPause != 0 {
-		return p.opts.RetryPause
+// pauseAfter says whether and when to watch again after the number of breaks without an answer between. A manager that
+// follows may not have heard yet of a service that was just written: then it is not found before it was seen once.
+func (p *program) pauseAfter(err error, breaks int, seen bool) (time.Duration, bool) {
+	switch fault.KindOf(err) {
+	case fault.Unavailable, fault.NotLeader:
+		pause := p.opts.RetryPause
+		if pause == 0 {
+			pause = client.RetryPause
+		}
+		return pause, breaks < maxWatchBreaks
+	case fault.NotFound:
+		return lagPause, !seen && breaks < maxLags
+	default:
+		return 0, false
 	}
-	return client.RetryPause
 }
 
 func watchOnce(ctx context.Context, c *client.Client, id string, send func(*progress.Snapshot)) error {

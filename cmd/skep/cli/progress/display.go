@@ -47,11 +47,12 @@ func (p *Plain) Show(lines []Line) error {
 // Live redraws all lines in place, on a terminal.
 type Live struct {
 	w     io.Writer
+	width int
 	drawn int
 }
 
-// NewLive draws on the terminal behind w.
-func NewLive(w io.Writer) *Live { return &Live{w: w} }
+// NewLive draws on the terminal behind w, which is width columns wide.
+func NewLive(w io.Writer, width int) *Live { return &Live{w: w, width: width} }
 
 // Show moves up to the first line and writes all of them, clearing what is left of each and below them.
 func (l *Live) Show(lines []Line) error {
@@ -64,7 +65,8 @@ func (l *Live) Show(lines []Line) error {
 		if line.Bar != "" {
 			text = fmt.Sprintf("%-*s %s", stateWidth, text, line.Bar)
 		}
-		fmt.Fprintf(&b, "\r\x1b[2K%s: %s\n", line.Key, text)
+		// A line that wraps would take two, and the next drawing would start too low.
+		fmt.Fprintf(&b, "\r\x1b[2K%s\n", cut(line.Key+": "+text, l.width))
 	}
 	b.WriteString("\x1b[J")
 	l.drawn = len(lines)
@@ -80,4 +82,13 @@ func printable(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// cut returns text with at most width characters, the last of which is … when something was left out.
+func cut(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	return string(runes[:max(width-1, 0)]) + "…"
 }

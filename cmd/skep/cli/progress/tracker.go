@@ -20,9 +20,6 @@ const (
 
 	// barWidth is the number of characters between the brackets of a bar, beside the arrow.
 	barWidth = 50
-
-	// maxErrorWidth is the number of characters of a task's error that are shown, so that no line wraps.
-	maxErrorWidth = 60
 )
 
 // Snapshot is a service with its tasks at one moment.
@@ -180,10 +177,10 @@ func failures(s *Snapshot) map[uint64]string {
 // taskText says a task's state with a bar, or what keeps it from running: its own error, or how the one before it failed.
 func taskText(task *api.Task, failure string) (text, bar string) {
 	if err := task.GetStatus().GetErr(); err != "" {
-		return cut(err, maxErrorWidth), ""
+		return firstLine(err), ""
 	}
 	if failure != "" && task.GetStatus().GetState() != api.TaskState_TASK_STATE_RUNNING {
-		return cut(failure, maxErrorWidth), ""
+		return firstLine(failure), ""
 	}
 	states := states()
 	state := task.GetStatus().GetState()
@@ -213,12 +210,7 @@ func drawBar(done, total int) string {
 	return "[" + strings.Repeat("=", filled) + ">" + strings.Repeat(" ", barWidth-filled) + "]"
 }
 
-// cut returns the first line of text, with at most width characters, the last of which is … when something was left out.
-func cut(text string, width int) string {
+func firstLine(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
-	runes := []rune(text)
-	if len(runes) <= width {
-		return text
-	}
-	return string(runes[:width-1]) + "…"
+	return text
 }
