@@ -1,0 +1,171 @@
+package logbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/skep-io/skep/api"
+)
+
+const (
+	// connectTimeout bounds how long a node may take to be connected: a round trip and a handshake.
+	connectTimeout = 5 * time.Second
+	// silenceTimeout bounds how long a node may take for a line that it has already, without follow.
+	silenceTimeout = 10 * time.Second
+)
+
+// Causes of the end of a source.
+var (
+	errSilent = errors.New("the node stopped answering")
+	errDown   = errors.New("the node is down")
+)
+
+// peer is the connection to one node, which its sources share.
+type peer struct {
+	node *api.Node
+	done chan struct{}    // closed by connect
+	conn *grpc.ClientConn // or nil; set before done
+	err  error            // set before done
+}
+
+// connect connects, for all who wait on done.
+func (p *peer) connect(ctx context.Context, dial Dial) {
+	defer close(p.done)
+	if p.node.GetDescription().GetPeerAddress() == "" {
+		p.err = errors.New("the node has not said where it can be reached")
+		return
+	}
+	if p.conn, p.err = dial(p.node.GetDescription().GetPeerAddress(), p.node.GetId()); p.err == nil {
+		p.err = ready(ctx, p.conn)
+	}
+}
+
+// wait returns the connection once it is there.
+func (p *peer) wait(ctx context.Context) (*grpc.ClientConn, error) {
+	select {
+	case <-p.done:
+		return p.conn, p.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// close ends the connection, after connect.
+func (p *peer) close() {
+	if p.conn != nil {
+		_ = p.conn.Close() // it was only read from
+	}
+}
+
+// ready waits until a connection is there, or it is known that it won't be.
+func ready(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errors.New("the node does not answer"))
+	defer cancel()
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		switch state {
+		case connectivity.Ready:
+			return nil
+		case connectivity.TransientFailure, connectivity.Shutdown:
+			return errors.New("the node does not accept the connection")
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// source reads the lines of one task.
+type source struct {
+	index int
+	task  *api.Task
+	peer  *peer
+	// more has room for one: the reader took the last line.
+	more   chan struct{}
+	cancel context.CancelCauseFunc
+}
+
+// event is news of a source: a line, or its end.
+type event struct {
+	source *source
+	line   *api.LogLine // nil at the end
+	err    error        // of the end, nil when all lines were read
+}
+
+// run reads until the task's log or ctx ends, and sends what it reads to events, each next line only after more. It gives up
+// when whole, the context of the whole read, ends.
+func (s *source) run(whole, ctx context.Context, options *api.LogOptions, events chan<- event) {
+	emit := func(e event) bool {
+		select {
+		case events <- e:
+			return true
+		case <-whole.Done():
+			return false
+		}
+	}
+	err := s.read(ctx, options, func(line *api.LogLine) bool {
+		if !emit(event{source: s, line: line}) {
+			return false
+		}
+		select {
+		case <-s.more:
+			return true
+		case <-whole.Done():
+			return false
+		}
+	})
+	emit(event{source: s, err: err})
+}
+
+// read calls each for one line after the other, until there are no more or it returns false.
+func (s *source) read(ctx context.Context, options *api.LogOptions, each func(*api.LogLine) bool) error {
+	conn, err := s.peer.wait(ctx)
+	if err != nil {
+		return fmt.Errorf("can't be reached: %w", err)
+	}
+	stream, err := api.NewAgentClient(conn).ReadTaskLogs(ctx, &api.ReadTaskLogsRequest{TaskIds: []string{s.task.GetId()}, Options: options})
+	if err != nil {
+		return said(ctx, err)
+	}
+	watchdog := time.AfterFunc(silenceTimeout, func() { s.cancel(errSilent) })
+	defer watchdog.Stop()
+	for {
+		if options.GetFollow() {
+			watchdog.Stop() // silence is normal
+		} else {
+			watchdog.Reset(silenceTimeout)
+		}
+		response, err := stream.Recv()
+		watchdog.Stop()
+		if err != nil {
+			return said(ctx, err)
+		}
+		if response.GetLine() == nil {
+			continue // a newer node may send more than lines
+		}
+		if !each(response.GetLine()) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// said turns the end of a stream into the reason for a gap, or nil when nothing is missing.
+func said(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, io.EOF), status.Code(err) == codes.NotFound:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return errors.New(status.Convert(err).Message())
+	}
+}
