@@ -1,0 +1,150 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
+)
+
+// Limits of one transaction: well below what the store takes, so that others share its log entries.
+const (
+	maxWrites     = 400
+	maxWriteBytes = 1 << 20
+)
+
+// absorb writes what managers heard into the store; the leader does that. What no longer makes sense, such as a status of a
+// task that is gone, is left out: the agent learns of it from its assignments.
+func (d *Dispatcher) absorb(ctx context.Context, reports []*api.NodeReport) error {
+	now := time.Now()
+	period, err := d.period()
+	if err != nil {
+		return err
+	}
+	steps := d.steps(now, period, reports)
+	for len(steps) > 0 {
+		var rest []step
+		err := d.cfg.Store.Update(ctx, "", func(tx store.Tx) error {
+			w := absorber{tx: tx, now: now}
+			for i, s := range steps {
+				if w.writes >= maxWrites || w.bytes >= maxWriteBytes {
+					rest = steps[i:]
+					return nil
+				}
+				if err := s(&w); err != nil {
+					return err
+				}
+			}
+			rest = nil
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		steps = rest
+	}
+	return nil
+}
+
+// step is one thing to write. It can be repeated.
+type step func(*absorber) error
+
+// steps tells the liveness what was heard, and returns what is to be written.
+func (d *Dispatcher) steps(now time.Time, period time.Duration, reports []*api.NodeReport) []step {
+	var steps []step
+	for _, r := range reports {
+		alive := r.GetHeardAgo() != nil && d.hear(now, period, r.GetNodeId(), now.Add(-r.GetHeardAgo().AsDuration()))
+		if alive || r.GetDescription() != nil {
+			steps = append(steps, func(w *absorber) error { return w.node(r, alive) })
+		}
+		for _, update := range r.GetStatuses() {
+			steps = append(steps, func(w *absorber) error { return w.status(r.GetNodeId(), update) })
+		}
+	}
+	return steps
+}
+
+// hear tells the liveness, if this manager leads. Elsewhere, news that are young enough count.
+func (d *Dispatcher) hear(now time.Time, period time.Duration, nodeID string, at time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.alive == nil {
+		return now.Sub(at) < missedHeartbeats*period
+	}
+	return d.alive.hear(now, period, nodeID, at)
+}
+
+// absorber writes into one transaction.
+type absorber struct {
+	tx     store.Tx
+	now    time.Time
+	writes int
+	bytes  int
+}
+
+// node writes what a report says of its node.
+func (w *absorber) node(r *api.NodeReport, alive bool) error {
+	old, err := store.Get[*api.Node](w.tx, r.GetNodeId())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // I9
+	}
+	if err != nil {
+		return err
+	}
+	n := updatedNode(old, r, alive, w.now)
+	if n == nil {
+		return nil
+	}
+	w.writes++
+	w.bytes += proto.Size(n)
+	return w.tx.Update(n)
+}
+
+// updatedNode returns the node as it is after a report, or nil when it stays as it is.
+func updatedNode(old *api.Node, r *api.NodeReport, alive bool, now time.Time) *api.Node {
+	n := proto.CloneOf(old)
+	if n.Status == nil {
+		n.Status = &api.NodeStatus{}
+	}
+	if r.GetDescription() != nil {
+		n.Description = r.GetDescription()
+	}
+	if r.GetAddress() != "" {
+		n.Status.Address = r.GetAddress()
+	}
+	if alive && n.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
+		n.Status.State, n.Status.Message, n.Status.ChangedAt = api.NodeState_NODE_STATE_READY, "", timestamppb.New(now)
+	}
+	if proto.Equal(n, old) {
+		return nil
+	}
+	return n
+}
+
+// status writes one status, if it is the node's to say, and news (I6).
+func (w *absorber) status(nodeID string, update *api.TaskStatusUpdate) error {
+	old, err := store.Get[*api.Task](w.tx, update.GetTaskId())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if old.GetNodeId() != nodeID || !taskstate.Accepts(old.GetStatus(), update.GetStatus()) {
+		return nil
+	}
+	t := proto.CloneOf(old)
+	t.Status = proto.CloneOf(update.GetStatus())
+	if t.Status.Timestamp == nil {
+		t.Status.Timestamp = timestamppb.New(w.now)
+	}
+	w.writes++
+	w.bytes += proto.Size(t)
+	return w.tx.Update(t)
+}

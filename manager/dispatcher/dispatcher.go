@@ -1,0 +1,134 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+)
+
+// defaultPeriod is the heartbeat period of a cluster that names none, as Docker's.
+const defaultPeriod = 5 * time.Second
+
+// Config is what a Dispatcher needs.
+type Config struct {
+	// Store is this manager's. Required.
+	Store *store.Store
+	// Dial makes a connection to a manager without waiting for it. Its peer must prove to be the node. Required where there
+	// can be more than one manager.
+	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	// Leadership returns who leads, and a channel that is closed when that changes; nil asks the store.
+	Leadership func() (store.Leadership, <-chan struct{})
+	// Members returns the managers that agents can use; nil asks the store for the members of the Raft group.
+	Members func() []*api.Member
+	// Log gets what an administrator may want to know; nil discards it.
+	Log *slog.Logger
+}
+
+// Dispatcher is the service that agents talk to. The caller of each RPC is taken from its context, see package authz.
+type Dispatcher struct {
+	api.UnimplementedDispatcherServer
+
+	// Constant after New.
+	cfg Config
+	log *slog.Logger
+	// posted has room for one: there may be something in the outbox.
+	posted chan struct{}
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+	sessions  *sessions
+	outbox    *outbox
+	listeners map[string]map[*listener]bool
+	// alive is nil unless this manager leads.
+	alive *liveness
+	// cutOff is since when a leader that is known could not be reached, or zero.
+	cutOff time.Time
+}
+
+// New returns a dispatcher. It starts nothing; its RPCs can be served as soon as Run is called.
+func New(cfg Config) (*Dispatcher, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("dispatcher: the config has no store")
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(string, string) (*grpc.ClientConn, error) {
+			return nil, errors.New("this manager was not told how to reach others")
+		}
+	}
+	if cfg.Leadership == nil {
+		cfg.Leadership = cfg.Store.Leadership
+	}
+	if cfg.Members == nil {
+		cfg.Members = func() []*api.Member { return membersOf(cfg.Store) }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Dispatcher{
+		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1),
+		sessions: newSessions(), outbox: newOutbox(), listeners: map[string]map[*listener]bool{},
+	}, nil
+}
+
+// membersOf returns the members of the Raft group that have caught up with it.
+func membersOf(s *store.Store) []*api.Member {
+	var members []*api.Member
+	for _, m := range s.Status().Members {
+		if !m.Member.GetLearner() {
+			members = append(members, m.Member)
+		}
+	}
+	return members
+}
+
+// Run serves until ctx ends, and then returns nil. All sessions have ended when it returns.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.deliver(ctx) })
+	group.Go(func() error { return d.follow(ctx) })
+	err := group.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.sessions.byNode {
+		d.sessions.end(s, errClosed)
+	}
+	return err
+}
+
+// period returns the period of heartbeats.
+func (d *Dispatcher) period() (time.Duration, error) {
+	period := defaultPeriod
+	err := d.cfg.Store.View(func(tx store.ReadTx) error {
+		cluster, err := theCluster(tx)
+		if p := cluster.GetSpec().GetDispatcherHeartbeat().AsDuration(); p > 0 {
+			period = p
+		}
+		return err
+	})
+	return period, err
+}
+
+// theCluster returns the cluster object, or nil while there is none.
+func theCluster(tx store.ReadTx) (*api.Cluster, error) {
+	clusters, err := store.List[*api.Cluster](tx)
+	if err != nil || len(clusters) == 0 {
+		return nil, err
+	}
+	return clusters[0], nil
+}
+
+// post tells the goroutine that delivers.
+func (d *Dispatcher) post() {
+	select {
+	case d.posted <- struct{}{}:
+	default:
+	}
+}

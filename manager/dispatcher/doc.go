@@ -1,0 +1,48 @@
+// Package dispatcher is where agents meet managers: they register, say that they live, get their assignments, and report
+// what became of their tasks. Every manager serves it from its own store.
+//
+// It decides nothing about tasks. It knows what an agent is to be told, and what an agent may say.
+//
+//	agent ---Session-------> sessions: id, heartbeat ----+
+//	      ---Heartbeat-----> "heard"                     |        Relay          leader
+//	      ---Description---> description, waits ---------+--> outbox ------> absorb: one transaction for many agents
+//	      ---Status--------> statuses, waits ------------+   (batches)            |    liveness: last heard, per node
+//	      <--Session-------- node, managers, root, period --+                     v       | three periods missed
+//	      <--Assignments---- everything, then differences --+-- local store <-- store <---+ DOWN
+//
+// # Sessions
+//
+// A session belongs to one manager, and ends with its stream, with a new registration of the node at the same manager, with
+// three missed heartbeats, or with the removal of the node. Every RPC that names another session id is refused as invalid,
+// so that the agent registers again. A node may register 3 times within 8 seconds.
+//
+// # Durability
+//
+// A status or a description is acknowledged to the agent once the leader has committed it, and not before. Until then the
+// outbox keeps it and tries again, with whoever leads. Registrations and heartbeats are not waited for.
+//
+// # Liveness
+//
+// The leader alone says which node is READY or DOWN. It learns from all managers, itself included, how long ago they heard
+// from each agent. A new leader gives every READY node two periods more than the usual three, and so does one that was itself
+// stopped for longer than a period. A manager that cannot reach a leader that it knows refuses heartbeats after a
+// period, so that its agents go elsewhere before they are thought dead.
+//
+// # Invariants
+//
+//   - I6: a task's observed state never goes down, and only the node that the task is assigned to writes it.
+//   - I7: a node gets only its own tasks, and a secret only while a task that needs it may run there; it is told to forget
+//     the secret when the last such task ends.
+//   - I9: a removed node's session ends when its removal arrives here, and it cannot register.
+//
+// # Concurrency
+//
+// A Dispatcher is safe for concurrent use. Run is called once and serves until its context ends; Lead is called by the leader,
+// for as long as it leads. The cores (sessions, outbox, assignment, liveness) are values without clocks or goroutines,
+// guarded by Dispatcher.mu.
+//
+// # Errors
+//
+// Invalid "session invalid": register again. Unavailable: try again, here or at another manager. PermissionDenied: a task of
+// another node, or a removed node.
+package dispatcher

@@ -1,0 +1,138 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// listener is a stream that is woken when the assignment of its node may have changed.
+type listener struct {
+	nodeID string
+	wake   chan struct{} // has room for one
+}
+
+func (l *listener) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// listen registers a stream. The caller calls the returned function when the stream ends.
+func (d *Dispatcher) listen(nodeID string) (*listener, func()) {
+	l := &listener{nodeID: nodeID, wake: make(chan struct{}, 1)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.listeners[nodeID] == nil {
+		d.listeners[nodeID] = map[*listener]bool{}
+	}
+	d.listeners[nodeID][l] = true
+	return l, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.listeners[nodeID], l)
+		if len(d.listeners[nodeID]) == 0 {
+			delete(d.listeners, nodeID)
+		}
+	}
+}
+
+// follow wakes streams whenever the store changes for them, until ctx ends.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	for {
+		err := d.followFrom(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrResync):
+			continue
+		default:
+			return fmt.Errorf("dispatcher: follow the store: %w", err)
+		}
+	}
+}
+
+func (d *Dispatcher) followFrom(ctx context.Context) error {
+	watch, err := d.cfg.Store.Watch(ctx, 0, object.KindCluster, object.KindNode, object.KindTask, object.KindSecret)
+	if err != nil {
+		return err
+	}
+	d.wakeAll()
+	for {
+		b, err := watch.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, change := range b.Changes {
+			if err := d.wakeFor(change); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// wakeFor wakes the streams for which a change can matter.
+func (d *Dispatcher) wakeFor(change store.Change) error {
+	switch o := change.Object.(type) {
+	case *api.Task:
+		d.wakeAssignments(o.GetNodeId())
+	case *api.Secret:
+		return d.cfg.Store.View(func(tx store.ReadTx) error {
+			tasks, err := store.List[*api.Task](tx, store.ByReferencedSecret(o.GetId()))
+			for _, t := range tasks {
+				d.wakeAssignments(t.GetNodeId())
+			}
+			return err
+		})
+	case *api.Node:
+		old, _ := change.Old.(*api.Node)
+		if o.GetRole() == api.Role_ROLE_MANAGER || old.GetRole() == api.Role_ROLE_MANAGER {
+			d.wakeSessions() // all hear of managers
+			return nil
+		}
+		d.wakeSession(o.GetId())
+	case *api.Cluster:
+		d.wakeSessions()
+	}
+	return nil
+}
+
+func (d *Dispatcher) wakeAssignments(nodeID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for l := range d.listeners[nodeID] {
+		l.signal()
+	}
+}
+
+func (d *Dispatcher) wakeSession(nodeID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.sessions.byNode[nodeID]; s != nil {
+		s.signal()
+	}
+}
+
+func (d *Dispatcher) wakeSessions() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.sessions.byNode {
+		s.signal()
+	}
+}
+
+func (d *Dispatcher) wakeAll() {
+	d.wakeSessions()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, listeners := range d.listeners {
+		for l := range listeners {
+			l.signal()
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+)
+
+// Lead decides which nodes are down. The leader calls it when it begins to lead; it returns nil when ctx ends, and an error
+// that matches store.ErrNotLeader when this manager does not lead any more.
+func (d *Dispatcher) Lead(ctx context.Context) error {
+	if err := d.beginLeading(); err != nil {
+		return fmt.Errorf("dispatcher: %w", err)
+	}
+	defer d.endLeading()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		period, err := d.period()
+		if err != nil {
+			return fmt.Errorf("dispatcher: %w", err)
+		}
+		d.mu.Lock()
+		down, next := d.alive.step(time.Now(), period)
+		d.mu.Unlock()
+		if err := d.markDown(ctx, down); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("dispatcher: mark nodes down: %w", err)
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+func (d *Dispatcher) beginLeading() error {
+	period, err := d.period()
+	if err != nil {
+		return err
+	}
+	var ready []string
+	err = d.cfg.Store.View(func(tx store.ReadTx) error {
+		nodes, err := store.List[*api.Node](tx)
+		for _, n := range nodes {
+			if n.GetStatus().GetState() == api.NodeState_NODE_STATE_READY {
+				ready = append(ready, n.GetId())
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.alive = newLiveness(time.Now(), period, ready)
+	return nil
+}
+
+func (d *Dispatcher) endLeading() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.alive = nil
+}
+
+// markDown writes that nodes are down, some at a time.
+func (d *Dispatcher) markDown(ctx context.Context, ids []string) error {
+	for len(ids) > 0 {
+		some := ids[:min(len(ids), maxWrites)]
+		ids = ids[len(some):]
+		err := d.cfg.Store.Update(ctx, "", func(tx store.Tx) error {
+			for _, id := range some {
+				if err := down(tx, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		d.log.Info("nodes are down: no heartbeat for three periods", "nodes", some)
+	}
+	return nil
+}
+
+func down(tx store.Tx, id string) error {
+	old, err := store.Get[*api.Node](tx, id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && old.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n := proto.CloneOf(old)
+	n.Status.State = api.NodeState_NODE_STATE_DOWN
+	n.Status.Message = "heartbeat failure"
+	n.Status.ChangedAt = timestamppb.New(time.Now())
+	return tx.Update(n)
+}
