@@ -26,6 +26,8 @@ var (
 	ErrUnreachable = errors.New("manager does not answer: check the address, that port 2377 is open, and that the daemon runs there")
 	// ErrBadServer is returned when what answered is no manager of the swarm that the token belongs to.
 	ErrBadServer = errors.New("what answers at this address is not a manager of this swarm")
+	// ErrBusy is returned when the managers can't add a node at the moment, as without a leader.
+	ErrBusy = errors.New("the swarm can't add a node at the moment: try again soon")
 	// ErrTooManyTries is returned when joins from this address failed too often of late.
 	ErrTooManyTries = errors.New("too many failed tries from this address: wait a minute and try again")
 )

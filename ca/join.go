@@ -47,7 +47,8 @@ type JoinConfig struct {
 // a connection verified with that root, sends the secret with a request for a certificate (C3). The caller saves what it
 // returns. One call is one try.
 //
-// It returns token.ErrMissing, token.ErrOtherRoot, token.ErrWrongSecret, ErrUnreachable, ErrBadServer or ErrTooManyTries, wrapped.
+// It returns token.ErrMissing, token.ErrOtherRoot, token.ErrWrongSecret, ErrUnreachable, ErrBadServer, ErrBusy
+// or ErrTooManyTries, wrapped, or an error with the manager's words.
 func Join(ctx context.Context, cfg JoinConfig) (Credentials, error) {
 	if cfg.Token.IsZero() {
 		return Credentials{}, token.ErrMissing
@@ -150,10 +151,10 @@ func (cfg JoinConfig) connect(t *tls.Config) (*grpc.ClientConn, *handshakes, err
 	return conn, creds, nil
 }
 
-// handshakes remembers that a server failed to prove itself, which gRPC only reports as text.
+// handshakes remembers whether a server proved itself or failed to, which gRPC only reports as text.
 type handshakes struct {
 	credentials.TransportCredentials
-	refused atomic.Bool
+	proved, refused atomic.Bool
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -167,6 +168,7 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, raw 
 	if errors.As(err, &unverified) || errors.As(err, &alert) || errors.As(err, &notTLS) {
 		h.refused.Store(true)
 	}
+	h.proved.Store(err == nil)
 	return conn, info, err
 }
 
@@ -180,9 +182,13 @@ func joinError(err error, h *handshakes) error {
 		return token.ErrWrongSecret // the server's words are the same
 	case codes.ResourceExhausted:
 		return ErrTooManyTries
-	default:
-		return serverError(err, h)
+	case codes.InvalidArgument, codes.FailedPrecondition:
+		return errors.New(status.Convert(err).Message()) // the manager's own words say what to do
 	}
+	if h.proved.Load() && status.Code(err) == codes.Unavailable {
+		return fmt.Errorf("%w: %s", ErrBusy, status.Convert(err).Message())
+	}
+	return serverError(err, h)
 }
 
 // serverError says why a server gave no answer that is of use.

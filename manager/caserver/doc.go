@@ -1,0 +1,21 @@
+// Package caserver is the CA's service: package ca decides, the store remembers, and this joins them.
+//
+// It does not authorize callers (manager/authz) and doesn't forward to the leader (manager/forward): both come before it. It
+// signs nothing itself.
+//
+//	GetRootCertificate   anyone, any manager: the root is public
+//	IssueCertificate     the bearer of a token, on the leader: a Node object and its certificate
+//	RenewCertificate     a node, for itself, on the leader: a certificate with the role that its Node object says
+//
+// # Invariants
+//
+//   - I8: a certificate is issued only for a token that is valid now or to a node that is in the store now. Both requests wait for
+//     a barrier first, so that a leader that was deposed without knowing it issues nothing.
+//   - S1: who fails too often waits. Failures are counted by address, of the caller itself when another manager forwarded, so
+//     that one who guesses keeps nobody else from joining. What remains of guessing, 128 random bits make hopeless.
+//   - S2: no token is logged or put into an error.
+//
+// # Concurrency
+//
+// A Server is safe for concurrent use.
+package caserver

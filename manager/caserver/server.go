@@ -1,0 +1,127 @@
+package caserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/store"
+)
+
+// Config is what a Server needs, all of it.
+type Config struct {
+	Store  *store.Store
+	Logger *slog.Logger
+}
+
+// Server is the service CA.
+type Server struct {
+	api.UnimplementedCAServer
+	cfg       Config
+	registry  registry
+	authority *ca.Authority
+	limiter   *limiter
+}
+
+// New returns a server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil || cfg.Logger == nil {
+		return nil, errors.New("caserver: Store and Logger are required")
+	}
+	l, err := newLimiter()
+	if err != nil {
+		return nil, err
+	}
+	r := registry{cfg.Store}
+	return &Server{cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: l}, nil
+}
+
+// GetRootCertificate implements api.CAServer. It reads no key: the answer is for strangers.
+func (s *Server) GetRootCertificate(context.Context, *api.GetRootCertificateRequest) (*api.GetRootCertificateResponse, error) {
+	c, err := s.registry.cluster()
+	if err != nil {
+		return nil, kinded(err)
+	}
+	return &api.GetRootCertificateResponse{Certificate: c.GetRootCa().GetCertificate()}, nil
+}
+
+// IssueCertificate implements api.CAServer.
+func (s *Server) IssueCertificate(ctx context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+	source := sourceOf(authz.FromContext(ctx).Address)
+	if !s.limiter.begin(time.Now(), source) {
+		s.cfg.Logger.Warn("join refused", "source", source, "error", ca.ErrTooManyTries)
+		return nil, kinded(ca.ErrTooManyTries)
+	}
+	issued, err := s.join(ctx, r)
+	if !isWrongToken(err) {
+		s.limiter.succeed(source)
+	}
+	if err != nil {
+		s.cfg.Logger.Warn("join refused", "source", source, "error", err)
+		return nil, kinded(err)
+	}
+	s.cfg.Logger.Info("node joined", "node", issued.Name.NodeID, "role", ca.OU(issued.Name.Role), "source", source)
+	return &api.IssueCertificateResponse{
+		NodeId: issued.Name.NodeID, ClusterId: issued.Name.ClusterID, Certificate: issued.Chain,
+	}, nil
+}
+
+func (s *Server) join(ctx context.Context, r *api.IssueCertificateRequest) (ca.Issued, error) {
+	if err := s.cfg.Store.Barrier(ctx); err != nil {
+		return ca.Issued{}, err
+	}
+	return s.authority.Join(ctx, time.Now(), ca.JoinRequest{
+		CSR: r.GetCsr(), Token: r.GetToken(), Availability: r.GetAvailability(), Hostname: r.GetHostname(),
+	})
+}
+
+// RenewCertificate implements api.CAServer.
+func (s *Server) RenewCertificate(ctx context.Context, r *api.RenewCertificateRequest) (*api.RenewCertificateResponse, error) {
+	caller := authz.FromContext(ctx)
+	if caller.NodeID == "" || r.GetNodeId() != caller.NodeID {
+		return nil, fault.New(fault.PermissionDenied, "a node renews its own certificate only")
+	}
+	if err := s.cfg.Store.Barrier(ctx); err != nil {
+		return nil, kinded(err)
+	}
+	issued, err := s.authority.Renew(ctx, time.Now(), caller.NodeID, r.GetCsr())
+	if err != nil {
+		s.cfg.Logger.Warn("renewal refused", "node", caller.NodeID, "error", err)
+		return nil, kinded(err)
+	}
+	s.cfg.Logger.Info("certificate issued", "node", caller.NodeID, "role", ca.OU(issued.Name.Role))
+	return &api.RenewCertificateResponse{Certificate: issued.Chain}, nil
+}
+
+// isWrongToken reports whether err is one that somebody who guesses gets.
+func isWrongToken(err error) bool {
+	return errors.Is(err, token.ErrWrongSecret) || errors.Is(err, token.ErrOtherRoot) ||
+		errors.Is(err, token.ErrMalformed) || errors.Is(err, token.ErrMissing)
+}
+
+// kinded gives an error its kind for clients. The texts of what they did wrong are theirs to read, others stay here.
+func kinded(err error) error {
+	var notLeader *store.NotLeaderError
+	switch {
+	case errors.As(err, &notLeader):
+		return fault.NewNotLeader(notLeader.LeaderAddr)
+	case isWrongToken(err), errors.Is(err, ca.ErrNodeNotFound):
+		return fault.Wrap(fault.PermissionDenied, err)
+	case errors.Is(err, ca.ErrBadCSR):
+		return fault.Wrap(fault.Invalid, err)
+	case errors.Is(err, ca.ErrTooManyTries):
+		return fault.Wrap(fault.Exhausted, err)
+	case errors.Is(err, ca.ErrRootExpired):
+		return fault.Wrap(fault.Precondition, err)
+	case errors.Is(err, errNoCluster), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict):
+		return fault.Wrap(fault.Unavailable, err)
+	default:
+		return err
+	}
+}
