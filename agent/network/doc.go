@@ -22,7 +22,7 @@
 //
 // Life of an attachment:
 //
-//	Restore (once) -> Attach: lease an address, write it down, make the veth pair, rewrite the rules -> Detach: the reverse
+//	Restore (once) -> Reserve: lease an address, write it down -> Attach: rewrite the rules, make the veth pair -> Detach: the reverse
 //
 // Invariants:
 //

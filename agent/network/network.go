@@ -165,10 +165,9 @@ func (n *Network) sweep() error {
 	return nil
 }
 
-// Attach gives a container, whose first process has the given pid in the node's pid namespace, an address as eth0 of its network
-// namespace, and publishes its ports. A container that is attached already is attached anew, with its address. It returns
-// ErrFull and ErrPublished, among others, and leaves nothing behind then.
-func (n *Network) Attach(id string, pid int, ports []*api.PortConfig) (netip.Addr, error) {
+// Reserve gives a container an address and the published ports, for Attach to put in force. A container that has an address
+// keeps it. It returns ErrFull and ErrPublished, among others, and leaves nothing behind then.
+func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error) {
 	if err := checkID(id); err != nil {
 		return netip.Addr{}, err
 	}
@@ -179,13 +178,23 @@ func (n *Network) Attach(id string, pid int, ports []*api.PortConfig) (netip.Add
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l, err := n.lease(id, published)
-	if err != nil {
-		return netip.Addr{}, err
+	return l.Address, err
+}
+
+// Attach gives a container, whose first process has the given pid in the node's pid namespace, its address as eth0 of its network
+// namespace, and publishes its ports. Reserve comes before. A container that is attached already is attached anew. When it
+// fails, nothing is left but what Reserve did.
+func (n *Network) Attach(id string, pid int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l, ok := n.leases[id]
+	if !ok {
+		return fault.New(fault.NotFound, "container %s has no address reserved", id)
 	}
 	if err := n.plug(id, pid, l); err != nil {
-		return netip.Addr{}, errors.Join(fmt.Errorf("attach container %s to the network: %w", id, err), n.detach(id))
+		return errors.Join(fmt.Errorf("attach container %s to the network: %w", id, err), disconnect(vethName(id)))
 	}
-	return l.Address, nil
+	return nil
 }
 
 // lease writes down what a container is to have.

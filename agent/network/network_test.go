@@ -201,7 +201,10 @@ func restore(t *testing.T, n *Network, ids ...string) {
 
 func attach(t *testing.T, n *Network, id string, pid int, ports ...*api.PortConfig) string {
 	t.Helper()
-	a, err := n.Attach(id, pid, ports)
+	a, err := n.Reserve(id, ports)
+	if err == nil {
+		err = n.Attach(id, pid)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +308,7 @@ func TestNetwork_DetachLeavesNothing(t *testing.T) {
 	restore(t, n)
 	_, pid := newContainer(t)
 	attach(t, n, "a", pid, &api.PortConfig{TargetPort: 80, PublishedPort: 8080})
-	if _, err := n.Attach("b", pid, []*api.PortConfig{{TargetPort: 90, PublishedPort: 8080}}); !errors.Is(err, ErrPublished) || fault.KindOf(err) != fault.Unavailable {
+	if _, err := n.Reserve("b", []*api.PortConfig{{TargetPort: 90, PublishedPort: 8080}}); !errors.Is(err, ErrPublished) || fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("I12: the same port again: %v", err)
 	}
 	for range 2 {
@@ -333,13 +336,22 @@ func TestNetwork_ARefusedAttachLeavesNothing(t *testing.T) {
 	newNode(t)
 	n := newNetwork(t, t.TempDir())
 	restore(t, n)
-	if _, err := n.Attach("a", 1<<22-1, nil); err == nil {
+	if _, err := n.Reserve("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Attach("a", 1<<22-1); err == nil {
 		t.Error("attached a process that does not exist")
+	}
+	if err := n.Detach("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Attach("a", os.Getpid()); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("attached without an address: %v", err)
 	}
 	if left := leftovers(t, n); len(left) > 0 {
 		t.Errorf("I15: left: %q", left)
 	}
-	if _, err := n.Attach("../a", 1, nil); fault.KindOf(err) != fault.Invalid {
+	if _, err := n.Reserve("../a", nil); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("a path as an id: %v", err)
 	}
 }

@@ -1,0 +1,270 @@
+package executor
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	// minMemory is the least memory limit in bytes: below it the kernel kills a process before its first instruction.
+	minMemory = 4 << 20
+	// cpuPeriod is the time in microseconds over which a CPU limit is averaged, and minQuota the least share of it, the
+	// kernel's.
+	cpuPeriod = 100_000
+	minQuota  = 1_000
+	// defaultPath is the search path of a process whose image and service name none.
+	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// shortID is the length of the default host name, as Docker's.
+	shortID = 12
+	// defaultSecretMode is the mode of a secret's file when its reference names none.
+	defaultSecretMode = 0o444
+	// secretDir is where secrets with a relative name are.
+	secretDir = "/run/secrets"
+)
+
+// plan is what a container is compiled from.
+type plan struct {
+	task  *api.Task
+	image ocispec.ImageConfig
+	// nodeID and nodeName are this node's, for the environment.
+	nodeID, nodeName string
+	user             account
+	idBase           uint32
+}
+
+// container returns the task's container spec, never nil.
+func (p plan) container() *api.ContainerSpec { return containerOf(p.task) }
+
+func containerOf(t *api.Task) *api.ContainerSpec {
+	if c := t.GetSpec().GetContainer(); c != nil {
+		return c
+	}
+	return &api.ContainerSpec{}
+}
+
+// compile fills in a spec that has all the defaults of isolation. Nothing in the image can weaken them: from it come the program,
+// its arguments, environment, directory and user only.
+func (p plan) compile(s *specs.Spec) error {
+	args, err := p.args()
+	if err != nil {
+		return err
+	}
+	s.Process.Args = args
+	s.Process.Env = p.env()
+	s.Process.Cwd = path.Join("/", firstOf(p.container().GetDir(), p.image.WorkingDir))
+	s.Process.User = specs.User{UID: p.user.uid, GID: p.user.gid, AdditionalGids: p.user.groups}
+	s.Hostname = p.hostname()
+	s.Root.Readonly = p.container().GetReadOnly()
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: p.idBase, Size: rangeSize}}
+	s.Linux.UIDMappings, s.Linux.GIDMappings = ids, slices.Clone(ids)
+	if err := p.capabilities(s); err != nil {
+		return err
+	}
+	if err := p.mounts(s); err != nil {
+		return err
+	}
+	return p.limits(s)
+}
+
+// args returns the program and its arguments, as Docker combines them.
+func (p plan) args() ([]string, error) {
+	entry, args := p.container().GetCommand(), p.container().GetArgs()
+	if len(entry) == 0 {
+		entry = p.image.Entrypoint
+		if len(args) == 0 {
+			args = p.image.Cmd
+		}
+	}
+	all := slices.Concat(entry, args)
+	if len(all) == 0 || all[0] == "" {
+		return nil, fault.New(fault.Invalid, "the image names no program to run: give the service a command")
+	}
+	return all, nil
+}
+
+// env returns the environment: the image's, then the service's, then what Skep says of the task. A variable of the service
+// without a value takes it away.
+func (p plan) env() []string {
+	out := setEnv(nil, defaultPath)
+	for _, e := range p.image.Env {
+		out = setEnv(out, e)
+	}
+	out = setEnv(out, "HOSTNAME="+p.hostname())
+	for _, e := range p.container().GetEnv() {
+		out = setEnv(out, e)
+	}
+	t := p.task
+	for _, e := range []string{
+		"SKEP_NODE_ID=" + p.nodeID, "SKEP_NODE_HOSTNAME=" + p.nodeName,
+		"SKEP_SERVICE_ID=" + t.GetServiceId(), "SKEP_SERVICE_NAME=" + t.GetServiceName(),
+		"SKEP_TASK_ID=" + t.GetId(), "SKEP_TASK_SLOT=" + strconv.FormatUint(t.GetSlot(), 10),
+		"SKEP_TASK_NAME=" + fmt.Sprintf("%s.%d.%s", t.GetServiceName(), t.GetSlot(), t.GetId()),
+	} {
+		out = setEnv(out, e)
+	}
+	return out
+}
+
+// setEnv sets or, without a "=", takes away a variable.
+func setEnv(env []string, variable string) []string {
+	name, _, set := strings.Cut(variable, "=")
+	same := func(e string) bool { return strings.HasPrefix(e, name+"=") }
+	switch at := slices.IndexFunc(env, same); {
+	case name == "":
+		return env
+	case !set:
+		return slices.DeleteFunc(env, same)
+	case at >= 0:
+		env[at] = variable
+		return env
+	}
+	return append(env, variable)
+}
+
+func (p plan) hostname() string {
+	if h := p.container().GetHostname(); h != "" {
+		return h
+	}
+	return p.task.GetId()[:min(shortID, len(p.task.GetId()))]
+}
+
+// capabilities adds to and drops from the default ones. A process that is not root has none in effect, as Docker's.
+func (p plan) capabilities(s *specs.Spec) error {
+	caps, err := changeCapabilities(s.Process.Capabilities.Bounding, p.container().GetCapabilityAdd(), p.container().GetCapabilityDrop())
+	if err != nil {
+		return err
+	}
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps}
+	if p.user.uid == 0 {
+		s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = slices.Clone(caps), slices.Clone(caps)
+	}
+	return nil
+}
+
+// mounts adds what the service asks for.
+func (p plan) mounts(s *specs.Spec) error {
+	for _, m := range p.container().GetMounts() {
+		if m.GetType() != api.MountType_MOUNT_TYPE_TMPFS {
+			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the type tmpfs only", m.GetTarget())
+		}
+		target := path.Clean(m.GetTarget())
+		if !path.IsAbs(target) || target == "/" {
+			return fault.New(fault.Invalid, "mount target %q is not an absolute path below /", m.GetTarget())
+		}
+		if within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
+			return fault.New(fault.Invalid, "mount target %s would hide what isolates the container", target)
+		}
+		s.Mounts = append(s.Mounts, tmpfs(target, m))
+	}
+	return nil
+}
+
+func tmpfs(target string, m *api.Mount) specs.Mount {
+	options := []string{"nosuid", "nodev", "noexec"}
+	mode := m.GetTmpfsMode()
+	if mode == 0 {
+		mode = 0o1777
+	}
+	options = append(options, fmt.Sprintf("mode=%o", mode&0o7777))
+	if size := m.GetTmpfsSizeBytes(); size > 0 {
+		options = append(options, "size="+strconv.FormatInt(size, 10))
+	}
+	if m.GetReadOnly() {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: options}
+}
+
+// limits bounds what the container can use up.
+func (p plan) limits(s *specs.Spec) error {
+	limits := p.task.GetSpec().GetResources().GetLimits()
+	r := s.Linux.Resources
+	if memory := limits.GetMemoryBytes(); memory != 0 {
+		if memory < minMemory {
+			return fault.New(fault.Invalid, "memory limit of %s: the least is %s", units.BytesSize(float64(memory)), units.BytesSize(minMemory))
+		}
+		r.Memory = &specs.LinuxMemory{Limit: &memory, Swap: &memory}
+		if reserved := p.task.GetSpec().GetResources().GetReservations().GetMemoryBytes(); reserved > 0 && reserved <= memory {
+			r.Memory.Reservation = &reserved
+		}
+	}
+	if cpus := limits.GetNanoCpus(); cpus != 0 {
+		quota, period := cpus/(1_000_000_000/cpuPeriod), uint64(cpuPeriod)
+		if quota < minQuota {
+			return fault.New(fault.Invalid, "CPU limit of %.4g: the least is %.4g", float64(cpus)/1e9, float64(minQuota)/cpuPeriod)
+		}
+		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period}
+	}
+	switch pids := limits.GetPids(); {
+	case pids < 0:
+		return fault.New(fault.Invalid, "limit of %d processes: the least is 1", pids)
+	case pids > 0:
+		r.Pids = &specs.LinuxPids{Limit: &pids}
+	}
+	return nil
+}
+
+// secretFile is where a secret goes in a container.
+type secretFile struct {
+	id, name string
+	path     string
+	uid, gid uint32
+	mode     uint32
+}
+
+// secretFiles returns where the task's secrets go.
+func secretFiles(t *api.Task) ([]secretFile, error) {
+	var out []secretFile
+	seen := map[string]bool{}
+	for _, ref := range containerOf(t).GetSecrets() {
+		target := ref.GetTarget()
+		f := secretFile{
+			id: ref.GetSecretId(), name: ref.GetSecretName(), uid: target.GetUid(), gid: target.GetGid(), mode: target.GetMode() & 0o777,
+			path: firstOf(target.GetName(), ref.GetSecretName()),
+		}
+		if f.mode == 0 {
+			f.mode = defaultSecretMode
+		}
+		if !path.IsAbs(f.path) {
+			f.path = path.Join(secretDir, f.path)
+			if !within(f.path, secretDir) || f.path == secretDir {
+				return nil, fault.New(fault.Invalid, "secret %s: target %q is not below %s", f.name, target.GetName(), secretDir)
+			}
+		}
+		f.path = path.Clean(f.path)
+		switch {
+		case f.path == "/" || within(f.path, "/proc") || within(f.path, "/sys") || within(f.path, "/dev"):
+			return nil, fault.New(fault.Invalid, "secret %s: target %s is not a place for a file", f.name, f.path)
+		case seen[f.path]:
+			return nil, fault.New(fault.Invalid, "secret %s: another secret has the target %s already", f.name, f.path)
+		case f.uid >= rangeSize || f.gid >= rangeSize:
+			return nil, fault.New(fault.Invalid, "secret %s: owner %d:%d is not within the %d ids of a container", f.name, f.uid, f.gid, rangeSize)
+		}
+		seen[f.path] = true
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// within says whether p is dir or below it.
+func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// firstOf returns the first string that is not empty.
+func firstOf(all ...string) string {
+	for _, s := range all {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}

@@ -1,0 +1,295 @@
+package executor
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"pgregory.net/rapid"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+func newTask(c *api.ContainerSpec) *api.Task {
+	return &api.Task{
+		Id: "0123456789abcdefghijklmno", ServiceId: "s1", ServiceName: "web", Slot: 3,
+		Spec: &api.TaskSpec{Container: c},
+	}
+}
+
+// compiled compiles a plan onto the defaults.
+func compiled(t interface {
+	Helper()
+	Fatal(...any)
+}, p plan,
+) (*specs.Spec, error) {
+	t.Helper()
+	s, err := spec.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, p.compile(s)
+}
+
+func TestCompile_TakesTheProgramAsDockerDoes(t *testing.T) {
+	image := ocispec.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"cmd"}, WorkingDir: "app"}
+	tests := []struct {
+		name string
+		spec *api.ContainerSpec
+		args []string
+		cwd  string
+	}{
+		{"image", &api.ContainerSpec{}, []string{"/entry", "cmd"}, "/app"},
+		{"args replace cmd", &api.ContainerSpec{Args: []string{"a", "b"}}, []string{"/entry", "a", "b"}, "/app"},
+		{"command replaces both", &api.ContainerSpec{Command: []string{"/c"}}, []string{"/c"}, "/app"},
+		{"command and args", &api.ContainerSpec{Command: []string{"/c"}, Args: []string{"a"}, Dir: "/d/../e"}, []string{"/c", "a"}, "/e"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := compiled(t, plan{task: newTask(test.spec), image: image, idBase: 1 << 28})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.args, s.Process.Args); diff != "" || s.Process.Cwd != test.cwd {
+				t.Errorf("args %s, directory %s", diff, s.Process.Cwd)
+			}
+		})
+	}
+}
+
+func TestCompile_Environment(t *testing.T) {
+	p := plan{
+		task:   newTask(&api.ContainerSpec{Env: []string{"A=service", "B", "C=", "SKEP_TASK_ID=forged"}}),
+		image:  ocispec.ImageConfig{Env: []string{"A=image", "B=image", "PATH=/bin", "=nameless"}},
+		nodeID: "n1", nodeName: "host", idBase: 1 << 28,
+	}
+	want := []string{
+		"PATH=/bin", "A=service", "HOSTNAME=0123456789ab", "C=", "SKEP_TASK_ID=0123456789abcdefghijklmno", "SKEP_NODE_ID=n1",
+		"SKEP_NODE_HOSTNAME=host", "SKEP_SERVICE_ID=s1", "SKEP_SERVICE_NAME=web", "SKEP_TASK_SLOT=3",
+		"SKEP_TASK_NAME=web.3.0123456789abcdefghijklmno",
+	}
+	if diff := cmp.Diff(want, p.env()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCompile_LimitsAndMounts(t *testing.T) {
+	task := newTask(&api.ContainerSpec{
+		Command: []string{"/x"}, ReadOnly: true, Hostname: "db",
+		Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/tmp", TmpfsSizeBytes: 1 << 20, ReadOnly: true}},
+	})
+	task.Spec.Resources = &api.ResourceRequirements{
+		Limits:       &api.Resources{MemoryBytes: 64 << 20, NanoCpus: 500_000_000, Pids: 100},
+		Reservations: &api.Resources{MemoryBytes: 32 << 20},
+	}
+	s, err := compiled(t, plan{task: task, idBase: 1 << 28})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spec.Compile(s, "amd64"); err != nil {
+		t.Errorf("the runtime refuses it: %v", err)
+	}
+	r := s.Linux.Resources
+	got := []int64{*r.Memory.Limit, *r.Memory.Swap, *r.Memory.Reservation, *r.CPU.Quota, int64(*r.CPU.Period), *r.Pids.Limit}
+	if diff := cmp.Diff([]int64{64 << 20, 64 << 20, 32 << 20, 50_000, 100_000, 100}, got); diff != "" {
+		t.Error(diff)
+	}
+	want := specs.Mount{
+		Destination: "/tmp", Type: "tmpfs", Source: "tmpfs",
+		Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=1048576", "ro"},
+	}
+	if diff := cmp.Diff(want, s.Mounts[len(s.Mounts)-1]); diff != "" || !s.Root.Readonly || s.Hostname != "db" {
+		t.Errorf("mount %s, read-only %v, host name %s", diff, s.Root.Readonly, s.Hostname)
+	}
+}
+
+func TestCompile_RefusesMistakes(t *testing.T) {
+	limits := func(r *api.Resources) *api.Task {
+		task := newTask(&api.ContainerSpec{Command: []string{"/x"}})
+		task.Spec.Resources = &api.ResourceRequirements{Limits: r}
+		return task
+	}
+	mount := func(target string) *api.Task {
+		return newTask(&api.ContainerSpec{Command: []string{"/x"}, Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: target}}})
+	}
+	tests := map[string]struct {
+		task *api.Task
+		want string
+	}{
+		"no program":  {newTask(nil), "give the service a command"},
+		"memory":      {limits(&api.Resources{MemoryBytes: 4<<20 - 1}), "the least is 4MiB"},
+		"cpu":         {limits(&api.Resources{NanoCpus: 1}), "the least is 0.01"},
+		"pids":        {limits(&api.Resources{Pids: -1}), "the least is 1"},
+		"capability":  {newTask(&api.ContainerSpec{Command: []string{"/x"}, CapabilityAdd: []string{"CAP_FLY"}}), "CAP_FLY"},
+		"mount proc":  {mount("/proc/x"), "would hide"},
+		"mount root":  {mount("/tmp/.."), "below /"},
+		"mount where": {mount("tmp"), "absolute"},
+		"mount type":  {newTask(&api.ContainerSpec{Command: []string{"/x"}, Mounts: []*api.Mount{{Target: "/a"}}}), "tmpfs only"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := compiled(t, plan{task: test.task, idBase: 1 << 28})
+			if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestCompile_TheImageNeverWeakensIsolation compares what comes of any image with what comes of none (E2).
+func TestCompile_TheImageNeverWeakensIsolation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.SampledFrom([]string{"", "root", "/", "..", "CAP_SYS_ADMIN", "SKEP_NODE_ID=x", "PATH=/x", "privileged", "65536"})
+		list := rapid.SliceOfN(text, 0, 4)
+		image := ocispec.ImageConfig{
+			User: text.Draw(t, "user"), Env: list.Draw(t, "env"), Entrypoint: list.Draw(t, "entrypoint"), Cmd: list.Draw(t, "cmd"),
+			WorkingDir: text.Draw(t, "dir"), StopSignal: text.Draw(t, "signal"), Labels: map[string]string{text.Draw(t, "label"): "true"},
+			Volumes: map[string]struct{}{text.Draw(t, "volume"): {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}},
+		}
+		p := plan{task: newTask(&api.ContainerSpec{Command: []string{"/x"}}), idBase: 1 << 28}
+		want, err := compiled(t, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.image = image
+		got, err := compiled(t, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*specs.Spec{want, got} {
+			s.Process.Env, s.Process.Args, s.Process.Cwd = nil, nil, ""
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestCapabilities(t *testing.T) {
+	base := []string{"CAP_CHOWN", "CAP_KILL"}
+	tests := []struct {
+		name      string
+		add, drop []string
+		want      []string
+	}{
+		{"as they are", nil, nil, []string{"CAP_CHOWN", "CAP_KILL"}},
+		{"add", []string{"net_admin", "CAP_KILL"}, nil, []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"}},
+		{"drop all but one", []string{"CAP_KILL"}, []string{"ALL"}, []string{"CAP_KILL"}},
+		{"drop all", nil, []string{"all"}, nil},
+		{"drop wins", []string{"KILL"}, []string{"KILL"}, []string{"CAP_CHOWN"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := changeCapabilities(base, test.add, test.drop)
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Errorf("%s, %v", diff, err)
+			}
+		})
+	}
+	all, err := changeCapabilities(base, []string{"ALL"}, []string{"SYS_ADMIN"})
+	if err != nil || len(all) != 40 || slices.Contains(all, "CAP_SYS_ADMIN") {
+		t.Errorf("all but one: %d, %v", len(all), err)
+	}
+}
+
+func TestCompile_OnlyRootHasCapabilitiesInEffect(t *testing.T) {
+	for uid, want := range map[uint32]int{0: 14, 1000: 0} {
+		s, err := compiled(t, plan{task: newTask(&api.ContainerSpec{Command: []string{"/x"}}), user: account{uid: uid}, idBase: 1 << 28})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := s.Process.Capabilities; len(c.Effective) != want || len(c.Permitted) != want || len(c.Bounding) != 14 || len(c.Ambient) != 0 {
+			t.Errorf("user %d: %+v", uid, c)
+		}
+	}
+}
+
+func TestParseSignal(t *testing.T) {
+	for name, want := range map[string]int{
+		"": 15, "SIGTERM": 15, "term": 15, "9": 9, "SIGQUIT": 3, "RTMIN": 34, "SIGRTMIN+3": 37, "sigrtmax-1": 63, "RTMAX": 64,
+	} {
+		if got, err := parseSignal(name); int(got) != want || err != nil {
+			t.Errorf("%q: %d, %v, want %d", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"0", "65", "-1", "SIG", "nonsense", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMINx"} {
+		if got, err := parseSignal(name); err == nil {
+			t.Errorf("%q: %d, want an error", name, got)
+		}
+	}
+}
+
+func TestSecretFiles(t *testing.T) {
+	ref := func(name string, target *api.SecretTarget) *api.SecretReference {
+		return &api.SecretReference{SecretId: "id-" + name, SecretName: name, Target: target}
+	}
+	got, err := secretFiles(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
+		ref("db", nil), ref("tls", &api.SecretTarget{Name: "certs/key", Uid: 10, Gid: 11, Mode: 0o400}), ref("abs", &api.SecretTarget{Name: "/etc/app/key"}),
+	}}))
+	want := []secretFile{
+		{id: "id-db", name: "db", path: "/run/secrets/db", mode: 0o444},
+		{id: "id-tls", name: "tls", path: "/run/secrets/certs/key", uid: 10, gid: 11, mode: 0o400},
+		{id: "id-abs", name: "abs", path: "/etc/app/key", mode: 0o444},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(secretFile{})); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	for name, refs := range map[string][]*api.SecretReference{
+		"above":  {ref("a", &api.SecretTarget{Name: "../passwd"})},
+		"itself": {ref("a", &api.SecretTarget{Name: "."})},
+		"proc":   {ref("a", &api.SecretTarget{Name: "/proc/1/mem"})},
+		"twice":  {ref("a", nil), ref("b", &api.SecretTarget{Name: "a"})},
+		"owner":  {ref("a", &api.SecretTarget{Uid: rangeSize})},
+	} {
+		if got, err := secretFiles(newTask(&api.ContainerSpec{Secrets: refs})); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
+func TestRanges_AreDisjoint(t *testing.T) {
+	r := newRanges(maxHostID - 3*rangeSize)
+	seen := map[uint32]bool{}
+	for range 3 {
+		first, err := r.take()
+		if err != nil || seen[first] {
+			t.Fatalf("E1: %d, %v", first, err)
+		}
+		seen[first] = true
+	}
+	if _, err := r.take(); err == nil {
+		t.Error("a fourth range")
+	}
+	r.give(maxHostID - 2*rangeSize)
+	if first, err := r.take(); first != maxHostID-2*rangeSize || err != nil {
+		t.Errorf("got %d, %v", first, err)
+	}
+	for first, want := range map[uint32]bool{maxHostID - 3*rangeSize: false, maxHostID: false, 1: false} {
+		if got := r.hold(first); got != want {
+			t.Errorf("hold %d: %v", first, got)
+		}
+	}
+}
+
+func TestResolvers(t *testing.T) {
+	files := map[string]string{}
+	read := func(name string) ([]byte, error) { return []byte(files[name]), nil }
+	files[hostResolvers] = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch  example.org\nsortlist 1.2.3.4\n"
+	files[systemdResolvers] = "nameserver 198.51.100.53\n"
+	check := func(want string) {
+		t.Helper()
+		if got, err := resolvers(read); string(got) != want || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	check("nameserver 192.0.2.53\nsearch example.org\n")
+	files[hostResolvers] = "nameserver 127.0.0.53\noptions edns0\n"
+	check("nameserver 198.51.100.53\n")
+	files[systemdResolvers] = ""
+	check("options edns0\n")
+}

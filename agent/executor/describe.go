@@ -1,0 +1,91 @@
+package executor
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// cleanupTimeout bounds what is done to undo a failed start, after its own context may have ended.
+const cleanupTimeout = 10 * time.Second
+
+// describe compiles the container of a task, without its secrets.
+func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container, error) {
+	user, err := lookupUser(h.image, firstOf(containerOf(t).GetUser(), h.image.Config.User))
+	if err != nil {
+		return Container{}, err
+	}
+	p := plan{task: t, image: h.image.Config, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase}
+	s, err := spec.Default()
+	if err != nil {
+		return Container{}, err
+	}
+	if err := p.compile(s); err != nil {
+		return Container{}, err
+	}
+	dns, err := resolvers(os.ReadFile)
+	if err != nil {
+		return Container{}, err
+	}
+	dir := e.dir(t.GetId())
+	return Container{
+		ID: t.GetId(), Spec: s, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
+		Files: []File{
+			{Path: "/etc/hosts", Data: hostsFile(p.hostname(), address), Mode: 0o644},
+			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},
+			{Path: "/etc/resolv.conf", Data: dns, Mode: 0o644},
+		},
+		Log: Log{Path: filepath.Join(dir, logFileName), MaxSize: logMaxSize, MaxFiles: logMaxFiles},
+	}, nil
+}
+
+// lookupUser resolves a user with the image's own files (E4).
+func lookupUser(image Image, name string) (account, error) {
+	if !needsAccounts(name) {
+		return account{}, nil
+	}
+	var a accounts
+	var err error
+	if a.passwd, err = readImageFile(image.Layers, "/etc/passwd", maxAccounts); err != nil {
+		return account{}, err
+	}
+	if a.group, err = readImageFile(image.Layers, "/etc/group", maxAccounts); err != nil {
+		return account{}, err
+	}
+	return a.lookup(name)
+}
+
+// secrets returns the task's secrets as files. Those that are not here yet may come: the error is temporary.
+func (e *Executor) secrets(t *api.Task) ([]File, error) {
+	wanted, err := secretFiles(t)
+	if err != nil {
+		return nil, err
+	}
+	var out []File
+	var missing []string
+	for _, w := range wanted {
+		data, ok := e.cfg.Secrets.Reveal(w.id)
+		if !ok {
+			missing = append(missing, firstOf(w.name, w.id))
+			continue
+		}
+		out = append(out, File{Path: w.path, Data: data, UID: w.uid, GID: w.gid, Mode: w.mode, Secret: true})
+	}
+	if len(missing) > 0 {
+		clearSecrets(out)
+		return nil, fault.New(fault.Unavailable, "waiting for a manager to send secret %s", strings.Join(missing, ", "))
+	}
+	return out, nil
+}
+
+func clearSecrets(files []File) {
+	for _, f := range files {
+		clear(f.Data)
+	}
+}

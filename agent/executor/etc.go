@@ -1,0 +1,75 @@
+package executor
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+const (
+	// hostResolvers are where the node's name servers are, and systemdResolvers where systemd-resolved has the real ones
+	// while the first names only itself.
+	hostResolvers    = "/etc/resolv.conf"
+	systemdResolvers = "/run/systemd/resolve/resolv.conf"
+	// maxResolvers is the most bytes of these that are read.
+	maxResolvers = 64 << 10
+)
+
+// hostsFile returns /etc/hosts of a container.
+func hostsFile(hostname string, address netip.Addr) []byte {
+	var out bytes.Buffer
+	out.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	if address.IsValid() {
+		fmt.Fprintf(&out, "%s\t%s\n", address, hostname)
+	}
+	return out.Bytes()
+}
+
+// resolvers returns /etc/resolv.conf of a container: the node's, without name servers on the node's own loopback, which a
+// container can't reach. When that leaves none, they are taken from systemd-resolved.
+func resolvers(readFile func(string) ([]byte, error)) ([]byte, error) {
+	data, err := readFile(hostResolvers)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("read the node's name servers: %w", err)
+	}
+	out, servers := reachable(data)
+	if servers > 0 {
+		return out, nil
+	}
+	data, err = readFile(systemdResolvers)
+	if err != nil {
+		return out, nil // the node has none that a container could use
+	}
+	if real, servers := reachable(data); servers > 0 {
+		return real, nil
+	}
+	return out, nil
+}
+
+// reachable returns the lines that make sense in a container, and how many name servers are among them.
+func reachable(data []byte) (out []byte, servers int) {
+	lines := bufio.NewScanner(bytes.NewReader(data[:min(len(data), maxResolvers)]))
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") || strings.HasPrefix(fields[0], ";") {
+			continue
+		}
+		switch fields[0] {
+		case "nameserver":
+			a, err := netip.ParseAddr(fields[1])
+			// Link-local IPv6 servers need a zone, which names an interface of the node.
+			if err != nil || a.IsLoopback() || a.IsUnspecified() || a.Zone() != "" {
+				continue
+			}
+			servers++
+		case "search", "domain", "options":
+		default:
+			continue
+		}
+		out = append(append(out, strings.Join(fields, " ")...), '\n')
+	}
+	return out, servers
+}

@@ -1,0 +1,371 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	// logMaxSize and logMaxFiles bound the output that is kept of a task: 3 files of 10 MiB.
+	logMaxSize  = 10 << 20
+	logMaxFiles = 3
+)
+
+// Config is what an Executor needs. The interfaces are never nil.
+type Config struct {
+	// Dir is the directory of the containers; it is made.
+	Dir     string
+	Runtime Runtime
+	Images  Images
+	Network Network
+	Secrets Secrets
+	// NodeID and Hostname are this node's, for the environment of its tasks.
+	NodeID, Hostname string
+	// UsernsBase is the first user and group id of the node that containers may have, a positive multiple of 65,536;
+	// 0 is DefaultUsernsBase.
+	UsernsBase uint32
+	// Logger is used for what an administrator must know; nil is silence.
+	Logger *slog.Logger
+}
+
+// Executor runs containers. Make one with New and call Adopt first.
+type Executor struct {
+	// constant after New
+	cfg Config
+	log *slog.Logger
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+	ranges *ranges
+	// held has what each prepared container that is not released has of this node.
+	held map[string]*held
+}
+
+// held is what a prepared container has of this node. It is constant.
+type held struct {
+	image  Image
+	idBase uint32
+}
+
+// New returns an executor that has done nothing yet.
+func New(cfg Config) (*Executor, error) {
+	if cfg.UsernsBase == 0 {
+		cfg.UsernsBase = DefaultUsernsBase
+	}
+	if cfg.UsernsBase%rangeSize != 0 || cfg.UsernsBase > maxHostID-rangeSize {
+		return nil, fmt.Errorf("first user id of containers %d is not a positive multiple of %d below 2^31", cfg.UsernsBase, rangeSize)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of containers: %w", err)
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Executor{cfg: cfg, log: log, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+}
+
+// LogPath returns where the output of a task is, in Docker's json-file format.
+func (e *Executor) LogPath(id string) (string, error) {
+	if err := checkID(id); err != nil {
+		return "", err
+	}
+	return filepath.Join(e.dir(id), logFileName), nil
+}
+
+func (e *Executor) dir(id string) string { return filepath.Join(e.cfg.Dir, id) }
+
+// Prepare implements the task's preparation: everything that can fail for lack of something or for a mistake of the user's, does
+// so here if it can.
+func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
+	id := t.GetId()
+	if err := errors.Join(checkID(id), checkTask(t)); err != nil {
+		return err
+	}
+	if err := e.Release(ctx, id); err != nil { // what an interrupted preparation left
+		return err
+	}
+	image, err := e.cfg.Images.Acquire(ctx, containerOf(t).GetImage())
+	if err != nil {
+		return err
+	}
+	if err := e.prepare(id, image); err != nil {
+		image.Release()
+		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
+	}
+	if _, err := parseSignal(firstOf(containerOf(t).GetStopSignal(), image.Config.StopSignal)); err != nil {
+		return errors.Join(err, e.Release(ctx, id))
+	}
+	return nil
+}
+
+// checkTask finds the mistakes that show without the image.
+func checkTask(t *api.Task) error {
+	c := containerOf(t)
+	if c.GetImage() == "" {
+		return fault.New(fault.Invalid, "the service names no image")
+	}
+	_, secrets := secretFiles(t)
+	_, caps := changeCapabilities(nil, c.GetCapabilityAdd(), c.GetCapabilityDrop())
+	return errors.Join(secrets, caps)
+}
+
+// prepare allocates what a container has on the disk and of the node's ids.
+func (e *Executor) prepare(id string, image Image) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	base, err := e.ranges.take() // E1
+	if err != nil {
+		return err
+	}
+	err = makeDirectories(e.dir(id), base)
+	if err == nil {
+		err = writeRecord(e.dir(id), record{Version: recordVersion, Image: image.Digest, IDBase: base})
+	}
+	if err != nil {
+		e.ranges.give(base)
+		return err
+	}
+	e.held[id] = &held{image: image, idBase: base}
+	return nil
+}
+
+// find returns what a prepared container has.
+func (e *Executor) find(id string) (*held, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h, ok := e.held[id]
+	return h, ok
+}
+
+// Start starts the container of a prepared task.
+func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus, error) {
+	id := t.GetId()
+	h, ok := e.find(id)
+	if !ok {
+		return nil, fault.New(fault.Internal, "task %s was not prepared", id)
+	}
+	pid, err := e.start(ctx, t, h)
+	if err != nil {
+		return nil, errors.Join(err, e.unstart(id))
+	}
+	return e.status(State{ID: id, PID: pid}), nil
+}
+
+// start makes, attaches and starts a container.
+func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, err error) {
+	id := t.GetId()
+	secrets, err := e.secrets(t)
+	if err != nil {
+		return 0, err
+	}
+	defer clearSecrets(secrets) // E3
+	address, err := e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts())
+	if err != nil {
+		return 0, err
+	}
+	c, err := e.describe(t, h, address)
+	if err != nil {
+		return 0, err
+	}
+	c.Files = append(c.Files, secrets...)
+	if err := e.cfg.Runtime.Delete(ctx, id); err != nil && fault.KindOf(err) != fault.NotFound {
+		return 0, err
+	}
+	if pid, err = e.cfg.Runtime.Create(ctx, c); err != nil {
+		return 0, err
+	}
+	if err := e.cfg.Network.Attach(id, pid); err != nil {
+		return 0, err
+	}
+	return pid, e.cfg.Runtime.Start(ctx, id)
+}
+
+// unstart takes back what start did before it failed.
+func (e *Executor) unstart(id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	return errors.Join(e.deleteContainer(ctx, id), e.cfg.Network.Detach(id))
+}
+
+// Wait blocks until the process has ended.
+func (e *Executor) Wait(ctx context.Context, id string) (*api.ContainerStatus, error) {
+	s, err := e.cfg.Runtime.Wait(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s.PID = 0
+	return e.status(s), nil
+}
+
+// Stop sends the stop signal of the service, or of the image.
+func (e *Executor) Stop(ctx context.Context, t *api.Task) error {
+	name := containerOf(t).GetStopSignal()
+	if h, ok := e.find(t.GetId()); ok {
+		name = firstOf(name, h.image.Config.StopSignal)
+	}
+	s, err := parseSignal(name)
+	if err != nil {
+		s = unix.SIGTERM // Prepare refused it; the image was made anew under its name since
+	}
+	return e.cfg.Runtime.Kill(ctx, t.GetId(), s)
+}
+
+// Kill ends the process, and with it, as it is the first of its pid namespace, all others.
+func (e *Executor) Kill(ctx context.Context, id string) error {
+	return e.cfg.Runtime.Kill(ctx, id, unix.SIGKILL)
+}
+
+// Release frees everything but the log.
+func (e *Executor) Release(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return nil // such a task can't have been prepared
+	}
+	if err := e.deleteContainer(ctx, id); err != nil {
+		return err
+	}
+	if err := e.cfg.Network.Detach(id); err != nil {
+		return err
+	}
+	return e.free(id)
+}
+
+// free gives back what the container had on the disk and of the node's ids.
+func (e *Executor) free(id string) error {
+	r, err := readRecord(e.dir(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		e.giveBack(id)
+		return nil
+	}
+	if err == nil && r.Released {
+		return nil
+	}
+	if err := removeLayer(e.dir(id)); err != nil {
+		return fmt.Errorf("remove layer of container %s: %w", id, err)
+	}
+	r.Version, r.Released = recordVersion, true
+	if err := writeRecord(e.dir(id), r); err != nil {
+		return fmt.Errorf("release container %s: %w", id, err)
+	}
+	e.giveBack(id)
+	return nil
+}
+
+func (e *Executor) giveBack(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h, ok := e.held[id]
+	if !ok {
+		return
+	}
+	delete(e.held, id)
+	e.ranges.give(h.idBase)
+	h.image.Release()
+}
+
+// Remove frees what Release left.
+func (e *Executor) Remove(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return nil
+	}
+	if err := e.Release(ctx, id); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(e.dir(id)); err != nil {
+		return fmt.Errorf("remove container %s: %w", id, err)
+	}
+	return nil
+}
+
+// deleteContainer deletes a container of the runtime, if there is one.
+func (e *Executor) deleteContainer(ctx context.Context, id string) error {
+	if err := e.cfg.Runtime.Delete(ctx, id); err != nil && fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	return nil
+}
+
+// status returns a container's status for the managers.
+func (e *Executor) status(s State) *api.ContainerStatus {
+	out := &api.ContainerStatus{ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled}
+	if a, ok := e.cfg.Network.Address(s.ID); ok {
+		out.Address = a.String()
+	}
+	return out
+}
+
+// Adopt takes over the containers of the last run of the daemon, and removes those that aren't known.
+func (e *Executor) Adopt(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error) {
+	states, err := e.cfg.Runtime.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	directories, err := directoriesIn(e.cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	if err := e.cfg.Network.Restore(known); err != nil {
+		return nil, err
+	}
+	found, err := e.adoptContainers(ctx, states, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range directories {
+		if err := e.adoptDirectory(ctx, id, slices.Contains(known, id)); err != nil {
+			return nil, fmt.Errorf("adopt container %s: %w", id, err)
+		}
+	}
+	return found, nil
+}
+
+// adoptContainers returns the status of the containers that are known and were started, and deletes the others (I15).
+func (e *Executor) adoptContainers(ctx context.Context, states []State, known []string) (map[string]*api.ContainerStatus, error) {
+	found := map[string]*api.ContainerStatus{}
+	for _, s := range states {
+		if s.Started && slices.Contains(known, s.ID) {
+			found[s.ID] = e.status(s)
+			continue
+		}
+		if err := e.deleteContainer(ctx, s.ID); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// adoptDirectory takes over what a known container has, or removes what an unknown one left.
+func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) error {
+	r, err := readRecord(e.dir(id))
+	if !known || err != nil {
+		return os.RemoveAll(e.dir(id))
+	}
+	if _, ok := e.find(id); ok || r.Released {
+		return nil
+	}
+	image, err := e.cfg.Images.Acquire(ctx, r.Image)
+	if err != nil {
+		// The container runs on all the same: its mounts keep the files. It just can't tell the image's stop signal.
+		e.log.Warn("the image of a running container is gone", "task", id, "image", r.Image, "error", err)
+		image = Image{Digest: r.Image, Release: func() {}}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ranges.hold(r.IDBase) {
+		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", r.IDBase)
+	}
+	e.held[id] = &held{image: image, idBase: r.IDBase}
+	return nil
+}

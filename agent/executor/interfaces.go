@@ -1,0 +1,109 @@
+package executor
+
+import (
+	"context"
+	"net/netip"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Runtime runs containers that an Executor describes. Errors are of the kind fault.NotFound when there is no such container, and
+// fault.Unavailable when the runtime can't be asked at present.
+type Runtime interface {
+	// Create makes a container with a process that waits for Start, and returns its pid in the node's pid namespace.
+	Create(ctx context.Context, c Container) (pid int, err error)
+	// Start lets the process begin. It returns once the program runs, or why it can't.
+	Start(ctx context.Context, id string) error
+	// List returns all containers.
+	List(ctx context.Context) ([]State, error)
+	// Wait blocks until the process has ended and returns the container's last state. It may be called again.
+	Wait(ctx context.Context, id string) (State, error)
+	// Kill sends a signal to the process.
+	Kill(ctx context.Context, id string, s unix.Signal) error
+	// Delete ends the process if it still lives, and frees all that the runtime has of the container.
+	Delete(ctx context.Context, id string) error
+}
+
+// Container is what a runtime makes a container of.
+type Container struct {
+	ID   string
+	Spec *specs.Spec
+	// Layers are the image's directories, the topmost first; Upper and Work are the writable layer.
+	Layers      []string
+	Upper, Work string
+	// Files are put into the container from memory.
+	Files []File
+	// Log is where its output goes.
+	Log Log
+}
+
+// File is a file in memory. Its owner is in the ids of the container.
+type File struct {
+	Path     string
+	Data     []byte
+	UID, GID uint32
+	Mode     uint32
+	// Secret says that Data must never reach a disk.
+	Secret bool
+}
+
+// Log bounds the output that is kept: MaxFiles files of MaxSize bytes.
+type Log struct {
+	Path     string
+	MaxSize  int64
+	MaxFiles int
+}
+
+// State is a container as the runtime sees it.
+type State struct {
+	ID string
+	// Started says whether Start was called with success.
+	Started bool
+	// PID is 0 when the process has ended.
+	PID int
+	// ExitCode is 128 plus the signal for a process that a signal ended.
+	ExitCode  int
+	OOMKilled bool
+}
+
+// Images has the images of this node, and gets others.
+type Images interface {
+	// Acquire returns an image by its reference or digest, and keeps it on the node until Image.Release.
+	Acquire(ctx context.Context, reference string) (Image, error)
+}
+
+// Image is an image that is unpacked.
+type Image struct {
+	// Digest is that of its manifest.
+	Digest string
+	// Layers are its directories as overlayfs takes them, the topmost first.
+	Layers []string
+	// Config says what to run.
+	Config ocispec.ImageConfig
+	// Release gives the image back; never nil.
+	Release func()
+}
+
+// Network connects containers.
+type Network interface {
+	// Restore keeps the attachments of the containers with these ids, and removes all others.
+	Restore(ids []string) error
+	// Reserve gives a container an address and ports.
+	Reserve(id string, ports []*api.PortConfig) (netip.Addr, error)
+	// Attach puts them in force for the network namespace of a process.
+	Attach(id string, pid int) error
+	// Detach takes them away. It succeeds when there is nothing to take.
+	Detach(id string) error
+	// Address returns a container's address, and whether it has one.
+	Address(id string) (netip.Addr, bool)
+}
+
+// Secrets has the secrets of this node's tasks.
+type Secrets interface {
+	// Reveal returns a copy of a secret's data, which the caller overwrites after use, and whether the secret is here.
+	Reveal(id string) ([]byte, bool)
+}

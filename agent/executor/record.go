@@ -1,0 +1,128 @@
+package executor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	recordFile    = "container.json"
+	recordVersion = 1
+	// maxRecord is the most bytes of a record that are read.
+	maxRecord = 64 << 10
+	// maxID is the most bytes of a task's id.
+	maxID = 64
+)
+
+// The names within a container's directory; see the package comment.
+const (
+	upperDir    = "upper"
+	workDir     = "work"
+	logFileName = "log.json"
+)
+
+// record is what must be known of a container after a restart of the daemon.
+type record struct {
+	Version int `json:"version"`
+	// Image is the digest of its manifest, for the lease on its layers.
+	Image string `json:"image"`
+	// IDBase is the first id of its range.
+	IDBase uint32 `json:"id_base"`
+	// Released says that everything but the log is gone.
+	Released bool `json:"released,omitempty"`
+}
+
+// checkID returns an error unless id can name a directory.
+func checkID(id string) error {
+	if id == "" || len(id) > maxID || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz-") != "" {
+		return fault.New(fault.Invalid, "task id %.80q is not made of lower-case letters and digits", id)
+	}
+	return nil
+}
+
+// parseRecord reads a record.
+func parseRecord(data []byte) (record, error) {
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return record{}, err
+	}
+	if r.Version != recordVersion {
+		return record{}, fmt.Errorf("version %d, want %d", r.Version, recordVersion)
+	}
+	return r, nil
+}
+
+// readRecord returns the record in a container's directory, or fs.ErrNotExist.
+func readRecord(dir string) (record, error) {
+	f, err := os.Open(filepath.Join(dir, recordFile))
+	if err != nil {
+		return record{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil {
+		return record{}, err
+	}
+	return parseRecord(data)
+}
+
+// writeRecord replaces the record all at once. It is not synced: a crash of the machine ends the container too, and what is left
+// of it is removed then.
+func writeRecord(dir string, r record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, recordFile)
+	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// makeDirectories makes a container's directory with an empty writable layer that belongs to the container's root.
+func makeDirectories(dir string, idBase uint32) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{upperDir, workDir} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o755)); err != nil {
+			return err
+		}
+		// The root of the merged file system takes its owner from the upper directory.
+		if err := os.Chown(path, int(idBase), int(idBase)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLayer removes the writable layer, and keeps the log.
+func removeLayer(dir string) error {
+	return errors.Join(os.RemoveAll(filepath.Join(dir, upperDir)), os.RemoveAll(filepath.Join(dir, workDir)))
+}
+
+// directoriesIn returns the names of the containers' directories.
+func directoriesIn(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out, nil
+}

@@ -1,0 +1,160 @@
+package executor
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/skep-io/skep/internal/fault"
+)
+
+const (
+	// maxAccounts is the most bytes of an image's /etc/passwd or /etc/group that are read, and maxAccountLine of a line in it:
+	// images are not trusted, and real files have a few kilobytes.
+	maxAccounts    = 1 << 20
+	maxAccountLine = 16 << 10
+	// maxGroups is the most supplementary groups of a process; the runtime's limit.
+	maxGroups = 1024
+	// maxUserID is the largest id that a specification can name: ids are signed in too many programs.
+	maxUserID = 1<<31 - 1
+)
+
+// account is what a process runs as, in the ids of its container.
+type account struct {
+	uid, gid uint32
+	groups   []uint32
+}
+
+// accounts are the contents of an image's /etc/passwd and /etc/group; nil where there is no such file.
+type accounts struct {
+	passwd, group []byte
+}
+
+// lookup resolves a specification such as "app", "1000", "app:staff" or "1000:1000", as Docker does. Empty is root.
+func (a accounts) lookup(spec string) (account, error) {
+	user, group, grouped := strings.Cut(spec, ":")
+	if user == "" {
+		user = "0"
+	}
+	out, name, err := a.user(user)
+	if err != nil {
+		return account{}, err
+	}
+	if grouped && group != "" {
+		out.gid, err = a.groupID(group)
+		return a.checked(spec, out, err)
+	}
+	out.groups = a.memberships(name, out.gid)
+	return a.checked(spec, out, nil)
+}
+
+// checked refuses ids that a container doesn't have.
+func (a accounts) checked(spec string, out account, err error) (account, error) {
+	if err != nil {
+		return account{}, err
+	}
+	if out.uid >= rangeSize || out.gid >= rangeSize {
+		return account{}, fault.New(fault.Invalid, "user %q: %d:%d is not within the %d ids of a container", spec, out.uid, out.gid, rangeSize)
+	}
+	out.groups = slices.DeleteFunc(out.groups, func(g uint32) bool { return g >= rangeSize })
+	return out, nil
+}
+
+// user finds a user by name or id, and the name.
+func (a accounts) user(user string) (account, string, error) {
+	id, numeric, err := parseID(user)
+	if err != nil {
+		return account{}, "", err
+	}
+	var out account
+	var name string
+	eachAccount(a.passwd, 4, func(f []string) bool {
+		uid, err := strconv.ParseUint(f[2], 10, 31)
+		gid, gidErr := strconv.ParseUint(f[3], 10, 31)
+		if err != nil || gidErr != nil || f[0] != user && (!numeric || uint32(uid) != id) {
+			return true
+		}
+		out, name = account{uid: uint32(uid), gid: uint32(gid)}, f[0]
+		return false
+	})
+	switch {
+	case name != "":
+		return out, name, nil
+	case numeric:
+		return account{uid: id}, "", nil
+	}
+	return account{}, "", fault.New(fault.Invalid, "user %.80q is not in the image's /etc/passwd", user)
+}
+
+// groupID finds a group by name or id.
+func (a accounts) groupID(group string) (uint32, error) {
+	id, numeric, err := parseID(group)
+	if err != nil || numeric {
+		return id, err
+	}
+	found := false
+	eachAccount(a.group, 3, func(f []string) bool {
+		gid, err := strconv.ParseUint(f[2], 10, 31)
+		if err == nil && f[0] == group {
+			id, found = uint32(gid), true
+		}
+		return !found
+	})
+	if !found {
+		return 0, fault.New(fault.Invalid, "group %.80q is not in the image's /etc/group", group)
+	}
+	return id, nil
+}
+
+// memberships returns the groups that list a user, but the primary one.
+func (a accounts) memberships(user string, primary uint32) []uint32 {
+	if user == "" {
+		return nil
+	}
+	var out []uint32
+	eachAccount(a.group, 4, func(f []string) bool {
+		gid, err := strconv.ParseUint(f[2], 10, 31)
+		if err == nil && uint32(gid) != primary && slices.Contains(strings.Split(f[3], ","), user) && !slices.Contains(out, uint32(gid)) {
+			out = append(out, uint32(gid))
+		}
+		return len(out) < maxGroups
+	})
+	return out
+}
+
+// parseID reads a decimal id. numeric is false for what begins like a name.
+func parseID(s string) (id uint32, numeric bool, err error) {
+	if s == "" || s[0] < '0' || s[0] > '9' {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n > maxUserID || s != strconv.FormatUint(n, 10) {
+		return 0, false, fault.New(fault.Invalid, "user or group id %.80q is not a number from 0 to %d", s, maxUserID)
+	}
+	return uint32(n), true, nil
+}
+
+// eachAccount calls f for each line with at least n fields, until it returns false. Other lines are skipped, as libc does.
+func eachAccount(data []byte, n int, f func(fields []string) bool) {
+	if len(data) > maxAccounts {
+		data = data[:maxAccounts]
+	}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxAccountLine)
+	for lines.Scan() {
+		if fields := strings.Split(strings.TrimSpace(lines.Text()), ":"); len(fields) >= n && fields[0] != "" && fields[0][0] != '#' {
+			if !f(fields) {
+				return
+			}
+		}
+	}
+}
+
+// needsAccounts says whether a specification can only be resolved with the image's files.
+func needsAccounts(spec string) bool { return spec != "" && spec != "0:0" }
+
+// String returns the ids as in "1000:1000".
+func (a account) String() string { return fmt.Sprintf("%d:%d", a.uid, a.gid) }
