@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -86,6 +87,9 @@ func watchOnce(ctx context.Context, c *client.Client, id string, send func(*prog
 	}
 	for {
 		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return fault.New(fault.Unavailable, "the manager ended the watch")
+		}
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,250 @@
+package servicespec_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/servicespec"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// resolve knows every secret but nothere.
+func resolve(_ context.Context, name string) (*api.Secret, error) {
+	if name == "nothere" {
+		return nil, fault.New(fault.NotFound, "secret not found: nothere")
+	}
+	return &api.Secret{Id: "id-" + name, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: name}}}, nil
+}
+
+func noEnv(string) (string, bool) { return "", false }
+
+func create(t *testing.T, image string, args []string, flags ...string) (*api.ServiceSpec, error) {
+	t.Helper()
+	var c servicespec.Create
+	set := pflag.NewFlagSet("create", pflag.ContinueOnError)
+	c.Register(set)
+	if err := set.Parse(flags); err != nil {
+		return nil, err
+	}
+	return c.Spec(t.Context(), image, args, noEnv, resolve)
+}
+
+func update(t *testing.T, present *api.ServiceSpec, flags ...string) (*api.ServiceSpec, error) {
+	t.Helper()
+	var u servicespec.Update
+	set := pflag.NewFlagSet("update", pflag.ContinueOnError)
+	u.Register(set)
+	if err := set.Parse(flags); err != nil {
+		return nil, err
+	}
+	before := proto.Clone(present)
+	got, err := u.Apply(t.Context(), present, noEnv, resolve)
+	if diff := cmp.Diff(before, present, protocmp.Transform()); diff != "" {
+		t.Errorf("the present spec was changed: %s", diff)
+	}
+	return got, err
+}
+
+// spec reads a spec written as prototext.
+func spec(t *testing.T, text string) *api.ServiceSpec {
+	t.Helper()
+	out := &api.ServiceSpec{}
+	if err := prototext.Unmarshal([]byte(text), out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestCreate_LeavesUnsetWhatWasNotTyped(t *testing.T) {
+	got, err := create(t, "app", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := spec(t, `annotations {} replicated { replicas: 1 } task { container { image: "docker.io/library/app:latest" } }`)
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCreate_ReadsEveryFlag(t *testing.T) {
+	got, err := create(t, "skep.local/hello:1", []string{"-x", "y"},
+		"--name=web", "--replicas=3", "-l", "a=1", "--container-label", "b=2", "-e", "K=V", "-e", "UNSET", "--constraint", "node.role == worker",
+		"--constraint", "node.labels.zone!=a", "--replicas-max-per-node=2", "--limit-cpu=0.5", "--limit-memory=64M", "--limit-pids=100",
+		"--reserve-cpu=0.25", "--reserve-memory=32M", "--read-only", "--user=1000:1000", "-w", "/srv", "--hostname=h", "--entrypoint=/bin/sh -c",
+		"--restart-condition=on-failure", "--restart-delay=1s", "--restart-max-attempts=3", "--restart-window=1m",
+		"--update-parallelism=0", "--update-delay=2s", "--update-order=start-first", "-p", "published=80,target=8080,mode=host",
+		"--mount", "type=tmpfs,target=/t", "--cap-add=net_admin", "--cap-drop=ALL", "--stop-signal=SIGINT", "--stop-grace-period=3s",
+		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := spec(t, `
+annotations { name: "web" labels { key: "a" value: "1" } }
+replicated { replicas: 3 }
+update { delay { seconds: 2 } order: UPDATE_ORDER_START_FIRST }
+endpoint { ports { protocol: PROTOCOL_TCP target_port: 8080 published_port: 80 publish_mode: PUBLISH_MODE_HOST } }
+task {
+  container {
+    image: "skep.local/hello:1" labels { key: "b" value: "2" } command: "/bin/sh" command: "-c" args: "-x" args: "y"
+    hostname: "h" env: "K=V" dir: "/srv" user: "1000:1000" read_only: true stop_signal: "SIGINT" stop_grace_period { seconds: 3 }
+    secrets { secret_id: "id-db" secret_name: "db" target { name: "db" mode: 0444 } }
+    secrets { secret_id: "id-key" secret_name: "key" target { name: "/k" uid: 7 mode: 0400 } }
+    mounts { type: MOUNT_TYPE_TMPFS target: "/t" }
+    capability_add: "CAP_NET_ADMIN" capability_drop: "ALL"
+  }
+  resources {
+    limits { nano_cpus: 500000000 memory_bytes: 67108864 pids: 100 }
+    reservations { nano_cpus: 250000000 memory_bytes: 33554432 }
+  }
+  restart { condition: RESTART_CONDITION_ON_FAILURE delay { seconds: 1 } max_attempts: 3 window { seconds: 60 } }
+  placement { constraints: "node.role == worker" constraints: "node.labels.zone!=a" max_replicas: 2 }
+}`)
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCreate_RefusesBadInput(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--mode=global":                  "replicated is the only one yet",
+		"--restart-condition=always":     "write none, on-failure or any",
+		"--update-order=random":          "write start-first or stop-first",
+		"--limit-pids=-1":                "invalid --limit-pids -1",
+		"--secret=nothere":               "secret not found",
+		"--secret=a --secret=a":          "duplicate secret target for a not allowed",
+		"--env-file=/nonexistent":        "no such file or directory",
+		"-e =x":                          "invalid environment variable",
+		"--replicas=-1":                  "invalid syntax",
+		"--limit-memory=much":            "invalid size: 'much'",
+		"--publish=8080:80":              "mode=host",
+		"--mount=type=bind,target=/x":    `a mount of the type "bind" can't be had`,
+		"--entrypoint='":                 "ends inside a quote",
+		"--label==x":                     "invalid label format",
+		"--stop-grace-period=soon":       "invalid duration",
+		"--limit-cpu=0.0000000001":       "value is too precise",
+		"--secret=source=x,uid=root":     "invalid uid",
+		"--update-parallelism=many":      "invalid syntax",
+		"--replicas-max-per-node=-3":     "invalid syntax",
+		"--secret=source=a,nope=1":       "invalid field in secret request: nope",
+		"--publish=target=80,mode=there": "must be either 'ingress' or 'host'",
+	} {
+		_, err := create(t, "app", nil, strings.Fields(flags)...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q in it", flags, err, want)
+		}
+	}
+	if _, err := create(t, "Not An Image", nil); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("bad image: got %v", err)
+	}
+}
+
+// present is a service with something of everything.
+func present(t *testing.T) *api.ServiceSpec {
+	t.Helper()
+	return spec(t, `
+annotations { name: "web" labels { key: "a" value: "1" } labels { key: "b" value: "2" } }
+replicated { replicas: 3 }
+update { parallelism: 2 delay { seconds: 2 } }
+endpoint { ports { protocol: PROTOCOL_TCP target_port: 80 published_port: 8080 publish_mode: PUBLISH_MODE_HOST } }
+task {
+  container {
+    image: "docker.io/library/app:1@sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1" args: "x" env: "A=1" env: "B=2"
+    labels { key: "c" value: "3" }
+    secrets { secret_id: "id-db" secret_name: "db" target { name: "db" mode: 0444 } }
+    mounts { type: MOUNT_TYPE_TMPFS target: "/t" } read_only: true
+    capability_add: "CAP_NET_ADMIN" capability_drop: "CAP_CHOWN"
+  }
+  resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
+  restart { condition: RESTART_CONDITION_ANY delay { seconds: 5 } }
+  placement { constraints: "node.role==worker" }
+}`)
+}
+
+// TestUpdate_ChangesOnlyWhatAFlagNames keeps I1: each case names the one field that differs.
+func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
+	for flags, change := range map[string]func(*api.ServiceSpec){
+		"":                                        func(*api.ServiceSpec) {},
+		"--replicas=5":                            func(s *api.ServiceSpec) { s.Replicated.Replicas = 5 },
+		"--replicas=0":                            func(s *api.ServiceSpec) { s.Replicated.Replicas = 0 },
+		"--image=app:2":                           func(s *api.ServiceSpec) { s.Task.Container.Image = "docker.io/library/app:2" },
+		"--args=":                                 func(s *api.ServiceSpec) { s.Task.Container.Args = nil },
+		"--force":                                 func(s *api.ServiceSpec) { s.Task.ForceUpdate = 1 },
+		"--env-add=A=9 --env-add=C=3 --env-rm=B":  func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"A=9", "C=3"} },
+		"--label-rm=a --label-add=z=":             func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"b": "2", "z": ""} },
+		"--container-label-rm=c":                  func(s *api.ServiceSpec) { s.Task.Container.Labels = nil },
+		"--constraint-rm=node.role==worker":       func(s *api.ServiceSpec) { s.Task.Placement.Constraints = nil },
+		"--constraint-add=node.role==worker":      func(*api.ServiceSpec) {},
+		"--mount-rm=/t":                           func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
+		"--mount-add=type=tmpfs,target=/t,ro":     func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
+		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },
+		"--publish-rm=80/udp":                     func(*api.ServiceSpec) {},
+		"--secret-rm=db":                          func(s *api.ServiceSpec) { s.Task.Container.Secrets = nil },
+		"--secret-add=source=db,target=db,mode=4": func(s *api.ServiceSpec) { s.Task.Container.Secrets[0].Target.Mode = 4 },
+		"--limit-memory=0":                        func(s *api.ServiceSpec) { s.Task.Resources.Limits.MemoryBytes = 0 },
+		"--reserve-memory=1M":                     func(s *api.ServiceSpec) { s.Task.Resources.Reservations = &api.Resources{MemoryBytes: 1 << 20} },
+		"--restart-max-attempts=3":                func(s *api.ServiceSpec) { s.Task.Restart.MaxAttempts = 3 },
+		"--update-parallelism=0":                  func(s *api.ServiceSpec) { s.Update.Parallelism = 0 },
+		"--update-order=stop-first":               func(s *api.ServiceSpec) { s.Update.Order = api.UpdateOrder_UPDATE_ORDER_STOP_FIRST },
+		"--replicas-max-per-node=1":               func(s *api.ServiceSpec) { s.Task.Placement.MaxReplicas = 1 },
+		"--read-only=false":                       func(s *api.ServiceSpec) { s.Task.Container.ReadOnly = false },
+		"--user=u --workdir=/w --hostname=h":      func(s *api.ServiceSpec) { c := s.Task.Container; c.User, c.Dir, c.Hostname = "u", "/w", "h" },
+		"--cap-drop=net_admin": func(s *api.ServiceSpec) {
+			c := s.Task.Container
+			c.CapabilityAdd, c.CapabilityDrop = nil, []string{"CAP_CHOWN", "CAP_NET_ADMIN"}
+		},
+		"--cap-add=chown": func(s *api.ServiceSpec) {
+			c := s.Task.Container
+			c.CapabilityAdd, c.CapabilityDrop = []string{"CAP_CHOWN", "CAP_NET_ADMIN"}, nil
+		},
+		"--cap-add=ALL --cap-add=RESET": func(s *api.ServiceSpec) { s.Task.Container.CapabilityAdd = []string{"ALL"} },
+		"--cap-drop=RESET":              func(s *api.ServiceSpec) { s.Task.Container.CapabilityDrop = nil },
+		"--publish-add=published=1,target=2,mode=host": func(s *api.ServiceSpec) {
+			s.Endpoint.Ports = append(s.Endpoint.Ports, &api.PortConfig{
+				Protocol: api.Protocol_PROTOCOL_TCP, TargetPort: 2, PublishedPort: 1, PublishMode: api.PublishMode_PUBLISH_MODE_HOST,
+			})
+		},
+	} {
+		t.Run(flags, func(t *testing.T) {
+			got, err := update(t, present(t), strings.Fields(flags)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := present(t)
+			change(want)
+			if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestUpdate_WorksOnAnEmptySpec(t *testing.T) {
+	got, err := update(t, &api.ServiceSpec{}, "--limit-memory=64M", "--env-add=A=1", "--label-add=a=1", "--update-delay=1s",
+		"--publish-add=target=1,mode=host", "--constraint-add=node.id!=x", "--restart-delay=1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.GetUpdate().GetParallelism() != 1 {
+		t.Errorf("parallelism: got %d, want Docker's default 1", got.GetUpdate().GetParallelism())
+	}
+}
+
+func TestUpdate_RefusesBadInput(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--image=:": "invalid reference format", "--publish-rm=x": "invalid target port", "--secret-add=nothere": "secret not found",
+		"--env-add==": "invalid environment variable", "--restart-condition=x": "write none",
+	} {
+		_, err := update(t, present(t), strings.Fields(flags)...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q in it", flags, err, want)
+		}
+	}
+}
