@@ -167,8 +167,9 @@ func (p *progress) status(now time.Time, s *api.Service) *api.UpdateStatus {
 func replace(v orchestrator.View, slot uint64, tasks []*api.Task) orchestrator.Effect {
 	var e orchestrator.Effect
 	var stop []*api.Task
+	beside := predecessor(v.Service, tasks)
 	for _, t := range tasks {
-		if !taskstate.Live(t) || startFirst(v.Service) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
+		if !taskstate.Live(t) || t == beside {
 			continue
 		}
 		stop = append(stop, t)
@@ -178,6 +179,18 @@ func replace(v orchestrator.View, slot uint64, tasks []*api.Task) orchestrator.E
 	return e
 }
 
-func startFirst(s *api.Service) bool {
-	return s.GetSpec().GetUpdate().GetOrder() == api.UpdateOrder_UPDATE_ORDER_START_FIRST && len(s.GetSpec().GetEndpoint().GetPorts()) == 0
+// predecessor returns the task that goes on while the new one starts, or nil: one, even when the update before was to end
+// with two of them (I5).
+func predecessor(s *api.Service, tasks []*api.Task) *api.Task {
+	startFirst := s.GetSpec().GetUpdate().GetOrder() == api.UpdateOrder_UPDATE_ORDER_START_FIRST
+	if !startFirst || len(s.GetSpec().GetEndpoint().GetPorts()) > 0 {
+		return nil
+	}
+	var newest *api.Task
+	for _, t := range tasks {
+		if taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && (newest == nil || taskstate.Compare(t, newest) > 0) {
+			newest = t
+		}
+	}
+	return newest
 }
