@@ -22,6 +22,8 @@ const (
 	// The first retry of a failed renewal comes after backoffBase; each wait doubles, up to backoffMax.
 	backoffBase = 5 * time.Second
 	backoffMax  = time.Hour
+	// While the certificate lives, no wait is longer than this share of what is left: an expired one can't be renewed.
+	backoffShare = 4
 )
 
 // RenewAt returns when a certificate is to be renewed. Random is in [0, 1). Its life counts from its issue, Backdate after
@@ -57,10 +59,14 @@ func (r *renewal) becomeCurrent(leaf *x509.Certificate, random float64) {
 	r.next = RenewAt(leaf.NotBefore, leaf.NotAfter, random)
 }
 
-// becomeFailed takes note of a try that failed.
-func (r *renewal) becomeFailed(now time.Time, random float64) {
+// becomeFailed takes note of a try that failed, while the certificate in use ends at notAfter.
+func (r *renewal) becomeFailed(now, notAfter time.Time, random float64) {
 	r.failures++
-	r.next = now.Add(Backoff(r.failures, random))
+	wait := Backoff(r.failures, random)
+	if left := notAfter.Sub(now); left > 0 {
+		wait = min(wait, max(left/backoffShare, backoffBase))
+	}
+	r.next = now.Add(wait)
 }
 
 // becomeWanted takes note of a wish for a new certificate at once. After a failure the wait goes on: wishes come in bursts.
@@ -131,7 +137,7 @@ func (r *Renewer) try(ctx context.Context, plan *renewal) {
 		r.cfg.Logger.Info("certificate renewed", "role", OU(current.name.Role), "expires", r.cfg.Identity.Expiry(), "next", plan.next)
 		return
 	}
-	plan.becomeFailed(time.Now(), rand.Float64())
+	plan.becomeFailed(time.Now(), r.cfg.Identity.Expiry(), rand.Float64())
 	level := slog.LevelWarn
 	if !time.Now().Before(r.cfg.Identity.Expiry()) {
 		level = slog.LevelError // a person must act: check the clock, or leave the swarm and join again
