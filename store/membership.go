@@ -68,8 +68,8 @@ func (s *Store) AddMember(ctx context.Context, nodeID, address string) (*api.Joi
 	return &api.JoinResponse{RaftId: member.GetRaftId(), Members: c.machine.members.list()}, nil
 }
 
-// RemoveMember removes a manager from the group, on the leader; its raft id is refused for ever. It returns ErrQuorum when
-// the others could not go on without it. Asked to remove the leader itself, it hands leadership over first and returns a
+// RemoveMember removes a manager from the group, on the leader; its raft id is refused for ever. It returns nil when there is
+// no such member, and ErrQuorum when the others could not go on without it. Asked to remove the leader itself, it hands leadership over first and returns a
 // *NotLeaderError: ask the new leader.
 func (s *Store) RemoveMember(ctx context.Context, raftID uint64) error {
 	c := s.cluster
@@ -81,10 +81,7 @@ func (s *Store) RemoveMember(ctx context.Context, raftID uint64) error {
 	}
 	member := c.machine.members.get(raftID)
 	if member == nil {
-		if c.machine.members.isRemoved(raftID) {
-			return nil
-		}
-		return fmt.Errorf("member %x %w", raftID, ErrNotFound)
+		return nil
 	}
 	if err := c.call(ctx, func() error { return c.quorumWithout(raftID) }); err != nil {
 		return err

@@ -4,8 +4,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// entryOverhead is what an entry needs beside its only transaction: the tag and the length.
-const entryOverhead = 16
+// entryOverhead is what an entry needs beside its only transaction: a tag and a length, and what raft and gRPC put around it,
+// so that the largest entry still fits into a gRPC message of the default 4 MiB.
+const entryOverhead = 4 << 10
 
 // transactionsField is the number of LogRecord.transactions.
 const transactionsField = 1

@@ -1,0 +1,39 @@
+// Package raftnet carries Raft messages between managers, over gRPC streams, and lets managers join and leave the group.
+//
+// It does not authenticate: whoever dials and serves brings credentials, and says who the caller of an RPC is. It does not
+// interpret messages; package store and its core check what they are given.
+//
+// # Sending
+//
+// A Transport has one goroutine per member, with a bounded queue:
+//
+//	        Send          stream up                 error
+//	queue -------> idle ------------> streaming ------------+
+//	                ^  \______ back-off, queue dropped _____/  and the store is told: Unreachable
+//
+// Messages that do not fit, or that wait while the member can't be reached, are dropped: raft sends what matters again. A
+// snapshot goes its own way, in chunks, so that heartbeats pass it; one at a time per member.
+//
+// # Joining
+//
+//	new manager                          leader
+//	  Server without store  <--- Probe ---  Join(address): does it answer there, as that node, of this cluster?
+//	  store.Prepare, Open   <-- answer ---  a learner from now on
+//	  Server.Attach         <-- Send -----  log or snapshot; a voter by itself once it has caught up
+//
+// # Invariants
+//
+//   - A message is delivered only as from the member whose node id the caller's certificate has.
+//   - A member that was removed is refused for ever, and learns that it was removed.
+//   - A manager is added only at an address where it answers to the leader.
+//
+// # Concurrency
+//
+// Server is safe for concurrent use. Transport is used as store.Transport says.
+//
+// # Errors
+//
+// Those of package fault, as gRPC statuses: NotLeader with the leader's address, PermissionDenied for removed members and for
+// callers that speak for others, Precondition when an address does not answer or the quorum would be lost, Unavailable while
+// there is no store yet.
+package raftnet

@@ -1,0 +1,226 @@
+package raftnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+)
+
+const (
+	// chunkSize is the data of a snapshot in one gRPC message.
+	chunkSize = 1 << 20
+	// snapshotTimeout bounds sending one snapshot: at 1 MiB/s a state of half the largest size gets through.
+	snapshotTimeout = 10 * time.Minute
+)
+
+// peer sends messages to one member.
+type peer struct {
+	// Constant after newPeer.
+	member    *api.Member
+	dial      DialFunc
+	sink      store.Sink
+	logger    *slog.Logger
+	queue     chan []byte // encoded messages
+	snapshots chan *raftpb.Message
+	cancel    context.CancelFunc
+}
+
+func newPeer(m *api.Member, dial DialFunc, sink store.Sink, logger *slog.Logger) *peer {
+	return &peer{
+		member: m, dial: dial, sink: sink, logger: logger,
+		queue: make(chan []byte, queueLength), snapshots: make(chan *raftpb.Message, 1),
+	}
+}
+
+// put queues a message, or drops it. It does not block. It encodes at once, because the library goes on using what messages
+// point to.
+func (p *peer) put(m *raftpb.Message) {
+	if m.GetType() == raftpb.MsgSnap {
+		select {
+		case p.snapshots <- m:
+		default: // another one is under way
+		}
+		return
+	}
+	encoded, err := proto.Marshal(m)
+	if err != nil {
+		p.logger.Error("raft message can't be encoded", "error", err)
+		return
+	}
+	select {
+	case p.queue <- encoded:
+	default: // raft sends it again
+	}
+}
+
+// run sends until ctx ends.
+func (p *peer) run(ctx context.Context) {
+	conn, err := p.dial(p.member.GetNodeId(), p.member.GetAddress(), dialOptions()...)
+	if err != nil { // a matter of configuration, not of reachability
+		p.logger.Error("raft peer can't be dialed", "node", p.member.GetNodeId(), "error", err)
+		return
+	}
+	defer conn.Close()
+	client := api.NewRaftClient(conn)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.runSnapshots(ctx, client)
+	}()
+	p.runMessages(ctx, client)
+	<-done
+}
+
+func (p *peer) runMessages(ctx context.Context, client api.RaftClient) {
+	pause, reachable := minBackoff, true
+	for ctx.Err() == nil {
+		sent, err := p.stream(ctx, client)
+		if ctx.Err() != nil {
+			return
+		}
+		if sent {
+			pause, reachable = minBackoff, true
+		}
+		if reachable {
+			p.logger.Warn("raft peer is unreachable", "node", p.member.GetNodeId(), "address", p.member.GetAddress(), "error", err)
+			reachable = false
+		}
+		p.failed(err)
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, maxBackoff)
+		p.drop()
+	}
+}
+
+// failed tells the store about an error of a stream.
+func (p *peer) failed(err error) {
+	if isRemoved(err) {
+		p.sink.Removed()
+	}
+	p.sink.Unreachable(p.member.GetRaftId())
+}
+
+func (p *peer) drop() {
+	for {
+		select {
+		case <-p.queue:
+		default:
+			return
+		}
+	}
+}
+
+// sleep returns false when ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// stream opens a stream and sends the queue until it breaks; sent is true when the other side took a message.
+func (p *peer) stream(ctx context.Context, client api.RaftClient) (sent bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, err := client.Send(ctx)
+	if err != nil {
+		return false, err
+	}
+	watchdog := time.AfterFunc(sendTimeout, func() { cancel(errStuck) })
+	defer watchdog.Stop()
+	watchdog.Stop() // runs only while a message is being sent
+	for {
+		select {
+		case <-stream.Context().Done(): // closed by the other side, too
+			return sent, closeReason(stream)
+		case encoded := <-p.queue:
+			watchdog.Reset(sendTimeout)
+			err := stream.Send(&api.SendRequest{Message: encoded})
+			watchdog.Stop()
+			if err != nil {
+				return sent, closeReason(stream)
+			}
+			sent = true
+		}
+	}
+}
+
+// errStuck ends a stream whose other end takes nothing.
+var errStuck = errors.New("the member does not read")
+
+// closeReason returns why the other side closed the stream.
+func closeReason(stream grpc.ClientStreamingClient[api.SendRequest, api.SendResponse]) error {
+	_, err := stream.CloseAndRecv()
+	return err
+}
+
+func (p *peer) runSnapshots(ctx context.Context, client api.RaftClient) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-p.snapshots:
+			err := p.sendSnapshot(ctx, client, m)
+			if err != nil && ctx.Err() == nil {
+				p.logger.Warn("raft snapshot not sent", "node", p.member.GetNodeId(), "error", err)
+				p.failed(err)
+			}
+			p.sink.SnapshotSent(p.member.GetRaftId(), err == nil)
+		}
+	}
+}
+
+func (p *peer) sendSnapshot(ctx context.Context, client api.RaftClient, m *raftpb.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	stream, err := client.SendSnapshot(ctx)
+	if err != nil {
+		return err
+	}
+	data := m.GetSnapshot().GetData()
+	head := &raftpb.Message{
+		Type: m.Type, To: m.To, From: m.From, Term: m.Term, Index: m.Index, LogTerm: m.LogTerm, Commit: m.Commit,
+		Snapshot: &raftpb.Snapshot{Metadata: m.GetSnapshot().GetMetadata()},
+	}
+	encoded, err := proto.Marshal(head)
+	if err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	chunk := &api.SendSnapshotRequest{Message: encoded}
+	for {
+		n := min(len(data), chunkSize)
+		chunk.Data, data = data[:n], data[n:]
+		if err := stream.Send(chunk); err != nil {
+			break // the reason comes with the answer
+		}
+		if len(data) == 0 {
+			break
+		}
+		chunk = &api.SendSnapshotRequest{}
+	}
+	_, err = stream.CloseAndRecv()
+	return err
+}
+
+// isRemoved reports whether a member refused this one because it was removed.
+func isRemoved(err error) bool {
+	s, ok := status.FromError(err)
+	return ok && s.Code() == codes.PermissionDenied && s.Message() == store.ErrRemoved.Error()
+}
