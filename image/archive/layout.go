@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,8 +20,9 @@ import (
 )
 
 // File is one file of an image that [WriteLayout] makes. It belongs to root.
+// Directories that lead to it need not be listed.
 type File struct {
-	Path string // absolute, in the image
+	Path string // absolute, in the image; a directory when it ends in "/"
 	Mode int64  // permission bits
 	Data []byte
 }
@@ -127,15 +129,24 @@ func writeTar(w io.Writer, files []File) error {
 		if err := writeDirs(tw, path.Dir(name), made); err != nil {
 			return err
 		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: f.Mode, Size: int64(len(f.Data)), ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := tw.Write(f.Data); err != nil {
+		if err := writeFile(tw, name, f, made); err != nil {
 			return err
 		}
 	}
 	return tw.Close()
+}
+
+func writeFile(tw *tar.Writer, name string, f File, made map[string]bool) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: f.Mode, Size: int64(len(f.Data)), ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
+	if strings.HasSuffix(f.Path, "/") {
+		made[name] = true
+		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := tw.Write(f.Data)
+	return err
 }
 
 func writeDirs(tw *tar.Writer, dir string, made map[string]bool) error {
@@ -145,6 +156,5 @@ func writeDirs(tw *tar.Writer, dir string, made map[string]bool) error {
 	if err := writeDirs(tw, path.Dir(dir), made); err != nil {
 		return err
 	}
-	made[dir] = true
-	return tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR})
+	return writeFile(tw, dir, File{Path: dir + "/", Mode: 0o755}, made)
 }
