@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,23 @@ func TestTLS_OnlyTheNewest(t *testing.T) {
 		spoil(old)
 		if _, _, err := shake(t, old, worker.ClientTLS(ca.OUManager)); err == nil {
 			t.Errorf("server with %s was accepted", what)
+		}
+	}
+}
+
+// What keeps the promises twice over can't be seen from outside, and is looked at instead.
+func TestTLS_Policy(t *testing.T) {
+	id := ca.NewIdentity(catest.Member(t, catest.NewRegistry(t), api.Role_ROLE_MANAGER))
+	perClient, err := id.ServerTLS().GetConfigForClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]*tls.Config{
+		"server": id.ServerTLS(), "server, per client": perClient, "client": id.ClientTLS(ca.OUManager),
+	} {
+		if c.MinVersion != tls.VersionTLS13 || !c.SessionTicketsDisabled || c.Renegotiation != tls.RenegotiateNever ||
+			!slices.Equal(c.CurvePreferences, []tls.CurveID{tls.X25519MLKEM768}) {
+			t.Errorf("%s: version %x, no tickets %v, curves %v", what, c.MinVersion, c.SessionTicketsDisabled, c.CurvePreferences)
 		}
 	}
 }

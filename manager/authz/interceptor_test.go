@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -181,6 +182,20 @@ func TestAuthorize_BelievesNoUnverifiedOrForeignCertificate(t *testing.T) {
 	if _, err := s.callFrom(t.Context(), credentials.TLSInfo{State: verified}, method); !Refused(err) {
 		t.Errorf("outside of the swarm: %v", err)
 	}
+}
+
+func TestAuthorize_BelievesNoCertificateThatExpiredOnTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t, api.Role_ROLE_WORKER)
+		s.nodes.known, s.nodes.record = true, Record{Role: api.Role_ROLE_WORKER, ChangedAt: time.Now()}
+		if _, err := s.call(t.Context(), api.Dispatcher_Heartbeat_FullMethodName); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(ca.DefaultLife)
+		if _, err := s.call(t.Context(), api.Dispatcher_Heartbeat_FullMethodName); !Refused(err) {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAuthorize_WithoutAStoreTheCertificateDecides(t *testing.T) {
