@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,7 +54,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if err == nil {
 		return exitOK
 	}
-	if ctx.Err() != nil && !isUsage(err) {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, progress.ErrInterrupted)) {
 		return reportInterrupted(stderr, err)
 	}
 	return report(stderr, command, err)

@@ -53,6 +53,8 @@ type fake struct {
 	stuck string
 	// seenSecret is the last value that was stored.
 	seenSecret []byte
+	// holdLogs keeps a log open after its last line.
+	holdLogs bool
 	// changed is closed and replaced at each change.
 	changed chan struct{}
 }
@@ -391,6 +393,9 @@ func (f *fake) ReadLogs(r *api.ReadLogsRequest, stream grpc.ServerStreamingServe
 		if err := stream.Send(line); err != nil {
 			return err
 		}
+	}
+	if f.holdLogs {
+		<-stream.Context().Done()
 	}
 	return nil
 }

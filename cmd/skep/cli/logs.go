@@ -15,6 +15,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/progress"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -105,6 +106,8 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 		switch {
 		case errors.Is(err, io.EOF):
 			return gaps.orNil()
+		case errors.Is(err, context.Canceled) && flags.follow:
+			return progress.ErrInterrupted // there is no other end to following
 		case err != nil:
 			return err
 		}

@@ -151,7 +151,7 @@ func (p *program) swarmJoin() *cobra.Command {
 			return err
 		}
 		if token == "" {
-			return fault.New(fault.Invalid, "a join token is missing: add --token; "+
+			return fault.New(fault.Invalid, "a join token is necessary: add --token; "+
 				"'skep swarm join-token worker' on a manager prints the whole command")
 		}
 		remote, err := flagvalue.RemoteAddr(args[0])

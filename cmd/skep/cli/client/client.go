@@ -175,6 +175,9 @@ func (c *Client) explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	if status.Code(err) == codes.Canceled {
+		return fault.Wrap(fault.Unavailable, context.Canceled)
+	}
 	dialErr := c.lastDialErr()
 	if status.Code(err) != codes.Unavailable || dialErr == nil {
 		return fault.FromStatus(err)

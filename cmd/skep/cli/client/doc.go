@@ -15,6 +15,6 @@
 //
 // Concurrency: a Client may be used by several goroutines at once; Close only after the calls ended.
 //
-// Errors: faults of the kinds that the daemon sent, and ErrUnreachable (Unavailable), ErrNotAllowed (PermissionDenied)
-// and ErrHost (Invalid).
+// Errors: faults of the kinds that the daemon sent; ErrUnreachable (Unavailable), ErrNotAllowed (PermissionDenied),
+// ErrHost (Invalid), and context.Canceled (Unavailable) for a call that was given up.
 package client
