@@ -17,6 +17,9 @@ import (
 // telling.
 const retryAfter = time.Second
 
+// changeTimeout bounds one change of the group, which otherwise waits for members that don't answer: then it is decided anew.
+const changeTimeout = 10 * time.Second
+
 // Group is the Raft group, as the leader changes it.
 type Group interface {
 	Status() store.Status
@@ -122,9 +125,9 @@ func (m *Manager) perform(ctx context.Context, effect Effect) (done bool, err er
 	case SetRole:
 		err = m.setRole(ctx, e)
 	case RemoveMember:
-		err = m.cfg.Group.RemoveMember(ctx, e.RaftID)
+		err = bounded(ctx, func(ctx context.Context) error { return m.cfg.Group.RemoveMember(ctx, e.RaftID) })
 	case TransferLeadership:
-		err = m.cfg.Group.TransferLeadership(ctx)
+		err = bounded(ctx, m.cfg.Group.TransferLeadership)
 	default:
 		m.cfg.Logger.Warn("manager can't leave yet", "effect", effect.String())
 		return false, nil
@@ -140,6 +143,12 @@ func (m *Manager) perform(ctx context.Context, effect Effect) (done bool, err er
 		m.cfg.Logger.Warn("change of role failed, trying again", "effect", effect.String(), "error", err)
 		return false, nil
 	}
+}
+
+func bounded(ctx context.Context, change func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	return change(ctx)
 }
 
 // setRole stores the role, unless the spec wants another one by now.

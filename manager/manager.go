@@ -1,0 +1,159 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/manager/caserver"
+	"github.com/skep-io/skep/manager/control"
+	"github.com/skep-io/skep/manager/dispatcher"
+	"github.com/skep-io/skep/manager/forward"
+	"github.com/skep-io/skep/manager/logbroker"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
+)
+
+// handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
+const handOverTimeout = 3 * time.Second
+
+// Config is what a Manager needs; all fields are required.
+type Config struct {
+	// NodeID is this node's.
+	NodeID string
+	// Store is open and not running yet: Run runs it.
+	Store *store.Store
+	// Raft answers the other managers, for Store's transport.
+	Raft api.RaftServer
+	// Dial makes a connection to a node of the cluster without waiting for it. The peer must prove to be the node. It should
+	// notice a peer that is gone within seconds (keepalive).
+	Dial   func(address, nodeID string) (*grpc.ClientConn, error)
+	Logger *slog.Logger
+}
+
+// Manager is the manager's side of a node.
+type Manager struct {
+	cfg        Config
+	forward    *forward.Forwarder
+	control    *control.Server
+	ca         *caserver.Server
+	dispatcher *dispatcher.Dispatcher
+}
+
+// New makes all parts of a manager and starts none.
+func New(cfg Config) (*Manager, error) {
+	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.Logger == nil {
+		return nil, errors.New("manager: NodeID, Store, Raft, Dial and Logger are required")
+	}
+	m := &Manager{cfg: cfg}
+	logs, err := logbroker.New(logbroker.Config{Store: cfg.Store, Dial: cfg.Dial})
+	if err != nil {
+		return nil, err
+	}
+	m.control, err = control.New(control.Config{
+		Store: cfg.Store, Logs: logs, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() }, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger}); err != nil {
+		return nil, err
+	}
+	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
+		return nil, err
+	}
+	m.forward, err = forward.New(forward.Config{
+		NodeID: cfg.NodeID, Leadership: cfg.Store.Leadership, Dial: cfg.Dial, Origin: authz.Origin,
+	})
+	return m, err
+}
+
+// Register adds the manager's services to a server. A server for people needs only Control.
+func (m *Manager) Register(r grpc.ServiceRegistrar) {
+	api.RegisterControlServer(r, m.control)
+	api.RegisterCAServer(r, m.ca)
+	api.RegisterDispatcherServer(r, m.dispatcher)
+	api.RegisterRaftServer(r, m.cfg.Raft)
+}
+
+// Interceptor sends calls that need the leader to it. It comes after the interceptors that turn errors into statuses and that
+// authorize.
+func (m *Manager) Interceptor() grpc.UnaryServerInterceptor { return m.forward.Unary() }
+
+// Nodes is what this manager knows of nodes, for the interceptor that authorizes.
+func (m *Manager) Nodes() authz.Nodes { return authz.NewNodes(m.cfg.Store) }
+
+// Run runs the store and everything that depends on it until ctx ends, and then returns nil, or until the store can't go on.
+func (m *Manager) Run(ctx context.Context) error {
+	kept, stopStore := context.WithCancel(context.WithoutCancel(ctx)) // beyond ctx, to hand over
+	defer stopStore()
+	working, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	stored := make(chan error, 1)
+	go func() {
+		defer stopWork()
+		stored <- m.cfg.Store.Run(kept)
+	}()
+	err := m.work(working)
+	m.handOver(kept)
+	stopStore()
+	return errors.Join(<-stored, err, m.forward.Close())
+}
+
+// work runs what depends on the store, and the loops of each tenure.
+func (m *Manager) work(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.dispatcher.Run(ctx) })
+	t := &tenures{leadership: m.cfg.Store.Leadership, loops: m.loops, logger: m.cfg.Logger}
+	group.Go(func() error { return t.run(ctx) })
+	if err := group.Wait(); err != nil && !errors.Is(err, store.ErrStopped) {
+		return fmt.Errorf("manager: %w", err)
+	}
+	return nil
+}
+
+// handOver lets another manager lead, if this one does and there is another (M2).
+func (m *Manager) handOver(ctx context.Context) {
+	if _, _, self := m.cfg.Store.Leader(); !self {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if err := m.cfg.Store.TransferLeadership(ctx); err != nil {
+		m.cfg.Logger.Info("no other manager took over", "reason", err.Error())
+	}
+}
+
+// Bootstrap stores what a swarm begins with. It waits until the store, which must be running, leads; calling it again changes
+// nothing.
+func Bootstrap(ctx context.Context, s *store.Store, founding caserver.Founding) error {
+	for {
+		leadership, changed := s.Leadership()
+		if leadership.Self {
+			err := s.Update(ctx, "bootstrap-"+founding.Cluster.GetId(), func(tx store.Tx) error {
+				if err := tx.Create(founding.Cluster); err != nil {
+					return err
+				}
+				return tx.Create(founding.Node)
+			})
+			switch {
+			case err == nil, errors.Is(err, store.ErrDuplicate):
+				return nil
+			case !errors.Is(err, store.ErrNotLeader):
+				return fmt.Errorf("store the new cluster: %w", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("store the new cluster: %w", context.Cause(ctx))
+		case <-changed:
+		}
+	}
+}
