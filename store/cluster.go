@@ -49,6 +49,9 @@ type cluster struct {
 	captures         chan capture
 	stopped          chan struct{} // closed when run ends
 
+	// Owned by the goroutine that writes the log.
+	saved *raftpb.HardState // the last one, on disk or, when only its commit index is newer, with the next entries
+
 	// Owned by the loop.
 	core          *raftcore.Core
 	queue         []job // for the disk

@@ -115,8 +115,8 @@ func (c *cluster) writeJobs(jobs []job) error {
 			if err = flush(); err == nil {
 				err = c.install(j.append)
 			}
-		case len(j.append.Entries) > 0 || !raft.IsEmptyHardState(j.append.HardState):
-			batches = append(batches, wal.Batch{HardState: j.append.HardState, Entries: j.append.Entries})
+		case c.mustSave(j.append):
+			batches = append(batches, wal.Batch{HardState: c.saved, Entries: j.append.Entries})
 		}
 		if err != nil {
 			return err
@@ -125,9 +125,23 @@ func (c *cluster) writeJobs(jobs []job) error {
 	return flush()
 }
 
+// mustSave reports whether an append has to become durable. A commit index alone need not: it goes to disk with the next
+// entries, and after a crash the group finds it out again. That halves the disk's work.
+func (c *cluster) mustSave(a *raftcore.Append) bool {
+	if raft.IsEmptyHardState(a.HardState) {
+		return len(a.Entries) > 0
+	}
+	before := c.saved
+	c.saved = a.HardState
+	return len(a.Entries) > 0 || before.GetTerm() != a.HardState.GetTerm() || before.GetVote() != a.HardState.GetVote()
+}
+
 // install replaces the log by a snapshot from the leader, and whatever entries came with it.
 func (c *cluster) install(a *raftcore.Append) error {
-	if err := c.wal.Install(a.Snapshot, a.HardState); err != nil {
+	if !raft.IsEmptyHardState(a.HardState) {
+		c.saved = a.HardState
+	}
+	if err := c.wal.Install(a.Snapshot, c.saved); err != nil {
 		return err
 	}
 	if err := c.storage.ApplySnapshot(&raftpb.Snapshot{Metadata: a.Snapshot.GetMetadata()}); err != nil {

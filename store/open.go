@@ -147,7 +147,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		received: make(chan raftcore.Receive, 1024), proposals: make(chan *proposal, 1024), barriers: make(chan chan error, 1024),
 		calls: make(chan func() error), inputs: make(chan raftcore.Input, 64), removal: make(chan struct{}, 1),
 		jobs: make(chan []job), written: make(chan []job), captures: make(chan capture, 1), stopped: make(chan struct{}),
-		core: core, pending: map[string][]*proposal{}, confState: state.Snapshot.GetMetadata().GetConfState(),
+		saved: state.HardState, core: core, pending: map[string][]*proposal{}, confState: state.Snapshot.GetMetadata().GetConfState(),
 		snapshotIndex: m.index, appliedTerm: state.Snapshot.GetMetadata().GetTerm(), changed: make(chan struct{}),
 	}
 	c.membersChanged()

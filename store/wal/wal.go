@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	boltErrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -129,9 +130,9 @@ func (w *WAL) openDatabase() (err error) {
 		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, OpenFile: w.fs.OpenOS, NoStatistics: true,
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, boltErrors.ErrTimeout):
 		return fmt.Errorf("open %s: another process uses it", path)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+	case errors.Is(err, boltErrors.ErrInvalid), errors.Is(err, boltErrors.ErrChecksum), errors.Is(err, boltErrors.ErrVersionMismatch):
 		return &CorruptError{What: "database", Err: err}
 	case err != nil:
 		return fmt.Errorf("open %s: %w", path, err)
