@@ -40,6 +40,10 @@ type layerRecord struct {
 	// Opaque is set when the layer hides everything below its root, which
 	// overlayfs cannot express: it is then mounted without the layers below.
 	Opaque bool `json:"opaque,omitempty"`
+	// Boot is the boot of the machine in which the layer was unpacked, until
+	// its files were synced; then it is "". After another boot an unsynced
+	// layer may have holes, and is unpacked again.
+	Boot string `json:"boot,omitempty"`
 }
 
 // tables gives typed access to the buckets within one transaction.

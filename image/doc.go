@@ -49,7 +49,9 @@
 //	    it, and the database forgets content before it is deleted.
 //	I2  Every reference and every index entry leads to an image.
 //	I3  An unpacked layer in the database has its directory, with the content of
-//	    its diffID; directories without a record are leftovers.
+//	    its diffID; directories without a record are leftovers. Layers are
+//	    synced when the store is closed: those of another boot that were not are
+//	    unpacked again.
 //	I4  After a crash at any point, Open and one GC leave exactly what the
 //	    database refers to.
 //	I5  GC deletes nothing while a session, which is adding content, is open; it

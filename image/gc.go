@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -109,6 +110,9 @@ func (s *Store) sweep() (Freed, error) {
 		}
 		freed.Layers++
 		freed.Bytes += rec.Bytes
+	}
+	if err := s.blobs.Sweep(time.Now().Add(-partialAge)); err != nil { // no session, so no ingest
+		return freed, err
 	}
 	blobs, err := s.blobs.List()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,8 @@ const (
 	lockWait = 2 * time.Second
 
 	tempLayer = "tmp-"
+	// bootFile holds an identifier that the kernel makes anew at each boot.
+	bootFile = "/proc/sys/kernel/random/boot_id"
 )
 
 // Image is one stored image, for one platform.
@@ -64,6 +67,7 @@ type Store struct {
 	limits   unpack.Limits
 	log      *slog.Logger
 	step     func(string) error // called before each change of the disk
+	boot     string             // identifies this boot of the machine
 	db       *bbolt.DB
 	blobs    *blob.Store
 
@@ -94,6 +98,9 @@ func WithLogger(log *slog.Logger) Option { return func(s *Store) { s.log = log }
 // withStep calls step before each change of the disk; see blob.Config.Step.
 func withStep(step func(string) error) Option { return func(s *Store) { s.step = step } }
 
+// withBoot pretends that this is another boot of the machine.
+func withBoot(id string) Option { return func(s *Store) { s.boot = id } }
+
 // Open opens the store below root, which it creates with mode 0700, and clears
 // away what a crash left half-done. The caller must Close it.
 func Open(root string, opts ...Option) (*Store, error) {
@@ -105,6 +112,13 @@ func Open(root string, opts ...Option) (*Store, error) {
 		opt(s)
 	}
 	s.sessions.sweep = s.sweep
+	if s.boot == "" {
+		id, err := os.ReadFile(bootFile)
+		if err != nil {
+			return nil, fmt.Errorf("open image store: %w", err)
+		}
+		s.boot = strings.TrimSpace(string(id))
+	}
 	for _, dir := range []string{root, s.layersDir(), s.trashDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
@@ -143,10 +157,10 @@ func (s *Store) repair() error {
 	return s.repairLayers()
 }
 
-// Close releases the store. No call may be under way, and none may follow but
-// the release of leases.
+// Close syncs the layers that were unpacked and releases the store. No call may
+// be under way, and none may follow but the release of leases.
 func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.syncLayers(), s.db.Close()); err != nil {
 		return fmt.Errorf("close image store: %w", err)
 	}
 	return nil

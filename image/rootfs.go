@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/image/manifest"
 	"github.com/skep-io/skep/image/unpack"
@@ -166,13 +167,7 @@ func (s *Store) installLayer(tmp string, chainID digest.Digest, report unpack.Re
 	if err := os.Rename(tmp, s.layerDir(chainID)); err != nil {
 		return err
 	}
-	if err := s.step("sync layers"); err != nil {
-		return err
-	}
-	if err := syncDir(s.layersDir()); err != nil {
-		return err
-	}
-	rec := layerRecord{Bytes: report.Bytes, Entries: report.Entries, Opaque: slices.Contains(report.Opaque, ".")}
+	rec := layerRecord{Bytes: report.Bytes, Entries: report.Entries, Opaque: slices.Contains(report.Opaque, "."), Boot: s.boot}
 	return s.update(func(t tables) error { return t.putLayer(chainID, rec) })
 }
 
@@ -184,8 +179,8 @@ func (s *Store) discard(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// repairLayers removes what is not in the database, and forgets layers whose
-// directories are gone (I3).
+// repairLayers removes what is not in the database, and forgets layers that are
+// gone or that the machine may have lost parts of (I3).
 func (s *Store) repairLayers() error {
 	known := map[string]bool{}
 	err := s.update(func(t tables) error {
@@ -194,14 +189,16 @@ func (s *Store) repairLayers() error {
 			return err
 		}
 		for _, id := range ids {
-			if _, err := os.Stat(s.layerFS(id)); errors.Is(err, fs.ErrNotExist) {
-				err = t.bucket("layers").Delete([]byte(id))
-				if err != nil {
-					return err
-				}
+			whole, err := s.isWhole(t, id)
+			if err != nil {
+				return err
+			}
+			if known[id.Encoded()] = whole; whole {
 				continue
 			}
-			known[id.Encoded()] = true
+			if err := t.bucket("layers").Delete([]byte(id)); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -223,11 +220,60 @@ func (s *Store) repairLayers() error {
 	return s.emptyTrash()
 }
 
-func syncDir(path string) error {
-	dir, err := os.Open(path)
+func (s *Store) isWhole(t tables, chainID digest.Digest) (bool, error) {
+	rec, err := t.layer(chainID)
+	if err != nil || rec.Boot != "" && rec.Boot != s.boot {
+		return false, err
+	}
+	_, err = os.Stat(s.layerFS(chainID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// syncLayers syncs everything once and notes that the layers are safe from now
+// on. Syncing each as it is unpacked would let the first container of an image
+// wait for whatever else the machine has to write.
+func (s *Store) syncLayers() error {
+	unsynced := map[digest.Digest]layerRecord{}
+	err := s.view(func(t tables) error {
+		ids, err := t.layerIDs()
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			rec, err := t.layer(id)
+			if err != nil {
+				return err
+			}
+			if rec.Boot != "" {
+				rec.Boot = ""
+				unsynced[id] = *rec
+			}
+		}
+		return nil
+	})
+	if err != nil || len(unsynced) == 0 {
+		return err
+	}
+	if err := s.step("sync layers"); err != nil {
+		return nil // crashed
+	}
+	dir, err := os.Open(s.layersDir())
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return fmt.Errorf("sync layers: %w", err)
+	}
+	return s.update(func(t tables) error {
+		for id, rec := range unsynced {
+			if err := t.putLayer(id, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

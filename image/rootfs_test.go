@@ -175,6 +175,43 @@ func TestRootfs_RefusesALayerThatIsNotItsDiffID(t *testing.T) {
 	}
 }
 
+// TestRootfs_UnpacksAgainWhatAPowerFailureMayHaveTorn opens a store in another
+// boot, after a clean stop and after none.
+func TestRootfs_UnpacksAgainWhatAPowerFailureMayHaveTorn(t *testing.T) {
+	needRoot(t)
+	for _, clean := range []bool{true, false} {
+		root := scratch(t)
+		b := build(t, layerOf(t, "a=b"))
+		s, err := Open(root, withBoot("first"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		load(t, s, b.tar(t, "app"))
+		r, release := rootfs(t, s, b.manifest)
+		release()
+		torn := filepath.Join(r.Layers[0], "a")
+		if err := os.Truncate(torn, 0); err != nil {
+			t.Fatal(err)
+		}
+		if clean {
+			err = s.Close()
+		} else {
+			err = s.db.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, root, withBoot("second"))
+		check(t, s)
+		_, release = rootfs(t, s, b.manifest)
+		release()
+		data, err := os.ReadFile(torn)
+		if err != nil || (string(data) == "b") == clean {
+			t.Errorf("clean stop %v: read %q, %v", clean, data, err)
+		}
+	}
+}
+
 func TestRootfs_MissingImage(t *testing.T) {
 	s := open(t, scratch(t))
 	if _, _, err := s.Rootfs(t.Context(), digest.FromString("x")); !errors.Is(err, ErrNotFound) {

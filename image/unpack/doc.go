@@ -14,7 +14,7 @@
 //	                                       rlimits, seccomp
 //	                                       decompress, hash, Apply
 //	read the report                  <---  report: opaque directories, counts
-//	mark opaque directories, syncfs        exit
+//	mark opaque directories                exit
 //
 // The child is the hosting program, started again with a hidden argument: its
 // main must call [Child] before it does anything else.
