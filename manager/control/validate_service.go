@@ -229,10 +229,6 @@ func validTarget(name string) bool {
 	return path.Clean(name) == name && name != "." && name != ".." && !strings.HasPrefix(name, "../")
 }
 
-func path2Absolute(p string) bool { return path.IsAbs(p) }
-
-func cleaned(p string) string { return path.Clean(p) }
-
 // knownSignal reports whether s is a number, or a name with or without SIG.
 func knownSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
