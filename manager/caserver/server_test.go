@@ -217,13 +217,14 @@ func TestRenew_OnlyForOneself(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, csr := catest.KeyAndCSR(t)
-	first := f.Node.GetId()
+	first, second := f.Node.GetId(), catest.NewID()
+	storetest.Create(t, s, &api.Node{Id: second, Role: api.Role_ROLE_WORKER})
 	for name, c := range map[string]struct {
 		caller authz.Caller
 		asked  string
 		want   fault.Kind
 	}{
-		"another's":        {authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: catest.NewID()}, first, fault.PermissionDenied},
+		"another's":        {authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: first}, second, fault.PermissionDenied},
 		"nobody's":         {authz.Caller{}, "", fault.PermissionDenied},
 		"one that is gone": {authz.Caller{NodeID: strings.Repeat("a", 25)}, strings.Repeat("a", 25), fault.PermissionDenied},
 	} {
@@ -237,6 +238,11 @@ func TestRenew_OnlyForOneself(t *testing.T) {
 	_, err = server.RenewCertificate(ctx, &api.RenewCertificateRequest{Csr: []byte("x"), NodeId: first})
 	if fault.KindOf(err) != fault.Invalid {
 		t.Errorf("bad request: %v", err)
+	}
+	behind, cancel := context.WithCancel(ctx)
+	cancel() // the barrier of a store without peers fails only so
+	if resp, err := server.RenewCertificate(behind, &api.RenewCertificateRequest{Csr: csr, NodeId: first}); err == nil {
+		t.Errorf("issued without knowing whether it leads: %v", resp)
 	}
 }
 
@@ -289,8 +295,12 @@ func TestJoin_GuessingIsSlowAndKeepsNobodyElseOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		_, guess := catest.KeyAndCSR(t)
 		issue := func(address, tok string) error {
-			_, csr := catest.KeyAndCSR(t)
+			csr := guess
+			if tok == good {
+				_, csr = catest.KeyAndCSR(t)
+			}
 			ctx := authz.NewContext(t.Context(), authz.Caller{Kind: api.Caller_CALLER_ANYONE, Address: address})
 			_, err := server.IssueCertificate(ctx, &api.IssueCertificateRequest{Csr: csr, Token: tok})
 			return err
