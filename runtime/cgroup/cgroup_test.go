@@ -138,7 +138,7 @@ func TestGroup_KillAndRemove(t *testing.T) {
 	if err := g.Add(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	same, err := tr.Existing("kill")
+	same, err := tr.Group("kill")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +154,8 @@ func TestGroup_KillAndRemove(t *testing.T) {
 	if err := g.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tr.Existing("kill"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after Remove: %v, want not exist", err)
+	if same.Exists() {
+		t.Error("the group is there after Remove")
 	}
 	if err := g.Remove(t.Context()); err != nil {
 		t.Errorf("second Remove: %v", err)
@@ -191,17 +191,17 @@ func TestTree_CreateRefuses(t *testing.T) {
 			t.Errorf("Create(%q): %v, want ErrName", name, err)
 		}
 	}
-	create(t, tr, "twice", Limits{})
+	first := create(t, tr, "twice", Limits{})
 	if _, err := tr.Create("twice", Limits{}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("second Create: %v, want exists", err)
 	}
-	if _, err := tr.Existing("twice"); err != nil {
-		t.Errorf("the refused Create removed the first group: %v", err)
+	if !first.Exists() {
+		t.Error("the refused Create removed the first group") // I2
 	}
 	if _, err := tr.Create("bad", Limits{CPUQuota: time.Nanosecond * 1000}); err == nil {
 		t.Error("a quota of 1 µs was taken")
 	}
-	if _, err := tr.Existing("bad"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after a failed Create: %v, want not exist", err) // I2
+	if bad, err := tr.Group("bad"); err != nil || bad.Exists() {
+		t.Errorf("a group is there after a failed Create, error %v", err) // I2
 	}
 }

@@ -7,7 +7,7 @@
 //	Open(parent)                     parent created once, in each hierarchy
 //	    │
 //	    ├─ Create(name, limits) ──> Group ── FD/Add ──> (processes) ── KillAll ──> Remove
-//	    └─ Existing(name) ────────> Group   (after a restart of the supervisor)
+//	    └─ Group(name) ───────────> Group   (after a restart of the supervisor)
 //
 // On v1 a group is one directory per controller; on v2 it is one directory. Memory limits include swap: a container
 // never swaps past its limit.

@@ -58,8 +58,14 @@ func (g *Group) fill(dir string, h hierarchy, l Limits) error {
 	return nil
 }
 
-// FD is the v2 directory, for clone3 with CLONE_INTO_CGROUP, or -1 on v1 and after Existing. It stays the group's.
+// FD is the v2 directory, for clone3 with CLONE_INTO_CGROUP, or -1 on v1 and for a handle from Tree.Group. It stays the group's.
 func (g *Group) FD() int { return g.fd }
+
+// Exists reports whether the group is there.
+func (g *Group) Exists() bool {
+	_, err := os.Stat(g.dirs[0])
+	return err == nil
+}
 
 // Add moves the process into the group. On v2 that is needed only for a process that was not cloned into it.
 func (g *Group) Add(pid int) error {

@@ -151,7 +151,7 @@ func (t *Tree) Unified() bool { return t.unified }
 
 // Create makes the group name with its limits in force (I1). It fails with fs.ErrExist if there is one.
 func (t *Tree) Create(name string, l Limits) (*Group, error) {
-	g, err := t.group(name)
+	g, err := t.Group(name)
 	if err != nil {
 		return nil, err
 	}
@@ -167,18 +167,6 @@ func (t *Tree) Create(name string, l Limits) (*Group, error) {
 	return g, nil
 }
 
-// Existing gives the group name, which must be there.
-func (t *Tree) Existing(name string) (*Group, error) {
-	g, err := t.group(name)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(g.dirs[0]); err != nil {
-		return nil, fmt.Errorf("find control group %s: %w", name, err)
-	}
-	return g, nil
-}
-
 // Remove removes the parent group itself. It fails if groups are left in it.
 func (t *Tree) Remove() error {
 	var errs []error
@@ -190,7 +178,8 @@ func (t *Tree) Remove() error {
 	return errors.Join(errs...)
 }
 
-func (t *Tree) group(name string) (*Group, error) {
+// Group gives the handle of the group name, whether it is there or not.
+func (t *Tree) Group(name string) (*Group, error) {
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}

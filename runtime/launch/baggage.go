@@ -177,7 +177,7 @@ func (b *baggage) fork(job Job) (*Process, error) {
 		rlimits: job.Plan.Process.Rlimits,
 	}
 	if err != nil {
-		p.abort()
+		p.Abort()
 		return nil, err
 	}
 	return p, nil

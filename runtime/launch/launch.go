@@ -152,7 +152,7 @@ func (l *Launcher) Create(ctx context.Context, job Job) (*Process, error) {
 		return nil, err
 	}
 	if err := l.furnish(ctx, job, b, p); err != nil {
-		p.abort()
+		p.Abort()
 		return nil, err
 	}
 	return p, nil

@@ -82,7 +82,7 @@ func (b *bench) create(edit func(*specs.Spec)) (*Process, error) {
 	})
 	b.t.Cleanup(func() {
 		if p != nil {
-			p.abort()
+			p.Abort()
 		}
 		if err := group.Remove(b.t.Context()); err != nil && b.t.Context().Err() == nil {
 			b.t.Error(err)

@@ -169,7 +169,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 
 // Wait blocks until the process has ended and reaps it. No thread is held meanwhile.
 func (p *Process) Wait() (Exit, error) {
-	if p.adopted {
+	if p.adopted && !p.child() {
 		return p.waitAdopted()
 	}
 	conn, err := p.pidfd.SyscallConn()
@@ -205,8 +205,8 @@ func (p *Process) Close() {
 	p.pidfd.Close()
 }
 
-// abort kills a child that is of no use and reaps it.
-func (p *Process) abort() {
+// Abort kills a process that is of no use, waits for its end, and closes it.
+func (p *Process) Abort() {
 	// A child that is gone already is as good as killed, and Wait can't fail for a child that wasn't waited for.
 	_ = p.Signal(unix.SIGKILL)
 	_, _ = p.Wait()
@@ -254,6 +254,20 @@ func Adopt(pid int, started uint64) (*Process, error) {
 		return nil, os.ErrProcessDone
 	}
 	return p, nil
+}
+
+// child reports whether an adopted process is a child of this process after all: that is so when a supervisor replaced
+// itself by execve.
+func (p *Process) child() bool {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waitable := false
+	err = conn.Control(func(fd uintptr) {
+		waitable = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil
+	})
+	return err == nil && waitable
 }
 
 // adoptedCheck is how often an adopted process is looked at beside the kernel's wake-ups: between its end and its

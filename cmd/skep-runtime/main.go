@@ -1,0 +1,145 @@
+// Command skep-runtime is the parent of every container on a node.
+//
+//	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+//
+// It prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
+// ends; containers run on, and the next supervisor with the same root takes them over, unless --kill-on-exit is given.
+//
+// Exit status: 0 after a signal, 1 on an error, 2 on wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/sealed"
+	"github.com/skep-io/skep/runtime/supervisor"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+       skep-runtime version
+`
+
+func run(args []string, out, errs io.Writer) int {
+	command := ""
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "supervise":
+		return supervise(args[1:], out, errs)
+	case "version", "--version":
+		fmt.Fprintln(out, "skep-runtime", version())
+		return 0
+	default:
+		fmt.Fprint(errs, usage)
+		return 2
+	}
+}
+
+// version is what the build recorded.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
+// flags reads the arguments of supervise.
+func flags(args []string, errs io.Writer) (supervisor.Config, error) {
+	var cfg supervisor.Config
+	f := flag.NewFlagSet("skep-runtime supervise", flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.StringVar(&cfg.Root, "root", "", "directory of the supervisor's files, on a disk")
+	f.StringVar(&cfg.Socket, "socket", "", "where clients connect")
+	f.StringVar(&cfg.CgroupParent, "cgroup-parent", "skep", "control group of all containers")
+	f.BoolVar(&cfg.KillOnExit, "kill-on-exit", false, "kill all containers when the supervisor ends")
+	if err := f.Parse(args); err != nil {
+		return cfg, err
+	}
+	if f.NArg() > 0 {
+		return cfg, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return cfg, cfg.Validate()
+}
+
+func supervise(args []string, out, errs io.Writer) int {
+	cfg, err := flags(args, errs)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(errs, "skep-runtime:", err)
+		return 2
+	}
+	cfg.Logger = slog.New(slog.NewJSONHandler(errs, nil))
+	cfg.Ready = func() { fmt.Fprintln(out, "ready", cfg.Socket) }
+	if err := serve(cfg); err != nil {
+		fmt.Fprintln(errs, "skep-runtime:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(cfg supervisor.Config) error {
+	// Whoever reads the output may go away; that must not end the supervisor.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	if err := isolate(); err != nil {
+		return err
+	}
+	protect(cfg.Logger)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	s, err := supervisor.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Run(ctx)
+}
+
+// isolate gives the supervisor a mount namespace of its own, where mounts of the host arrive and none go back, and
+// makes it run from memory that nobody can change. It goes through main again for that.
+func isolate() error {
+	runtime.LockOSThread() // namespaces belong to the thread, and execve keeps this one's
+	defer runtime.UnlockOSThread()
+	done, err := sealed.Running()
+	if err != nil || done {
+		return err
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace (the supervisor must run as root): %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("isolate mounts: %w", err)
+	}
+	return sealed.Exec("skep-runtime")
+}
+
+// oomScore keeps the kernel from choosing the supervisor, whose end would cost the exit codes of all containers.
+const oomScore = "-999"
+
+// protect keeps the supervisor out of harm's way, as far as it may.
+func protect(logger *slog.Logger) {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0); err != nil {
+		logger.Warn("the kernel may kill the supervisor when memory runs out", "error", err)
+	}
+	// A session of its own, so that a signal to the terminal of whoever started it does not reach it. That fails for
+	// a process that was started from a shell, where such signals are meant for it.
+	_, _ = unix.Setsid()
+	unix.Umask(0o077)
+}

@@ -1,0 +1,290 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// The messages are the protocol's.
+type (
+	// Request describes a container to create.
+	Request = protocol.Request
+	// Rootfs is a container's root file system.
+	Rootfs = protocol.Rootfs
+	// File is a file that the container sees and that is in memory only.
+	File = protocol.File
+	// Secret is the data of a File. It prints as "[redacted]".
+	Secret = protocol.Secret
+	// LogConfig says where a container's output goes.
+	LogConfig = protocol.LogConfig
+	// State is what is known of a container.
+	State = protocol.State
+	// Status is where in its life a container is.
+	Status = protocol.Status
+	// Event is one change of a container.
+	Event = protocol.Event
+	// EventType says what an Event is about.
+	EventType = protocol.EventType
+)
+
+// The statuses and events, as in package protocol.
+const (
+	Created = protocol.Created
+	Running = protocol.Running
+	Exited  = protocol.Exited
+
+	EventSnapshot = protocol.EventSnapshot
+	EventSynced   = protocol.EventSynced
+	EventCreated  = protocol.EventCreated
+	EventRunning  = protocol.EventRunning
+	EventOOM      = protocol.EventOOM
+	EventExited   = protocol.EventExited
+	EventDeleted  = protocol.EventDeleted
+)
+
+// Errors of the supervisor, and of this package.
+var (
+	ErrNotFound = protocol.ErrNotFound
+	ErrExists   = protocol.ErrExists
+	ErrInvalid  = protocol.ErrInvalid
+	ErrState    = protocol.ErrState
+	ErrStart    = protocol.ErrStart
+	// ErrClosed is returned when a Client is used after Close.
+	ErrClosed = errors.New("client is closed")
+)
+
+// maxIdle is how many connections are kept between calls.
+const maxIdle = 4
+
+// Client is a way to one supervisor.
+type Client struct {
+	socket string // constant after Dial
+
+	mu     sync.Mutex // guards all below
+	idle   []net.Conn
+	closed bool
+}
+
+// Dial connects to the supervisor at socket. The caller closes the Client.
+func Dial(ctx context.Context, socket string) (*Client, error) {
+	c := &Client{socket: socket}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.idle = append(c.idle, conn)
+	return c, nil
+}
+
+// Close closes the connections that are not in use. It ends no call and no event stream: their contexts do.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	var errs []error
+	for _, conn := range c.idle {
+		errs = append(errs, conn.Close())
+	}
+	c.idle = nil
+	return errors.Join(errs...)
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the container supervisor: %w", err)
+	}
+	return conn, nil
+}
+
+// take gives a connection: an idle one, which may turn out to be dead, or a new one.
+func (c *Client) take(ctx context.Context) (conn net.Conn, reused bool, err error) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, false, ErrClosed
+	}
+	if n := len(c.idle); n > 0 {
+		conn, c.idle = c.idle[n-1], c.idle[:n-1]
+		c.mu.Unlock()
+		return conn, true, nil
+	}
+	c.mu.Unlock()
+	conn, err = c.dial(ctx)
+	return conn, false, err
+}
+
+// give keeps a connection for the next call.
+func (c *Client) give(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.idle) >= maxIdle {
+		conn.Close()
+		return
+	}
+	c.idle = append(c.idle, conn)
+}
+
+// call makes one call. A kept connection that the supervisor closed, by being restarted, is noticed before anything
+// was sent; then the call goes out on a new one.
+func (c *Client) call(ctx context.Context, call protocol.Call, attachment ...[]byte) (protocol.Reply, error) {
+	for {
+		conn, reused, err := c.take(ctx)
+		if err != nil {
+			return protocol.Reply{}, err
+		}
+		if reused && hungUp(conn) {
+			conn.Close()
+			continue
+		}
+		reply, err := exchange(ctx, conn, call, attachment)
+		if err != nil {
+			conn.Close()
+			return protocol.Reply{}, fmt.Errorf("%s container: %w", call.Op, err)
+		}
+		c.give(conn)
+		return reply, reply.Error.Err()
+	}
+}
+
+// hungUp reports whether the peer of an idle connection has closed it.
+func hungUp(conn net.Conn) bool {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	dead := false
+	err = raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		dead = !errors.Is(err, syscall.EAGAIN) // nothing is ever sent unasked
+		return true
+	})
+	return err != nil || dead
+}
+
+// exchange sends a call and receives the reply.
+func exchange(ctx context.Context, conn net.Conn, call protocol.Call, attachment [][]byte) (protocol.Reply, error) {
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return protocol.Reply{}, err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = conn.SetDeadline(time.Unix(1, 0)) // fails only if the connection is closed
+	})
+	err := protocol.Write(conn, call, attachment...)
+	var reply protocol.Reply
+	if err == nil {
+		_, err = protocol.Read(conn, &reply)
+	}
+	if !stop() {
+		<-interrupted
+		if err != nil {
+			err = context.Cause(ctx)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the supervisor closed the connection: %w", io.ErrUnexpectedEOF)
+	}
+	return reply, err
+}
+
+// Create makes a container: namespaces, control group, root file system, mounts and files are ready when it returns,
+// and the process waits for Start. The data of the request's files is sent and not kept.
+func (c *Client) Create(ctx context.Context, r Request) (State, error) {
+	sent, parts := r.Detach()
+	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpCreate, Request: &sent}, parts...)
+	return stateOf(reply, err)
+}
+
+// Start runs the container's program. It returns when that runs, or ErrStart with the reason if it can't be run; then
+// the container exits with 126 or 127.
+func (c *Client) Start(ctx context.Context, id string) error {
+	_, err := c.call(ctx, protocol.Call{Op: protocol.OpStart, ID: id})
+	return err
+}
+
+// State gives a container's state.
+func (c *Client) State(ctx context.Context, id string) (State, error) {
+	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpState, ID: id})
+	return stateOf(reply, err)
+}
+
+// List gives the states of all containers, in the order of their names.
+func (c *Client) List(ctx context.Context) ([]State, error) {
+	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpList})
+	return reply.States, err
+}
+
+// Kill sends a signal to the container's first process. As in every pid namespace, that process gets only signals that
+// it has a handler for, and SIGKILL.
+func (c *Client) Kill(ctx context.Context, id string, sig syscall.Signal) error {
+	_, err := c.call(ctx, protocol.Call{Op: protocol.OpKill, ID: id, Signal: int(sig)})
+	return err
+}
+
+// KillAll kills every process of the container with SIGKILL.
+func (c *Client) KillAll(ctx context.Context, id string) error {
+	_, err := c.call(ctx, protocol.Call{Op: protocol.OpKillAll, ID: id})
+	return err
+}
+
+// Delete forgets a container that has exited, with its exit code and all that it was made of, but neither its log nor
+// its writable layer. A container that was never started is killed first; a running one is refused with ErrState.
+func (c *Client) Delete(ctx context.Context, id string) error {
+	_, err := c.call(ctx, protocol.Call{Op: protocol.OpDelete, ID: id})
+	return err
+}
+
+// Events gives the state of every container (EventSnapshot), then EventSynced, and then every change as it happens.
+// The channel is closed when ctx ends, when the supervisor does, or when the receiver is thousands of events behind;
+// nothing is lost by that, since the next stream begins with the state of everything.
+func (c *Client) Events(ctx context.Context) (<-chan Event, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := protocol.Write(conn, protocol.Call{Op: protocol.OpEvents}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	events := make(chan Event)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	go func() { // ends with the connection or ctx
+		defer close(events)
+		defer conn.Close()
+		defer stop()
+		for {
+			var reply protocol.Reply
+			if _, err := protocol.Read(conn, &reply); err != nil || reply.Event == nil {
+				return
+			}
+			select {
+			case events <- *reply.Event:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return events, nil
+}
+
+// stateOf takes the state out of a reply.
+func stateOf(reply protocol.Reply, err error) (State, error) {
+	if err != nil {
+		return State{}, err
+	}
+	if reply.State == nil {
+		return State{}, fmt.Errorf("%w: reply without a state", protocol.ErrFrame)
+	}
+	return *reply.State, nil
+}

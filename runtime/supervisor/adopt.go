@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// adoptAll takes over what an earlier supervisor left.
+func (s *Supervisor) adoptAll(ctx context.Context) error {
+	entries, err := os.ReadDir(s.containersDir())
+	if err != nil {
+		return fmt.Errorf("find containers: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !validID.MatchString(e.Name()) {
+			s.logger.Warn("not a container's directory", "name", e.Name())
+			continue
+		}
+		if err := s.adopt(ctx, e.Name()); err != nil {
+			return fmt.Errorf("take over container %s: %w", e.Name(), err)
+		}
+	}
+	return nil
+}
+
+// adopt takes over one container.
+func (s *Supervisor) adopt(ctx context.Context, id string) error {
+	group, err := s.tree.Group(id)
+	if err != nil {
+		return err
+	}
+	c := &container{id: id, dir: filepath.Join(s.containersDir(), id), group: group, ended: make(chan struct{})}
+	r, err := load(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Its creation was never finished, so nobody knows of it.
+		return errors.Join(group.KillAll(), group.Remove(ctx), os.RemoveAll(c.dir))
+	}
+	damaged := err
+	if damaged != nil {
+		s.logger.Error("journal record lost", "container", id, "error", damaged)
+		r = record{State: protocol.State{ID: id, Status: protocol.Running}}
+	}
+	c.log, c.boot, c.started = r.Log, r.Boot, r.Started
+	c.machine = restored(r.State)
+	c.public = r.State
+	s.mu.Lock()
+	s.containers[id] = c
+	s.mu.Unlock()
+	switch {
+	case r.State.Status == protocol.Exited:
+		close(c.ended)
+		return nil
+	case damaged != nil:
+		return s.lost(c, "exit code not known: the container's record was not readable")
+	default:
+		return s.takeOver(c, r)
+	}
+}
+
+// restored puts a machine where a record says it was.
+func restored(state protocol.State) machine {
+	m := machine{state: state}
+	switch state.Status {
+	case protocol.Running:
+		m.phase = phaseRunning
+	case protocol.Exited:
+		m.phase = phaseExited
+	default:
+		m.phase = phaseCreated
+	}
+	return m
+}
+
+// takeOver watches the process of a container that was not known to have ended, or records that it has.
+func (s *Supervisor) takeOver(c *container, r record) error {
+	if r.Boot != s.boot {
+		return s.lost(c, "exit code not known: the machine was restarted")
+	}
+	p, err := launch.Adopt(r.State.Pid, r.Started)
+	if errors.Is(err, os.ErrProcessDone) {
+		return s.lost(c, "exit code not known: the supervisor was not running when the container ended")
+	}
+	if err != nil {
+		return err
+	}
+	c.process = p
+	if r.State.Status == protocol.Created {
+		// It ends by itself, since the supervisor that could start it is gone, unless it was being started at that
+		// very moment: then nobody was told, and it must not run.
+		if err := p.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	if c.output, err = openOutput(c.dir, c.log); err != nil {
+		s.logger.Error("output of the container is lost", "container", c.id, "error", err)
+	}
+	s.watch(c)
+	s.logger.Info("container taken over", "container", c.id, "pid", r.State.Pid)
+	return nil
+}
+
+// lost records the end of a container that nobody saw (I7).
+func (s *Supervisor) lost(c *container, why string) error {
+	if err := c.group.KillAll(); err != nil {
+		return err
+	}
+	oom := false
+	if n, err := c.group.OOMKills(); err == nil {
+		oom = n > 0
+	}
+	return s.feed(c, exited{code: unknownExit, oom: oom, text: why})
+}

@@ -1,0 +1,194 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/overlay"
+	"github.com/skep-io/skep/runtime/protocol"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// validID keeps names to one path element that is a control group's name too.
+var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// create makes a container. It does not keep the request; the caller overwrites its files' data.
+func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.State, error) {
+	plan, err := check(r)
+	if err != nil {
+		return protocol.State{}, err
+	}
+	if err := s.reserve(r.ID); err != nil {
+		return protocol.State{}, err
+	}
+	s.launches <- struct{}{}
+	c, err := s.build(ctx, r, plan)
+	<-s.launches
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.reserved, r.ID)
+	if err != nil {
+		return protocol.State{}, fmt.Errorf("create container %s: %w", r.ID, err)
+	}
+	c.public = c.machine.state
+	s.containers[c.id] = c
+	s.announceLocked(protocol.Event{Type: protocol.EventCreated, Time: c.public.CreatedAt, State: c.public})
+	s.watch(c)
+	return c.public, nil
+}
+
+// check compiles the plan of a request.
+func check(r *protocol.Request) (*spec.Plan, error) {
+	if r == nil || !validID.MatchString(r.ID) {
+		return nil, fmt.Errorf("%w: a container needs a name of letters, digits, \"_\", \".\" and \"-\"", protocol.ErrInvalid)
+	}
+	plan, err := spec.Compile(r.Spec, runtime.GOARCH)
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w: %w", r.ID, protocol.ErrInvalid, err)
+	}
+	plan.ReadOnlyRoot = plan.ReadOnlyRoot || r.Rootfs.ReadOnly
+	for _, dir := range append([]string{r.Rootfs.Upper, r.Rootfs.Work, r.Log.Path}, r.Rootfs.Lower...) {
+		if dir != "" && !filepath.IsAbs(dir) {
+			return nil, fmt.Errorf("create container %s: %w: %.128q is not an absolute path", r.ID, protocol.ErrInvalid, dir)
+		}
+	}
+	if r.Rootfs.Upper == "" && !plan.ReadOnlyRoot {
+		return nil, fmt.Errorf("create container %s: %w: a root file system needs a writable layer or must be read-only",
+			r.ID, protocol.ErrInvalid)
+	}
+	if err := (logfile.Config{Path: r.Log.Path, MaxSize: r.Log.MaxSize, MaxFiles: r.Log.MaxFiles}).Validate(); err != nil {
+		return nil, fmt.Errorf("create container %s: %w: %w", r.ID, protocol.ErrInvalid, err)
+	}
+	return plan, nil
+}
+
+// reserve keeps a name while its container is made.
+func (s *Supervisor) reserve(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.containers[id] != nil || s.reserved[id] {
+		return fmt.Errorf("%w: %s", protocol.ErrExists, id)
+	}
+	if len(s.containers)+len(s.reserved) >= maxContainers {
+		return fmt.Errorf("create container %s: there are %d containers already; delete some that have exited", id, maxContainers)
+	}
+	s.reserved[id] = true
+	return nil
+}
+
+// build makes everything that a container is made of, or nothing (I6).
+func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.Plan) (_ *container, err error) {
+	c := &container{
+		id: r.ID, dir: filepath.Join(s.containersDir(), r.ID), log: r.Log, boot: s.boot, ended: make(chan struct{}),
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return nil, err
+	}
+	undo := func(f func() error) {
+		if err != nil {
+			err = errors.Join(err, f())
+		}
+	}
+	defer undo(func() error { return os.RemoveAll(c.dir) })
+	if c.group, err = s.tree.Create(r.ID, plan.Limits); err != nil {
+		return nil, err
+	}
+	defer undo(func() error { return c.group.Remove(ctx) })
+	uid, _ := spec.Host(plan.UIDs, plan.Process.UID)
+	gid, _ := spec.Host(plan.GIDs, plan.Process.GID)
+	if err := makePipes(c.dir, uid, gid); err != nil {
+		return nil, err
+	}
+	writers, err := openWriters(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(writers)
+	if c.output, err = openOutput(c.dir, r.Log); err != nil {
+		return nil, err
+	}
+	defer undo(func() error { c.output.close(); return nil })
+	if err := s.launch(ctx, c, r, plan, writers); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// launch makes the process and the first record.
+func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Request, plan *spec.Plan, writers []*os.File) error {
+	mem, err := fillMemory(r.Files, plan)
+	if err != nil {
+		return err
+	}
+	defer mem.close()
+	p, err := s.launcher.Create(ctx, launch.Job{
+		Plan:   plan,
+		Root:   overlay.Layers{Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work},
+		Memory: mem.mounts,
+		Group:  c.group,
+		Stdio:  [3]*os.File{s.null, writers[0], writers[1]},
+	})
+	if err != nil {
+		return err
+	}
+	c.process = p
+	c.machine = created(s.now(), c.id, p.Pid())
+	if c.started, err = launch.StartTime(p.Pid()); err == nil {
+		err = record{Version: recordVersion, State: c.machine.state, Log: c.log, Boot: c.boot, Started: c.started}.save(c.dir, false)
+	}
+	if err != nil {
+		p.Abort()
+	}
+	return err
+}
+
+// remove forgets a container that has exited, or was never started: everything of it goes.
+func (s *Supervisor) remove(ctx context.Context, c *container) error {
+	if err := s.endUnstarted(c); err != nil {
+		return err
+	}
+	c.removal.Lock()
+	defer c.removal.Unlock()
+	if found, err := s.find(c.id); err != nil || found != c {
+		return fmt.Errorf("%w: %s", protocol.ErrNotFound, c.id)
+	}
+	c.halt()
+	if err := c.group.Remove(ctx); err != nil {
+		return fmt.Errorf("delete container %s: %w", c.id, err)
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fmt.Errorf("delete container %s: %w", c.id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.id)
+	s.announceLocked(protocol.Event{Type: protocol.EventDeleted, Time: s.now(), State: c.public})
+	return nil
+}
+
+// endUnstarted makes sure that the container has ended, by killing it if its program never ran.
+func (s *Supervisor) endUnstarted(c *container) error {
+	select {
+	case <-c.ended:
+		return nil
+	default:
+	}
+	c.mu.Lock()
+	phase, description := c.machine.phase, c.machine.describe()
+	c.mu.Unlock()
+	if phase != phaseCreated {
+		return fmt.Errorf("%w: container %s is %s; kill it first", protocol.ErrState, c.id, description)
+	}
+	if err := c.process.Signal(9); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("delete container %s: %w", c.id, err)
+	}
+	<-c.ended
+	return nil
+}

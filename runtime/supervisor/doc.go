@@ -1,0 +1,42 @@
+// Package supervisor is the parent of every container of a node: it creates, starts, watches, kills and forgets them,
+// and remembers how they ended.
+//
+// It is small and stays up while everything else restarts: clients come and go, and containers run on. It decides
+// nothing that the agent should decide: it restarts nothing, pulls nothing and configures no network.
+//
+// The life of a container (machine.go decides, container.go does):
+//
+//	            Start                exec done
+//	created ────────────> starting ────────────> running
+//	   │                     │ exec failed          │
+//	   │ process ends        v                      │ process ends
+//	   │                  failing                   │
+//	   │                     │ process ends         │
+//	   └─────────────────────┴──────────┬───────────┘
+//	                                    v
+//	                                 exited ──Delete──> (gone)
+//
+// Files, below the root directory:
+//
+//	lock                       held while a supervisor uses the directory
+//	overlay/                   for mounting (package overlay)
+//	containers/ID/state.json   the journal: one record, JSON, replaced as a whole
+//	containers/ID/stdout, stderr  named pipes, so that output survives a restart of the supervisor
+//
+// Invariants:
+//
+//	I1  An exit is on the disk before anybody is told of it, and stays there until Delete.
+//	I2  Statuses never go backwards, and each change is announced once, in order, to every subscriber.
+//	I3  Data of secret files is in the containers' memory only: the supervisor overwrites its copy when Create ends.
+//	I4  The end of a client, or of the supervisor, ends no container but those not started yet.
+//	I5  Only root may talk to the supervisor.
+//	I6  A failed Create leaves nothing behind.
+//	I7  What a new supervisor can't learn about the end of a container it says, and doesn't guess.
+//
+// After a restart, containers are found by their journal and taken over if the process with the recorded number
+// started when the record says. Then their exit codes are known on kernels from 6.15 on, and on all kernels when the
+// supervisor replaced itself by execve and is still their parent.
+//
+// Concurrency: lock order is container.mu before Supervisor.mu. No lock is held across system calls that wait for a
+// disk or a process, except container.mu during a write of its own journal record.
+package supervisor

@@ -1,0 +1,111 @@
+package supervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// recordVersion is the format of a record. A later supervisor reads all earlier ones.
+const recordVersion = 1
+
+// maxRecord bounds a record when it is read.
+const maxRecord = 1 << 20
+
+// errRecord is returned when a record can't be understood.
+var errRecord = errors.New("journal record not readable")
+
+// record is what is remembered of a container. It holds nothing of its files' data and nothing of its environment.
+type record struct {
+	Version int
+	State   protocol.State
+	Log     protocol.LogConfig `json:",omitzero"`
+	// Boot and Started say which process State.Pid is: the boot of the machine, and the start in clock ticks after it.
+	Boot    string
+	Started uint64
+}
+
+// recordName is a container's record in its directory.
+const recordName = "state.json"
+
+// save replaces the record in dir. If durable, it is on the disk when save returns.
+func (r record) save(dir string, durable bool) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	name := filepath.Join(dir, recordName)
+	if err := writeFile(name+".new", text, durable); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	if durable {
+		return syncDir(dir)
+	}
+	return nil
+}
+
+func writeFile(name string, text []byte, durable bool) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if durable && err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// load reads the record in dir.
+func load(dir string) (record, error) {
+	f, err := os.Open(filepath.Join(dir, recordName))
+	if err != nil {
+		return record{}, err
+	}
+	defer f.Close()
+	text := make([]byte, maxRecord+1)
+	n, err := f.Read(text)
+	if err != nil || n > maxRecord {
+		return record{}, fmt.Errorf("%w: %d bytes, %w", errRecord, n, err)
+	}
+	return parse(text[:n])
+}
+
+func parse(text []byte) (record, error) {
+	var r record
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if r.Version != recordVersion {
+		return record{}, fmt.Errorf("%w: version %d, this program knows %d", errRecord, r.Version, recordVersion)
+	}
+	return r, nil
+}
+
+// bootID names the running boot of the machine.
+func bootID() (string, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("identify the boot: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}

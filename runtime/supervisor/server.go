@@ -1,0 +1,241 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// maxConnections bounds the connections at once: an agent uses a handful.
+const maxConnections = 256
+
+// writeTime bounds the sending of one message to a client that doesn't read.
+const writeTime = 30 * time.Second
+
+// listen opens the socket. One that is left from a supervisor that has ended is replaced.
+func listen(path string) (*net.UnixListener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%w: it answers at %s", ErrInUse, path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("replace socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("protect socket: %w", err)
+	}
+	return l, nil
+}
+
+// server is the connections of one Run.
+type server struct {
+	*Supervisor
+	wg sync.WaitGroup
+
+	mu    sync.Mutex // guards all below
+	conns map[*net.UnixConn]bool
+	over  bool
+}
+
+// serve answers clients until ctx ends, and returns when the last request is answered.
+func (s *Supervisor) serve(ctx context.Context, l *net.UnixListener) error {
+	v := &server{Supervisor: s, conns: make(map[*net.UnixConn]bool)}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	var failed error
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			if ctx.Err() == nil {
+				failed = fmt.Errorf("accept client: %w", err)
+				l.Close()
+			}
+			break
+		}
+		v.take(conn)
+	}
+	v.finish()
+	v.wg.Wait()
+	return failed
+}
+
+// take begins to serve a connection, if its peer may and there is room.
+func (v *server) take(conn *net.UnixConn) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := allowed(conn); err != nil || len(v.conns) >= maxConnections {
+		v.logger.Warn("client refused", "error", err, "connections", len(v.conns))
+		conn.Close()
+		return
+	}
+	v.conns[conn] = true
+	v.wg.Go(func() {
+		v.talk(conn)
+		v.mu.Lock()
+		delete(v.conns, conn)
+		v.mu.Unlock()
+		conn.Close()
+	})
+}
+
+// allowed checks that the peer is root, or the supervisor's own user in tests (I5).
+func allowed(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return fmt.Errorf("user %d is not root", cred.Uid)
+	}
+	return nil
+}
+
+// finish ends idle connections and event streams. Requests under way are still answered.
+func (v *server) finish() {
+	v.mu.Lock()
+	v.over = true
+	for conn := range v.conns {
+		// It fails only for a connection that is closed already.
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+	}
+	v.mu.Unlock()
+	v.Supervisor.mu.Lock()
+	defer v.Supervisor.mu.Unlock()
+	for sub := range v.subscribers {
+		v.cutOffLocked(sub)
+	}
+}
+
+// talk answers the calls of one client, one after the other.
+func (v *server) talk(conn *net.UnixConn) {
+	for {
+		var call protocol.Call
+		attachment, err := protocol.Read(conn, &call)
+		if err != nil {
+			if errors.Is(err, protocol.ErrFrame) {
+				v.reply(conn, protocol.Reply{Error: protocol.NewFailure(fmt.Errorf("%w: %w", protocol.ErrInvalid, err))})
+			} else if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+				v.logger.Info("client lost", "error", err)
+			}
+			return
+		}
+		if call.Op == protocol.OpEvents {
+			v.stream(conn)
+			return
+		}
+		reply := v.answer(call, attachment)
+		clear(attachment) // I3
+		if !v.reply(conn, reply) {
+			return
+		}
+	}
+}
+
+func (v *server) reply(conn *net.UnixConn, reply protocol.Reply) bool {
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return false
+	}
+	if err := protocol.Write(conn, reply); err != nil {
+		v.logger.Info("client lost", "error", err)
+		return false
+	}
+	return true
+}
+
+// answer carries out a call. A client that goes away meanwhile does not stop it half way.
+func (v *server) answer(call protocol.Call, attachment []byte) protocol.Reply {
+	reply, err := v.carryOut(context.Background(), call, attachment)
+	reply.Error = protocol.NewFailure(err)
+	return reply
+}
+
+func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []byte) (protocol.Reply, error) {
+	switch call.Op {
+	case protocol.OpCreate:
+		if call.Request == nil {
+			return protocol.Reply{}, fmt.Errorf("%w: create without a request", protocol.ErrInvalid)
+		}
+		if err := call.Request.Attach(attachment); err != nil {
+			return protocol.Reply{}, fmt.Errorf("%w: %w", protocol.ErrInvalid, err)
+		}
+		state, err := v.create(ctx, call.Request)
+		return protocol.Reply{State: &state}, err
+	case protocol.OpList:
+		return protocol.Reply{States: v.list()}, nil
+	case protocol.OpState:
+		state, err := v.state(call.ID)
+		return protocol.Reply{State: &state}, err
+	}
+	c, err := v.find(call.ID)
+	if err != nil {
+		return protocol.Reply{}, err
+	}
+	switch call.Op {
+	case protocol.OpStart:
+		err = v.start(ctx, c)
+	case protocol.OpKill:
+		err = v.kill(c, call.Signal)
+	case protocol.OpKillAll:
+		err = v.signal(c, unix.SIGKILL, true)
+	case protocol.OpDelete:
+		err = v.remove(ctx, c)
+	default:
+		err = fmt.Errorf("%w: unknown operation %.32q", protocol.ErrInvalid, call.Op)
+	}
+	return protocol.Reply{}, err
+}
+
+// lastSignal is the highest signal number.
+const lastSignal = 64
+
+func (v *server) kill(c *container, sig int) error {
+	if sig < 1 || sig > lastSignal {
+		return fmt.Errorf("%w: no signal %d", protocol.ErrInvalid, sig)
+	}
+	return v.signal(c, unix.Signal(sig), false)
+}
+
+// stream sends events until the client or the supervisor ends it.
+func (v *server) stream(conn *net.UnixConn) {
+	sub := v.subscribe()
+	gone := make(chan struct{})
+	go func() { // a client says nothing on a stream, so reading ends when it goes
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, conn)
+		v.unsubscribe(sub)
+	}()
+	v.mu.Lock()
+	over := v.over
+	v.mu.Unlock()
+	if over { // it began too late to be ended by finish
+		v.unsubscribe(sub)
+	}
+	for e := range sub.events {
+		if !v.reply(conn, protocol.Reply{Event: &e}) {
+			break
+		}
+	}
+	conn.Close()
+	<-gone
+}

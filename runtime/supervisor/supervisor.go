@@ -1,0 +1,249 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/overlay"
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// Errors of this package, beside those of package protocol.
+var (
+	// ErrInUse is returned when another supervisor has the root directory or the socket.
+	ErrInUse = errors.New("another supervisor is running")
+	// ErrConfig is returned when a Config is not usable.
+	ErrConfig = errors.New("supervisor configuration not usable")
+)
+
+// Config is what a supervisor needs.
+type Config struct {
+	// Root is the directory of its files, made if it isn't there. It must be on a disk, or the journal is lost when
+	// the machine stops.
+	Root string
+	// Socket is where clients find it.
+	Socket string
+	// CgroupParent is the group of all containers, "skep" if empty.
+	CgroupParent string
+	// KillOnExit kills all containers when Run ends. Otherwise they run on.
+	KillOnExit bool
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Ready, if not nil, is called when clients can connect.
+	Ready func()
+}
+
+// Validate reports everything that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	if !filepath.IsAbs(c.Root) {
+		errs = append(errs, fmt.Errorf("%w: Root: %q is not an absolute path", ErrConfig, c.Root))
+	}
+	if !filepath.IsAbs(c.Socket) {
+		errs = append(errs, fmt.Errorf("%w: Socket: %q is not an absolute path", ErrConfig, c.Socket))
+	}
+	return errors.Join(errs...)
+}
+
+// Limits of a supervisor.
+const (
+	// maxContainers is beyond what a machine runs (the kernel's default limit of processes is 32,768), and bounds
+	// memory and the snapshot of an event stream.
+	maxContainers = 8192
+	// maxLaunches is how many containers are created at once: more only wait for the kernel's mount and network locks.
+	maxLaunches = 8
+)
+
+// Supervisor is the parent of containers. Make it with New, run it with Run once, and then Close it.
+type Supervisor struct {
+	// Constant after New.
+	cfg      Config
+	logger   *slog.Logger
+	lock     *os.File
+	boot     string
+	tree     *cgroup.Tree
+	launcher *launch.Launcher
+	null     *os.File
+	launches chan struct{} // a place for each launch under way
+
+	mu          sync.Mutex // guards all below
+	containers  map[string]*container
+	reserved    map[string]bool // names of containers being created
+	subscribers map[*subscriber]bool
+}
+
+// New prepares a supervisor: it takes the root directory and finds out what the kernel offers.
+func New(cfg Config) (*Supervisor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.CgroupParent == "" {
+		cfg.CgroupParent = "skep"
+	}
+	s := &Supervisor{
+		cfg: cfg, logger: cfg.Logger, launches: make(chan struct{}, maxLaunches),
+		containers: make(map[string]*container), reserved: make(map[string]bool), subscribers: make(map[*subscriber]bool),
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if err := s.prepare(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Supervisor) prepare() error {
+	for _, dir := range []string{s.cfg.Root, s.containersDir(), s.overlayDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make root directory: %w", err)
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(s.cfg.Root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock root directory: %w", err)
+	}
+	s.lock = lock
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("%w: %s is in use", ErrInUse, s.cfg.Root)
+	}
+	if s.boot, err = bootID(); err != nil {
+		return err
+	}
+	if s.tree, err = cgroup.Open(s.cfg.CgroupParent); err != nil {
+		return err
+	}
+	driver, err := overlay.Probe(s.overlayDir())
+	if err != nil {
+		return err
+	}
+	if s.launcher, err = launch.New(driver); err != nil {
+		return err
+	}
+	s.null, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	return err
+}
+
+func (s *Supervisor) containersDir() string { return filepath.Join(s.cfg.Root, "containers") }
+
+func (s *Supervisor) overlayDir() string { return filepath.Join(s.cfg.Root, "overlay") }
+
+// Close gives up what New took. Call it after Run has returned.
+func (s *Supervisor) Close() {
+	if s.launcher != nil {
+		s.launcher.Close()
+	}
+	for _, f := range []*os.File{s.null, s.lock} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Run takes over the containers of an earlier supervisor and serves clients until ctx ends; then it returns nil.
+func (s *Supervisor) Run(ctx context.Context) error {
+	listener, err := listen(s.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	if err := s.adoptAll(ctx); err != nil {
+		listener.Close()
+		return err
+	}
+	if s.cfg.Ready != nil {
+		s.cfg.Ready()
+	}
+	s.logger.Info("supervisor serves", "socket", s.cfg.Socket, "containers", len(s.list()))
+	err = s.serve(ctx, listener)
+	if s.cfg.KillOnExit {
+		s.killEverything()
+	}
+	for _, c := range s.all() {
+		c.halt()
+	}
+	return err
+}
+
+// killTime bounds how long the end waits for killed containers.
+const killTime = 10 * time.Second
+
+func (s *Supervisor) killEverything() {
+	deadline := time.After(killTime)
+	for _, c := range s.all() {
+		if err := c.group.KillAll(); err != nil {
+			s.logger.Error("container not killed", "container", c.id, "error", err)
+			continue
+		}
+		select {
+		case <-c.ended:
+		case <-deadline:
+			s.logger.Error("container did not end in time", "container", c.id)
+			return
+		}
+	}
+}
+
+// now is the time for records: wall clock, so that it means something after a restart.
+func (s *Supervisor) now() time.Time { return time.Now().UTC().Round(0) }
+
+// find gives a container by its name.
+func (s *Supervisor) find(id string) (*container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.containers[id]
+	if c == nil {
+		return nil, fmt.Errorf("%w: %.128q", protocol.ErrNotFound, id)
+	}
+	return c, nil
+}
+
+// all gives every container, in the order of their names.
+func (s *Supervisor) all() []*container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*container, 0, len(s.containers))
+	for _, c := range s.containers {
+		out = append(out, c)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].id < out[j].id })
+	return out
+}
+
+// list gives every container's state, in the order of their names.
+func (s *Supervisor) list() []protocol.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.statesLocked()
+}
+
+func (s *Supervisor) statesLocked() []protocol.State {
+	out := make([]protocol.State, 0, len(s.containers))
+	for _, c := range s.containers {
+		out = append(out, c.public)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out
+}
+
+// state gives what clients see of a container.
+func (s *Supervisor) state(id string) (protocol.State, error) {
+	c, err := s.find(id)
+	if err != nil {
+		return protocol.State{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.public, nil
+}
