@@ -90,7 +90,7 @@ func (c *Client) Managers() []string {
 	return slices.Clone(c.remotes.addresses)
 }
 
-// Report tells managers the newest status of a task, now or as soon as one answers. It doesn't block.
+// Report tells managers the status of a task, now or as soon as one answers, unless a newer one waits to be told. It doesn't block.
 func (c *Client) Report(id string, s *api.TaskStatus) {
 	c.mu.Lock()
 	c.reporter.add(id, s)

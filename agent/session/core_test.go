@@ -99,6 +99,13 @@ func TestReporter_KeepsTheNewestUntilAcknowledged(t *testing.T) {
 	if got := r.batch(); got != nil {
 		t.Errorf("left to send: %v", got)
 	}
+	ended := &api.TaskStatus{State: api.TaskState_TASK_STATE_FAILED}
+	r.add("t1", ended)
+	r.add("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING})
+	if got := r.batch(); len(got) != 1 || got[0].GetStatus() != ended {
+		t.Errorf("I6: an older status took the place of a newer one: %v", got)
+	}
+	r.acknowledge(r.batch())
 	for i := range reportBatch + 1 {
 		r.add(fmt.Sprint(i), one)
 	}

@@ -16,15 +16,27 @@ type reporter struct {
 	order   []string
 }
 
-// add takes in the newest status of a task.
+// add takes in a status of a task, unless a newer one waits already.
 func (r *reporter) add(id string, s *api.TaskStatus) {
 	if r.pending == nil {
 		r.pending = map[string]*api.TaskStatus{}
 	}
-	if _, ok := r.pending[id]; !ok {
+	old, ok := r.pending[id]
+	if ok && newer(old, s) {
+		return
+	}
+	if !ok {
 		r.order = append(r.order, id)
 	}
 	r.pending[id] = s
+}
+
+// newer says whether a status is from later in a task's life than another. States never go backwards.
+func newer(a, b *api.TaskStatus) bool {
+	if a.GetState() != b.GetState() {
+		return a.GetState() > b.GetState()
+	}
+	return a.GetTimestamp().AsTime().After(b.GetTimestamp().AsTime())
 }
 
 // batch returns what to send next, or nil.

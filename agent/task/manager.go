@@ -44,6 +44,8 @@ type Manager struct {
 	db       *database
 	requests chan request
 	finished chan string
+	// adopted is closed once the tasks of the last run are continued.
+	adopted chan struct{}
 
 	// owned by Run
 	runners map[string]*runner
@@ -52,6 +54,8 @@ type Manager struct {
 	mu sync.Mutex
 	// statuses has the last status of each task that is not forgotten; guarded by mu.
 	statuses map[string]*api.TaskStatus
+	// forgotten is closed, and replaced, when a task is forgotten; guarded by mu.
+	forgotten chan struct{}
 }
 
 // request is something that Run does for a caller.
@@ -72,7 +76,7 @@ func Open(cfg Config) (*Manager, error) {
 	}
 	return &Manager{
 		executor: cfg.Executor, report: cfg.Report, log: log, db: db,
-		requests: make(chan request), finished: make(chan string),
+		requests: make(chan request), finished: make(chan string), adopted: make(chan struct{}), forgotten: make(chan struct{}),
 		runners: map[string]*runner{}, statuses: map[string]*api.TaskStatus{},
 	}, nil
 }
@@ -119,6 +123,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 			for _, r := range records {
 				m.begin(ctx, r, found[r.task.GetId()])
 			}
+			close(m.adopted)
 			return nil
 		}
 		m.log.Warn("can't learn which containers run, trying again", "error", err)
@@ -147,6 +152,10 @@ func (m *Manager) begin(ctx context.Context, rec record, found *api.ContainerSta
 	m.runners[id] = r
 	if s := r.machine.Status(); s.GetState() > api.TaskState_TASK_STATE_ASSIGNED {
 		m.note(id, s)
+	} else {
+		m.mu.Lock()
+		m.statuses[id] = s
+		m.mu.Unlock()
 	}
 	m.tasks.Go(func() {
 		forgotten := r.run(ctx, Input{Begin: true, Found: found})
@@ -172,12 +181,14 @@ func (m *Manager) note(id string, s *api.TaskStatus) {
 // forget drops a task that left nothing behind.
 func (m *Manager) forget(id string) {
 	delete(m.runners, id)
-	m.mu.Lock()
-	delete(m.statuses, id)
-	m.mu.Unlock()
 	if err := m.db.forget(id); err != nil {
 		m.log.Error("a task is not forgotten", "task", id, "error", err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.statuses, id)
+	close(m.forgotten)
+	m.forgotten = make(chan struct{})
 }
 
 // Assign takes in what managers want of this node. When complete, tasks are all that the node has; else they replace or add to
@@ -249,6 +260,33 @@ func (m *Manager) Statuses() map[string]*api.TaskStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.statuses)
+}
+
+// Status returns the last status of a task, or nil for one that isn't known. The caller must not modify it.
+func (m *Manager) Status(id string) *api.TaskStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.statuses[id]
+}
+
+// Adopted returns a channel that is closed once the tasks of the last run are continued.
+func (m *Manager) Adopted() <-chan struct{} { return m.adopted }
+
+// Empty blocks until there is no task left, or ctx ends.
+func (m *Manager) Empty(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		left, forgotten := len(m.statuses), m.forgotten
+		m.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-forgotten:
+		case <-ctx.Done():
+			return fmt.Errorf("%d tasks are not ended: %w", left, ctx.Err())
+		}
+	}
 }
 
 // errStopped is returned when a Manager is asked for something after its Run ended.

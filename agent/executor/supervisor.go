@@ -1,0 +1,222 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"path"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/client"
+)
+
+const (
+	// reconnectMin and reconnectMax bound the pause before the supervisor's events are asked for again.
+	reconnectMin = 50 * time.Millisecond
+	reconnectMax = 2 * time.Second
+)
+
+// Supervisor is the Runtime of this node: skep-runtime, behind its socket. Make one with NewSupervisor and run Run beside
+// everything else: Wait depends on it.
+type Supervisor struct {
+	// constant after NewSupervisor
+	client *client.Client
+	log    *slog.Logger
+
+	mu sync.Mutex
+	// waiters have room for one signal each: something happened to the container. Guarded by mu.
+	waiters map[*waiter]bool
+}
+
+// waiter is a Wait under way.
+type waiter struct {
+	id      string
+	changed chan struct{}
+}
+
+var _ Runtime = (*Supervisor)(nil)
+
+// NewSupervisor returns the runtime behind a client, which remains the caller's.
+func NewSupervisor(c *client.Client, log *slog.Logger) *Supervisor {
+	return &Supervisor{client: c, log: log, waiters: map[*waiter]bool{}}
+}
+
+// Run listens to what happens to containers until ctx ends. It connects again when the supervisor is restarted.
+func (s *Supervisor) Run(ctx context.Context) error {
+	for pause := reconnectMin; ctx.Err() == nil; pause = min(2*pause, reconnectMax) {
+		heard, err := s.listen(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.log.Warn("no events from the container supervisor, connecting again", "error", err)
+		if heard {
+			pause = reconnectMin
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// errEventsEnded is returned when the supervisor ends the stream of events, as when it is restarted.
+var errEventsEnded = errors.New("the container supervisor closed the stream of events")
+
+// listen wakes waiters until the stream ends, and says whether it began.
+func (s *Supervisor) listen(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	events, err := s.client.Events(ctx)
+	if err != nil {
+		cancel()
+		return false, err
+	}
+	defer func() { // the stream's goroutine ends when the channel is closed
+		cancel()
+		for range events {
+		}
+	}()
+	for e := range events {
+		heard = true
+		switch e.Type {
+		case client.EventExited, client.EventDeleted:
+			s.wake(e.State.ID)
+		case client.EventSynced: // whatever happened before this stream began
+			s.wake("")
+		}
+	}
+	return heard, errEventsEnded
+}
+
+// wake signals those who wait for a container, or all for "".
+func (s *Supervisor) wake(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.waiters {
+		if id != "" && w.id != id {
+			continue
+		}
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Create implements [Runtime].
+func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
+	r := client.Request{
+		ID: c.ID, Spec: c.Spec,
+		Rootfs: client.Rootfs{Lower: c.Layers, Upper: c.Upper, Work: c.Work, ReadOnly: c.Spec.Root.Readonly},
+		Log:    client.LogConfig{Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: c.Log.MaxFiles},
+	}
+	for _, f := range c.Files {
+		r.Files = append(r.Files, client.File{
+			Dir: path.Dir(f.Path), Name: path.Base(f.Path), Mode: fs.FileMode(f.Mode), UID: f.UID, GID: f.GID,
+			Single: !within(f.Path, secretDir), Data: f.Data,
+		})
+	}
+	state, err := s.client.Create(ctx, r)
+	return state.Pid, kinded(err)
+}
+
+// Start implements [Runtime].
+func (s *Supervisor) Start(ctx context.Context, id string) error {
+	return kinded(s.client.Start(ctx, id))
+}
+
+// List implements [Runtime].
+func (s *Supervisor) List(ctx context.Context) ([]State, error) {
+	states, err := s.client.List(ctx)
+	if err != nil {
+		return nil, kinded(err)
+	}
+	var out []State
+	for _, st := range states {
+		out = append(out, stateOf(st))
+	}
+	return out, nil
+}
+
+// Wait implements [Runtime].
+func (s *Supervisor) Wait(ctx context.Context, id string) (State, error) {
+	w := &waiter{id: id, changed: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.waiters[w] = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.waiters, w)
+		s.mu.Unlock()
+	}()
+	for {
+		st, err := s.client.State(ctx, id)
+		if err != nil {
+			return State{}, kinded(err)
+		}
+		if st.Status == client.Exited {
+			return stateOf(st), nil
+		}
+		select {
+		case <-w.changed:
+		case <-ctx.Done():
+			return State{}, ctx.Err()
+		}
+	}
+}
+
+// Kill implements [Runtime]. A process that has ended already is no error.
+func (s *Supervisor) Kill(ctx context.Context, id string, sig unix.Signal) error {
+	err := s.client.Kill(ctx, id, sig)
+	if errors.Is(err, client.ErrState) {
+		return nil
+	}
+	return kinded(err)
+}
+
+// Delete implements [Runtime].
+func (s *Supervisor) Delete(ctx context.Context, id string) error {
+	err := s.client.Delete(ctx, id)
+	if !errors.Is(err, client.ErrState) {
+		return kinded(err)
+	}
+	if err := s.client.KillAll(ctx, id); err != nil {
+		return kinded(err)
+	}
+	if _, err := s.Wait(ctx, id); err != nil {
+		return err
+	}
+	return kinded(s.client.Delete(ctx, id))
+}
+
+func stateOf(s client.State) State {
+	return State{
+		ID: s.ID, Started: s.Status == client.Running || s.Status == client.Exited && !s.StartedAt.IsZero(),
+		PID: s.Pid, ExitCode: s.ExitCode, OOMKilled: s.OOMKilled,
+	}
+}
+
+// kinded gives an error of the supervisor its kind.
+func kinded(err error) error {
+	var connection *net.OpError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, client.ErrNotFound):
+		return fault.Wrap(fault.NotFound, err)
+	case errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrStart):
+		return fault.Wrap(fault.Invalid, err)
+	case errors.As(err, &connection), errors.Is(err, io.ErrUnexpectedEOF):
+		return fault.New(fault.Unavailable, "the container supervisor does not answer, is skep-runtime running? %w", err)
+	default:
+		return fmt.Errorf("container supervisor: %w", err)
+	}
+}

@@ -1,0 +1,139 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/logfile"
+)
+
+// MaxTasks is the most tasks of one request: each costs a few open files. MaxFollowed is the most that are followed: each of those
+// costs an inotify instance, of which a user has 128 by default.
+const (
+	MaxTasks    = 1024
+	MaxFollowed = 100
+)
+
+// Reader reads the logs of this node's tasks.
+type Reader struct {
+	// Path returns where the log of a task is; never nil.
+	Path func(id string) (string, error)
+	// Ended returns a channel that is closed once the task writes no more; never nil.
+	Ended func(id string) <-chan struct{}
+}
+
+// Read sends the lines of tasks until they end, or ctx does. Tasks without a log on this node are passed over, unless none is
+// left. It calls send from one goroutine at a time; when send fails, Read returns its error.
+func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send func(*api.LogLine) error) error {
+	most := MaxTasks
+	if o.GetFollow() {
+		most = MaxFollowed
+	}
+	if len(ids) > most {
+		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), most)
+	}
+	paths, err := r.paths(ids)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	lines := make(chan *api.LogLine)
+	readers, readCtx := errgroup.WithContext(ctx)
+	for id, path := range paths {
+		readers.Go(func() error { return r.readOne(readCtx, id, path, o, lines) })
+	}
+	group.Go(func() error {
+		defer close(lines)
+		return readers.Wait()
+	})
+	group.Go(func() error {
+		for l := range lines {
+			if err := send(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// paths returns the logs that exist.
+func (r Reader) paths(ids []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, id := range ids {
+		path, err := r.Path(id)
+		if err != nil {
+			return nil, err
+		}
+		// A task that was not started yet has a directory, and no log.
+		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("read log of task %s: %w", id, err)
+		}
+		out[id] = path
+	}
+	if len(out) == 0 && len(ids) > 0 {
+		return nil, fault.New(fault.NotFound, "no log of task %s is on this node: it was not started here, or was removed", ids[0])
+	}
+	return out, nil
+}
+
+// readOne passes on the lines of one task.
+func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, lines chan<- *api.LogLine) error {
+	reader, err := logfile.NewReader(path, r.options(id, o))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was removed since
+	}
+	if err != nil {
+		return fmt.Errorf("read log of task %s: %w", id, err)
+	}
+	defer reader.Close()
+	for {
+		e, err := reader.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read log of task %s: %w", id, err)
+		}
+		select {
+		case lines <- line(id, e):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r Reader) options(id string, o *api.LogOptions) logfile.Options {
+	out := logfile.Options{Follow: o.GetFollow(), Done: r.Ended(id)}
+	switch tail := o.GetTail(); {
+	case tail < 0: // all, which is 0 to logfile
+	case tail == 0:
+		out.Tail = -1
+	default:
+		out.Tail = int(min(tail, 1<<30))
+	}
+	if s := o.GetSince(); s != nil {
+		out.Since = s.AsTime()
+	}
+	return out
+}
+
+func line(id string, e logfile.Entry) *api.LogLine {
+	stream := api.LogStream_LOG_STREAM_STDOUT
+	if e.Stream == logfile.Stderr {
+		stream = api.LogStream_LOG_STREAM_STDERR
+	}
+	return &api.LogLine{TaskId: id, Time: timestamppb.New(e.Time), Stream: stream, Data: e.Text}
+}
