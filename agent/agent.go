@@ -1,0 +1,269 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/agent/executor"
+	"github.com/skep-io/skep/agent/images"
+	"github.com/skep-io/skep/agent/logs"
+	"github.com/skep-io/skep/agent/network"
+	"github.com/skep-io/skep/agent/secret"
+	"github.com/skep-io/skep/agent/session"
+	"github.com/skep-io/skep/agent/task"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/image"
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// Config is what an Agent needs.
+type Config struct {
+	// Identity is this node's; never nil.
+	Identity *ca.Identity
+	// Managers are addresses (host:port) of managers to begin with. Those of the last run are known already.
+	Managers []string
+	// DataDir is the daemon's data directory.
+	DataDir string
+	// Images is this node's image store, and Runtime a way to its container supervisor; never nil. They remain the caller's.
+	Images  *image.Store
+	Runtime *client.Client
+	// UsernsBase is the first user and group id of the node that containers may have; 0 is executor.DefaultUsernsBase.
+	UsernsBase uint32
+	// Bridge and BridgeSubnet are the containers' bridge and its IPv4 subnet; zero values are network's defaults.
+	Bridge       string
+	BridgeSubnet netip.Prefix
+	// Hostname, Version and Labels describe the node; PeerAddress (host:port) is where it serves other nodes.
+	Hostname, Version, PeerAddress string
+	Labels                         map[string]string
+	// Registered is told, when a session begins and when any of it changes, of this node's record, the managers and the root
+	// certificate; Disconnected of the end of a session, or why there is none. They must not block. Either may be nil.
+	Registered   func(*api.SessionResponse)
+	Disconnected func(error)
+	// Logger is used for what an administrator must know; nil is silence.
+	Logger *slog.Logger
+}
+
+// Agent is a node's side of the swarm. Make one with New.
+type Agent struct {
+	// constant after New
+	cfg        Config
+	log        *slog.Logger
+	secrets    *secret.Holder
+	network    *network.Network
+	supervisor *executor.Supervisor
+	executor   *executor.Executor
+	session    *session.Client
+	tasks      *task.Manager
+	peers      *images.Peer
+	blobs      *images.Server
+	logs       logs.Reader
+	// wake has room for one signal: what tasks wait for may be there.
+	wake chan struct{}
+	// leave is closed by Leave; left is closed when no session can follow.
+	leave, left chan struct{}
+	leaveOnce   sync.Once
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+
+	// sessionID is the last session's.
+	sessionID string
+	// ends has a channel for each running task whose end somebody waits for.
+	ends map[string]chan struct{}
+}
+
+// New opens what the agent keeps on the disk. Close it after Run has ended, or instead of Run.
+func New(cfg Config) (*Agent, error) {
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger, secrets: &secret.Holder{}, blobs: images.NewServer(cfg.Images),
+		wake: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), ends: map[string]chan struct{}{},
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	dir := filepath.Join(cfg.DataDir, "agent")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of the agent: %w", err)
+	}
+	if err := errors.Join(a.newNetwork(), a.newSession(dir)); err != nil {
+		return nil, err
+	}
+	if err := a.newExecutor(); err != nil {
+		return nil, err
+	}
+	var err error
+	a.tasks, err = task.Open(task.Config{Dir: dir, Executor: a.executor, Report: a.report, Logger: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.logs = logs.Reader{Path: a.executor.LogPath, Ended: a.ended}
+	return a, nil
+}
+
+func (a *Agent) newNetwork() (err error) {
+	a.network, err = network.New(network.Config{
+		Dir: filepath.Join(a.cfg.DataDir, "network"), Bridge: a.cfg.Bridge, Subnet: a.cfg.BridgeSubnet,
+	})
+	return err
+}
+
+func (a *Agent) newSession(dir string) (err error) {
+	a.session, err = session.New(session.Config{
+		Dir: dir, Managers: a.cfg.Managers, Dial: a.dialManager, Describe: a.describe, Handler: handler{a}, Logger: a.log,
+	})
+	return err
+}
+
+func (a *Agent) newExecutor() (err error) {
+	nodeID := a.cfg.Identity.NodeID()
+	a.peers = &images.Peer{Store: a.cfg.Images, NodeID: nodeID, Locate: a.session.Locate, Dial: a.dialNode, Logger: a.log}
+	a.supervisor = executor.NewSupervisor(a.cfg.Runtime, a.log)
+	a.executor, err = executor.New(executor.Config{
+		Dir: filepath.Join(a.cfg.DataDir, "containers"), Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
+		Secrets: secretsOf{a.secrets}, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
+	})
+	return err
+}
+
+// Close closes what New opened.
+func (a *Agent) Close() error {
+	a.secrets.Clear()
+	return a.tasks.Close()
+}
+
+// Run works until ctx ends, and then returns nil. Containers go on running after it.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{
+		a.supervisor.Run, a.tasks.Run, a.runSession, a.watchImages, a.wakeTasks,
+	} {
+		g.Go(func() error { return part(ctx) })
+	}
+	return g.Wait()
+}
+
+// runSession keeps in touch with managers until ctx ends or the node leaves the swarm.
+func (a *Agent) runSession(ctx context.Context) error {
+	defer close(a.left)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var ended sync.WaitGroup
+	defer ended.Wait()
+	ended.Go(func() {
+		defer cancel()
+		select {
+		case <-a.leave:
+		case <-ctx.Done():
+		}
+	})
+	return a.session.Run(ctx)
+}
+
+// watchImages tells managers when the images of this node change.
+func (a *Agent) watchImages(ctx context.Context) error {
+	for {
+		changed := a.cfg.Images.Changed()
+		select {
+		case <-changed:
+			a.session.DescriptionChanged()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// wakeTasks makes waiting tasks try again when there is a reason to.
+func (a *Agent) wakeTasks(ctx context.Context) error {
+	for {
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := a.tasks.Wake(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// Leave ends the session and all tasks, and removes all that they had, the network included. Run must be running; it goes on
+// until its context ends. When ctx ends before, what is left stays as it is.
+func (a *Agent) Leave(ctx context.Context) error {
+	a.leaveOnce.Do(func() { close(a.leave) })
+	select {
+	case <-a.left:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := a.tasks.Assign(ctx, true, nil, nil); err != nil {
+		return fmt.Errorf("end tasks: %w", err)
+	}
+	if err := a.tasks.Empty(ctx); err != nil {
+		return err
+	}
+	a.secrets.Clear()
+	return a.network.Remove()
+}
+
+// Adopted returns a channel that is closed once the containers of the daemon's last run are taken over, with leases on their
+// images: before that, no image may be removed.
+func (a *Agent) Adopted() <-chan struct{} { return a.tasks.Adopted() }
+
+// Managers returns the managers that this node knows, host:port.
+func (a *Agent) Managers() []string { return a.session.Managers() }
+
+// Running returns the number of tasks whose process runs.
+func (a *Agent) Running() int {
+	n := 0
+	for _, s := range a.tasks.Statuses() {
+		if s.GetState() == api.TaskState_TASK_STATE_RUNNING {
+			n++
+		}
+	}
+	return n
+}
+
+// Register registers the service that other nodes use.
+func (a *Agent) Register(r grpc.ServiceRegistrar) { api.RegisterAgentServer(r, &server{a: a}) }
+
+// report takes in a task's new status.
+func (a *Agent) report(id string, s *api.TaskStatus) {
+	a.session.Report(id, s)
+	if !ended(s) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := a.ends[id]; ok {
+		close(c)
+		delete(a.ends, id)
+	}
+}
+
+// ended returns a channel that is closed once a task writes no more.
+func (a *Agent) ended(id string) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// report, which runs after the status changed, can't come between the look at the status and the entry.
+	if s := a.tasks.Status(id); s == nil || ended(s) {
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	if _, ok := a.ends[id]; !ok {
+		a.ends[id] = make(chan struct{})
+	}
+	return a.ends[id]
+}
+
+func ended(s *api.TaskStatus) bool { return s.GetState() > api.TaskState_TASK_STATE_RUNNING }

@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/agent/images"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+)
+
+const (
+	// nanoCPU is one CPU in the unit of api.Resources.
+	nanoCPU = 1_000_000_000
+	// describeTimeout bounds the time to list images.
+	describeTimeout = 5 * time.Second
+	// passthrough makes gRPC hand addresses to the dialer as they are.
+	passthrough = "passthrough:///"
+)
+
+// Resources returns what this machine has.
+func Resources() (*api.Resources, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, fmt.Errorf("read the machine's memory: %w", err)
+	}
+	return &api.Resources{
+		NanoCpus:    int64(runtime.NumCPU()) * nanoCPU,
+		MemoryBytes: int64(uint64(info.Totalram) * uint64(info.Unit)),
+	}, nil
+}
+
+// describe returns what this node says of itself.
+func (a *Agent) describe() *api.NodeDescription {
+	d := &api.NodeDescription{
+		Hostname: a.cfg.Hostname, Platform: &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
+		EngineVersion: a.cfg.Version, EngineLabels: a.cfg.Labels, PeerAddress: a.cfg.PeerAddress,
+	}
+	var err error
+	if d.Resources, err = Resources(); err != nil {
+		a.log.Error("the node is described without its resources", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), describeTimeout)
+	defer cancel()
+	if d.Images, err = images.Summaries(ctx, a.cfg.Images); err != nil {
+		a.log.Error("the node is described without its images", "error", err)
+	}
+	return d
+}
+
+// dialManager returns a connection to any manager at an address.
+func (a *Agent) dialManager(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(passthrough+address, grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(ca.OUManager)))
+}
+
+// dialNode returns a connection to a certain node.
+func (a *Agent) dialNode(nodeID, address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(passthrough+address, grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(nodeID)))
+}
