@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/progress"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -128,7 +129,7 @@ func reportOne(w io.Writer, command *cobra.Command, err error) {
 		return
 	}
 	what := strings.TrimPrefix(command.CommandPath(), command.Root().Name()+" ")
-	fmt.Fprintf(w, "skep: %s: %s\n", what, err)
+	fmt.Fprintf(w, "skep: %s: %s\n", what, output.PrintableLines(err.Error()))
 }
 
 // hintFor returns the next step where the error's own text can't know it.

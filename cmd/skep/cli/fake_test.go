@@ -51,6 +51,8 @@ type fake struct {
 	faults map[string][]error
 	// stuck is why new tasks don't run, or "".
 	stuck string
+	// warnings come with every answer to a change of a service.
+	warnings []string
 	// seenSecret is the last value that was stored.
 	seenSecret []byte
 	// holdLogs keeps a log open after its last line.
@@ -309,7 +311,12 @@ func (f *fake) UpdateService(_ context.Context, r *api.UpdateServiceRequest) (*a
 			return fault.New(fault.Conflict, "update out of sequence")
 		}
 		out.Service = proto.Clone(present).(*api.Service)
+		out.Warnings = f.warnings
 		out.Service.PreviousSpec = present.GetSpec()
+		out.Service.UpdateStatus = &api.UpdateStatus{
+			State: api.UpdateState_UPDATE_STATE_COMPLETED, StartedAt: timestamppb.New(born()), CompletedAt: timestamppb.New(born()),
+			Message: "update completed",
+		}
 		out.Service.Spec = r.GetSpec()
 		if !proto.Equal(present.GetSpec().GetTask(), r.GetSpec().GetTask()) {
 			out.Service.SpecVersion++

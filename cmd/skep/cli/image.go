@@ -21,7 +21,8 @@ import (
 const none = "<none>"
 
 func (p *program) imageCommand() *cobra.Command {
-	return group("image", "Manage images", p.imageLoad(), p.imageImport(), p.imageList(), p.imageInspect(), p.imageRemove())
+	return group("image", "Manage images", p.imageLoad(), p.imageImport(), p.imageList(),
+		p.completed(imageWords, p.imageInspect()), p.completed(imageWords, p.imageRemove()))
 }
 
 // imageRow is a line of `image ls`.

@@ -68,8 +68,8 @@ func writeList[O, R any](w io.Writer, flags *listFlags, defaultTable string, obj
 
 // inspectFlags are those that every inspection has.
 type inspectFlags struct {
-	quiet, json bool
-	format      string
+	quiet, json, pretty bool
+	format              string
 }
 
 func (i *inspectFlags) register(cmd *cobra.Command) {
@@ -78,11 +78,20 @@ func (i *inspectFlags) register(cmd *cobra.Command) {
 	flags.BoolVarP(&i.quiet, "quiet", "q", false, "Only display IDs")
 	flags.BoolVar(&i.json, "json", false, "Print one JSON array (default)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := onlyOne(cmd, "json", "format", "quiet"); err != nil {
-			return err
+		given := []string{"json", "format", "quiet", "pretty"}
+		for len(given) > 1 {
+			if err := onlyOne(cmd, given[0], given[1:]...); err != nil {
+				return err
+			}
+			given = given[1:]
 		}
-		return onlyOne(cmd, "format", "quiet")
+		return nil
 	}
+}
+
+// registerPretty declares --pretty, for objects that have a page for people.
+func (i *inspectFlags) registerPretty(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&i.pretty, "pretty", false, "Print the information in a human friendly format")
 }
 
 // template returns the format of the objects.

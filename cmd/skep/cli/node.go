@@ -20,8 +20,9 @@ import (
 const selfNode = "self"
 
 func (p *program) nodeCommand() *cobra.Command {
-	return group("node", "Manage Swarm nodes", p.nodeList(), p.nodeInspect(), p.nodePs(), p.nodeUpdate(), p.nodePromote(),
-		p.nodeDemote(), p.nodeRemove())
+	return group("node", "Manage Swarm nodes", p.nodeList(), p.completed(nodeWords, p.nodeInspect()),
+		p.completed(nodeWords, p.nodePs()), p.completed(nodeWords, p.nodeUpdate()), p.completed(nodeWords, p.nodePromote()),
+		p.completed(nodeWords, p.nodeDemote()), p.completed(nodeWords, p.nodeRemove()))
 }
 
 // nodeRow is a line of `node ls`.
@@ -113,20 +114,19 @@ func getNode(ctx context.Context, c *client.Client, name string) (*api.Node, err
 
 func (p *program) nodeInspect() *cobra.Command {
 	var flags inspectFlags
-	var pretty bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] self|NODE [NODE...]", Short: "Display detailed information on one or more nodes",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&pretty, "pretty", false, "Print the information in a human friendly format")
+	flags.registerPretty(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		get := func(name string) (view.Node, error) {
 			node, err := getNode(ctx, c, name)
 			return view.NewNode(node), err
 		}
 		return inspectAll(args, get, func(found []view.Node) error {
-			if pretty {
+			if flags.pretty {
 				return p.eachPretty(len(found), func(i int) string { return prettyNode(found[i]) })
 			}
 			return output.Objects(p.out, flags.template(), found)

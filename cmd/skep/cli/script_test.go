@@ -120,6 +120,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.becomeActive()
 	case "node":
 		f.addNode(args[1], args[2], api.Role_ROLE_WORKER)
+	case "warn":
+		f.warnings = append(f.warnings, args[1])
 	case "stuck":
 		f.stuck = args[1]
 	case "fail":

@@ -22,7 +22,8 @@ import (
 const maxSecret = 512000
 
 func (p *program) secretCommand() *cobra.Command {
-	return group("secret", "Manage Swarm secrets", p.secretCreate(), p.secretList(), p.secretInspect(), p.secretRemove())
+	return group("secret", "Manage Swarm secrets", p.secretCreate(), p.secretList(), p.completed(secretWords, p.secretInspect()),
+		p.completed(secretWords, p.secretRemove()))
 }
 
 func (p *program) secretCreate() *cobra.Command {
@@ -130,20 +131,19 @@ func secretName(s *api.Secret) string { return s.GetSpec().GetAnnotations().GetN
 
 func (p *program) secretInspect() *cobra.Command {
 	var flags inspectFlags
-	var pretty bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] SECRET [SECRET...]", Short: "Display detailed information on one or more secrets",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&pretty, "pretty", false, "Print the information in a human friendly format")
+	flags.registerPretty(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		get := func(name string) (view.Secret, error) {
 			answer, err := c.Control.GetSecret(ctx, &api.GetSecretRequest{Secret: name})
 			return view.NewSecret(answer.GetSecret()), err
 		}
 		return inspectAll(args, get, func(found []view.Secret) error {
-			if pretty {
+			if flags.pretty {
 				return p.eachPretty(len(found), func(i int) string { return prettySecret(found[i]) })
 			}
 			return output.Objects(p.out, flags.template(), found)

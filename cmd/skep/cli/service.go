@@ -14,8 +14,9 @@ import (
 )
 
 func (p *program) serviceCommand() *cobra.Command {
-	return group("service", "Manage Swarm services", p.serviceCreate(), p.serviceUpdate(), p.serviceList(), p.servicePs(),
-		p.serviceInspect(), p.serviceLogs(), p.serviceScale(), p.serviceRemove())
+	return group("service", "Manage Swarm services", p.serviceCreate(), p.completed(serviceWords, p.serviceUpdate()),
+		p.serviceList(), p.completed(serviceWords, p.servicePs()), p.completed(serviceWords, p.serviceInspect()),
+		p.completed(serviceWords, p.serviceLogs()), p.serviceScale(), p.completed(serviceWords, p.serviceRemove()))
 }
 
 // serviceRow is a line of `service ls`.
@@ -94,20 +95,19 @@ func newServiceRow(service *api.Service, v view.Service, flags *listFlags) servi
 
 func (p *program) serviceInspect() *cobra.Command {
 	var flags inspectFlags
-	var pretty bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] SERVICE [SERVICE...]", Short: "Display detailed information on one or more services",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&pretty, "pretty", false, "Print the information in a human friendly format")
+	flags.registerPretty(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		get := func(name string) (view.Service, error) {
 			answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
 			return view.NewService(answer.GetService()), err
 		}
 		return inspectAll(args, get, func(found []view.Service) error {
-			if pretty {
+			if flags.pretty {
 				return p.eachPretty(len(found), func(i int) string { return prettyService(found[i], p.opts.Now()) })
 			}
 			return output.Objects(p.out, flags.template(), found)

@@ -183,6 +183,9 @@ func (p *program) runScale(ctx context.Context, c *client.Client, scales []scale
 			if err := p.waitFor(ctx, c, service, wait.quiet); err != nil {
 				failed = append(failed, err)
 			}
+			if ctx.Err() != nil {
+				break // nobody waits for the others either
+			}
 		}
 	}
 	return failed.orNil()

@@ -212,17 +212,9 @@ func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows b
 	}
 	row.Image = view.ShortImage(row.Image)
 	if v.Status.Err != "" {
-		row.Error = `"` + output.Ellipsis(strings.Map(oneLine, v.Status.Err), maxTaskError) + `"`
+		row.Error = `"` + output.Ellipsis(output.Printable(v.Status.Err), maxTaskError) + `"`
 	}
 	return row
-}
-
-// oneLine replaces control characters, so that an error stays in its column.
-func oneLine(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return ' '
-	}
-	return r
 }
 
 func (p *program) currentState(v view.Task) string {

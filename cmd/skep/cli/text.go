@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 )
 
 // age says how long ago t was, as Docker does; "" for no time.
@@ -49,7 +51,7 @@ func (p *program) eachPretty(n int, page func(i int) string) error {
 				return err
 			}
 		}
-		if err := p.printf("%s", page(i)); err != nil {
+		if err := p.printf("%s", output.PrintableLines(page(i))); err != nil {
 			return err
 		}
 	}

@@ -170,12 +170,9 @@ func TestCall_SaysWhoMayOpenTheSocket(t *testing.T) {
 }
 
 func TestDial_RefusesOtherHosts(t *testing.T) {
-	for _, host := range []string{"", "tcp://10.0.0.1:2375", "/run/skep.sock", "unix://run/skep.sock", "unix:///\x00"} {
-		if c, err := client.Dial(host, 0); err == nil {
-			if _, err = c.Daemon.GetInfo(t.Context(), &api.GetInfoRequest{}); err == nil {
-				t.Errorf("%q was accepted", host)
-			}
-		} else if !errors.Is(err, client.ErrHost) || fault.KindOf(err) != fault.Invalid {
+	for _, host := range []string{"", "tcp://10.0.0.1:2375", "/run/skep.sock", "unix://run/skep.sock"} {
+		_, err := client.Dial(host, 0)
+		if !errors.Is(err, client.ErrHost) || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: got %v", host, err)
 		}
 	}

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
+	"unicode"
 
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -67,6 +70,7 @@ func WriteList[R any](w io.Writer, list *List, header R, rows []R) error {
 	if err != nil {
 		return fmt.Errorf("copy template: %w", err)
 	}
+	rows = printableRows(rows) // I1
 	table := tabwriter.NewWriter(w, minWidth, tabWidth, columnGap, ' ', 0)
 	if err := writeRows(table, titles.Funcs(headerFunctions()), []R{header}); err != nil {
 		return err
@@ -103,4 +107,42 @@ func writeJSONLines[R any](w io.Writer, rows []R) error {
 		}
 	}
 	return nil
+}
+
+// printableRows returns copies of rows whose strings have no control characters: what a machine says of itself, such as its
+// hostname, must not move a person's cursor or add a line to a table.
+func printableRows[R any](rows []R) []R {
+	out := slices.Clone(rows)
+	for i := range out {
+		row := reflect.ValueOf(&out[i]).Elem()
+		if row.Kind() != reflect.Struct {
+			continue
+		}
+		for j := range row.NumField() {
+			if field := row.Field(j); field.Kind() == reflect.String && field.CanSet() {
+				field.SetString(Printable(field.String()))
+			}
+		}
+	}
+	return out
+}
+
+// Printable returns text with a ? for each control character.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// PrintableLines is [Printable] for a page: line ends and tabs stay.
+func PrintableLines(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return '?'
+		}
+		return r
+	}, text)
 }

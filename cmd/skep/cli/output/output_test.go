@@ -65,6 +65,29 @@ func TestWriteList(t *testing.T) {
 	}
 }
 
+func TestWriteList_KeepsATableFromControlCharacters(t *testing.T) {
+	evil := []row{{ID: "a\x1b[2J", Name: "b\nfake   row"}}
+	for format, want := range map[string]string{
+		"table {{.ID}} {{.Name}}": "I N\na?[2J b?fake   row\n",
+		"{{.ID}}":                 "a\x1b[2J\n",
+	} {
+		list, err := output.ParseList(format, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := output.WriteList(&b, list, row{ID: "I", Name: "N"}, evil); err != nil || b.String() != want {
+			t.Errorf("%s: got %q, %v, want %q", format, b.String(), err, want)
+		}
+	}
+	if evil[0].Name != "b\nfake   row" {
+		t.Error("the caller's row was changed")
+	}
+	if got := output.PrintableLines("a\x1b\nb\tc"); got != "a?\nb\tc" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestWriteList_RefusesBadTemplates(t *testing.T) {
 	for _, format := range []string{"{{", "{{.Nope}}", "{{nope}}", "table {{.Nope}}", "{{pad .Name 9999999 1}}", "{{template \"x\"}}"} {
 		list, err := output.ParseList(format, "", false)

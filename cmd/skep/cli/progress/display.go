@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 )
 
 // stateWidth is the length of the longest state's name, so that bars stand below each other.
@@ -37,7 +39,7 @@ func (p *Plain) Show(lines []Line) error {
 			continue
 		}
 		p.seen[line.Key] = line.Text
-		if _, err := fmt.Fprintf(p.w, "%s: %s\n", line.Key, printable(line.Text)); err != nil {
+		if _, err := fmt.Fprintf(p.w, "%s: %s\n", line.Key, output.Printable(line.Text)); err != nil {
 			return err
 		}
 	}
@@ -61,7 +63,7 @@ func (l *Live) Show(lines []Line) error {
 		fmt.Fprintf(&b, "\x1b[%dA", l.drawn)
 	}
 	for _, line := range lines {
-		text := printable(line.Text)
+		text := output.Printable(line.Text)
 		if line.Bar != "" {
 			text = fmt.Sprintf("%-*s %s", stateWidth, text, line.Bar)
 		}
@@ -72,16 +74,6 @@ func (l *Live) Show(lines []Line) error {
 	l.drawn = len(lines)
 	_, err := io.WriteString(l.w, b.String())
 	return err
-}
-
-// printable replaces control characters, which a task's error could smuggle to the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || (r >= 0x7f && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, text)
 }
 
 // cut returns text with at most width characters, the last of which is … when something was left out.

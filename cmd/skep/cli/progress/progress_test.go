@@ -54,7 +54,7 @@ func TestTracker(t *testing.T) {
 			if err := display.Show(view.Lines); err != nil {
 				t.Fatal(err)
 			}
-			return strings.ReplaceAll(screen.String(), "\x1b", "ESC") + fmt.Sprintf("-> wake=%v converged=%v\n", view.Wake, view.Converged)
+			return strings.NewReplacer("\x1b", "ESC", "\r", "CR").Replace(screen.String()) + fmt.Sprintf("-> wake=%v converged=%v\n", view.Wake, view.Converged)
 		})
 	})
 }

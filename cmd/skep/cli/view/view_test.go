@@ -1,0 +1,69 @@
+package view_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
+)
+
+func TestSecret_HasNoData(t *testing.T) {
+	v := view.NewSecret(&api.Secret{Spec: &api.SecretSpec{Data: []byte("hunter2")}})
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text)+fmt.Sprintf("%+v", v), "hunter2") {
+		t.Errorf("the value is shown: %s", text)
+	}
+}
+
+// TestViews_TakeEmptyMessages shows what a daemon of another version may send: nothing.
+func TestViews_TakeEmptyMessages(t *testing.T) {
+	for _, v := range []any{
+		view.NewNode(nil), view.NewService(nil), view.NewTask(nil), view.NewSecret(nil), view.NewImage(nil), view.NewInfo(&api.GetInfoResponse{}),
+	} {
+		if _, err := json.Marshal(v); err != nil {
+			t.Errorf("%T: %v", v, err)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for got, want := range map[string]string{
+		view.Role(api.Role_ROLE_MANAGER):                                         "manager",
+		view.UpdateOrder(api.UpdateOrder_UPDATE_ORDER_STOP_FIRST):                "stop-first",
+		view.RestartCondition(api.RestartCondition_RESTART_CONDITION_ON_FAILURE): "on-failure",
+		view.LocalNodeState(api.LocalNodeState_LOCAL_NODE_STATE_LOCKED):          "locked",
+		view.PublishMode(api.PublishMode_PUBLISH_MODE_HOST):                      "host",
+		view.Role(api.Role_ROLE_UNSPECIFIED):                                     "",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestReferences(t *testing.T) {
+	for ref, want := range map[string][4]string{
+		"docker.io/library/app:1":           {"app:1", "app:1", "app", "1"},
+		"docker.io/me/app:1":                {"me/app:1", "me/app:1", "me/app", "1"},
+		"skep.local/hello:2":                {"skep.local/hello:2", "skep.local/hello:2", "skep.local/hello", "2"},
+		"docker.io/library/app:1@" + digest: {"app:1@" + digest, "app:1", "app", "1"},
+		"docker.io/library/app@" + digest:   {"app@" + digest, "app@" + digest, "app", ""},
+		"Not A Reference":                   {"Not A Reference", "Not A Reference", "", ""},
+	} {
+		name, tag := view.SplitTag(ref)
+		if got := [4]string{view.Familiar(ref), view.ShortImage(ref), name, tag}; got != want {
+			t.Errorf("%s: got %q, want %q", ref, got, want)
+		}
+	}
+	if got := view.ShortDigest(digest); got != "4bcff63911fc" {
+		t.Errorf("short digest: got %s", got)
+	}
+}
+
+const digest = "sha256:4bcff63911fcb4448bd4fdacec207030997caf25e9bea4045fa6c8c44de311d1"
