@@ -75,10 +75,17 @@ func HoldsNode(t *api.Task) bool { return Assigned(t) && !Ended(t) }
 // lost says that t's node is not there any more or is down: nobody waits for it.
 func MayOverlap(t *api.Task, lost bool) bool { return HoldsNode(t) && !Live(t) && !lost }
 
-// Compare orders the tasks of one slot from the oldest to the newest.
+// Compare orders the tasks of one slot from the oldest to the newest: by spec, then the live one last, because it replaced the
+// others, and only then by time: the clocks of two leaders may differ.
 func Compare(a, b *api.Task) int {
 	if c := cmp.Compare(a.GetSpecVersion(), b.GetSpecVersion()); c != 0 {
 		return c
+	}
+	if Live(a) != Live(b) {
+		if Live(a) {
+			return 1
+		}
+		return -1
 	}
 	if c := a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime()); c != 0 {
 		return c

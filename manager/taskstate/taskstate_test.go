@@ -71,9 +71,14 @@ func TestMayOverlap(t *testing.T) {
 
 func TestCompare_NewerSpecIsNewer(t *testing.T) {
 	at := func(id string, version uint64, seconds int64) *api.Task {
-		return &api.Task{Id: id, SpecVersion: version, Meta: &api.Meta{CreatedAt: timestamppb.New(time.Unix(seconds, 0))}}
+		return &api.Task{
+			Id: id, SpecVersion: version, Meta: &api.Meta{CreatedAt: timestamppb.New(time.Unix(seconds, 0))},
+			DesiredState: api.TaskState_TASK_STATE_SHUTDOWN,
+		}
 	}
-	order := []*api.Task{at("c", 1, 5), at("a", 2, 1), at("b", 2, 1), at("0", 2, 2)}
+	live := at("1", 2, 0) // by a leader whose clock is behind
+	live.DesiredState = api.TaskState_TASK_STATE_READY
+	order := []*api.Task{at("c", 1, 5), at("a", 2, 1), at("b", 2, 1), at("0", 2, 2), live}
 	if !slices.IsSortedFunc(order, taskstate.Compare) {
 		t.Error("got another order")
 	}
