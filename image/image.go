@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,9 @@ type Store struct {
 	fetches  flights // of images, by the digest asked for
 	pulls    flights // of blobs, by digest
 	unpacks  flights // of layers, by chainID
+	// unpacking holds one token for each layer that is being unpacked. More at a
+	// time than there are processors would only take memory.
+	unpacking chan struct{}
 
 	leaseMu sync.Mutex
 	leases  map[digest.Digest]int // guarded by leaseMu; by manifest digest
@@ -106,7 +110,7 @@ func withBoot(id string) Option { return func(s *Store) { s.boot = id } }
 func Open(root string, opts ...Option) (*Store, error) {
 	s := &Store{
 		root: root, platform: manifest.Host(), log: slog.New(slog.DiscardHandler), step: func(string) error { return nil },
-		leases: map[digest.Digest]int{}, changed: make(chan struct{}),
+		leases: map[digest.Digest]int{}, changed: make(chan struct{}), unpacking: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	for _, opt := range opts {
 		opt(s)

@@ -115,7 +115,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]error{
-		"reg.example:5000/app": ErrNotFound, "app:1": ErrNotFound, "ffffffffffff": ErrNotFound,
+		"reg.example:5000/app": ErrNotFound, "app:1": ErrNotFound, "ffffffffffff": ErrNotFound, strings.Repeat("f", 64): ErrNotFound, "sha256:ffff": ErrNotFound,
 		"app@sha256:" + strings.Repeat("0", 64): ErrNotFound, "App": reference.ErrInvalid, "": reference.ErrInvalid,
 	} {
 		if d, err := s.Resolve(t.Context(), name); !errors.Is(err, want) {

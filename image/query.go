@@ -77,7 +77,8 @@ func (s *Store) Resolve(ctx context.Context, refOrDigest string) (digest.Digest,
 func (t tables) resolve(name string) (digest.Digest, error) {
 	if hex := strings.TrimPrefix(name, "sha256:"); isHex(hex) && (len(hex) >= minPrefix || hex != name) {
 		d, err := t.resolvePrefix(hex)
-		if err == nil || hex != name || !errors.Is(err, ErrNotFound) {
+		whole := hex != name || len(hex) == digest.SHA256.Size()*2 // cannot be a name
+		if err == nil || whole || !errors.Is(err, ErrNotFound) {
 			return d, err
 		}
 	}

@@ -125,6 +125,12 @@ func (s *Store) layer(ctx context.Context, chainID, blobDigest, diffID digest.Di
 
 // unpack unpacks one layer beside its place and then moves it there (I3).
 func (s *Store) unpack(ctx context.Context, chainID, blobDigest, diffID digest.Digest, parents []string) error {
+	select {
+	case s.unpacking <- struct{}{}:
+		defer func() { <-s.unpacking }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	content, err := s.blobs.Open(blobDigest)
 	if err != nil {
 		return err

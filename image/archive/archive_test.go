@@ -372,7 +372,7 @@ func TestRead_StopsAtItsLimit(t *testing.T) {
 	}
 }
 
-func FuzzRead(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	members, _, _ := layoutMembers(f)
 	f.Add(tarOf(f, members...))
 	f.Add(legacy(f))
