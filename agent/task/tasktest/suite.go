@@ -21,6 +21,8 @@ type Subject struct {
 	Restart func(t *testing.T) task.Executor
 	// Image is the reference of an image whose program understands the arguments in the package comment.
 	Image string
+	// Ready waits until the program of a task has installed its signal handlers; nil when there is nothing to wait for.
+	Ready func(t *testing.T, id string)
 	// Leftovers returns what is left on the node of a task, to be empty after Remove.
 	Leftovers func(t *testing.T, id string) []string
 }
@@ -82,6 +84,13 @@ func (s *subject) start(t *testing.T, tk *api.Task) *api.ContainerStatus {
 	return c
 }
 
+func (s *subject) ready(t *testing.T, id string) {
+	t.Helper()
+	if s.Ready != nil {
+		s.Ready(t, id)
+	}
+}
+
 func (s *subject) wait(t *testing.T, id string, code int32) {
 	t.Helper()
 	c, err := s.Executor.Wait(s.ctx, id)
@@ -117,6 +126,7 @@ func (s *subject) life(t *testing.T) {
 func (s *subject) stop(t *testing.T) {
 	tk := s.task("t1", "serve")
 	s.start(t, tk)
+	s.ready(t, "t1")
 	s.must(t, s.Executor.Stop(s.ctx, tk))
 	s.wait(t, "t1", 0)
 	s.removed(t, "t1")
@@ -125,6 +135,7 @@ func (s *subject) stop(t *testing.T) {
 func (s *subject) kill(t *testing.T) {
 	tk := s.task("t1", "stubborn")
 	s.start(t, tk)
+	s.ready(t, "t1")
 	s.must(t, s.Executor.Stop(s.ctx, tk))
 	s.must(t, s.Executor.Kill(s.ctx, "t1"))
 	s.wait(t, "t1", killed)
@@ -162,6 +173,7 @@ func (s *subject) adopt(t *testing.T, known ...string) map[string]*api.Container
 func (s *subject) restart(t *testing.T) {
 	tk := s.task("t1", "serve")
 	started := s.start(t, tk)
+	s.ready(t, "t1")
 	found := s.adopt(t, "t1")
 	if len(found) != 1 || found["t1"].GetPid() != started.GetPid() {
 		t.Fatalf("adopted %v, want pid %d of t1", found, started.GetPid())

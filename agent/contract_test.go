@@ -1,0 +1,17 @@
+package agent_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/skep-io/skep/agent/task/tasktest"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func TestExecutor_KeepsTheContract(t *testing.T) {
+	tasktest.Suite(t, func(t *testing.T) tasktest.Subject {
+		m := newMachine(t)
+		return tasktest.Subject{Executor: m.exec, Restart: m.restart, Image: probeImage, Ready: m.ready, Leftovers: m.leftovers}
+	})
+}
