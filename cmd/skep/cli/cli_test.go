@@ -195,3 +195,49 @@ func TestAges_AreReckonedFromTheClockGiven(t *testing.T) {
 		t.Errorf("got %q", out.String())
 	}
 }
+
+func TestInput_EndsOnInterrupt(t *testing.T) {
+	for name, args := range map[string][]string{
+		"secret": {"secret", "create", "db", "-"}, "image": {"image", "load"}, "unlock key": {"swarm", "unlock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, opts := start(t)
+			f.state = api.LocalNodeState_LOCAL_NODE_STATE_LOCKED
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			in, silent := io.Pipe()
+			defer silent.Close()
+			var errOut bytes.Buffer
+			code := cli.Main(ctx, args, &onRead{in, cancel}, io.Discard, &errOut, opts)
+			if code != 130 || errOut.String() != "skep: interrupted\n" {
+				t.Errorf("got %d, %q", code, errOut.String())
+			}
+		})
+	}
+}
+
+// onRead calls a function before each read.
+type onRead struct {
+	io.Reader
+	call func()
+}
+
+func (r *onRead) Read(p []byte) (int, error) {
+	r.call()
+	return r.Reader.Read(p)
+}
+
+func TestLoad_StopsWhenTheDaemonWantsNoMore(t *testing.T) {
+	f, opts := start(t)
+	f.faults["LoadImage"] = []error{fault.New(fault.Exhausted, "the disk is full")}
+	var errOut bytes.Buffer
+	endless := io.LimitReader(zeros{}, 1<<40)
+	if code := cli.Main(t.Context(), []string{"image", "load"}, endless, io.Discard, &errOut, opts); code != 10 {
+		t.Errorf("got %d, %s", code, &errOut)
+	}
+}
+
+// zeros is a stream without end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

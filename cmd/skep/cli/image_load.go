@@ -37,7 +37,7 @@ func (p *program) imageLoad() *cobra.Command {
 			}
 			input = args[0]
 		}
-		archive, err := p.openArchive(input)
+		archive, err := p.openArchive(ctx, input)
 		if err != nil {
 			return err
 		}
@@ -69,21 +69,21 @@ func (p *program) writeLoaded(image *api.ImageInfo) error {
 }
 
 // openArchive opens what [program.openTar] does, and a folder as a tar.
-func (p *program) openArchive(name string) (io.ReadCloser, error) {
+func (p *program) openArchive(ctx context.Context, name string) (io.ReadCloser, error) {
 	if stat, err := os.Stat(name); err == nil && stat.IsDir() {
 		return tarFolder(name)
 	}
-	return p.openTar(name)
+	return p.openTar(ctx, name)
 }
 
 // openTar opens a tar: a file, or the input stream for - and "".
-func (p *program) openTar(name string) (io.ReadCloser, error) {
+func (p *program) openTar(ctx context.Context, name string) (io.ReadCloser, error) {
 	if name == "" || name == "-" {
 		if p.opts.IsTerminal(p.in) {
 			return nil, fault.New(fault.Invalid, "requested load from stdin, but stdin is a terminal: "+
 				"name an archive or a folder, or pipe one in")
 		}
-		return io.NopCloser(p.in), nil
+		return io.NopCloser(p.input(ctx)), nil
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -211,7 +211,7 @@ func (p *program) imageImport() *cobra.Command {
 			if len(args) == 2 {
 				reference = args[1]
 			}
-			archive, err := p.openTar(args[0])
+			archive, err := p.openTar(ctx, args[0])
 			if err != nil {
 				return err
 			}

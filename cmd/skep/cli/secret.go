@@ -34,7 +34,7 @@ func (p *program) secretCreate() *cobra.Command {
 	}
 	cmd.Flags().VarP(&labels, "label", "l", "Secret labels")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		data, err := p.readSecret(args[0], args[1:])
+		data, err := p.readSecret(ctx, args[0], args[1:])
 		if err != nil {
 			return err
 		}
@@ -51,8 +51,8 @@ func (p *program) secretCreate() *cobra.Command {
 }
 
 // readSecret reads a secret's value from a file, or from the input stream for - and for no file.
-func (p *program) readSecret(name string, file []string) ([]byte, error) {
-	in := p.in
+func (p *program) readSecret(ctx context.Context, name string, file []string) ([]byte, error) {
+	in := p.input(ctx)
 	switch {
 	case len(file) == 1 && file[0] != "-":
 		opened, err := os.Open(file[0])
@@ -68,6 +68,8 @@ func (p *program) readSecret(name string, file []string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxSecret+1))
 	switch {
+	case ctx.Err() != nil:
+		return nil, err
 	case err != nil:
 		return nil, fault.Wrap(fault.Invalid, fmt.Errorf("read the value of secret %s: %w", name, err))
 	case len(data) == 0:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +35,7 @@ func (p *program) swarmUnlock() *cobra.Command {
 			default:
 				return fault.New(fault.Precondition, "swarm is not locked")
 			}
-			key, err := p.readUnlockKey()
+			key, err := p.readUnlockKey(ctx)
 			if err != nil {
 				return err
 			}
@@ -45,16 +46,14 @@ func (p *program) swarmUnlock() *cobra.Command {
 }
 
 // readUnlockKey reads a line from the input stream; on a terminal it asks, and shows nothing of what is typed (I1).
-func (p *program) readUnlockKey() (string, error) {
+func (p *program) readUnlockKey(ctx context.Context) (string, error) {
 	var line []byte
 	var err error
 	if file, ok := p.in.(*os.File); ok && p.opts.IsTerminal(p.in) {
-		fmt.Fprint(p.err, "Enter unlock key: ")
-		line, err = term.ReadPassword(int(file.Fd()))
-		fmt.Fprintln(p.err)
+		line, err = p.askUnlockKey(ctx, int(file.Fd()))
 	} else {
-		line, err = bufio.NewReader(io.LimitReader(p.in, maxKeyLine)).ReadBytes('\n')
-		if err == io.EOF {
+		line, err = bufio.NewReader(io.LimitReader(p.input(ctx), maxKeyLine)).ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 	}
@@ -66,6 +65,18 @@ func (p *program) readUnlockKey() (string, error) {
 		return "", fault.New(fault.Invalid, "the unlock key is empty: type it, or pipe it in as one line")
 	}
 	return string(key), nil
+}
+
+// askUnlockKey asks on a terminal. Whatever happens, the terminal shows again what is typed afterwards.
+func (p *program) askUnlockKey(ctx context.Context, terminal int) ([]byte, error) {
+	state, err := term.GetState(terminal)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(p.err, "Enter unlock key: ")
+	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(terminal) })
+	fmt.Fprintln(p.err)
+	return line, errors.Join(err, term.Restore(terminal, state))
 }
 
 func (p *program) swarmUnlockKey() *cobra.Command {
