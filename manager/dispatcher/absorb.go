@@ -59,7 +59,8 @@ type step func(*absorber) error
 func (d *Dispatcher) steps(now time.Time, period time.Duration, reports []*api.NodeReport) []step {
 	var steps []step
 	for _, r := range reports {
-		alive := r.GetHeardAgo() != nil && d.hear(now, period, r.GetNodeId(), now.Add(-r.GetHeardAgo().AsDuration()))
+		heard := now.Add(-max(r.GetHeardAgo().AsDuration(), 0)) // not in the future
+		alive := r.GetHeardAgo() != nil && d.hear(now, period, r.GetNodeId(), heard)
 		if alive || r.GetDescription() != nil {
 			steps = append(steps, func(w *absorber) error { return w.node(r, alive) })
 		}

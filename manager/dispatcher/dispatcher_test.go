@@ -277,6 +277,7 @@ func TestHeartbeat_RefusedByAManagerThatIsCutOff(t *testing.T) {
 		}
 		time.Sleep(6 * time.Second)
 		wantCode(t, "heartbeat", a.heartbeat(), codes.Unavailable)
+		wantCode(t, "registration", c.connect("n1", "m2").register(), codes.Unavailable)
 		b := c.connect("n1", "m1").mustRegister()
 		for range 5 {
 			time.Sleep(4 * time.Second)

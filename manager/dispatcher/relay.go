@@ -121,10 +121,11 @@ func (d *Dispatcher) send(ctx context.Context, l *link, leader store.Leadership,
 	return fault.FromStatus(err)
 }
 
-// mayWork reports whether a failed try is worth another: with another leader, or a little later.
+// mayWork reports whether a failed try is worth another: with another leader, or a little later. A leader that denies this
+// manager the right to speak is as good as one that cannot be reached: agents find a manager that it listens to.
 func mayWork(err error) bool {
 	switch fault.KindOf(err) {
-	case fault.NotLeader, fault.Unavailable, fault.Conflict, fault.Exhausted:
+	case fault.NotLeader, fault.Unavailable, fault.Conflict, fault.Exhausted, fault.PermissionDenied, fault.Unauthenticated:
 		return true
 	default:
 		return false

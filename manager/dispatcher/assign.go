@@ -1,0 +1,76 @@
+package dispatcher
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+)
+
+// maxStreams bounds the assignment streams of one session: one that is used, and one that broke unnoticed.
+const maxStreams = 2
+
+// Assignments sends the calling node's tasks and their secrets, and then what changes.
+func (d *Dispatcher) Assignments(request *api.AssignmentsRequest, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {
+	ctx := stream.Context()
+	s, err := d.session(ctx, request.GetSessionId())
+	if err != nil {
+		return fault.Status(err)
+	}
+	done, err := d.open(s)
+	if err != nil {
+		return fault.Status(err)
+	}
+	defer done()
+	return fault.Status(d.assign(ctx, s, stream))
+}
+
+// open counts the streams of a session.
+func (d *Dispatcher) open(s *session) (done func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.streams == maxStreams {
+		return nil, fault.New(fault.Exhausted, "the session has %d streams of assignments already", s.streams)
+	}
+	s.streams++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		s.streams--
+	}, nil
+}
+
+func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {
+	listener, stop := d.listen(s.nodeID)
+	defer stop()
+	var have assignment
+	sequence := uint64(0)
+	for {
+		var want assignment
+		err := d.cfg.Store.View(func(tx store.ReadTx) (err error) {
+			want, err = assigned(tx, s.nodeID)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if news := changes(have, want); len(news) > 0 || sequence == 0 {
+			m := &api.AssignmentsResponse{Complete: sequence == 0, AppliesTo: sequence, ResultsIn: sequence + 1, Changes: news}
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+			sequence++
+		}
+		have = want
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ended:
+			return fault.New(fault.Invalid, "session invalid: %w", s.cause)
+		case <-listener.wake:
+		}
+	}
+}

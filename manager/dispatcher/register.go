@@ -1,0 +1,249 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+// Limits on what a node says of itself.
+const (
+	// maxImages bounds the images in a description; the newest ones count.
+	maxImages = 1000
+	// maxDescription is the size in bytes of a description, which is in every copy of the node.
+	maxDescription = 512 << 10
+)
+
+func removed(nodeID string) error {
+	return fault.New(fault.PermissionDenied, "node %s is not part of the swarm: it was removed, or never joined", nodeID)
+}
+
+// caller returns the node that calls.
+func caller(ctx context.Context) (authz.Caller, error) {
+	c := authz.FromContext(ctx)
+	if c.NodeID == "" {
+		return c, fault.New(fault.PermissionDenied, "only nodes of the swarm may call this")
+	}
+	return c, nil
+}
+
+// Session registers the calling node and tells it what changes for it, until the session ends.
+func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStreamingServer[api.SessionResponse]) error {
+	ctx := stream.Context()
+	who, err := caller(ctx)
+	if err != nil {
+		return fault.Status(err)
+	}
+	s, err := d.register(ctx, who, request.GetDescription())
+	if err != nil {
+		return fault.Status(err)
+	}
+	err = d.tell(ctx, s, stream)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sessions.end(s, errClosed)
+	return fault.Status(err)
+}
+
+// register begins a session and lets the leader know.
+func (d *Dispatcher) register(ctx context.Context, who authz.Caller, description *api.NodeDescription) (*session, error) {
+	description, err := checkDescription(description)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.reachable(); err != nil {
+		return nil, err
+	}
+	if err := d.known(ctx, who.NodeID); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	s, err := d.sessions.register(now, who.NodeID, object.NewID())
+	if err != nil {
+		return nil, err
+	}
+	d.outbox.register(who.NodeID, host(who.Address), description, now)
+	d.post()
+	return s, nil
+}
+
+// host returns an address without its port, which is another one with each connection.
+func host(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+// known makes sure that the swarm has the node. One that is not here yet may have joined at another manager just now.
+func (d *Dispatcher) known(ctx context.Context, nodeID string) error {
+	lookUp := func() error {
+		return d.cfg.Store.View(func(tx store.ReadTx) error {
+			_, err := store.Get[*api.Node](tx, nodeID)
+			return err
+		})
+	}
+	err := lookUp()
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err := d.cfg.Store.Barrier(ctx); err != nil {
+		return fault.New(fault.Unavailable, "node %s is unknown here, and this manager cannot catch up: %w", nodeID, err)
+	}
+	if err := lookUp(); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return removed(nodeID)
+}
+
+// checkDescription returns a description within the limits, or nil for nil. The argument is not changed.
+func checkDescription(description *api.NodeDescription) (*api.NodeDescription, error) {
+	if len(description.GetImages()) > maxImages {
+		description = proto.CloneOf(description)
+		description.Images = description.Images[:maxImages]
+	}
+	if size := proto.Size(description); size > maxDescription {
+		return nil, fault.New(fault.Invalid, "the node's description has %d bytes, at most %d are allowed: use fewer or shorter labels",
+			size, maxDescription)
+	}
+	return description, nil
+}
+
+// tell sends the session's node what it must know, at once and whenever it changes. It returns why the session ended.
+func (d *Dispatcher) tell(ctx context.Context, s *session, stream grpc.ServerStreamingServer[api.SessionResponse]) error {
+	var last *api.SessionResponse
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		message, err := d.message(s)
+		if err != nil {
+			return err
+		}
+		if last == nil || !sameMessage(last, message) {
+			if err := stream.Send(message); err != nil {
+				return err
+			}
+			last = message
+		}
+		silent, ok := d.silentAt(s, message.GetHeartbeatPeriod().AsDuration())
+		if !ok {
+			return fault.New(fault.Invalid, "session invalid: %w", errSilent)
+		}
+		timer.Reset(silent)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ended:
+			return fault.New(fault.Invalid, "session invalid: %w", s.cause)
+		case <-timer.C:
+		case <-s.wake:
+		}
+	}
+}
+
+// silentAt returns how long the session may still be silent, or false if it was for too long.
+func (d *Dispatcher) silentAt(s *session, period time.Duration) (time.Duration, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := time.Until(s.heard.Add(missedHeartbeats * period))
+	return left, left > 0
+}
+
+// message says what the store has for the session's node now.
+func (d *Dispatcher) message(s *session) (*api.SessionResponse, error) {
+	m := &api.SessionResponse{SessionId: s.id, HeartbeatPeriod: durationpb.New(defaultPeriod)}
+	for _, member := range d.cfg.Members() {
+		m.Managers = append(m.Managers, &api.ManagerPeer{NodeId: member.GetNodeId(), Address: member.GetAddress()})
+	}
+	slices.SortFunc(m.Managers, func(a, b *api.ManagerPeer) int { return strings.Compare(a.GetNodeId(), b.GetNodeId()) })
+	err := d.cfg.Store.View(func(tx store.ReadTx) error {
+		n, err := store.Get[*api.Node](tx, s.nodeID)
+		if errors.Is(err, store.ErrNotFound) {
+			return removed(s.nodeID) // I9
+		}
+		if err != nil {
+			return err
+		}
+		m.Node = n
+		cluster, err := theCluster(tx)
+		m.RootCertificate = cluster.GetRootCa().GetCertificate()
+		if p := cluster.GetSpec().GetDispatcherHeartbeat(); p.AsDuration() > 0 {
+			m.HeartbeatPeriod = p
+		}
+		return err
+	})
+	return m, err
+}
+
+// sameMessage reports whether b tells nothing that a did not. What the node said itself is no news to it.
+func sameMessage(a, b *api.SessionResponse) bool {
+	return proto.Equal(told(a), told(b))
+}
+
+func told(m *api.SessionResponse) *api.SessionResponse {
+	return &api.SessionResponse{
+		Managers: m.GetManagers(), RootCertificate: m.GetRootCertificate(), HeartbeatPeriod: m.GetHeartbeatPeriod(),
+		Node: &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole()},
+	}
+}
+
+// session returns the caller's session, which the call is a sign of life of.
+func (d *Dispatcher) session(ctx context.Context, id string) (*session, error) {
+	who, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, err := d.sessions.find(who.NodeID, id)
+	if err != nil {
+		return nil, err
+	}
+	s.heard = time.Now()
+	d.outbox.hear(s.nodeID, s.heard)
+	d.post()
+	return s, nil
+}
+
+// Heartbeat keeps a session.
+func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatRequest) (*api.HeartbeatResponse, error) {
+	period, err := d.reachable()
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	s, err := d.session(ctx, request.GetSessionId())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	s.signal() // managers come and go without a change of the store
+	return &api.HeartbeatResponse{Period: durationpb.New(period)}, nil
+}
+
+// reachable returns the period of heartbeats, or Unavailable when a leader that is known could not be reached for longer.
+func (d *Dispatcher) reachable() (time.Duration, error) {
+	period, err := d.period()
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.cutOff.IsZero() && time.Since(d.cutOff) > period {
+		return 0, fault.New(fault.Unavailable, "this manager cannot reach the leader of the swarm, use another one")
+	}
+	return period, nil
+}

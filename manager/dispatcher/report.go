@@ -1,0 +1,129 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
+)
+
+// Limits on reports.
+const (
+	// maxUpdates bounds one report: ten times what our agent sends.
+	maxUpdates = 10_000
+	// maxText is the length in bytes of a status's message and error: they are for a line on a screen.
+	maxText = 1024
+)
+
+// UpdateDescription replaces what the store says of the calling node. It answers once that is committed.
+func (d *Dispatcher) UpdateDescription(
+	ctx context.Context, request *api.UpdateDescriptionRequest,
+) (*api.UpdateDescriptionResponse, error) {
+	s, err := d.session(ctx, request.GetSessionId())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	description, err := checkDescription(request.GetDescription())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	d.mu.Lock()
+	l := d.outbox.describe(s.nodeID, description)
+	d.mu.Unlock()
+	if err := d.await(ctx, l); err != nil {
+		return nil, fault.Status(err)
+	}
+	return &api.UpdateDescriptionResponse{}, nil
+}
+
+// UpdateTaskStatus takes in what became of the calling node's tasks. It answers once that is committed (I2).
+func (d *Dispatcher) UpdateTaskStatus(ctx context.Context, request *api.UpdateTaskStatusRequest) (*api.UpdateTaskStatusResponse, error) {
+	s, err := d.session(ctx, request.GetSessionId())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	updates, err := d.checkUpdates(s.nodeID, request.GetUpdates())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	if len(updates) == 0 {
+		return &api.UpdateTaskStatusResponse{}, nil
+	}
+	d.mu.Lock()
+	l, err := d.outbox.report(s.nodeID, updates)
+	d.mu.Unlock()
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	if err := d.await(ctx, l); err != nil {
+		return nil, fault.Status(err)
+	}
+	return &api.UpdateTaskStatusResponse{}, nil
+}
+
+// checkUpdates refuses what the node may not say, and leaves out what is not news here. What this manager does not know yet is
+// left to the leader.
+func (d *Dispatcher) checkUpdates(nodeID string, updates []*api.TaskStatusUpdate) ([]*api.TaskStatusUpdate, error) {
+	if len(updates) > maxUpdates {
+		return nil, fault.New(fault.Invalid, "%d statuses in one report, at most %d are allowed", len(updates), maxUpdates)
+	}
+	kept := make([]*api.TaskStatusUpdate, 0, len(updates))
+	err := d.cfg.Store.View(func(tx store.ReadTx) error {
+		for _, update := range updates {
+			state := update.GetStatus().GetState()
+			if !taskstate.Reportable(state) {
+				return fault.New(fault.Invalid, "task %s: state %v is not for a node to report", update.GetTaskId(), state)
+			}
+			t, err := store.Get[*api.Task](tx, update.GetTaskId())
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			if err == nil && t.GetNodeId() != "" && t.GetNodeId() != nodeID {
+				return fault.New(fault.PermissionDenied, "task %s is not assigned to node %s", update.GetTaskId(), nodeID) // I6
+			}
+			if err == nil && t.GetNodeId() == nodeID && !taskstate.Accepts(t.GetStatus(), update.GetStatus()) {
+				continue // committed before: states here are never ahead of the leader's
+			}
+			kept = append(kept, &api.TaskStatusUpdate{TaskId: update.GetTaskId(), Status: clipped(update.GetStatus())})
+		}
+		return nil
+	})
+	return kept, err
+}
+
+// clipped returns a status whose texts are within the limit.
+func clipped(s *api.TaskStatus) *api.TaskStatus {
+	if len(s.GetMessage()) <= maxText && len(s.GetErr()) <= maxText {
+		return s
+	}
+	s = proto.CloneOf(s)
+	s.Message, s.Err = clip(s.Message), clip(s.Err)
+	return s
+}
+
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText-len("…")], "") + "…"
+}
+
+// await waits until the leader committed a letter.
+func (d *Dispatcher) await(ctx context.Context, l *letter) error {
+	d.post()
+	select {
+	case err := <-l.done:
+		return err
+	case <-ctx.Done():
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		l.abandoned = true
+		return context.Cause(ctx)
+	}
+}
