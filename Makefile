@@ -25,7 +25,7 @@ setup: ## Install what the demo and the tests need, on Debian
 build: ## Build bin/skep, bin/skep-runtime and the built-in image
 	@mkdir -p $(BIN)
 	@$(GOBUILD) -o $(BIN)/ ./cmd/skep ./cmd/skep-runtime ./cmd/skep-hello
-	@$(GO) run ./cmd/skep-hello/mkimage -binary $(BIN)/skep-hello -o $(BIN)/skep-hello.tar
+	@$(GO) run ./cmd/skep-hello/mkimage -o $(BIN)/skep-hello.tar $(BIN)/skep-hello
 
 .PHONY: demo
 demo: setup build ## A swarm of five nodes on this machine, with a service and a secret; Ctrl-C ends it

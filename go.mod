@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	bitbucket.org/liamstask/goose v0.0.0-20150115234039-8488cc47d90c // indirect
+	github.com/anishathalye/porcupine v1.3.1 // indirect
 	github.com/cloudflare/cfssl v1.6.5 // indirect
 	github.com/cockroachdb/datadriven v1.0.3 // indirect
 	github.com/distribution/reference v0.6.0 // indirect

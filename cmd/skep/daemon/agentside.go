@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/skep-io/skep/agent"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// makeAgent makes the node's agent, which run runs.
+func (n *node) makeAgent() error {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	cfg := n.daemon.cfg
+	a, err := agent.New(agent.Config{
+		Identity: n.identity, Managers: n.firstManagers(), DataDir: cfg.DataDir,
+		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet,
+		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress, Labels: cfg.Labels,
+		Registered: n.registered,
+		Disconnected: func(err error) {
+			n.logger.Info("lost the manager", "reason", err)
+		},
+		Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.agent = a
+	return nil
+}
+
+// firstManagers are the managers that the agent begins with: a manager's agent begins with its own.
+func (n *node) firstManagers() []string {
+	if n.identity.Role() == api.Role_ROLE_MANAGER {
+		return append([]string{n.membership.AdvertiseAddress}, n.membership.Managers...)
+	}
+	return n.membership.Managers
+}
+
+// registered takes in what a manager says when the agent's session begins, and whenever that changes.
+func (n *node) registered(r *api.SessionResponse) {
+	if role := r.GetNode().GetRole(); role != api.Role_ROLE_UNSPECIFIED && role != n.identity.Role() {
+		n.renewer.RenewNow()
+	}
+	var managers []string
+	for _, peer := range r.GetManagers() {
+		if peer.GetNodeId() != n.identity.NodeID() {
+			managers = append(managers, peer.GetAddress())
+		}
+	}
+	slices.Sort(managers)
+	if err := n.remember(managers); err != nil {
+		n.logger.Error("can't save the managers' addresses", "error", err)
+	}
+	n.readyOnce.Do(func() { close(n.ready) })
+}
+
+// remember saves the other managers' addresses when they changed.
+func (n *node) remember(managers []string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Equal(managers, n.membership.Managers) || len(managers) == 0 {
+		return nil
+	}
+	n.membership.Managers = managers
+	return n.daemon.disk.saveMembership(n.membership)
+}
+
+// endContainers ends and removes every container of this node, whoever started it: the node has left its swarm.
+func (d *Daemon) endContainers(ctx context.Context) error {
+	states, err := d.runtime.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	var errs []error
+	for _, state := range states {
+		if err := d.runtime.Delete(ctx, state.ID); err != nil && !errors.Is(err, client.ErrNotFound) {
+			errs = append(errs, fmt.Errorf("remove container %s: %w", state.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// running counts the containers that run.
+func running(states []client.State) uint32 {
+	var count uint32
+	for _, state := range states {
+		if state.Status == client.Running {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Config is what a daemon is started with. Only paths and names: nothing here weakens the isolation of containers or the
+// authentication of nodes.
+type Config struct {
+	// DataDir holds everything that must survive a restart.
+	DataDir string
+	// Socket is the path of the unix socket for people.
+	Socket string
+	// Runtime is the path of the skep-runtime program.
+	Runtime string
+	// BuiltinImage is an image archive that is loaded at start, or "".
+	BuiltinImage string
+	// CgroupParent is the cgroup below which containers are.
+	CgroupParent string
+	// BridgeSubnet is where the node's containers get their addresses.
+	BridgeSubnet netip.Prefix
+	// Labels describe the machine to constraints, as engine.labels.NAME.
+	Labels map[string]string
+	// Version of this program.
+	Version string
+	Logger  *slog.Logger
+}
+
+// flags are the command line's form of a Config.
+type flags struct {
+	config            Config
+	bridge            string
+	labels            []string
+	logLevel, logForm string
+}
+
+// Command returns `skep daemon`.
+func Command(version string) *cobra.Command {
+	f := flags{}
+	command := &cobra.Command{
+		Use:   "daemon [OPTIONS]",
+		Short: "Run this machine's daemon",
+		Long: "Run this machine's daemon: the agent, and the manager when the node is one.\n\n" +
+			"Containers are not its children: they go on when it ends, and it finds them when it is back.",
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			cfg, err := f.parse(version)
+			if err != nil {
+				return err
+			}
+			d, err := New(command.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			return d.Run(command.Context())
+		},
+	}
+	set := command.Flags()
+	set.StringVar(&f.config.DataDir, "data-dir", "/var/lib/skep", "Directory of everything that must survive a restart")
+	set.StringVar(&f.config.Socket, "socket", "/run/skep/skep.sock", "Unix socket to serve; root and the group skep may use it")
+	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of the skep-runtime program")
+	set.StringVar(&f.config.BuiltinImage, "builtin-image", beside("../lib/skep/skep-hello.tar"), "Image archive to load at start; empty for none")
+	set.StringVar(&f.config.CgroupParent, "cgroup-parent", "skep", "Cgroup below which containers are")
+	set.StringVar(&f.bridge, "bridge-subnet", "172.31.240.0/20", "Subnet of this node's containers")
+	set.StringArrayVar(&f.labels, "label", nil, "Set a label on this engine, KEY=VALUE")
+	set.StringVar(&f.logLevel, "log-level", "info", `Level of the log ("debug", "info", "warn", "error")`)
+	set.StringVar(&f.logForm, "log-format", "text", `Form of the log ("text", "json")`)
+	return command
+}
+
+// beside returns the path of a file relative to the folder of this program.
+func beside(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
+}
+
+// parse checks the flags and returns all that is wrong at once.
+func (f flags) parse(version string) (Config, error) {
+	cfg := f.config
+	cfg.Version = version
+	var errs []error
+	subnet, err := netip.ParsePrefix(f.bridge)
+	switch {
+	case err != nil:
+		errs = append(errs, fmt.Errorf("--bridge-subnet: %w", err))
+	case !subnet.Addr().Is4() || subnet.Bits() > 28 || subnet.Bits() < 8:
+		errs = append(errs, fmt.Errorf("--bridge-subnet %s: give an IPv4 subnet from /8 to /28", subnet))
+	}
+	cfg.BridgeSubnet = subnet.Masked()
+	cfg.Labels = map[string]string{}
+	for _, label := range f.labels {
+		key, value, _ := strings.Cut(label, "=")
+		if key == "" {
+			errs = append(errs, fmt.Errorf("--label %q: want KEY=VALUE", label))
+		}
+		cfg.Labels[key] = value
+	}
+	if strings.ContainsAny(cfg.CgroupParent, "./ ") || cfg.CgroupParent == "" {
+		errs = append(errs, fmt.Errorf("--cgroup-parent %q: give one name without dots, slashes and spaces", cfg.CgroupParent))
+	}
+	for _, path := range []*string{&cfg.DataDir, &cfg.Socket, &cfg.Runtime} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		*path = absolute
+	}
+	cfg.Logger, err = f.logger()
+	return cfg, fault.Wrap(fault.Invalid, errors.Join(append(errs, err)...))
+}
+
+func (f flags) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch f.logForm {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: want text or json", f.logForm)
+}

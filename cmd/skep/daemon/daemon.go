@@ -1,0 +1,227 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/keyfile"
+	"github.com/skep-io/skep/image"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// errNotManager, errNotMember and errMember are Docker's words for what a node's state forbids.
+var (
+	errNotManager = fault.New(fault.Precondition,
+		"This node is not a swarm manager. Use \"skep swarm init\" or \"skep swarm join\" to connect this node to swarm and try again, or run the command on a manager.")
+	errNotMember = fault.New(fault.Precondition, "This node is not part of a swarm")
+	errMember    = fault.New(fault.Precondition,
+		"This node is already part of a swarm. Use \"skep swarm leave\" to leave this swarm and join another one.")
+	errLocked = fault.New(fault.Precondition,
+		"Swarm is encrypted and needs to be unlocked before it can be used. Please use \"skep swarm unlock\" to unlock it.")
+)
+
+// Daemon is this machine's node. Make one with New and call Run once.
+type Daemon struct {
+	api.UnimplementedDaemonServer
+
+	// Constant after New.
+	cfg        Config
+	logger     *slog.Logger
+	disk       disk
+	images     *image.Store
+	runtime    *client.Client
+	managed    *managedServices
+	authorizer *authz.Authorizer
+	// start hands a node to Run, which owns its goroutines.
+	start chan *node
+
+	// changing orders changes of state: init, join, leave, unlock.
+	changing sync.Mutex
+
+	// mu guards the rest. It is held for moments only.
+	mu sync.Mutex
+	// current is the node, or nil while this machine is in no swarm, or can't come back to its own.
+	current *node
+	// pending says that a join is under way, and locked that the store waits for its key.
+	pending, locked bool
+	// broken is why the node could not come back after a restart, or nil.
+	broken error
+}
+
+// New opens everything that the daemon needs. Run closes it.
+func New(ctx context.Context, cfg Config) (*Daemon, error) {
+	if os.Geteuid() != 0 {
+		return nil, fault.New(fault.PermissionDenied, "skep daemon must run as root: it makes namespaces, mounts and cgroups")
+	}
+	disk, err := openDisk(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	images, err := image.Open(disk.path("images"), image.WithLogger(cfg.Logger))
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{cfg: cfg, logger: cfg.Logger, disk: disk, images: images, managed: newManagedServices(), start: make(chan *node)}
+	d.authorizer = authz.New(authz.Config{
+		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed},
+		OnRefusal: func(ctx context.Context, r authz.Refusal) {
+			d.logger.WarnContext(ctx, "refused a call", "method", r.Method, "caller", r.Caller.Kind.String(), "node", r.Caller.NodeID, "address", r.Caller.Address)
+		},
+	})
+	if err := d.loadBuiltin(ctx); err != nil {
+		return nil, errors.Join(err, images.Close())
+	}
+	d.runtime, err = supervisor{
+		program: cfg.Runtime, dir: disk.path("runtime"), cgroupParent: cfg.CgroupParent, logger: cfg.Logger,
+	}.connect(ctx)
+	if err != nil {
+		return nil, errors.Join(err, images.Close())
+	}
+	return d, nil
+}
+
+// Run serves until ctx ends. Containers go on after it.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer func() {
+		if err := errors.Join(d.runtime.Close(), d.images.Close()); err != nil {
+			d.logger.Warn("close", "error", err)
+		}
+	}()
+	listener, err := listenUnix(d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.serveLocal(ctx, listener) })
+	group.Go(func() error { return d.runNodes(ctx) })
+	group.Go(func() error { d.resume(ctx); return nil })
+	return group.Wait()
+}
+
+// runNodes runs each node that is started, one after the other: a node that left its swarm may join another.
+func (d *Daemon) runNodes(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-d.start:
+			d.ended(n, n.run(ctx))
+		}
+	}
+}
+
+// ended notes that a node runs no more, and why.
+func (d *Daemon) ended(n *node, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == n {
+		d.current = nil
+	}
+	if err != nil {
+		d.broken = err
+		d.logger.Error("the node stopped", "error", err)
+	}
+	close(n.done)
+}
+
+// resume brings the node back that this machine was before a restart. What stops it is shown by `skep info`: the daemon goes
+// on, so that the node can be unlocked or can leave.
+func (d *Daemon) resume(ctx context.Context) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	m, ok, err := d.disk.membership()
+	if err == nil && !ok {
+		return
+	}
+	if err == nil {
+		err = d.comeBack(ctx, m)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+	case errors.Is(err, keyfile.ErrLocked):
+		d.locked = true
+		d.logger.Warn("the store is locked: run `skep swarm unlock`")
+	default:
+		d.broken = err
+		d.logger.Error("the node can't come back", "error", err)
+	}
+}
+
+// node returns the node that runs, or says why there is none.
+func (d *Daemon) node() (*node, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.current != nil:
+		return d.current, nil
+	case d.locked:
+		return nil, errLocked
+	case d.broken != nil:
+		return nil, fault.New(fault.Precondition, "this node can't take part in its swarm: %w", d.broken)
+	}
+	return nil, errNotMember
+}
+
+// launch starts a node and makes it the current one.
+func (d *Daemon) launch(ctx context.Context, n *node) error {
+	d.mu.Lock()
+	d.current, d.locked, d.broken = n, false, nil
+	d.mu.Unlock()
+	select {
+	case d.start <- n:
+		return nil
+	case <-ctx.Done():
+		d.mu.Lock()
+		d.current = nil
+		d.mu.Unlock()
+		return context.Cause(ctx)
+	}
+}
+
+func (d *Daemon) clusterID() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return ""
+	}
+	return d.current.identity.ClusterID()
+}
+
+// nodeRecords are the records of the manager of the moment. Where there is none a certificate counts for what it says.
+type nodeRecords struct{ managed *managedServices }
+
+// Node implements authz.Nodes.
+func (r nodeRecords) Node(id string) (authz.Record, bool) {
+	if nodes := r.managed.records(); nodes != nil {
+		return nodes.Node(id)
+	}
+	return authz.Record{Role: api.Role_ROLE_MANAGER}, true
+}
+
+// CatchUp implements authz.Nodes.
+func (r nodeRecords) CatchUp(ctx context.Context) error {
+	if nodes := r.managed.records(); nodes != nil {
+		return nodes.CatchUp(ctx)
+	}
+	return nil
+}
+
+// identityOf returns an identity for the credentials in a directory.
+func identityOf(keys *keyfile.Dir) (*ca.Identity, error) {
+	credentials, err := keys.Load()
+	if err != nil {
+		return nil, err
+	}
+	return ca.NewIdentity(credentials), nil
+}

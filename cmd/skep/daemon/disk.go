@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skep-io/skep/internal/atomicfile"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// dataVersion is the layout of the data directory. Another version is refused: nothing is migrated by accident.
+const dataVersion = "1"
+
+// disk is the data directory:
+//
+//	version              the layout's version
+//	swarm.json           membership: absent while the node is in no swarm
+//	certificates/        the node's identity
+//	raft/                the cluster store, on managers
+//	agent/               tasks and their last status
+//	containers/          what belongs to one container each
+//	images/              the image store
+//	runtime/             the supervisor's journal and socket
+type disk struct{ dir string }
+
+// membership is what the node must know to come back after a restart.
+type membership struct {
+	ListenAddress    string `json:"listen_address"`
+	AdvertiseAddress string `json:"advertise_address"`
+	// Managers are host:port of managers that this node knew last.
+	Managers []string `json:"managers"`
+	// Autolock says that the store's key is not on this disk.
+	Autolock bool `json:"autolock,omitempty"`
+}
+
+// openDisk makes the data directory, or checks the one that is there.
+func openDisk(dir string) (disk, error) {
+	d := disk{dir: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return disk{}, fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return disk{}, fmt.Errorf("protect the data directory: %w", err)
+	}
+	name := d.path("version")
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, d.adopt(name)
+	}
+	if err != nil {
+		return disk{}, fmt.Errorf("read the version of the data directory: %w", err)
+	}
+	if version := strings.TrimSpace(string(text)); version != dataVersion {
+		return disk{}, fault.New(fault.Precondition,
+			"data directory %s has layout version %q and this skep reads version %s: run the skep that made it, or give another --data-dir",
+			dir, version, dataVersion)
+	}
+	return d, nil
+}
+
+// adopt marks a new data directory. One that holds files of somebody else is refused.
+func (d disk) adopt(versionFile string) error {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return fmt.Errorf("read the data directory: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") && entry.Name() != "lost+found" {
+			return fault.New(fault.Precondition,
+				"data directory %s holds %s but no version file: it is not skep's; give an empty one with --data-dir", d.dir, entry.Name())
+		}
+	}
+	return atomicfile.Write(versionFile, []byte(dataVersion+"\n"), 0o600)
+}
+
+func (d disk) path(name string) string { return filepath.Join(d.dir, name) }
+
+// membership returns how the node is in a swarm; ok is false when it is in none.
+func (d disk) membership() (m membership, ok bool, err error) {
+	text, err := os.ReadFile(d.path("swarm.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return membership{}, false, nil
+	}
+	if err != nil {
+		return membership{}, false, fmt.Errorf("read the membership: %w", err)
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return membership{}, false, fmt.Errorf("%s is damaged: leave the swarm with `skep swarm leave --force` and join again: %w", d.path("swarm.json"), err)
+	}
+	return m, true, nil
+}
+
+func (d disk) saveMembership(m membership) error {
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(d.path("swarm.json"), append(text, '\n'), 0o600)
+}
+
+// forget removes all that the node has of its swarm. The membership goes first: without it the rest is not looked at.
+func (d disk) forget() error {
+	var errs []error
+	for _, name := range []string{"swarm.json", "certificates", "raft", "agent", "containers"} {
+		if err := os.RemoveAll(d.path(name)); err != nil {
+			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
+)
+
+// GetInfo describes this node.
+func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetInfoResponse, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("host name: %w", err)
+	}
+	images, err := d.images.List(ctx)
+	if err != nil {
+		return nil, imageFault(err)
+	}
+	containers, err := d.runtime.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	info := &api.GetInfoResponse{
+		Version: d.cfg.Version, Hostname: hostname, DataDir: d.cfg.DataDir,
+		Platform:      &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
+		KernelVersion: kernelVersion(), Resources: machineResources(),
+		Images: uint32(len(images)), ContainersRunning: running(containers),
+		Security:      []string{"userns", "seccomp", "no-new-privileges", "cgroupns"},
+		CgroupVersion: cgroupVersion(),
+	}
+	d.describeMembership(info)
+	return info, nil
+}
+
+// describeMembership fills in what the node is in its swarm.
+func (d *Daemon) describeMembership(info *api.GetInfoResponse) {
+	d.mu.Lock()
+	n, pending, locked, broken := d.current, d.pending, d.locked, d.broken
+	d.mu.Unlock()
+	switch {
+	case locked:
+		info.State = api.LocalNodeState_LOCAL_NODE_STATE_LOCKED
+	case pending:
+		info.State = api.LocalNodeState_LOCAL_NODE_STATE_PENDING
+	case n != nil:
+		info.State = api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE
+		n.describe(info)
+	case broken != nil:
+		info.State = api.LocalNodeState_LOCAL_NODE_STATE_ERROR
+		info.Error = broken.Error()
+	default:
+		info.State = api.LocalNodeState_LOCAL_NODE_STATE_INACTIVE
+	}
+}
+
+// describe fills in what a member knows.
+func (n *node) describe(info *api.GetInfoResponse) {
+	info.NodeId, info.ClusterId, info.Role = n.identity.NodeID(), n.identity.ClusterID(), n.identity.Role()
+	info.CertificateExpiresAt = timestamppb.New(n.identity.Expiry())
+	info.Managers = n.managers()
+	n.mu.Lock()
+	s, source := n.store, n.source
+	info.AdvertiseAddress = n.membership.AdvertiseAddress
+	n.mu.Unlock()
+	if s == nil {
+		return
+	}
+	info.KeyProtection = keyProtection(source)
+	info.ManagerCount = uint32(len(s.Status().Members))
+	_ = s.View(func(tx store.ReadTx) error {
+		nodes, err := store.List[*api.Node](tx)
+		info.Nodes = uint32(len(nodes))
+		return err
+	})
+}
+
+// keyProtection says how the store's key is held, and against what that helps.
+func keyProtection(source seal.Source) string {
+	if source == seal.SourceUnlockKey {
+		return "unlock key (autolock): a stolen disk holds nothing readable; a restarted manager waits for `skep swarm unlock`"
+	}
+	return "key file beside the data: protects nothing against a stolen disk; turn on `skep swarm update --autolock`"
+}
+
+// kernelVersion returns the running kernel's release, or "" if it can't be asked.
+func kernelVersion() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// machineResources returns what the machine has.
+func machineResources() *api.Resources {
+	const nanoCPU = 1e9
+	resources := &api.Resources{NanoCpus: int64(runtime.NumCPU()) * nanoCPU}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil {
+		resources.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
+	}
+	return resources
+}
+
+// cgroupVersion returns "2" where only the unified hierarchy is mounted, else "1".
+func cgroupVersion() string {
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &fs); err == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+		return "2"
+	}
+	if mounts, err := os.ReadFile("/proc/self/mounts"); err == nil && strings.Contains(string(mounts), " cgroup2 ") {
+		return "1 (hybrid)"
+	}
+	return "1"
+}

@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os/user"
+	"runtime/debug"
+	"strconv"
+
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+)
+
+// maxMessage bounds a message of gRPC: an object has 1 MiB at most, a list of them comes in one message.
+const maxMessage = 64 << 20
+
+// serveLocal serves people on the unix socket until ctx ends.
+func (d *Daemon) serveLocal(ctx context.Context, listener net.Listener) error {
+	options := append([]grpc.ServerOption{grpc.Creds(authz.SocketCredentials(adminGroup())), grpc.MaxRecvMsgSize(maxMessage)}, d.interceptors()...)
+	server := grpc.NewServer(options...)
+	api.RegisterDaemonServer(server, d)
+	d.managed.offer(server, &api.Control_ServiceDesc)
+	if err := authz.Check(server); err != nil {
+		return err
+	}
+	return serve(ctx, server, listener)
+}
+
+// serve serves until ctx ends, and then lets no call linger: clients try again, elsewhere if they can.
+func serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	if err := server.Serve(listener); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+// adminGroup returns the id of the group that may use the socket beside root.
+func adminGroup() uint32 {
+	found, err := user.LookupGroup(group)
+	if err != nil {
+		return authz.NoGroup
+	}
+	gid, err := strconv.ParseUint(found.Gid, 10, 32)
+	if err != nil {
+		return authz.NoGroup
+	}
+	return uint32(gid)
+}
+
+// interceptors stand before every handler of both servers: errors become statuses, then who may call is decided, then a
+// call that needs the leader goes there.
+func (d *Daemon) interceptors() []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
+			defer func() { err = d.outcome(info.FullMethod, recover(), err) }()
+			return handler(ctx, request)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+			defer func() { err = d.outcome(info.FullMethod, recover(), err) }()
+			return handler(srv, stream)
+		}),
+	}
+	options = append(options, d.authorizer.ServerOptions()...)
+	return append(options, grpc.ChainUnaryInterceptor(d.managed.forward))
+}
+
+// outcome is what a client gets for a call: the status of its error, and an internal error for a panic. What the client is
+// not told is logged.
+func (d *Daemon) outcome(method string, panicked any, err error) error {
+	if panicked != nil {
+		d.logger.Error("a handler panicked", "method", method, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		return fault.Status(fault.New(fault.Internal, "panic in %s", method))
+	}
+	if err != nil && fault.KindOf(err) == fault.Internal {
+		d.logger.LogAttrs(context.Background(), slog.LevelError, "a call failed", slog.String("method", method), slog.Any("error", err))
+	}
+	return fault.Status(err)
+}

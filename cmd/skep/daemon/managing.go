@@ -1,0 +1,282 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/manager/raftnet"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/vfs"
+	"github.com/skep-io/skep/store/wal"
+)
+
+// rejoinPause is the time between two tries to become a member of the Raft group.
+const rejoinPause = time.Second
+
+// followRole is a manager while the certificate says so, until ctx ends.
+func (n *node) followRole(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := n.identity.Watch()
+		if n.identity.Role() != api.Role_ROLE_MANAGER {
+			if err := n.dropStore(); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		if err := n.manage(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manage is a manager until ctx ends, the role changes, or the group removed this member. The rest of the node goes on.
+func (n *node) manage(outer context.Context) error {
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer cancel()
+		return n.untilWorker(ctx)
+	})
+	group.Go(func() error {
+		defer cancel()
+		return n.runManager(ctx)
+	})
+	removed := n.identity.Watch()
+	err := group.Wait()
+	if !errors.Is(err, store.ErrRemoved) {
+		return err
+	}
+	n.logger.Info("this manager was removed from the group; it goes on as a worker")
+	if err := n.dropStore(); err != nil {
+		return err
+	}
+	// Only a new certificate says what this node is now: with the old one it would join the group again.
+	n.renewer.RenewNow()
+	select {
+	case <-outer.Done():
+	case <-removed:
+	}
+	return nil
+}
+
+// untilWorker returns when the certificate says that the node is no manager any more.
+func (n *node) untilWorker(ctx context.Context) error {
+	for {
+		changed := n.identity.Watch()
+		if n.identity.Role() != api.Role_ROLE_MANAGER {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// runManager opens or makes the store, and runs the manager on it.
+func (n *node) runManager(ctx context.Context) error {
+	raft := raftnet.NewServer(raftnet.ServerConfig{
+		NodeID: n.identity.NodeID(), ClusterID: n.identity.ClusterID(), Dial: n.dial,
+		Caller: func(ctx context.Context) (string, string) {
+			caller := authz.FromContext(ctx)
+			return caller.NodeID, caller.Address
+		},
+	})
+	managed := n.daemon.managed
+	api.RegisterRaftServer(managed, raft)
+	defer managed.depart()
+	s, err := n.ensureStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer n.setStore(nil)
+	m, err := manager.New(manager.Config{
+		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
+		Dial: func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
+	})
+	if err != nil {
+		return err
+	}
+	raft.Attach(s)
+	defer raft.Attach(nil)
+	managed.arrive(m.Interceptor(), m.Nodes())
+	m.Register(managed)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.Run(ctx) })
+	if n.founding != nil {
+		group.Go(func() error { return manager.Bootstrap(ctx, s, *n.founding) })
+	}
+	return group.Wait()
+}
+
+// setStore notes the store that is open.
+func (n *node) setStore(s *store.Store) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.store = s
+}
+
+// openStore opens the store that this manager had before a restart. It does nothing when there is none.
+func (n *node) openStore() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s, err := store.Open(store.Config{
+		Disk:      store.Disk{Dir: n.daemon.disk.path(storeDir), KEK: n.kek, Source: n.source},
+		Transport: raftnet.NewTransport(n.dial, n.logger), Logger: n.logger,
+	})
+	if errors.Is(err, wal.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open the cluster store: %w", err)
+	}
+	n.store = s
+	return nil
+}
+
+// ensureStore returns the store, after joining the group if this node was no member yet.
+func (n *node) ensureStore(ctx context.Context) (*store.Store, error) {
+	for {
+		if n.opened() == nil {
+			if err := n.openStore(); err != nil {
+				return nil, err
+			}
+		}
+		if s := n.opened(); s != nil {
+			return s, nil
+		}
+		err := n.joinGroup(ctx)
+		if err == nil {
+			continue
+		}
+		n.logger.Warn("can't join the managers yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(rejoinPause):
+		}
+	}
+}
+
+func (n *node) opened() *store.Store {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.store
+}
+
+// joinGroup makes this node a member of the Raft group, and its empty store, which the leader fills.
+func (n *node) joinGroup(ctx context.Context) error {
+	var joined *api.JoinResponse
+	var key string
+	err := n.eachManager(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		// The store of an autolocked swarm is sealed by the swarm's key from the first byte.
+		unlock, err := api.NewControlClient(conn).GetUnlockKey(ctx, &api.GetUnlockKeyRequest{})
+		if err != nil {
+			return err
+		}
+		key = unlock.GetUnlockKey()
+		joined, err = api.NewRaftClient(conn).Join(ctx, &api.JoinRequest{Address: n.membership.AdvertiseAddress, NodeId: n.identity.NodeID()})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.takeKEK(key); err != nil {
+		return err
+	}
+	disk := store.Disk{Dir: n.daemon.disk.path(storeDir), KEK: n.kek, Source: n.source}
+	return store.Prepare(disk, n.identity.ClusterID(), joined)
+}
+
+// takeKEK chooses the key that seals the store to be: the swarm's unlock key, or this node's key file.
+func (n *node) takeKEK(unlockKey string) (err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if unlockKey == "" {
+		n.source = seal.SourceKeyFile
+		n.kek, err = seal.KeyFile(vfs.OS{}, n.daemon.disk.path(keyFile))
+		return err
+	}
+	n.source = seal.SourceUnlockKey
+	n.kek, err = seal.ParseUnlockKey(unlockKey)
+	return err
+}
+
+// dropStore forgets the store of a node that is no manager any more.
+func (n *node) dropStore() error {
+	n.setStore(nil)
+	if err := os.RemoveAll(n.daemon.disk.path(storeDir)); err != nil {
+		return fmt.Errorf("remove the store of a former manager: %w", err)
+	}
+	return nil
+}
+
+// leave tells the others that this node goes, as far as they hear it.
+func (n *node) leave(ctx context.Context, force bool) error {
+	isManager := n.identity.Role() == api.Role_ROLE_MANAGER
+	if isManager && !force {
+		return fault.New(fault.Precondition, "%s", leaveWarning(n.opened()))
+	}
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	if err := n.agent.Leave(ctx); err != nil {
+		n.logger.Warn("tasks of the swarm that this node leaves did not end in time; they are killed", "error", err)
+	}
+	if !isManager {
+		return nil
+	}
+	err := n.eachManager(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		_, err := api.NewRaftClient(conn).Leave(ctx, &api.LeaveRequest{NodeId: n.identity.NodeID()})
+		return err
+	})
+	if err != nil {
+		n.logger.Warn("the other managers don't know that this one leaves: remove it with `skep node demote` and `skep node rm`", "error", err)
+	}
+	return nil
+}
+
+// leaveWarning is Docker's refusal of a manager that leaves without force, with the numbers.
+func leaveWarning(s *store.Store) string {
+	text := "You are attempting to leave the swarm on a node that is participating as a manager. "
+	if s == nil {
+		return text + "Use `--force` to suppress this message."
+	}
+	voters, reachable := 0, 0
+	for _, member := range s.Status().Members {
+		if member.Member.GetLearner() {
+			continue
+		}
+		voters++
+		if member.Reachable {
+			reachable++
+		}
+	}
+	switch {
+	case voters <= 1:
+		text += "Removing the last manager erases all current state of the swarm. "
+	case reachable-1 < voters/2+1:
+		text += fmt.Sprintf("Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. ", reachable-1, voters)
+	default:
+		text += "Demote it first: `skep node demote`. "
+	}
+	return text + "Use `--force` to suppress this message."
+}
+

@@ -1,0 +1,207 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/skep-io/skep/agent"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/keyfile"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/manager/caserver"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
+)
+
+// Names in the data directory.
+const (
+	storeDir = "raft"
+	// keyFile holds the key that seals the store of a swarm without autolock.
+	keyFile = "store.key"
+)
+
+// keepaliveTime is how soon a node notices that a peer's machine is gone, when nothing else is sent.
+const keepaliveTime = 5 * time.Second
+
+// node is this machine as a member of a swarm: an agent, a manager while its certificate says so, and what keeps its identity
+// current.
+type node struct {
+	// Constant after newNode.
+	daemon   *Daemon
+	logger   *slog.Logger
+	keys     *keyfile.Dir
+	identity *ca.Identity
+	founding *caserver.Founding
+	// done is closed when run has returned.
+	done chan struct{}
+	// ready is closed when the node takes part in the swarm.
+	ready     chan struct{}
+	readyOnce sync.Once
+	renewer   *ca.Renewer
+
+	// mu guards the rest.
+	mu         sync.Mutex
+	membership membership
+	kek        seal.Key
+	source     seal.Source
+	// store is that of this manager, or nil: opened before the node runs, so that its errors reach the user.
+	store  *store.Store
+	agent  *agent.Agent
+	cancel context.CancelCauseFunc
+}
+
+// errStopped is why a node's context ends when it leaves.
+var errStopped = errors.New("the node leaves its swarm")
+
+func (d *Daemon) newNode(m membership, keys *keyfile.Dir, identity *ca.Identity, kek seal.Key, source seal.Source) *node {
+	n := &node{
+		daemon: d, logger: d.logger.With("node", identity.NodeID()), keys: keys, identity: identity,
+		done: make(chan struct{}), ready: make(chan struct{}), membership: m, kek: kek, source: source,
+	}
+	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
+	return n
+}
+
+// await returns when the node takes part in its swarm, or can't.
+func (n *node) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, joinPatience, errors.New("the managers did not answer in time"))
+	defer cancel()
+	select {
+	case <-n.ready:
+		return nil
+	case <-n.done:
+		return fmt.Errorf("the node stopped: %w", n.daemon.reason())
+	case <-ctx.Done():
+		return fault.Wrap(fault.Unavailable, context.Cause(ctx))
+	}
+}
+
+// reason is why the last node stopped.
+func (d *Daemon) reason() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil {
+		return d.broken
+	}
+	return errStopped
+}
+
+// stop ends the node and waits for it.
+func (n *node) stop() {
+	n.mu.Lock()
+	cancel := n.cancel
+	n.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel(errStopped)
+	<-n.done
+}
+
+// run takes part in the swarm until ctx ends or the node leaves. An error says what broke.
+func (n *node) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	n.mu.Lock()
+	n.cancel = cancel
+	n.mu.Unlock()
+	listener, err := net.Listen("tcp", n.membership.ListenAddress)
+	if err != nil {
+		return fault.New(fault.Precondition, "listen for other nodes: %w: free the address, or give another --listen-addr", err)
+	}
+	if err := n.makeAgent(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.serve(ctx, listener) })
+	group.Go(func() error { return n.renewer.Run(ctx) })
+	group.Go(func() error { return n.followRole(ctx) })
+	group.Go(func() error { return n.agent.Run(ctx) })
+	return errors.Join(group.Wait(), n.agent.Close())
+}
+
+// serve answers other nodes.
+func (n *node) serve(ctx context.Context, listener net.Listener) error {
+	options := append([]grpc.ServerOption{
+		grpc.Creds(n.identity.ServerCredentials()),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTime}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}, n.daemon.interceptors()...)
+	server := grpc.NewServer(options...)
+	n.agent.Register(server)
+	for _, desc := range []*grpc.ServiceDesc{
+		&api.Control_ServiceDesc, &api.CA_ServiceDesc, &api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
+	} {
+		n.daemon.managed.offer(server, desc)
+	}
+	if err := authz.Check(server); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return serve(ctx, server, listener)
+}
+
+// dial returns a connection to a node, which must prove to be it: nodeID, or any manager for ca.OUManager. It connects when used.
+func (n *node) dial(name, address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	options = append(options,
+		grpc.WithTransportCredentials(n.identity.ClientCredentials(name)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTime, PermitWithoutStream: true}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+	)
+	return grpc.NewClient("passthrough:///"+address, options...)
+}
+
+// managers returns host:port of the managers that this node knows, itself first when it is one.
+func (n *node) managers() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []string
+	if n.store != nil {
+		out = append(out, n.membership.AdvertiseAddress)
+	}
+	return append(out, n.membership.Managers...)
+}
+
+// eachManager calls fn with a connection to one manager after the other until it succeeds.
+func (n *node) eachManager(ctx context.Context, fn func(context.Context, *grpc.ClientConn) error) error {
+	var errs []error
+	for _, address := range n.managers() {
+		conn, err := n.dial(ca.OUManager, address)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		err = fault.FromStatus(fn(ctx, conn))
+		if closeErr := conn.Close(); err == nil {
+			return closeErr
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", address, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(errs) == 0 {
+		return fault.New(fault.Unavailable, "no manager is known")
+	}
+	return errors.Join(errs...)
+}
+
+// renew asks the managers for a new certificate.
+func (n *node) renew(ctx context.Context) (renewed ca.Credentials, err error) {
+	err = n.eachManager(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		renewed, err = ca.RenewOver(ctx, conn, n.identity)
+		return err
+	})
+	return renewed, err
+}

@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// supervisorPatience is how long a new supervisor may take until it answers: it only makes a socket and reads a journal.
+const supervisorPatience = 10 * time.Second
+
+// supervisor is the skep-runtime process of this node. It is nobody's child after this daemon ends, so containers outlive the daemon.
+type supervisor struct {
+	program      string
+	dir          string
+	cgroupParent string
+	logger       *slog.Logger
+}
+
+func (s supervisor) socket() string { return filepath.Join(s.dir, "runtime.sock") }
+
+// connect returns a connection to the supervisor that runs, or to a new one.
+func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
+	if conn, err := client.Dial(ctx, s.socket()); err == nil {
+		s.logger.Info("found the container supervisor running")
+		return conn, nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the supervisor's directory: %w", err)
+	}
+	ended, err := s.start()
+	if err != nil {
+		return nil, err
+	}
+	return s.await(ctx, ended)
+}
+
+// start starts a supervisor in a session of its own. The channel gets its end, if it ends before this daemon.
+func (s supervisor) start() (<-chan error, error) {
+	log, err := os.OpenFile(filepath.Join(s.dir, "supervisor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer log.Close()
+	process := exec.Command(s.program, "supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent)
+	process.Stdout, process.Stderr = log, log
+	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := process.Start(); err != nil {
+		return nil, fmt.Errorf("start the container supervisor %s: %w: install skep-runtime beside skep, or name it with --runtime", s.program, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- process.Wait() }()
+	return ended, nil
+}
+
+// await returns a connection once the supervisor answers.
+func (s supervisor) await(ctx context.Context, ended <-chan error) (*client.Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, supervisorPatience, errors.New("it did not answer in time"))
+	defer cancel()
+	const period = 5 * time.Millisecond
+	for {
+		if conn, err := client.Dial(ctx, s.socket()); err == nil {
+			return conn, nil
+		}
+		select {
+		case err := <-ended:
+			return nil, fmt.Errorf("the container supervisor ended (%w): see %s", err, filepath.Join(s.dir, "supervisor.log"))
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the container supervisor: %w: see %s", context.Cause(ctx), filepath.Join(s.dir, "supervisor.log"))
+		case <-time.After(period):
+		}
+	}
+}
