@@ -67,7 +67,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 		Use:           "skep [OPTIONS] COMMAND [ARG...]",
 		Short:         "A secure-by-default cluster orchestrator",
 		Version:       p.opts.Version,
-		SilenceErrors: true, SilenceUsage: true, DisableFlagsInUseLine: true,
+		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.ArbitraryArgs,
 		RunE: runGroup,
 	}

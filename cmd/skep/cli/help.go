@@ -16,7 +16,7 @@ const helpWidth = 80
 
 // usageLine returns Docker's line of usage.
 func usageLine(cmd *cobra.Command) string {
-	line := cmd.UseLine()
+	line := strings.TrimSuffix(cmd.UseLine(), " [flags]") // cobra's word for [OPTIONS], which Use has already
 	if cmd.HasParent() && cmd.HasSubCommands() {
 		line += " COMMAND"
 	}
@@ -112,7 +112,7 @@ func runGroup(cmd *cobra.Command, args []string) error {
 // group returns a command that only has others below it.
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: runGroup, DisableFlagsInUseLine: true,
+		Use: name, Short: short, Args: cobra.ArbitraryArgs, RunE: runGroup,
 	}
 	cmd.AddCommand(commands...)
 	return cmd

@@ -51,7 +51,6 @@ func (p *program) imageList() *cobra.Command {
 	var flags imageListFlags
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS] [REPOSITORY[:TAG]]", Aliases: []string{"list"}, Short: "List images", Args: rangeArgs(0, 1),
-		DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd, "Only show image IDs", listFormatHelp, "before", "dangling", "reference", "since")
 	cmd.Flags().BoolVar(&flags.digests, "digests", false, "Show digests")
@@ -192,7 +191,6 @@ func (p *program) imageInspect() *cobra.Command {
 	var flags inspectFlags
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Display detailed information on one or more images", Args: minArgs(1),
-		DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {

@@ -26,7 +26,7 @@ func (p *program) imageLoad() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use: "load [OPTIONS] [FILE|DIR|-]", Short: "Load an image from a tar archive, an OCI layout folder or STDIN",
-		Args: rangeArgs(0, 1), DisableFlagsInUseLine: true,
+		Args: rangeArgs(0, 1),
 	}
 	cmd.Flags().StringVarP(&input, "input", "i", "", "Read from tar archive file, instead of STDIN")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress the load output")

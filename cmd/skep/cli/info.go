@@ -31,7 +31,7 @@ func (v *valueFlags) register(cmd *cobra.Command) {
 func (p *program) infoCommand() *cobra.Command {
 	var flags valueFlags
 	cmd := &cobra.Command{
-		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "info [OPTIONS]", Short: "Display system-wide information", Args: noArgs,
 	}
 	flags.register(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
@@ -138,7 +138,7 @@ type serverVersion struct {
 func (p *program) versionCommand() *cobra.Command {
 	var flags valueFlags
 	cmd := &cobra.Command{
-		Use: "version [OPTIONS]", Short: "Show the Skep version information", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "version [OPTIONS]", Short: "Show the Skep version information", Args: noArgs,
 	}
 	flags.register(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {

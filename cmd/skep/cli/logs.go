@@ -33,7 +33,6 @@ func (p *program) serviceLogs() *cobra.Command {
 	var flags logFlags
 	cmd := &cobra.Command{
 		Use: "logs [OPTIONS] SERVICE|TASK", Short: "Fetch the logs of a service or task", Args: exactArgs(1),
-		DisableFlagsInUseLine: true,
 	}
 	set := cmd.Flags()
 	set.BoolVarP(&flags.follow, "follow", "f", false, "Follow log output")

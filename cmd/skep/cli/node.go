@@ -41,7 +41,7 @@ const nodeTable = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Sta
 func (p *program) nodeList() *cobra.Command {
 	var flags listFlags
 	cmd := &cobra.Command{
-		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List nodes in the swarm", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List nodes in the swarm", Args: noArgs,
 	}
 	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "membership", "name", "node.label", "role")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
@@ -116,7 +116,7 @@ func (p *program) nodeInspect() *cobra.Command {
 	var flags inspectFlags
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] self|NODE [NODE...]", Short: "Display detailed information on one or more nodes",
-		Args: minArgs(1), DisableFlagsInUseLine: true,
+		Args: minArgs(1),
 	}
 	flags.register(cmd)
 	flags.registerPretty(cmd)
@@ -161,7 +161,7 @@ func (p *program) nodeRemove() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "rm [OPTIONS] NODE [NODE...]", Aliases: []string{"remove"}, Short: "Remove one or more nodes from the swarm",
-		Args: minArgs(1), DisableFlagsInUseLine: true,
+		Args: minArgs(1),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force remove a node from the swarm")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {

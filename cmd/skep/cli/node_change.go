@@ -75,7 +75,7 @@ type nodeUpdateFlags struct {
 
 func (p *program) nodeUpdate() *cobra.Command {
 	var flags nodeUpdateFlags
-	cmd := &cobra.Command{Use: "update [OPTIONS] NODE", Short: "Update a node", Args: exactArgs(1), DisableFlagsInUseLine: true}
+	cmd := &cobra.Command{Use: "update [OPTIONS] NODE", Short: "Update a node", Args: exactArgs(1)}
 	cmd.Flags().StringVar(&flags.availability, "availability", "", `Availability of the node ("active", "pause", "drain")`)
 	cmd.Flags().StringVar(&flags.role, "role", "", `Role of the node ("worker", "manager")`)
 	cmd.Flags().Var(&flags.labelAdd, "label-add", `Add or update a node label ("key=value")`)

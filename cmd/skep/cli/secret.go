@@ -30,7 +30,7 @@ func (p *program) secretCreate() *cobra.Command {
 	var labels flagvalue.Labels
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS] SECRET [file|-]", Short: "Create a secret from a file or STDIN as content",
-		Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
+		Args: rangeArgs(1, 2),
 	}
 	cmd.Flags().VarP(&labels, "label", "l", "Secret labels")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
@@ -101,7 +101,7 @@ const secretTable = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.CreatedAt}}\t{{.Updated
 func (p *program) secretList() *cobra.Command {
 	var flags listFlags
 	cmd := &cobra.Command{
-		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List secrets", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List secrets", Args: noArgs,
 	}
 	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "name")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
@@ -135,7 +135,7 @@ func (p *program) secretInspect() *cobra.Command {
 	var flags inspectFlags
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] SECRET [SECRET...]", Short: "Display detailed information on one or more secrets",
-		Args: minArgs(1), DisableFlagsInUseLine: true,
+		Args: minArgs(1),
 	}
 	flags.register(cmd)
 	flags.registerPretty(cmd)

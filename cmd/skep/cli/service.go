@@ -42,7 +42,7 @@ const (
 func (p *program) serviceList() *cobra.Command {
 	var flags listFlags
 	cmd := &cobra.Command{
-		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: noArgs,
 	}
 	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "mode", "name")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
@@ -97,7 +97,7 @@ func (p *program) serviceInspect() *cobra.Command {
 	var flags inspectFlags
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] SERVICE [SERVICE...]", Short: "Display detailed information on one or more services",
-		Args: minArgs(1), DisableFlagsInUseLine: true,
+		Args: minArgs(1),
 	}
 	flags.register(cmd)
 	flags.registerPretty(cmd)

@@ -30,7 +30,6 @@ func (p *program) serviceCreate() *cobra.Command {
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create a new service", Args: minArgs(1),
-		DisableFlagsInUseLine: true,
 	}
 	flags.Register(cmd.Flags())
 	wait.register(cmd, true)
@@ -76,7 +75,7 @@ func (p *program) serviceUpdate() *cobra.Command {
 	var flags servicespec.Update
 	var wait waitFlags
 	cmd := &cobra.Command{
-		Use: "update [OPTIONS] SERVICE", Short: "Update a service", Args: exactArgs(1), DisableFlagsInUseLine: true,
+		Use: "update [OPTIONS] SERVICE", Short: "Update a service", Args: exactArgs(1),
 	}
 	flags.Register(cmd.Flags())
 	wait.register(cmd, true)
@@ -140,7 +139,7 @@ func (p *program) serviceScale() *cobra.Command {
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use: "scale [OPTIONS] SERVICE=REPLICAS [SERVICE=REPLICAS...]", Short: "Scale one or multiple replicated services",
-		Args: minArgs(1), DisableFlagsInUseLine: true,
+		Args: minArgs(1),
 	}
 	wait.register(cmd, false)
 	run := func(scales []scale) func(context.Context, *client.Client, []string) error {

@@ -66,7 +66,7 @@ func (p *program) swarmInit() *cobra.Command {
 	var swarm swarmFlags
 	var node nodeFlags
 	var force bool
-	cmd := &cobra.Command{Use: "init [OPTIONS]", Short: "Initialize a swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	cmd := &cobra.Command{Use: "init [OPTIONS]", Short: "Initialize a swarm", Args: noArgs}
 	swarm.register(cmd, "Enable manager autolocking (requiring an unlock key to start a stopped manager)")
 	node.register(cmd)
 	cmd.Flags().BoolVar(&force, "force-new-cluster", false, "Force create a new cluster from current state")
@@ -141,7 +141,6 @@ func (p *program) swarmJoin() *cobra.Command {
 	var token string
 	cmd := &cobra.Command{
 		Use: "join [OPTIONS] HOST:PORT", Short: "Join a swarm as a node and/or manager", Args: exactArgs(1),
-		DisableFlagsInUseLine: true,
 	}
 	node.register(cmd)
 	cmd.Flags().StringVar(&token, "token", "", "Token for entry into the swarm")
@@ -177,7 +176,7 @@ func (p *program) swarmJoinToken() *cobra.Command {
 	var quiet, rotate bool
 	cmd := &cobra.Command{
 		Use: "join-token [OPTIONS] (worker|manager)", Short: "Manage join tokens", Args: exactArgs(1),
-		ValidArgs: []string{"worker", "manager"}, DisableFlagsInUseLine: true,
+		ValidArgs: []string{"worker", "manager"},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display token")
 	cmd.Flags().BoolVar(&rotate, "rotate", false, "Rotate join token")
@@ -205,7 +204,7 @@ func (p *program) swarmJoinToken() *cobra.Command {
 
 func (p *program) swarmUpdate() *cobra.Command {
 	var swarm swarmFlags
-	cmd := &cobra.Command{Use: "update [OPTIONS]", Short: "Update the swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	cmd := &cobra.Command{Use: "update [OPTIONS]", Short: "Update the swarm", Args: noArgs}
 	swarm.register(cmd, "Change manager autolocking setting (true|false)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().NFlag() == 0 {
@@ -280,7 +279,7 @@ func untilCurrent(change func() error) error {
 
 func (p *program) swarmLeave() *cobra.Command {
 	var force bool
-	cmd := &cobra.Command{Use: "leave [OPTIONS]", Short: "Leave the swarm", Args: noArgs, DisableFlagsInUseLine: true}
+	cmd := &cobra.Command{Use: "leave [OPTIONS]", Short: "Leave the swarm", Args: noArgs}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force this node to leave the swarm, ignoring warnings")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		if _, err := c.Daemon.LeaveSwarm(ctx, &api.LeaveSwarmRequest{Force: force}); err != nil {

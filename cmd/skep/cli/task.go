@@ -52,7 +52,7 @@ func (p *program) nodePs() *cobra.Command {
 	var flags psFlags
 	cmd := &cobra.Command{
 		Use: "ps [OPTIONS] [NODE...]", Short: "List tasks running on one or more nodes, defaults to current node",
-		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true,
+		Args: cobra.ArbitraryArgs,
 	}
 	flags.register(cmd, "desired-state", "id", "label", "name")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
@@ -74,7 +74,6 @@ func (p *program) servicePs() *cobra.Command {
 	var flags psFlags
 	cmd := &cobra.Command{
 		Use: "ps [OPTIONS] SERVICE [SERVICE...]", Short: "List the tasks of one or more services", Args: minArgs(1),
-		DisableFlagsInUseLine: true,
 	}
 	flags.register(cmd, "desired-state", "id", "label", "name", "node")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {

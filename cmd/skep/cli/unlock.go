@@ -82,7 +82,7 @@ func (p *program) askUnlockKey(ctx context.Context, terminal int) ([]byte, error
 func (p *program) swarmUnlockKey() *cobra.Command {
 	var quiet, rotate bool
 	cmd := &cobra.Command{
-		Use: "unlock-key [OPTIONS]", Short: "Manage the unlock key", Args: noArgs, DisableFlagsInUseLine: true,
+		Use: "unlock-key [OPTIONS]", Short: "Manage the unlock key", Args: noArgs,
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display token")
 	cmd.Flags().BoolVar(&rotate, "rotate", false, "Rotate unlock key")
