@@ -22,7 +22,7 @@ const format = "1"
 // record is an image in the database.
 type record struct {
 	Config   digest.Digest     `json:"config"`
-	Blobs    []digest.Digest   `json:"blobs"`  // manifest, config, layers and indexes, each once
+	Blobs    []digest.Digest   `json:"blobs"`  // manifest, config, layers, indexes, and all of other platforms
 	Chain    []digest.Digest   `json:"chain"`  // chainIDs, bottom first
 	Layers   []digest.Digest   `json:"layers"` // blobs, bottom first
 	DiffIDs  []digest.Digest   `json:"diffIDs"`

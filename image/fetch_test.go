@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skep-io/skep/image/blob"
 	"github.com/skep-io/skep/image/manifest"
@@ -91,7 +93,7 @@ func TestFetch_FromAPeer(t *testing.T) {
 
 func TestFetch_ByIndex(t *testing.T) {
 	b := build(t, layerOf(t, "a=b"))
-	index, to := b.index(t), open(t, scratch(t))
+	index, to := b.index(t, buildFor(t, alien(), layerOf(t, "alien=1"))), open(t, scratch(t))
 	if err := to.Fetch(t.Context(), index, []string{"app@" + index.String()}, b); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +103,22 @@ func TestFetch_ByIndex(t *testing.T) {
 	third := open(t, scratch(t)) // the index can be fetched on from here
 	if err := third.Fetch(t.Context(), index, nil, &peer{store: to}); err != nil {
 		t.Fatal(err)
+	}
+	check(t, to)
+}
+
+func TestFetch_FromANodeOfAnotherPlatform(t *testing.T) {
+	b, other := build(t, layerOf(t, "a=b")), buildFor(t, alien(), layerOf(t, "alien=1"))
+	maps.Copy(b.blobs, other.blobs)
+	index := b.index(t, other)
+	from, to := open(t, scratch(t)), open(t, scratch(t), WithPlatform(alien()))
+	load(t, from, b.archive(t, index, ocispec.MediaTypeImageIndex, "app"))
+	check(t, from)
+	if err := to.Fetch(t.Context(), index, []string{"app"}, &peer{store: from}); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := to.Resolve(t.Context(), index.String()); err != nil || d != other.manifest {
+		t.Errorf("Resolve = %s, %v, want %s", d, err, other.manifest)
 	}
 	check(t, to)
 }

@@ -65,7 +65,7 @@ func TestLoad_MovesReferences(t *testing.T) {
 func TestLoad_IndexLeadsToTheHostsImage(t *testing.T) {
 	s := open(t, scratch(t))
 	b := build(t, layerOf(t, "a=b"))
-	index := b.index(t)
+	index := b.index(t, buildFor(t, alien(), layerOf(t, "alien=1")))
 	images := load(t, s, b.archive(t, index, ocispec.MediaTypeImageIndex, "team/app:1"))
 	if images[0].Digest != b.manifest || !cmp.Equal(images[0].Indexes, []digest.Digest{index}) {
 		t.Errorf("Load = %+v, want %s of index %s", images, b.manifest, index)
@@ -315,7 +315,7 @@ func TestLoad_RefusesDamagedContent(t *testing.T) {
 
 func TestLoad_RefusesOtherPlatforms(t *testing.T) {
 	b := build(t, layerOf(t, "a=b"))
-	index := b.index(t)
+	index := b.index(t, buildFor(t, alien(), layerOf(t, "alien=1")))
 	s := open(t, scratch(t), WithPlatform(manifest.Platform{OS: "linux", Architecture: "riscv64"}))
 	_, err := s.Load(t.Context(), bytes.NewReader(b.archive(t, index, ocispec.MediaTypeImageIndex, "app")))
 	if !errors.Is(err, manifest.ErrPlatform) {

@@ -87,6 +87,13 @@ func (s *Store) add(read func() ([]archive.Image, error)) ([]Image, error) {
 		if records[n], err = s.newRecord(img.Manifest, img.Index); err != nil {
 			return nil, err
 		}
+		for _, other := range img.Others {
+			m, err := s.manifest(other)
+			if err != nil {
+				return nil, err
+			}
+			records[n].keep(other, m)
+		}
 	}
 	var images []Image
 	err = s.update(func(t tables) error {
@@ -130,7 +137,7 @@ func (s *Store) newRecord(d, index digest.Digest) (record, error) {
 		return record{}, err
 	}
 	rec := record{
-		Config: m.Config.Digest, Blobs: []digest.Digest{d}, DiffIDs: config.RootFS.DiffIDs,
+		Config: m.Config.Digest, DiffIDs: config.RootFS.DiffIDs,
 		Chain: manifest.ChainIDs(config.RootFS.DiffIDs), Size: m.Size(), Loaded: time.Now().UTC(), Platform: config.Platform,
 	}
 	if config.Created != nil {
@@ -143,13 +150,21 @@ func (s *Store) newRecord(d, index digest.Digest) (record, error) {
 		if _, err := s.blobs.Stat(b.Digest); err != nil {
 			return record{}, fmt.Errorf("image %s: %w", d, err)
 		}
-		rec.Blobs = union(rec.Blobs, []digest.Digest{b.Digest})
 	}
+	rec.keep(d, m)
 	if index != "" {
 		rec.Indexes = []digest.Digest{index}
 		rec.Blobs = union(rec.Blobs, rec.Indexes)
 	}
 	return rec, nil
+}
+
+// keep adds a manifest and all that it names to the blobs of an image.
+func (rec *record) keep(d digest.Digest, m manifest.Manifest) {
+	rec.Blobs = union(rec.Blobs, []digest.Digest{d})
+	for _, b := range m.Blobs() {
+		rec.Blobs = union(rec.Blobs, []digest.Digest{b.Digest})
+	}
 }
 
 // manifest reads a stored manifest, verified.

@@ -128,9 +128,14 @@ func (b *built) put(mediaType string, data []byte) Descriptor {
 // build makes an image of uncompressed layers, bottom first, which it compresses.
 func build(t testing.TB, layers ...[]byte) *built {
 	t.Helper()
+	return buildFor(t, manifest.Host(), layers...)
+}
+
+func buildFor(t testing.TB, platform manifest.Platform, layers ...[]byte) *built {
+	t.Helper()
 	b := &built{blobs: map[digest.Digest][]byte{}}
 	config := manifest.Config{
-		Platform: manifest.Host(), RootFS: ocispec.RootFS{Type: "layers"},
+		Platform: platform, RootFS: ocispec.RootFS{Type: "layers"},
 		Config: ocispec.ImageConfig{Entrypoint: []string{"/bin/app"}, Env: []string{"A=B"}, User: "7", Labels: map[string]string{"l": "v"}},
 	}
 	doc := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
@@ -145,14 +150,20 @@ func build(t testing.TB, layers ...[]byte) *built {
 	return b
 }
 
-// index wraps the image into an index for this host and another platform.
-func (b *built) index(t testing.TB) digest.Digest {
+// alien is a platform that no test runs on.
+func alien() manifest.Platform { return manifest.Platform{OS: "linux", Architecture: "s390x"} }
+
+// index wraps the image into an index for this host and an image for another
+// platform, which may be missing.
+func (b *built) index(t testing.TB, other *built) digest.Digest {
 	t.Helper()
-	host := manifest.Host()
-	mine := Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: b.manifest, Size: int64(len(b.blobs[b.manifest])), Platform: &host}
-	other := mine
-	other.Digest, other.Platform = digest.FromString("other"), &manifest.Platform{OS: "linux", Architecture: "s390x"}
-	list := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []Descriptor{other, mine}}
+	entry := func(b *built, p manifest.Platform) Descriptor {
+		return Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: b.manifest, Size: int64(len(b.blobs[b.manifest])), Platform: &p}
+	}
+	list := ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []Descriptor{entry(other, alien()), entry(b, manifest.Host())},
+	}
 	return b.put(ocispec.MediaTypeImageIndex, marshal(t, list)).Digest
 }
 

@@ -23,6 +23,9 @@ var (
 	// ErrInvalid is returned when an archive is damaged, incomplete,
 	// contradicts itself, or exceeds a limit.
 	ErrInvalid = errors.New("invalid image archive")
+
+	// errMissing is returned when a blob is not in the archive.
+	errMissing = fmt.Errorf("%w: a blob is missing", ErrInvalid)
 )
 
 const (
@@ -52,8 +55,11 @@ type Sink interface {
 
 // Image is one image found in an archive. All its blobs are in the Sink.
 type Image struct {
-	Manifest   digest.Digest // of the manifest for Options.Platform
-	Index      digest.Digest // that led to the manifest, or ""
+	Manifest digest.Digest // of the manifest for Options.Platform
+	Index    digest.Digest // that led to the manifest, or ""
+	// Others are the manifests of the index for other platforms that the
+	// archive has in full, so that nodes of those platforms can fetch them.
+	Others     []digest.Digest
 	References []reference.Reference
 }
 

@@ -16,8 +16,7 @@ import (
 	"github.com/skep-io/skep/image/manifest"
 )
 
-// ReadDir reads an OCI layout that is a folder. Of its blobs only those that the
-// images for the platform need are taken.
+// ReadDir reads an OCI layout that is a folder.
 func ReadDir(ctx context.Context, dir string, sink Sink, opts Options) ([]Image, error) {
 	opts = opts.withDefaults()
 	root, err := os.OpenRoot(dir)
@@ -84,7 +83,7 @@ func (f *folder) Blob(ctx context.Context, d digest.Digest, size int64) error {
 	}
 	file, _, err := f.open(path.Join("blobs", string(d.Algorithm()), d.Encoded()))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: blob %s is missing", ErrInvalid, d)
+		return fmt.Errorf("%w: %s", errMissing, d)
 	}
 	if err != nil {
 		return fmt.Errorf("read image layout: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -133,27 +134,60 @@ func (o resolver) image(ctx context.Context, entry manifest.Descriptor) (Image, 
 	if err != nil {
 		return Image{}, manifest.Manifest{}, err
 	}
-	img := Image{Manifest: entry.Digest}
-	if doc.Index != nil {
-		chosen, err := doc.Index.Select(o.platform)
+	if doc.Manifest != nil {
+		return Image{Manifest: entry.Digest}, *doc.Manifest, o.complete(ctx, *doc.Manifest)
+	}
+	chosen, err := doc.Index.Select(o.platform)
+	if err != nil {
+		return Image{}, manifest.Manifest{}, err
+	}
+	m, err := o.platformImage(ctx, chosen)
+	if err != nil {
+		return Image{}, manifest.Manifest{}, err
+	}
+	others, err := o.others(ctx, *doc.Index, chosen.Digest)
+	return Image{Manifest: chosen.Digest, Index: entry.Digest, Others: others}, m, err
+}
+
+// others returns the other platforms of an index that are there in full.
+func (o resolver) others(ctx context.Context, index manifest.Index, chosen digest.Digest) ([]digest.Digest, error) {
+	var found []digest.Digest
+	for _, d := range index.Images() {
+		if d.Digest == chosen {
+			continue
+		}
+		_, err := o.platformImage(ctx, d)
+		if errors.Is(err, errMissing) || errors.Is(err, manifest.ErrUnsupported) {
+			continue
+		}
 		if err != nil {
-			return Image{}, manifest.Manifest{}, err
+			return nil, err
 		}
-		img = Image{Manifest: chosen.Digest, Index: entry.Digest}
-		if doc, err = o.document(ctx, chosen); err != nil {
-			return Image{}, manifest.Manifest{}, err
-		}
+		found = append(found, d.Digest)
+	}
+	return found, nil
+}
+
+// platformImage resolves one entry of an image's index.
+func (o resolver) platformImage(ctx context.Context, d manifest.Descriptor) (manifest.Manifest, error) {
+	doc, err := o.document(ctx, d)
+	if err != nil {
+		return manifest.Manifest{}, err
 	}
 	if doc.Manifest == nil {
-		return Image{}, manifest.Manifest{}, fmt.Errorf("%w: an index within an index", ErrInvalid)
+		return manifest.Manifest{}, fmt.Errorf("%w: an index within an index", ErrInvalid)
 	}
-	m := *doc.Manifest
+	return *doc.Manifest, o.complete(ctx, *doc.Manifest)
+}
+
+// complete makes sure that everything a manifest names is there and fits.
+func (o resolver) complete(ctx context.Context, m manifest.Manifest) error {
 	for _, d := range m.Blobs() {
 		if err := o.src.Blob(ctx, d.Digest, d.Size); err != nil {
-			return Image{}, manifest.Manifest{}, err
+			return err
 		}
 	}
-	return img, m, o.checkConfig(m)
+	return o.checkConfig(m)
 }
 
 func (o resolver) document(ctx context.Context, d manifest.Descriptor) (manifest.Document, error) {

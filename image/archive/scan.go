@@ -203,7 +203,7 @@ func (c *contents) File(name string) (blob.Descriptor, error) {
 func checkSize(sink Sink, d digest.Digest, size int64) error {
 	have, err := sink.Stat(d)
 	if errors.Is(err, blob.ErrNotFound) {
-		return fmt.Errorf("%w: blob %s is missing", ErrInvalid, d)
+		return fmt.Errorf("%w: %s", errMissing, d)
 	}
 	if err != nil {
 		return err

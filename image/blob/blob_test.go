@@ -135,6 +135,12 @@ func TestVerify_FindsDamage(t *testing.T) {
 	if _, err := s.ReadAll(desc.Digest, 100); !errors.Is(err, ErrDigest) {
 		t.Errorf("ReadAll = %v, want ErrDigest", err)
 	}
+	if _, err := s.Put(t.Context(), strings.NewReader("data"), desc.Digest, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(t.Context(), desc.Digest); err != nil {
+		t.Errorf("after putting it again: %v", err)
+	}
 }
 
 func TestOpen_MissingBlob(t *testing.T) {

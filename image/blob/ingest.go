@@ -170,7 +170,8 @@ func (in *Ingest) Close() error {
 // Put stores what r yields as one blob. want may be "" when the digest is not
 // known, and is compared otherwise. More than limit bytes are [ErrSize]. When
 // the blob is there already its bytes are still read and compared, so that a
-// broken input is refused alike whatever the store holds, but not written.
+// broken input is refused alike whatever the store holds, but not written;
+// unless the stored blob is damaged, which is repaired.
 func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest, limit int64) (Descriptor, error) {
 	algorithm := digest.Canonical
 	if want != "" {
@@ -178,7 +179,7 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest, limit 
 			return Descriptor{}, err
 		}
 		algorithm = want.Algorithm()
-		if _, err := s.Stat(want); err == nil {
+		if err := s.Verify(ctx, want); err == nil {
 			return compare(ctx, r, want, limit)
 		}
 	}

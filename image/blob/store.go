@@ -156,7 +156,7 @@ func (s *Store) ReadAll(d digest.Digest, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read blob %s: %w", d, err)
 	}
 	if got := d.Algorithm().FromBytes(data); got != d {
-		return nil, fmt.Errorf("%w: blob %s now hashes to %s; the disk may be damaged; remove the image and load it again", ErrDigest, d, got)
+		return nil, fmt.Errorf("%w: blob %s now hashes to %s; the disk may be damaged; load the image again", ErrDigest, d, got)
 	}
 	return data, nil
 }
@@ -173,7 +173,7 @@ func (s *Store) Verify(ctx context.Context, d digest.Digest) error {
 		return fmt.Errorf("read blob %s: %w", d, err)
 	}
 	if got := digest.NewDigest(d.Algorithm(), h); got != d {
-		return fmt.Errorf("%w: blob %s now hashes to %s; the disk may be damaged; remove the image and load it again", ErrDigest, d, got)
+		return fmt.Errorf("%w: blob %s now hashes to %s; the disk may be damaged; load the image again", ErrDigest, d, got)
 	}
 	return nil
 }

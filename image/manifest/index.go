@@ -57,10 +57,7 @@ func (doc document) index() (*Index, error) {
 func (i Index) Select(want Platform) (Descriptor, error) {
 	best, bestScore := Descriptor{}, 0
 	var have []string
-	for _, d := range i.Manifests {
-		if !isImage(d) {
-			continue
-		}
+	for _, d := range i.Images() {
 		if score := score(d.Platform, want); score > bestScore {
 			best, bestScore = d, score
 		}
@@ -72,6 +69,17 @@ func (i Index) Select(want Platform) (Descriptor, error) {
 		return Descriptor{}, fmt.Errorf("%w: it has %s, this node is %s", ErrPlatform, strings.Join(have, ", "), PlatformString(want))
 	}
 	return best, nil
+}
+
+// Images returns the entries that are images.
+func (i Index) Images() []Descriptor {
+	var images []Descriptor
+	for _, d := range i.Manifests {
+		if isImage(d) {
+			images = append(images, d)
+		}
+	}
+	return images
 }
 
 // isImage tells images from what build tools keep beside them, such as
