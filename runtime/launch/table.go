@@ -154,14 +154,6 @@ func (t *table) here() int { return len(t.steps) - 1 }
 // land makes tolerated errors of step at, or the jump there, go on with the step that will be added next.
 func (t *table) land(at int) { t.steps[at].to = uintptr(len(t.steps)) }
 
-// name gives what step i does.
-func (t *table) name(i uint64) string {
-	if i < uint64(len(t.names)) {
-		return t.names[i]
-	}
-	return fmt.Sprintf("step %d", i)
-}
-
 // resolve gives the address of an openat2 request.
 func (t *table) resolve(flags, mode, how uint64) (arg, arg) {
 	h := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: how}

@@ -107,9 +107,6 @@ func programs(name, search string) []string {
 	return out
 }
 
-// lastCapability is CAP_CHECKPOINT_RESTORE.
-const lastCapability = 40
-
 // capabilityNames are in the order of their numbers, from linux/capability.h.
 const capabilityNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE " +
 	"NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE " +

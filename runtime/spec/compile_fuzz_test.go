@@ -1,0 +1,49 @@
+package spec
+
+import (
+	"encoding/json"
+	"path"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// FuzzCompile holds that no configuration panics the compiler, and that the invariants hold of every plan.
+func FuzzCompile(f *testing.F) {
+	seed, err := json.Marshal(base(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"process":{"args":["x"],"cwd":"/.."},"linux":{"uidMappings":[{"hostID":1,"size":4294967295}]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := &specs.Spec{}
+		if len(data) > 1<<18 || json.Unmarshal(data, s) != nil {
+			return
+		}
+		p, err := Compile(s, "amd64")
+		if err != nil {
+			return
+		}
+		for _, r := range append(p.UIDs, p.GIDs...) { // I2
+			if r.Host == 0 || r.Host+r.Size < r.Host {
+				t.Fatalf("range %+v", r)
+			}
+		}
+		for _, m := range p.Mounts { // I3, I4
+			if m.Target == "." || path.Clean("/"+m.Target) != "/"+m.Target || strings.HasPrefix(m.Target, "proc/") ||
+				m.Type != "devpts" && m.Attr&unix.MOUNT_ATTR_NODEV == 0 {
+				t.Fatalf("mount %+v", m)
+			}
+		}
+		c := p.Process.Capabilities // I5
+		if (c.Effective|c.Permitted|c.Inheritable|c.Ambient)&^c.Bounding != 0 || c.Bounding>>41 != 0 {
+			t.Fatalf("capabilities %+v", c)
+		}
+		if strings.ContainsRune(strings.Join(append(p.Process.Args, p.Process.Env...), ""), 0) { // I6
+			t.Fatal("a NUL byte")
+		}
+	})
+}

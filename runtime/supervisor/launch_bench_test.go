@@ -1,0 +1,48 @@
+package supervisor_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// BenchmarkLaunch is the life of a container that does nothing, through the socket of a supervisor in a process of its
+// own: create, start, exit, delete. Most of it is the kernel's: namespaces, mounts, control groups.
+func BenchmarkLaunch(b *testing.B) {
+	n := prepare(b)
+	spawn(n)
+	r := n.request("c", "exit", "0")
+	r.Log.Path = ""
+	i := 0
+	for b.Loop() {
+		i++
+		r.ID = fmt.Sprint("c", i)
+		n.begin(r)
+		if s := n.await(r.ID, client.EventExited); s.ExitCode != 0 {
+			b.Fatalf("%+v", s)
+		}
+		if err := n.Delete(b.Context(), r.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCreate is the part before the program: create and delete.
+func BenchmarkCreate(b *testing.B) {
+	n := prepare(b)
+	spawn(n)
+	r := n.request("c", "exit", "0")
+	r.Log.Path = ""
+	i := 0
+	for b.Loop() {
+		i++
+		r.ID = fmt.Sprint("c", i)
+		if _, err := n.Create(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+		if err := n.Delete(b.Context(), r.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
