@@ -124,6 +124,47 @@ func TestCreate_WaitsBeforeTheProgram(t *testing.T) {
 	}
 }
 
+// TestCreate_IntoAUnifiedGroup launches into a v2 group, which also exists beside v1, without controllers.
+func TestCreate_IntoAUnifiedGroup(t *testing.T) {
+	b := newBench(t)
+	root := "/sys/fs/cgroup/unified"
+	var fs unix.Statfs_t
+	if unix.Statfs(root, &fs) != nil {
+		root = "/sys/fs/cgroup"
+	}
+	if err := unix.Statfs(root, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		t.Skipf("needs a cgroup2 mount at %s: %v", root, err)
+	}
+	dir := filepath.Join(root, filepath.Base(t.Name()))
+	var err error
+	if b.tree, err = cgroup.OpenUnified(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := b.create(func(s *specs.Spec) { s.Linux.Resources = nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.Pid()))
+	if err != nil || !strings.Contains(string(text), "0::/"+filepath.Base(dir)+"/"+filepath.Base(t.Name())+"\n") {
+		t.Errorf("it is in %q, %v", text, err)
+	}
+	group, err := b.tree.Group(filepath.Base(t.Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := group.KillAll(); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(); err != nil || exit.Signal != unix.SIGKILL {
+		t.Errorf("Wait: %+v, %v", exit, err)
+	}
+}
+
 func TestStart_TellsWhyTheProgramCantRun(t *testing.T) {
 	p, err := newBench(t).create(nil)
 	if err != nil {
