@@ -28,7 +28,7 @@ import (
 type runner interface{ Run(context.Context) error }
 
 // startLoops runs all loops of a leader until the returned function is called.
-func startLoops(t *testing.T, s *store.Store) (stop func()) {
+func startLoops(t testing.TB, s *store.Store) (stop func()) {
 	t.Helper()
 	cfg := orchestrator.Config{Store: s}
 	var runners []runner
