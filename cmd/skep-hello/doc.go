@@ -1,4 +1,4 @@
-// Skep-hello is the program in the built-in image skep.local/hello: it says how
+// Command skep-hello is the program in the built-in image skep.local/hello: it says how
 // it is isolated, and misbehaves on request.
 //
 // It prints one "key: value" a line (see [report]), serves the same text over

@@ -1,4 +1,4 @@
-// Mkimage makes the built-in image skep.local/hello from the static program
+// Command mkimage makes the built-in image skep.local/hello from the static program
 // skep-hello, so that the repository needs to hold no binary:
 //
 //	mkimage -o bin/hello.tar.gz bin/skep-hello
