@@ -3,9 +3,11 @@ package ca_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -104,6 +106,25 @@ func TestSecretsRedactThemselves(t *testing.T) {
 	}
 	secrets = append(secrets, fmt.Sprintf("%x", raw), strings.Trim(fmt.Sprint(raw), "[]"), string(raw))
 	h := holder{root, c, *root, c}
+	var logged bytes.Buffer
+	for _, handler := range []slog.Handler{slog.NewJSONHandler(&logged, nil), slog.NewTextHandler(&logged, nil)} {
+		slog.New(handler).Info("x", "root", root, "credentials", c, "holder", h)
+	}
+	encoded, err := json.Marshal([]any{root, c, h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{logged.String(), string(encoded), root.String(), root.GoString(), c.String(), c.GoString()}
+	for _, text := range texts {
+		for _, s := range secrets {
+			if strings.Contains(text, s) {
+				t.Errorf("a key is in %q", text)
+			}
+		}
+		if !strings.Contains(text, "[redacted]") {
+			t.Errorf("nothing is redacted in %q", text)
+		}
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		for _, v := range []any{root, *root, c, &c, h, &h} {
 			out := fmt.Sprintf(verb, v)

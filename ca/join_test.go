@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
@@ -227,4 +229,79 @@ func discard(c net.Conn) {
 			return
 		}
 	}
+}
+
+// oracle is a real manager that answers joins with whatever the test says.
+type oracle struct {
+	api.UnimplementedCAServer
+	root   []byte
+	answer func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error)
+}
+
+func (o *oracle) GetRootCertificate(context.Context, *api.GetRootCertificateRequest) (*api.GetRootCertificateResponse, error) {
+	return &api.GetRootCertificateResponse{Certificate: o.root}, nil
+}
+
+func (o *oracle) IssueCertificate(_ context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+	return o.answer(r)
+}
+
+func TestJoin_SaysWhatTheAnswerMeans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := catest.NewRegistry(t)
+		c, err := r.Cluster(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := ca.Name{ClusterID: c.ID, NodeID: catest.NewID(), Role: api.Role_ROLE_WORKER}
+		issue := func(csr []byte, nodeID string) (*api.IssueCertificateResponse, error) {
+			chain, err := c.Root.Issue(time.Now(), csr, ca.Profile{Name: name})
+			return &api.IssueCertificateResponse{NodeId: nodeID, ClusterId: name.ClusterID, Certificate: chain}, err
+		}
+		_, otherCSR := catest.KeyAndCSR(t)
+		refuse := func(code codes.Code) func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+			return func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+				return nil, status.Error(code, "the manager's words")
+			}
+		}
+		type answer = func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error)
+		for what, tc := range map[string]struct {
+			answer answer
+			want   error
+			text   string
+		}{
+			"denied":        {refuse(codes.PermissionDenied), token.ErrWrongSecret, "may have been rotated"},
+			"too often":     {refuse(codes.ResourceExhausted), ca.ErrTooManyTries, "wait a minute"},
+			"bad request":   {refuse(codes.InvalidArgument), nil, "the manager's words"},
+			"no leader":     {refuse(codes.Unavailable), ca.ErrBusy, "the manager's words"},
+			"broken":        {refuse(codes.Internal), ca.ErrBadServer, "the manager's words"},
+			"unimplemented": {refuse(codes.Unimplemented), ca.ErrBadServer, "not a manager"},
+			"no certificate": {func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+				return &api.IssueCertificateResponse{NodeId: name.NodeID, ClusterId: name.ClusterID}, nil
+			}, ca.ErrBadServer, "bundle"},
+			"another key's certificate": {func(*api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+				return issue(otherCSR, name.NodeID)
+			}, ca.ErrMismatch, "do not belong together"},
+			"another node's name": {func(r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+				return issue(r.GetCsr(), catest.NewID())
+			}, ca.ErrOtherNode, "another node"},
+			"a certificate": {func(r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
+				return issue(r.GetCsr(), name.NodeID)
+			}, nil, ""},
+		} {
+			listener := newMemListener()
+			s := grpc.NewServer(grpc.Creds(ca.NewIdentity(catest.Member(t, r, api.Role_ROLE_MANAGER)).ServerCredentials()))
+			api.RegisterCAServer(s, &oracle{root: c.Root.CertificatePEM(), answer: tc.answer})
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(listener) }()
+			_, err := ca.Join(t.Context(), ca.JoinConfig{Address: "m", Token: c.Worker, Dial: listener.dial})
+			if tc.want != nil && !errors.Is(err, tc.want) || (err == nil) != (tc.text == "") || err != nil && !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("%s: %v, want %v with %q", what, err, tc.want, tc.text)
+			}
+			s.Stop()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

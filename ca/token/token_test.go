@@ -136,6 +136,9 @@ func TestToken_RedactsItself(t *testing.T) {
 			t.Errorf("secret printed as %q", leak)
 		}
 	}
+	if tok.String() != redacted || tok.GoString() != redacted || (Token{}).Reveal() != "" {
+		t.Error("String or GoString says more")
+	}
 	if !strings.Contains(out.String(), redacted) {
 		t.Error("nothing says that it was redacted")
 	}

@@ -241,6 +241,29 @@ func TestFromContext_OfNobodyMayDoNothing(t *testing.T) {
 	}
 }
 
+// stream is a server's stream of which only the context counts.
+type stream struct {
+	grpc.ServerStream
+	context func() context.Context
+}
+
+func (s stream) Context() context.Context { return s.context() }
+
+func TestStream_TheHandlerSeesTheCaller(t *testing.T) {
+	s := newSwarm(t, api.Role_ROLE_WORKER)
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: SocketPeer{Admin: true}})
+	var seen Caller
+	err := s.auth.stream(nil, stream{context: func() context.Context { return ctx }},
+		&grpc.StreamServerInfo{FullMethod: api.Daemon_LoadImage_FullMethodName},
+		func(_ any, in grpc.ServerStream) error {
+			seen = FromContext(in.Context())
+			return nil
+		})
+	if err != nil || seen.Kind != api.Caller_CALLER_ADMIN {
+		t.Errorf("%+v, %v", seen, err)
+	}
+}
+
 func TestNodes_OfAStore(t *testing.T) {
 	s := storetest.New(t)
 	nodes := NewNodes(s)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -351,6 +352,47 @@ func TestGetRootCertificate(t *testing.T) {
 	}
 	if _, err := New(Config{}); err == nil {
 		t.Error("a server of nothing")
+	}
+}
+
+func TestRegistry_OfADamagedStore(t *testing.T) {
+	for what, spoil := range map[string]func(*api.Cluster){
+		"no key":         func(c *api.Cluster) { c.RootCa.Key = nil },
+		"no certificate": func(c *api.Cluster) { c.RootCa = nil },
+		"no tokens":      func(c *api.Cluster) { c.JoinTokens = nil },
+		"a bad token":    func(c *api.Cluster) { c.JoinTokens.Manager = "SKPTKN-1-canary" },
+	} {
+		f, err := Found(time.Now(), FoundConfig{Spec: &api.ClusterSpec{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoil(f.Cluster)
+		s := storetest.New(t)
+		storetest.Create(t, s, f.Cluster)
+		_, err = registry{s}.Cluster(t.Context())
+		if err == nil || fault.KindOf(kinded(err)) == fault.Unavailable || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestKinded(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want fault.Kind
+	}{
+		{&store.NotLeaderError{LeaderAddr: "m2:2377"}, fault.NotLeader},
+		{token.ErrMalformed, fault.PermissionDenied},
+		{ca.ErrNodeNotFound, fault.PermissionDenied},
+		{ca.ErrBadCSR, fault.Invalid},
+		{ca.ErrTooManyTries, fault.Exhausted},
+		{ca.ErrRootExpired, fault.Precondition},
+		{store.ErrStopped, fault.Unavailable},
+		{errors.New("disk on fire"), fault.Internal},
+	} {
+		if got := fault.KindOf(kinded(fmt.Errorf("wrapped: %w", c.err))); got != c.want {
+			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		}
 	}
 }
 
