@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -113,7 +114,7 @@ func newMachine(t *testing.T) *machine {
 		t.Skip("needs root, to make containers")
 	}
 	dir := t.TempDir()
-	m := &machine{t: t, dir: dir, parent: "skep-test-" + strings.ToLower(filepath.Base(dir)) + fmt.Sprint(os.Getpid()), secrets: &secret.Holder{}}
+	m := &machine{t: t, dir: dir, parent: groupName(), secrets: &secret.Holder{}}
 	m.supervise()
 	var err error
 	if m.client, err = client.Dial(t.Context(), filepath.Join(dir, "sock")); err != nil {
@@ -129,6 +130,19 @@ func newMachine(t *testing.T) *machine {
 		}
 	})
 	return m
+}
+
+// groupName returns the name of a control group for the containers of one test.
+func groupName() string { return "skep-test-" + strings.ToLower(rand.Text()[:12]) }
+
+// removeGroups removes the control groups that a supervisor leaves for its next run.
+func removeGroups(name string) {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/" + name, "/sys/fs/cgroup/" + name} {
+		groups, _ := filepath.Glob(pattern)
+		for _, g := range groups {
+			_ = os.Remove(g)
+		}
+	}
 }
 
 // supervise runs a supervisor until the test ends.
@@ -152,6 +166,7 @@ func (m *machine) supervise() {
 	m.t.Cleanup(func() {
 		cancel()
 		running.Wait()
+		removeGroups(m.parent)
 	})
 	<-ready
 }
@@ -286,4 +301,13 @@ func (m *machine) leftovers(t *testing.T, id string) []string {
 		}
 	}
 	return out
+}
+
+// setLoopbackUp sets up the loopback interface of the tests' network namespace.
+func setLoopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
 }

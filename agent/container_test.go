@@ -1,0 +1,231 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// canary is a secret that must be found nowhere but in its container.
+const canary = "c4n4ry-5c1e1f"
+
+func newTask(id string, args ...string) *api.Task {
+	return &api.Task{
+		Id: id, ServiceId: "s1", ServiceName: "web", Slot: 2, NodeId: "n1", DesiredState: api.TaskState_TASK_STATE_RUNNING,
+		Spec: &api.TaskSpec{Container: &api.ContainerSpec{Image: probeImage, Args: args}},
+	}
+}
+
+// run runs a task to its end and returns its exit status and output.
+func (m *machine) run(t *testing.T, tk *api.Task) (*api.ContainerStatus, string) {
+	t.Helper()
+	m.start(t, tk)
+	return m.finish(t, tk.GetId())
+}
+
+func (m *machine) start(t *testing.T, tk *api.Task) *api.ContainerStatus {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := m.exec.Prepare(ctx, tk); err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.exec.Start(ctx, tk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (m *machine) finish(t *testing.T, id string) (*api.ContainerStatus, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := m.exec.Wait(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, m.output(t, id, "")
+}
+
+// adopted returns a machine whose executor is ready for tasks.
+func adopted(t *testing.T) *machine {
+	t.Helper()
+	m := newMachine(t)
+	if _, err := m.exec.Adopt(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func contains(t *testing.T, out string, lines ...string) {
+	t.Helper()
+	for _, l := range lines {
+		if !strings.Contains(out, l) {
+			t.Errorf("no %q in the output:\n%s", l, out)
+		}
+	}
+}
+
+func TestContainer_HasItsEnvironmentAndFiles(t *testing.T) {
+	m := adopted(t)
+	tk := newTask("t1", "env")
+	tk.Spec.Container.Env = []string{"K=V"}
+	tk.Spec.Container.User = "app"
+	tk.Spec.Container.ReadOnly = true
+	c, out := m.run(t, tk)
+	if c.GetExitCode() != 0 {
+		t.Errorf("exit code %d", c.GetExitCode())
+	}
+	contains(t, out, "FROM=image\n", "K=V\n", "HOSTNAME=t1\n", "SKEP_NODE_ID=n1\n", "SKEP_TASK_NAME=web.2.t1\n", "uid=1000 gid=1000")
+
+	tk = newTask("t2", "show", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+	tk.Spec.Container.Hostname = "db"
+	started := m.start(t, tk)
+	_, out = m.finish(t, "t2")
+	contains(t, out, started.GetAddress()+"\tdb\n", "/etc/hostname -rw-r--r-- 0:0\ndb\n", "/etc/resolv.conf -rw-r--r-- 0:0")
+}
+
+func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
+	m := adopted(t)
+	tk := newTask("t1", "show", "/run/secrets/db", "/run/secrets/key", "/proc/self/mounts")
+	tk.Spec.Container.Secrets = []*api.SecretReference{
+		{SecretId: "x1", SecretName: "db"},
+		{SecretId: "x2", SecretName: "tls", Target: &api.SecretTarget{Name: "key", Uid: 1000, Gid: 1001, Mode: 0o400}},
+	}
+	if err := m.exec.Prepare(t.Context(), tk); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.exec.Start(t.Context(), tk); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "db, tls") {
+		t.Errorf("without its secrets: %v", err)
+	}
+	m.secrets.Put("x1", []byte(canary+"\n"))
+	m.secrets.Put("x2", []byte("two"))
+	if _, err := m.exec.Start(t.Context(), tk); err != nil {
+		t.Fatal(err)
+	}
+	_, out := m.finish(t, "t1")
+	contains(t, out, "/run/secrets/db -r--r--r-- 0:0\n"+canary, "/run/secrets/key -r-------- 1000:1001\ntwo")
+	for _, l := range strings.Split(out, "\n") {
+		if f := strings.Fields(l); len(f) > 3 && f[1] == "/run/secrets" && (f[2] != "tmpfs" && f[2] != "ramfs" || !strings.HasPrefix(f[3], "ro")) {
+			t.Errorf("E3: secrets are on %s", l)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(m.dir, "containers", "t1", logName(t, m, "t1"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range findText(t, m.dir, canary) {
+		t.Errorf("E3: the secret is in %s", path)
+	}
+}
+
+// logName returns the base name of a task's log.
+func logName(t *testing.T, m *machine, id string) string {
+	t.Helper()
+	path, err := m.exec.LogPath(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(path)
+}
+
+// findText returns the files below a directory that contain a text.
+func findText(t *testing.T, dir, text string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(string(data), text) {
+			out = append(out, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestContainer_IsBounded(t *testing.T) {
+	m := adopted(t)
+	tk := newTask("t1", "fill")
+	tk.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 32 << 20}}
+	if c, _ := m.run(t, tk); c.GetExitCode() != 137 || !c.GetOomKilled() {
+		t.Errorf("exit code %d, out of memory %v", c.GetExitCode(), c.GetOomKilled())
+	}
+}
+
+func TestContainer_TellsMistakesOfTheUser(t *testing.T) {
+	m := adopted(t)
+	tests := []struct {
+		name   string
+		change func(*api.ContainerSpec)
+		want   string
+	}{
+		{"unknown image", func(c *api.ContainerSpec) { c.Image = "none:1" }, "No such image: none:1"},
+		{"no such program", func(c *api.ContainerSpec) { c.Command = []string{"/none"} }, "/none"},
+		{"no such user", func(c *api.ContainerSpec) { c.User = "nobody" }, "/etc/passwd"},
+		{"no such capability", func(c *api.ContainerSpec) { c.CapabilityDrop = []string{"FLY"} }, "FLY"},
+	}
+	for i, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			id := fmt.Sprintf("t%d", i)
+			tk := newTask(id, "exit", "0")
+			test.change(tk.Spec.Container)
+			err := m.exec.Prepare(t.Context(), tk)
+			if err == nil {
+				_, err = m.exec.Start(t.Context(), tk)
+			}
+			if err == nil || fault.KindOf(err) == fault.Unavailable || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if err := m.exec.Remove(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+			if left := m.leftovers(t, id); len(left) > 0 {
+				t.Errorf("I15: left behind: %q", left)
+			}
+		})
+	}
+}
+
+func TestContainer_PublishesItsPort(t *testing.T) {
+	m := adopted(t)
+	if err := setLoopbackUp(); err != nil {
+		t.Fatal(err)
+	}
+	tk := newTask("t1", "listen", ":80")
+	tk.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishMode_PUBLISH_MODE_HOST}}}
+	server := m.start(t, tk)
+	m.ready(t, "t1")
+	for _, address := range []string{"127.0.0.1:8080", server.GetAddress() + ":80"} {
+		conn, err := net.DialTimeout("tcp4", address, patience)
+		if err != nil {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		_ = conn.Close()
+	}
+	c, out := m.run(t, newTask("t2", "dial", server.GetAddress()+":80"))
+	if c.GetExitCode() != 0 {
+		t.Errorf("container to container: %s", out)
+	}
+	second := newTask("t3", "listen", ":80")
+	second.Endpoint = tk.Endpoint
+	if err := m.exec.Prepare(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.exec.Start(t.Context(), second); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "8080/tcp") {
+		t.Errorf("I12: the same port again: %v", err)
+	}
+}
