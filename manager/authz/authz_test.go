@@ -4,22 +4,44 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/authz/authztest"
 )
 
+// services are all that there are; each registers itself without an implementation.
+func services() []*grpc.ServiceDesc {
+	return []*grpc.ServiceDesc{
+		&api.Agent_ServiceDesc, &api.CA_ServiceDesc, &api.Control_ServiceDesc, &api.Daemon_ServiceDesc,
+		&api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
+	}
+}
+
+func TestSweep_MissesNoService(t *testing.T) {
+	swept := map[protoreflect.FullName]bool{}
+	for _, desc := range services() {
+		swept[protoreflect.FullName(desc.ServiceName)] = true
+	}
+	protoregistry.GlobalFiles.RangeFilesByPackage("skep.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			if name := f.Services().Get(i).FullName(); !swept[name] {
+				t.Errorf("%s is not swept: add it to services", name)
+			}
+		}
+		return true
+	})
+}
+
 // TestSweep sweeps all services of the API, on both listeners, whatever the daemon will register where.
 func TestSweep(t *testing.T) {
 	all := func(a *authz.Authorizer, opts ...grpc.ServerOption) *grpc.Server {
 		s := grpc.NewServer(append(a.ServerOptions(), opts...)...)
-		api.RegisterCAServer(s, api.UnimplementedCAServer{})
-		api.RegisterControlServer(s, api.UnimplementedControlServer{})
-		api.RegisterDispatcherServer(s, api.UnimplementedDispatcherServer{})
-		api.RegisterRaftServer(s, api.UnimplementedRaftServer{})
-		api.RegisterAgentServer(s, api.UnimplementedAgentServer{})
-		api.RegisterDaemonServer(s, api.UnimplementedDaemonServer{})
+		for _, desc := range services() {
+			s.RegisterService(desc, nil)
+		}
 		return s
 	}
 	authztest.Sweep(t, all, all)
