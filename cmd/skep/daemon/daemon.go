@@ -62,6 +62,7 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.PermissionDenied, "skep daemon must run as root: it makes namespaces, mounts and cgroups")
 	}
+	ca.LogTo(cfg.Logger)
 	disk, err := openDisk(cfg.DataDir)
 	if err != nil {
 		return nil, err
