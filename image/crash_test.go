@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -110,4 +111,32 @@ func crashOnce(t *testing.T, at int, script func(*Store) error) (done bool) {
 		}
 	})
 	return err == nil && n <= at
+}
+
+// TestLoad_MakesContentDurableBeforeItRefersToIt checks the order that a power
+// failure needs, which a crash of the program alone would not show: bytes, then
+// their name, then the directory, and the database last.
+func TestLoad_MakesContentDurableBeforeItRefersToIt(t *testing.T) {
+	var steps []string
+	s := open(t, scratch(t), withStep(func(step string) error {
+		steps = append(steps, step)
+		return nil
+	}))
+	steps = nil
+	b := build(t, layerOf(t, "a=b"))
+	load(t, s, b.tar(t, "app"))
+	want := []string{}
+	for range b.blobs {
+		want = append(want, "create ingest", "write ingest", "sync ingest", "rename ingest", "sync blob directory")
+	}
+	if diff := cmp.Diff(append(want, "commit"), steps); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	steps = nil
+	if err := s.Remove(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"commit", "remove blob", "remove blob", "remove blob"}, steps); diff != "" {
+		t.Errorf("steps of Remove (-want +got):\n%s", diff)
+	}
 }
