@@ -243,10 +243,10 @@ func (m *Machine) PowerOff() error {
 		return nil
 	}
 	err := m.process.Process.Kill()
-	// The exit status of a killed process is no news.
+	// The exit status of a killed process is no news; Wait closes the pipes.
 	_ = m.process.Wait()
 	m.process = nil
-	return errors.Join(err, m.orders.Close())
+	return err
 }
 
 // Command returns a command line of skep that talks to this machine's daemon.

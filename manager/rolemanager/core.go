@@ -59,6 +59,10 @@ func (e Wait) String() string {
 
 // Step decides what is to be done in a state. Without effects, nothing is.
 func Step(state State) []Effect {
+	if len(state.Nodes) == 0 {
+		// A swarm that is being made: its first manager is a member already, and will be a node in a moment.
+		return nil
+	}
 	nodes := map[string]*api.Node{}
 	for _, node := range state.Nodes {
 		nodes[node.GetId()] = node

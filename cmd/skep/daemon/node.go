@@ -66,7 +66,7 @@ var errStopped = errors.New("the node leaves its swarm")
 
 func (d *Daemon) newNode(m membership, keys *keyfile.Dir, identity *ca.Identity, kek seal.Key, source seal.Source) *node {
 	n := &node{
-		daemon: d, logger: d.logger.With("node", identity.NodeID()), keys: keys, identity: identity,
+		daemon: d, logger: d.logger, keys: keys, identity: identity,
 		done: make(chan struct{}), ready: make(chan struct{}), membership: m, kek: kek, source: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
