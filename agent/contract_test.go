@@ -10,8 +10,8 @@ import (
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestExecutor_KeepsTheContract(t *testing.T) {
+	m := newMachine(t)
 	tasktest.Suite(t, func(t *testing.T) tasktest.Subject {
-		m := newMachine(t)
-		return tasktest.Subject{Executor: m.exec, Restart: m.restart, Image: probeImage, Ready: m.ready, Leftovers: m.leftovers}
+		return tasktest.Subject{Executor: m.restart(t), Restart: m.restart, Image: probeImage, Ready: m.ready, Leftovers: m.leftovers}
 	})
 }

@@ -40,6 +40,9 @@ const (
 	patience = 30 * time.Second
 )
 
+// subnet is that of the containers.
+func subnet() netip.Prefix { return netip.MustParsePrefix("10.78.0.0/24") }
+
 // probe builds the program of the tests' image once.
 var probe = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "skep-probe-")
@@ -123,13 +126,20 @@ func newMachine(t *testing.T) *machine {
 	t.Cleanup(func() { _ = m.client.Close() })
 	m.openImages()
 	m.open()
-	t.Cleanup(func() {
-		m.stop()
-		if err := m.net.Remove(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(m.clean)
 	return m
+}
+
+// clean removes all containers, as an executor does for those that it doesn't know, and the network.
+func (m *machine) clean() {
+	m.restart(m.t)
+	defer m.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := m.exec.Adopt(ctx, nil)
+	if err := errors.Join(err, m.net.Remove()); err != nil {
+		m.t.Error(err)
+	}
 }
 
 // groupName returns the name of a control group for the containers of one test.
@@ -205,7 +215,7 @@ func (m *machine) open() {
 	m.t.Helper()
 	log := discard()
 	var err error
-	m.net, err = network.New(network.Config{Dir: filepath.Join(m.dir, "network"), Subnet: netip.MustParsePrefix("10.78.0.0/24")})
+	m.net, err = network.New(network.Config{Dir: filepath.Join(m.dir, "network"), Subnet: subnet()})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -234,7 +234,7 @@ func (n *node) begin() {
 	n.t.Helper()
 	a, err := agent.New(agent.Config{
 		Identity: n.identity, Managers: []string{n.m.address}, DataDir: n.dir, Images: n.images, Runtime: n.client,
-		Hostname: filepath.Base(n.parent), Version: "1", PeerAddress: "127.0.0.1:1", Bridge: "skep9",
+		Hostname: filepath.Base(n.parent), Version: "1", PeerAddress: "127.0.0.1:1", BridgeSubnet: subnet(),
 	})
 	if err != nil {
 		n.t.Fatal(err)
