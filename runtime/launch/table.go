@@ -45,8 +45,11 @@ type table struct {
 	err   error // the first mistake in building
 }
 
+// usualSteps is about what the default configuration takes.
+const usualSteps = 512
+
 func newTable() *table {
-	t := &table{}
+	t := &table{steps: make([]step, 0, usualSteps), names: make([]string, 0, usualSteps)}
 	for r := reg(registers - 1); r > 0; r-- {
 		t.free = append(t.free, r)
 	}

@@ -193,13 +193,13 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// pumpBuffer is what is read at once: half of what a pipe holds.
-const pumpBuffer = 32 << 10
+// pumpBuffer is what is read at once. Every stream of every container has one, so it is small.
+const pumpBuffer = 8 << 10
 
 // Pump appends what r gives, line by line, until r ends or fails.
 func (w *Writer) Pump(stream string, r io.Reader) error {
 	chunk := make([]byte, pumpBuffer)
-	rest := make([]byte, 0, MaxText) // of a line whose end has not come
+	var rest []byte // of a line whose end has not come
 	for {
 		n, err := r.Read(chunk)
 		rest = w.lines(stream, rest, chunk[:n])
@@ -216,8 +216,7 @@ func (w *Writer) Pump(stream string, r io.Reader) error {
 	}
 }
 
-// lines writes the complete lines of rest and data, and full parts of longer ones, and gives what is left, in the
-// memory of rest.
+// lines writes the complete lines of rest and data, and full parts of longer ones, and gives what is left.
 func (w *Writer) lines(stream string, rest, data []byte) []byte {
 	now := time.Now()
 	for len(data) > 0 {
@@ -226,10 +225,15 @@ func (w *Writer) lines(stream string, rest, data []byte) []byte {
 		if end >= 0 {
 			take = end + 1
 		}
-		rest = append(rest, data[:take]...)
+		text := data[:take]
 		data = data[take:]
-		if end >= 0 || len(rest) == MaxText {
-			w.Write(Entry{Time: now, Stream: stream, Text: rest})
+		whole := end >= 0 || len(rest)+take == MaxText
+		if !whole || len(rest) > 0 {
+			rest = append(rest, text...)
+			text = rest
+		}
+		if whole {
+			w.Write(Entry{Time: now, Stream: stream, Text: text})
 			rest = rest[:0]
 		}
 	}

@@ -25,8 +25,8 @@ func (s *Supervisor) adoptAll(ctx context.Context) error {
 			s.logger.Warn("not a container's directory", "name", e.Name())
 			continue
 		}
-		if err := s.adopt(ctx, e.Name()); err != nil {
-			return fmt.Errorf("take over container %s: %w", e.Name(), err)
+		if err := s.adopt(ctx, e.Name()); err != nil { // one container must not keep the others from being served
+			s.logger.Error("container not taken over", "container", e.Name(), "error", err)
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@
 //
 // Invariants:
 //
-//	I1  An exit is on the disk before anybody is told of it, and stays there until Delete.
+//	I1  An exit is on the disk before anybody is told of it, and stays there until Delete. A disk that refuses does not
+//	    keep an exit from being told; the log says so.
 //	I2  Statuses never go backwards, and each change is announced once, in order, to every subscriber.
 //	I3  Data of secret files is in the containers' memory only: the supervisor overwrites its copy when Create ends.
 //	I4  The end of a client, or of the supervisor, ends no container but those not started yet.

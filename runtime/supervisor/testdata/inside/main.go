@@ -193,6 +193,10 @@ func main() {
 			all = append(all, b)
 		}
 		fmt.Println("ate", len(all))
+	case "eat-child": // a child that eats memory, which the kernel prefers to kill
+		err := exec.Command("/inside", "eat", os.Args[2]).Run()
+		fmt.Println("child ended with", err)
+		time.Sleep(time.Minute)
 	case "fork": // as many children as it may
 		started := 0
 		for range number(2) {
