@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -121,6 +122,37 @@ func TestResolve(t *testing.T) {
 		if d, err := s.Resolve(t.Context(), name); !errors.Is(err, want) {
 			t.Errorf("Resolve(%s) = %s, %v, want %v", name, d, err, want)
 		}
+	}
+}
+
+func TestResolve_PrefersANameToDigits(t *testing.T) {
+	s := open(t, scratch(t))
+	b, other := build(t, layerOf(t, "a=b")), build(t, layerOf(t, "c=d"))
+	load(t, s, b.tar(t, "app"))
+	digits := b.manifest.Encoded()[:8]
+	load(t, s, other.tar(t, digits))
+	for name, want := range map[string]digest.Digest{digits: other.manifest, "sha256:" + digits: b.manifest} {
+		if d, err := s.Resolve(t.Context(), name); err != nil || d != want {
+			t.Errorf("Resolve(%s) = %s, %v, want %s", name, d, err, want)
+		}
+	}
+}
+
+func TestResolve_RefusesToGuess(t *testing.T) {
+	s := open(t, scratch(t))
+	seen := map[string]bool{}
+	for n := range 17 { // two of them begin with the same digit
+		b := build(t, layerOf(t, fmt.Sprintf("n=%d", n)))
+		load(t, s, b.tar(t, ""))
+		digit := b.manifest.Encoded()[:1]
+		if !seen[digit] {
+			seen[digit] = true
+			continue
+		}
+		if d, err := s.Resolve(t.Context(), "sha256:"+digit); !errors.Is(err, ErrAmbiguous) {
+			t.Errorf("Resolve(sha256:%s) = %s, %v, want ErrAmbiguous", digit, d, err)
+		}
+		return
 	}
 }
 

@@ -74,24 +74,34 @@ func (s *Store) Resolve(ctx context.Context, refOrDigest string) (digest.Digest,
 	return found, err
 }
 
+// resolve prefers a name to the digits of a digest: an image called facade must
+// not be mistaken for another whose digest begins so.
 func (t tables) resolve(name string) (digest.Digest, error) {
-	if hex := strings.TrimPrefix(name, "sha256:"); isHex(hex) && (len(hex) >= minPrefix || hex != name) {
-		d, err := t.resolvePrefix(hex)
-		whole := hex != name || len(hex) == digest.SHA256.Size()*2 // cannot be a name
-		if err == nil || whole || !errors.Is(err, ErrNotFound) {
-			return d, err
-		}
+	if hex, ok := strings.CutPrefix(name, "sha256:"); ok && isHex(hex) {
+		return t.resolvePrefix(hex)
 	}
 	ref, err := reference.Parse(name)
-	if err != nil {
-		return "", err
+	if err == nil {
+		var found digest.Digest
+		if found, err = t.resolveRef(ref); err == nil {
+			return found, nil
+		}
 	}
+	if isHex(name) && len(name) >= minPrefix {
+		return t.resolvePrefix(name)
+	}
+	return "", err
+}
+
+// resolveRef returns the image that a reference leads to. With a digest the name
+// does not matter: the content is the same wherever it came from.
+func (t tables) resolveRef(ref reference.Reference) (digest.Digest, error) {
 	if d := ref.Digest(); d != "" {
 		found, _, err := t.manifestOf(d)
-		if err != nil {
+		if errors.Is(err, ErrNotFound) {
 			return "", fmt.Errorf("%w: %s", ErrNotFound, ref.Familiar())
 		}
-		return found, nil
+		return found, err
 	}
 	d := t.bucket("refs").Get([]byte(ref.String()))
 	if d == nil {

@@ -104,9 +104,8 @@ func (a *applier) makeFile(t target, h *tar.Header, content io.Reader) error {
 		if err != nil {
 			return err
 		}
-		f := os.NewFile(uintptr(fd), t.base)
-		defer f.Close()
-		if err := a.writeContent(f, h, content); err != nil {
+		defer unix.Close(fd)
+		if err := a.writeContent(fd, h, content); err != nil {
 			return err
 		}
 		if err := setMetadata(fd, h); err != nil {
@@ -116,12 +115,12 @@ func (a *applier) makeFile(t target, h *tar.Header, content io.Reader) error {
 	})
 }
 
-func (a *applier) writeContent(f *os.File, h *tar.Header, content io.Reader) error {
+func (a *applier) writeContent(fd int, h *tar.Header, content io.Reader) error {
 	if h.Size == 0 {
 		return nil
 	}
-	// The wrappers hide ReadFrom and WriteTo, so that the buffer is used.
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, a.buf)
+	// The wrapper hides WriteTo, so that the buffer is used.
+	n, err := io.CopyBuffer(fdWriter(fd), struct{ io.Reader }{content}, a.buf)
 	if err != nil {
 		return badStream(err)
 	}
@@ -129,6 +128,24 @@ func (a *applier) writeContent(f *os.File, h *tar.Header, content io.Reader) err
 		return fmt.Errorf("%w: %d bytes of content, expected %d", ErrLayer, n, h.Size)
 	}
 	return nil
+}
+
+// fdWriter writes to a descriptor of a regular file. An os.File would cost an
+// allocation, a finalizer and a system call more for each of many small files.
+type fdWriter int
+
+func (w fdWriter) Write(p []byte) (written int, err error) {
+	for written < len(p) {
+		n, err := unix.Write(int(w), p[written:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return written, fmt.Errorf("write: %w", err)
+		}
+		written += n
+	}
+	return written, nil
 }
 
 // makeLink makes a hard link. Its target is a name in this layer; linkat does
