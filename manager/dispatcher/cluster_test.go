@@ -32,7 +32,8 @@ type cluster struct {
 	managers map[string]*manager
 	leader   string
 	changed  chan struct{}
-	cut      bool // followers cannot reach the leader
+	cut      bool   // followers cannot reach the leader
+	hole     string // a manager that never answers the others
 }
 
 type manager struct {
@@ -131,6 +132,12 @@ func (c *cluster) setCut(cut bool) {
 	c.cut = cut
 }
 
+func (c *cluster) setHole(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hole = id
+}
+
 // dial connects a manager to another.
 func (c *cluster) dial(address, _ string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -138,8 +145,12 @@ func (c *cluster) dial(address, _ string) (*grpc.ClientConn, error) {
 			ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 		) error {
 			c.mu.Lock()
-			cut := c.cut
+			cut, hole := c.cut, c.hole
 			c.mu.Unlock()
+			if hole == address {
+				<-ctx.Done()
+				return status.FromContextError(ctx.Err()).Err()
+			}
 			if cut {
 				return status.Error(codes.Unavailable, "cut off")
 			}

@@ -263,6 +263,28 @@ func TestUpdateTaskStatus_WaitsForALeader(t *testing.T) {
 	})
 }
 
+// TestUpdateTaskStatus_DoesNotWaitForADeadLeader: the next one is asked at once, although the former one still owes an answer.
+func TestUpdateTaskStatus_DoesNotWaitForADeadLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1", "m2", "m3")
+		storetest.Create(t, c.store, node("n1"), assignedTask("t", "n1"))
+		a := c.connect("n1", "m2").mustRegister()
+		synctest.Wait()
+		c.setHole("m1")
+		begun := time.Now()
+		answered := make(chan error, 1)
+		go func() { answered <- a.report("t", api.TaskState_TASK_STATE_RUNNING) }()
+		time.Sleep(time.Second)
+		c.elect("m3")
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > 1100*time.Millisecond {
+			t.Errorf("the status took %v, the election one second of it", took)
+		}
+	})
+}
+
 // TestHeartbeat_RefusedByAManagerThatIsCutOff: its agents must go elsewhere before they are thought dead.
 func TestHeartbeat_RefusedByAManagerThatIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -64,12 +65,13 @@ func (d *Dispatcher) deliver(ctx context.Context) error {
 		reports := b.reports(time.Now())
 		d.mu.Unlock()
 		leadership, changed := d.cfg.Leadership()
-		err := d.send(ctx, link, leadership, reports)
+		err := d.send(ctx, link, leadership, changed, reports)
 		if err == nil || !mayWork(err) {
 			d.delivered(b, err)
 			retry = retryMin
 			continue
 		}
+		link.close() // gRPC would wait longer and longer before it tries the same connection again
 		d.failed(b, leadership, err)
 		if pause(ctx, retry, changed) != nil {
 			return nil
@@ -103,8 +105,10 @@ func (d *Dispatcher) awaitNews(ctx context.Context) error {
 	}
 }
 
-// send makes one try.
-func (d *Dispatcher) send(ctx context.Context, l *link, leader store.Leadership, reports []*api.NodeReport) error {
+// send makes one try, which ends when somebody else leads: a leader that was cut off may never answer.
+func (d *Dispatcher) send(
+	ctx context.Context, l *link, leader store.Leadership, changed <-chan struct{}, reports []*api.NodeReport,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	if leader.Self {
@@ -117,6 +121,16 @@ func (d *Dispatcher) send(ctx context.Context, l *link, leader store.Leadership,
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err)
 	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-changed:
+			cancel()
+		}
+	})
 	_, err = client.Relay(ctx, &api.RelayRequest{Reports: reports})
 	return fault.FromStatus(err)
 }
