@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -98,7 +97,7 @@ func supervise(args []string, out, errs io.Writer) int {
 func serve(cfg supervisor.Config) error {
 	// Whoever reads the output may go away; that must not end the supervisor.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	if err := isolate(); err != nil {
+	if err := sealed.Exec("skep-runtime"); err != nil { // comes back here, from memory
 		return err
 	}
 	protect(cfg.Logger)
@@ -110,24 +109,6 @@ func serve(cfg supervisor.Config) error {
 	}
 	defer s.Close()
 	return s.Run(ctx)
-}
-
-// isolate gives the supervisor a mount namespace of its own, where mounts of the host arrive and none go back, and
-// makes it run from memory that nobody can change. It goes through main again for that.
-func isolate() error {
-	runtime.LockOSThread() // namespaces belong to the thread, and execve keeps this one's
-	defer runtime.UnlockOSThread()
-	done, err := sealed.Running()
-	if err != nil || done {
-		return err
-	}
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a mount namespace (the supervisor must run as root): %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("isolate mounts: %w", err)
-	}
-	return sealed.Exec("skep-runtime")
 }
 
 // oomScore keeps the kernel from choosing the supervisor, whose end would cost the exit codes of all containers.
