@@ -58,6 +58,10 @@ type Core struct {
 	last   uint64 // index of the last entry in the log, durable or not
 	leader Leader
 	broken bool
+	ticks  int
+	// heard is the tick of the last message of each member that was heard of within the last election time-out. The library's
+	// RecentActive does not do: it is false for everyone just after each check of the quorum.
+	heard map[uint64]int
 }
 
 // Leader is who leads, as this member knows it.
@@ -87,7 +91,7 @@ func New(cfg Config) (c *Core, err error) {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	status := rn.BasicStatus()
-	return &Core{rn: rn, id: cfg.ID, last: last, leader: Leader{Term: status.GetTerm()}}, nil
+	return &Core{rn: rn, id: cfg.ID, last: last, leader: Leader{Term: status.GetTerm()}, heard: map[uint64]int{}}, nil
 }
 
 // guard turns a panic of the library into ErrBroken. Use it with defer.
@@ -192,11 +196,18 @@ func (c *Core) Step(in Input) (effects Effects, err error) {
 func (c *Core) take(in Input) error {
 	switch in := in.(type) {
 	case Tick:
+		c.ticks++
+		for id, last := range c.heard {
+			if c.ticks-last > electionTicks {
+				delete(c.heard, id)
+			}
+		}
 		c.rn.Tick()
 	case Receive:
 		if err := c.check(in); err != nil {
 			return err
 		}
+		c.heard[in.From] = c.ticks
 		if err := c.rn.Step(in.Message); err != nil {
 			return fmt.Errorf("%w: %v", ErrRefused, err)
 		}
@@ -323,8 +334,9 @@ func (c *Core) Progress() map[uint64]Progress {
 		return all
 	}
 	c.rn.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
+		_, heard := c.heard[id]
 		all[id] = Progress{
-			Match: p.Match, Active: p.RecentActive || id == c.id,
+			Match: p.Match, Active: heard || id == c.id,
 			Learner: typ == raft.ProgressTypeLearner, Replicating: p.State == tracker.StateReplicate,
 		}
 	})

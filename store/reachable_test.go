@@ -1,0 +1,33 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCluster_AMemberCanBeRemovedAtEveryMoment tries at the moments of ticks, some of which check the quorum: just after that,
+// members that are well must not look as if they were not.
+func TestCluster_AMemberCanBeRemovedAtEveryMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1 := g.first()
+		g.join("m2")
+		g.join("m3")
+		for i := range 40 {
+			id := fmt.Sprint("x", i)
+			g.join(id)
+			const tick = 100 * time.Millisecond
+			time.Sleep(time.Until(time.Now().Truncate(tick).Add(time.Duration(1+i) * tick)))
+			for _, member := range m1.store.Status().Members {
+				if member.Member.GetNodeId() != id {
+					continue
+				}
+				if err := m1.store.RemoveMember(t.Context(), member.Member.GetRaftId()); err != nil {
+					t.Errorf("try %d: %v", i, err)
+				}
+			}
+		}
+	})
+}
