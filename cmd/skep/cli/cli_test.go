@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli"
@@ -241,3 +242,26 @@ func TestLoad_StopsWhenTheDaemonWantsNoMore(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestWait_EndsWithTasksThatAreNotRestarted(t *testing.T) {
+	f, opts := start(t)
+	f.stuck = "no suitable node"
+	out := &onLine{text: "1/1: no suitable node", call: func() {
+		_ = f.change(func() error {
+			for id, task := range f.tasks {
+				failed := proto.Clone(task).(*api.Task)
+				failed.DesiredState = api.TaskState_TASK_STATE_SHUTDOWN
+				failed.Status = &api.TaskStatus{State: api.TaskState_TASK_STATE_FAILED, Err: "task: non-zero exit (7)"}
+				f.tasks[id] = failed
+			}
+			return nil
+		})
+	}}
+	var errOut bytes.Buffer
+	code := cli.Main(t.Context(), []string{"service", "create", "--restart-condition=none", "app"}, nil, out, &errOut, opts)
+	want := "skep: service create: the tasks ended and are not restarted: task: non-zero exit (7)\n" +
+		"Run 'skep service ps' and 'skep service logs' to see why, and 'skep service update' to try again.\n"
+	if code != 11 || errOut.String() != want {
+		t.Errorf("got %d, %q, want 11, %q", code, errOut.String(), want)
+	}
+}

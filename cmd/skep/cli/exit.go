@@ -18,6 +18,7 @@ import (
 const (
 	exitOK          = 0
 	exitUsage       = 2
+	exitEnded       = 11
 	exitInterrupted = 130
 )
 
@@ -42,6 +43,7 @@ func exitCodes() []exitCode {
 		{8, "this user or node may not do it", []fault.Kind{fault.PermissionDenied, fault.Unauthenticated}},
 		{9, "the daemon or the managers can't be reached; try again", []fault.Kind{fault.Unavailable, fault.NotLeader}},
 		{10, "a limit was reached", []fault.Kind{fault.Exhausted}},
+		{exitEnded, "the service did not converge: its tasks failed and are not restarted", nil},
 		{exitInterrupted, "interrupted; what was asked for goes on in the background", nil},
 	}
 }
@@ -54,6 +56,9 @@ func codeOf(err error) int {
 	var several failures
 	if errors.As(err, &several) {
 		return codeOf(several[0])
+	}
+	if errors.Is(err, progress.ErrEnded) {
+		return exitEnded
 	}
 	kind := fault.KindOf(err)
 	for _, row := range exitCodes() {
@@ -134,6 +139,12 @@ func reportOne(w io.Writer, command *cobra.Command, err error) {
 
 // hintFor returns the next step where the error's own text can't know it.
 func hintFor(command *cobra.Command, err error) string {
+	if errors.Is(err, progress.ErrEnded) {
+		return "Run 'skep service ps' and 'skep service logs' to see why, and 'skep service update' to try again."
+	}
+	if strings.Contains(err.Error(), "'skep ") || strings.Contains(err.Error(), "`skep ") {
+		return "" // it names the next step already
+	}
 	switch fault.KindOf(err) {
 	case fault.NotFound:
 		parent := command.Parent()
@@ -144,9 +155,6 @@ func hintFor(command *cobra.Command, err error) string {
 	case fault.Conflict:
 		return "Somebody else changed it at the same time. Run the command again."
 	case fault.Unavailable, fault.NotLeader:
-		if errors.Is(err, client.ErrUnreachable) {
-			return ""
-		}
 		return "Try again in a few seconds; 'skep info' says how this node is."
 	default:
 		return ""

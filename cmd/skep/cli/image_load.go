@@ -204,19 +204,15 @@ func upload(r io.Reader, send func([]byte) error) (empty bool, err error) {
 
 func (p *program) imageImport() *cobra.Command {
 	return &cobra.Command{
-		Use: "import file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
-		Args: rangeArgs(1, 2),
+		Use: "import file|- REPOSITORY[:TAG]", Short: "Import the contents from a tarball to create a filesystem image",
+		Args: exactArgs(2),
 		RunE: p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-			reference := ""
-			if len(args) == 2 {
-				reference = args[1]
-			}
 			archive, err := p.openTar(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer archive.Close()
-			digest, err := sendRootfs(ctx, c, archive, reference)
+			digest, err := sendRootfs(ctx, c, archive, args[1])
 			if err != nil {
 				return err
 			}

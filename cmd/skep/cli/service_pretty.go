@@ -55,7 +55,7 @@ func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.
 }
 
 func writePrettyPlacement(b *strings.Builder, p *view.Placement) {
-	if p == nil {
+	if p == nil || (len(p.Constraints) == 0 && p.MaxReplicas == 0) {
 		return
 	}
 	b.WriteString("Placement:\n")

@@ -8,12 +8,16 @@
 //	waiting --all tasks run, no update goes on--> verifying --monitor over--> converged
 //	   |                                              |
 //	   +------ ctx ends: ErrInterrupted --------------+
+//	   |
+//	   +--every task ended and none follows--> ending --monitor over--> converged, or ErrEnded when one failed
+//	                  ^                           |
+//	                  +------- a task follows ----+
 //
 // Invariants:
 //
 //	I1  A snapshot older than the version that was written counts for nothing.
 //	I2  A task of an older spec never counts as running.
-//	I3  The service is converged only after it was whole for the monitor period without a break.
+//	I3  The service is converged or ended only after it was so for the monitor period without a break.
 //
 // Concurrency: a Tracker and a Display belong to one Run.
 package progress

@@ -54,9 +54,16 @@ func TestTracker(t *testing.T) {
 			if err := display.Show(view.Lines); err != nil {
 				t.Fatal(err)
 			}
-			return strings.NewReplacer("\x1b", "ESC", "\r", "CR").Replace(screen.String()) + fmt.Sprintf("-> wake=%v converged=%v\n", view.Wake, view.Converged)
+			return strings.NewReplacer("\x1b", "ESC", "\r", "CR").Replace(screen.String()) + fmt.Sprintf("-> wake=%v converged=%v%s\n", view.Wake, view.Converged, failureOf(view))
 		})
 	})
+}
+
+func failureOf(view progress.View) string {
+	if view.Failure == "" {
+		return ""
+	}
+	return " failure=" + view.Failure
 }
 
 func displayArg(t *testing.T, d *datadriven.TestData, screen *bytes.Buffer) progress.Display {
@@ -199,6 +206,23 @@ func TestRun_StartsOverWhenATaskFails(t *testing.T) {
 		err := progress.Run(t.Context(), watch, progress.NewTracker(1, 5*time.Second), progress.Quiet{})
 		if waited := time.Since(began); err != nil || waited != 12*time.Second {
 			t.Errorf("got %v after %v, want no error after 12s", err, waited)
+		}
+	})
+}
+
+func TestRun_EndsWithAServiceThatIsNotRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
+			failed := whole()
+			failed.Tasks[0].DesiredState = api.TaskState_TASK_STATE_SHUTDOWN
+			failed.Tasks[0].Status = &api.TaskStatus{State: api.TaskState_TASK_STATE_FAILED, Err: "task: non-zero exit (7)"}
+			send(failed)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		err := progress.Run(t.Context(), watch, progress.NewTracker(1, time.Second), progress.Quiet{})
+		if !errors.Is(err, progress.ErrEnded) || !strings.Contains(err.Error(), "non-zero exit (7)") {
+			t.Errorf("got %v, want ErrEnded with its reason", err)
 		}
 	})
 }

@@ -42,6 +42,8 @@ type View struct {
 	Lines []Line
 	// Converged says that the wait is over.
 	Converged bool
+	// Failure is why the service ended without converging, or "".
+	Failure string
 	// Wake is how long to wait for the next snapshot; 0 is for ever.
 	Wake time.Duration
 }
@@ -54,10 +56,23 @@ type Tracker struct {
 
 	// Owned by Step.
 	last *Snapshot
-	// wholeSince is when the last unbroken wholeness began, or zero.
-	wholeSince time.Time
-	broke      bool
+	// phase is what the service is now, and since when.
+	phase phase
+	since time.Time
+	broke bool
 }
+
+// phase is what a service is at one moment.
+type phase int
+
+const (
+	// waiting is a service that lacks tasks which are still to come.
+	waiting phase = iota
+	// whole is a service all of whose replicas run.
+	whole
+	// ended is a service whose replicas all ended, and have no successors.
+	ended
+)
 
 // NewTracker waits for a service that was written at version, and that must be whole for the monitor period.
 func NewTracker(version uint64, monitor time.Duration) *Tracker {
@@ -72,118 +87,173 @@ func (t *Tracker) Step(now time.Time, snapshot *Snapshot) View {
 	if t.last == nil {
 		return View{}
 	}
-	tasks := current(t.last)
-	view := View{Lines: t.taskLines(tasks)}
-	switch {
-	case t.whole(tasks) && t.wholeSince.IsZero():
-		t.wholeSince = now
-	case !t.whole(tasks) && !t.wholeSince.IsZero():
-		t.wholeSince, t.broke = time.Time{}, true
+	slots := slotsOf(t.last, t.replicas())
+	view := View{Lines: t.taskLines(slots)}
+	if next := t.phaseOf(slots); next != t.phase {
+		t.broke = t.broke || t.phase == whole
+		t.phase, t.since = next, now
 	}
-	t.verify(now, &view)
+	t.verify(now, slots, &view)
 	return view
 }
 
-// verify adds the last line: how long the service must still be whole (I3).
-func (t *Tracker) verify(now time.Time, view *View) {
-	if t.wholeSince.IsZero() {
+// verify adds the last line: how long the service must stay as it is (I3).
+func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
+	say := func(format string, args ...any) {
+		view.Lines = append(view.Lines, Line{Key: "verify", Text: fmt.Sprintf(format, args...)})
+	}
+	left := t.monitor - now.Sub(t.since)
+	switch {
+	case t.phase == waiting:
 		if t.broke {
-			view.Lines = append(view.Lines, Line{Key: "verify", Text: "Detected task failure"})
+			say("Detected task failure")
 		}
-		return
-	}
-	left := t.monitor - now.Sub(t.wholeSince)
-	if left <= 0 {
+	case left > 0:
+		seconds := (left + time.Second - 1) / time.Second
+		view.Wake = left - (seconds-1)*time.Second
+		if t.phase == whole {
+			say("Waiting %d seconds to verify that tasks are stable...", seconds)
+		}
+	case t.phase == whole:
 		view.Converged = true
-		view.Lines = append(view.Lines, Line{Key: "verify", Text: fmt.Sprintf("Service %s converged", t.last.Service.GetId())})
-		return
+		say("Service %s converged", t.last.Service.GetId())
+	default:
+		view.Converged, view.Failure = endOf(slots)
+		say("Service %s ended", t.last.Service.GetId())
 	}
-	seconds := (left + time.Second - 1) / time.Second
-	view.Wake = left - (seconds-1)*time.Second
-	view.Lines = append(view.Lines, Line{
-		Key: "verify", Text: fmt.Sprintf("Waiting %d seconds to verify that tasks are stable...", seconds),
-	})
 }
 
-// whole reports whether each replica runs and no update goes on.
-func (t *Tracker) whole(tasks []*api.Task) bool {
-	return running(tasks) == t.replicas() && uint64(len(tasks)) == t.replicas() &&
-		t.last.Service.GetUpdateStatus().GetState() != api.UpdateState_UPDATE_STATE_UPDATING
+// phaseOf says what the service is.
+func (t *Tracker) phaseOf(slots []slot) phase {
+	if t.last.Service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_UPDATING || uint64(len(slots)) != t.replicas() {
+		return waiting
+	}
+	switch {
+	case running(slots) == t.replicas():
+		return whole
+	case !slices.ContainsFunc(slots, slot.lives):
+		return ended
+	}
+	return waiting
+}
+
+// endOf says whether the tasks of a service that ended all did so well, and else how one failed.
+func endOf(slots []slot) (well bool, failure string) {
+	for _, s := range slots {
+		status := cmp.Or(s.task, s.last).GetStatus()
+		if status.GetState() != api.TaskState_TASK_STATE_COMPLETE {
+			return false, cmp.Or(firstLine(status.GetErr()), "a task "+stateName(status.GetState()))
+		}
+	}
+	return true, ""
 }
 
 func (t *Tracker) replicas() uint64 { return t.last.Service.GetSpec().GetReplicated().GetReplicas() }
 
-func running(tasks []*api.Task) uint64 {
+// slot is one place for a task of the present spec (I2).
+type slot struct {
+	number uint64
+	// task is the newest that is wanted, or nil.
+	task *api.Task
+	// last is the newest that ended, or nil.
+	last *api.Task
+}
+
+// lives reports whether the slot has a task that may still run.
+func (s slot) lives() bool {
+	return s.task != nil && s.task.GetStatus().GetState() <= api.TaskState_TASK_STATE_RUNNING
+}
+
+func running(slots []slot) uint64 {
 	n := uint64(0)
-	for _, task := range tasks {
-		if task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
+	for _, s := range slots {
+		if s.task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
 			n++
 		}
 	}
 	return n
 }
 
-// current returns the one task that counts of each slot, by slot: of the present spec (I2), wanted, and the newest.
-func current(s *Snapshot) []*api.Task {
-	bySlot := map[uint64]*api.Task{}
+// slotsOf returns the slots with a wanted task, and, up to the number of replicas, those whose task ended by itself and
+// that have no other. They are in the order of their numbers.
+func slotsOf(s *Snapshot, replicas uint64) []slot {
+	byNumber := map[uint64]slot{}
 	for _, task := range s.Tasks {
-		if task.GetSpecVersion() != s.Service.GetSpecVersion() ||
-			task.GetDesiredState() > api.TaskState_TASK_STATE_RUNNING {
+		if task.GetSpecVersion() != s.Service.GetSpecVersion() {
 			continue
 		}
-		if other := bySlot[task.GetSlot()]; other == nil || older(other, task) {
-			bySlot[task.GetSlot()] = task
+		place := byNumber[task.GetSlot()]
+		place.number = task.GetSlot()
+		switch {
+		case task.GetDesiredState() <= api.TaskState_TASK_STATE_RUNNING:
+			place.task = newer(place.task, task)
+		case endedByItself(task):
+			place.last = newer(place.last, task)
+		default:
+			continue
+		}
+		byNumber[task.GetSlot()] = place
+	}
+	var wanted, past []slot
+	for _, number := range slices.Sorted(maps.Keys(byNumber)) {
+		if place := byNumber[number]; place.task != nil {
+			wanted = append(wanted, place)
+		} else {
+			past = append(past, place)
 		}
 	}
-	return slices.SortedFunc(maps.Values(bySlot), func(a, b *api.Task) int { return cmp.Compare(a.GetSlot(), b.GetSlot()) })
+	if missing := replicas - min(replicas, uint64(len(wanted))); uint64(len(past)) > missing {
+		past = past[:missing]
+	}
+	all := append(wanted, past...)
+	slices.SortFunc(all, func(a, b slot) int { return cmp.Compare(a.number, b.number) })
+	return all
 }
 
-func older(a, b *api.Task) bool {
-	return a.GetMeta().GetCreatedAt().AsTime().Before(b.GetMeta().GetCreatedAt().AsTime())
+// endedByItself reports whether a task ended without being told to.
+func endedByItself(task *api.Task) bool {
+	state := task.GetStatus().GetState()
+	return state > api.TaskState_TASK_STATE_RUNNING && state != api.TaskState_TASK_STATE_SHUTDOWN &&
+		task.GetDesiredState() < api.TaskState_TASK_STATE_REMOVE
+}
+
+// newer returns the task that was made last; a may be nil.
+func newer(a, b *api.Task) *api.Task {
+	if a == nil || a.GetMeta().GetCreatedAt().AsTime().Before(b.GetMeta().GetCreatedAt().AsTime()) {
+		return b
+	}
+	return a
 }
 
 // taskLines says how many tasks run, and for few of them how far each is.
-func (t *Tracker) taskLines(tasks []*api.Task) []Line {
+func (t *Tracker) taskLines(slots []slot) []Line {
 	replicas := t.replicas()
-	lines := []Line{{Key: "overall progress", Text: fmt.Sprintf("%d out of %d tasks", min(running(tasks), replicas), replicas)}}
+	lines := []Line{{Key: "overall progress", Text: fmt.Sprintf("%d out of %d tasks", min(running(slots), replicas), replicas)}}
 	if replicas > maxBars {
 		return lines
 	}
-	failures := failures(t.last)
 	for i := range replicas {
 		line := Line{Key: fmt.Sprintf("%d/%d", i+1, replicas)}
-		if i < uint64(len(tasks)) {
-			line.Text, line.Bar = taskText(tasks[i], failures[tasks[i].GetSlot()])
+		if i < uint64(len(slots)) {
+			line.Text, line.Bar = slots[i].text()
 		}
 		lines = append(lines, line)
 	}
 	return lines
 }
 
-// failures returns by slot why the newest task of the present spec that ended did so. Its successor does not know.
-func failures(s *Snapshot) map[uint64]string {
-	newest, out := map[uint64]*api.Task{}, map[uint64]string{}
-	for _, task := range s.Tasks {
-		if task.GetSpecVersion() != s.Service.GetSpecVersion() || task.GetStatus().GetState() <= api.TaskState_TASK_STATE_RUNNING {
-			continue
-		}
-		if other := newest[task.GetSlot()]; other == nil || older(other, task) {
-			newest[task.GetSlot()], out[task.GetSlot()] = task, task.GetStatus().GetErr()
+// text says a task's state with a bar, or what keeps it from running: its own error, or how the one before it failed.
+func (s slot) text() (text, bar string) {
+	state := s.task.GetStatus().GetState()
+	if state != api.TaskState_TASK_STATE_RUNNING {
+		if err := cmp.Or(s.task.GetStatus().GetErr(), s.last.GetStatus().GetErr()); err != "" {
+			return firstLine(err), ""
 		}
 	}
-	return out
-}
-
-// taskText says a task's state with a bar, or what keeps it from running: its own error, or how the one before it failed.
-func taskText(task *api.Task, failure string) (text, bar string) {
-	if err := task.GetStatus().GetErr(); err != "" {
-		return firstLine(err), ""
-	}
-	if failure != "" && task.GetStatus().GetState() != api.TaskState_TASK_STATE_RUNNING {
-		return firstLine(failure), ""
+	if s.task == nil {
+		return stateName(s.last.GetStatus().GetState()), ""
 	}
 	states := states()
-	state := task.GetStatus().GetState()
 	at := slices.Index(states, state)
 	if at < 0 {
 		return stateName(state), ""
