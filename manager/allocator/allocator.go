@@ -58,7 +58,7 @@ func settle(port *api.PortConfig) {
 type Config struct {
 	// Store is the cluster's state. Required.
 	Store *store.Store
-	// Log gets what the loop did; nil discards it.
+	// Log gets what hinders the loop; nil discards it.
 	Log *slog.Logger
 }
 

@@ -76,10 +76,12 @@ type task struct {
 	failed bool // counts as a failure
 }
 
-// groupKey names tasks that need the same.
+// groupKey names tasks that need the same. Tasks of one version need not: a change of placement that asks for no new tasks
+// leaves the version as it is.
 type groupKey struct {
 	service     string
 	specVersion uint64
+	need        string
 }
 
 // group is the tasks that wait and need the same.
@@ -182,10 +184,11 @@ func (c *Core) forget(t *task) {
 }
 
 func (c *Core) enqueue(t *task) {
-	key := groupKey{t.api.GetServiceId(), t.api.GetSpecVersion()}
+	what := needOf(t.api)
+	key := groupKey{t.api.GetServiceId(), t.api.GetSpecVersion(), what.key(t.api.GetSpec().GetPlacement().GetConstraints())}
 	g := c.waiting[key]
 	if g == nil {
-		g = newGroup(key, t.api)
+		g = newGroup(key, t.api, what)
 		c.waiting[key] = g
 		c.queue = append(c.queue, g)
 	}
@@ -194,8 +197,8 @@ func (c *Core) enqueue(t *task) {
 	t.group = g
 }
 
-func newGroup(key groupKey, t *api.Task) *group {
-	g := &group{key: key, need: needOf(t)}
+func newGroup(key groupKey, t *api.Task, what need) *group {
+	g := &group{key: key, need: what}
 	set, err := constraint.Parse(t.GetSpec().GetPlacement().GetConstraints())
 	if err != nil {
 		// The server refuses such a spec; a task that got here nevertheless must not run anywhere.

@@ -28,7 +28,7 @@ const retryDelay = 100 * time.Millisecond
 type Config struct {
 	// Store is the cluster's state. Required.
 	Store *store.Store
-	// Log gets what the loop did; nil discards it.
+	// Log gets what hinders the loop; nil discards it.
 	Log *slog.Logger
 }
 

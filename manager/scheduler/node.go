@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -46,6 +47,21 @@ func needOf(t *api.Task) need {
 		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
 	}
 	return n
+}
+
+// key returns a text that is the same for equal needs with equal constraints, and for no others.
+func (n need) key(constraints []string) string {
+	var key []byte
+	for _, number := range []uint64{uint64(n.cpus), uint64(n.memory), n.maxReplicas, uint64(len(n.ports))} {
+		key = binary.AppendUvarint(key, number)
+	}
+	for _, port := range n.ports {
+		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(port.protocol)), uint64(port.number))
+	}
+	for _, text := range append([]string{n.digest}, constraints...) {
+		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)
+	}
+	return string(key)
 }
 
 // digestOf returns the digest of a pinned reference, name:tag@digest, or "".

@@ -153,7 +153,7 @@ func drawNode(t *rapid.T) *api.Node {
 	return parseNode(fmt.Sprintf("n%d", rapid.IntRange(1, 5).Draw(t, "node")), settings)
 }
 
-// drawTask returns a task of one of a few services; tasks of a service are all alike.
+// drawTask returns a task of one of a few services. Those of one of them have different constraints.
 func drawTask(t *rapid.T, number int) *api.Task {
 	service := rapid.IntRange(1, 4).Draw(t, "service")
 	settings := map[string]string{"service": fmt.Sprintf("s%d", service)}
@@ -161,7 +161,8 @@ func drawTask(t *rapid.T, number int) *api.Task {
 	case 1:
 		settings["memory"] = "5"
 	case 2:
-		settings["memory"], settings["constraint"] = "2", "node.labels.zone==a"
+		settings["memory"] = "2"
+		settings["constraint"] = "node.labels.zone==" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "constraint")
 	case 3:
 		settings["max"] = "2"
 	case 4:
