@@ -60,7 +60,7 @@ var probe = sync.OnceValues(func() ([]byte, error) {
 })
 
 // rootfs returns a tar with the probe and some accounts.
-func rootfs(t *testing.T) io.Reader {
+func rootfs(t testing.TB) io.Reader {
 	t.Helper()
 	binary, err := probe()
 	if err != nil {
@@ -98,7 +98,7 @@ func rootfs(t *testing.T) io.Reader {
 
 // machine is a node with a real runtime, image store and network, without managers.
 type machine struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	parent  string
 	client  *client.Client
@@ -111,7 +111,7 @@ type machine struct {
 }
 
 // newMachine starts a supervisor of its own. It skips when this machine can't.
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make containers")
@@ -240,7 +240,7 @@ func (m *machine) open() {
 }
 
 // restart ends the executor and makes a new one over the same containers.
-func (m *machine) restart(*testing.T) task.Executor {
+func (m *machine) restart(testing.TB) task.Executor {
 	m.stop()
 	m.open()
 	return m.exec

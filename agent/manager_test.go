@@ -43,7 +43,7 @@ type manager struct {
 }
 
 // serve serves something with an identity on loopback until the test ends, and returns the address.
-func serve(t *testing.T, id *ca.Identity, register func(*grpc.Server)) string {
+func serve(t testing.TB, id *ca.Identity, register func(*grpc.Server)) string {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -141,6 +141,28 @@ func TestCompile_RefusesMistakes(t *testing.T) {
 	}
 }
 
+func TestCompile_LeavesTheDefaultsAlone(t *testing.T) {
+	base, err := spec.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := spec.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := newTask(&api.ContainerSpec{
+		Command: []string{"/x"}, ReadOnly: true, CapabilityAdd: []string{"NET_ADMIN"}, Env: []string{"A=b"},
+		Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/tmp"}},
+	})
+	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 64 << 20, NanoCpus: 1e9, Pids: 5}}
+	if err := (plan{task: task, user: account{uid: 1}, idBase: 1 << 28}).compile(copySpec(base)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, base); diff != "" {
+		t.Errorf("one container's settings reached the next: %s", diff)
+	}
+}
+
 // TestCompile_TheImageNeverWeakensIsolation compares what comes of any image with what comes of none (E2).
 func TestCompile_TheImageNeverWeakensIsolation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

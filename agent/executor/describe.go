@@ -4,12 +4,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
-	"github.com/skep-io/skep/runtime/spec"
 )
 
 // cleanupTimeout bounds what is done to undo a failed start, after its own context may have ended.
@@ -22,10 +24,7 @@ func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container
 		return Container{}, err
 	}
 	p := plan{task: t, image: h.image.Config, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase}
-	s, err := spec.Default()
-	if err != nil {
-		return Container{}, err
-	}
+	s := copySpec(e.defaults)
 	if err := p.compile(s); err != nil {
 		return Container{}, err
 	}
@@ -43,6 +42,16 @@ func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container
 		},
 		Log: Log{Path: filepath.Join(dir, logFileName), MaxSize: logMaxSize, MaxFiles: logMaxFiles},
 	}, nil
+}
+
+// copySpec copies what compile changes, and shares the rest: making the default seccomp profile takes longer than everything else
+// here.
+func copySpec(in *specs.Spec) *specs.Spec {
+	out := *in
+	process, root, linux, resources := *in.Process, *in.Root, *in.Linux, *in.Linux.Resources
+	out.Process, out.Root, out.Linux, out.Linux.Resources = &process, &root, &linux, &resources
+	out.Mounts = slices.Clone(in.Mounts)
+	return &out
 }
 
 // lookupUser resolves a user with the image's own files (E4).

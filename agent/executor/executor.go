@@ -11,10 +11,12 @@ import (
 	"slices"
 	"sync"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/spec"
 )
 
 const (
@@ -45,6 +47,8 @@ type Executor struct {
 	// constant after New
 	cfg Config
 	log *slog.Logger
+	// defaults is what every container begins with.
+	defaults *specs.Spec
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -74,7 +78,11 @@ func New(cfg Config) (*Executor, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Executor{cfg: cfg, log: log, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+	defaults, err := spec.Default()
+	if err != nil {
+		return nil, err
+	}
+	return &Executor{cfg: cfg, log: log, defaults: defaults, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
 }
 
 // LogPath returns where the output of a task is, in Docker's json-file format.
