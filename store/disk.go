@@ -32,6 +32,10 @@ func newStorage(w *wal.WAL, state *wal.State) (*storage, error) {
 			return nil, fmt.Errorf("load snapshot: %w", err)
 		}
 		state.Snapshot.Data = nil
+		// What is in a snapshot is committed, although the commit index on disk may be older, see mustSave.
+		if start := state.Snapshot.GetMetadata().GetIndex(); state.HardState.GetCommit() < start {
+			state.HardState.Commit = &start
+		}
 	}
 	if err := s.SetHardState(state.HardState); err != nil {
 		return nil, fmt.Errorf("load hard state: %w", err)

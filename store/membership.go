@@ -226,9 +226,13 @@ func (c *cluster) applyChange(e *raftpb.Entry) error {
 
 // promote makes learners that have caught up voters.
 func (c *cluster) promote() error {
-	for id, p := range c.core.Progress() {
-		member := c.machine.members.get(id)
-		if !p.Learner || !p.Active || !p.Replicating || p.Match+promoteLag < c.core.Commit() || member == nil {
+	progress := c.core.Progress()
+	if len(progress) == 0 {
+		return nil
+	}
+	for _, member := range c.machine.members.list() {
+		p := progress[member.GetRaftId()]
+		if !p.Learner || !p.Active || !p.Replicating || p.Match+promoteLag < c.core.Commit() {
 			continue
 		}
 		voter := proto.CloneOf(member)
