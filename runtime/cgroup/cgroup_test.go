@@ -79,6 +79,48 @@ func TestLimits_Weight(t *testing.T) {
 	}
 }
 
+func TestLimits_Legacy(t *testing.T) {
+	got := Limits{Memory: 64 << 20, CPUQuota: 50 * time.Millisecond, CPUShares: 512, Pids: 9}.legacy([]string{"cpu", "cpuacct", "memory", "pids"})
+	want := []setting{
+		{"cpu.shares", "512", false},
+		{"cpu.cfs_period_us", "100000", false},
+		{"cpu.cfs_quota_us", "50000", false},
+		{"memory.limit_in_bytes", "67108864", false},
+		{"memory.memsw.limit_in_bytes", "67108864", true},
+		{"pids.max", "9", false},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(setting{})); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+func TestOpenLegacy_ControllersMountedTogether(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"cpu,cpuacct", "memory", "pids"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr, err := openLegacy(map[string]string{
+		"cpu": dir + "/cpu,cpuacct", "cpuacct": dir + "/cpu,cpuacct", "memory": dir + "/memory", "pids": dir + "/pids",
+	}, "skep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := tr.Create("c", Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []View{
+		{[]string{"memory"}, dir + "/memory/skep/c"},
+		{[]string{"cpu", "cpuacct"}, dir + "/cpu,cpuacct/skep/c"},
+		{[]string{"pids"}, dir + "/pids/skep/c"},
+	}
+	if diff := cmp.Diff(want, g.Views()); diff != "" {
+		t.Errorf("views (-want +got):\n%s", diff)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	table := `22 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 23 22 0:21 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct

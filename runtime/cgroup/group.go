@@ -21,8 +21,19 @@ type Group struct {
 	unified bool
 	dirs    []string // one per hierarchy
 	memory  string   // the one with the OOM counters
-	fd      int      // of the v2 directory, or -1
+	views   []View
+	fd      int // of the v2 directory, or -1
 }
+
+// View is the group's directory in one hierarchy, for showing it inside the container.
+type View struct {
+	// Controllers of the hierarchy; none on v2, which has but one.
+	Controllers []string
+	Dir         string
+}
+
+// Views gives the group's directories. The caller must not modify them.
+func (g *Group) Views() []View { return g.views }
 
 // create makes the group's directory in one hierarchy.
 func (g *Group) create(dir string, h hierarchy, l Limits) error {
@@ -38,9 +49,9 @@ func (g *Group) create(dir string, h hierarchy, l Limits) error {
 
 // fill sets the limits of a new directory.
 func (g *Group) fill(dir string, h hierarchy, l Limits) error {
-	settings := l.legacy(h.controller)
-	if g.unified {
-		settings = l.unified()
+	settings := l.unified()
+	if !g.unified {
+		settings = l.legacy(h.controllers)
 	}
 	for _, s := range settings {
 		if err := write(dir, s); err != nil {

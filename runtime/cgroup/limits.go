@@ -72,10 +72,19 @@ func weight(shares uint64) uint64 {
 	return 1 + (shares-2)*9999/262142
 }
 
-// legacy gives the settings for the group of one v1 controller, in the order in which the kernel wants them.
-func (l Limits) legacy(controller string) []setting {
+// legacy gives the settings for the group of a v1 hierarchy.
+func (l Limits) legacy(controllers []string) []setting {
 	var s []setting
-	switch controller {
+	for _, c := range controllers {
+		s = append(s, l.controller(c)...)
+	}
+	return s
+}
+
+// controller gives the settings for one v1 controller, in the order in which the kernel wants them.
+func (l Limits) controller(name string) []setting {
+	var s []setting
+	switch name {
 	case "memory":
 		if l.Memory > 0 {
 			limit := strconv.FormatInt(l.Memory, 10)

@@ -27,8 +27,8 @@ var (
 
 // hierarchy is one mounted tree of groups.
 type hierarchy struct {
-	controller string // "" on v2
-	dir        string // of the parent group
+	controllers []string // none on v2
+	dir         string   // of the parent group
 }
 
 // Tree is the parent group of all containers, in each hierarchy. It is constant after Open.
@@ -138,10 +138,15 @@ func openLegacy(mounted map[string]string, parent string) (*Tree, error) {
 			continue
 		}
 		dir := filepath.Join(mounted[c], parent)
+		same := slices.IndexFunc(t.hiers, func(h hierarchy) bool { return h.dir == dir })
+		if same >= 0 { // mounted together, as cpu and cpuacct often are
+			t.hiers[same].controllers = append(t.hiers[same].controllers, c)
+			continue
+		}
 		if err := makeDir(dir); err != nil {
 			return nil, err
 		}
-		t.hiers = append(t.hiers, hierarchy{controller: c, dir: dir})
+		t.hiers = append(t.hiers, hierarchy{controllers: []string{c}, dir: dir})
 	}
 	return t, nil
 }
@@ -187,8 +192,8 @@ func (t *Tree) Group(name string) (*Group, error) {
 	for _, h := range t.hiers {
 		dir := filepath.Join(h.dir, name)
 		g.dirs = append(g.dirs, dir)
-		switch h.controller {
-		case "", "memory":
+		g.views = append(g.views, View{Controllers: h.controllers, Dir: dir})
+		if t.unified || slices.Contains(h.controllers, "memory") {
 			g.memory = dir
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -16,6 +18,7 @@ type baggage struct {
 	root    int // or -1
 	devices []int
 	binds   []bindMount
+	groups  []int // the views of the control group, if the plan shows them
 	memory  []int // the job's
 	program *program
 }
@@ -58,14 +61,20 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 			return fmt.Errorf("bind mount %s at /%s: %w", m.Source, m.Target, err)
 		}
 	}
+	if slices.ContainsFunc(job.Plan.Mounts, func(m spec.Mount) bool { return m.Type == cgroupType }) {
+		if err := b.openGroups(job.Group); err != nil {
+			return fmt.Errorf("show control group: %w", err)
+		}
+	}
 	for _, m := range job.Memory {
 		b.memory = append(b.memory, m.FS.FD())
 	}
-	b.program = &program{table: newTable(), plan: job.Plan, memory: job.Memory}
+	b.program = &program{table: newTable(), plan: job.Plan, memory: job.Memory, views: job.Group.Views()}
 	b.program.rootAt = 0
 	b.program.devicesAt = 1
 	b.program.bindsAt = b.program.devicesAt + len(b.devices)
-	b.program.memoryAt = b.program.bindsAt + len(b.binds)
+	b.program.groupsAt = b.program.bindsAt + len(b.binds)
+	b.program.memoryAt = b.program.groupsAt + len(b.groups)
 	b.program.fds = make([]int32, b.program.memoryAt+len(b.memory))
 	for _, m := range b.binds {
 		b.program.binds = append(b.program.binds, source{dir: m.dir})
@@ -96,6 +105,26 @@ func (b *baggage) openBind(m spec.Mount) error {
 	return setMount(fd, unix.MountAttr{Attr_set: m.Attr, Attr_clr: clear, Propagation: unix.MS_PRIVATE})
 }
 
+// openGroups clones the container's own directories of the control group hierarchies, read-only: nothing above them
+// can be reached through a clone.
+func (b *baggage) openGroups(group *cgroup.Group) error {
+	for _, v := range group.Views() {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, v.Dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		b.groups = append(b.groups, fd)
+		attr := unix.MountAttr{
+			Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+			Propagation: unix.MS_PRIVATE,
+		}
+		if err := setMount(fd, attr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mapBinds gives bind mounts that ask for it the ids of the container.
 func (b *baggage) mapBinds(userns int) error {
 	for _, m := range b.binds {
@@ -121,14 +150,14 @@ func (b *baggage) fds() []int {
 	for _, m := range b.binds {
 		out = append(out, m.fd)
 	}
-	return append(out, b.memory...)
+	return append(append(out, b.groups...), b.memory...)
 }
 
 func (b *baggage) close() {
 	if b.root >= 0 {
 		unix.Close(b.root)
 	}
-	for _, fd := range b.devices {
+	for _, fd := range append(b.devices, b.groups...) {
 		unix.Close(fd)
 	}
 	for _, m := range b.binds {

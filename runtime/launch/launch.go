@@ -59,7 +59,7 @@ type Memory struct {
 }
 
 // maxMemory bounds the in-memory file systems of a container, so that all descriptors fit one message (SCM_MAX_FD,
-// 253): with the plan's 128 mounts, the root and the devices.
+// 253): with the plan's 128 mounts, the root, the devices and the control groups.
 const maxMemory = 96
 
 // Launcher creates containers. It is constant after New.

@@ -86,8 +86,12 @@ func (p *program) mount(i int, m spec.Mount) {
 	if m.Trusted {
 		how = resolveTrusted
 	}
-	if m.Bind() {
+	switch {
+	case m.Bind():
 		p.bind(name, i, m, how)
+		return
+	case m.Type == cgroupType:
+		p.controlGroups(name, m)
 		return
 	}
 	mounted := p.filesystem(name, m)
@@ -139,6 +143,38 @@ func (p *program) bind(name string, i int, m spec.Mount, how uint64) {
 	mounted := p.received(p.bindsAt + n)
 	p.onto(name, mounted, target)
 	p.close(mounted)
+}
+
+// cgroupType is the plan's word for the container's own control group.
+const cgroupType = "cgroup"
+
+// controlGroups shows the container its control group: on v2 one directory, on v1 one for each hierarchy.
+func (p *program) controlGroups(name string, m spec.Mount) {
+	if len(p.views) == 1 && len(p.views[0].Controllers) == 0 {
+		target := p.directory(name, m.Target, resolveTrusted)
+		mounted := p.received(p.groupsAt)
+		p.onto(name, mounted, target)
+		p.close(mounted)
+		return
+	}
+	all := p.filesystem(name, spec.Mount{
+		Type: "tmpfs", Attr: m.Attr &^ unix.MOUNT_ATTR_RDONLY, Options: []spec.Option{{Key: "mode", Value: "755"}},
+	})
+	p.onto(name, all, p.directory(name, m.Target, resolveTrusted))
+	for i, v := range p.views {
+		dir := strings.Join(v.Controllers, ",")
+		p.call(name, unix.SYS_MKDIRAT, all.arg(), p.str(dir), num(0o755))
+		if len(v.Controllers) > 1 {
+			for _, c := range v.Controllers {
+				p.call(name, unix.SYS_SYMLINKAT, p.str(dir), all.arg(), p.str(c))
+			}
+		}
+		mounted := p.received(p.groupsAt + i)
+		p.call(name, unix.SYS_MOVE_MOUNT, mounted.arg(), p.str(""), all.arg(), p.str(dir), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		p.close(mounted)
+	}
+	p.setAttr(name, all, unix.MOUNT_ATTR_RDONLY, 0)
+	p.close(all)
 }
 
 // devices fills /dev: the host's devices (I3), and the usual links.

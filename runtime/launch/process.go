@@ -144,7 +144,7 @@ func (p *Process) limit(r spec.Rlimit) error {
 func (p *Process) closeControl() {
 	if p.control != nil {
 		p.control.Close()
-		p.control = nil
+		p.control, p.names, p.rlimits = nil, nil, nil // of no more use, for as long as the container runs
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -15,10 +16,11 @@ type program struct {
 	// fds is where the kernel puts the received descriptors, in the child's copy of this memory. Minus one until then.
 	fds []int32
 	// Indexes into fds.
-	rootAt, devicesAt, bindsAt, memoryAt int
+	rootAt, devicesAt, bindsAt, groupsAt, memoryAt int
 
 	binds   []source // in the order of the plan's bind mounts
 	memory  []Memory
+	views   []cgroup.View
 	root    reg // the root mount
 	workDir reg
 }

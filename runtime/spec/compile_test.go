@@ -183,6 +183,8 @@ func TestCompile_Refuses(t *testing.T) {
 		{"tmpfs for proc", mount(specs.Mount{Destination: "/proc", Type: "tmpfs"}), "mounts"},
 		{"proc elsewhere", mount(specs.Mount{Destination: "/x", Type: "proc"}), "mounts"},
 		{"disk", mount(specs.Mount{Destination: "/x", Type: "ext4", Source: "/dev/vda"}), "mounts"},
+		{"cgroup elsewhere", mount(specs.Mount{Destination: "/sys/fs/x", Type: "cgroup"}), "mounts"},
+		{"bind over the cgroups", mount(specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/x"}), "mounts"},
 		{"relative bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "y"}), "mounts"},
 		{"shared bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"rshared"}}), "mounts"},
 		{"unknown option", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"huge=always"}}), "mounts"},

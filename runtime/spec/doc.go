@@ -11,10 +11,12 @@
 //
 //	I1  The container has its own pid, net, mnt, ipc, uts, cgroup and user namespace.
 //	I2  No id in the container is the host's root, and the process's ids are all mapped.
-//	I3  No mount target is "/" or below /proc or /sys; every target is a clean relative path.
+//	I3  No mount target is "/" or below /proc or /sys, but for the control groups at /sys/fs/cgroup; every target is a
+//	    clean relative path.
 //	I4  Every mount but devpts is nodev, and with no-new-privileges every mount is nosuid.
 //	I5  Effective, permitted, inheritable and ambient capabilities are all within the bounding set.
 //	I6  No string contains a NUL byte.
+//	I7  Control groups are shown read-only, and only the container's own.
 //
 // Compile and Default are safe for concurrent use. A Plan must not be modified.
 //

@@ -22,7 +22,8 @@ func (c *compiler) mounts(list []specs.Mount) {
 func (c *compiler) mount(field string, in specs.Mount) Mount {
 	m := Mount{Target: c.inside(field, in.Destination)}
 	m.Trusted = within(m.Target, "proc") || within(m.Target, "dev") || within(m.Target, "sys")
-	if m.Target == "." || strings.HasPrefix(m.Target, "proc/") || strings.HasPrefix(m.Target, "sys/") { // I3
+	cgroup := in.Type == "cgroup" && m.Target == cgroupTarget
+	if m.Target == "." || strings.HasPrefix(m.Target, "proc/") || strings.HasPrefix(m.Target, "sys/") && !cgroup { // I3
 		c.bad(field, "can't be a mount point of a container")
 	}
 	c.unsupported(map[string]bool{
@@ -50,16 +51,22 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	if c.plan.Process.NoNewPrivs {
 		m.Attr |= unix.MOUNT_ATTR_NOSUID
 	}
+	if cgroup { // I7
+		m.Attr |= unix.MOUNT_ATTR_RDONLY
+	}
 	return m
 }
 
 // within reports whether p is dir or below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
+// cgroupTarget is where programs look for their limits.
+const cgroupTarget = "sys/fs/cgroup"
+
 // filesystem checks the type of a mount that isn't a bind mount. Only those are offered that an unprivileged user
 // namespace may create.
 func (c *compiler) filesystem(field string, m *Mount, in specs.Mount) {
-	home := map[string]string{"proc": "proc", "sysfs": "sys", "devpts": "dev/pts", "mqueue": "dev/mqueue", "tmpfs": ""}
+	home := map[string]string{"proc": "proc", "sysfs": "sys", "devpts": "dev/pts", "mqueue": "dev/mqueue", "cgroup": cgroupTarget, "tmpfs": ""}
 	at, ok := home[in.Type]
 	switch {
 	case !ok:

@@ -36,7 +36,8 @@ type Mount struct {
 	Trusted bool
 	// Attr are MOUNT_ATTR_ flags.
 	Attr uint64
-	// Type is a file system to create, or "" for a bind mount of Source.
+	// Type is a file system to create, or "" for a bind mount of Source. "cgroup" shows the container's own control
+	// group, of whichever version.
 	Type    string
 	Options []Option // of the file system
 	// Source is an absolute host path, for bind mounts.

@@ -203,13 +203,20 @@ type output struct {
 // streams are the names of the pipes.
 func streams() []string { return []string{logfile.Stdout, logfile.Stderr} }
 
-// makePipes makes the named pipes in dir, owned by the container's user, who may want to open /dev/stdout again.
+// pipeMode lets every user of the container open /dev/stdout again, as programs do that give up their rights. Others
+// can't reach the pipe: its directory is root's.
+const pipeMode = 0o622
+
+// makePipes makes the named pipes in dir, owned by the container's user.
 func makePipes(dir string, uid, gid uint32) error {
 	for _, name := range streams() {
 		path := filepath.Join(dir, name)
 		err := unix.Mkfifo(path, 0o600)
 		if err == nil {
 			err = unix.Chown(path, int(uid), int(gid))
+		}
+		if err == nil {
+			err = unix.Chmod(path, pipeMode)
 		}
 		if err != nil {
 			return fmt.Errorf("make pipe %s: %w", path, err)
@@ -219,14 +226,20 @@ func makePipes(dir string, uid, gid uint32) error {
 }
 
 // openWriters opens the container's ends. They are open for reading too, so that a container whose supervisor is away
-// waits when the pipe is full instead of dying from it.
+// waits when the pipe is full instead of dying from it. They are opened through a clone of dir's mount, so that the
+// container sees no path of the host in /proc/self/fd.
 func openWriters(dir string) ([]*os.File, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open pipes: %w", err)
+	}
+	defer unix.Close(tree)
 	var files []*os.File
 	for _, name := range streams() {
-		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		fd, err := unix.Openat(tree, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			closeAll(files)
-			return nil, fmt.Errorf("open pipe: %w", err)
+			return nil, fmt.Errorf("open pipe %s: %w", name, err)
 		}
 		files = append(files, os.NewFile(uintptr(fd), name))
 	}

@@ -25,6 +25,7 @@ type look struct {
 	Args, Env  []string
 	Interfaces []string
 	Stdin      string
+	Stdout     string
 	Limits     string
 }
 
@@ -57,8 +58,8 @@ func TestInside_Isolation(t *testing.T) {
 	if diff := cmp.Diff([]string{"0", "1", "2"}, got.FDs); diff != "" {
 		t.Errorf("descriptors (-want +got):\n%s", diff)
 	}
-	if got.Hostname != "h-c" || got.Cwd != "/" || got.Stdin != "/dev/null" {
-		t.Errorf("hostname %q, cwd %q, stdin %q", got.Hostname, got.Cwd, got.Stdin)
+	if got.Hostname != "h-c" || got.Cwd != "/" || got.Stdin != "/dev/null" || got.Stdout != "/stdout" {
+		t.Errorf("hostname %q, cwd %q, stdin %q, stdout %q", got.Hostname, got.Cwd, got.Stdin, got.Stdout)
 	}
 	if diff := cmp.Diff([]string{"lo up|loopback|running"}, got.Interfaces); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)
@@ -158,6 +159,34 @@ func TestInside_User(t *testing.T) {
 	}
 	if diff := cmp.Diff(r.Spec.Process.Env, got.Env); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+}
+
+func TestInside_EveryUserMayOpenStandardOutput(t *testing.T) {
+	n := newNode(t)
+	r := n.request("c", "reopen")
+	if _, out := n.complete(r); out != "reopened\n" {
+		t.Errorf("as root: %q", out)
+	}
+	r = n.request("d", "reopen")
+	r.Spec.Process.User = specs.User{UID: 1000, GID: 1000}
+	if _, out := n.complete(r); out != "reopened\n" {
+		t.Errorf("as a user: %q", out)
+	}
+}
+
+func TestInside_SeesItsOwnLimits(t *testing.T) {
+	n := newNode(t)
+	memory, pids := "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/pids/pids.max"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		memory, pids = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"
+	}
+	r := n.request("c", "files", memory, pids)
+	limits(r.Spec, 64<<20, 77)
+	_, text := n.complete(r)
+	got := decode[map[string]string](t, text)
+	if !strings.HasPrefix(got[memory], "67108864\n") || !strings.HasPrefix(got[pids], "77\n") {
+		t.Errorf("limits from inside: %v", got)
 	}
 }
 

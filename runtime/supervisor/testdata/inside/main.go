@@ -28,6 +28,7 @@ type Report struct {
 	Args, Env  []string
 	Interfaces []string
 	Stdin      string
+	Stdout     string
 	Limits     string
 }
 
@@ -63,7 +64,7 @@ func look() Report {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, fd := range fds {
 		to, err := os.Readlink("/proc/self/fd/" + fd.Name())
-		if err == nil && !strings.HasPrefix(to, "anon_inode:") { // those are this program's own
+		if err == nil && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/sys/fs/cgroup/") { // Go's own
 			r.FDs = append(r.FDs, fd.Name())
 		}
 	}
@@ -72,11 +73,16 @@ func look() Report {
 		r.Interfaces = append(r.Interfaces, i.Name+" "+i.Flags.String())
 	}
 	r.Stdin, _ = os.Readlink("/proc/self/fd/0")
+	r.Stdout, _ = os.Readlink("/proc/self/fd/1")
 	return r
 }
 
 // try gives the error of each thing that a container must not be able to do.
 func try() map[string]string {
+	procs := "/sys/fs/cgroup/cgroup.procs"
+	if _, err := os.Stat(procs); err != nil {
+		procs = "/sys/fs/cgroup/memory/cgroup.procs" // v1
+	}
 	errs := map[string]error{
 		"mknod":         syscall.Mknod("/dev/shm/null", syscall.S_IFCHR|0o666, 1<<8|3),
 		"mount":         syscall.Mount("tmpfs", "/", "tmpfs", 0, ""),
@@ -89,6 +95,7 @@ func try() map[string]string {
 		"bpf":           errnoOf(syscall.Syscall(321, 0, 0, 0)),
 		"keyctl":        errnoOf(syscall.Syscall(syscall.SYS_KEYCTL, 0, 0, 0)),
 		"new call":      errnoOf(syscall.Syscall(5000, 0, 0, 0)),
+		"cgroup": os.WriteFile(procs, []byte("1"), 0o600),
 		"rootfs write":  os.WriteFile("/written", nil, 0o600),
 		"proc sys":      os.WriteFile("/proc/sys/kernel/hostname", []byte("x"), 0o600),
 		"sysrq":         os.WriteFile("/proc/sysrq-trigger", []byte("h"), 0o600),
@@ -160,6 +167,13 @@ func main() {
 	switch filepath.Base(os.Args[1]) {
 	case "look":
 		printJSON(look())
+	case "reopen": // standard output, by its name
+		f, err := os.OpenFile("/dev/stdout", os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Fprintln(f, "reopened")
 	case "try":
 		printJSON(try())
 	case "files":
