@@ -29,13 +29,13 @@ type Subject struct {
 
 // Suite runs the contract of [task.Executor] against executors that open makes.
 func Suite(t *testing.T, open func(t *testing.T) Subject) {
-	cases := map[string]func(*subject, *testing.T){
+	cases := map[string]func(*subject, context.Context, *testing.T){
 		"life":                         (*subject).life,
 		"stop":                         (*subject).stop,
 		"kill what ignores its signal": (*subject).kill,
-		"release and remove of nothing": func(s *subject, t *testing.T) {
-			s.must(t, s.Executor.Release(s.ctx, "none"))
-			s.must(t, s.Executor.Remove(s.ctx, "none"))
+		"release and remove of nothing": func(s *subject, ctx context.Context, t *testing.T) {
+			s.must(t, s.Executor.Release(ctx, "none"))
+			s.must(t, s.Executor.Remove(ctx, "none"))
 		},
 		"unknown container": (*subject).unknown,
 		"no image":          (*subject).noImage,
@@ -47,16 +47,14 @@ func Suite(t *testing.T, open func(t *testing.T) Subject) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			s := &subject{Subject: open(t), ctx: ctx}
-			run(s, t)
+			run(&subject{open(t)}, ctx, t)
 		})
 	}
 }
 
-// subject is a Subject with the context of one case.
+// subject is a Subject with the methods that the cases share.
 type subject struct {
 	Subject
-	ctx context.Context
 }
 
 func (s *subject) must(t *testing.T, err error) {
@@ -74,12 +72,12 @@ func (s *subject) task(id string, args ...string) *api.Task {
 }
 
 // start adopts nothing, prepares and starts.
-func (s *subject) start(t *testing.T, tk *api.Task) *api.ContainerStatus {
+func (s *subject) start(ctx context.Context, t *testing.T, tk *api.Task) *api.ContainerStatus {
 	t.Helper()
-	_, err := s.Executor.Adopt(s.ctx, nil)
+	_, err := s.Executor.Adopt(ctx, nil)
 	s.must(t, err)
-	s.must(t, s.Executor.Prepare(s.ctx, tk))
-	c, err := s.Executor.Start(s.ctx, tk)
+	s.must(t, s.Executor.Prepare(ctx, tk))
+	c, err := s.Executor.Start(ctx, tk)
 	s.must(t, err)
 	return c
 }
@@ -91,9 +89,9 @@ func (s *subject) ready(t *testing.T, id string) {
 	}
 }
 
-func (s *subject) wait(t *testing.T, id string, code int32) {
+func (s *subject) wait(ctx context.Context, t *testing.T, id string, code int32) {
 	t.Helper()
-	c, err := s.Executor.Wait(s.ctx, id)
+	c, err := s.Executor.Wait(ctx, id)
 	s.must(t, err)
 	if c.GetExitCode() != code || c.GetPid() != 0 {
 		t.Fatalf("exit code %d with pid %d, want %d with none", c.GetExitCode(), c.GetPid(), code)
@@ -101,101 +99,101 @@ func (s *subject) wait(t *testing.T, id string, code int32) {
 }
 
 // removed releases and removes, twice, and looks for leftovers (I15).
-func (s *subject) removed(t *testing.T, id string) {
+func (s *subject) removed(ctx context.Context, t *testing.T, id string) {
 	t.Helper()
 	for range 2 {
-		s.must(t, s.Executor.Release(s.ctx, id))
+		s.must(t, s.Executor.Release(ctx, id))
 	}
 	for range 2 {
-		s.must(t, s.Executor.Remove(s.ctx, id))
+		s.must(t, s.Executor.Remove(ctx, id))
 	}
 	if left := s.Leftovers(t, id); len(left) > 0 {
 		t.Errorf("I15: left behind: %q", left)
 	}
 }
 
-func (s *subject) life(t *testing.T) {
-	if c := s.start(t, s.task("t1", "exit", "3")); c.GetPid() == 0 || c.GetContainerId() == "" {
+func (s *subject) life(ctx context.Context, t *testing.T) {
+	if c := s.start(ctx, t, s.task("t1", "exit", "3")); c.GetPid() == 0 || c.GetContainerId() == "" {
 		t.Errorf("started as %v", c)
 	}
-	s.wait(t, "t1", 3)
-	s.wait(t, "t1", 3)
-	s.removed(t, "t1")
+	s.wait(ctx, t, "t1", 3)
+	s.wait(ctx, t, "t1", 3)
+	s.removed(ctx, t, "t1")
 }
 
-func (s *subject) stop(t *testing.T) {
+func (s *subject) stop(ctx context.Context, t *testing.T) {
 	tk := s.task("t1", "serve")
-	s.start(t, tk)
+	s.start(ctx, t, tk)
 	s.ready(t, "t1")
-	s.must(t, s.Executor.Stop(s.ctx, tk))
-	s.wait(t, "t1", 0)
-	s.removed(t, "t1")
+	s.must(t, s.Executor.Stop(ctx, tk))
+	s.wait(ctx, t, "t1", 0)
+	s.removed(ctx, t, "t1")
 }
 
-func (s *subject) kill(t *testing.T) {
+func (s *subject) kill(ctx context.Context, t *testing.T) {
 	tk := s.task("t1", "stubborn")
-	s.start(t, tk)
+	s.start(ctx, t, tk)
 	s.ready(t, "t1")
-	s.must(t, s.Executor.Stop(s.ctx, tk))
-	s.must(t, s.Executor.Kill(s.ctx, "t1"))
-	s.wait(t, "t1", killed)
-	s.removed(t, "t1")
+	s.must(t, s.Executor.Stop(ctx, tk))
+	s.must(t, s.Executor.Kill(ctx, "t1"))
+	s.wait(ctx, t, "t1", killed)
+	s.removed(ctx, t, "t1")
 }
 
-func (s *subject) unknown(t *testing.T) {
-	_, err := s.Executor.Adopt(s.ctx, []string{"none"})
+func (s *subject) unknown(ctx context.Context, t *testing.T) {
+	_, err := s.Executor.Adopt(ctx, []string{"none"})
 	s.must(t, err)
-	if _, err := s.Executor.Wait(s.ctx, "none"); fault.KindOf(err) != fault.NotFound {
+	if _, err := s.Executor.Wait(ctx, "none"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("Wait of nothing: %v, want NotFound", err)
 	}
 }
 
-func (s *subject) noImage(t *testing.T) {
-	_, err := s.Executor.Adopt(s.ctx, nil)
+func (s *subject) noImage(ctx context.Context, t *testing.T) {
+	_, err := s.Executor.Adopt(ctx, nil)
 	s.must(t, err)
 	tk := s.task("t1")
 	tk.Spec.Container.Image = ""
-	if err := s.Executor.Prepare(s.ctx, tk); err == nil || fault.KindOf(err) == fault.Unavailable {
+	if err := s.Executor.Prepare(ctx, tk); err == nil || fault.KindOf(err) == fault.Unavailable {
 		t.Errorf("Prepare without an image: %v, want a final error", err)
 	}
-	s.removed(t, "t1")
+	s.removed(ctx, t, "t1")
 }
 
 // adopt restarts the executor and returns what it found.
-func (s *subject) adopt(t *testing.T, known ...string) map[string]*api.ContainerStatus {
+func (s *subject) adopt(ctx context.Context, t *testing.T, known ...string) map[string]*api.ContainerStatus {
 	t.Helper()
 	s.Executor = s.Restart(t)
-	found, err := s.Executor.Adopt(s.ctx, known)
+	found, err := s.Executor.Adopt(ctx, known)
 	s.must(t, err)
 	return found
 }
 
-func (s *subject) restart(t *testing.T) {
+func (s *subject) restart(ctx context.Context, t *testing.T) {
 	tk := s.task("t1", "serve")
-	started := s.start(t, tk)
+	started := s.start(ctx, t, tk)
 	s.ready(t, "t1")
-	found := s.adopt(t, "t1")
+	found := s.adopt(ctx, t, "t1")
 	if len(found) != 1 || found["t1"].GetPid() != started.GetPid() {
 		t.Fatalf("adopted %v, want pid %d of t1", found, started.GetPid())
 	}
-	s.must(t, s.Executor.Stop(s.ctx, tk))
-	s.wait(t, "t1", 0)
-	s.removed(t, "t1")
+	s.must(t, s.Executor.Stop(ctx, tk))
+	s.wait(ctx, t, "t1", 0)
+	s.removed(ctx, t, "t1")
 }
 
-func (s *subject) exitWhileAway(t *testing.T) {
-	s.start(t, s.task("t1", "exit", "4"))
-	s.wait(t, "t1", 4)
-	if found := s.adopt(t, "t1"); len(found) != 1 || found["t1"].GetPid() != 0 {
+func (s *subject) exitWhileAway(ctx context.Context, t *testing.T) {
+	s.start(ctx, t, s.task("t1", "exit", "4"))
+	s.wait(ctx, t, "t1", 4)
+	if found := s.adopt(ctx, t, "t1"); len(found) != 1 || found["t1"].GetPid() != 0 {
 		t.Fatalf("adopted %v, want the ended t1", found)
 	}
-	s.wait(t, "t1", 4)
-	s.removed(t, "t1")
+	s.wait(ctx, t, "t1", 4)
+	s.removed(ctx, t, "t1")
 }
 
-func (s *subject) orphan(t *testing.T) {
-	s.start(t, s.task("t1", "serve"))
-	if found := s.adopt(t); len(found) != 0 {
+func (s *subject) orphan(ctx context.Context, t *testing.T) {
+	s.start(ctx, t, s.task("t1", "serve"))
+	if found := s.adopt(ctx, t); len(found) != 0 {
 		t.Errorf("adopted %v, want nothing", found)
 	}
 	if left := s.Leftovers(t, "t1"); len(left) > 0 {
