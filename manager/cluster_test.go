@@ -47,6 +47,7 @@ type member struct {
 	address  string
 	identity *ca.Identity
 	disk     store.Disk
+	local    seal.Key // of its key file
 	store    *store.Store
 	cancel   context.CancelFunc
 	stopped  chan error // holds one, of Run
@@ -82,9 +83,10 @@ func found(t *testing.T) (*swarm, *member) {
 func (s *swarm) newMember(address string, credentials ca.Credentials) *member {
 	disk := vfs.NewMem()
 	s.t.Cleanup(disk.Close)
+	local := seal.NewKey()
 	return &member{
-		swarm: s, address: address, identity: ca.NewIdentity(credentials),
-		disk: store.Disk{FS: disk, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile},
+		swarm: s, address: address, identity: ca.NewIdentity(credentials), local: local,
+		disk: store.Disk{FS: disk, Dir: "/raft", KEK: local, Source: seal.SourceKeyFile},
 	}
 }
 
@@ -186,7 +188,8 @@ func (m *member) run() {
 	raft.Attach(m.store)
 	manager, err := manager.New(manager.Config{
 		NodeID: m.identity.NodeID(), Store: m.store, Raft: raft, Logger: log,
-		Dial: func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
+		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
+		LocalKey: func() (seal.Key, error) { return m.local, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -385,6 +388,46 @@ func TestCluster_ADemotedLeaderBecomesAWorker(t *testing.T) {
 			m1.stopped <- err
 		}
 		if err := members[1].createSecret("db", members[2]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCluster_AutolockSealsEveryManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		members := three(t)
+		conn := members[1].dial(members[2].identity.NodeID(), members[2].address)
+		defer conn.Close()
+		people := api.NewControlClient(conn)
+		got, err := people.GetCluster(t.Context(), &api.GetClusterRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := got.GetCluster().GetSpec()
+		spec.Autolock = true
+		updated, err := people.UpdateCluster(t.Context(), &api.UpdateClusterRequest{Version: got.GetCluster().GetMeta().GetVersion(), Spec: spec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := seal.ParseUnlockKey(updated.GetUnlockKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range members {
+			waitFor(t, "the seal of "+m.address, func() bool {
+				_, source, err := store.Inspect(m.disk.FS, m.disk.Dir)
+				return err == nil && source == seal.SourceUnlockKey
+			})
+			if err := m.stop(); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+			if _, err := store.Open(store.Config{Disk: m.disk}); !errors.Is(err, seal.ErrWrongKey) {
+				t.Errorf("%s opens without the unlock key: %v", m.address, err)
+			}
+			m.disk.KEK = key
+			m.run()
+		}
+		if err := members[0].createSecret("db", members[1]); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,7 +5,7 @@
 //
 // # Life
 //
-//	New --> Register, Interceptor --> Run: store, dispatcher ------------------------------------> store stops
+//	New --> Register, Interceptor --> Run: store, dispatcher, key manager -----------------------> store stops
 //	                                         |                                         ^ ctx ends:
 //	                                         | gains leadership                        | loops end, another
 //	                                         v                                         | manager is made to lead

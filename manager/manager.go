@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/manager/dispatcher"
 	"github.com/skep-io/skep/manager/forward"
+	"github.com/skep-io/skep/manager/keymanager"
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -34,8 +35,10 @@ type Config struct {
 	Raft api.RaftServer
 	// Dial makes a connection to a node of the cluster without waiting for it. The peer must prove to be the node. It should
 	// notice a peer that is gone within seconds (keepalive).
-	Dial   func(address, nodeID string) (*grpc.ClientConn, error)
-	Logger *slog.Logger
+	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	// LocalKey returns the key of this node's key file, which seals Store while autolock is off. It makes one if there is none.
+	LocalKey func() (seal.Key, error)
+	Logger   *slog.Logger
 }
 
 // Manager is the manager's side of a node.
@@ -45,12 +48,13 @@ type Manager struct {
 	control    *control.Server
 	ca         *caserver.Server
 	dispatcher *dispatcher.Dispatcher
+	keys       *keymanager.Manager
 }
 
 // New makes all parts of a manager and starts none.
 func New(cfg Config) (*Manager, error) {
-	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.Logger == nil {
-		return nil, errors.New("manager: NodeID, Store, Raft, Dial and Logger are required")
+	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.LocalKey == nil || cfg.Logger == nil {
+		return nil, errors.New("manager: NodeID, Store, Raft, Dial, LocalKey and Logger are required")
 	}
 	m := &Manager{cfg: cfg}
 	logs, err := logbroker.New(logbroker.Config{Store: cfg.Store, Dial: cfg.Dial})
@@ -67,6 +71,10 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
+		return nil, err
+	}
+	m.keys, err = keymanager.New(keymanager.Config{Store: cfg.Store, Reseal: cfg.Store.Reseal, LocalKey: cfg.LocalKey, Logger: cfg.Logger})
+	if err != nil {
 		return nil, err
 	}
 	m.forward, err = forward.New(forward.Config{
@@ -111,6 +119,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) work(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.dispatcher.Run(ctx) })
+	group.Go(func() error { return m.keys.Run(ctx) })
 	t := &tenures{leadership: m.cfg.Store.Leadership, loops: m.loops, logger: m.cfg.Logger}
 	group.Go(func() error { return t.run(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, store.ErrStopped) {

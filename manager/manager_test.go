@@ -21,6 +21,7 @@ import (
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/storetest"
 )
 
@@ -55,7 +56,8 @@ func start(t *testing.T) (*store.Store, caserver.Founding, *grpc.ClientConn) {
 	}
 	m, err := manager.New(manager.Config{
 		NodeID: founding.Node.GetId(), Store: s, Raft: api.UnimplementedRaftServer{}, Logger: slog.New(slog.DiscardHandler),
-		Dial: func(string, string) (*grpc.ClientConn, error) { return nil, errors.New("there is nobody else") },
+		Dial:     func(string, string) (*grpc.ClientConn, error) { return nil, errors.New("there is nobody else") },
+		LocalKey: func() (seal.Key, error) { return seal.NewKey(), nil },
 	})
 	if err != nil {
 		t.Fatal(err)

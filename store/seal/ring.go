@@ -149,6 +149,13 @@ func (r *Ring) Source() Source {
 	return r.source
 }
 
+// WrappedBy reports whether this KEK, of this source, opens the ring.
+func (r *Ring) WrappedBy(kek Key, source Source) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.source == source && r.kek.Equal(kek)
+}
+
 // Rewrap seals the ring with another KEK, for example when autolock is switched on. The old one opens it no more.
 func (r *Ring) Rewrap(kek Key, source Source) error {
 	r.mu.Lock()

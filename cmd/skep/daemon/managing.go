@@ -110,7 +110,8 @@ func (n *node) runManager(ctx context.Context) error {
 	defer n.setStore(nil)
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
-		Dial: func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
+		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
+		LocalKey: func() (seal.Key, error) { return seal.KeyFile(vfs.OS{}, n.daemon.disk.path(keyFile)) },
 	})
 	if err != nil {
 		return err
@@ -279,4 +280,3 @@ func leaveWarning(s *store.Store) string {
 	}
 	return text + "Use `--force` to suppress this message."
 }
-
