@@ -35,7 +35,9 @@ func FuzzRelay(f *testing.F) {
 			return
 		}
 		s := storetest.New(t)
-		storetest.Create(t, s, node("n1"), assignedTask("mine", "n1"), assignedTask("theirs", "n2"))
+		mine := assignedTask("mine", "n1")
+		mine.Status.State = api.TaskState_TASK_STATE_STARTING
+		storetest.Create(t, s, node("n1"), mine, assignedTask("theirs", "n2"))
 		d, err := dispatcher.New(dispatcher.Config{Store: s})
 		if err != nil {
 			t.Fatal(err)

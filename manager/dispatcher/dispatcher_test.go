@@ -211,20 +211,28 @@ func TestUpdateTaskStatus_OnlyForOwnTasksAndOnlyUp(t *testing.T) {
 	})
 }
 
-// TestRelay_DoesNotTrustAManagersWordAboutOtherNodes: the leader checks again, on what it knows (I6).
-func TestRelay_IgnoresStatusesOfOtherNodesTasks(t *testing.T) {
+// TestRelay_ChecksAgain: the leader knows best (I6).
+func TestRelay_ChecksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "m1")
-		storetest.Create(t, c.store, node("n1"), assignedTask("t", "n2"))
+		running := assignedTask("running", "n1")
+		running.Status.State = api.TaskState_TASK_STATE_RUNNING
+		storetest.Create(t, c.store, node("n1"), assignedTask("t", "n2"), running)
 		_, err := c.connect("m2", "m1").client.Relay(t.Context(), &api.RelayRequest{Reports: []*api.NodeReport{{
 			NodeId: "n1", HeardAgo: durationpb.New(time.Second),
-			Statuses: []*api.TaskStatusUpdate{{TaskId: "t", Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING}}},
+			Statuses: []*api.TaskStatusUpdate{
+				{TaskId: "t", Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING}},
+				{TaskId: "running", Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_PREPARING}},
+			},
 		}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := storetest.Get[*api.Task](t, c.store, "t").GetStatus().GetState(); got != api.TaskState_TASK_STATE_ASSIGNED {
-			t.Errorf("got %v", got)
+			t.Errorf("another node's task: got %v", got)
+		}
+		if got := storetest.Get[*api.Task](t, c.store, "running").GetStatus().GetState(); got != api.TaskState_TASK_STATE_RUNNING {
+			t.Errorf("a lower state: got %v", got)
 		}
 		if got := c.nodeState("n1"); got != api.NodeState_NODE_STATE_READY {
 			t.Errorf("got %v, want READY", got)

@@ -14,7 +14,7 @@ import (
 	"github.com/skep-io/skep/manager/scheduler"
 )
 
-// TestScript runs the scripts in testdata. Each file is one cluster; each `step` gives the core changes, one a line:
+// TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line:
 //
 //	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
@@ -22,7 +22,7 @@ import (
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
 		core := scheduler.NewCore()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			now := "0s"
