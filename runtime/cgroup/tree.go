@@ -69,8 +69,9 @@ func OpenUnified(dir string) (*Tree, error) {
 	return &Tree{unified: true, hiers: []hierarchy{{dir: dir}}}, nil
 }
 
-// wanted are the v1 controllers that a container is put into, if they are there. Memory, cpu and pids must be.
-func wanted() []string { return []string{"memory", "cpu", "pids", "cpuacct", "devices", "freezer"} }
+// wanted are the v1 controllers that a container is put into. Devices may be missing. Each costs a launch about half a
+// millisecond, so there are no more than are used.
+func wanted() []string { return []string{"memory", "cpu", "pids", "devices"} }
 
 // maxMountinfo bounds what is read of the mount table; a line is about 100 bytes.
 const maxMountinfo = 16 << 20
