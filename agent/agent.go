@@ -78,15 +78,21 @@ type Agent struct {
 
 	// sessionID is the last session's.
 	sessionID string
-	// ends has a channel for each running task whose end somebody waits for.
-	ends map[string]chan struct{}
+	// marks has a channel for each point in a task's life that somebody waits for.
+	marks map[mark]chan struct{}
+}
+
+// mark is a point in the life of a task: the state, or any after it.
+type mark struct {
+	id    string
+	state api.TaskState
 }
 
 // New opens what the agent keeps on the disk. Close it after Run has ended, or instead of Run.
 func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, secrets: &secret.Holder{}, blobs: images.NewServer(cfg.Images),
-		wake: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), ends: map[string]chan struct{}{},
+		wake: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -106,7 +112,11 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.logs = logs.Reader{Path: a.executor.LogPath, Ended: a.ended}
+	a.logs = logs.Reader{
+		Path:     a.executor.LogPath,
+		Prepared: func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_READY}) },
+		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
+	}
 	return a, nil
 }
 
@@ -114,7 +124,10 @@ func (a *Agent) newNetwork() (err error) {
 	a.network, err = network.New(network.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "network"), Bridge: a.cfg.Bridge, Subnet: a.cfg.BridgeSubnet,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.network.Check()
 }
 
 func (a *Agent) newSession(dir string) (err error) {
@@ -239,31 +252,28 @@ func (a *Agent) Register(r grpc.ServiceRegistrar) { api.RegisterAgentServer(r, &
 // report takes in a task's new status.
 func (a *Agent) report(id string, s *api.TaskStatus) {
 	a.session.Report(id, s)
-	if !ended(s) {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c, ok := a.ends[id]; ok {
-		close(c)
-		delete(a.ends, id)
+	for m, c := range a.marks {
+		if m.id == id && s.GetState() >= m.state {
+			close(c)
+			delete(a.marks, m)
+		}
 	}
 }
 
-// ended returns a channel that is closed once a task writes no more.
-func (a *Agent) ended(id string) <-chan struct{} {
+// reached returns a channel that is closed once a task has come to a point in its life, or is not this node's.
+func (a *Agent) reached(m mark) <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// report, which runs after the status changed, can't come between the look at the status and the entry.
-	if s := a.tasks.Status(id); s == nil || ended(s) {
+	if s := a.tasks.Status(m.id); s == nil || s.GetState() >= m.state {
 		c := make(chan struct{})
 		close(c)
 		return c
 	}
-	if _, ok := a.ends[id]; !ok {
-		a.ends[id] = make(chan struct{})
+	if _, ok := a.marks[m]; !ok {
+		a.marks[m] = make(chan struct{})
 	}
-	return a.ends[id]
+	return a.marks[m]
 }
-
-func ended(s *api.TaskStatus) bool { return s.GetState() > api.TaskState_TASK_STATE_RUNNING }

@@ -29,7 +29,7 @@
 // Concurrency: New, Register, then Run once; the other methods are safe for concurrent use. Run returns when every goroutine has
 // ended.
 //
-// Errors: New returns those of task.Open and session.New, such as [session.ErrNoManagers].
+// Errors: New returns those of task.Open, session.New and network.New, such as [session.ErrNoManagers] and [network.ErrOverlap].
 //
 // Files below the data directory: agent/ (task.Open, session.New), containers/ (executor), network/ (network).
 package agent

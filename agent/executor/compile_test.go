@@ -231,6 +231,16 @@ func TestCompile_OnlyRootHasCapabilitiesInEffect(t *testing.T) {
 	}
 }
 
+func TestCheckHostname(t *testing.T) {
+	for name, want := range map[string]bool{
+		"": true, "web-1.example": true, "WEB": true, "a b": false, "a\n1.2.3.4 bank": false, strings.Repeat("a", 65): false,
+	} {
+		if err := checkHostname(name); (err == nil) != want {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 func TestParseSignal(t *testing.T) {
 	for name, want := range map[string]int{
 		"": 15, "SIGTERM": 15, "term": 15, "9": 9, "SIGQUIT": 3, "RTMIN": 34, "SIGRTMIN+3": 37, "sigrtmax-1": 63, "RTMAX": 64,

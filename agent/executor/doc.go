@@ -24,6 +24,9 @@
 //
 // Errors: those of the kind fault.Invalid and fault.NotFound are the user's, in words for him; fault.Unavailable is temporary.
 //
+// Every process gets, beside the image's and the service's variables, SKEP_NODE_ID, SKEP_NODE_HOSTNAME, SKEP_SERVICE_ID,
+// SKEP_SERVICE_NAME, SKEP_TASK_ID, SKEP_TASK_SLOT and SKEP_TASK_NAME (service.slot.id).
+//
 // container.json is {"version":1,"image":"sha256:...","id_base":268435456,"released":false}; log.json is Docker's json-file.
 //
 // The combination of image and service configuration is Docker's (daemon/oci_linux.go as documented in its reference).

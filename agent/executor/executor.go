@@ -127,7 +127,7 @@ func checkTask(t *api.Task) error {
 	}
 	_, secrets := secretFiles(t)
 	_, caps := changeCapabilities(nil, c.GetCapabilityAdd(), c.GetCapabilityDrop())
-	return errors.Join(secrets, caps)
+	return errors.Join(checkHostname(c.GetHostname()), secrets, caps)
 }
 
 // prepare allocates what a container has on the disk and of the node's ids.

@@ -72,6 +72,17 @@ func capabilityNames(in []string) ([]string, error) {
 	return out, nil
 }
 
+// maxHostname is the kernel's limit in bytes.
+const maxHostname = 64
+
+// checkHostname refuses a name that would be more than one word in /etc/hosts.
+func checkHostname(name string) error {
+	if len(name) > maxHostname || strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+		return fault.New(fault.Invalid, "host name %.80q is not made of letters, digits, dots and hyphens, at most %d", name, maxHostname)
+	}
+	return nil
+}
+
 const (
 	// minRealtime and maxRealtime are SIGRTMIN and SIGRTMAX as libc numbers them.
 	minRealtime = 34

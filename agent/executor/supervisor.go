@@ -163,6 +163,9 @@ func (s *Supervisor) Wait(ctx context.Context, id string) (State, error) {
 			return State{}, kinded(err)
 		}
 		if st.Status == client.Exited {
+			if st.Error != "" {
+				s.log.Warn("the end of a container is not fully known", "task", id, "reason", st.Error)
+			}
 			return stateOf(st), nil
 		}
 		select {

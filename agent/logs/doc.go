@@ -4,7 +4,7 @@
 //
 //	files of each task -> one reader per task -> lines, in order per task, mixed between tasks -> send
 //
-// Following a task ends when the task has ended and all that it wrote was sent.
+// Following a task begins when it is prepared, and ends when the task has ended and all that it wrote was sent.
 //
 // Invariants: L1, a reader holds at most one line that was not sent; L2, Read returns only when all its readers have ended (I15).
 //

@@ -28,12 +28,14 @@ const (
 type Reader struct {
 	// Path returns where the log of a task is; never nil.
 	Path func(id string) (string, error)
+	// Prepared returns a channel that is closed once the log can be there, or never will be; never nil.
+	Prepared func(id string) <-chan struct{}
 	// Ended returns a channel that is closed once the task writes no more; never nil.
 	Ended func(id string) <-chan struct{}
 }
 
 // Read sends the lines of tasks until they end, or ctx does. Tasks without a log on this node are passed over, unless none is
-// left. It calls send from one goroutine at a time; when send fails, Read returns its error.
+// left; when following, those that are being prepared are waited for. It calls send from one goroutine at a time; when send fails, Read returns its error.
 func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send func(*api.LogLine) error) error {
 	most := MaxTasks
 	if o.GetFollow() {
@@ -42,7 +44,7 @@ func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send 
 	if len(ids) > most {
 		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), most)
 	}
-	paths, err := r.paths(ids)
+	paths, err := r.paths(ids, o.GetFollow())
 	if err != nil {
 		return err
 	}
@@ -67,21 +69,21 @@ func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send 
 	return group.Wait()
 }
 
-// paths returns the logs that exist.
-func (r Reader) paths(ids []string) (map[string]string, error) {
+// paths returns the logs that exist, and those that may come.
+func (r Reader) paths(ids []string, follow bool) (map[string]string, error) {
 	out := map[string]string{}
 	for _, id := range ids {
 		path, err := r.Path(id)
 		if err != nil {
 			return nil, err
 		}
-		// A task that was not started yet has a directory, and no log.
-		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
+		here, err := exists(path)
+		if err != nil {
 			return nil, fmt.Errorf("read log of task %s: %w", id, err)
 		}
-		out[id] = path
+		if here || follow && !closed(r.Prepared(id)) {
+			out[id] = path
+		}
 	}
 	if len(out) == 0 && len(ids) > 0 {
 		return nil, fault.New(fault.NotFound, "no log of task %s is on this node: it was not started here, or was removed", ids[0])
@@ -89,11 +91,36 @@ func (r Reader) paths(ids []string) (map[string]string, error) {
 	return out, nil
 }
 
+// exists says whether there is a place for a log. The log itself comes with the first line.
+func exists(path string) (bool, error) {
+	_, err := os.Stat(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // readOne passes on the lines of one task.
 func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, lines chan<- *api.LogLine) error {
+	if o.GetFollow() {
+		select {
+		case <-r.Prepared(id):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	reader, err := logfile.NewReader(path, r.options(id, o))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was removed since
+		return nil // it was never started, or was removed
 	}
 	if err != nil {
 		return fmt.Errorf("read log of task %s: %w", id, err)

@@ -24,15 +24,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var epoch = time.Unix(1_700_000_000, 0)
 
-// node has the logs of tasks, and says which have ended.
+// node has the logs of tasks, and says which are prepared and which have ended. Those that it doesn't know are both.
 type node struct {
-	t     *testing.T
-	dir   string
-	ended map[string]chan struct{}
+	t               *testing.T
+	dir             string
+	prepared, ended map[string]chan struct{}
 }
 
 func newNode(t *testing.T, ids ...string) *node {
-	n := &node{t: t, dir: t.TempDir(), ended: map[string]chan struct{}{}}
+	n := &node{t: t, dir: t.TempDir(), prepared: map[string]chan struct{}{}, ended: map[string]chan struct{}{}}
 	for _, id := range ids {
 		n.ended[id] = make(chan struct{})
 		if err := os.Mkdir(filepath.Join(n.dir, id), 0o700); err != nil {
@@ -45,7 +45,17 @@ func newNode(t *testing.T, ids ...string) *node {
 func (n *node) path(id string) (string, error) { return filepath.Join(n.dir, id, "log.json"), nil }
 
 func (n *node) reader() Reader {
-	return Reader{Path: n.path, Ended: func(id string) <-chan struct{} { return n.ended[id] }}
+	mark := func(marks map[string]chan struct{}) func(string) <-chan struct{} {
+		return func(id string) <-chan struct{} {
+			if c, ok := marks[id]; ok {
+				return c
+			}
+			c := make(chan struct{})
+			close(c)
+			return c
+		}
+	}
+	return Reader{Path: n.path, Prepared: mark(n.prepared), Ended: mark(n.ended)}
 }
 
 // write writes lines "FROM" to "TO-1", one per second, every other one to stderr.
@@ -120,6 +130,29 @@ func TestRead_FollowsUntilTheTasksEnd(t *testing.T) {
 	})
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"a0", "a1", "a2", "a3", "b7"}, got); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+}
+
+func TestRead_WaitsForATaskThatIsBeingPrepared(t *testing.T) {
+	n := newNode(t, "a")
+	n.write("a", 0, 1)
+	n.prepared["later"], n.prepared["never"] = make(chan struct{}), make(chan struct{})
+	var got []string
+	err := n.reader().Read(t.Context(), []string{"a", "later", "never"}, &api.LogOptions{Follow: true, Tail: -1}, func(l *api.LogLine) error {
+		got = append(got, l.GetTaskId())
+		if l.GetTaskId() == "a" {
+			if err := os.Mkdir(filepath.Join(n.dir, "later"), 0o700); err != nil {
+				return err
+			}
+			n.write("later", 1, 2)
+			close(n.prepared["later"])
+			close(n.prepared["never"])
+			close(n.ended["a"])
+		}
+		return nil
+	})
+	if diff := cmp.Diff([]string{"a", "later"}, got); diff != "" || err != nil {
 		t.Errorf("%s, %v", diff, err)
 	}
 }

@@ -83,13 +83,26 @@ func New(cfg Config) (*Network, error) {
 	return n, nil
 }
 
+// Check returns ErrOverlap, with both subnets, when the bridge's subnet is in use on this node already. Restore checks it too; this is
+// for saying so early.
+func (n *Network) Check() error {
+	with, err := overlapping(n.bridge, n.subnet)
+	if err != nil {
+		return fmt.Errorf("list the addresses of this node: %w", err)
+	}
+	if with != "" {
+		return fmt.Errorf("%w: %s and %s", ErrOverlap, n.subnet, with)
+	}
+	return nil
+}
+
 // Restore makes the bridge and the rules as they are to be, keeps the attachments of the containers with the given ids, and
 // removes all others. It returns ErrOverlap, among others.
 func (n *Network) Restore(ids []string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if with, err := overlapping(n.bridge, n.subnet); err != nil || with != "" {
-		return errors.Join(err, fmt.Errorf("%w: %s and %s", ErrOverlap, n.subnet, with))
+	if err := n.Check(); err != nil {
+		return err
 	}
 	if err := n.load(ids); err != nil {
 		return fmt.Errorf("read network leases: %w", err)

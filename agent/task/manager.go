@@ -18,9 +18,11 @@ import (
 const (
 	// inboxSize is the number of facts that wait for a runner; one that is full makes the sender wait.
 	inboxSize = 16
-	// adoptTimeout bounds one try to learn from the executor what runs; adoptRetry is the time between two.
+	// adoptTimeout bounds one try to learn from the executor what runs; adoptMin is the time before the second one, which
+	// doubles up to adoptMax.
 	adoptTimeout = 30 * time.Second
-	adoptRetry   = time.Second
+	adoptMin     = 250 * time.Millisecond
+	adoptMax     = 15 * time.Second
 )
 
 // Config is what a Manager needs.
@@ -117,7 +119,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 	for i, r := range records {
 		known[i] = r.task.GetId()
 	}
-	for {
+	for pause := adoptMin; ; pause = min(2*pause, adoptMax) {
 		found, err := m.adoptOnce(ctx, known)
 		if err == nil {
 			for _, r := range records {
@@ -128,7 +130,7 @@ func (m *Manager) adopt(ctx context.Context) error {
 		}
 		m.log.Warn("can't learn which containers run, trying again", "error", err)
 		select {
-		case <-time.After(adoptRetry):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
