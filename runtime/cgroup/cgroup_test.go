@@ -96,13 +96,13 @@ func TestLimits_Legacy(t *testing.T) {
 
 func TestOpenLegacy_ControllersMountedTogether(t *testing.T) {
 	dir := t.TempDir()
-	for _, d := range []string{"cpu,cpuacct", "memory", "pids"} {
+	for _, d := range []string{"cpu,pids", "memory"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	tr, err := openLegacy(map[string]string{
-		"cpu": dir + "/cpu,cpuacct", "cpuacct": dir + "/cpu,cpuacct", "memory": dir + "/memory", "pids": dir + "/pids",
+		"cpu": dir + "/cpu,pids", "pids": dir + "/cpu,pids", "memory": dir + "/memory",
 	}, "skep")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestOpenLegacy_ControllersMountedTogether(t *testing.T) {
 	}
 	want := []View{
 		{[]string{"memory"}, dir + "/memory/skep/c"},
-		{[]string{"cpu", "cpuacct"}, dir + "/cpu,cpuacct/skep/c"},
+		{[]string{"cpu", "devices"}, dir + "/cpu,devices/skep/c"},
 		{[]string{"pids"}, dir + "/pids/skep/c"},
 	}
 	if diff := cmp.Diff(want, g.Views()); diff != "" {
@@ -133,9 +133,7 @@ garbage
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{
-		"cpu": "/sys/fs/cgroup/cpu", "cpuacct": "/sys/fs/cgroup/cpu", "memory": "/sys/fs/cgroup/memory",
-	}
+	want := map[string]string{"cpu": "/sys/fs/cgroup/cpu", "memory": "/sys/fs/cgroup/memory"}
 	if diff := cmp.Diff(want, legacy); diff != "" || unified != "/sys/fs/cgroup/unified" {
 		t.Errorf("unified at %q, legacy (-want +got):\n%s", unified, diff)
 	}

@@ -28,18 +28,26 @@ import (
 // programs are built once for all tests: what runs in containers, and the supervisor's own binary.
 var programs string
 
+// programsVariable names a directory with those programs, for machines without a Go toolchain, such as test VMs.
+const programsVariable = "SKEP_TEST_PROGRAMS"
+
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "skep-runtime-test-")
-	if err == nil {
+	programs = os.Getenv(programsVariable)
+	if programs == "" {
+		dir, err := os.MkdirTemp("", "skep-runtime-test-")
+		if err == nil {
+			err = build(dir)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		programs = dir
-		err = build(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
 	code := m.Run()
-	os.RemoveAll(dir)
+	if os.Getenv(programsVariable) == "" {
+		os.RemoveAll(programs)
+	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
