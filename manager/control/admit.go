@@ -1,9 +1,12 @@
 package control
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -12,7 +15,11 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/constraint"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
 )
+
+// imagePatience bounds how long a service waits for the news of its image: ten times what the news takes.
+const imagePatience = 2 * time.Second
 
 // secretsFolder is where a secret without an absolute target appears in a container.
 const secretsFolder = "/run/secrets"
@@ -98,6 +105,34 @@ func conflictingTargets(references []*api.SecretReference) error {
 	return p.err()
 }
 
+// missingImageError is returned when no ready node has an image.
+type missingImageError struct{ ref reference.Reference }
+
+// Error says what to do.
+func (e *missingImageError) Error() string {
+	return fmt.Sprintf("image %s is on no node: load it with `skep image load` on any node", e.ref.Familiar())
+}
+
+// updateWithImage is update, but while fn misses an image it waits a little: a node tells the managers of an image that it has
+// just loaded, or of all of them when it has just joined, a moment later.
+func (s *Server) updateWithImage(ctx context.Context, requestID string, fn func(store.Tx) error) error {
+	patience, cancel := context.WithTimeout(ctx, imagePatience)
+	defer cancel()
+	for {
+		watch, err := s.Store.Watch(patience, 0, object.KindNode)
+		if err != nil {
+			return storeFault(err)
+		}
+		err = s.update(ctx, requestID, fn)
+		if !errors.As(err, new(*missingImageError)) {
+			return err
+		}
+		if _, waitErr := watch.Next(patience); waitErr != nil && !errors.Is(waitErr, store.ErrResync) {
+			return err
+		}
+	}
+}
+
 // pinImage returns the reference with the digest of the image that it means now: the newest one of that name on a node that
 // is ready. The present reference of a service stays as it is, wherever the image may be.
 func pinImage(tx store.ReadTx, image, present string) (string, error) {
@@ -109,13 +144,12 @@ func pinImage(tx store.ReadTx, image, present string) (string, error) {
 		return present, nil
 	}
 	newest, err := newestImage(tx, ref)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if newest == nil {
-		return "", fault.New(fault.Invalid, "image %s is on no node: load it with `skep image load` on any node", ref.Familiar())
-	}
-	if ref.Digest() != "" {
+	case newest == nil:
+		return "", fault.Wrap(fault.Invalid, &missingImageError{ref})
+	case ref.Digest() != "":
 		return ref.String(), nil
 	}
 	pinned, err := reference.Parse(ref.String() + "@" + newest.GetDigest())

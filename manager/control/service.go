@@ -24,7 +24,7 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 		return nil, fault.New(fault.Invalid, "spec: the service's spec is missing")
 	}
 	var warnings []string
-	err = s.update(ctx, id, func(tx store.Tx) error {
+	err = s.updateWithImage(ctx, id, func(tx store.Tx) error {
 		spec := proto.CloneOf(request.GetSpec())
 		name := &orNew(&spec.Annotations).Name
 		if *name == "" {
@@ -111,7 +111,7 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 	}
 	key := request.GetServiceId()
 	var warnings []string
-	err = s.update(ctx, id, func(tx store.Tx) error {
+	err = s.updateWithImage(ctx, id, func(tx store.Tx) error {
 		old, err := resolve[*api.Service](tx, key)
 		if err != nil {
 			return err

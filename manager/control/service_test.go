@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -127,14 +128,16 @@ func TestCreateService_Refuses(t *testing.T) {
 		}, "secret references 'db' and 'key' have a conflicting target: '/run/secrets/db'"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSwarm(t)
-			s.createSecret(t, "db")
-			s.createSecret(t, "key")
-			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(tt.change)})
-			wantFault(t, err, fault.Invalid, tt.want)
-			if services := storetest.List[*api.Service](t, s.store); len(services) > 0 {
-				t.Errorf("a refused service was stored: %v", services)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := newSwarm(t)
+				s.createSecret(t, "db")
+				s.createSecret(t, "key")
+				_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(tt.change)})
+				wantFault(t, err, fault.Invalid, tt.want)
+				if services := storetest.List[*api.Service](t, s.store); len(services) > 0 {
+					t.Errorf("a refused service was stored: %v", services)
+				}
+			})
 		})
 	}
 }
@@ -218,6 +221,24 @@ func TestCreateService_PinsTheImageLoadedLast(t *testing.T) {
 			t.Errorf("image %s: got %s, want %s", image, got, want)
 		}
 	}
+}
+
+func TestCreateService_WaitsForTheNewsOfAnImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		go func() {
+			time.Sleep(time.Second)
+			storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER, image("docker.io/library/late:1", digestB, 200)))
+		}()
+		start := time.Now()
+		service := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Task.Container.Image = "late:1" }))
+		if got := service.GetSpec().GetTask().GetContainer().GetImage(); got != "docker.io/library/late:1@"+digestB {
+			t.Errorf("image: got %s", got)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("took %s, want the second until the image is known", took)
+		}
+	})
 }
 
 func TestCreateService_WarnsWhenNoNodeFits(t *testing.T) {
