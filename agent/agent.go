@@ -235,6 +235,9 @@ func (a *Agent) Adopted() <-chan struct{} { return a.tasks.Adopted() }
 // Managers returns the managers that this node knows, host:port.
 func (a *Agent) Managers() []string { return a.session.Managers() }
 
+// Announce tells the managers what this node has, such as a new image, and returns once they know.
+func (a *Agent) Announce(ctx context.Context) error { return a.session.Describe(ctx) }
+
 // Running returns the number of tasks whose process runs.
 func (a *Agent) Running() int {
 	n := 0

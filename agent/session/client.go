@@ -101,6 +101,17 @@ func (c *Client) Report(id string, s *api.TaskStatus) {
 // DescriptionChanged makes the client send the node's description again. It doesn't block.
 func (c *Client) DescriptionChanged() { signal(c.described) }
 
+// Describe sends the node's description and returns once the managers have it, or why not.
+func (c *Client) Describe(ctx context.Context) error {
+	c.mu.Lock()
+	s := c.current
+	c.mu.Unlock()
+	if s == nil {
+		return fault.New(fault.Unavailable, "no manager can be reached to tell what this node has")
+	}
+	return fault.FromStatus(s.redescribe(ctx))
+}
+
 // Locate asks the manager of the session which nodes have an image.
 func (c *Client) Locate(ctx context.Context, digest string) ([]*api.ImageHolder, error) {
 	c.mu.Lock()

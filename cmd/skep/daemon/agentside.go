@@ -75,6 +75,17 @@ func (n *node) remember(managers []string) error {
 	return n.daemon.disk.saveMembership(n.membership)
 }
 
+// announce tells the managers what this node has.
+func (n *node) announce(ctx context.Context) error {
+	n.mu.Lock()
+	a := n.agent
+	n.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	return a.Announce(ctx)
+}
+
 // endContainers ends and removes every container of this node, whoever started it: the node has left its swarm.
 func (d *Daemon) endContainers(ctx context.Context) error {
 	states, err := d.runtime.List(ctx)

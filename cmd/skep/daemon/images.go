@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -52,6 +53,7 @@ func (d *Daemon) LoadImage(stream api.Daemon_LoadImageServer) error {
 	for _, img := range loaded {
 		response.Images = append(response.Images, imageInfo(img))
 	}
+	d.announce(stream.Context())
 	return stream.SendAndClose(response)
 }
 
@@ -74,7 +76,24 @@ func (d *Daemon) ImportImage(stream api.Daemon_ImportImageServer) error {
 	if err != nil {
 		return imageFault(err)
 	}
+	d.announce(stream.Context())
 	return stream.SendAndClose(&api.ImportImageResponse{Image: imageInfo(imported)})
+}
+
+// announcePatience bounds how long a new image waits for the managers to hear of it. They hear of it anyway, a little later.
+const announcePatience = 2 * time.Second
+
+// announce tells the managers of a new image before its user does, so that a service can be created from it at once.
+func (d *Daemon) announce(ctx context.Context) {
+	n, err := d.node()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	defer cancel()
+	if err := n.announce(ctx); err != nil {
+		d.logger.Info("the managers will hear of the new image later", "reason", err)
+	}
 }
 
 // chunks is the content of a client stream as a reader.
