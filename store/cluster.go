@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,8 +61,10 @@ type cluster struct {
 	snapshotIndex Index // of the last snapshot that was begun
 	logBytes      int   // of the entries since
 	capturing     bool
-	appliedTerm   uint64 // of the last applied entry
-	readyTerm     uint64 // the term whose first entry was applied while leading it
+	rotating      bool           // the data key is being changed
+	rotations     []func() error // of the data key, that wait
+	appliedTerm   uint64         // of the last applied entry
+	readyTerm     uint64         // the term whose first entry was applied while leading it
 	ticks         int
 
 	mu        sync.Mutex
@@ -150,12 +151,8 @@ func (c *cluster) leadership() (Leadership, <-chan struct{}) {
 	return c.lead, c.changed
 }
 
-func (c *cluster) hash(ctx context.Context) (index Index, sum [sha256.Size]byte, err error) {
-	err = c.call(ctx, func() (err error) {
-		index, sum, err = c.machine.hash()
-		return err
-	})
-	return index, sum, err
+func (c *cluster) between(ctx context.Context, fn func(*machine) error) error {
+	return c.call(ctx, func() error { return fn(c.machine) })
 }
 
 // loop feeds the core.
@@ -264,6 +261,10 @@ func (c *cluster) send(messages []*raftpb.Message) {
 // finish goes on with what waited for the disk.
 func (c *cluster) finish(jobs []job) error {
 	for _, j := range jobs {
+		if j.rotate != nil {
+			c.rotating = false
+			c.startRotation()
+		}
 		if j.append == nil {
 			continue
 		}
@@ -354,7 +355,7 @@ func (c *cluster) answer(r result) {
 // maybeCapture starts a snapshot when it is time, or a follower needs one.
 func (c *cluster) maybeCapture() error {
 	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval || c.logBytes >= maxLogBytes || c.storage.wanted
-	if c.capturing || !due || c.confState == nil || c.machine.index == c.snapshotIndex {
+	if c.capturing || c.rotating || !due || c.confState == nil || c.machine.index == c.snapshotIndex {
 		return nil
 	}
 	c.storage.wanted = false

@@ -435,3 +435,42 @@ func TestCluster_ManagerThatLostItsDiskJoinsAgain(t *testing.T) {
 		}
 	})
 }
+
+// With two of three managers gone for ever, the third one goes on alone, with everything that was acknowledged.
+func TestForceNewCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1, m2, m3 := g.first(), g.join("m2"), g.join("m3")
+		storetest.Create(t, g.leader().store, service("a", "web"))
+		g.same(m1, m2, m3)
+		gone := m1.store.Status().RaftID
+		for _, m := range []*manager{m1, m2, m3} {
+			m.stop()
+		}
+		if err := store.ForceNewCluster(m3.disk, "m3:2"); err != nil {
+			t.Fatal(err)
+		}
+		m3.start()
+		g.await(m3.leads)
+		storetest.Create(t, m3.store, service("b", "web2"))
+		if got := ids(storetest.List[*api.Service](t, m3.store)); got != "a b" {
+			t.Errorf("services: %s", got)
+		}
+		if members := m3.store.Members(); len(members) != 1 || members[0].Address != "m3:2" {
+			t.Errorf("members: %v", members)
+		}
+		if err := m3.store.Deliver(t.Context(), "m1", &raftpb.Message{From: &gone}); !errors.Is(err, store.ErrRemoved) {
+			t.Errorf("a former member: %v", err)
+		}
+		m4 := g.add("m4")
+		joined, err := m3.store.AddMember(t.Context(), "m4", "m4:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Prepare(m4.disk, "c1", joined); err != nil {
+			t.Fatal(err)
+		}
+		m4.start()
+		g.await(func() bool { return len(storetest.List[*api.Service](t, m4.store)) == 2 })
+	})
+}

@@ -69,6 +69,7 @@ type job struct {
 	append  *raftcore.Append
 	state   *api.StoreSnapshot // the decoded content of append.Snapshot, or nil
 	compact *raftpb.SnapshotMetadata
+	rotate  func() error
 }
 
 // write makes jobs durable, in order, those that wait together in one step. It owns all changes of the log on disk.
@@ -111,6 +112,10 @@ func (c *cluster) writeJobs(jobs []job) error {
 	for _, j := range jobs {
 		var err error
 		switch {
+		case j.rotate != nil:
+			if err = flush(); err == nil {
+				err = j.rotate()
+			}
 		case j.compact != nil:
 			if err = flush(); err == nil {
 				err = c.compactLog(j.compact)
@@ -206,6 +211,7 @@ func (c *cluster) capture(ctx context.Context) error {
 			if err := c.call(ctx, func() error {
 				c.queue = append(c.queue, job{compact: taken.meta})
 				c.capturing = false
+				c.startRotation()
 				return nil
 			}); err != nil {
 				return err

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"sync"
 
@@ -70,8 +69,8 @@ func (l *local) status() Status {
 	return Status{Leadership: leadership, NodeID: "local", Committed: l.machine.index, Applied: l.machine.index}
 }
 
-func (l *local) hash(context.Context) (Index, [sha256.Size]byte, error) {
+func (l *local) between(_ context.Context, fn func(*machine) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.machine.hash()
+	return fn(l.machine)
 }

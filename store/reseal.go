@@ -1,20 +1,69 @@
 package store
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/skep-io/skep/store/seal"
 )
 
-// Reseal makes kek the key that opens this manager's store, instead of the present one, which opens it no more. It returns once
-// that is durable, does nothing when it is so already, and leaves the data and their keys as they are. A local store has
-// nothing on disk, and nothing to do.
+// Reseal makes kek the key that opens this manager's store, instead of the present one, which opens it no more. It also gives
+// the store a fresh data key and seals everything on disk with it, because whoever had the old KEK may have copied the old
+// data key. It returns once all that is durable, and does nothing when the key is this one already. It needs a store that
+// runs; a local store has nothing on disk, and nothing to do.
+//
+// After an error the old key or the new one opens the store, and it may be called again.
 func (s *Store) Reseal(kek seal.Key, source seal.Source) error {
 	if s.cluster == nil || s.cluster.wal.Ring().WrappedBy(kek, source) {
 		return nil
+	}
+	if err := s.cluster.rotate(); err != nil {
+		return fmt.Errorf("seal the store with another key: %w", err)
 	}
 	if err := s.cluster.wal.Ring().Rewrap(kek, source); err != nil {
 		return fmt.Errorf("seal the store with another key: %w", err)
 	}
 	return nil
+}
+
+// KeySource says where the key comes from that opens the store at the next start; 0 for a local store.
+func (s *Store) KeySource() seal.Source {
+	if s.cluster == nil {
+		return 0
+	}
+	return s.cluster.wal.Ring().Source()
+}
+
+// rotate changes the data key, in the goroutine that writes the log.
+func (c *cluster) rotate() error {
+	done := make(chan error, 1)
+	err := c.call(context.Background(), func() error {
+		c.rotations = append(c.rotations, func() error {
+			err := c.wal.Rotate()
+			done <- err
+			return err
+		})
+		c.startRotation()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-c.stopped:
+		return ErrStopped
+	}
+}
+
+// startRotation starts the next change of the data key. None runs beside a snapshot that is being written: parts of it would
+// be sealed with the key that the change forgets.
+func (c *cluster) startRotation() {
+	if c.capturing || c.rotating || len(c.rotations) == 0 {
+		return
+	}
+	c.queue = append(c.queue, job{rotate: c.rotations[0]})
+	c.rotations = c.rotations[1:]
+	c.rotating = true
 }

@@ -31,8 +31,8 @@ type log interface {
 	barrier(ctx context.Context) error
 	leadership() (Leadership, <-chan struct{})
 	status() Status
-	// hash returns machine.hash between two entries.
-	hash(ctx context.Context) (Index, [sha256.Size]byte, error)
+	// between calls fn between two entries.
+	between(ctx context.Context, fn func(*machine) error) error
 }
 
 // Leadership is who leads, as this manager knows it.
@@ -182,6 +182,19 @@ func (s *Store) Status() Status { return s.log.status() }
 
 // StateHash returns a hash of the whole state and the index that it belongs to: equal indexes have equal hashes on all
 // managers (I3). It takes time in proportion to the state.
-func (s *Store) StateHash(ctx context.Context) (Index, [sha256.Size]byte, error) {
-	return s.log.hash(ctx)
+func (s *Store) StateHash(ctx context.Context) (index Index, hash [sha256.Size]byte, err error) {
+	err = s.log.between(ctx, func(m *machine) (err error) {
+		index, hash, err = m.hash()
+		return err
+	})
+	return index, hash, err
+}
+
+// Snapshot returns the whole state, for a backup. The objects in it are shared: they must not be changed.
+func (s *Store) Snapshot(ctx context.Context) (snapshot *api.StoreSnapshot, err error) {
+	err = s.log.between(ctx, func(m *machine) (err error) {
+		snapshot, err = m.snapshot()
+		return err
+	})
+	return snapshot, err
 }
