@@ -12,8 +12,8 @@
 //
 // A manager that is down meanwhile catches up when it is back: until then its former key opens it.
 //
-// The data keys that seal the data themselves stay, so that a copy of the disk from before, together with its key then, still
-// opens what was written since. Only the key ring is sealed anew.
+// Each change also gives the store a fresh data key, so that a copy of the disk from before, together with its key then, opens
+// nothing that is written since; see store.Reseal.
 //
 // # Concurrency and errors
 //
