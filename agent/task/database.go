@@ -17,6 +17,8 @@ import (
 var (
 	// ErrVersion is returned when the database was written by another version of Skep, in a format that this one can't read.
 	ErrVersion = errors.New("the task database has another format: use the version of skep that wrote it, or move the file away while no containers run")
+	// ErrDamaged is returned when the database can't be read at all.
+	ErrDamaged = errors.New("the task database is damaged: move it away and start skep again; the managers assign this node's tasks anew, and replace those that run")
 	// ErrLocked is returned when another process has the database open.
 	ErrLocked = errors.New("the task database is in use: another skep daemon runs with the same data directory")
 )
@@ -56,6 +58,11 @@ func openDatabase(dir string) (*database, error) {
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, ErrLocked
+	}
+	for _, damage := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
+		if errors.Is(err, damage) {
+			return nil, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open task database %s: %w", path, err)

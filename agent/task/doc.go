@@ -28,7 +28,7 @@
 // Concurrency: a Machine belongs to one goroutine. A Manager is safe for concurrent use; Run owns one goroutine per task and
 // one per operation, and returns when all have ended. Containers go on running then.
 //
-// Errors: Open returns [ErrVersion] and [ErrLocked]. An [Executor] says with the kind of its errors ([fault.KindOf]) whether to
+// Errors: Open returns [ErrVersion], [ErrDamaged] and [ErrLocked]. An [Executor] says with the kind of its errors ([fault.KindOf]) whether to
 // try again: Unavailable is temporary, everything else is final.
 //
 // The database is the bbolt file tasks.db (mode 0600). Bucket "meta" has "version" = "1"; bucket "task" has the last assigned

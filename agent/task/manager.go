@@ -66,7 +66,7 @@ type request struct {
 	done chan error
 }
 
-// Open opens the database. It returns ErrVersion and ErrLocked, among others.
+// Open opens the database. It returns ErrVersion, ErrDamaged and ErrLocked, among others.
 func Open(cfg Config) (*Manager, error) {
 	db, err := openDatabase(cfg.Dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 package task_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -231,6 +232,16 @@ func TestManager_AdoptsWhenTheExecutorAnswers(t *testing.T) {
 		n.assign(true, newTask("t1", "serve"))
 		n.want("t1", "RUNNING")
 	})
+}
+
+func TestOpen_RefusesADamagedDatabase(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tasks.db"), bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := task.Open(task.Config{Dir: dir}); !errors.Is(err, task.ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
 }
 
 func TestOpen_RefusesAnotherFormat(t *testing.T) {
