@@ -103,7 +103,10 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 		if err != nil {
 			return err
 		}
-		if !errors.Is(done.err, errRefused) {
+		switch {
+		case errors.Is(done.err, ErrDuplicate) && requestID[:1] == ownPrefix:
+			return nil // nobody else knows the id: it was this very request
+		case !errors.Is(done.err, errRefused):
 			return done.err
 		}
 	}

@@ -1,0 +1,82 @@
+package object
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/skep-io/skep/api"
+)
+
+// A kind that is added to api.StoredObject must be added here, too.
+func TestKinds_AreTheFieldsOfStoredObject(t *testing.T) {
+	fields := (&api.StoredObject{}).ProtoReflect().Descriptor().Fields()
+	if fields.Len() != len(Kinds()) {
+		t.Fatalf("%d fields, %d kinds", fields.Len(), len(Kinds()))
+	}
+	for _, k := range Kinds() {
+		field := fields.ByNumber(protoreflect.FieldNumber(k))
+		if field == nil || string(field.Name()) != k.String() {
+			t.Errorf("%v is not field %d", k, k)
+			continue
+		}
+		o := New(k, "id")
+		if KindOf(o) != k || o.GetId() != "id" || !k.Valid() {
+			t.Errorf("%v: New makes a %v with id %q", k, KindOf(o), o.GetId())
+		}
+		SetMeta(o, &api.Meta{Version: 7})
+		if o.GetMeta().GetVersion() != 7 {
+			t.Errorf("%v: SetMeta does nothing", k)
+		}
+		encoded, err := proto.Marshal(Wrap(o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded api.StoredObject
+		if err := proto.Unmarshal(encoded, &decoded); err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(Unwrap(&decoded), o) {
+			t.Errorf("%v: got %v back", k, Unwrap(&decoded))
+		}
+		if !HasIndex(k, IndexID) || HasIndex(k, "other") {
+			t.Errorf("%v: indexes", k)
+		}
+	}
+	if Unwrap(nil) != nil || Unwrap(&api.StoredObject{}) != nil || Unwrap(&api.StoredObject{Object: &api.StoredObject_Task{}}) != nil {
+		t.Error("Unwrap made something of nothing")
+	}
+	if Kind(0).Valid() || (MaxKind + 1).Valid() || New(0, "x") != nil || KindOf(nil) != 0 || Kind(99).String() != "kind(99)" {
+		t.Error("an unknown kind is taken for a kind")
+	}
+}
+
+func TestNewID(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		id := NewID()
+		if !ValidID(id) || seen[id] {
+			t.Fatalf("id %q", id)
+		}
+		seen[id] = true
+	}
+	for _, id := range []string{"", "short", strings.Repeat("A", IDLength), strings.Repeat("a", IDLength+1), strings.Repeat("a", IDLength-1) + "\x00"} {
+		if ValidID(id) {
+			t.Errorf("%q is taken for an id", id)
+		}
+	}
+}
+
+func TestValues_OneNameIsNoPrefixOfAnother(t *testing.T) {
+	web := &api.Service{Id: "a", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web"}}}
+	web2 := &api.Service{Id: "b", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web2"}}}
+	if bytes.HasPrefix(Values(web2, IndexName)[0], Values(web, IndexName)[0]) {
+		t.Error("web finds web2")
+	}
+	if Values(web, IndexNode) != nil || Values(&api.Task{Id: "t"}, IndexSlot) != nil || Values(&api.Task{Id: "t"}, "other") != nil {
+		t.Error("values where there are none")
+	}
+}
