@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -472,5 +474,43 @@ func TestForceNewCluster(t *testing.T) {
 		}
 		m4.start()
 		g.await(func() bool { return len(storetest.List[*api.Service](t, m4.store)) == 2 })
+	})
+}
+
+// A disk that fails stops the manager; what was acknowledged is there when it comes back.
+func TestCluster_StopsWhenTheDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		g.interval = 20
+		m := g.first()
+		good := m.disk.FS
+		m.stop()
+		var failing atomic.Bool
+		m.disk.FS = vfs.Inject(good, func(op vfs.Op) error {
+			if failing.Load() && op.Kind == "Sync" {
+				return errors.New("input/output error")
+			}
+			return nil
+		})
+		m.start()
+		g.await(m.leads)
+		failing.Store(true)
+		acknowledged := 0
+		for ; acknowledged < 100; acknowledged++ {
+			id := fmt.Sprintf("t%03d", acknowledged)
+			if update(t, m.store, func(tx store.Tx) error { return tx.Create(task(id, "s", 1, "")) }) != nil {
+				break
+			}
+		}
+		if err := <-m.ended; err == nil || !strings.Contains(err.Error(), "input/output error") {
+			t.Errorf("the manager ended with %v", err)
+		}
+		m.ended <- nil
+		m.disk.FS = good
+		m.start()
+		g.await(m.leads)
+		if got := len(storetest.List[*api.Task](t, m.store)); got < acknowledged {
+			t.Errorf("%d of %d acknowledged writes are there", got, acknowledged)
+		}
 	})
 }

@@ -41,14 +41,11 @@ func (r *requests) window(id string) *window {
 	return &r.named
 }
 
-// find returns what became of the request, or an untyped nil.
-func (r *requests) find(id string) error {
+// find returns what became of the request, or nil. What it became may not be in the view yet.
+func (r *requests) find(id string) *DuplicateError {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if found := r.window(id).byID[id]; found != nil {
-		return found
-	}
-	return nil
+	return r.window(id).byID[id]
 }
 
 func (r *requests) add(applied *DuplicateError) {

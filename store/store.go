@@ -120,8 +120,8 @@ func (s *Store) prepare(requestID string, fn func(Tx) error) ([]byte, error) {
 	}
 	// The view comes first: a request that is applied in between conflicts with what fn reads.
 	v := s.machine.view()
-	if earlier := s.machine.requests.find(requestID); earlier != nil {
-		return nil, earlier
+	if earlier := s.machine.requests.find(requestID); earlier != nil && earlier.Index <= v.index {
+		return nil, earlier // one that is being applied just now is not in the view yet: the state machine refuses it
 	}
 	tx := newTx(v)
 	defer tx.txn.Abort()
