@@ -95,7 +95,7 @@ func try() map[string]string {
 		"bpf":           errnoOf(syscall.Syscall(321, 0, 0, 0)),
 		"keyctl":        errnoOf(syscall.Syscall(syscall.SYS_KEYCTL, 0, 0, 0)),
 		"new call":      errnoOf(syscall.Syscall(5000, 0, 0, 0)),
-		"cgroup": os.WriteFile(procs, []byte("1"), 0o600),
+		"cgroup":        os.WriteFile(procs, []byte("1"), 0o600),
 		"rootfs write":  os.WriteFile("/written", nil, 0o600),
 		"proc sys":      os.WriteFile("/proc/sys/kernel/hostname", []byte("x"), 0o600),
 		"sysrq":         os.WriteFile("/proc/sysrq-trigger", []byte("h"), 0o600),
