@@ -114,7 +114,9 @@ func (s *Server) RemoveSecret(ctx context.Context, request *api.RemoveSecretRequ
 			return inUse(secret, users)
 		}
 		response.SecretId = secret.GetId()
-		// A service that starts to use it now requires its version, so one of the two transactions runs again.
+		// A service that starts to use it at this moment requires that it is there, and this requires that no service has changed:
+		// whichever comes second runs again.
+		tx.RequireKind(object.KindService)
 		return tx.Delete(object.KindSecret, secret.GetId())
 	})
 }
