@@ -65,7 +65,6 @@ type cluster struct {
 	rotations     []func() error // of the data key, that wait
 	appliedTerm   uint64         // of the last applied entry
 	readyTerm     uint64         // the term whose first entry was applied while leading it
-	ticks         int
 
 	mu        sync.Mutex
 	lead      Leadership     // guarded by mu
@@ -494,15 +493,12 @@ func (c *cluster) failAll() {
 }
 
 func (c *cluster) tick() error {
-	c.ticks++
 	c.report()
 	if err := c.readsTick(); err != nil {
 		return err
 	}
-	if c.ticks%promoteTicks == 0 {
-		if err := c.promote(); err != nil {
-			return err
-		}
+	if err := c.promote(); err != nil {
+		return err
 	}
 	if err := c.step(raftcore.Tick{}); err != nil {
 		return err

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// promoteTicks is how often the leader looks for learners that have caught up.
-	promoteTicks = 2
 	// promoteLag is how many entries a learner may lack to become a voter: it gets those before it matters.
 	promoteLag = 64
 	// retryChange is how often a change of the membership is proposed again: raft drops one while another is in the log.
