@@ -253,14 +253,16 @@ func placementHolds(tx store.ReadTx, serviceID string, placement *api.Placement)
 	return true, nil
 }
 
-// needsNewTasks reports whether the tasks of a service must be replaced when its spec becomes the new one.
-func needsNewTasks(tx store.ReadTx, service *api.Service, spec *api.ServiceSpec) (bool, error) {
+// needsNewTasks reports whether the tasks of a service must be replaced when its spec becomes the new one. When they may stay
+// because of where they are, it makes the transaction depend on no task having moved.
+func needsNewTasks(tx store.Tx, service *api.Service, spec *api.ServiceSpec) (bool, error) {
 	if !sameTemplate(service.GetSpec(), spec) {
 		return true, nil
 	}
 	if proto.Equal(service.GetSpec().GetTask().GetPlacement(), spec.GetTask().GetPlacement()) {
 		return false, nil
 	}
+	tx.RequireKind(object.KindTask)
 	holds, err := placementHolds(tx, service.GetId(), spec.GetTask().GetPlacement())
 	return !holds, err
 }
