@@ -13,7 +13,7 @@ import (
 )
 
 // The commit index on disk may be older than the snapshot, because it is written with the next entries. A manager that
-// crashed in between must start again (I2); the simulation found it with seed 2 of the bug sendearly.
+// crashed in between must start again (I2); the simulation found it with a planted bug.
 func TestOpen_AcceptsACommitIndexOlderThanTheSnapshot(t *testing.T) {
 	mem := vfs.NewMem()
 	defer mem.Close()

@@ -8,12 +8,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/object"
 )
 
 const (
 	opPut = iota
 	opGet
 	opCreate
+	opDelete
 )
 
 // simOp is what a client asks for. It ends by an answer, or when the client gives up.
@@ -21,6 +23,7 @@ type simOp struct {
 	client, kind, key int
 	value             uint64
 	id                string // of the request, and of the task that opCreate makes
+	target            string // the task that opDelete removes
 	call              int64
 	ended             bool
 }
@@ -40,6 +43,14 @@ func (w *world) client(c int) {
 		client: c, kind: w.rng.IntN(3), key: w.rng.IntN(simKeys), value: uint64(w.nextID),
 		id: fmt.Sprint("request", w.nextID), call: w.now,
 	}
+	// Half of the tasks that are there go again. From the moment on when that is asked for, they may be there or not.
+	if o.kind == opCreate && len(w.alive) > 20 {
+		o.kind = opDelete
+		i := w.rng.IntN(len(w.alive))
+		o.target = w.alive[i]
+		w.alive = append(w.alive[:i], w.alive[i+1:]...)
+		delete(w.created, o.target)
+	}
 	w.after(giveUp, func() { w.end(o, false, 0) })
 	w.attempt(o, w.nodes[w.rng.IntN(simNodes)])
 }
@@ -55,6 +66,11 @@ func (w *world) end(o *simOp, answered bool, value uint64) {
 	case o.kind == opCreate:
 		if answered {
 			w.created[o.id] = true
+			w.alive = append(w.alive, o.id)
+		}
+	case o.kind == opDelete:
+		if answered {
+			w.deleted[o.target] = true
 		}
 	case answered:
 		w.history = append(w.history, porcupine.Operation{ClientId: o.client, Input: o, Call: o.call, Output: value, Return: w.now})
@@ -105,8 +121,11 @@ func (w *world) read(o *simOp, n *simNode, retry func()) {
 
 // closure is what Update would be called with.
 func (o *simOp) closure(tx Tx) error {
-	if o.kind == opCreate {
+	switch o.kind {
+	case opCreate:
 		return tx.Create(&api.Task{Id: o.id, ServiceId: "s"})
+	case opDelete:
+		return tx.Delete(object.KindTask, o.target)
 	}
 	id := fmt.Sprint("key", o.key)
 	service, err := Get[*api.Service](tx, id)
@@ -127,7 +146,7 @@ func (w *world) write(o *simOp, n *simNode, retry func()) {
 	case errors.Is(err, ErrDuplicate):
 		w.end(o, true, 0)
 		return
-	case errors.Is(err, ErrNotLeader), w.bug == "dropdedup" && errors.Is(err, ErrExists):
+	case errors.Is(err, ErrNotLeader):
 		w.after(w.between(10*ms, 50*ms), retry)
 		return
 	case err != nil:

@@ -268,7 +268,7 @@ func (c *simCall) outcome() chan outcome {
 // observe checks what the node has applied (I3, I4).
 func (n *simNode) observe() {
 	m := n.c.machine
-	if m.index/50 != n.hashed/50 || m.index < n.hashed {
+	if m.index/100 != n.hashed/100 || m.index < n.hashed {
 		n.hashed = m.index
 		_, hash, err := m.hash()
 		n.w.must(err)

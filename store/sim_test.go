@@ -2,6 +2,7 @@ package store
 
 import (
 	"container/heap"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/invariant"
 	"github.com/skep-io/skep/store/seal"
 )
@@ -78,7 +80,9 @@ type world struct {
 	faults   map[string]int
 
 	history []porcupine.Operation
-	created map[string]bool // ids of acknowledged creations
+	created map[string]bool // tasks whose creation was acknowledged, and that nobody asked to delete
+	alive   []string        // the same, in order
+	deleted map[string]bool // tasks whose deletion was acknowledged
 	hashes  map[Index][32]byte
 	nextID  int
 }
@@ -87,7 +91,7 @@ func newWorld(t testing.TB, seed uint64, bug string) *world {
 	h := fnv.New64a()
 	w := &world{
 		t: t, bug: bug, rng: rand.New(rand.NewPCG(seed, 1)), byRaft: map[uint64]*simNode{}, kek: seal.NewKey(),
-		trace: h, sum: h.Sum64, faults: map[string]int{}, created: map[string]bool{}, hashes: map[Index][32]byte{},
+		trace: h, sum: h.Sum64, faults: map[string]int{}, created: map[string]bool{}, deleted: map[string]bool{}, hashes: map[Index][32]byte{},
 	}
 	for i := range simNodes {
 		w.nodes = append(w.nodes, newSimNode(w, i))
@@ -214,9 +218,15 @@ func (w *world) finish() {
 		}
 		n.checkCopy()
 	}
+	tx := first.c.machine.view().read()
 	for id := range w.created {
-		if o, err := lookup(first.c.machine.view().db.Txn(false), Ref{4, id}); err != nil || o == nil {
-			w.violated("I2: the acknowledged task %s is gone: %v", id, err)
+		if _, err := Get[*api.Task](tx, id); err != nil {
+			w.violated("I2: its creation was acknowledged: %v", err)
+		}
+	}
+	for id := range w.deleted {
+		if _, err := Get[*api.Task](tx, id); !errors.Is(err, ErrNotFound) {
+			w.violated("I2: task %s is there, although its deletion was acknowledged", id)
 		}
 	}
 }
@@ -282,7 +292,7 @@ func TestSim(t *testing.T) {
 		if broken != "" {
 			t.Errorf("seed %d: %s\nrepeat with: go test ./store -run 'TestSim$' -sim.seed %d -sim.seeds 1 -sim.time %v", seed, broken, seed, length)
 		}
-		acknowledged += len(w.history) + len(w.created)
+		acknowledged += len(w.history) + len(w.created) + 2*len(w.deleted)
 		for _, n := range w.faults {
 			faults += n
 		}
@@ -308,10 +318,10 @@ var simBugs = []struct {
 	seed uint64
 	slow bool
 }{
-	{"sendearly", 2, true},      // messages leave before what they acknowledge is durable
+	{"sendearly", 5, true},      // messages leave before what they acknowledge is durable
 	{"losehardstate", 1, false}, // term and vote do not reach the disk
 	{"lostsync", 1, true},       // a crash takes back what the disk said was durable
-	{"ackearly", 1, true},       // a write is acknowledged when it is proposed
+	{"ackearly", 1, false},      // a write is acknowledged when it is proposed
 	{"staleread", 1, true},      // a read does not ask the leader
 	{"dropdedup", 1, false},     // the memory of requests is lost at a restart, and clients try again
 	{"watchdrops", 1, true},     // a resumed watcher misses the next batch
