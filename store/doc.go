@@ -23,6 +23,29 @@
 // So no lock is held while the log is written: proposals pipeline. A request id makes a retry safe: the state machine
 // remembers the last requests that it applied.
 //
+// # Life of a manager's store
+//
+//	first manager: Bootstrap ---+                      ctx ends (nil)
+//	                            +--> Open ----> Run ---> disk fails, log damaged (error)
+//	the others: Join at the     |     ^  \               removed from the group (ErrRemoved)
+//	leader, Prepare ------------+     |   +-- *wal.CorruptError, wal.ErrFormat, seal.ErrWrongKey
+//	                                  +------ restart: log and snapshot are replayed
+//
+//	member:  (AddMember) learner --caught up--> voter --RemoveMember--> refused for ever
+//
+// A manager that lost its disk joins again, and replaces its former self. When a majority is gone for ever, ForceNewCluster makes
+// a stopped manager the only one. NewLocal is a store without log or peers, for tests and scratch copies.
+//
+// # Parts
+//
+//	Store      reading, writing, watching              machine   the replicated state: pure, deterministic
+//	cluster    the shell that feeds raftcore            hub       the last changes, for watchers
+//	raftcore   what a member does next: pure            wal       the sealed log and snapshots on disk
+//	seal       keys and envelopes                       vfs       the seam to the file system
+//	object     kinds, indexes, ids                      storetest stores for the tests of others
+//
+// The whole of it runs in a deterministic simulation under faults, see TestSim.
+//
 // # Invariants
 //
 // They are those of the reliability programme, cited by number in code and tests:
@@ -35,6 +58,11 @@
 //
 // All methods of Store are safe for concurrent use. Transactions and Watchers are for one goroutine at a time; a ReadTx may
 // be kept as long as one likes, at the cost of the memory of the objects that it shows.
+//
+// # Errors
+//
+// ErrNotFound, ErrExists, ErrNameConflict, ErrConflict, ErrInvalid and *LimitError come from transactions; *NotLeaderError,
+// *DuplicateError and ErrBusy from Update; ErrResync from Watchers; ErrStopped once Run has ended.
 //
 // # Limits
 //
