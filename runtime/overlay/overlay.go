@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -59,11 +60,20 @@ type Driver struct {
 
 // Probe finds out how the kernel takes layers. The directory dir must exist, on a disk and for this purpose alone.
 func Probe(dir string) (*Driver, error) {
+	left, err := filepath.Glob(filepath.Join(dir, attachPrefix+"*")) // by a process that was killed
+	if err != nil {
+		return nil, fmt.Errorf("probe overlay mounts: %w", err)
+	}
+	for _, at := range left {
+		if err := takeDown(at); err != nil {
+			return nil, fmt.Errorf("clean up %s: %w", at, err)
+		}
+	}
 	probe, err := os.MkdirTemp(dir, "probe-")
 	if err != nil {
 		return nil, fmt.Errorf("probe overlay mounts: %w", err)
 	}
-	defer os.RemoveAll(probe)
+	defer os.Remove(probe)
 	var failed []error
 	for _, byPath := range []bool{false, true} {
 		d := &Driver{dir: dir, byPath: byPath}
@@ -242,11 +252,16 @@ func (s *stack) mountByDescriptor() (int, error) {
 // mountByPath attaches everything below a private directory, mounts by the classic call, and takes it all down again:
 // the clone that it gives holds what it needs.
 func (s *stack) mountByPath(dir string) (fd int, err error) {
-	at, err := os.MkdirTemp(dir, "m")
+	at, err := os.MkdirTemp(dir, attachPrefix)
 	if err != nil {
 		return -1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(at)) }() // runs after everything was detached
+	defer func() { // in reverse, since the mount below merged uses the others
+		if failed := takeDown(at); failed != nil && err == nil {
+			unix.Close(fd)
+			fd, err = -1, failed
+		}
+	}()
 	var names []string
 	for i, lower := range s.lower {
 		name := fmt.Sprintf("%s/%d", at, i)
@@ -254,7 +269,6 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 		if err := attach(lower, name); err != nil {
 			return -1, err
 		}
-		defer detach(name)
 	}
 	upper, work := procPath(s.upper), procPath(s.work)
 	if s.scratch != nil {
@@ -262,22 +276,24 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 		if err := attach(s.scratch.FD(), name); err != nil {
 			return -1, err
 		}
-		defer detach(name)
 		upper, work = name+"/upper", name+"/work"
 	}
 	data := []string{"lowerdir=" + strings.Join(names, ":"), "upperdir=" + upper, "workdir=" + work}
 	for _, o := range options() {
 		data = append(data, o[0]+"="+o[1])
 	}
-	merged := at + "/merged"
+	return s.mountClassic(at+"/merged", strings.Join(data, ","))
+}
+
+// mountClassic mounts at merged and gives a detached clone of that mount.
+func (s *stack) mountClassic(merged, data string) (int, error) {
 	if err := os.Mkdir(merged, 0o700); err != nil {
 		return -1, err
 	}
-	if err := unix.Mount("overlay", merged, "overlay", unix.MS_NODEV|unix.MS_NOSUID, strings.Join(data, ",")); err != nil {
+	if err := unix.Mount("overlay", merged, "overlay", unix.MS_NODEV|unix.MS_NOSUID, data); err != nil {
 		return -1, err
 	}
-	defer detach(merged)
-	fd, err = unix.OpenTree(unix.AT_FDCWD, merged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, merged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
@@ -289,6 +305,9 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 	return fd, nil
 }
 
+// attachPrefix begins the names of directories for attaching.
+const attachPrefix = "m"
+
 func attach(fd int, name string) error {
 	if err := os.Mkdir(name, 0o700); err != nil {
 		return err
@@ -296,8 +315,25 @@ func attach(fd int, name string) error {
 	return unix.MoveMount(fd, "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// detach takes a mount out of the mount table; whoever still uses it keeps it.
-func detach(name string) { _ = unix.Unmount(name, unix.MNT_DETACH) }
+// takeDown detaches all that is attached below at, and removes the empty directories. Whoever still uses a mount keeps
+// it. Nothing is ever removed recursively: what is below may be a layer whose mount would not go.
+func takeDown(at string) error {
+	entries, err := os.ReadDir(at)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := at + "/" + e.Name()
+		// EINVAL says that nothing is mounted there.
+		if err := unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("detach %s: %w", name, err)
+		}
+		if err := unix.Rmdir(name); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+	}
+	return unix.Rmdir(at)
+}
 
 // procPath names an open directory for calls that take no descriptor.
 func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

@@ -135,6 +135,32 @@ func TestMount_WithoutWritableLayerChangesStayInMemory(t *testing.T) {
 	}
 }
 
+func TestProbe_TakesDownWhatAKilledProcessLeft(t *testing.T) {
+	drivers(t) // skips where it can't be tested
+	dir, layer := t.TempDir(), t.TempDir()
+	write(t, layer+"/a", "a")
+	s := &stack{}
+	t.Cleanup(s.close)
+	if err := s.addLower(layer, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/m1", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := attach(s.lower[0], dir+"/m1/0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Probe(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(layer + "/a"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMount_Refuses(t *testing.T) {
 	for name, d := range drivers(t) {
 		t.Run(name, func(t *testing.T) {

@@ -22,11 +22,24 @@ const maxConnections = 256
 // writeTime bounds the sending of one message to a client that doesn't read.
 const writeTime = 30 * time.Second
 
+// A socket may outlive its supervisor for a moment, in children that were just forked.
+const (
+	socketTries = 40
+	socketPause = 25 * time.Millisecond
+)
+
 // listen opens the socket. One that is left from a supervisor that has ended is replaced.
 func listen(path string) (*net.UnixListener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	for try := 1; ; try++ {
+		conn, err := net.DialTimeout("unix", path, time.Second)
+		if err != nil {
+			break
+		}
 		conn.Close()
-		return nil, fmt.Errorf("%w: it answers at %s", ErrInUse, path)
+		if try == socketTries {
+			return nil, fmt.Errorf("%w: something answers at %s", ErrInUse, path)
+		}
+		time.Sleep(socketPause)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("replace socket: %w", err)

@@ -116,7 +116,10 @@ func (s *Supervisor) prepare() error {
 		return fmt.Errorf("lock root directory: %w", err)
 	}
 	s.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A record lock, since that is the process's own: a lock of the open file would be shared with children that are
+	// about to become containers, and for a moment outlive a supervisor that was killed.
+	whole := &unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET}
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_SETLK, whole); err != nil {
 		return fmt.Errorf("%w: %s is in use", ErrInUse, s.cfg.Root)
 	}
 	if s.boot, err = bootID(); err != nil {
@@ -173,6 +176,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	for _, c := range s.all() {
 		c.halt()
 	}
+	// With no container left, nothing is left in the machine's control groups; else this fails, as it should.
+	_ = s.tree.Remove()
 	return err
 }
 
@@ -191,6 +196,9 @@ func (s *Supervisor) killEverything() {
 		case <-deadline:
 			s.logger.Error("container did not end in time", "container", c.id)
 			return
+		}
+		if err := c.group.Remove(context.Background()); err != nil { // the record stays, for who asks later
+			s.logger.Error("control group left", "container", c.id, "error", err)
 		}
 	}
 }
