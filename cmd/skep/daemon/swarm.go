@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -338,13 +337,4 @@ func (d *Daemon) comeBackWith(ctx context.Context, m membership, kek seal.Key, s
 		return err
 	}
 	return d.launch(ctx, n)
-}
-
-// hostOf returns the host of host:port.
-func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	return host
 }
