@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/api"
@@ -19,6 +20,8 @@ const (
 	nanoCPU = 1_000_000_000
 	// describeTimeout bounds the time to list images.
 	describeTimeout = 5 * time.Second
+	// connectTimeout bounds one try to connect to another node: there may be others to ask.
+	connectTimeout = 5 * time.Second
 	// passthrough makes gRPC hand addresses to the dialer as they are.
 	passthrough = "passthrough:///"
 )
@@ -55,10 +58,18 @@ func (a *Agent) describe() *api.NodeDescription {
 
 // dialManager returns a connection to any manager at an address.
 func (a *Agent) dialManager(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(passthrough+address, grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(ca.OUManager)))
+	return a.dial(ca.OUManager, address)
 }
 
 // dialNode returns a connection to a certain node.
 func (a *Agent) dialNode(nodeID, address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(passthrough+address, grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(nodeID)))
+	return a.dial(nodeID, address)
+}
+
+// dial returns a connection to an address that must prove a name. Nodes talk to each other directly: proxies that the environment
+// names are for the outside.
+func (a *Agent) dial(name, address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(passthrough+address,
+		grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(name)), grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}))
 }

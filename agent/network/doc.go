@@ -14,7 +14,7 @@
 //
 // What passes:
 //
-//	container -> outside            yes, as the node (masquerade)
+//	container -> outside            yes, as the node (masquerade), but not to 169.254.0.0/16: clouds give credentials there
 //	container -> container          yes, on one node: the bridge is one segment
 //	container -> the node itself    no, except published ports
 //	outside   -> container          no, except published ports; the client's address stays

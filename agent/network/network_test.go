@@ -236,6 +236,19 @@ func TestNetwork_LetsPassWhatItSays(t *testing.T) {
 	b.reaches("container to published port of its node", "192.0.2.1:8080", "")
 	a.reaches("container to its own published port", "192.0.2.1:8080", "")
 
+	metadata, _ := netlink.ParseAddr("169.254.169.254/32")
+	link, _ := netlink.LinkByName("uplink")
+	err := errors.Join(
+		netlink.RouteAdd(&netlink.Route{Dst: metadata.IPNet, LinkIndex: link.Attrs().Index}),
+		outside.inside(func() error {
+			eth0, err := netlink.LinkByName("eth0")
+			return errors.Join(err, netlink.AddrAdd(eth0, metadata))
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.reaches("node to its cloud", "169.254.169.254:7000", "")
+	a.refused("container to the node's cloud", "169.254.169.254:7000")
 	a.refused("container to node", "192.0.2.1:9000")
 	a.refused("container to gateway", "10.77.0.1:9000")
 	outside.refused("outside to container", addressA+":81")

@@ -147,11 +147,13 @@ func (r rules) addRouting(t table) {
 	in, out := iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.bridge), iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.bridge)
 	notIn, notOut := iface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, r.bridge), iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.bridge)
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
-	loopback := netip.MustParsePrefix("127.0.0.0/8")
+	loopback, linkLocal := netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16")
 
-	// The bridge routes to 127.0.0.0/8 for published ports; containers must not use that.
+	// The bridge routes to 127.0.0.0/8 for published ports; containers must not use that. Nor must they reach what a cloud
+	// tells its machines at 169.254.169.254, the node's own credentials among it.
 	raw := t.chain("raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	t.rule(raw, in, within(destination, loopback), drop)
+	t.rule(raw, in, within(destination, linkLocal), drop)
 
 	input := t.chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
 	t.rule(input, in, conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
