@@ -134,7 +134,7 @@ func TestNew_RefusesUnusableConfigurations(t *testing.T) {
 }
 
 func FuzzParseLease(f *testing.F) {
-	f.Add([]byte(`{"version":1,"address":"172.28.0.2","ports":[{"protocol":"tcp","published":8080,"target":80}]}`))
+	f.Add([]byte(`{"version":1,"address":"172.31.240.2","ports":[{"protocol":"tcp","published":8080,"target":80}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := parseLease(data)
 		if err != nil {

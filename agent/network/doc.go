@@ -36,7 +36,7 @@
 //
 // Errors: [ErrOverlap], [ErrFull] and [ErrPublished]; the last two are temporary (fault.Unavailable).
 //
-// A lease is the file <dir>/<id>.json (mode 0600): {"version":1,"address":"172.28.0.2","ports":[{"protocol":"tcp",
+// A lease is the file <dir>/<id>.json (mode 0600): {"version":1,"address":"172.31.240.2","ports":[{"protocol":"tcp",
 // "published":8080,"target":80}]}. It need not survive a crash of the machine, which ends the containers too, so it is not
 // synced. The file <dir>/forwarding says that it was Skep that made this machine forward packets, so that Skep also keeps it
 // from forwarding for others.

@@ -27,7 +27,7 @@ var (
 const (
 	// DefaultBridge and DefaultSubnet are used when the configuration names none. A /20 has room for 4093 containers.
 	DefaultBridge = "skep0"
-	defaultSubnet = "172.28.0.0/20"
+	defaultSubnet = "172.31.240.0/20"
 	// minBits and maxBits bound the size of the subnet: more addresses than interfaces a bridge can have are of no use.
 	minBits, maxBits = 16, 29
 	forwardingFile   = "forwarding"
