@@ -60,12 +60,26 @@ func fork(t *table, flags uint64, groupFD int) (pid, pidfd int, err error) {
 	runtime.KeepAlive(t)
 	runtime.KeepAlive(ca)
 	if errno != 0 {
-		return 0, -1, fmt.Errorf("clone3: %w", errno)
+		return 0, -1, cloneError(errno)
 	}
 	if err := unix.SetNonblock(int(ca.result), true); err != nil {
 		return int(child), int(ca.result), fmt.Errorf("pidfd: %w", err)
 	}
 	return int(child), int(ca.result), nil
+}
+
+// cloneError says what to do about a refused clone.
+func cloneError(errno syscall.Errno) error {
+	switch errno {
+	case unix.ENOSPC, unix.EUSERS:
+		return fmt.Errorf("make namespaces: %w: a limit in /proc/sys/user, such as max_user_namespaces, is reached", errno)
+	case unix.EPERM:
+		return fmt.Errorf("make namespaces: %w: the supervisor must be root, and user namespaces must be allowed", errno)
+	case unix.ENOSYS, unix.EINVAL:
+		return fmt.Errorf("make namespaces: %w: the kernel lacks one of the seven namespaces", errno)
+	default:
+		return fmt.Errorf("make namespaces: %w", errno)
+	}
 }
 
 // clone forks. In the child it does not return.
