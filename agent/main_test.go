@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/skep-io/skep/image/unpack"
 )
@@ -20,8 +23,9 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	if os.Geteuid() != 0 || os.Getenv(isolatedEnv) != "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // exits
 	}
+	runtime.LockOSThread() // Pdeathsig is about the thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), isolatedEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
