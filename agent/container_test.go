@@ -95,15 +95,17 @@ func TestContainer_HasItsEnvironmentAndFiles(t *testing.T) {
 
 func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
 	m := adopted(t)
-	tk := newTask("t1", "show", "/run/secrets/db", "/run/secrets/key", "/proc/self/mounts")
+	tk := newTask("t1", "show", "/run/secrets/db", "/run/secrets/key", "/etc/app/key", "/etc/passwd", "/proc/self/mounts")
+	tk.Spec.Container.ReadOnly = true
 	tk.Spec.Container.Secrets = []*api.SecretReference{
 		{SecretId: "x1", SecretName: "db"},
 		{SecretId: "x2", SecretName: "tls", Target: &api.SecretTarget{Name: "key", Uid: 1000, Gid: 1001, Mode: 0o400}},
+		{SecretId: "x2", SecretName: "tls", Target: &api.SecretTarget{Name: "/etc/app/key"}},
 	}
 	if err := m.exec.Prepare(t.Context(), tk); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.exec.Start(t.Context(), tk); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "db, tls") {
+	if _, err := m.exec.Start(t.Context(), tk); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "db, tls, tls") {
 		t.Errorf("without its secrets: %v", err)
 	}
 	m.secrets.Put("x1", []byte(canary+"\n"))
@@ -112,7 +114,8 @@ func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, out := m.finish(t, "t1")
-	contains(t, out, "/run/secrets/db -r--r--r-- 0:0\n"+canary, "/run/secrets/key -r-------- 1000:1001\ntwo")
+	contains(t, out, "/run/secrets/db -r--r--r-- 0:0\n"+canary, "/run/secrets/key -r-------- 1000:1001\ntwo", "/etc/app/key -r--r--r-- 0:0\ntwo",
+		"app:x:1000")
 	for _, l := range strings.Split(out, "\n") {
 		if f := strings.Fields(l); len(f) > 3 && f[1] == "/run/secrets" && (f[2] != "tmpfs" && f[2] != "ramfs" || !strings.HasPrefix(f[3], "ro")) {
 			t.Errorf("E3: secrets are on %s", l)

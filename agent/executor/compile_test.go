@@ -261,11 +261,11 @@ func TestSecretFiles(t *testing.T) {
 		return &api.SecretReference{SecretId: "id-" + name, SecretName: name, Target: target}
 	}
 	got, err := secretFiles(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
-		ref("db", nil), ref("tls", &api.SecretTarget{Name: "certs/key", Uid: 10, Gid: 11, Mode: 0o400}), ref("abs", &api.SecretTarget{Name: "/etc/app/key"}),
+		ref("db", nil), ref("tls", &api.SecretTarget{Name: "key", Uid: 10, Gid: 11, Mode: 0o400}), ref("abs", &api.SecretTarget{Name: "/etc/app/key"}),
 	}}))
 	want := []secretFile{
 		{id: "id-db", name: "db", path: "/run/secrets/db", mode: 0o444},
-		{id: "id-tls", name: "tls", path: "/run/secrets/certs/key", uid: 10, gid: 11, mode: 0o400},
+		{id: "id-tls", name: "tls", path: "/run/secrets/key", uid: 10, gid: 11, mode: 0o400},
 		{id: "id-abs", name: "abs", path: "/etc/app/key", mode: 0o444},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(secretFile{})); diff != "" || err != nil {
@@ -275,6 +275,7 @@ func TestSecretFiles(t *testing.T) {
 		"above":  {ref("a", &api.SecretTarget{Name: "../passwd"})},
 		"itself": {ref("a", &api.SecretTarget{Name: "."})},
 		"proc":   {ref("a", &api.SecretTarget{Name: "/proc/1/mem"})},
+		"nested": {ref("a", &api.SecretTarget{Name: "certs/key"})},
 		"twice":  {ref("a", nil), ref("b", &api.SecretTarget{Name: "a"})},
 		"owner":  {ref("a", &api.SecretTarget{Uid: rangeSize})},
 	} {
