@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netns"
 )
@@ -302,10 +303,28 @@ func removeTree(dir string) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), cgroupPatience)
+	defer cancel()
 	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := syscall.Rmdir(dirs[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeCgroup(ctx, dirs[i]); err != nil {
 			return fmt.Errorf("remove cgroup %s: %w", dirs[i], err)
 		}
 	}
 	return nil
+}
+
+// cgroupPatience bounds how long a cgroup may stay busy after its last process: the kernel lets go of it a little later.
+const cgroupPatience = 10 * time.Second
+
+// removeCgroup removes one cgroup without children, once the kernel lets go of it.
+func removeCgroup(ctx context.Context, dir string) error {
+	for {
+		err := syscall.Rmdir(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if !errors.Is(err, syscall.EBUSY) || pause(ctx) != nil {
+			return err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -21,6 +23,9 @@ const (
 	// maxMachines keeps the host part of an address in one byte.
 	maxMachines = 200
 )
+
+// groupSuffix is the number of random characters that keep the cgroups of two networks of a process apart: 40 bits.
+const groupSuffix = 8
 
 // Network is a switch with machines on it.
 type Network struct {
@@ -79,7 +84,9 @@ func NewNetwork(dir string, programs Programs) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Network{dir: dir, programs: programs, space: space, group: fmt.Sprintf("skep-lab-%d", os.Getpid())}, nil
+	// Scripts run beside each other in one process, each with a machine m1.
+	group := fmt.Sprintf("skep-lab-%d-%s", os.Getpid(), strings.ToLower(rand.Text()[:groupSuffix]))
+	return &Network{dir: dir, programs: programs, space: space, group: group}, nil
 }
 
 // inNewNamespace makes a network namespace, calls fn in it, and returns its handle. The calling goroutine's thread comes

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -45,9 +46,21 @@ func (s source) imports() []string {
 	return out
 }
 
-// sources parses every Go file of the module; tools is a module of its own.
+// sources returns every Go file of the module, parsed once; tools is a module of its own.
 func sources(t *testing.T) []source {
 	t.Helper()
+	out, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(out, func(s source) bool { return s.dir() == "internal/house" }) {
+		t.Fatal("the walk did not find this package: the rules would hold for nothing")
+	}
+	return out
+}
+
+// parsed is the parsed module, for all tests.
+var parsed = sync.OnceValues(func() ([]source, error) {
 	var out []source
 	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -81,11 +94,5 @@ func sources(t *testing.T) []source {
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(out, func(s source) bool { return s.dir() == "internal/house" }) {
-		t.Fatal("the walk did not find this package: the rules would hold for nothing")
-	}
-	return out
-}
+	return out, err
+})
