@@ -47,9 +47,9 @@ func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container
 // copySpec copies what compile changes, and shares the rest: making the default seccomp profile takes longer than everything else
 // here.
 func copySpec(in *specs.Spec) *specs.Spec {
-	out := *in
-	process, root, linux, resources := *in.Process, *in.Root, *in.Linux, *in.Linux.Resources
-	out.Process, out.Root, out.Linux, out.Linux.Resources = &process, &root, &linux, &resources
+	out, process, root, linux, resources := *in, *in.Process, *in.Root, *in.Linux, *in.Linux.Resources
+	linux.Resources = &resources
+	out.Process, out.Root, out.Linux = &process, &root, &linux
 	out.Mounts = slices.Clone(in.Mounts)
 	return &out
 }
