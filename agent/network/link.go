@@ -21,6 +21,8 @@ const (
 	defaultMTU = 1500
 	// sysctlRoot is where the parameters of the calling thread's network namespace are.
 	sysctlRoot = "/proc/sys/net/ipv4"
+	// forwardParameter says whether packets for others are forwarded.
+	forwardParameter = "ip_forward"
 )
 
 // ensureBridge makes the bridge as it is to be, and says whether packets were not forwarded before.
@@ -40,7 +42,7 @@ func ensureBridge(name string, gateway netip.Prefix) (turnedOn bool, err error) 
 	if _, err := setSysctl("conf/"+name+"/route_localnet", "1"); err != nil {
 		return false, err
 	}
-	return setSysctl("ip_forward", "1")
+	return setSysctl(forwardParameter, "1")
 }
 
 func bridgeLink(name string) (netlink.Link, error) {

@@ -291,7 +291,7 @@ func (n *Network) Address(id string) (netip.Addr, bool) {
 	return l.Address, ok
 }
 
-// Remove takes everything away: all attachments, the rules and the bridge. The network can be restored again.
+// Remove takes everything away: all attachments, the rules, the bridge, and forwarding if it was off before. The network can be restored again.
 func (n *Network) Remove() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -305,7 +305,22 @@ func (n *Network) Remove() error {
 		delete(n.leases, id)
 		n.pool.give(l.Address)
 	}
-	return disconnect(n.bridge)
+	if err := disconnect(n.bridge); err != nil {
+		return err
+	}
+	return n.stopForwarding()
+}
+
+// stopForwarding keeps this machine from forwarding packets for others once the guard is gone, if it was Skep that made it forward.
+func (n *Network) stopForwarding() error {
+	if !n.guard {
+		return nil
+	}
+	if _, err := setSysctl(forwardParameter, "0"); err != nil {
+		return err
+	}
+	n.guard = false
+	return os.Remove(filepath.Join(n.dir, forwardingFile))
 }
 
 func (n *Network) rules() rules { return rulesOf(n.bridge, n.subnet, n.guard, n.leases) }

@@ -316,6 +316,9 @@ func TestNetwork_GuardsLoopbackAgainstContainers(t *testing.T) {
 
 func TestNetwork_DetachLeavesNothing(t *testing.T) {
 	node := newNode(t)
+	if _, err := setSysctl(forwardParameter, "0"); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	n := newNetwork(t, dir)
 	restore(t, n)
@@ -338,6 +341,12 @@ func TestNetwork_DetachLeavesNothing(t *testing.T) {
 	}
 	if links, err := netlink.LinkList(); err != nil || len(links) != 1 {
 		t.Errorf("I15: %d interfaces, %v", len(links), err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("I15: %v, %v", files, err)
+	}
+	if on, err := setSysctl(forwardParameter, "0"); on || err != nil {
+		t.Errorf("I15: the machine goes on forwarding (%v)", err)
 	}
 	restore(t, n)
 	if got := attach(t, n, "c", pid); got != "10.77.0.3" {
