@@ -62,7 +62,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.control, err = control.New(control.Config{
-		Store: cfg.Store, Logs: logs, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() }, Logger: cfg.Logger,
+		Store: cfg.Store, Logs: logs, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
 	})
 	if err != nil {
 		return nil, err

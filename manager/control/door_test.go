@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -57,7 +56,7 @@ func newSwarm(t *testing.T) *swarm {
 	)
 	server, err := control.New(control.Config{
 		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{},
-		NewUnlockKey: object.NewID, Logger: slog.New(slog.DiscardHandler),
+		NewUnlockKey: object.NewID,
 	})
 	if err != nil {
 		t.Fatal(err)

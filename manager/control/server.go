@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 
 	"github.com/skep-io/skep/api"
@@ -28,7 +27,6 @@ type Config struct {
 	Logs LogReader
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
 	NewUnlockKey func() string
-	Logger       *slog.Logger
 }
 
 // Server is the service Control.
@@ -39,8 +37,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil || cfg.Logger == nil {
-		return nil, errors.New("control: Store, Logs, NewUnlockKey and Logger are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil {
+		return nil, errors.New("control: Store, Logs and NewUnlockKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status
