@@ -233,14 +233,14 @@ func (w *WAL) Compact(s *raftpb.SnapshotMetadata, keep uint64) error {
 	return w.removeOthers(s)
 }
 
-// removeOthers removes all snapshots but the marked one, and what interrupted writes left.
+// removeOthers removes all snapshots before the marked one. A later one may have been written meanwhile, to be marked next.
 func (w *WAL) removeOthers(marked *raftpb.SnapshotMetadata) error {
 	names, err := w.fs.ReadDir(w.dir)
 	if err != nil {
 		return fmt.Errorf("read data directory: %w", err)
 	}
 	for _, name := range names {
-		if isSnapshot(name) && name != snapshotName(marked) && !vfs.IsTemp(name) {
+		if isSnapshot(name) && name < snapshotName(marked) && !vfs.IsTemp(name) {
 			if err := w.fs.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("remove old snapshot: %w", err)
 			}
