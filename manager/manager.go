@@ -25,7 +25,7 @@ import (
 // handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
 const handOverTimeout = 3 * time.Second
 
-// Config is what a Manager needs; all fields are required.
+// Config is what a Manager needs; all fields but Reseal are required.
 type Config struct {
 	// NodeID is this node's.
 	NodeID string
@@ -38,7 +38,9 @@ type Config struct {
 	Dial func(address, nodeID string) (*grpc.ClientConn, error)
 	// LocalKey returns the key of this node's key file, which seals Store while autolock is off. It makes one if there is none.
 	LocalKey func() (seal.Key, error)
-	Logger   *slog.Logger
+	// Reseal makes a key the one that opens Store, and whatever else the node seals by it. Nil is for Store alone.
+	Reseal func(kek seal.Key, source seal.Source) error
+	Logger *slog.Logger
 }
 
 // Manager is the manager's side of a node.
@@ -55,6 +57,9 @@ type Manager struct {
 func New(cfg Config) (*Manager, error) {
 	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.LocalKey == nil || cfg.Logger == nil {
 		return nil, errors.New("manager: NodeID, Store, Raft, Dial, LocalKey and Logger are required")
+	}
+	if cfg.Reseal == nil {
+		cfg.Reseal = cfg.Store.Reseal
 	}
 	m := &Manager{cfg: cfg}
 	logs, err := logbroker.New(logbroker.Config{Store: cfg.Store, Dial: cfg.Dial})
@@ -73,7 +78,7 @@ func New(cfg Config) (*Manager, error) {
 	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
 		return nil, err
 	}
-	m.keys, err = keymanager.New(keymanager.Config{Store: cfg.Store, Reseal: cfg.Store.Reseal, LocalKey: cfg.LocalKey, Logger: cfg.Logger})
+	m.keys, err = keymanager.New(keymanager.Config{Store: cfg.Store, Reseal: cfg.Reseal, LocalKey: cfg.LocalKey, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err
 	}

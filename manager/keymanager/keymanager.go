@@ -51,6 +51,9 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 func (m *Manager) run(ctx context.Context) error {
+	if err := m.catchUp(ctx); err != nil {
+		return err
+	}
 	watch, err := m.cfg.Store.Watch(ctx, 0, object.KindCluster)
 	if err != nil {
 		return err
@@ -71,6 +74,22 @@ func (m *Manager) run(ctx context.Context) error {
 					return err
 				}
 			}
+		}
+	}
+}
+
+// catchUp waits until the store knows what was so before this manager started. What it shows until then is an old snapshot, whose
+// key may be one that was changed since, or none: sealing by it would open the disk to those who were to be shut out.
+func (m *Manager) catchUp(ctx context.Context) error {
+	for {
+		err := m.cfg.Store.Barrier(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, store.ErrStopped) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(retryAfter):
 		}
 	}
 }
