@@ -124,6 +124,24 @@ func onlyAddress() (netip.Addr, error) {
 	return found, nil
 }
 
+// ownAddress reports whether the host of host:port is an address of this machine.
+func ownAddress(address string) (bool, error) {
+	wanted, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return false, err
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false, fmt.Errorf("list the addresses of this machine: %w", err)
+	}
+	for _, addr := range addrs {
+		if prefix, err := netip.ParsePrefix(addr.String()); err == nil && prefix.Addr().Unmap() == wanted.Addr().Unmap() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // ownBridge reports whether an interface is one that container engines make for their own containers.
 func ownBridge(name string) bool {
 	for _, prefix := range []string{"skep", "docker", "br-", "veth", "podman", "cni"} {

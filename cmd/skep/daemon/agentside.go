@@ -72,6 +72,17 @@ func (n *node) remember(managers []string) error {
 		return nil
 	}
 	n.membership.Managers = managers
+	if n.founding != nil && !n.founded {
+		return nil // InitSwarm saves it, as its last step
+	}
+	return n.daemon.disk.saveMembership(n.membership)
+}
+
+// saveMembership saves the membership of a first manager, which counts from now on.
+func (n *node) saveMembership() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.founded = true
 	return n.daemon.disk.saveMembership(n.membership)
 }
 
@@ -84,6 +95,14 @@ func (n *node) announce(ctx context.Context) error {
 		return nil
 	}
 	return a.Announce(ctx)
+}
+
+// saveLeaving notes that the node is on its way out.
+func (n *node) saveLeaving() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.membership.Leaving = true
+	return n.daemon.disk.saveMembership(n.membership)
 }
 
 // endContainers ends and removes every container of this node, whoever started it: the node has left its swarm.

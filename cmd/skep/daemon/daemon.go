@@ -11,17 +11,21 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
-	"github.com/skep-io/skep/ca/keyfile"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/store/seal"
 )
 
 // errNotManager, errNotMember and errMember are Docker's words for what a node's state forbids.
 var (
 	errNotManager = fault.New(fault.Precondition,
 		"This node is not a swarm manager. Use \"skep swarm init\" or \"skep swarm join\" to connect this node to swarm and try again, or run the command on a manager.")
+	errWorker = fault.New(fault.Precondition,
+		"This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.")
+	errNotYet = fault.New(fault.Unavailable,
+		"This node is a manager that does not take part yet: it starts, or waits for the other managers. Try again soon.")
 	errNotMember = fault.New(fault.Precondition, "This node is not part of a swarm")
 	errMember    = fault.New(fault.Precondition,
 		"This node is already part of a swarm. Use \"skep swarm leave\" to leave this swarm and join another one.")
@@ -43,6 +47,8 @@ type Daemon struct {
 	authorizer *authz.Authorizer
 	// start hands a node to Run, which owns its goroutines.
 	start chan *node
+	// fallen has room for one signal: the node stopped by itself, or could not come back, and may be tried again.
+	fallen chan struct{}
 
 	// changing orders changes of state: init, join, leave, unlock.
 	changing sync.Mutex
@@ -51,9 +57,12 @@ type Daemon struct {
 	mu sync.Mutex
 	// current is the node, or nil while this machine is in no swarm, or can't come back to its own.
 	current *node
-	// pending says that a join is under way, and locked that the store waits for its key.
-	pending, locked bool
-	// broken is why the node could not come back after a restart, or nil.
+	// joining ends the join that is under way; nil while there is none.
+	joining context.CancelCauseFunc
+	// locked says that the node waits for its unlock key. Once it was given, unlock keeps it, for a node that stops by itself.
+	locked bool
+	unlock seal.Key
+	// broken is why the node does not run, or nil.
 	broken error
 }
 
@@ -71,7 +80,8 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{cfg: cfg, logger: cfg.Logger, disk: disk, images: images, managed: newManagedServices(), start: make(chan *node)}
+	d := &Daemon{cfg: cfg, logger: cfg.Logger, disk: disk, images: images, start: make(chan *node), fallen: make(chan struct{}, 1)}
+	d.managed = newManagedServices(d.absence)
 	d.authorizer = authz.New(authz.Config{
 		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed},
 		OnRefusal: func(ctx context.Context, r authz.Refusal) {
@@ -104,7 +114,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.serveLocal(ctx, listener) })
 	group.Go(func() error { return d.runNodes(ctx) })
-	group.Go(func() error { d.resume(ctx); return nil })
+	group.Go(func() error { d.keepUp(ctx); return nil })
 	return group.Wait()
 }
 
@@ -117,45 +127,6 @@ func (d *Daemon) runNodes(ctx context.Context) error {
 		case n := <-d.start:
 			d.ended(n, n.run(ctx))
 		}
-	}
-}
-
-// ended notes that a node runs no more, and why.
-func (d *Daemon) ended(n *node, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.current == n {
-		d.current = nil
-	}
-	if err != nil {
-		d.broken = err
-		d.logger.Error("the node stopped", "error", err)
-	}
-	close(n.done)
-}
-
-// resume brings the node back that this machine was before a restart. What stops it is shown by `skep info`: the daemon goes
-// on, so that the node can be unlocked or can leave.
-func (d *Daemon) resume(ctx context.Context) {
-	d.changing.Lock()
-	defer d.changing.Unlock()
-	m, ok, err := d.disk.membership()
-	if err == nil && !ok {
-		return
-	}
-	if err == nil {
-		err = d.comeBack(ctx, m)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case err == nil:
-	case errors.Is(err, keyfile.ErrLocked):
-		d.locked = true
-		d.logger.Warn("the store is locked: run `skep swarm unlock`")
-	default:
-		d.broken = err
-		d.logger.Error("the node can't come back", "error", err)
 	}
 }
 
@@ -174,6 +145,20 @@ func (d *Daemon) node() (*node, error) {
 	return nil, errNotMember
 }
 
+// absence says why this node does not answer as a manager.
+func (d *Daemon) absence() error {
+	n, err := d.node()
+	switch {
+	case errors.Is(err, errNotMember):
+		return errNotManager
+	case err != nil:
+		return err
+	case n.identity.Role() == api.Role_ROLE_MANAGER:
+		return errNotYet
+	}
+	return errWorker
+}
+
 // launch starts a node and makes it the current one.
 func (d *Daemon) launch(ctx context.Context, n *node) error {
 	d.mu.Lock()
@@ -181,6 +166,9 @@ func (d *Daemon) launch(ctx context.Context, n *node) error {
 	d.mu.Unlock()
 	select {
 	case d.start <- n:
+		n.mu.Lock()
+		n.launched = true
+		n.mu.Unlock()
 		return nil
 	case <-ctx.Done():
 		d.mu.Lock()
@@ -216,13 +204,4 @@ func (r nodeRecords) CatchUp(ctx context.Context) error {
 		return nodes.CatchUp(ctx)
 	}
 	return nil
-}
-
-// identityOf returns an identity for the credentials in a directory.
-func identityOf(keys *keyfile.Dir) (*ca.Identity, error) {
-	credentials, err := keys.Load()
-	if err != nil {
-		return nil, err
-	}
-	return ca.NewIdentity(credentials), nil
 }

@@ -16,12 +16,19 @@ import (
 // dataVersion is the layout of the data directory. Another version is refused: nothing is migrated by accident.
 const dataVersion = "1"
 
+// errMembership is returned when the membership can't be read.
+var errMembership = errors.New("damaged: leave the swarm with `skep swarm leave --force` and join again")
+
+// membershipFile is absent while the node is in no swarm.
+const membershipFile = "swarm.json"
+
 // disk is the data directory:
 //
 //	version              the layout's version
 //	swarm.json           membership: absent while the node is in no swarm
 //	certificates/        the node's identity
 //	raft/                the cluster store, on managers
+//	store.key            the key that seals it while the swarm has no unlock key
 //	agent/               tasks and their last status
 //	containers/          what belongs to one container each
 //	images/              the image store
@@ -34,8 +41,8 @@ type membership struct {
 	AdvertiseAddress string `json:"advertise_address"`
 	// Managers are host:port of managers that this node knew last.
 	Managers []string `json:"managers"`
-	// Autolock says that the store's key is not on this disk.
-	Autolock bool `json:"autolock,omitempty"`
+	// Leaving says that the node is on its way out: after a crash it goes on with that.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 // openDisk makes the data directory, or checks the one that is there.
@@ -82,7 +89,7 @@ func (d disk) path(name string) string { return filepath.Join(d.dir, name) }
 
 // membership returns how the node is in a swarm; ok is false when it is in none.
 func (d disk) membership() (m membership, ok bool, err error) {
-	text, err := os.ReadFile(d.path("swarm.json"))
+	text, err := os.ReadFile(d.path(membershipFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return membership{}, false, nil
 	}
@@ -90,7 +97,7 @@ func (d disk) membership() (m membership, ok bool, err error) {
 		return membership{}, false, fmt.Errorf("read the membership: %w", err)
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
-		return membership{}, false, fmt.Errorf("%s is damaged: leave the swarm with `skep swarm leave --force` and join again: %w", d.path("swarm.json"), err)
+		return membership{}, false, fmt.Errorf("%s is %w: %w", d.path(membershipFile), errMembership, err)
 	}
 	return m, true, nil
 }
@@ -100,13 +107,17 @@ func (d disk) saveMembership(m membership) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(d.path("swarm.json"), append(text, '\n'), 0o600)
+	return atomicfile.Write(d.path(membershipFile), append(text, '\n'), 0o600)
 }
 
-// forget removes all that the node has of its swarm. The membership goes first: without it the rest is not looked at.
+// forget removes all that the node has of its swarm. The membership goes first, durably: without it nobody looks at the rest, which
+// after a crash goes at the next start.
 func (d disk) forget() error {
+	if err := atomicfile.Remove(d.path(membershipFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget the swarm: %w", err)
+	}
 	var errs []error
-	for _, name := range []string{"swarm.json", "certificates", "raft", "agent", "containers"} {
+	for _, name := range []string{"certificates", storeDir, keyFile, "agent", "containers"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 		}

@@ -44,7 +44,7 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 // describeMembership fills in what the node is in its swarm.
 func (d *Daemon) describeMembership(info *api.GetInfoResponse) {
 	d.mu.Lock()
-	n, pending, locked, broken := d.current, d.pending, d.locked, d.broken
+	n, pending, locked, broken := d.current, d.joining != nil, d.locked, d.broken
 	d.mu.Unlock()
 	switch {
 	case locked:
@@ -75,7 +75,11 @@ func (n *node) describe(info *api.GetInfoResponse) {
 		return
 	}
 	info.KeyProtection = keyProtection(source)
-	info.ManagerCount = uint32(len(s.Status().Members))
+	for _, member := range s.Status().Members {
+		if !member.Member.GetLearner() { // it has no say yet
+			info.ManagerCount++
+		}
+	}
 	_ = s.View(func(tx store.ReadTx) error {
 		nodes, err := store.List[*api.Node](tx)
 		info.Nodes = uint32(len(nodes))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os/user"
 	"runtime/debug"
+	"slices"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -22,14 +23,22 @@ const maxMessage = 64 << 20
 
 // serveLocal serves people on the unix socket until ctx ends.
 func (d *Daemon) serveLocal(ctx context.Context, listener net.Listener) error {
-	options := append([]grpc.ServerOption{grpc.Creds(authz.SocketCredentials(adminGroup())), grpc.MaxRecvMsgSize(maxMessage)}, d.interceptors()...)
-	server := grpc.NewServer(options...)
-	api.RegisterDaemonServer(server, d)
-	d.managed.offer(server, &api.Control_ServiceDesc)
+	server := d.localServer(grpc.Creds(authz.SocketCredentials(adminGroup())))
 	if err := authz.Check(server); err != nil {
-		return err
+		return errors.Join(err, listener.Close())
+	}
+	if err := notifyReady(); err != nil {
+		d.logger.Warn("can't tell the service manager that this daemon is ready", "error", err)
 	}
 	return serve(ctx, server, listener)
+}
+
+// localServer makes the server for people.
+func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage)}, d.interceptors(), options)...)
+	api.RegisterDaemonServer(server, d)
+	d.managed.offer(server, &api.Control_ServiceDesc)
+	return server
 }
 
 // serve serves until ctx ends, and then lets no call linger: clients try again, elsewhere if they can.

@@ -60,7 +60,11 @@ func (n *node) manage(outer context.Context) error {
 	})
 	removed := n.identity.Watch()
 	err := group.Wait()
-	if !errors.Is(err, store.ErrRemoved) {
+	switch {
+	case errors.Is(err, store.ErrRemoved):
+	case errors.Is(err, context.Canceled) && n.identity.Role() != api.Role_ROLE_MANAGER:
+		return nil // it was on its way to be a manager, and is a worker now
+	default:
 		return err
 	}
 	n.logger.Info("this manager was removed from the group; it goes on as a worker")
@@ -112,9 +116,10 @@ func (n *node) runManager(ctx context.Context) error {
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
 		LocalKey: func() (seal.Key, error) { return seal.KeyFile(vfs.OS{}, n.daemon.disk.path(keyFile)) },
+		Reseal:   func(kek seal.Key, source seal.Source) error { return n.reseal(s, kek, source) },
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, discard(s))
 	}
 	raft.Attach(s)
 	defer raft.Attach(nil)
@@ -207,42 +212,90 @@ func (n *node) joinGroup(ctx context.Context) error {
 	return store.Prepare(disk, n.identity.ClusterID(), joined)
 }
 
-// takeKEK chooses the key that seals the store to be: the swarm's unlock key, or this node's key file.
-func (n *node) takeKEK(unlockKey string) (err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if unlockKey == "" {
-		n.source = seal.SourceKeyFile
-		n.kek, err = seal.KeyFile(vfs.OS{}, n.daemon.disk.path(keyFile))
+// takeKEK chooses the key that seals the store to be: the swarm's unlock key, which then seals the node key too, or this node's
+// key file.
+func (n *node) takeKEK(unlockKey string) error {
+	kek, source, err := n.daemon.newKEK(false)
+	if unlockKey != "" {
+		source = seal.SourceUnlockKey
+		kek, err = seal.ParseUnlockKey(unlockKey)
+	}
+	if err == nil {
+		err = n.keys.Protect(holdersOf(kek, source))
+	}
+	if err != nil {
 		return err
 	}
-	n.source = seal.SourceUnlockKey
-	n.kek, err = seal.ParseUnlockKey(unlockKey)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.kek, n.source = kek, source
+	return nil
+}
+
+// reseal makes a key the one that opens this manager: its store and its node key.
+func (n *node) reseal(s *store.Store, kek seal.Key, source seal.Source) error {
+	n.mu.Lock()
+	before := holdersOf(n.kek, n.source)
+	n.mu.Unlock()
+	resealed := false
+	err := n.keys.reseal(before, holdersOf(kek, source), func() error {
+		err := s.Reseal(kek, source)
+		resealed = err == nil
+		return err
+	})
+	if !resealed {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.source != source {
+		n.logger.Info("the manager is sealed by another kind of key", "key", source.String())
+	}
+	n.kek, n.source = kek, source
 	return err
 }
 
-// dropStore forgets the store of a node that is no manager any more.
+// dropStore forgets the store of a node that is no manager any more. Its key goes into clear first, as a worker's: no unlock key
+// reaches it from now on.
 func (n *node) dropStore() error {
-	n.setStore(nil)
+	if err := n.keys.Protect(nil); err != nil {
+		return fmt.Errorf("keep the key of a former manager: %w", err)
+	}
+	n.mu.Lock()
+	s := n.store
+	n.store, n.kek, n.source = nil, seal.Key{}, 0
+	n.mu.Unlock()
+	if err := discard(s); err != nil {
+		return fmt.Errorf("close the store of a former manager: %w", err)
+	}
 	if err := os.RemoveAll(n.daemon.disk.path(storeDir)); err != nil {
 		return fmt.Errorf("remove the store of a former manager: %w", err)
 	}
 	return nil
 }
 
-// leave tells the others that this node goes, as far as they hear it.
-func (n *node) leave(ctx context.Context, force bool) error {
-	isManager := n.identity.Role() == api.Role_ROLE_MANAGER
-	if isManager && !force {
+// mayLeave refuses a manager that would leave without force.
+func (n *node) mayLeave(force bool) error {
+	if n.identity.Role() == api.Role_ROLE_MANAGER && !force {
 		return fault.New(fault.Precondition, "%s", leaveWarning(n.opened()))
 	}
+	return nil
+}
+
+// leave ends the node's tasks and tells the others that it goes, as far as they hear it.
+func (n *node) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leavePatience)
 	defer cancel()
 	if err := n.agent.Leave(ctx); err != nil {
 		n.logger.Warn("tasks of the swarm that this node leaves did not end in time; they are killed", "error", err)
 	}
-	if !isManager {
-		return nil
+	n.leaveGroup(ctx)
+}
+
+// leaveGroup takes a manager out of the Raft group.
+func (n *node) leaveGroup(ctx context.Context) {
+	if n.identity.Role() != api.Role_ROLE_MANAGER {
+		return
 	}
 	err := n.eachManager(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := api.NewRaftClient(conn).Leave(ctx, &api.LeaveRequest{NodeId: n.identity.NodeID()})
@@ -251,7 +304,6 @@ func (n *node) leave(ctx context.Context, force bool) error {
 	if err != nil {
 		n.logger.Warn("the other managers don't know that this one leaves: remove it with `skep node demote` and `skep node rm`", "error", err)
 	}
-	return nil
 }
 
 // leaveWarning is Docker's refusal of a manager that leaves without force, with the numbers.

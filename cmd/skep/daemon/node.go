@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
-	"github.com/skep-io/skep/ca/keyfile"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/caserver"
@@ -40,9 +40,12 @@ type node struct {
 	// Constant after newNode.
 	daemon   *Daemon
 	logger   *slog.Logger
-	keys     *keyfile.Dir
+	keys     *nodeKeys
 	identity *ca.Identity
 	founding *caserver.Founding
+	// quit is closed when the node is to stop.
+	quit     chan struct{}
+	quitOnce sync.Once
 	// done is closed when run has returned.
 	done chan struct{}
 	// ready is closed when the node takes part in the swarm.
@@ -56,74 +59,102 @@ type node struct {
 	kek        seal.Key
 	source     seal.Source
 	// store is that of this manager, or nil: opened before the node runs, so that its errors reach the user.
-	store  *store.Store
-	agent  *agent.Agent
-	cancel context.CancelCauseFunc
+	store *store.Store
+	agent *agent.Agent
+	// listener is where other nodes reach this one, once it listens.
+	listener net.Listener
+	// founded says that the membership of a first manager is on the disk.
+	founded bool
+	// launched says that run will return, or has.
+	launched bool
 }
 
 // errStopped is why a node's context ends when it leaves.
 var errStopped = errors.New("the node leaves its swarm")
 
-func (d *Daemon) newNode(m membership, keys *keyfile.Dir, identity *ca.Identity, kek seal.Key, source seal.Source) *node {
+func (d *Daemon) newNode(m membership, keys *nodeKeys, identity *ca.Identity, kek seal.Key, source seal.Source) *node {
 	n := &node{
 		daemon: d, logger: d.logger, keys: keys, identity: identity,
-		done: make(chan struct{}), ready: make(chan struct{}), membership: m, kek: kek, source: source,
+		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), membership: m, kek: kek, source: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
 	return n
 }
 
-// await returns when the node takes part in its swarm, or can't.
-func (n *node) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, joinPatience, errors.New("the managers did not answer in time"))
-	defer cancel()
-	select {
-	case <-n.ready:
-		return nil
-	case <-n.done:
-		return fmt.Errorf("the node stopped: %w", n.daemon.reason())
-	case <-ctx.Done():
-		return fault.Wrap(fault.Unavailable, context.Cause(ctx))
-	}
-}
-
-// reason is why the last node stopped.
-func (d *Daemon) reason() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.broken != nil {
-		return d.broken
-	}
-	return errStopped
-}
-
-// stop ends the node and waits for it.
+// stop ends the node and waits until it has closed what it opened.
 func (n *node) stop() {
+	n.quitOnce.Do(func() { close(n.quit) })
 	n.mu.Lock()
-	cancel := n.cancel
+	launched := n.launched
 	n.mu.Unlock()
-	if cancel == nil {
+	if launched {
+		<-n.done
 		return
 	}
-	cancel(errStopped)
-	<-n.done
+	if err := n.release(); err != nil {
+		n.logger.Warn("close a node that did not start", "error", err)
+	}
 }
 
-// run takes part in the swarm until ctx ends or the node leaves. An error says what broke.
-func (n *node) run(ctx context.Context) error {
+// release closes what was opened for a node and not taken over by its parts.
+func (n *node) release() error {
+	n.mu.Lock()
+	listener, s := n.listener, n.store
+	n.listener, n.store = nil, nil
+	n.mu.Unlock()
+	var err error
+	if listener != nil {
+		if err = listener.Close(); errors.Is(err, net.ErrClosed) {
+			err = nil
+		}
+	}
+	return errors.Join(err, discard(s))
+}
+
+// discard closes a store that nobody ran; nil is none.
+func discard(s *store.Store) error {
+	if s == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return s.Run(ctx)
+}
+
+// listen opens the node's address for other nodes.
+func (d *Daemon) listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fault.New(fault.Precondition, "listen for other nodes: %w: free the address, or give another --listen-addr", err)
+	}
+	return listener, nil
+}
+
+// run takes part in the swarm until ctx ends or the node stops. An error says what broke.
+func (n *node) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer func() { err = errors.Join(err, n.release()) }()
 	n.mu.Lock()
-	n.cancel = cancel
+	listener := n.listener
 	n.mu.Unlock()
-	listener, err := net.Listen("tcp", n.membership.ListenAddress)
-	if err != nil {
-		return fault.New(fault.Precondition, "listen for other nodes: %w: free the address, or give another --listen-addr", err)
+	if listener == nil {
+		if listener, err = n.daemon.listen(n.membership.ListenAddress); err != nil {
+			return err
+		}
 	}
 	if err := n.makeAgent(); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		select {
+		case <-n.quit:
+			cancel(errStopped)
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	group.Go(func() error { return n.serve(ctx, listener) })
 	group.Go(func() error { return n.renewer.Run(ctx) })
 	group.Go(func() error { return n.followRole(ctx) })
@@ -133,23 +164,27 @@ func (n *node) run(ctx context.Context) error {
 
 // serve answers other nodes.
 func (n *node) serve(ctx context.Context, listener net.Listener) error {
-	options := append([]grpc.ServerOption{
-		grpc.Creds(n.identity.ServerCredentials()),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTime}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
-	}, n.daemon.interceptors()...)
-	server := grpc.NewServer(options...)
-	n.agent.Register(server)
-	for _, desc := range []*grpc.ServiceDesc{
-		&api.Control_ServiceDesc, &api.CA_ServiceDesc, &api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
-	} {
-		n.daemon.managed.offer(server, desc)
-	}
+	server := n.daemon.networkServer(n.agent, grpc.Creds(n.identity.ServerCredentials()))
 	if err := authz.Check(server); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	return serve(ctx, server, listener)
+}
+
+// networkServer makes the server for other nodes.
+func (d *Daemon) networkServer(a *agent.Agent, options ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTime}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}, d.interceptors(), options)...)
+	a.Register(server)
+	for _, desc := range []*grpc.ServiceDesc{
+		&api.Control_ServiceDesc, &api.CA_ServiceDesc, &api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
+	} {
+		d.managed.offer(server, desc)
+	}
+	return server
 }
 
 // dial returns a connection to a node, which must prove to be it: nodeID, or any manager for ca.OUManager. It connects when used.

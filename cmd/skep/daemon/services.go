@@ -14,6 +14,9 @@ import (
 //
 // It is a grpc.ServiceRegistrar for the manager that comes.
 type managedServices struct {
+	// absent says why no manager answers.
+	absent func() error
+
 	// mu guards the rest, which is of the present manager, or nil.
 	mu      sync.RWMutex
 	current map[string]any
@@ -21,8 +24,8 @@ type managedServices struct {
 	nodes   authz.Nodes
 }
 
-func newManagedServices() *managedServices {
-	return &managedServices{current: map[string]any{}}
+func newManagedServices(absent func() error) *managedServices {
+	return &managedServices{absent: absent, current: map[string]any{}}
 }
 
 // RegisterService makes impl answer the service from now on.
@@ -47,10 +50,10 @@ func (s *managedServices) depart() {
 
 func (s *managedServices) find(name string) (any, error) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
 	impl, ok := s.current[name]
+	s.mu.RUnlock()
 	if !ok {
-		return nil, errNotManager
+		return nil, s.absent()
 	}
 	return impl, nil
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,6 +54,9 @@ func (s supervisor) start() (<-chan error, error) {
 	defer log.Close()
 	process := exec.Command(s.program, "supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent)
 	process.Stdout, process.Stderr = log, log
+	// It outlives this daemon: it holds no folder of the one who started it, and does not speak to the service manager for it.
+	process.Dir = "/"
+	process.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, notifyVariable+"=") })
 	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := process.Start(); err != nil {
 		return nil, fmt.Errorf("start the container supervisor %s: %w: install skep-runtime beside skep, or name it with --runtime", s.program, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -18,7 +19,6 @@ import (
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
-	"github.com/skep-io/skep/store/wal"
 )
 
 const (
@@ -35,14 +35,13 @@ const (
 	defaultSnapshotInterval = 10000
 )
 
+// errLeft is why a join ends that the user does not want any more.
+var errLeft = errors.New("`skep swarm leave` came in between")
+
 // InitSwarm makes a swarm of which this node is the first manager.
 func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (*api.InitSwarmResponse, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	m, err := d.enter(request.GetListenAddress(), request.GetAdvertiseAddress())
-	if err != nil {
-		return nil, err
-	}
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("host name: %w", err)
@@ -58,22 +57,24 @@ func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (
 	if err != nil {
 		return nil, err
 	}
-	kek, source, err := d.newKEK(request.GetAutolock())
+	m, listener, err := d.enter(request.GetListenAddress(), request.GetAdvertiseAddress())
 	if err != nil {
 		return nil, err
 	}
-	if source == seal.SourceUnlockKey {
-		founding.Cluster.UnlockKey = kek.UnlockKey()
+	n, err := d.found(m, &founding, request.GetAutolock())
+	if err != nil {
+		return nil, errors.Join(err, listener.Close(), d.undo(ctx, nil))
 	}
-	n, err := d.found(m, founding, kek, source)
-	if err == nil {
-		err = d.launch(ctx, n)
-	}
-	if err == nil {
+	n.listener = listener
+	if err = d.launch(ctx, n); err == nil {
 		err = n.await(ctx)
 	}
+	if err == nil {
+		// The membership comes last: without it nothing counts, and from now on all of it is there.
+		err = n.saveMembership()
+	}
 	if err != nil {
-		return nil, errors.Join(err, d.undo(n))
+		return nil, errors.Join(err, d.undo(ctx, n))
 	}
 	return &api.InitSwarmResponse{
 		NodeId: n.identity.NodeID(), WorkerToken: founding.Cluster.GetJoinTokens().GetWorker(),
@@ -81,20 +82,27 @@ func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (
 	}, nil
 }
 
-// enter checks that the node may enter a swarm, and returns its addresses.
-func (d *Daemon) enter(listen, advertise string) (membership, error) {
+// enter checks that the node may enter a swarm, and returns its addresses and the socket that listens on them.
+func (d *Daemon) enter(wantedListen, wantedAdvertise string) (membership, net.Listener, error) {
 	if _, member, err := d.disk.membership(); err != nil || member {
-		return membership{}, errors.Join(err, errMember)
+		return membership{}, nil, errors.Join(err, errMember)
 	}
-	listen, err := listenAddress(listen)
+	listen, err := listenAddress(wantedListen)
 	if err != nil {
-		return membership{}, err
+		return membership{}, nil, err
 	}
-	advertise, err = advertiseAddress(advertise, listen)
+	advertise, err := advertiseAddress(wantedAdvertise, listen)
 	if err != nil {
-		return membership{}, err
+		return membership{}, nil, err
 	}
-	return membership{ListenAddress: listen, AdvertiseAddress: advertise}, nil
+	listener, err := d.listen(listen)
+	if err != nil {
+		return membership{}, nil, err
+	}
+	if own, err := ownAddress(advertise); err == nil && !own {
+		d.logger.Warn("the advertised address is not one of this machine's: other nodes must reach this one there all the same", "address", advertise)
+	}
+	return membership{ListenAddress: listen, AdvertiseAddress: advertise}, listener, nil
 }
 
 // clusterSpec returns the spec of a new cluster with Docker's defaults.
@@ -137,9 +145,16 @@ func (d *Daemon) newKEK(autolock bool) (seal.Key, seal.Source, error) {
 	return kek, seal.SourceKeyFile, err
 }
 
-// found writes the identity and the store of a first manager. The membership comes last: without it nothing counts.
-func (d *Daemon) found(m membership, founding caserver.Founding, kek seal.Key, source seal.Source) (*node, error) {
-	keys := keyfile.Open(d.cfg.DataDir, nil)
+// found writes the identity and the store of a first manager.
+func (d *Daemon) found(m membership, founding *caserver.Founding, autolock bool) (*node, error) {
+	kek, source, err := d.newKEK(autolock)
+	if err != nil {
+		return nil, err
+	}
+	if autolock {
+		founding.Cluster.UnlockKey = kek.UnlockKey()
+	}
+	keys := openKeys(d.cfg.DataDir, holdersOf(kek, source))
 	if err := keys.Save(founding.Credentials); err != nil {
 		return nil, err
 	}
@@ -148,33 +163,31 @@ func (d *Daemon) found(m membership, founding caserver.Founding, kek seal.Key, s
 	if err := store.Bootstrap(disk, founding.Cluster.GetId(), self); err != nil {
 		return nil, err
 	}
-	if err := d.disk.saveMembership(m); err != nil {
-		return nil, err
-	}
 	n := d.newNode(m, keys, ca.NewIdentity(founding.Credentials), kek, source)
-	n.founding = &founding
+	n.founding = founding
 	return n, nil
 }
 
-// undo forgets a swarm that this node could not enter.
-func (d *Daemon) undo(n *node) error {
+// undo forgets a swarm that this node could not enter; n is nil if it came to no node. A caller who went away does not stop it.
+func (d *Daemon) undo(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
+	defer cancel()
 	if n != nil {
+		if n.founding == nil && n.opened() != nil {
+			n.leaveGroup(ctx)
+		}
 		n.stop()
 	}
 	d.mu.Lock()
-	d.broken = nil
+	d.broken, d.unlock = nil, seal.Key{}
 	d.mu.Unlock()
-	return d.disk.forget()
+	return errors.Join(d.endContainers(ctx), d.disk.forget())
 }
 
 // JoinSwarm makes this node a member of a swarm.
 func (d *Daemon) JoinSwarm(ctx context.Context, request *api.JoinSwarmRequest) (*api.JoinSwarmResponse, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	m, err := d.enter(request.GetListenAddress(), request.GetAdvertiseAddress())
-	if err != nil {
-		return nil, err
-	}
 	if len(request.GetRemoteAddresses()) == 0 {
 		return nil, fault.New(fault.Invalid, "at least 1 remote address is required: give HOST:PORT of a manager")
 	}
@@ -182,55 +195,102 @@ func (d *Daemon) JoinSwarm(ctx context.Context, request *api.JoinSwarmRequest) (
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err)
 	}
-	d.setPending(true)
-	defer d.setPending(false)
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
-	defer cancel()
+	m, listener, err := d.enter(request.GetListenAddress(), request.GetAdvertiseAddress())
+	if err != nil {
+		return nil, err
+	}
+	ctx, joined := d.joinUnderWay(ctx)
+	defer joined()
+	n, err := d.joinAs(ctx, m, request, secret)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	n.listener = listener
+	if err = d.launch(ctx, n); err == nil {
+		err = n.await(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.undo(ctx, n))
+	}
+	return &api.JoinSwarmResponse{NodeId: n.identity.NodeID(), Role: n.identity.Role()}, nil
+}
+
+// joinUnderWay bounds a join, and lets LeaveSwarm end it.
+func (d *Daemon) joinUnderWay(ctx context.Context) (context.Context, func()) {
+	ctx, cancelTime := context.WithTimeoutCause(ctx, joinPatience, errors.New("the managers did not answer in time"))
+	ctx, cancel := context.WithCancelCause(ctx)
+	d.setJoining(cancel)
+	return ctx, func() {
+		d.setJoining(nil)
+		cancel(nil)
+		cancelTime()
+	}
+}
+
+func (d *Daemon) setJoining(cancel context.CancelCauseFunc) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.joining = cancel
+}
+
+// joinAs gets an identity in a swarm and keeps it. From then on the node belongs to the swarm, also after a crash.
+func (d *Daemon) joinAs(ctx context.Context, m membership, request *api.JoinSwarmRequest, secret token.Token) (*node, error) {
 	credentials, manager, err := d.join(ctx, request, secret)
 	if err != nil {
 		return nil, err
 	}
 	m.Managers = []string{manager}
-	keys := keyfile.Open(d.cfg.DataDir, nil)
-	if err := errors.Join(keys.Save(credentials), d.disk.saveMembership(m)); err != nil {
-		return nil, errors.Join(err, d.undo(nil))
-	}
+	keys := openKeys(d.cfg.DataDir, nil)
 	kek, source, err := d.newKEK(false)
-	if err != nil {
-		return nil, errors.Join(err, d.undo(nil))
-	}
-	n := d.newNode(m, keys, ca.NewIdentity(credentials), kek, source)
-	if err = d.launch(ctx, n); err == nil {
-		err = n.await(ctx)
+	if err == nil {
+		err = errors.Join(keys.Save(credentials), d.disk.saveMembership(m))
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.undo(n))
+		return nil, errors.Join(err, d.undo(ctx, nil))
 	}
-	return &api.JoinSwarmResponse{NodeId: n.identity.NodeID(), Role: n.identity.Role()}, nil
+	return d.newNode(m, keys, ca.NewIdentity(credentials), kek, source), nil
 }
 
-// join tries the managers in turn and returns the credentials that one of them gave.
+// join tries the managers in turn, again while they are only busy, and returns the credentials that one of them gave. All tries
+// have one key, so that an answer that was lost makes no second node.
 func (d *Daemon) join(ctx context.Context, request *api.JoinSwarmRequest, secret token.Token) (ca.Credentials, string, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return ca.Credentials{}, "", fmt.Errorf("host name: %w", err)
 	}
-	var errs []error
-	for _, remote := range request.GetRemoteAddresses() {
-		address := withDefaultPort(remote)
-		credentials, err := ca.Join(ctx, ca.JoinConfig{
-			Address: address, Token: secret, Availability: request.GetAvailability(), Hostname: hostname,
-		})
-		if err == nil {
-			return credentials, address, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", address, err))
+	key, err := ca.NewKey()
+	if err != nil {
+		return ca.Credentials{}, "", err
 	}
-	return ca.Credentials{}, "", joinFault(errors.Join(errs...))
+	for {
+		var errs []error
+		for _, remote := range request.GetRemoteAddresses() {
+			address := withDefaultPort(remote)
+			credentials, err := ca.Join(ctx, ca.JoinConfig{
+				Address: address, Token: secret, Availability: request.GetAvailability(), Hostname: hostname, Key: key,
+			})
+			if err == nil {
+				return credentials, address, nil
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", address, err))
+		}
+		err := errors.Join(errs...)
+		if !errors.Is(err, ca.ErrBusy) {
+			return ca.Credentials{}, "", joinFault(ctx, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ca.Credentials{}, "", joinFault(ctx, err)
+		case <-time.After(rejoinPause):
+		}
+	}
 }
 
 // joinFault gives a refused join its kind.
-func joinFault(err error) error {
+func joinFault(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errLeft) || errors.Is(cause, context.Canceled) {
+		return fault.New(fault.Unavailable, "the join was ended: %w", cause)
+	}
 	for _, row := range []struct {
 		sentinel error
 		kind     fault.Kind
@@ -239,6 +299,7 @@ func joinFault(err error) error {
 		{token.ErrWrongSecret, fault.PermissionDenied},
 		{token.ErrMissing, fault.Invalid},
 		{ca.ErrTooManyTries, fault.Exhausted},
+		{ca.ErrBusy, fault.Unavailable},
 		{ca.ErrUnreachable, fault.Unavailable},
 		{ca.ErrBadServer, fault.Invalid},
 	} {
@@ -249,34 +310,50 @@ func joinFault(err error) error {
 	return err
 }
 
-func (d *Daemon) setPending(pending bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.pending = pending
-}
-
-// LeaveSwarm ends this node's tasks and forgets the swarm.
+// LeaveSwarm ends this node's tasks and forgets the swarm, or ends a join that is under way.
 func (d *Daemon) LeaveSwarm(ctx context.Context, request *api.LeaveSwarmRequest) (*api.LeaveSwarmResponse, error) {
+	d.mu.Lock()
+	joining := d.joining
+	d.mu.Unlock()
+	if joining != nil {
+		joining(errLeft)
+	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if _, member, err := d.disk.membership(); err == nil && !member {
+	m, member, err := d.disk.membership()
+	if err == nil && !member {
+		if joining != nil {
+			return &api.LeaveSwarmResponse{}, nil
+		}
 		return nil, errNotMember
 	}
 	n, err := d.node()
-	if err != nil && !request.GetForce() {
+	switch {
+	case err != nil && !request.GetForce():
 		return nil, fmt.Errorf("%w: `skep swarm leave --force` forgets the swarm all the same", err)
-	}
-	if n != nil {
-		if err := n.leave(ctx, request.GetForce()); err != nil {
+	case err == nil:
+		if err := n.mayLeave(request.GetForce()); err != nil {
 			return nil, err
 		}
+	}
+	m.Leaving = true
+	if n != nil {
+		err = n.saveLeaving()
+	} else {
+		err = d.disk.saveMembership(m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n != nil {
+		n.leave(ctx)
 		n.stop()
 	}
 	if err := d.endContainers(ctx); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
-	d.locked, d.broken = false, nil
+	d.locked, d.broken, d.unlock = false, nil, seal.Key{}
 	d.mu.Unlock()
 	return &api.LeaveSwarmResponse{}, d.disk.forget()
 }
@@ -291,7 +368,7 @@ func (d *Daemon) UnlockSwarm(ctx context.Context, request *api.UnlockSwarmReques
 	m, member, err := d.disk.membership()
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, fault.Wrap(fault.Precondition, err)
 	case !member:
 		return nil, errNotMember
 	case !locked:
@@ -301,40 +378,12 @@ func (d *Daemon) UnlockSwarm(ctx context.Context, request *api.UnlockSwarmReques
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err)
 	}
-	if err := d.comeBackWith(ctx, m, kek, seal.SourceUnlockKey); err != nil {
-		if errors.Is(err, seal.ErrWrongKey) {
-			return nil, fault.New(fault.PermissionDenied, "invalid key: it does not open this manager's store")
+	if err := d.comeBack(ctx, m, kek); err != nil {
+		if errors.Is(err, keyfile.ErrLocked) {
+			return nil, fault.New(fault.PermissionDenied, "invalid key: it does not open this manager; "+
+				"on another manager `skep swarm unlock-key` shows the present one, and one from before a rotation may be needed here")
 		}
 		return nil, err
 	}
 	return &api.UnlockSwarmResponse{}, nil
-}
-
-// comeBack starts the node that this machine was before a restart. A store that needs the unlock key makes it keyfile.ErrLocked.
-func (d *Daemon) comeBack(ctx context.Context, m membership) error {
-	_, source, err := store.Inspect(vfs.OS{}, d.disk.path(storeDir))
-	if err != nil && !errors.Is(err, wal.ErrNone) {
-		return err
-	}
-	if source == seal.SourceUnlockKey {
-		return keyfile.ErrLocked
-	}
-	kek, source, err := d.newKEK(false)
-	if err != nil {
-		return err
-	}
-	return d.comeBackWith(ctx, m, kek, source)
-}
-
-func (d *Daemon) comeBackWith(ctx context.Context, m membership, kek seal.Key, source seal.Source) error {
-	keys := keyfile.Open(d.cfg.DataDir, nil)
-	identity, err := identityOf(keys)
-	if err != nil {
-		return err
-	}
-	n := d.newNode(m, keys, identity, kek, source)
-	if err := n.openStore(); err != nil {
-		return err
-	}
-	return d.launch(ctx, n)
 }
