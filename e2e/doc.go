@@ -13,5 +13,8 @@
 //	power off|on NAME              the whole machine
 //	cut NAME, mend NAME            its cable
 //	fetch NAME URL                 an HTTP GET from inside the machine
-//	disk NAME TEXT                 succeeds when a file on the machine's disk holds TEXT
+//	typed NAME INPUT ARG…          the command line with a line of input
+//	damage NAME                    flips a bit of the last log entry of a manager whose daemon is stopped, and prints its index
+//	sealed NAME UNLOCK-KEY         waits until that key opens the manager's store
+//	disk NAME TEXT                 waits for a file on the machine's disk that holds TEXT; negated, there is none at the moment
 package e2e

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +17,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.etcd.io/bbolt"
 
 	"github.com/skep-io/skep/e2e/lab"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/vfs"
 )
 
 // patience bounds every wait of a script: far more than anything takes, so that only a hang reaches it.
@@ -63,6 +68,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk,
+			"typed": typed, "damage": damage, "sealed": sealed,
 		},
 	})
 }
@@ -264,7 +270,13 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 
 func disk(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 2, "disk NAME TEXT")
+	ctx, cancel := deadline()
+	defer cancel()
 	found, err := search(find(ts, args[0]).Dir, []byte(args[1]))
+	for err == nil && found == "" && !neg && ctx.Err() == nil {
+		pause(ctx)
+		found, err = search(find(ts, args[0]).Dir, []byte(args[1]))
+	}
 	ts.Check(err)
 	switch {
 	case found == "" && !neg:
@@ -295,4 +307,65 @@ func search(dir string, text []byte) (string, error) {
 		return err
 	})
 	return found, err
+}
+
+func typed(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) > 2, "typed NAME INPUT ARG…")
+	ctx, cancel := deadline()
+	defer cancel()
+	command := find(ts, args[0]).Command(ctx, args[2:]...)
+	var out, errs strings.Builder
+	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(args[1]+"\n"), &out, &errs
+	err := command.Run()
+	fmt.Fprint(ts.Stdout(), out.String())
+	fmt.Fprint(ts.Stderr(), errs.String())
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("skep %s: %v", strings.Join(args[2:], " "), err)
+	case err == nil && neg:
+		ts.Fatalf("skep %s succeeded", strings.Join(args[2:], " "))
+	}
+}
+
+// damage flips a byte of the last entry of a log, whose daemon must not run, and prints the entry's index.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 1, "damage NAME")
+	db, err := bbolt.Open(filepath.Join(find(ts, args[0]).DataDir(), "raft", "raft.db"), 0o600, &bbolt.Options{Timeout: time.Second})
+	ts.Check(err)
+	err = db.Update(func(tx *bbolt.Tx) error {
+		entries := tx.Bucket([]byte("log"))
+		index, sealed := entries.Cursor().Last()
+		if index == nil {
+			return errors.New("the log is empty")
+		}
+		fmt.Fprintln(ts.Stdout(), binary.BigEndian.Uint64(index))
+		broken := bytes.Clone(sealed)
+		broken[len(broken)-1] ^= 1
+		return entries.Put(bytes.Clone(index), broken)
+	})
+	ts.Check(errors.Join(err, db.Close()))
+}
+
+// sealed waits until an unlock key opens a manager's store.
+func sealed(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "sealed NAME UNLOCK-KEY")
+	kek, err := seal.ParseUnlockKey(args[1])
+	ts.Check(err)
+	dir := filepath.Join(find(ts, args[0]).DataDir(), "raft")
+	cluster, _, err := store.Inspect(vfs.OS{}, dir)
+	ts.Check(err)
+	ctx, cancel := deadline()
+	defer cancel()
+	for {
+		_, err := seal.OpenRing(vfs.OS{}, filepath.Join(dir, "keys"), cluster, kek)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			ts.Fatalf("the key never opened the store of %s: %v", args[0], err)
+		}
+		pause(ctx)
+	}
 }
