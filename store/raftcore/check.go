@@ -35,7 +35,9 @@ func (c *Core) check(in Receive) error {
 		return checkSnapshot(m)
 	case raftpb.MsgHeartbeat:
 		if m.GetCommit() > c.last && m.GetTerm() >= c.leader.Term {
-			return fmt.Errorf("%w: %d is committed, but the log ends at %d: entries were lost", ErrRefused, m.GetCommit(), c.last)
+			// A leader only says so of entries that this member acknowledged. To go on would be to refuse heartbeats for ever.
+			return fmt.Errorf("%w: this manager acknowledged entry %d, but its log ends at %d, so its disk lost some: "+
+				"remove it from the swarm, clear its data directory and join it again", ErrBroken, m.GetCommit(), c.last)
 		}
 	case raftpb.MsgAppResp:
 		if !m.GetReject() && m.GetIndex() > c.last {

@@ -236,7 +236,6 @@ func TestCheck_RefusesWhatNoPeerSends(t *testing.T) {
 		{"no term", 2, &raftpb.Message{Type: raftpb.MsgVote.Enum(), From: u(2), To: u(1)}},
 		{"a proposal", 2, &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: u(2), To: u(1), Term: u(2)}},
 		{"hup", 2, &raftpb.Message{Type: raftpb.MsgHup.Enum(), From: u(2), To: u(1), Term: u(2)}},
-		{"lost entries", 2, &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: u(2), To: u(1), Term: u(2), Commit: u(9)}},
 		{"an acknowledgement of nothing", 2, &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: u(2), To: u(1), Term: u(2), Index: u(9)}},
 		{"a gap", 2, &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: u(2), To: u(1), Term: u(2), Index: u(1), LogTerm: u(1), Entries: []*raftpb.Entry{{Index: u(3), Term: u(2)}}}},
 		{"a nil entry", 2, &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: u(2), To: u(1), Term: u(2), Entries: []*raftpb.Entry{nil}}},
@@ -254,6 +253,20 @@ func TestCheck_RefusesWhatNoPeerSends(t *testing.T) {
 				t.Errorf("afterwards: %v", err)
 			}
 		})
+	}
+}
+
+// A member whose disk lost what it had acknowledged must stop: it would count for a majority that does not have the entries.
+func TestCheck_StopsWhenAcknowledgedEntriesAreGone(t *testing.T) {
+	m := newMember(t, 1, 1, 2, 3)
+	_, err := m.core.Step(Receive{2, &raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(2), To: proto.Uint64(1), Term: proto.Uint64(2), Commit: proto.Uint64(9),
+	}})
+	if !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "its disk lost some") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := m.core.Step(Tick{}); !errors.Is(err, ErrBroken) {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
