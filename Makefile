@@ -40,8 +40,10 @@ unit: ## The tests that need neither root nor built programs
 	@$(GO) test $(TESTFLAGS) -short ./...
 
 .PHONY: bench
-bench: setup build ## Measure this machine: launch, create to running, store writes, memory
+bench: setup build ## Measure this machine: init, join, create, scale, failover, memory, store writes, launch
 	@$(GO) run ./e2e/bench -bin $(BIN)
+	@$(GO) test -run '^$$' -bench '^BenchmarkUpdate$$' ./store
+	@$(GO) test -run '^$$' -bench '^Benchmark(Launch|Create)$$' ./runtime/supervisor
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, buf lint, and that generated code and go.mod are fresh

@@ -177,7 +177,7 @@ func spec(name string, replicas uint64) *api.ServiceSpec {
 	return &api.ServiceSpec{
 		Annotations: &api.Annotations{Name: name},
 		Task: &api.TaskSpec{
-			Container: &api.ContainerSpec{Image: "skep.local/hello", Args: []string{"--no-listen"}},
+			Container: &api.ContainerSpec{Image: "skep.local/hello", Args: []string{"--listen", "off"}},
 			Placement: &api.Placement{Constraints: []string{"node.role==worker"}},
 		},
 		Replicated: &api.ReplicatedService{Replicas: replicas},

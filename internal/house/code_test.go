@@ -2,6 +2,7 @@ package house_test
 
 import (
 	"go/ast"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -124,6 +125,29 @@ func TestTodos_NameAnIssue(t *testing.T) {
 					t.Errorf("%s: a task without an issue is forgotten: file it, or do it", s.fset.Position(comment.Pos()))
 				}
 			}
+		}
+	}
+}
+
+func TestArchitecture_MapsEveryPackage(t *testing.T) {
+	text, err := os.ReadFile(path.Join(root, "docs/ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.test {
+			packages[s.dir()] = true
+		}
+	}
+	for dir := range packages {
+		if !strings.Contains(string(text), "| `"+dir+"` |") {
+			t.Errorf("docs/ARCHITECTURE.md does not map %s: add a line to the code map", dir)
+		}
+	}
+	for line := range strings.Lines(string(text)) {
+		if dir, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); ok && strings.HasPrefix(line, "| `") && !packages[dir] {
+			t.Errorf("docs/ARCHITECTURE.md maps %s, which is gone", dir)
 		}
 	}
 }
