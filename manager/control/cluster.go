@@ -55,6 +55,7 @@ func (s *Server) GetCluster(ctx context.Context, _ *api.GetClusterRequest) (*api
 
 func validateCluster(spec *api.ClusterSpec) error {
 	p := new(problems)
+	p.knownFields(spec)
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
 	p.duration("cert_expiry", spec.GetCertExpiry())
 	if d := spec.GetCertExpiry(); d.IsValid() && d.AsDuration() < minCertExpiry {

@@ -113,6 +113,7 @@ func fillAndValidateNode(spec, present *api.NodeSpec) error {
 		spec.Availability = present.GetAvailability()
 	}
 	p := new(problems)
+	p.knownFields(spec)
 	p.known("desired_role", spec.GetDesiredRole())
 	p.known("availability", spec.GetAvailability())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/internal/fault"
@@ -62,3 +64,32 @@ func (p *problems) labels(path string, labels map[string]string) {
 
 // seconds returns n seconds.
 func seconds(n int64) *durationpb.Duration { return durationpb.New(time.Duration(n) * time.Second) }
+
+// knownFields refuses a spec with fields that this version does not know: what a newer client asks for, such as a restriction,
+// must not be left out in silence.
+func (p *problems) knownFields(spec proto.Message) {
+	if hasUnknown(spec.ProtoReflect()) {
+		p.add("spec", "has fields that this version does not know: update the managers, or use an older client")
+	}
+}
+
+// hasUnknown reports whether a message, or one below it, has unknown fields.
+func hasUnknown(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return true
+	}
+	found := false
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.Message() == nil || field.IsMap(): // our maps are of strings
+		case field.IsList():
+			for i := range value.List().Len() {
+				found = found || hasUnknown(value.List().Get(i).Message())
+			}
+		default:
+			found = hasUnknown(value.Message())
+		}
+		return !found
+	})
+	return found
+}

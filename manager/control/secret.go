@@ -28,6 +28,7 @@ func withoutData(secret *api.Secret) *api.Secret {
 // validateSecret reports all problems of a secret's spec, without repeating any of its data.
 func validateSecret(spec *api.SecretSpec) error {
 	p := new(problems)
+	p.knownFields(spec)
 	name := spec.GetAnnotations().GetName()
 	switch {
 	case name == "":

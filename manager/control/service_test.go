@@ -66,6 +66,10 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"name with a dot", func(s *api.ServiceSpec) { s.Annotations.Name = "a.b" }, "annotations.name: name must be valid as a DNS name component"},
 		{"long name", func(s *api.ServiceSpec) { s.Annotations.Name = strings.Repeat("a", 64) }, "name must be 63 characters or fewer"},
 		{"empty label", func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"": "x"} }, "annotations.labels: a label has an empty key"},
+		{"field of the future", func(s *api.ServiceSpec) {
+			const field100 = "\xa2\x06\x01x"
+			s.Task.Container.ProtoReflect().SetUnknown([]byte(field100))
+		}, "spec: has fields that this version does not know"},
 		{"no image", func(s *api.ServiceSpec) { s.Task.Container.Image = "" }, "task.container.image: image reference must be provided"},
 		{"bad image", func(s *api.ServiceSpec) { s.Task.Container.Image = "UP" }, "the name must be lower case"},
 		{"unknown image", func(s *api.ServiceSpec) { s.Task.Container.Image = "nope" }, "image nope:latest is on no node: load it with `skep image load` on any node"},

@@ -36,6 +36,7 @@ var hostnamePattern = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9
 // validateService reports all problems that a filled spec has whatever the state of the cluster.
 func validateService(spec *api.ServiceSpec) error {
 	p := new(problems)
+	p.knownFields(spec)
 	p.serviceName("annotations.name", spec.GetAnnotations().GetName())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
 	if n := spec.GetReplicated().GetReplicas(); n > maxReplicas {
