@@ -121,10 +121,11 @@ func counter(text, key string) (uint64, bool) {
 // OOMEvents gives a file that becomes readable when OOMKills may have grown. Reading empties it; the content means
 // nothing. The caller closes it. On v1 the kernel writes before it kills, so the counter may lag a little.
 func (g *Group) OOMEvents() (*os.File, error) {
-	f, err := g.legacyOOMEvents()
+	open := g.legacyOOMEvents
 	if g.unified {
-		f, err = g.unifiedOOMEvents()
+		open = g.unifiedOOMEvents
 	}
+	f, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("watch OOM kills of control group %s: %w", g.name, err)
 	}
@@ -145,9 +146,6 @@ func (g *Group) unifiedOOMEvents() (*os.File, error) {
 }
 
 func (g *Group) legacyOOMEvents() (*os.File, error) {
-	if g.unified {
-		return nil, nil
-	}
 	control, err := os.Open(filepath.Join(g.memory, "memory.oom_control"))
 	if err != nil {
 		return nil, err

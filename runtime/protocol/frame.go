@@ -68,7 +68,11 @@ func Read(r io.Reader, message any) ([]byte, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(message); err != nil {
+	err = d.Decode(message)
+	if err == nil && d.InputOffset() != int64(length) {
+		err = errors.New("text after the message")
+	}
+	if err != nil {
 		clear(attachment)
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,12 +81,14 @@ func load(dir string) (record, error) {
 		return record{}, err
 	}
 	defer f.Close()
-	text := make([]byte, maxRecord+1)
-	n, err := f.Read(text)
-	if err != nil || n > maxRecord {
-		return record{}, fmt.Errorf("%w: %d bytes, %w", errRecord, n, err)
+	text, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
 	}
-	return parse(text[:n])
+	if len(text) > maxRecord {
+		return record{}, fmt.Errorf("%w: more than %d bytes", errRecord, maxRecord)
+	}
+	return parse(text)
 }
 
 func parse(text []byte) (record, error) {

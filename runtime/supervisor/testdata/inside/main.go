@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Report is what a container looks like from inside.
@@ -92,7 +94,7 @@ func try() map[string]string {
 		"settimeofday":  syscall.Settimeofday(&syscall.Timeval{}),
 		"reboot":        syscall.Reboot(0xfee1dead),
 		"swapon":        errnoOf(syscall.Syscall(syscall.SYS_SWAPON, 0, 0, 0)),
-		"bpf":           errnoOf(syscall.Syscall(321, 0, 0, 0)),
+		"bpf":           errnoOf(syscall.Syscall(unix.SYS_BPF, 0, 0, 0)),
 		"keyctl":        errnoOf(syscall.Syscall(syscall.SYS_KEYCTL, 0, 0, 0)),
 		"new call":      errnoOf(syscall.Syscall(5000, 0, 0, 0)),
 		"cgroup":        os.WriteFile(procs, []byte("1"), 0o600),
