@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store/raftcore"
 	"github.com/skep-io/skep/store/wal"
 )
@@ -71,37 +69,6 @@ type cluster struct {
 	changed   chan struct{}  // guarded by mu; closed and replaced when leadership or membership change
 	members   []MemberStatus // guarded by mu; as of the last tick or change
 	committed Index          // guarded by mu; likewise
-}
-
-// proposal is a transaction on its way.
-type proposal struct {
-	requestID   string
-	transaction []byte
-	done        chan outcome // holds one
-}
-
-type outcome struct {
-	result result
-	err    error
-}
-
-func (c *cluster) propose(ctx context.Context, requestID string, transaction []byte) (result, error) {
-	p := &proposal{requestID: requestID, transaction: transaction, done: make(chan outcome, 1)}
-	select {
-	case c.proposals <- p:
-	case <-ctx.Done():
-		return result{}, context.Cause(ctx)
-	case <-c.stopped:
-		return result{}, ErrStopped
-	}
-	select {
-	case o := <-p.done:
-		return o.result, o.err
-	case <-ctx.Done():
-		return result{}, context.Cause(ctx)
-	case <-c.stopped:
-		return result{}, ErrStopped
-	}
 }
 
 func (c *cluster) barrier(ctx context.Context) error {
@@ -337,20 +304,6 @@ func (c *cluster) applyEntry(e *raftpb.Entry) error {
 	return nil
 }
 
-// answer tells the caller of a transaction what became of it, if the caller is here.
-func (c *cluster) answer(r result) {
-	waiting := c.pending[r.requestID]
-	if len(waiting) == 0 {
-		return
-	}
-	waiting[0].done <- outcome{result: r}
-	if waiting = waiting[1:]; len(waiting) == 0 {
-		delete(c.pending, r.requestID)
-	} else {
-		c.pending[r.requestID] = waiting
-	}
-}
-
 // maybeCapture starts a snapshot when it is time, or a follower needs one.
 func (c *cluster) maybeCapture() error {
 	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval || c.logBytes >= maxLogBytes || c.storage.wanted
@@ -367,71 +320,6 @@ func (c *cluster) maybeCapture() error {
 		Index: proto.Uint64(c.machine.index), Term: proto.Uint64(c.appliedTerm), ConfState: proto.CloneOf(c.confState),
 	}}
 	return nil
-}
-
-// group proposes a transaction, and those that wait behind it, as one entry, or more where one would be too large.
-func (c *cluster) group(p *proposal) error {
-	for p != nil {
-		var record []byte
-		var members []*proposal
-		for p != nil && (len(members) == 0 || len(record)+len(p.transaction)+entryOverhead <= groupSize) {
-			record = appendTransaction(record, p.transaction)
-			members = append(members, p)
-			select {
-			case p = <-c.proposals:
-			default:
-				p = nil
-			}
-		}
-		if err := c.proposeRecord(record, members); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *cluster) proposeRecord(record []byte, members []*proposal) error {
-	for _, p := range members {
-		c.pending[p.requestID] = append(c.pending[p.requestID], p)
-	}
-	effects, err := c.core.Step(raftcore.Propose{Data: record})
-	if fatal(err) != nil {
-		return err
-	}
-	if err != nil {
-		refusal := c.notLeader(false)
-		if c.core.Leader().Self {
-			refusal = ErrBusy
-		}
-		for _, p := range members {
-			c.fail(p, refusal)
-		}
-	}
-	return c.act(effects)
-}
-
-// fail takes a proposal back that is the last with its request id.
-func (c *cluster) fail(p *proposal, err error) {
-	waiting := c.pending[p.requestID]
-	for i, other := range waiting {
-		if other == p {
-			waiting = append(waiting[:i:i], waiting[i+1:]...)
-			break
-		}
-	}
-	c.pending[p.requestID] = waiting
-	if len(waiting) == 0 {
-		delete(c.pending, p.requestID)
-	}
-	p.done <- outcome{err: err}
-}
-
-func (c *cluster) notLeader(uncertain bool) error {
-	leader := c.machine.members.get(c.core.Leader().ID)
-	if c.core.Leader().Self {
-		leader = nil
-	}
-	return &NotLeaderError{LeaderID: leader.GetNodeId(), LeaderAddr: leader.GetAddress(), Uncertain: uncertain}
 }
 
 // publish tells everybody who leads, and fails what waits for a leadership that ended.
@@ -505,80 +393,3 @@ func (c *cluster) tick() error {
 	}
 	return c.maybeCapture()
 }
-
-// report notes the state of the group for Status.
-func (c *cluster) report() {
-	progress, leader := c.core.Progress(), c.core.Leader()
-	var list []MemberStatus
-	for _, member := range c.machine.members.list() {
-		id := member.GetRaftId()
-		p, known := progress[id]
-		list = append(list, MemberStatus{
-			Member: member, Leader: id == leader.ID, Match: p.Match,
-			Reachable: p.Active || !known && leader.ID != 0 && (id == leader.ID || id == c.id),
-		})
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.members, c.committed = list, c.core.Commit()
-}
-
-func (c *cluster) status() Status {
-	applied := c.machine.view().index
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Status{
-		Leadership: c.lead, NodeID: c.nodeID, RaftID: c.id,
-		Committed: max(c.committed, applied), Applied: applied, Members: slices.Clone(c.members),
-	}
-}
-
-// sink takes what the transport finds out.
-type sink struct {
-	c    *cluster
-	done <-chan struct{}
-}
-
-func (s sink) put(in raftcore.Input) {
-	select {
-	case s.c.inputs <- in:
-	case <-s.done:
-	}
-}
-
-func (s sink) Unreachable(id uint64)           { s.put(raftcore.Unreachable{ID: id}) }
-func (s sink) SnapshotSent(id uint64, ok bool) { s.put(raftcore.SnapshotSent{ID: id, OK: ok}) }
-func (s sink) Removed() {
-	select {
-	case s.c.removal <- struct{}{}:
-	default:
-	}
-}
-
-// Deliver takes a message that another manager sent; node is the node id in its certificate. It returns ErrRemoved when the
-// sender was removed from the group, and ErrInvalid when it is not who it says. It waits while the loop is busy.
-func (s *Store) Deliver(ctx context.Context, node string, m *raftpb.Message) error {
-	c := s.cluster
-	if c == nil {
-		return fmt.Errorf("deliver: %w: this store has no peers", ErrInvalid)
-	}
-	from := m.GetFrom()
-	if c.machine.members.isRemoved(from) {
-		return ErrRemoved
-	}
-	// A manager that has just joined may not know the sender yet; that it is a manager, its certificate says.
-	if member := c.machine.members.get(from); member != nil && member.GetNodeId() != node {
-		return fmt.Errorf("message of member %x: %w: it is node %s, but %s sent it", from, ErrInvalid, member.GetNodeId(), node)
-	}
-	select {
-	case c.received <- raftcore.Receive{From: from, Message: m}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-c.stopped:
-		return ErrStopped
-	}
-}
-
-// Members returns the managers of the group, as this manager knows them, ordered by raft id. Empty for a local store.
-func (s *Store) Members() []*api.Member { return s.machine.members.list() }

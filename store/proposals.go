@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+
+	"github.com/skep-io/skep/store/raftcore"
+)
+
+// proposal is a transaction on its way.
+type proposal struct {
+	requestID   string
+	transaction []byte
+	done        chan outcome // holds one
+}
+
+type outcome struct {
+	result result
+	err    error
+}
+
+func (c *cluster) propose(ctx context.Context, requestID string, transaction []byte) (result, error) {
+	p := &proposal{requestID: requestID, transaction: transaction, done: make(chan outcome, 1)}
+	select {
+	case c.proposals <- p:
+	case <-ctx.Done():
+		return result{}, context.Cause(ctx)
+	case <-c.stopped:
+		return result{}, ErrStopped
+	}
+	select {
+	case o := <-p.done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return result{}, context.Cause(ctx)
+	case <-c.stopped:
+		return result{}, ErrStopped
+	}
+}
+
+// group proposes a transaction, and those that wait behind it, as one entry, or more where one would be too large.
+func (c *cluster) group(p *proposal) error {
+	for p != nil {
+		var record []byte
+		var members []*proposal
+		for p != nil && (len(members) == 0 || len(record)+len(p.transaction)+entryOverhead <= groupSize) {
+			record = appendTransaction(record, p.transaction)
+			members = append(members, p)
+			select {
+			case p = <-c.proposals:
+			default:
+				p = nil
+			}
+		}
+		if err := c.proposeRecord(record, members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) proposeRecord(record []byte, members []*proposal) error {
+	for _, p := range members {
+		c.pending[p.requestID] = append(c.pending[p.requestID], p)
+	}
+	effects, err := c.core.Step(raftcore.Propose{Data: record})
+	if fatal(err) != nil {
+		return err
+	}
+	if err != nil {
+		refusal := c.notLeader(false)
+		if c.core.Leader().Self {
+			refusal = ErrBusy
+		}
+		for _, p := range members {
+			c.fail(p, refusal)
+		}
+	}
+	return c.act(effects)
+}
+
+// fail takes a proposal back that is the last with its request id.
+func (c *cluster) fail(p *proposal, err error) {
+	waiting := c.pending[p.requestID]
+	for i, other := range waiting {
+		if other == p {
+			waiting = append(waiting[:i:i], waiting[i+1:]...)
+			break
+		}
+	}
+	c.pending[p.requestID] = waiting
+	if len(waiting) == 0 {
+		delete(c.pending, p.requestID)
+	}
+	p.done <- outcome{err: err}
+}
+
+func (c *cluster) notLeader(uncertain bool) error {
+	leader := c.machine.members.get(c.core.Leader().ID)
+	if c.core.Leader().Self {
+		leader = nil
+	}
+	return &NotLeaderError{LeaderID: leader.GetNodeId(), LeaderAddr: leader.GetAddress(), Uncertain: uncertain}
+}
+
+// answer tells the caller of a transaction what became of it, if the caller is here.
+func (c *cluster) answer(r result) {
+	waiting := c.pending[r.requestID]
+	if len(waiting) == 0 {
+		return
+	}
+	waiting[0].done <- outcome{result: r}
+	if waiting = waiting[1:]; len(waiting) == 0 {
+		delete(c.pending, r.requestID)
+	} else {
+		c.pending[r.requestID] = waiting
+	}
+}
