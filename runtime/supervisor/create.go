@@ -31,17 +31,27 @@ func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.
 	s.launches <- struct{}{}
 	c, err := s.build(ctx, r, plan)
 	<-s.launches
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.reserved, r.ID)
 	if err != nil {
+		s.admit(r.ID, nil)
 		return protocol.State{}, fmt.Errorf("create container %s: %w", r.ID, err)
 	}
-	c.public = c.machine.state
-	s.containers[c.id] = c
-	s.announceLocked(protocol.Event{Type: protocol.EventCreated, Time: c.public.CreatedAt, State: c.public})
+	state := c.machine.state // from here on others may change it
+	s.admit(r.ID, c)
 	s.watch(c)
-	return c.public, nil
+	return state, nil
+}
+
+// admit ends the reservation of a name: by its container, or nil if that could not be made.
+func (s *Supervisor) admit(id string, c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.reserved, id)
+	if c == nil {
+		return
+	}
+	c.public = c.machine.state
+	s.containers[id] = c
+	s.announceLocked(protocol.Event{Type: protocol.EventCreated, Time: c.public.CreatedAt, State: c.public})
 }
 
 // check compiles the plan of a request.
