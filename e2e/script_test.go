@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
-			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk,
+			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed,
 		},
 	})
@@ -283,6 +283,18 @@ func disk(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no file of %s holds the text", args[0])
 	case found != "" && neg:
 		ts.Fatalf("%s holds the text", found)
+	}
+}
+
+func memory(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2, "memory NAME TEXT")
+	found, err := find(ts, args[0]).MemoryHolds([]byte(args[1]))
+	ts.Check(err)
+	switch {
+	case found == "" && !neg:
+		ts.Fatalf("no process of %s holds the text", args[0])
+	case found != "" && neg:
+		ts.Fatalf("%s on %s holds the text", found, args[0])
 	}
 }
 
