@@ -119,6 +119,52 @@ func TestCompile_DefaultProfile(t *testing.T) {
 	}
 }
 
+// TestCompile_EveryProgramCanRun holds that the default profile lets through what every C library and language runtime
+// needs, by number as in the kernel's headers: a table with a wrong name would stop all programs of that machine.
+func TestCompile_EveryProgramCanRun(t *testing.T) {
+	numbers := map[string]map[*arch.Info][]uint32{
+		"amd64": {
+			// read write close stat fstat mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
+			arch.X86_64: {
+				0, 1, 3, 4, 5, 9, 10, 11, 12, 13, 14, 15,
+				// sched_yield clone execve exit futex epoll_wait getdents64 exit_group openat newfstatat pipe2 prlimit64
+				24, 56, 59, 60, 202, 232, 217, 231, 257, 262, 293, 302,
+				// getrandom statx rseq close_range openat2 faccessat2 epoll_pwait2
+				318, 332, 334, 436, 437, 439, 441,
+			},
+			// exit fork read write open close execve brk ... stat64 mmap2 getdents64 futex exit_group openat fstatat64
+			arch.I386: {1, 2, 3, 4, 5, 6, 11, 45, 192, 195, 220, 240, 252, 295, 300, 383, 403, 422},
+		},
+		"arm64": {
+			// epoll_pwait dup3 fcntl faccessat openat close getdents64 lseek read write readlinkat newfstatat fstat exit
+			arch.AARCH64: {
+				22, 24, 25, 48, 56, 57, 61, 62, 63, 64, 78, 79, 80, 93,
+				// exit_group futex nanosleep clock_gettime rt_sigaction rt_sigreturn brk munmap clone execve mmap mprotect
+				94, 98, 101, 113, 134, 139, 214, 215, 220, 221, 222, 226,
+				// prlimit64 getrandom statx rseq close_range openat2 faccessat2
+				261, 278, 291, 293, 436, 437, 439,
+			},
+			// exit fork read write open close execve brk mmap2 stat64 futex exit_group openat fstatat64
+			arch.ARM: {1, 2, 3, 4, 5, 6, 11, 45, 192, 195, 240, 248, 322, 327, 384, 403, 422},
+		},
+	}
+	for goarch, abis := range numbers {
+		p := defaultProfile(t)
+		p.Architectures = []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchAARCH64, specs.ArchARM}
+		f, err := Compile(p, goarch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for info, list := range abis {
+			for _, n := range list {
+				if got := run(t, f, uint32(info.ID), call{nr: n}); got != retAllow {
+					t.Errorf("%s: call %d (%s) gives %#x, want it allowed", info.Name, n, info.SyscallNumbers[int(n)], got)
+				}
+			}
+		}
+	}
+}
+
 // TestCompile_EveryNumber compares the filter with a plain reading of the profile, for every number of every ABI.
 func TestCompile_EveryNumber(t *testing.T) {
 	for _, goarch := range []string{"amd64", "arm64"} {

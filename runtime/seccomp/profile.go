@@ -3,6 +3,7 @@ package seccomp
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -87,9 +88,24 @@ func abisOf(profile *specs.LinuxSeccomp, goarch string) ([]abi, error) {
 	}
 }
 
+// names gives the calls of an imported table by the names that profiles use. The table of arm64 has one that is in no
+// kernel header and no profile: number 79 is newfstatat, the stat of that machine. It also has a marker that is no call.
+func names(info *arch.Info) map[string]int {
+	if info != arch.AARCH64 {
+		return info.SyscallNames
+	}
+	mended := maps.Clone(info.SyscallNames)
+	if number, ok := mended["fstatat"]; ok {
+		mended["newfstatat"] = number
+	}
+	delete(mended, "fstatat")
+	delete(mended, "arch_specific_syscall")
+	return mended
+}
+
 // table reads one of the imported tables. Numbers from private on do not count as the newest.
 func table(info *arch.Info, private uint32) abi {
-	b := abi{audit: uint32(info.ID), numbers: info.SyscallNames, private: private}
+	b := abi{audit: uint32(info.ID), numbers: names(info), private: private}
 	if private != 0 {
 		b.privateEnd = armPrivateEnd
 	}
