@@ -42,6 +42,9 @@ var errLeft = errors.New("`skep swarm leave` came in between")
 func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (*api.InitSwarmResponse, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	if request.GetForceNewCluster() {
+		return d.forceNewCluster(ctx, request)
+	}
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("host name: %w", err)
