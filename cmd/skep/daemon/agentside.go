@@ -2,14 +2,12 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/runtime/client"
 )
 
 // makeAgent makes the node's agent, which run runs.
@@ -103,30 +101,4 @@ func (n *node) saveLeaving() error {
 	defer n.mu.Unlock()
 	n.membership.Leaving = true
 	return n.daemon.disk.saveMembership(n.membership)
-}
-
-// endContainers ends and removes every container of this node, whoever started it: the node has left its swarm.
-func (d *Daemon) endContainers(ctx context.Context) error {
-	states, err := d.runtime.List(ctx)
-	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
-	}
-	var errs []error
-	for _, state := range states {
-		if err := d.runtime.Delete(ctx, state.ID); err != nil && !errors.Is(err, client.ErrNotFound) {
-			errs = append(errs, fmt.Errorf("remove container %s: %w", state.ID, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// running counts the containers that run.
-func running(states []client.State) uint32 {
-	var count uint32
-	for _, state := range states {
-		if state.Status == client.Running {
-			count++
-		}
-	}
-	return count
 }

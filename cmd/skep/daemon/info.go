@@ -33,7 +33,7 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 		Version: d.cfg.Version, Hostname: hostname, DataDir: d.cfg.DataDir,
 		Platform:      &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
 		KernelVersion: kernelVersion(), Resources: machineResources(),
-		Images: uint32(len(images)), ContainersRunning: running(containers),
+		Images: uint32(len(images)), ContainersRunning: countRunning(containers),
 		Security:      []string{"userns", "seccomp", "no-new-privileges", "cgroupns"},
 		CgroupVersion: cgroupVersion(),
 	}
