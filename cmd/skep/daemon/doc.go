@@ -9,8 +9,24 @@
 //	   +----------------------+-----------------------------------------------------+
 //
 //	active --restart with autolock--> locked --unlock--> active
+//	active --a part of it fails--> error --after a pause that doubles, 1 s to 1 min--> active
+//	active --restart, damaged disk--> error, which stays: only `leave --force` ends it
 //
 // Containers are not the daemon's children: they run below skep-runtime, and go on when the daemon ends.
 //
-// Concurrency: Daemon's RPC handlers may be called from any goroutine; one lock orders changes of state.
+// # Crashes
+//
+// swarm.json is what makes the machine a member. Init writes it last, when the swarm is there; join once there is a
+// certificate; leave first marks it and at the end removes it before all else. What is found at the start without it, or with the
+// mark, is removed, containers first.
+//
+// # Keys
+//
+// With autolock the unlock key seals both the store's key ring and the node's TLS key (I11). At each moment of a change either
+// the former or the new key opens both; see nodeKeys. Workers keep their key in clear: they have no store to learn it from.
+//
+// # Concurrency
+//
+// Daemon's RPC handlers may be called from any goroutine; one lock orders changes of state. Daemon.mu may be held when
+// node.mu is taken, never the other way round.
 package daemon
