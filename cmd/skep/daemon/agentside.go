@@ -21,11 +21,7 @@ func (n *node) makeAgent() error {
 		Identity: n.identity, Managers: n.firstManagers(), DataDir: cfg.DataDir,
 		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet,
 		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress, Labels: cfg.Labels,
-		Registered: n.registered,
-		Disconnected: func(err error) {
-			n.logger.Info("lost the manager", "reason", err)
-		},
-		Logger: n.logger,
+		Registered: n.registered, Logger: n.logger,
 	})
 	if err != nil {
 		return err
