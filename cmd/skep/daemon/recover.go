@@ -31,7 +31,11 @@ func (d *Daemon) forceNewCluster(ctx context.Context, request *api.InitSwarmRequ
 	m.Managers = nil
 	if err := errors.Join(store.ForceNewCluster(disk, m.AdvertiseAddress), d.disk.saveMembership(m)); err != nil {
 		d.fell() // the node goes on as it was
-		return nil, fmt.Errorf("make a new cluster of this manager's store: %w", err)
+		err = fmt.Errorf("make a new cluster of this manager's store: %w", err)
+		if errors.Is(err, store.ErrInvalid) {
+			err = fault.Wrap(fault.Precondition, err)
+		}
+		return nil, err
 	}
 	if err := d.comeBack(ctx, m, unlock); err != nil {
 		return nil, err
