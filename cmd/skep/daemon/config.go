@@ -96,8 +96,8 @@ func (f flags) parse(version string) (Config, error) {
 	switch {
 	case err != nil:
 		errs = append(errs, fmt.Errorf("--bridge-subnet: %w", err))
-	case !subnet.Addr().Is4() || subnet.Bits() > 28 || subnet.Bits() < 8:
-		errs = append(errs, fmt.Errorf("--bridge-subnet %s: give an IPv4 subnet from /8 to /28", subnet))
+	case !subnet.Addr().Is4() || subnet.Bits() < 16 || subnet.Bits() > 29:
+		errs = append(errs, fmt.Errorf("--bridge-subnet %s: give an IPv4 subnet from /16 to /29", subnet))
 	}
 	cfg.BridgeSubnet = subnet.Masked()
 	cfg.Labels = map[string]string{}

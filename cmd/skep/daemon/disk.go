@@ -30,6 +30,7 @@ const membershipFile = "swarm.json"
 //	raft/                the cluster store, on managers
 //	store.key            the key that seals it while the swarm has no unlock key
 //	agent/               tasks and their last status
+//	network/             the addresses of containers
 //	containers/          what belongs to one container each
 //	images/              the image store
 //	runtime/             the supervisor's journal and socket
@@ -117,7 +118,7 @@ func (d disk) forget() error {
 		return fmt.Errorf("forget the swarm: %w", err)
 	}
 	var errs []error
-	for _, name := range []string{"certificates", storeDir, keyFile, "agent", "containers"} {
+	for _, name := range []string{"certificates", storeDir, keyFile, "agent", "containers", "network"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 		}
