@@ -133,7 +133,7 @@ func Open(root string, opts ...Option) (*Store, error) {
 	}
 	db, err := bbolt.Open(filepath.Join(root, "images.db"), 0o600, &bbolt.Options{Timeout: lockWait})
 	if errors.Is(err, bbolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s; stop the other skep daemon or choose another --data-root", ErrLocked, root)
+		return nil, fmt.Errorf("%w: %s; stop the other skep daemon or choose another --data-dir", ErrLocked, root)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)

@@ -299,8 +299,8 @@ func TestOpen_RefusesASecondProcessAndAnotherFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(root); !errors.Is(err, ErrLocked) {
-		t.Errorf("second Open = %v, want ErrLocked", err)
+	if _, err := Open(root); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "choose another --data-dir") {
+		t.Errorf("second Open = %v, want ErrLocked and the flag that helps", err)
 	}
 	if err := s.update(func(tb tables) error { return tb.bucket("meta").Put([]byte("format"), []byte("99")) }); err != nil {
 		t.Fatal(err)
