@@ -23,13 +23,13 @@ const chunk = 1 << 20
 
 func (p *program) imageLoad() *cobra.Command {
 	var input string
-	var quiet bool
 	cmd := &cobra.Command{
 		Use: "load [OPTIONS] [FILE|DIR|-]", Short: "Load an image from a tar archive, an OCI layout folder or STDIN",
 		Args: rangeArgs(0, 1),
 	}
 	cmd.Flags().StringVarP(&input, "input", "i", "", "Read from tar archive file, instead of STDIN")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress the load output")
+	// Docker's flag hides the progress only, and there is none here.
+	cmd.Flags().BoolP("quiet", "q", false, "Suppress the load output")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		if len(args) == 1 {
 			if input != "" {
@@ -43,7 +43,7 @@ func (p *program) imageLoad() *cobra.Command {
 		}
 		defer archive.Close()
 		images, err := sendImage(ctx, c, archive)
-		if err != nil || quiet {
+		if err != nil {
 			return err
 		}
 		for _, image := range images {
