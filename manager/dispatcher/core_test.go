@@ -148,6 +148,22 @@ func TestLiveness_StoppedLeaderBlamesNobody(t *testing.T) {
 	}
 }
 
+func TestLiveness_AnotherPeriodBlamesNobodyAtOnce(t *testing.T) {
+	l := newLiveness(start(), time.Hour, []string{"a", "b"})
+	if got := fallen(l, 1800); got != nil {
+		t.Errorf("when the period shrank %v are down", got)
+	}
+	for at := 1805.0; at < 1825; at += 5 {
+		l.hear(after(at), period, "a", after(at))
+		if got := fallen(l, at); got != nil {
+			t.Errorf("at %v: %v are down", at, got)
+		}
+	}
+	if got := fallen(l, 1825); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("got %v, want b: it was not heard for five of the new periods", got)
+	}
+}
+
 func TestLiveness_SaysWhenToAskAgain(t *testing.T) {
 	l := newLiveness(start(), period, nil)
 	l.step(after(20), period) // twice the period: a stop

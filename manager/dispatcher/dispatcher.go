@@ -41,6 +41,8 @@ type Dispatcher struct {
 	log *slog.Logger
 	// posted has room for one: there may be something in the outbox.
 	posted chan struct{}
+	// clusterChanged has room for one: the cluster object may be another one since the leader looked.
+	clusterChanged chan struct{}
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -73,7 +75,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1), clusterChanged: make(chan struct{}, 1),
 		sessions: newSessions(), outbox: newOutbox(), listeners: map[string]map[*listener]bool{},
 	}, nil
 }

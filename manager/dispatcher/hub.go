@@ -98,6 +98,7 @@ func (d *Dispatcher) wakeFor(change store.Change) error {
 		d.wakeSession(o.GetId())
 	case *api.Cluster:
 		d.wakeSessions()
+		d.wakeLead()
 	}
 	return nil
 }
@@ -126,8 +127,17 @@ func (d *Dispatcher) wakeSessions() {
 	}
 }
 
+// wakeLead makes the leader look at the cluster object, now or when it begins to lead.
+func (d *Dispatcher) wakeLead() {
+	select {
+	case d.clusterChanged <- struct{}{}:
+	default:
+	}
+}
+
 func (d *Dispatcher) wakeAll() {
 	d.wakeSessions()
+	d.wakeLead()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, listeners := range d.listeners {

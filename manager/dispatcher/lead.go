@@ -27,6 +27,7 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+		case <-d.clusterChanged: // maybe the period
 		}
 		period, err := d.period()
 		if err != nil {

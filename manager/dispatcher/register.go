@@ -134,13 +134,17 @@ func (d *Dispatcher) tell(ctx context.Context, s *session, stream grpc.ServerStr
 		if err != nil {
 			return err
 		}
+		period := message.GetHeartbeatPeriod().AsDuration()
 		if last == nil || !sameMessage(last, message) {
 			if err := stream.Send(message); err != nil {
 				return err
 			}
+			if last != nil && period != last.GetHeartbeatPeriod().AsDuration() {
+				d.startOver(s) // until now it beat by the former period
+			}
 			last = message
 		}
-		silent, ok := d.silentAt(s, message.GetHeartbeatPeriod().AsDuration())
+		silent, ok := d.silentAt(s, period)
 		if !ok {
 			return fault.New(fault.Invalid, "session invalid: %w", errSilent)
 		}
@@ -154,6 +158,13 @@ func (d *Dispatcher) tell(ctx context.Context, s *session, stream grpc.ServerStr
 		case <-s.wake:
 		}
 	}
+}
+
+// startOver counts the silence of a session from now.
+func (d *Dispatcher) startOver(s *session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.heard = time.Now()
 }
 
 // silentAt returns how long the session may still be silent, or false if it was for too long.
