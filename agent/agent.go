@@ -44,7 +44,10 @@ type Config struct {
 	BridgeSubnet netip.Prefix
 	// Hostname, Version and Labels describe the node; PeerAddress (host:port) is where it serves other nodes.
 	Hostname, Version, PeerAddress string
-	Labels                         map[string]string
+	// LocalAddress (host:port) is where this node reaches itself: the peer address may be one that only others can reach, such as
+	// that of a router before it. Empty is the peer address.
+	LocalAddress string
+	Labels       map[string]string
 	// Registered is told, when a session begins and when any of it changes, of this node's record, the managers and the root
 	// certificate; Disconnected of the end of a session, or why there is none. They must not block. Either may be nil.
 	Registered   func(*api.SessionResponse)

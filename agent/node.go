@@ -69,6 +69,9 @@ func (a *Agent) dialNode(nodeID, address string) (*grpc.ClientConn, error) {
 // dial returns a connection to an address that must prove a name. Nodes talk to each other directly: proxies that the environment
 // names are for the outside.
 func (a *Agent) dial(name, address string) (*grpc.ClientConn, error) {
+	if address == a.cfg.PeerAddress && a.cfg.LocalAddress != "" {
+		address = a.cfg.LocalAddress
+	}
 	return grpc.NewClient(passthrough+address,
 		grpc.WithTransportCredentials(a.cfg.Identity.ClientCredentials(name)), grpc.WithNoProxy(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}))

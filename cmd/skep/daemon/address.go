@@ -74,6 +74,23 @@ func advertiseAddress(wanted, listen string) (string, error) {
 	return net.JoinHostPort(addr.String(), port), nil
 }
 
+// localAddress returns where this machine reaches itself when it listens on an address. What it advertises may be an address that
+// only others can reach, such as that of a router before it.
+func localAddress(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !addr.IsUnspecified():
+		return listen
+	case addr.Is4():
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return net.JoinHostPort("::1", port)
+}
+
 // interfaceAddress returns the one usable address of an interface, IPv4 before IPv6.
 func interfaceAddress(name string) (netip.Addr, error) {
 	link, err := net.InterfaceByName(name)

@@ -49,3 +49,13 @@ func checkAddress(t *testing.T, wanted, got string, err error, want, refusal str
 		t.Errorf("%q: got %q, %v, want %q", wanted, got, err, want)
 	}
 }
+
+func TestLocalAddress(t *testing.T) {
+	for listen, want := range map[string]string{
+		"0.0.0.0:2377": "127.0.0.1:2377", "[::]:2377": "[::1]:2377", "192.0.2.7:4000": "192.0.2.7:4000",
+	} {
+		if got := localAddress(listen); got != want {
+			t.Errorf("%s: got %s, want %s", listen, got, want)
+		}
+	}
+}

@@ -20,7 +20,8 @@ func (n *node) makeAgent() error {
 	a, err := agent.New(agent.Config{
 		Identity: n.identity, Managers: n.firstManagers(), DataDir: cfg.DataDir,
 		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet,
-		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress, Labels: cfg.Labels,
+		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress,
+		LocalAddress: localAddress(n.membership.ListenAddress), Labels: cfg.Labels,
 		Registered: n.registered, Logger: n.logger,
 	})
 	if err != nil {

@@ -6,13 +6,26 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skep-io/skep/agent/network"
 	"github.com/skep-io/skep/runtime/client"
 )
 
 // endPatience bounds the end of all containers: they are killed, so only a kernel that is stuck takes longer.
 const endPatience = 10 * time.Second
 
-// endContainers kills and removes every container of this node, whoever started it: the node is in no swarm.
+// clearContainers removes every container of this node, whoever started it, and their network: the node is in no swarm.
+func (d *Daemon) clearContainers(ctx context.Context) error {
+	if err := d.endContainers(ctx); err != nil {
+		return err
+	}
+	left, err := network.New(network.Config{Dir: d.disk.path("network"), Subnet: d.cfg.BridgeSubnet})
+	if err != nil {
+		return err
+	}
+	return left.Remove()
+}
+
+// endContainers kills and removes every container.
 func (d *Daemon) endContainers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, endPatience, errors.New("they did not end in time"))
 	defer cancel()

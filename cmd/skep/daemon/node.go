@@ -194,6 +194,11 @@ func (n *node) dial(name, address string, options ...grpc.DialOption) (*grpc.Cli
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTime, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	)
+	n.mu.Lock()
+	if address == n.membership.AdvertiseAddress {
+		address = localAddress(n.membership.ListenAddress)
+	}
+	n.mu.Unlock()
 	return grpc.NewClient("passthrough:///"+address, options...)
 }
 

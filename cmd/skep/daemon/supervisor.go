@@ -29,6 +29,19 @@ type supervisor struct {
 
 func (s supervisor) socket() string { return filepath.Join(s.dir, "runtime.sock") }
 
+// log is the file of what the supervisor prints.
+func (s supervisor) log() string { return filepath.Join(s.dir, "supervisor.log") }
+
+// lastWords is the last line of the log, where a supervisor that can't start says why.
+func (s supervisor) lastWords() string {
+	text, err := os.ReadFile(s.log())
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
 // connect returns a connection to the supervisor that runs, or to a new one.
 func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
 	if conn, err := client.Dial(ctx, s.socket()); err == nil {
@@ -47,7 +60,7 @@ func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
 
 // start starts a supervisor in a session of its own. The channel gets its end, if it ends before this daemon.
 func (s supervisor) start() (<-chan error, error) {
-	log, err := os.OpenFile(filepath.Join(s.dir, "supervisor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the supervisor's log: %w", err)
 	}
@@ -77,9 +90,9 @@ func (s supervisor) await(ctx context.Context, ended <-chan error) (*client.Clie
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("the container supervisor ended (%w): see %s", err, filepath.Join(s.dir, "supervisor.log"))
+			return nil, fmt.Errorf("the container supervisor ended (%w): %s; see %s", err, s.lastWords(), s.log())
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the container supervisor: %w: see %s", context.Cause(ctx), filepath.Join(s.dir, "supervisor.log"))
+			return nil, fmt.Errorf("wait for the container supervisor: %w: see %s", context.Cause(ctx), s.log())
 		case <-time.After(period):
 		}
 	}

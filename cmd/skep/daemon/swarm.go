@@ -184,7 +184,7 @@ func (d *Daemon) undo(ctx context.Context, n *node) error {
 	d.mu.Lock()
 	d.broken, d.unlock = nil, seal.Key{}
 	d.mu.Unlock()
-	return errors.Join(d.endContainers(ctx), d.disk.forget())
+	return errors.Join(d.clearContainers(ctx), d.disk.forget())
 }
 
 // JoinSwarm makes this node a member of a swarm.
@@ -352,7 +352,7 @@ func (d *Daemon) LeaveSwarm(ctx context.Context, request *api.LeaveSwarmRequest)
 		n.leave(ctx)
 		n.stop()
 	}
-	if err := d.endContainers(ctx); err != nil {
+	if err := d.clearContainers(ctx); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()

@@ -120,7 +120,7 @@ func (d *Daemon) resumeFromDisk(ctx context.Context, unlock seal.Key) error {
 		return d.comeBack(ctx, m, unlock)
 	}
 	// What is there belongs to a swarm that this node left, or did not quite enter.
-	if err := d.endContainers(ctx); err != nil {
+	if err := d.clearContainers(ctx); err != nil {
 		return err
 	}
 	return d.disk.forget()
