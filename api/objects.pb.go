@@ -271,7 +271,7 @@ type ClusterSpec struct {
 	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	// The life of a node's certificate; 2160h by default, 1h at least.
 	CertExpiry *durationpb.Duration `protobuf:"bytes,2,opt,name=cert_expiry,json=certExpiry,proto3" json:"cert_expiry,omitempty"`
-	// The period of an agent's heartbeat; 5s by default. Three missed mean down.
+	// The period of an agent's heartbeat; 5s by default, 100ms to 5m. Three missed mean down.
 	DispatcherHeartbeat *durationpb.Duration `protobuf:"bytes,3,opt,name=dispatcher_heartbeat,json=dispatcherHeartbeat,proto3" json:"dispatcher_heartbeat,omitempty"`
 	// Ended tasks kept per slot; 5 by default, negative keeps all.
 	TaskHistoryLimit int64 `protobuf:"varint,4,opt,name=task_history_limit,json=taskHistoryLimit,proto3" json:"task_history_limit,omitempty"`

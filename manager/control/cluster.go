@@ -19,6 +19,8 @@ const (
 	minCertExpiry = time.Hour
 	// minHeartbeat keeps the load of heartbeats below that of work.
 	minHeartbeat = 100 * time.Millisecond
+	// maxHeartbeat bounds how long a dead node goes unnoticed: three periods, five under a new leader.
+	maxHeartbeat = 5 * time.Minute
 )
 
 // withoutKeys returns a copy of the cluster that may leave the managers (C1).
@@ -62,8 +64,13 @@ func validateCluster(spec *api.ClusterSpec) error {
 		p.add("cert_expiry", "minimum certificate expiry time is: %s", minCertExpiry)
 	}
 	p.duration("dispatcher_heartbeat", spec.GetDispatcherHeartbeat())
-	if d := spec.GetDispatcherHeartbeat(); d.IsValid() && d.AsDuration() < minHeartbeat {
+	switch d := spec.GetDispatcherHeartbeat(); {
+	case !d.IsValid():
+	case d.AsDuration() < minHeartbeat:
 		p.add("dispatcher_heartbeat", "minimum heartbeat period is: %s", minHeartbeat)
+	case d.AsDuration() > maxHeartbeat:
+		p.add("dispatcher_heartbeat", "maximum heartbeat period is: %s, got %s: a node is down only after three periods without a sign of life",
+			maxHeartbeat, d.AsDuration())
 	}
 	return p.err()
 }

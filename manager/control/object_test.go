@@ -230,6 +230,8 @@ func TestUpdateCluster(t *testing.T) {
 		{"short certificates", &api.ClusterSpec{CertExpiry: durationpb.New(59 * time.Minute)}, "cert_expiry: minimum certificate expiry time is: 1h0m0s"},
 		{"an hour", &api.ClusterSpec{CertExpiry: durationpb.New(time.Hour)}, ""},
 		{"no heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(0)}, "dispatcher_heartbeat: minimum heartbeat period is: 100ms"},
+		{"the longest heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(5 * time.Minute)}, ""},
+		{"rare heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(time.Hour)}, "dispatcher_heartbeat: maximum heartbeat period is: 5m0s, got 1h0m0s"},
 		{"nothing", nil, "spec: the cluster's spec is missing"},
 		{"another name", &api.ClusterSpec{Annotations: &api.Annotations{Name: "mine"}}, "renaming the cluster is not supported"},
 	} {
