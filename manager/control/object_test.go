@@ -49,8 +49,8 @@ func TestCreateSecret_Refuses(t *testing.T) {
 		{"nothing", nil, fault.Invalid, "name must be provided"},
 		{"bad name", secretSpec("a/b", []byte("x")), fault.Invalid, "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed"},
 		{"long name", secretSpec(string(bytes.Repeat([]byte("a"), 65)), []byte("x")), fault.Invalid, "invalid name, only 64"},
-		{"no data", secretSpec("a", nil), fault.Invalid, "secret data must be larger than 0 and less than 512000 bytes"},
-		{"512000 bytes", secretSpec("a", make([]byte, 512000)), fault.Invalid, "secret data must be larger than 0 and less than 512000 bytes"},
+		{"no data", secretSpec("a", nil), fault.Invalid, "secret data must be 1 to 512000 bytes, got 0"},
+		{"512001 bytes", secretSpec("a", make([]byte, 512001)), fault.Invalid, "secret data must be 1 to 512000 bytes, got 512001"},
 		{"taken name", secretSpec("taken", []byte("x")), fault.AlreadyExists, "secret taken already exists"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestCreateSecret_Refuses(t *testing.T) {
 			wantFault(t, err, tt.kind, tt.want)
 		})
 	}
-	if _, err := s.CreateSecret(t.Context(), &api.CreateSecretRequest{Spec: secretSpec("max", make([]byte, 511999))}); err != nil {
+	if _, err := s.CreateSecret(t.Context(), &api.CreateSecretRequest{Spec: secretSpec("max", make([]byte, 512000))}); err != nil {
 		t.Errorf("the largest secret: %v", err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// secretLimit is the size in bytes that a secret must stay below: Swarm's.
-const secretLimit = 500 * 1024
+// maxSecret is the size in bytes of the largest secret: 500 KiB, one byte more than Swarm's.
+const maxSecret = 500 * 1024
 
 // withoutData returns a copy of a secret that may leave the managers (C1).
 func withoutData(secret *api.Secret) *api.Secret {
@@ -38,8 +38,8 @@ func validateSecret(spec *api.SecretSpec) error {
 			maxSecretName)
 	}
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
-	if n := len(spec.GetData()); n == 0 || n >= secretLimit {
-		p.add("data", "secret data must be larger than 0 and less than %d bytes", secretLimit)
+	if n := len(spec.GetData()); n == 0 || n > maxSecret {
+		p.add("data", "secret data must be 1 to %d bytes, got %d", maxSecret, n)
 	}
 	return p.err()
 }
