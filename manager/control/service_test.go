@@ -100,7 +100,16 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"published twice", func(s *api.ServiceSpec) {
 			s.Endpoint = ports(&api.PortConfig{TargetPort: 80}, &api.PortConfig{TargetPort: 81, PublishedPort: 80})
 		}, "duplicate published ports provided: 80"},
-		{"hostname", func(s *api.ServiceSpec) { s.Task.Container.Hostname = "{{.Node.ID}}" }, "invalid hostname"},
+		{"hostname", func(s *api.ServiceSpec) { s.Task.Container.Hostname = "a_b" }, "invalid hostname"},
+		{"hostname template", func(s *api.ServiceSpec) {
+			s.Task.Container.Hostname = "{{.Node.ID}}"
+		}, "task.container.hostname: templates such as {{.Node.Hostname}} are not supported yet"},
+		{"env template", func(s *api.ServiceSpec) {
+			s.Task.Container.Env = []string{"A=b", "T=on {{.Node.Hostname}}"}
+		}, "task.container.env[1]: templates such as {{.Node.Hostname}} are not supported yet"},
+		{"mount template", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/data/{{.Task.Slot}}"}}
+		}, "task.container.mounts[0].target: templates such as {{.Node.Hostname}} are not supported yet"},
 		{"workdir", func(s *api.ServiceSpec) { s.Task.Container.Dir = "tmp" }, "the working directory 'tmp' is invalid, it needs to be an absolute path"},
 		{"signal", func(s *api.ServiceSpec) { s.Task.Container.StopSignal = "SIGNOPE" }, "invalid signal: SIGNOPE"},
 		{"env", func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"=x"} }, "env[0]: invalid environment variable"},

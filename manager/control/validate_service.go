@@ -123,7 +123,8 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	}
 	p.duration(at+".stop_grace_period", c.GetStopGracePeriod())
 	p.labels(at+".labels", c.GetLabels())
-	if h := c.GetHostname(); h != "" && (len(h) > maxHostname || !hostnamePattern.MatchString(h)) {
+	h := c.GetHostname()
+	if !p.template(at+".hostname", h) && h != "" && (len(h) > maxHostname || !hostnamePattern.MatchString(h)) {
 		p.add(at+".hostname", "invalid hostname %q: use letters, digits, - and ., at most %d", clip(h), maxHostname)
 	}
 	if d := c.GetDir(); d != "" && !path.IsAbs(d) {
@@ -133,15 +134,27 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 		p.add(at+".stop_signal", "invalid signal: %s", clip(s))
 	}
 	for i, variable := range c.GetEnv() {
+		field := fmt.Sprintf("%s.env[%d]", at, i)
 		if name, _, _ := strings.Cut(variable, "="); name == "" {
-			p.add(fmt.Sprintf("%s.env[%d]", at, i), "invalid environment variable: it has no name")
+			p.add(field, "invalid environment variable: it has no name")
 		}
+		p.template(field, variable)
 	}
 	p.noNUL(at, c)
 	p.capabilities(at+".capability_add", c.GetCapabilityAdd())
 	p.capabilities(at+".capability_drop", c.GetCapabilityDrop())
 	p.mounts(at+".mounts", c.GetMounts())
 	p.secretTargets(at+".secrets", c.GetSecrets())
+}
+
+// template refuses a value in which Swarm fills in templates, and that has one: taken literally it would be wrong in silence. It
+// reports whether it did.
+func (p *problems) template(path, value string) bool {
+	if !strings.Contains(value, "{{") {
+		return false
+	}
+	p.add(path, "templates such as {{.Node.Hostname}} are not supported yet: give the value itself")
+	return true
 }
 
 // noNUL refuses what no system call takes: text with a zero byte.
@@ -189,6 +202,7 @@ func (p *problems) mounts(field string, mounts []*api.Mount) {
 			p.add(at+".target", "duplicate mount point: %s", clip(target))
 		}
 		taken[path.Clean(target)] = true
+		p.template(at+".target", target)
 		if mount.GetTmpfsSizeBytes() < 0 {
 			p.add(at+".tmpfs_size_bytes", "invalid tmpfs size %d: must not be negative", mount.GetTmpfsSizeBytes())
 		}
