@@ -148,7 +148,7 @@ func pinImage(tx store.ReadTx, image, present string) (string, error) {
 	case err != nil:
 		return "", err
 	case newest == nil:
-		return "", fault.Wrap(fault.Invalid, &missingImageError{ref})
+		return "", fault.Wrap(fault.NotFound, &missingImageError{ref})
 	case ref.Digest() != "":
 		return ref.String(), nil
 	}

@@ -72,8 +72,6 @@ func TestCreateService_Refuses(t *testing.T) {
 		}, "spec: has fields that this version does not know"},
 		{"no image", func(s *api.ServiceSpec) { s.Task.Container.Image = "" }, "task.container.image: image reference must be provided"},
 		{"bad image", func(s *api.ServiceSpec) { s.Task.Container.Image = "UP" }, "the name must be lower case"},
-		{"unknown image", func(s *api.ServiceSpec) { s.Task.Container.Image = "nope" }, "image nope:latest is on no node: load it with `skep image load` on any node"},
-		{"unknown digest", func(s *api.ServiceSpec) { s.Task.Container.Image = "app@" + digestB }, "is on no node"},
 		{"replicas", func(s *api.ServiceSpec) { s.Replicated = &api.ReplicatedService{Replicas: 1e9} }, "replicated.replicas: 1000000000 replicas are too many"},
 		{"memory limit", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 4<<20 - 1}}
@@ -151,6 +149,25 @@ func TestCreateService_Refuses(t *testing.T) {
 					t.Errorf("a refused service was stored: %v", services)
 				}
 			})
+		})
+	}
+}
+
+func TestService_RefusesAnUnknownImage(t *testing.T) {
+	for image, want := range map[string]string{
+		"nope":           "image nope:latest is on no node: load it with `skep image load` on any node",
+		"app@" + digestB: "is on no node",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSwarm(t)
+			spec := web(func(spec *api.ServiceSpec) { spec.Task.Container.Image = image })
+			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: spec})
+			wantFault(t, err, fault.NotFound, want)
+			old := s.createService(t, web())
+			_, err = s.UpdateService(t.Context(), &api.UpdateServiceRequest{
+				ServiceId: old.GetId(), Version: old.GetMeta().GetVersion(), Spec: spec,
+			})
+			wantFault(t, err, fault.NotFound, want)
 		})
 	}
 }
