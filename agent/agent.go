@@ -125,7 +125,7 @@ func New(cfg Config) (*Agent, error) {
 
 func (a *Agent) newNetwork() (err error) {
 	a.network, err = network.New(network.Config{
-		Dir: filepath.Join(a.cfg.DataDir, "network"), Bridge: a.cfg.Bridge, Subnet: a.cfg.BridgeSubnet,
+		Dir: filepath.Join(a.cfg.DataDir, "network"), Bridge: a.cfg.Bridge, Subnet: a.cfg.BridgeSubnet, Logger: a.log,
 	})
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (a *Agent) newExecutor() (err error) {
 // Close closes what New opened.
 func (a *Agent) Close() error {
 	a.secrets.Clear()
-	return a.tasks.Close()
+	return errors.Join(a.tasks.Close(), a.network.Close())
 }
 
 // Run works until ctx ends, and then returns nil. Containers go on running after it.

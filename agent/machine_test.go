@@ -236,6 +236,7 @@ func (m *machine) open() {
 	m.stop = func() {
 		cancel()
 		running.Wait()
+		_ = m.net.Close()
 	}
 }
 

@@ -22,7 +22,8 @@
 //
 // Life of an attachment:
 //
-//	Restore (once) -> Reserve: lease an address, write it down -> Attach: rewrite the rules, make the veth pair -> Detach: the reverse
+//	Restore (once) -> Reserve: hold the ports, lease an address, write it down -> Attach: rewrite the rules, make the veth pair
+//	-> Detach: the reverse -> Close (once): let go of the ports, for the next Restore to hold again
 //
 // Invariants:
 //
@@ -30,11 +31,14 @@
 //	I15  Nothing outlives its owner: Detach removes the veth pair, the rules and the lease; Restore does so for those who are gone.
 //	N1   The rules are always the whole truth: they are derived from the leases and replaced in one transaction.
 //	N2   A container sends nothing before its rules are in force: an interface that they don't know may not send.
+//	N3   No rule takes a port from a process of the node, sshd and the managers' included: a socket of ours is bound to a
+//	     published port from before its rule is there until after it is gone. What was published before a restart stays.
 //
 // Concurrency: a Network is safe for concurrent use. It uses the network namespace of the calling thread, which is the
 // daemon's in production, and starts no goroutines.
 //
-// Errors: [ErrOverlap], [ErrFull] and [ErrPublished]; the last two are temporary (fault.Unavailable).
+// Errors: [ErrOverlap], [ErrFull] and [ErrPublished]; the last two are temporary (fault.Unavailable). A port that a process of the
+// node uses is an error of the kind fault.Precondition: Skep doesn't wait for what isn't its own.
 //
 // A lease is the file <dir>/<id>.json (mode 0600): {"version":1,"address":"172.31.240.2","ports":[{"protocol":"tcp",
 // "published":8080,"target":80}]}. It need not survive a crash of the machine, which ends the containers too, so it is not

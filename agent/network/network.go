@@ -3,7 +3,9 @@ package network
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -44,25 +46,33 @@ type Config struct {
 	Bridge string
 	// Subnet is the IPv4 subnet of the containers, from /16 to /29; the zero value is DefaultSubnet.
 	Subnet netip.Prefix
+	// Logger may be nil.
+	Logger *slog.Logger
 }
 
-// Network is this node's bridge with all that is attached to it. Make one with New and call Restore first.
+// Network is this node's bridge with all that is attached to it. Make one with New and call Restore first, and Close last.
 type Network struct {
 	// constant after New
 	dir    string
 	bridge string
 	subnet netip.Prefix
+	log    *slog.Logger
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	pool   *pool
 	leases map[string]lease
-	guard  bool
+	// held has the sockets that hold the ports of the leases, by port as in "8080/tcp" (N3).
+	held  map[string]io.Closer
+	guard bool
 }
 
 // New returns a network that has done nothing yet.
 func New(cfg Config) (*Network, error) {
-	n := &Network{dir: cfg.Dir, bridge: cfg.Bridge, subnet: cfg.Subnet}
+	n := &Network{dir: cfg.Dir, bridge: cfg.Bridge, subnet: cfg.Subnet, log: cfg.Logger, held: map[string]io.Closer{}}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
 	if n.bridge == "" {
 		n.bridge = DefaultBridge
 	}
@@ -107,6 +117,7 @@ func (n *Network) Restore(ids []string) error {
 	if err := n.load(ids); err != nil {
 		return fmt.Errorf("read network leases: %w", err)
 	}
+	n.holdAgain()
 	turnedOn, err := ensureBridge(n.bridge, n.gateway())
 	if err != nil {
 		return err
@@ -179,7 +190,8 @@ func (n *Network) sweep() error {
 }
 
 // Reserve gives a container an address and the published ports, for Attach to put in force. A container that has an address
-// keeps it. It returns ErrFull and ErrPublished, among others, and leaves nothing behind then.
+// keeps it. It returns ErrFull and ErrPublished, among others, and an error of the kind fault.Precondition when a process of the
+// node uses one of the ports; it leaves nothing behind then.
 func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error) {
 	if err := checkID(id); err != nil {
 		return netip.Addr{}, err
@@ -215,16 +227,21 @@ func (n *Network) lease(id string, ports []port) (lease, error) {
 	if err := n.free(id, ports); err != nil {
 		return lease{}, err
 	}
+	if err := n.hold(ports); err != nil { // N3
+		return lease{}, err
+	}
 	l, had := n.leases[id]
 	if !had {
 		address, ok := n.pool.take()
 		if !ok {
+			n.release()
 			return lease{}, fault.Wrap(fault.Unavailable, ErrFull)
 		}
 		l = lease{Version: leaseVersion, Address: address}
 	}
 	l.Ports = ports
 	n.leases[id] = l
+	n.release()
 	if err := writeLease(n.dir, id, l); err != nil {
 		return lease{}, errors.Join(fmt.Errorf("write network lease: %w", err), n.detach(id))
 	}
@@ -280,6 +297,7 @@ func (n *Network) detach(id string) error {
 		return err
 	}
 	n.pool.give(l.Address)
+	n.release()
 	return nil
 }
 
@@ -298,6 +316,7 @@ func (n *Network) Remove() error {
 	if err := removeRules(); err != nil {
 		return err
 	}
+	defer n.release()
 	for id, l := range n.leases {
 		if err := errors.Join(disconnect(vethName(id)), removeLease(n.dir, id)); err != nil {
 			return err
@@ -309,6 +328,18 @@ func (n *Network) Remove() error {
 		return err
 	}
 	return n.stopForwarding()
+}
+
+// Close gives back the published ports, which the rules go on translating, and leaves the rest for the next Network to restore.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var failed []error
+	for p, s := range n.held {
+		failed = append(failed, s.Close())
+		delete(n.held, p)
+	}
+	return errors.Join(failed...)
 }
 
 // stopForwarding keeps this machine from forwarding packets for others once the guard is gone, if it was Skep that made it forward.

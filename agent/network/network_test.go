@@ -97,17 +97,21 @@ func (p *place) inside(f func() error) error {
 }
 
 // serve answers connections to a port with the client's address.
-func (p *place) serve(port int) {
+func (p *place) serve(port int) { p.serveAt(fmt.Sprintf(":%d", port)) }
+
+// serveAt does so at one address, until stop is called.
+func (p *place) serveAt(address string) (stop func()) {
 	p.t.Helper()
 	var l net.Listener
 	err := p.inside(func() (err error) {
-		l, err = net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		l, err = net.Listen("tcp4", address)
 		return err
 	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { _ = l.Close() })
+	stop = func() { _ = l.Close() }
+	p.t.Cleanup(stop)
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -119,6 +123,7 @@ func (p *place) serve(port int) {
 			_ = conn.Close()
 		}
 	}()
+	return stop
 }
 
 // ask connects and returns the client's address as the server saw it.
