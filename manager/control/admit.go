@@ -106,11 +106,11 @@ func conflictingTargets(references []*api.SecretReference) error {
 }
 
 // missingImageError is returned when no ready node has an image.
-type missingImageError struct{ ref reference.Reference }
+type missingImageError struct{ image string }
 
 // Error says what to do.
 func (e *missingImageError) Error() string {
-	return fmt.Sprintf("image %s is on no node: load it with `skep image load` on any node", e.ref.Familiar())
+	return fmt.Sprintf("image %s is on no node: load it with `skep image load` on any node", e.image)
 }
 
 // updateWithImage is update, but while fn misses an image it waits a little: a node tells the managers of an image that it has
@@ -134,10 +134,17 @@ func (s *Server) updateWithImage(ctx context.Context, requestID string, fn func(
 }
 
 // pinImage returns the reference with the digest of the image that it means now: the newest one of that name on a node that
-// is ready. The present reference of a service stays as it is, wherever the image may be.
+// is ready, else the one with that id. The present reference of a service stays as it is, wherever the image may be.
 func pinImage(tx store.ReadTx, image, present string) (string, error) {
+	if image == present && isDigest(present) {
+		return present, nil
+	}
+	id := imageID(image)
 	ref, err := reference.Parse(image)
 	if err != nil {
+		if id != "" {
+			return pinID(tx, id)
+		}
 		return "", fault.Wrap(fault.Invalid, err)
 	}
 	if ref.String() == present && ref.Digest() != "" {
@@ -147,8 +154,10 @@ func pinImage(tx store.ReadTx, image, present string) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
+	case newest == nil && id != "":
+		return pinID(tx, id)
 	case newest == nil:
-		return "", fault.Wrap(fault.NotFound, &missingImageError{ref})
+		return "", fault.Wrap(fault.NotFound, &missingImageError{ref.Familiar()})
 	case ref.Digest() != "":
 		return ref.String(), nil
 	}
@@ -161,19 +170,14 @@ func pinImage(tx store.ReadTx, image, present string) (string, error) {
 
 // newestImage returns the image that was loaded last among those that ref means and a ready node has, or nil.
 func newestImage(tx store.ReadTx, ref reference.Reference) (*api.ImageSummary, error) {
-	nodes, err := store.List[*api.Node](tx)
+	images, err := readyImages(tx)
 	if err != nil {
 		return nil, err
 	}
 	var newest *api.ImageSummary
-	for _, node := range nodes {
-		if node.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
-			continue
-		}
-		for _, image := range node.GetDescription().GetImages() {
-			if means(ref, image) && (newest == nil || newer(image, newest)) {
-				newest = image
-			}
+	for _, image := range images {
+		if means(ref, image) && (newest == nil || newer(image, newest)) {
+			newest = image
 		}
 	}
 	return newest, nil

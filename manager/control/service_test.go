@@ -153,25 +153,6 @@ func TestCreateService_Refuses(t *testing.T) {
 	}
 }
 
-func TestService_RefusesAnUnknownImage(t *testing.T) {
-	for image, want := range map[string]string{
-		"nope":           "image nope:latest is on no node: load it with `skep image load` on any node",
-		"app@" + digestB: "is on no node",
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newSwarm(t)
-			spec := web(func(spec *api.ServiceSpec) { spec.Task.Container.Image = image })
-			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: spec})
-			wantFault(t, err, fault.NotFound, want)
-			old := s.createService(t, web())
-			_, err = s.UpdateService(t.Context(), &api.UpdateServiceRequest{
-				ServiceId: old.GetId(), Version: old.GetMeta().GetVersion(), Spec: spec,
-			})
-			wantFault(t, err, fault.NotFound, want)
-		})
-	}
-}
-
 func ports(list ...*api.PortConfig) *api.EndpointSpec { return &api.EndpointSpec{Ports: list} }
 
 func TestCreateService_ReportsAllProblemsAtOnce(t *testing.T) {
@@ -230,45 +211,6 @@ func TestCreateService_RefusesABadRequestID(t *testing.T) {
 	s := newSwarm(t)
 	_, err := s.CreateService(withRequestID(t, strings.Repeat("x", 65)), &api.CreateServiceRequest{Spec: web()})
 	wantFault(t, err, fault.Invalid, "skep-request-id: give one id of 1 to 64 characters")
-}
-
-func TestCreateService_PinsTheImageLoadedLast(t *testing.T) {
-	s := newSwarm(t)
-	down := node("worker3", api.Role_ROLE_WORKER, image("docker.io/library/app:1", "sha256:"+strings.Repeat("c", 64), 300))
-	down.Status.State = api.NodeState_NODE_STATE_DOWN
-	storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER, image("docker.io/library/app:1", digestB, 200)), down)
-	for image, want := range map[string]string{
-		"app:1":                              "docker.io/library/app:1@" + digestB,
-		"docker.io/library/app:1":            "docker.io/library/app:1@" + digestB,
-		"app@" + digestA:                     "docker.io/library/app@" + digestA,
-		"docker.io/library/app:1@" + digestA: "docker.io/library/app:1@" + digestA,
-	} {
-		service := s.createService(t, web(func(spec *api.ServiceSpec) {
-			spec.Annotations.Name = ""
-			spec.Task.Container.Image = image
-		}))
-		if got := service.GetSpec().GetTask().GetContainer().GetImage(); got != want {
-			t.Errorf("image %s: got %s, want %s", image, got, want)
-		}
-	}
-}
-
-func TestCreateService_WaitsForTheNewsOfAnImage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSwarm(t)
-		go func() {
-			time.Sleep(time.Second)
-			storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER, image("docker.io/library/late:1", digestB, 200)))
-		}()
-		start := time.Now()
-		service := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Task.Container.Image = "late:1" }))
-		if got := service.GetSpec().GetTask().GetContainer().GetImage(); got != "docker.io/library/late:1@"+digestB {
-			t.Errorf("image: got %s", got)
-		}
-		if took := time.Since(start); took != time.Second {
-			t.Errorf("took %s, want the second until the image is known", took)
-		}
-	})
 }
 
 func TestCreateService_WarnsWhenNoNodeFits(t *testing.T) {
@@ -337,17 +279,6 @@ func TestUpdateService_SameSpecChangesNothing(t *testing.T) {
 	}
 	if diff := cmp.Diff(old, response.GetService(), protocmp.Transform()); diff != "" {
 		t.Errorf("the service changed (-old +new):\n%s", diff)
-	}
-}
-
-func TestUpdateService_KeepsAPinnedImageThatNoNodeHas(t *testing.T) {
-	s := newSwarm(t)
-	old := s.createService(t, web())
-	setNode(t, s, "worker1", func(n *api.Node) { n.Description.Images = nil })
-	spec := proto.CloneOf(old.GetSpec())
-	spec.Replicated.Replicas = 7
-	if _, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: spec}); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -118,7 +118,7 @@ func (p *problems) ports(path string, ports []*api.PortConfig) {
 func (p *problems) container(at string, c *api.ContainerSpec) {
 	if c.GetImage() == "" {
 		p.add(at+".image", "image reference must be provided")
-	} else if _, err := reference.Parse(c.GetImage()); err != nil {
+	} else if _, err := reference.Parse(c.GetImage()); err != nil && imageID(c.GetImage()) == "" {
 		p.add(at+".image", "%v", err)
 	}
 	p.duration(at+".stop_grace_period", c.GetStopGracePeriod())

@@ -64,9 +64,12 @@ func (n need) key(constraints []string) string {
 	return string(key)
 }
 
-// digestOf returns the digest of a pinned reference, name:tag@digest, or "".
+// digestOf returns the digest of a pinned reference, name:tag@digest or a digest alone, or "".
 func digestOf(image string) string {
-	_, digest, _ := strings.Cut(image, "@")
+	_, digest, found := strings.Cut(image, "@")
+	if !found && strings.HasPrefix(image, "sha256:") {
+		return image
+	}
 	return digest
 }
 
