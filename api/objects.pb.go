@@ -275,7 +275,7 @@ type ClusterSpec struct {
 	DispatcherHeartbeat *durationpb.Duration `protobuf:"bytes,3,opt,name=dispatcher_heartbeat,json=dispatcherHeartbeat,proto3" json:"dispatcher_heartbeat,omitempty"`
 	// Ended tasks kept per slot; 5 by default, negative keeps all.
 	TaskHistoryLimit int64 `protobuf:"varint,4,opt,name=task_history_limit,json=taskHistoryLimit,proto3" json:"task_history_limit,omitempty"`
-	// Log entries between snapshots; 10000 by default.
+	// Log entries between snapshots, 1 at least; 10000 in a new cluster.
 	SnapshotInterval uint64 `protobuf:"varint,5,opt,name=snapshot_interval,json=snapshotInterval,proto3" json:"snapshot_interval,omitempty"`
 	// Managers need the unlock key after a restart.
 	Autolock      bool `protobuf:"varint,6,opt,name=autolock,proto3" json:"autolock,omitempty"`

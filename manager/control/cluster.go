@@ -72,6 +72,9 @@ func validateCluster(spec *api.ClusterSpec) error {
 		p.add("dispatcher_heartbeat", "maximum heartbeat period is: %s, got %s: a node is down only after three periods without a sign of life",
 			maxHeartbeat, d.AsDuration())
 	}
+	if spec.GetSnapshotInterval() == 0 {
+		p.add("snapshot_interval", "must be at least 1 log entry, such as the default: %d", DefaultClusterSpec().GetSnapshotInterval())
+	}
 	return p.err()
 }
 

@@ -96,7 +96,8 @@ func normalizeCapabilities(names []string) {
 	}
 }
 
-// fillCluster spells out the defaults of a spec that nobody else can see yet (C3).
+// fillCluster spells out the defaults of a spec that nobody else can see yet (C3). Numbers have none: 0 is what somebody asked
+// for.
 func fillCluster(spec *api.ClusterSpec) {
 	defaults := DefaultClusterSpec()
 	if orNew(&spec.Annotations).GetName() == "" {
@@ -107,9 +108,6 @@ func fillCluster(spec *api.ClusterSpec) {
 	}
 	if spec.GetDispatcherHeartbeat() == nil {
 		spec.DispatcherHeartbeat = defaults.GetDispatcherHeartbeat()
-	}
-	if spec.GetSnapshotInterval() == 0 {
-		spec.SnapshotInterval = defaults.GetSnapshotInterval()
 	}
 }
 

@@ -227,13 +227,14 @@ func TestUpdateCluster(t *testing.T) {
 		spec *api.ClusterSpec
 		want string
 	}{
-		{"short certificates", &api.ClusterSpec{CertExpiry: durationpb.New(59 * time.Minute)}, "cert_expiry: minimum certificate expiry time is: 1h0m0s"},
-		{"an hour", &api.ClusterSpec{CertExpiry: durationpb.New(time.Hour)}, ""},
-		{"no heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(0)}, "dispatcher_heartbeat: minimum heartbeat period is: 100ms"},
-		{"the longest heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(5 * time.Minute)}, ""},
-		{"rare heartbeat", &api.ClusterSpec{DispatcherHeartbeat: durationpb.New(time.Hour)}, "dispatcher_heartbeat: maximum heartbeat period is: 5m0s, got 1h0m0s"},
+		{"short certificates", &api.ClusterSpec{SnapshotInterval: 1, CertExpiry: durationpb.New(59 * time.Minute)}, "cert_expiry: minimum certificate expiry time is: 1h0m0s"},
+		{"an hour", &api.ClusterSpec{SnapshotInterval: 1, CertExpiry: durationpb.New(time.Hour)}, ""},
+		{"no heartbeat", &api.ClusterSpec{SnapshotInterval: 1, DispatcherHeartbeat: durationpb.New(0)}, "dispatcher_heartbeat: minimum heartbeat period is: 100ms"},
+		{"the longest heartbeat", &api.ClusterSpec{SnapshotInterval: 1, DispatcherHeartbeat: durationpb.New(5 * time.Minute)}, ""},
+		{"rare heartbeat", &api.ClusterSpec{SnapshotInterval: 1, DispatcherHeartbeat: durationpb.New(time.Hour)}, "dispatcher_heartbeat: maximum heartbeat period is: 5m0s, got 1h0m0s"},
+		{"no snapshots", &api.ClusterSpec{}, "snapshot_interval: must be at least 1 log entry, such as the default: 10000"},
 		{"nothing", nil, "spec: the cluster's spec is missing"},
-		{"another name", &api.ClusterSpec{Annotations: &api.Annotations{Name: "mine"}}, "renaming the cluster is not supported"},
+		{"another name", &api.ClusterSpec{SnapshotInterval: 1, Annotations: &api.Annotations{Name: "mine"}}, "renaming the cluster is not supported"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSwarm(t)
