@@ -55,7 +55,9 @@ func (s *Server) GetCluster(ctx context.Context, _ *api.GetClusterRequest) (*api
 	})
 }
 
-func validateCluster(spec *api.ClusterSpec) error {
+// CheckClusterSpec reports all problems of a cluster's spec as one fault of kind Invalid, or nil. It is for who makes a cluster,
+// too: what init takes, update must be able to take again.
+func CheckClusterSpec(spec *api.ClusterSpec) error {
 	p := new(problems)
 	p.knownFields(spec)
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
@@ -89,7 +91,7 @@ func (s *Server) UpdateCluster(ctx context.Context, request *api.UpdateClusterRe
 	}
 	spec := proto.CloneOf(request.GetSpec())
 	fillCluster(spec)
-	if err := validateCluster(spec); err != nil {
+	if err := CheckClusterSpec(spec); err != nil {
 		return nil, err
 	}
 	locked, repeated := false, true

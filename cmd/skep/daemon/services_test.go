@@ -20,12 +20,12 @@ import (
 	"github.com/skep-io/skep/store/seal"
 )
 
-// control answers one call, and one stream.
-type control struct {
+// oneAnswer answers one call, and one stream.
+type oneAnswer struct {
 	api.UnimplementedControlServer
 }
 
-func (control) ListSecrets(context.Context, *api.ListSecretsRequest) (*api.ListSecretsResponse, error) {
+func (oneAnswer) ListSecrets(context.Context, *api.ListSecretsRequest) (*api.ListSecretsResponse, error) {
 	return &api.ListSecretsResponse{}, nil
 }
 
@@ -100,7 +100,7 @@ func TestManagedServices_ComeAndGoWhileTheServerRuns(t *testing.T) {
 	}
 	check("without a manager", codes.FailedPrecondition, codes.FailedPrecondition)
 	for range 2 {
-		api.RegisterControlServer(d.managed, control{})
+		api.RegisterControlServer(d.managed, oneAnswer{})
 		check("promoted", codes.OK, codes.Unimplemented)
 		forwarded := 0
 		d.managed.arrive(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/caserver"
+	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
@@ -125,9 +126,6 @@ func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
 		spec.CertExpiry = life
 	}
 	if period := request.GetDispatcherHeartbeat(); period != nil {
-		if period.AsDuration() <= 0 {
-			return nil, fault.New(fault.Invalid, "dispatcher heartbeat period must be a positive duration, such as 5s")
-		}
 		spec.DispatcherHeartbeat = period
 	}
 	if request.TaskHistoryLimit != nil {
@@ -136,7 +134,7 @@ func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
 	if request.GetSnapshotInterval() != 0 {
 		spec.SnapshotInterval = request.GetSnapshotInterval()
 	}
-	return spec, nil
+	return spec, control.CheckClusterSpec(spec)
 }
 
 // newKEK returns the key that seals a new store: one that people keep, or one in a file.
