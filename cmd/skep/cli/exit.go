@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -148,7 +149,8 @@ func hintFor(command *cobra.Command, err error) string {
 	switch fault.KindOf(err) {
 	case fault.NotFound:
 		parent := command.Parent()
-		if parent == nil || findCommand(parent, "ls") == nil {
+		// A file that is missing is in no list of the daemon's.
+		if parent == nil || errors.Is(err, fs.ErrNotExist) || findCommand(parent, "ls") == nil {
 			return ""
 		}
 		return fmt.Sprintf("Run '%s ls' to see what there is.", parent.CommandPath())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -85,18 +86,14 @@ func (p *program) openTar(ctx context.Context, name string) (io.ReadCloser, erro
 		}
 		return io.NopCloser(p.input(ctx)), nil
 	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
-	}
-	return file, nil
+	return flagvalue.OpenFile(name)
 }
 
 // tarFolder streams the regular files of a folder as a tar. The caller closes it, which ends the goroutine that writes.
 func tarFolder(name string) (io.ReadCloser, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
+		return nil, flagvalue.FileFault(err)
 	}
 	r, w := io.Pipe()
 	done := make(chan struct{})

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,9 +53,9 @@ func (p *program) readSecret(ctx context.Context, name string, file []string) ([
 	in := p.input(ctx)
 	switch {
 	case len(file) == 1 && file[0] != "-":
-		opened, err := os.Open(file[0])
+		opened, err := flagvalue.OpenFile(file[0])
 		if err != nil {
-			return nil, fault.Wrap(fault.Invalid, fmt.Errorf("error reading from %s: %w", file[0], errors.Unwrap(err)))
+			return nil, fault.New(fault.KindOf(err), "error reading from %s: %w", file[0], err)
 		}
 		defer opened.Close()
 		in = opened

@@ -5,10 +5,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/skep-io/skep/internal/fault"
 )
 
 // maxEnvFile is the size of an environment file in bytes; a task's variables must fit into an object of the store.
@@ -18,7 +19,7 @@ const maxEnvFile = 1 << 20
 type LookupEnv func(name string) (string, bool)
 
 // ReadEnv returns the variables of the files, then those given one by one, as NAME=VALUE; of equal names the last counts.
-// A name without a value takes the command's own; a name that has none there is left out.
+// A name without a value takes the command's own; a name that has none there is left out. Errors are faults.
 func ReadEnv(files, given []string, lookup LookupEnv) ([]string, error) {
 	var all []string
 	for _, name := range files {
@@ -28,7 +29,8 @@ func ReadEnv(files, given []string, lookup LookupEnv) ([]string, error) {
 		}
 		all = append(all, lines...)
 	}
-	return resolveEnv(append(all, given...), lookup)
+	env, err := resolveEnv(append(all, given...), lookup)
+	return env, fault.Wrap(fault.Invalid, err)
 }
 
 func resolveEnv(variables []string, lookup LookupEnv) ([]string, error) {
@@ -57,14 +59,14 @@ func resolveEnv(variables []string, lookup LookupEnv) ([]string, error) {
 }
 
 func readEnvFile(name string) ([]string, error) {
-	file, err := os.Open(name)
+	file, err := OpenFile(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	lines, err := ParseEnvFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("env file %s: %w", name, err)
+		return nil, fault.New(fault.Invalid, "env file %s: %w", name, err)
 	}
 	return lines, nil
 }

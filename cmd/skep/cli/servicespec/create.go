@@ -56,7 +56,7 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	}
 	env, err := flagvalue.ReadEnv(c.envFiles, c.env, lookup)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
+		return nil, err
 	}
 	secrets, err := references(ctx, c.secrets, resolve)
 	if err != nil {

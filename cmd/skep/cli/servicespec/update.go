@@ -91,7 +91,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 func (u *Update) applyEnv(c *api.ContainerSpec, lookup flagvalue.LookupEnv) error {
 	added, err := flagvalue.ReadEnv(nil, u.envAdd, lookup)
 	if err != nil {
-		return fault.Wrap(fault.Invalid, err)
+		return err
 	}
 	name := func(variable string) string { name, _, _ := strings.Cut(variable, "="); return name }
 	kept := slices.DeleteFunc(c.Env, func(variable string) bool {
