@@ -43,7 +43,7 @@ func (p *program) imageLoad() *cobra.Command {
 			return err
 		}
 		defer archive.Close()
-		images, err := sendImage(ctx, c, archive)
+		images, err := sendImage(ctx, c, archive, input)
 		if err != nil {
 			return err
 		}
@@ -156,8 +156,8 @@ func addFile(archive *tar.Writer, root *os.Root, name string) error {
 	return nil
 }
 
-// sendImage uploads a tar and returns the images that the daemon found in it.
-func sendImage(ctx context.Context, c *client.Client, archive io.Reader) ([]*api.ImageInfo, error) {
+// sendImage uploads the tar of a name and returns the images that the daemon found in it.
+func sendImage(ctx context.Context, c *client.Client, archive io.Reader, name string) ([]*api.ImageInfo, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the upload when reading the archive fails
 	stream, err := c.Daemon.LoadImage(ctx)
@@ -167,6 +167,9 @@ func sendImage(ctx context.Context, c *client.Client, archive io.Reader) ([]*api
 	empty, err := upload(archive, func(data []byte) error { return stream.Send(&api.LoadImageRequest{Data: data}) })
 	if err != nil {
 		return nil, err
+	}
+	if empty && name != "" && name != "-" {
+		return nil, fault.New(fault.Invalid, "%s is empty: name the tar of an image", name)
 	}
 	if empty {
 		return nil, fault.New(fault.Invalid, "requested load from stdin, but stdin is empty")
