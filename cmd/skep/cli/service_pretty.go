@@ -86,8 +86,11 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	if c.ReadOnly {
 		writeLine("Read-only:", "true")
 	}
-	writeLine("Capabilities:\n  Add:", strings.Join(c.CapabilityAdd, ", "))
-	writeLine("Capabilities:\n  Drop:", strings.Join(c.CapabilityDrop, ", "))
+	if len(c.CapabilityAdd)+len(c.CapabilityDrop) > 0 {
+		b.WriteString(" Capabilities:\n")
+	}
+	writeLine(" Add:", strings.Join(c.CapabilityAdd, ", "))
+	writeLine(" Drop:", strings.Join(c.CapabilityDrop, ", "))
 	if len(c.Mounts) > 0 {
 		b.WriteString("Mounts:\n")
 		for _, m := range c.Mounts {
