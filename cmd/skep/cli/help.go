@@ -161,6 +161,9 @@ func exactArgs(n int) cobra.PositionalArgs {
 // rangeArgs accepts from least to most arguments.
 func rangeArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if least == 0 && len(args) > most {
+			return errArguments(cmd, "accepts at most %s", arguments(most))
+		}
 		if len(args) < least || len(args) > most {
 			return errArguments(cmd, "requires at least %d and at most %s", least, arguments(most))
 		}
