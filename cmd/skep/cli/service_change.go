@@ -79,6 +79,12 @@ func (p *program) serviceUpdate() *cobra.Command {
 	}
 	flags.Register(cmd.Flags())
 	wait.register(cmd, true)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := flags.Check(); err != nil {
+			return &usageError{command: cmd, err: err}
+		}
+		return nil
+	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		answer, err := changeService(ctx, c, args[0], func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
 			return flags.Apply(ctx, spec, p.opts.LookupEnv, resolveSecret(c))

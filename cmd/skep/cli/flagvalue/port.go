@@ -154,6 +154,14 @@ type TargetPort struct {
 	Protocol api.Protocol
 }
 
+// String returns the port as NUMBER/PROTOCOL.
+func (p TargetPort) String() string {
+	if p.Protocol == api.Protocol_PROTOCOL_UDP {
+		return fmt.Sprintf("%d/udp", p.Number)
+	}
+	return fmt.Sprintf("%d/tcp", p.Number)
+}
+
 // TargetPorts collects ports to publish no more, each written TARGET or TARGET/PROTOCOL; PUBLISHED: before it is allowed.
 type TargetPorts []TargetPort
 

@@ -1,7 +1,9 @@
 package servicespec
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -54,6 +56,42 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	set.Var(&u.secretRemove, "secret-rm", "Remove a secret")
 }
 
+// Check returns an error when one key is both added and removed: no order of the two would be the one that was meant.
+func (u *Update) Check() error {
+	ports := make([]flagvalue.TargetPort, 0, len(u.portAdd))
+	for _, p := range u.portAdd {
+		ports = append(ports, flagvalue.TargetPort{Number: p.GetTargetPort(), Protocol: p.GetProtocol()})
+	}
+	return cmp.Or(
+		disjoint("env", keysOf(u.envAdd, variableName), u.envRemove),
+		disjoint("label", slices.Sorted(maps.Keys(u.labelAdd)), u.labelRemove),
+		disjoint("container-label", slices.Sorted(maps.Keys(u.containerLabelAdd)), u.containerLabelDrop),
+		disjoint("constraint", u.constraintAdd, u.constraintRemove),
+		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
+		disjoint("publish", ports, u.portRemove),
+	)
+}
+
+func variableName(variable string) string { name, _, _ := strings.Cut(variable, "="); return name }
+
+func keysOf[E any](elements []E, key func(E) string) []string {
+	out := make([]string, 0, len(elements))
+	for _, element := range elements {
+		out = append(out, key(element))
+	}
+	return out
+}
+
+// disjoint returns an error when a key of the flag FLAG-add is among those of FLAG-rm.
+func disjoint[K comparable](flag string, added, removed []K) error {
+	for _, key := range added {
+		if slices.Contains(removed, key) {
+			return fmt.Errorf("--%s-add and --%s-rm both name %v: leave out one of them", flag, flag, key)
+		}
+	}
+	return nil
+}
+
 // Apply returns a copy of the present spec with the changes that the flags ask for.
 func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup flagvalue.LookupEnv, resolve Resolve,
 ) (*api.ServiceSpec, error) {
@@ -93,11 +131,10 @@ func (u *Update) applyEnv(c *api.ContainerSpec, lookup flagvalue.LookupEnv) erro
 	if err != nil {
 		return err
 	}
-	name := func(variable string) string { name, _, _ := strings.Cut(variable, "="); return name }
 	kept := slices.DeleteFunc(c.Env, func(variable string) bool {
-		return slices.Contains(u.envRemove, name(variable))
+		return slices.Contains(u.envRemove, variableName(variable))
 	})
-	c.Env = merge(kept, added, name)
+	c.Env = merge(kept, added, variableName)
 	return nil
 }
 
