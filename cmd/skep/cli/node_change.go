@@ -9,6 +9,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
 )
 
 // changeNode applies change to a node's present spec; change returns false when there is nothing to do.
@@ -106,6 +107,9 @@ func (f *nodeUpdateFlags) apply(spec *api.NodeSpec) error {
 		spec.Annotations = &api.Annotations{}
 	}
 	for _, key := range f.labelRemove {
+		if _, ok := spec.Annotations.Labels[key]; !ok {
+			return fault.New(fault.NotFound, "key %s doesn't exist in node's labels", key)
+		}
 		delete(spec.Annotations.Labels, key)
 	}
 	if spec.Annotations.Labels == nil {
