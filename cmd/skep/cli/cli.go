@@ -77,7 +77,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.SetVersionTemplate("skep version {{.Version}}\n")
 	root.SetHelpFunc(p.help)
 	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := io.WriteString(stdout, usageLine(cmd)); return err })
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: flagError(err)} })
 	root.PersistentFlags().StringVarP(&p.host, "host", "H", client.DefaultHost, "Daemon socket to connect to (env "+hostVariable+")")
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/output"
@@ -86,6 +87,15 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage)
 }
 
+// flagError says what to type where a number is wanted: the parser's own words are a programmer's.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) || invalid.GetFlag().Value.Type() != "uint64" && invalid.GetFlag().Value.Type() != "uint" {
+		return err
+	}
+	return fmt.Errorf(`invalid argument %q for "--%s": must be a whole number, 0 or more`, invalid.GetValue(), invalid.GetFlag().Name)
+}
+
 // failures are the errors of a command that went on after the first; never empty.
 type failures []error
 
@@ -157,6 +167,9 @@ func hintFor(command *cobra.Command, err error) string {
 	case fault.Conflict:
 		return "Somebody else changed it at the same time. Run the command again."
 	case fault.Unavailable, fault.NotLeader:
+		if errors.Is(err, errGap) {
+			return "Run 'skep node ls' to see how the nodes are."
+		}
 		return "Try again in a few seconds; 'skep info' says how this node is."
 	default:
 		return ""

@@ -23,6 +23,9 @@ import (
 // logTimeFormat is Docker's: nine digits of a second, so that columns stand below each other.
 const logTimeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
+// errGap is wrapped by the error for a node whose lines are missing.
+var errGap = errors.New("are missing")
+
 // logFlags are those of `service logs`.
 type logFlags struct {
 	follow, noResolve, noTaskIDs, noTrunc, raw, timestamps bool
@@ -53,7 +56,16 @@ func (p *program) serviceLogs() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.copyLogs(stream.Recv, &flags)
+		return p.copyLogs(stream.Recv, &flags, func(id string) string {
+			if flags.noResolve {
+				return id
+			}
+			answer, err := c.Control.GetNode(ctx, &api.GetNodeRequest{Node: id})
+			if hostname := hostnameOf(answer.GetNode()); err == nil && hostname != "" {
+				return hostname
+			}
+			return id // its lines are missing whether or not it has a name
+		})
 	})
 	return cmd
 }
@@ -98,7 +110,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 }
 
 // copyLogs writes each line to the stream that the task wrote it to. Nodes whose lines are missing make it fail in the end.
-func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *logFlags) error {
+func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *logFlags, nodeName func(id string) string) error {
 	var gaps failures
 	for {
 		answer, err := next()
@@ -111,7 +123,7 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 			return err
 		}
 		if gap := answer.GetGap(); gap != nil {
-			gaps = append(gaps, fault.New(fault.Unavailable, "logs of node %s are missing: %s", gap.GetNodeId(), gap.GetReason()))
+			gaps = append(gaps, fault.New(fault.Unavailable, "logs of node %s %w: %s", nodeName(gap.GetNodeId()), errGap, gap.GetReason()))
 		}
 		line := answer.GetLine()
 		if line == nil {
