@@ -125,6 +125,7 @@ func (m *Manager) work(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.dispatcher.Run(ctx) })
 	group.Go(func() error { return m.keys.Run(ctx) })
+	group.Go(func() error { return m.followSettings(ctx) })
 	t := &tenures{leadership: m.cfg.Store.Leadership, loops: m.loops, logger: m.cfg.Logger}
 	group.Go(func() error { return t.run(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, store.ErrStopped) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -25,26 +26,28 @@ import (
 // The loop never waits for the disk or the network. While the disk is busy it takes no proposals, so that those that wait
 // meanwhile share the next entry.
 type cluster struct {
+	// snapshotInterval is the number of entries between snapshots.
+	snapshotInterval atomic.Uint64
+
 	// Constant after newCluster.
-	snapshotInterval uint64
-	transport        Transport // or nil
-	logger           *slog.Logger
-	id               uint64
-	nodeID           string
-	wal              *wal.WAL
-	storage          *storage
-	machine          *machine
-	hub              *hub
-	received         chan raftcore.Receive
-	proposals        chan *proposal
-	barriers         chan chan error
-	calls            chan func() error
-	inputs           chan raftcore.Input
-	removal          chan struct{}
-	jobs             chan []job
-	written          chan []job
-	captures         chan capture
-	stopped          chan struct{} // closed when run ends
+	transport Transport // or nil
+	logger    *slog.Logger
+	id        uint64
+	nodeID    string
+	wal       *wal.WAL
+	storage   *storage
+	machine   *machine
+	hub       *hub
+	received  chan raftcore.Receive
+	proposals chan *proposal
+	barriers  chan chan error
+	calls     chan func() error
+	inputs    chan raftcore.Input
+	removal   chan struct{}
+	jobs      chan []job
+	written   chan []job
+	captures  chan capture
+	stopped   chan struct{} // closed when run ends
 
 	// Owned by the goroutine that writes the log.
 	saved *raftpb.HardState // the last one, on disk or, when only its commit index is newer, with the next entries
@@ -306,7 +309,7 @@ func (c *cluster) applyEntry(e *raftpb.Entry) error {
 
 // maybeCapture starts a snapshot when it is time, or a follower needs one.
 func (c *cluster) maybeCapture() error {
-	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval || c.logBytes >= maxLogBytes || c.storage.wanted
+	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval.Load() || c.logBytes >= maxLogBytes || c.storage.wanted
 	if c.capturing || c.rotating || !due || c.confState == nil || c.machine.index == c.snapshotIndex {
 		return nil
 	}

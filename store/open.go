@@ -66,6 +66,18 @@ const (
 	firstTerm  = 1
 )
 
+// SetSnapshotInterval changes the number of entries between snapshots from now on; 0 is DefaultSnapshotInterval. A local store makes
+// none.
+func (s *Store) SetSnapshotInterval(entries uint64) {
+	if s.cluster == nil {
+		return
+	}
+	if entries == 0 {
+		entries = DefaultSnapshotInterval
+	}
+	s.cluster.snapshotInterval.Store(entries)
+}
+
 // Inspect says, without any key, which cluster the store in dir belongs to, and where its KEK comes from: the unlock key of
 // a person, or a key file. It returns wal.ErrNone when there is no store.
 func Inspect(fsys vfs.FS, dir string) (clusterID string, source seal.Source, err error) {
@@ -140,8 +152,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{
-		snapshotInterval: cfg.SnapshotInterval,
-		transport:        cfg.Transport, logger: cfg.Logger,
+		transport: cfg.Transport, logger: cfg.Logger,
 		id: state.Identity.GetRaftId(), nodeID: nodeID(state.Identity),
 		wal: w, storage: storage, machine: m, hub: newHub(m.index),
 		received: make(chan raftcore.Receive, 1024), proposals: make(chan *proposal, 1024), barriers: make(chan chan error, 1024),
@@ -150,6 +161,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		saved: state.HardState, core: core, pending: map[string][]*proposal{}, confState: state.Snapshot.GetMetadata().GetConfState(),
 		snapshotIndex: m.index, appliedTerm: state.Snapshot.GetMetadata().GetTerm(), changed: make(chan struct{}),
 	}
+	c.snapshotInterval.Store(cfg.SnapshotInterval)
 	c.membersChanged()
 	return c, nil
 }
