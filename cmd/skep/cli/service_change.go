@@ -86,13 +86,15 @@ func (p *program) serviceUpdate() *cobra.Command {
 		return nil
 	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		var missing []string
 		answer, err := changeService(ctx, c, args[0], func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+			missing = flags.Missing(spec)
 			return flags.Apply(ctx, spec, p.opts.LookupEnv, resolveSecret(c))
 		})
 		if err != nil {
 			return err
 		}
-		p.warn(answer.GetWarnings())
+		p.warn(append(missing, answer.GetWarnings()...))
 		if err := p.printf("%s\n", args[0]); err != nil || wait.detach {
 			return err
 		}

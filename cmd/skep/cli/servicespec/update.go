@@ -72,6 +72,38 @@ func (u *Update) Check() error {
 	)
 }
 
+// Missing returns a sentence for each thing to remove that the present spec does not have.
+func (u *Update) Missing(present *api.ServiceSpec) []string {
+	c := present.GetTask().GetContainer()
+	var secrets []string
+	for _, s := range c.GetSecrets() {
+		secrets = append(secrets, s.GetSecretName(), s.GetSecretId())
+	}
+	var ports []flagvalue.TargetPort
+	for _, p := range present.GetEndpoint().GetPorts() {
+		ports = append(ports, flagvalue.TargetPort{Number: p.GetTargetPort(), Protocol: p.GetProtocol()})
+	}
+	return slices.Concat(
+		missing("environment variable", keysOf(c.GetEnv(), variableName), u.envRemove),
+		missing("label", slices.Collect(maps.Keys(present.GetAnnotations().GetLabels())), u.labelRemove),
+		missing("container label", slices.Collect(maps.Keys(c.GetLabels())), u.containerLabelDrop),
+		missing("constraint", present.GetTask().GetPlacement().GetConstraints(), u.constraintRemove),
+		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
+		missing("published port", ports, u.portRemove),
+		missing("secret", secrets, u.secretRemove),
+	)
+}
+
+func missing[K comparable](kind string, present, removed []K) []string {
+	var out []string
+	for _, key := range removed {
+		if !slices.Contains(present, key) {
+			out = append(out, fmt.Sprintf("the service has no %s %v to remove", kind, key))
+		}
+	}
+	return out
+}
+
 func variableName(variable string) string { name, _, _ := strings.Cut(variable, "="); return name }
 
 func keysOf[E any](elements []E, key func(E) string) []string {
