@@ -28,7 +28,7 @@ func TestClusterSpec_IsOneThatUpdateTakes(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || control.CheckClusterSpec(spec) != nil || spec.GetSnapshotInterval() != defaultSnapshotInterval {
+		if err != nil || control.CheckClusterSpec(spec) != nil || spec.GetSnapshotInterval() != 10000 {
 			t.Errorf("%s: got %v, %v", test.period, spec, err)
 		}
 	}

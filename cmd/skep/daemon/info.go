@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -25,6 +26,10 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 	if err != nil {
 		return nil, imageFault(err)
 	}
+	resources, err := agent.Resources()
+	if err != nil {
+		return nil, err
+	}
 	containers, err := d.runtime.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
@@ -32,7 +37,7 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 	info := &api.GetInfoResponse{
 		Version: d.cfg.Version, Hostname: hostname, DataDir: d.cfg.DataDir,
 		Platform:      &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
-		KernelVersion: kernelVersion(), Resources: machineResources(),
+		KernelVersion: kernelVersion(), Resources: resources,
 		Images: uint32(len(images)), ContainersRunning: countRunning(containers),
 		Security:      []string{"userns", "seccomp", "no-new-privileges", "cgroupns"},
 		CgroupVersion: cgroupVersion(),
@@ -102,17 +107,6 @@ func kernelVersion() string {
 		return ""
 	}
 	return unix.ByteSliceToString(name.Release[:])
-}
-
-// machineResources returns what the machine has.
-func machineResources() *api.Resources {
-	const nanoCPU = 1e9
-	resources := &api.Resources{NanoCpus: int64(runtime.NumCPU()) * nanoCPU}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err == nil {
-		resources.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
-	}
-	return resources
 }
 
 // cgroupVersion returns "2" where only the unified hierarchy is mounted, else "1".

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/keyfile"
@@ -27,13 +25,6 @@ const (
 	joinPatience = 20 * time.Second
 	// leavePatience bounds what a leaving node tells the others: it leaves whether they hear it or not.
 	leavePatience = 5 * time.Second
-)
-
-// The defaults of a cluster, which are Docker's.
-const (
-	defaultHeartbeat        = 5 * time.Second
-	defaultTaskHistory      = 5
-	defaultSnapshotInterval = 10000
 )
 
 // errLeft is why a join ends that the user does not want any more.
@@ -111,14 +102,8 @@ func (d *Daemon) enter(wantedListen, wantedAdvertise string) (membership, net.Li
 
 // clusterSpec returns the spec of a new cluster with Docker's defaults.
 func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
-	spec := &api.ClusterSpec{
-		Annotations:         &api.Annotations{Name: "default"},
-		CertExpiry:          durationpb.New(ca.DefaultLife),
-		DispatcherHeartbeat: durationpb.New(defaultHeartbeat),
-		TaskHistoryLimit:    defaultTaskHistory,
-		SnapshotInterval:    defaultSnapshotInterval,
-		Autolock:            request.GetAutolock(),
-	}
+	spec := control.DefaultClusterSpec()
+	spec.Autolock = request.GetAutolock()
 	if life := request.GetCertExpiry(); life != nil {
 		if err := ca.CheckLife(life.AsDuration()); err != nil {
 			return nil, fault.Wrap(fault.Invalid, err)
