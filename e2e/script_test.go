@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.etcd.io/bbolt"
 
 	"github.com/skep-io/skep/e2e/lab"
 	"github.com/skep-io/skep/store"
@@ -339,24 +337,20 @@ func typed(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// damage flips a byte of the last entry of a log, whose daemon must not run, and prints the entry's index.
+// damage flips a byte of what a log holds last; its daemon must not run.
 func damage(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
 	usage(ts, len(args) == 1, "damage NAME")
-	db, err := bbolt.Open(filepath.Join(find(ts, args[0]).DataDir(), "raft", "raft.db"), 0o600, &bbolt.Options{Timeout: time.Second})
+	segments, err := filepath.Glob(filepath.Join(find(ts, args[0]).DataDir(), "raft", "log-*"))
 	ts.Check(err)
-	err = db.Update(func(tx *bbolt.Tx) error {
-		entries := tx.Bucket([]byte("log"))
-		index, sealed := entries.Cursor().Last()
-		if index == nil {
-			return errors.New("the log is empty")
-		}
-		fmt.Fprintln(ts.Stdout(), binary.BigEndian.Uint64(index))
-		broken := bytes.Clone(sealed)
-		broken[len(broken)-1] ^= 1
-		return entries.Put(bytes.Clone(index), broken)
-	})
-	ts.Check(errors.Join(err, db.Close()))
+	if len(segments) == 0 {
+		ts.Fatalf("%s has no log", args[0])
+	}
+	last := segments[len(segments)-1]
+	content, err := os.ReadFile(last)
+	ts.Check(err)
+	content[len(bytes.TrimRight(content, "\x00"))-1] ^= 1 << 7
+	ts.Check(os.WriteFile(last, content, 0o600))
 }
 
 // sealed waits until an unlock key opens a manager's store.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 //	callers --proposals, barriers, calls--> loop <--received, inputs-- transport
 //	                                        |  ^ \--captures--> capture (writes snapshots)
 //	                                   jobs v  | written
-//	                                       write (owns the log on disk)
+//	                                       write (owns the log on disk) --> prepare (its next segment)
 //
 // The loop never waits for the disk or the network. While the disk is busy it takes no proposals, so that those that wait
 // meanwhile share the next entry.
@@ -47,6 +48,7 @@ type cluster struct {
 	jobs      chan []job
 	written   chan []job
 	captures  chan capture
+	prepares  chan struct{} // holds one
 	stopped   chan struct{} // closed when run ends
 
 	// Owned by the goroutine that writes the log.
@@ -200,7 +202,8 @@ func (c *cluster) act(effects raftcore.Effects) error {
 		j := job{append: a}
 		if a.Snapshot != nil {
 			var err error
-			if j.state, err = decodeSnapshot(c.machine.clusterID, a.Snapshot); err != nil {
+			from := bytes.NewReader(a.Snapshot.GetData())
+			if j.state, err = readState(from, c.machine.clusterID, a.Snapshot.GetMetadata().GetIndex()); err != nil {
 				return fmt.Errorf("the leader sent a bad snapshot: %w", err)
 			}
 		}
@@ -314,12 +317,8 @@ func (c *cluster) maybeCapture() error {
 		return nil
 	}
 	c.storage.wanted = false
-	state, err := c.machine.snapshot()
-	if err != nil {
-		return err
-	}
 	c.capturing, c.snapshotIndex, c.logBytes = true, c.machine.index, 0
-	c.captures <- capture{state: state, meta: &raftpb.SnapshotMetadata{
+	c.captures <- capture{state: c.machine.freeze(), meta: &raftpb.SnapshotMetadata{
 		Index: proto.Uint64(c.machine.index), Term: proto.Uint64(c.appliedTerm), ConfState: proto.CloneOf(c.confState),
 	}}
 	return nil

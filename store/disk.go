@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store/raftcore"
 	"github.com/skep-io/skep/store/wal"
 )
@@ -25,15 +24,15 @@ type storage struct {
 	wanted bool  // raft asked for a snapshot and there was none new enough
 }
 
-func newStorage(w *wal.WAL, state *wal.State) (*storage, error) {
+// newStorage returns the storage of a state, whose snapshot meta describes, or nil.
+func newStorage(w *wal.WAL, state *wal.State, meta *raftpb.SnapshotMetadata) (*storage, error) {
 	s := &storage{MemoryStorage: raft.NewMemoryStorage(), wal: w}
-	if state.Snapshot != nil {
-		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: state.Snapshot.GetMetadata()}); err != nil {
+	if meta != nil {
+		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: meta}); err != nil {
 			return nil, fmt.Errorf("load snapshot: %w", err)
 		}
-		state.Snapshot.Data = nil
 		// What is in a snapshot is committed, although the commit index on disk may be older, see mustSave.
-		if start := state.Snapshot.GetMetadata().GetIndex(); state.HardState.GetCommit() < start {
+		if start := meta.GetIndex(); state.HardState.GetCommit() < start {
 			state.HardState.Commit = &start
 		}
 	}
@@ -67,7 +66,7 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 // job is something for the disk: one of its fields is set.
 type job struct {
 	append  *raftcore.Append
-	state   *api.StoreSnapshot // the decoded content of append.Snapshot, or nil
+	state   *built // the content of append.Snapshot, or nil
 	compact *raftpb.SnapshotMetadata
 	rotate  func() error
 }
@@ -89,6 +88,46 @@ func (c *cluster) write(ctx context.Context) error {
 			return context.Cause(ctx)
 		case c.written <- jobs:
 		}
+		if !c.wal.Prepared() {
+			select {
+			case c.prepares <- struct{}{}:
+			default: // it is at work
+			}
+		}
+	}
+}
+
+// prepareRetry is the pause after a segment of the log could not be prepared.
+const prepareRetry = 10 * time.Second
+
+// prepare keeps a segment of the log ready. When it can't, the log needs more time for its next one, or fails for the same reason.
+func (c *cluster) prepare(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.prepares:
+		}
+		err := c.wal.Prepare()
+		if err == nil {
+			continue
+		}
+		c.logger.Warn("the disk has no place for the log to grow", "error", err)
+		if err := sleep(ctx, prepareRetry); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -190,7 +229,7 @@ func (c *cluster) compactLog(meta *raftpb.SnapshotMetadata) error {
 
 // capture is a state to make a snapshot of.
 type capture struct {
-	state *api.StoreSnapshot
+	state *frozen
 	meta  *raftpb.SnapshotMetadata
 }
 
@@ -201,11 +240,7 @@ func (c *cluster) capture(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case taken := <-c.captures:
-			data, err := proto.Marshal(taken.state)
-			if err == nil {
-				err = c.wal.WriteSnapshot(&raftpb.Snapshot{Data: data, Metadata: taken.meta})
-			}
-			if err != nil {
+			if err := c.wal.WriteSnapshot(taken.meta, taken.state.write); err != nil {
 				return fmt.Errorf("write snapshot %d: %w", taken.meta.GetIndex(), err)
 			}
 			if err := c.call(ctx, func() error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"io"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -21,7 +22,7 @@ func TestOpen_AcceptsACommitIndexOlderThanTheSnapshot(t *testing.T) {
 	if err := Bootstrap(disk, "c1", &api.Member{RaftId: 1, NodeId: "m1", Address: "m1:1"}); err != nil {
 		t.Fatal(err)
 	}
-	w, _, err := wal.Open(mem, disk.Dir, disk.KEK)
+	w, _, err := wal.Open(disk.wal(), disk.KEK)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func TestOpen_AcceptsACommitIndexOlderThanTheSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta := &raftpb.SnapshotMetadata{Index: proto.Uint64(2), Term: proto.Uint64(2), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
-	if err := w.WriteSnapshot(&raftpb.Snapshot{Data: data, Metadata: meta}); err != nil {
+	if err := w.WriteSnapshot(meta, func(to io.Writer) error { _, err := to.Write(data); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Compact(meta, 2); err != nil {

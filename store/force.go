@@ -15,11 +15,11 @@ import (
 // way out when a majority of managers is gone for ever. The others may not come back: their raft ids are refused from then
 // on. What the lost majority acknowledged and this manager did not receive is lost.
 func ForceNewCluster(disk Disk, address string) error {
-	w, state, err := wal.Open(disk.fs(), disk.Dir, disk.KEK)
+	w, state, err := wal.Open(disk.wal(), disk.KEK)
 	if err != nil {
 		return err
 	}
-	snapshot, term, err := replayAll(state, address)
+	snapshot, term, err := replayAll(w, state, address)
 	if err == nil {
 		err = w.Install(snapshot, &raftpb.HardState{Term: &term, Vote: new(uint64), Commit: snapshot.GetMetadata().Index})
 	}
@@ -27,7 +27,7 @@ func ForceNewCluster(disk Disk, address string) error {
 }
 
 // replayAll returns a snapshot of everything in the log, committed or not, whose only member is this manager.
-func replayAll(state *wal.State, address string) (*raftpb.Snapshot, uint64, error) {
+func replayAll(w *wal.WAL, state *wal.State, address string) (*raftpb.Snapshot, uint64, error) {
 	if state.Snapshot == nil {
 		return nil, 0, fmt.Errorf("%w: this manager never received the state of the swarm", ErrInvalid)
 	}
@@ -35,11 +35,7 @@ func replayAll(state *wal.State, address string) (*raftpb.Snapshot, uint64, erro
 	if err != nil {
 		return nil, 0, err
 	}
-	decoded, err := decodeSnapshot(state.Cluster, state.Snapshot)
-	if err != nil {
-		return nil, 0, err
-	}
-	if err := m.restore(decoded); err != nil {
+	if _, err := loadSnapshot(w, state, m); err != nil {
 		return nil, 0, err
 	}
 	for _, e := range state.Entries {
@@ -57,13 +53,9 @@ func replayAll(state *wal.State, address string) (*raftpb.Snapshot, uint64, erro
 	}
 	m.members.load([]*api.Member{self}, removed)
 	m.skip(m.index + 1) // so that no other log has the same entry at this index
-	whole, err := m.snapshot()
+	data, err := m.freeze().encode()
 	if err != nil {
 		return nil, 0, err
-	}
-	data, err := proto.Marshal(whole)
-	if err != nil {
-		return nil, 0, fmt.Errorf("encode snapshot: %w", err)
 	}
 	term := state.HardState.GetTerm() + 1
 	return &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{

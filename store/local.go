@@ -25,9 +25,13 @@ func (s *Store) Restore(snapshot *api.StoreSnapshot) error {
 	if !ok {
 		return fmt.Errorf("restore: %w: only a local store can be restored", ErrInvalid)
 	}
+	b, err := build(snapshot)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.machine.restore(snapshot); err != nil {
+	if err := l.machine.restore(b); err != nil {
 		return err
 	}
 	l.hub.reset(l.machine.index)

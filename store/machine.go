@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -229,83 +227,4 @@ func (n *claims) check(txn *memdb.Txn) error {
 		}
 	}
 	return nil
-}
-
-// snapshot returns the whole state.
-func (m *machine) snapshot() (*api.StoreSnapshot, error) {
-	s := &api.StoreSnapshot{ClusterId: m.clusterID, Index: m.index}
-	tx := m.view().read()
-	for _, kind := range object.Kinds() {
-		all, err := tx.list(kind, nil)
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range all {
-			s.Objects = append(s.Objects, object.Wrap(o))
-		}
-		s.KindVersions = append(s.KindVersions, &api.KindVersion{Kind: uint32(kind), Version: m.kindVersions[kind]})
-	}
-	s.NamedRequests, s.OwnRequests = m.requests.save()
-	s.Members, s.RemovedRaftIds = m.members.save()
-	return s, nil
-}
-
-// restore replaces the whole state. On an error nothing changed.
-func (m *machine) restore(s *api.StoreSnapshot) error {
-	if s.GetClusterId() != m.clusterID {
-		return fmt.Errorf("the snapshot belongs to cluster %q, this manager to %q: %w", s.GetClusterId(), m.clusterID, ErrInvalid)
-	}
-	db, err := memdb.NewMemDB(object.Schema())
-	if err != nil {
-		return fmt.Errorf("make tables: %w", err)
-	}
-	txn := db.Txn(true)
-	for i, stored := range s.GetObjects() {
-		o := object.Unwrap(stored)
-		if o == nil || o.GetId() == "" {
-			txn.Abort()
-			return fmt.Errorf("object %d of the snapshot is of an unknown kind or has no id: %w", i, ErrInvalid)
-		}
-		if err := txn.Insert(object.KindOf(o).String(), o); err != nil {
-			txn.Abort()
-			return fmt.Errorf("restore %v: %w", refOf(o), err)
-		}
-	}
-	txn.Commit()
-	var versions [object.MaxKind + 1]Index
-	for _, v := range s.GetKindVersions() {
-		if kind := object.Kind(v.GetKind()); kind.Valid() {
-			versions[kind] = v.GetVersion()
-		}
-	}
-	m.db, m.index, m.kindVersions = db, s.GetIndex(), versions
-	m.requests.load(s.GetNamedRequests(), s.GetOwnRequests())
-	m.members.load(s.GetMembers(), s.GetRemovedRaftIds())
-	m.publish()
-	return nil
-}
-
-// hash is equal on all managers that have applied the same index (I3).
-func (m *machine) hash() (Index, [sha256.Size]byte, error) {
-	s, err := m.snapshot()
-	if err != nil {
-		return 0, [sha256.Size]byte{}, err
-	}
-	h := sha256.New()
-	marshal := proto.MarshalOptions{Deterministic: true}
-	for _, o := range s.GetObjects() {
-		b, err := marshal.Marshal(o)
-		if err != nil {
-			return 0, [sha256.Size]byte{}, err
-		}
-		h.Write(binary.AppendUvarint(nil, uint64(len(b))))
-		h.Write(b)
-	}
-	s.Objects = nil
-	b, err := marshal.Marshal(s)
-	if err != nil {
-		return 0, [sha256.Size]byte{}, err
-	}
-	h.Write(b)
-	return s.GetIndex(), [sha256.Size]byte(h.Sum(nil)), nil
 }

@@ -28,6 +28,8 @@ type Disk struct {
 	KEK seal.Key
 	// Source says what KEK is. Only a new store needs it.
 	Source seal.Source
+	// SegmentSize is that of wal.Disk; 0 is its default.
+	SegmentSize int
 }
 
 func (d Disk) fs() vfs.FS {
@@ -36,6 +38,8 @@ func (d Disk) fs() vfs.FS {
 	}
 	return d.FS
 }
+
+func (d Disk) wal() wal.Disk { return wal.Disk{FS: d.fs(), Dir: d.Dir, SegmentSize: d.SegmentSize} }
 
 // Config is what Open needs.
 type Config struct {
@@ -95,13 +99,13 @@ func Bootstrap(disk Disk, clusterID string, self *api.Member) error {
 		ConfState: &raftpb.ConfState{Voters: []uint64{self.GetRaftId()}},
 	}}
 	identity := &api.JoinResponse{RaftId: self.GetRaftId(), Members: []*api.Member{self}}
-	return wal.Create(disk.fs(), disk.Dir, clusterID, disk.KEK, disk.Source, identity, start)
+	return wal.Create(disk.wal(), clusterID, disk.KEK, disk.Source, identity, start)
 }
 
 // Prepare makes the empty store of a manager that joined a group: the leader sends it the state. joined is the leader's
 // answer, whose members include this manager.
 func Prepare(disk Disk, clusterID string, joined *api.JoinResponse) error {
-	return wal.Create(disk.fs(), disk.Dir, clusterID, disk.KEK, disk.Source, joined, nil)
+	return wal.Create(disk.wal(), clusterID, disk.KEK, disk.Source, joined, nil)
 }
 
 // Open reads the store that Bootstrap or Prepare made, and checks all of it. Before Run, it only shows the last snapshot. It
@@ -113,9 +117,12 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w, state, err := wal.Open(cfg.fs(), cfg.Dir, cfg.KEK)
+	w, state, err := wal.Open(cfg.wal(), cfg.KEK)
 	if err != nil {
 		return nil, err
+	}
+	if state.Torn {
+		cfg.Logger.Warn("a crash cut the last write to the log short; nobody was told that it was durable, so it is dropped")
 	}
 	c, err := newCluster(cfg, w, state)
 	if err != nil {
@@ -130,18 +137,14 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if state.Snapshot != nil {
-		decoded, err := decodeSnapshot(state.Cluster, state.Snapshot)
-		if err != nil {
-			return nil, &wal.CorruptError{What: "snapshot", Index: state.Snapshot.GetMetadata().GetIndex(), Err: err}
-		}
-		if err := m.restore(decoded); err != nil {
-			return nil, err
-		}
-	} else {
+	meta, err := loadSnapshot(w, state, m)
+	if err != nil {
+		return nil, err
+	}
+	if meta == nil {
 		m.members.load(state.Identity.GetMembers(), nil)
 	}
-	storage, err := newStorage(w, state)
+	storage, err := newStorage(w, state, meta)
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +160,9 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		wal: w, storage: storage, machine: m, hub: newHub(m.index),
 		received: make(chan raftcore.Receive, 1024), proposals: make(chan *proposal, 1024), barriers: make(chan chan error, 1024),
 		calls: make(chan func() error), inputs: make(chan raftcore.Input, 64), removal: make(chan struct{}, 1),
-		jobs: make(chan []job), written: make(chan []job), captures: make(chan capture, 1), stopped: make(chan struct{}),
-		saved: state.HardState, core: core, pending: map[string][]*proposal{}, confState: state.Snapshot.GetMetadata().GetConfState(),
-		snapshotIndex: m.index, appliedTerm: state.Snapshot.GetMetadata().GetTerm(), changed: make(chan struct{}),
+		jobs: make(chan []job), written: make(chan []job), captures: make(chan capture, 1), prepares: make(chan struct{}, 1), stopped: make(chan struct{}),
+		saved: state.HardState, core: core, pending: map[string][]*proposal{}, confState: meta.GetConfState(),
+		snapshotIndex: m.index, appliedTerm: meta.GetTerm(), changed: make(chan struct{}),
 	}
 	c.snapshotInterval.Store(cfg.SnapshotInterval)
 	c.membersChanged()
@@ -175,16 +178,25 @@ func nodeID(identity *api.JoinResponse) string {
 	return ""
 }
 
-// decodeSnapshot reads and checks the content of a raft snapshot.
-func decodeSnapshot(clusterID string, s *raftpb.Snapshot) (*api.StoreSnapshot, error) {
-	var decoded api.StoreSnapshot
-	if err := proto.Unmarshal(s.GetData(), &decoded); err != nil {
-		return nil, fmt.Errorf("decode snapshot: %w", err)
+// loadSnapshot gives a machine the state that the log builds on, and returns what describes it; nil when there is none.
+func loadSnapshot(w *wal.WAL, state *wal.State, m *machine) (*raftpb.SnapshotMetadata, error) {
+	if state.Snapshot == nil {
+		return nil, nil
 	}
-	if decoded.GetClusterId() != clusterID || decoded.GetIndex() != s.GetMetadata().GetIndex() {
-		return nil, fmt.Errorf("%w: the snapshot is of cluster %q at %d", ErrInvalid, decoded.GetClusterId(), decoded.GetIndex())
+	r, err := w.OpenSnapshot(state.Snapshot.GetIndex(), state.Snapshot.GetTerm())
+	if err != nil {
+		return nil, err
 	}
-	return &decoded, nil
+	b, err := readState(r, state.Cluster, r.Meta.GetIndex())
+	err = errors.Join(err, r.Close())
+	var corrupt *wal.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return nil, corrupt
+	case err != nil:
+		return nil, &wal.CorruptError{What: "snapshot", Index: r.Meta.GetIndex(), Err: err}
+	}
+	return r.Meta, m.restore(b)
 }
 
 // Run takes part in the Raft group until ctx ends, and then closes the store. It returns nil after ctx, ErrRemoved when this
@@ -203,6 +215,7 @@ func (c *cluster) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.write(ctx) })
 	g.Go(func() error { return c.capture(ctx) })
+	g.Go(func() error { return c.prepare(ctx) })
 	if c.transport != nil {
 		g.Go(func() error { return c.transport.Run(ctx, sink{c, ctx.Done()}) })
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -68,15 +69,18 @@ func (w *window) add(applied *DuplicateError) {
 	}
 }
 
-func (r *requests) save() (named, own []*api.AppliedRequest) {
+// list returns all that is remembered, oldest first.
+func (r *requests) list() (named, own []*DuplicateError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.named.save(), r.own.save()
+	return r.named.list(), r.own.list()
 }
 
-func (w *window) save() []*api.AppliedRequest {
-	var saved []*api.AppliedRequest
-	for _, applied := range w.queue[w.head:] {
+func (w *window) list() []*DuplicateError { return slices.Clone(w.queue[w.head:]) }
+
+func saveRequests(list []*DuplicateError) []*api.AppliedRequest {
+	saved := make([]*api.AppliedRequest, 0, len(list))
+	for _, applied := range list {
 		request := &api.AppliedRequest{RequestId: applied.RequestID, Index: applied.Index}
 		for _, ref := range applied.Created {
 			request.Created = append(request.Created, &api.ObjectRef{Kind: uint32(ref.Kind), Id: ref.ID})

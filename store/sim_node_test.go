@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 
@@ -62,7 +63,7 @@ func (n *simNode) member() *api.Member {
 }
 
 func (n *simNode) disk() Disk {
-	return Disk{FS: n.mem, Dir: "/raft", KEK: n.w.kek, Source: seal.SourceKeyFile}
+	return Disk{FS: n.mem, Dir: "/raft", KEK: n.w.kek, Source: seal.SourceKeyFile, SegmentSize: 64 << 10}
 }
 
 // create makes the disk of a founding member.
@@ -79,7 +80,7 @@ func (n *simNode) create() {
 		Index: proto.Uint64(firstIndex), Term: proto.Uint64(firstTerm), ConfState: conf,
 	}}
 	identity := &api.JoinResponse{RaftId: n.raftID, Members: state.Members}
-	n.w.must(wal.Create(n.mem, "/raft", "c1", n.w.kek, seal.SourceKeyFile, identity, start))
+	n.w.must(wal.Create(n.disk().wal(), "c1", n.w.kek, seal.SourceKeyFile, identity, start))
 }
 
 // start brings the manager up from its disk, if it is down.
@@ -218,15 +219,26 @@ func (n *simNode) writeQueue() {
 }
 
 func (n *simNode) writeCapture(taken capture) {
+	write := taken.state.write
 	if n.w.bug == "shortsnapshot" {
-		taken.state.Objects = taken.state.Objects[:max(len(taken.state.Objects)-1, 0)]
+		write = func(to io.Writer) error {
+			short, err := taken.state.message()
+			if err != nil {
+				return err
+			}
+			short.Objects = short.Objects[:max(len(short.Objects)-1, 0)]
+			data, err := proto.Marshal(short)
+			if err != nil {
+				return err
+			}
+			_, err = to.Write(data)
+			return err
+		}
 	}
 	life := n.life
 	n.w.after(5*n.delay(), func() {
 		n.when(life, func() {
-			data, err := proto.Marshal(taken.state)
-			n.w.must(err)
-			n.w.must(n.c.wal.WriteSnapshot(&raftpb.Snapshot{Data: data, Metadata: taken.meta}))
+			n.w.must(n.c.wal.WriteSnapshot(taken.meta, write))
 			n.c.queue = append(n.c.queue, job{compact: taken.meta})
 			n.c.capturing = false
 			n.settle()
@@ -270,7 +282,7 @@ func (n *simNode) observe() {
 	m := n.c.machine
 	if m.index/100 != n.hashed/100 || m.index < n.hashed {
 		n.hashed = m.index
-		_, hash, err := m.hash()
+		_, hash, err := m.freeze().hash()
 		n.w.must(err)
 		if before, ok := n.w.hashes[m.index]; ok && before != hash {
 			n.w.violated("I3: %s differs from another manager at %d", n.name, m.index)
@@ -325,10 +337,10 @@ func (n *simNode) resync() {
 
 func (n *simNode) each(tx ReadTx, fn func(Ref, Index)) {
 	for _, kind := range object.Kinds() {
-		list, err := tx.list(kind, nil)
+		iterator, err := tx.iterate(kind, ByIDPrefix(""))
 		n.w.must(err)
-		for _, o := range list {
-			fn(refOf(o), o.GetMeta().GetVersion())
+		for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
+			fn(refOf(raw.(Object)), raw.(Object).GetMeta().GetVersion())
 		}
 	}
 }

@@ -205,13 +205,13 @@ func (w *world) finish() {
 	}
 	w.run(w.now + 30*sec)
 	first := w.nodes[0]
-	_, want, err := first.c.machine.hash()
+	_, want, err := first.c.machine.freeze().hash()
 	w.must(err)
 	for _, n := range w.nodes {
 		if n.c == nil {
 			w.violated("%s is not a member again", n.name)
 		}
-		index, hash, err := n.c.machine.hash()
+		index, hash, err := n.c.machine.freeze().hash()
 		w.must(err)
 		if index != first.c.machine.index || hash != want {
 			w.violated("I3: %s at %d and %s at %d differ in the end", first.name, first.c.machine.index, n.name, index)

@@ -184,20 +184,28 @@ func (s *Store) Leadership() (Leadership, <-chan struct{}) { return s.log.leader
 func (s *Store) Status() Status { return s.log.status() }
 
 // StateHash returns a hash of the whole state and the index that it belongs to: equal indexes have equal hashes on all
-// managers (I3). It takes time in proportion to the state.
+// managers (I3). It takes time in proportion to the state, and holds up nobody.
 func (s *Store) StateHash(ctx context.Context) (index Index, hash [sha256.Size]byte, err error) {
-	err = s.log.between(ctx, func(m *machine) (err error) {
-		index, hash, err = m.hash()
-		return err
-	})
-	return index, hash, err
+	f, err := s.freeze(ctx)
+	if err != nil {
+		return 0, hash, err
+	}
+	return f.hash()
 }
 
 // Snapshot returns the whole state, for a backup. The objects in it are shared: they must not be changed.
-func (s *Store) Snapshot(ctx context.Context) (snapshot *api.StoreSnapshot, err error) {
-	err = s.log.between(ctx, func(m *machine) (err error) {
-		snapshot, err = m.snapshot()
-		return err
+func (s *Store) Snapshot(ctx context.Context) (*api.StoreSnapshot, error) {
+	f, err := s.freeze(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.message()
+}
+
+func (s *Store) freeze(ctx context.Context) (f *frozen, err error) {
+	err = s.log.between(ctx, func(m *machine) error {
+		f = m.freeze()
+		return nil
 	})
-	return snapshot, err
+	return f, err
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-memdb"
@@ -24,7 +26,7 @@ type ReadTx interface {
 	Index() Index
 
 	get(r Ref) (Object, error)
-	list(k object.Kind, by []By) ([]Object, error)
+	iterate(k object.Kind, by By) (memdb.ResultIterator, error)
 }
 
 // Tx is a snapshot with the changes of one transaction on top, which only the transaction sees until it is committed.
@@ -58,19 +60,46 @@ func Get[T Object](tx ReadTx, id string) (T, error) {
 	return o.(T), nil
 }
 
-// List returns the objects of type T that match all of by, ordered by the first of them and then by id. Without by it
-// returns all, ordered by id.
-func List[T Object](tx ReadTx, by ...By) ([]T, error) {
+// All goes through the objects of type T that match all of by, ordered by the first of them and then by id; without by, through
+// all, ordered by id. It copies nothing, and it may be left at any time.
+func All[T Object](tx ReadTx, by ...By) (iter.Seq[T], error) {
 	var zero T
-	found, err := tx.list(object.KindOf(zero), by)
+	kind := object.KindOf(zero)
+	if !kind.Valid() {
+		return nil, fmt.Errorf("list: %w: the store has no such kind", ErrInvalid)
+	}
+	first := ByIDPrefix("")
+	if len(by) > 0 {
+		first, by = by[0], by[1:]
+	}
+	for _, b := range by {
+		if !object.HasIndex(kind, b.index) {
+			return nil, noIndex(kind, b)
+		}
+	}
+	if _, err := tx.iterate(kind, first); err != nil {
+		return nil, err
+	}
+	return func(yield func(T) bool) {
+		iterator, err := tx.iterate(kind, first)
+		if err != nil {
+			return // not possible: it worked a moment ago, and a snapshot does not change
+		}
+		for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
+			if o := raw.(T); matchAll(by, o) && !yield(o) {
+				return
+			}
+		}
+	}, nil
+}
+
+// List returns what All goes through.
+func List[T Object](tx ReadTx, by ...By) ([]T, error) {
+	all, err := All[T](tx, by...)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]T, len(found))
-	for i, o := range found {
-		list[i] = o.(T)
-	}
-	return list, nil
+	return slices.Collect(all), nil
 }
 
 // By selects objects by an index of their kind; which kinds have it is said beside each constructor.
@@ -116,6 +145,15 @@ func (b By) matches(o Object) bool {
 	return false
 }
 
+func matchAll(by []By, o Object) bool {
+	for _, b := range by {
+		if !b.matches(o) {
+			return false
+		}
+	}
+	return true
+}
+
 // readTx implements ReadTx on a memdb transaction.
 type readTx struct {
 	txn   *memdb.Txn
@@ -147,39 +185,23 @@ func lookup(txn *memdb.Txn, r Ref) (Object, error) {
 	return raw.(Object), nil
 }
 
-func (t *readTx) list(k object.Kind, by []By) ([]Object, error) {
-	if !k.Valid() {
-		return nil, fmt.Errorf("list: %w: the store has no such kind", ErrInvalid)
+func (t *readTx) iterate(k object.Kind, by By) (memdb.ResultIterator, error) {
+	if !object.HasIndex(k, by.index) {
+		return nil, noIndex(k, by)
 	}
-	first := ByIDPrefix("")
-	if len(by) > 0 {
-		first, by = by[0], by[1:]
-	}
-	for _, b := range append([]By{first}, by...) {
-		if !object.HasIndex(k, b.index) {
-			return nil, fmt.Errorf("list %vs by %s: %w: they have no such index", k, b.index, ErrInvalid)
-		}
-	}
-	index := string(first.index)
-	if first.prefix {
+	index := string(by.index)
+	if by.prefix {
 		index += "_prefix"
 	}
-	iterator, err := t.txn.Get(k.String(), index, first.key)
+	iterator, err := t.txn.Get(k.String(), index, by.key)
 	if err != nil {
-		return nil, fmt.Errorf("list %vs by %s: %w", k, first.index, err)
+		return nil, fmt.Errorf("list %vs by %s: %w", k, by.index, err)
 	}
-	var found []Object
-next:
-	for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
-		o := raw.(Object)
-		for _, b := range by {
-			if !b.matches(o) {
-				continue next
-			}
-		}
-		found = append(found, o)
-	}
-	return found, nil
+	return iterator, nil
+}
+
+func noIndex(k object.Kind, by By) error {
+	return fmt.Errorf("list %vs by %s: %w: they have no such index", k, by.index, ErrInvalid)
 }
 
 // tx implements Tx: an overlay on a snapshot, and the changes that make it.

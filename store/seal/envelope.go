@@ -19,6 +19,7 @@ const (
 	KindRing      Kind = 4 // a key ring
 	KindIdentity  Kind = 5 // who a data directory belongs to
 	KindMark      Kind = 6 // which snapshot the log starts from
+	KindFrame     Kind = 7 // records of the log that became durable in one step
 )
 
 // Place is where an envelope belongs. It is not stored: whoever opens the envelope must know it.

@@ -16,9 +16,8 @@
 //
 // # What the seam does not cover
 //
-// bbolt maps its file into memory and wants an *os.File, which OpenOS gives it. On Mem that is a memfd: crash clones copy it
-// as it stands, so lost and torn writes inside the bbolt file are not modelled by Mem. The tests of package wal model them on
-// the images of that file between commits.
+// OpenOS gives an *os.File to what needs one: bbolt, which reads logs of format 1. On Mem that is a memfd; crash clones copy it as
+// it stands, so lost and torn writes inside it are not modelled.
 //
 // All methods of file systems are safe for concurrent use; a File belongs to one goroutine at a time.
 package vfs

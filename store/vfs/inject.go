@@ -7,8 +7,8 @@ import (
 
 // Op is one operation on a file system, as Inject shows it to a test.
 type Op struct {
-	// Kind is the name of the method: "Create", "Open", "OpenOS", "Rename", "Remove", "MkdirAll", "ReadDir", "Stat",
-	// "SyncDir", and for files "Read", "Write", "Sync", "Close".
+	// Kind is the name of the method: "Create", "Open", "OpenFixed", "OpenOS", "Rename", "Remove", "MkdirAll", "ReadDir", "Stat",
+	// "SyncDir", and for files "Read", "Write", "WriteAt", "Sync", "Close".
 	Kind string
 	// Path is the file or directory; for Rename where it comes from.
 	Path string
@@ -44,6 +44,17 @@ func (i *inject) file(name string) func(File, error) (File, error) {
 		}
 		return &injectFile{f, name, i.fail}, nil
 	}
+}
+
+func (i *inject) OpenFixed(name string) (FixedFile, error) {
+	if err := i.fail(Op{"OpenFixed", name}); err != nil {
+		return nil, err
+	}
+	f, err := i.fs.OpenFixed(name)
+	if err != nil {
+		return nil, err
+	}
+	return &injectFixed{f, name, i.fail}, nil
 }
 
 func (i *inject) OpenOS(name string, flag int, perm fs.FileMode) (*os.File, error) {
@@ -123,6 +134,33 @@ func (f *injectFile) Sync() error {
 }
 
 func (f *injectFile) Close() error {
+	if err := f.fail(Op{"Close", f.name}); err != nil {
+		return err
+	}
+	return f.f.Close()
+}
+
+type injectFixed struct {
+	f    FixedFile
+	name string
+	fail func(Op) error
+}
+
+func (f *injectFixed) WriteAt(p []byte, offset int64) (int, error) {
+	if err := f.fail(Op{"WriteAt", f.name}); err != nil {
+		return 0, err
+	}
+	return f.f.WriteAt(p, offset)
+}
+
+func (f *injectFixed) Sync() error {
+	if err := f.fail(Op{"Sync", f.name}); err != nil {
+		return err
+	}
+	return f.f.Sync()
+}
+
+func (f *injectFixed) Close() error {
 	if err := f.fail(Op{"Close", f.name}); err != nil {
 		return err
 	}

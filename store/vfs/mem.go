@@ -46,9 +46,30 @@ type inode struct {
 	memfd   *os.File
 }
 
+// write is a change of a file's content. An offset of -1 is a truncation.
 type write struct {
 	offset int
 	data   []byte
+}
+
+// do applies the whole write.
+func (w write) do(data []byte) []byte {
+	if w.offset < 0 {
+		return nil
+	}
+	if grow := w.offset + len(w.data) - len(data); grow > 0 {
+		data = append(data, make([]byte, grow)...)
+	}
+	copy(data[w.offset:], w.data)
+	return data
+}
+
+// sync makes all pending writes durable.
+func (n *inode) sync() {
+	for _, w := range n.pending {
+		n.synced = w.do(n.synced)
+	}
+	n.pending = nil
 }
 
 // NewMem returns an empty file system.
@@ -59,6 +80,9 @@ func NewMem() *Mem {
 // OnWrite makes Mem call fn after every operation that changes something, which is where a test may take a Crash. fn runs
 // without locks, in the goroutine of the operation. Call it before the file system is used.
 func (m *Mem) OnWrite(fn func()) { m.onWrite = fn }
+
+// Checkpoint calls what OnWrite was given, between two operations.
+func (m *Mem) Checkpoint() { m.changed() }
 
 func (m *Mem) changed() {
 	if m.onWrite != nil {
@@ -110,6 +134,17 @@ func (m *Mem) Open(name string) (File, error) {
 		return nil, pathError("open", name, fs.ErrNotExist)
 	}
 	return &memFile{fs: m, name: name, node: n}, nil
+}
+
+// OpenFixed opens a file for writing in place.
+func (m *Mem) OpenFixed(name string) (FixedFile, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.files[filepath.Clean(name)]
+	if n == nil || n.memfd != nil {
+		return nil, pathError("open", name, fs.ErrNotExist)
+	}
+	return &memFixed{fs: m, name: name, node: n}, nil
 }
 
 // OpenOS gives a real file that lives in memory only (a memfd). The caller closes it.
@@ -356,13 +391,47 @@ func (f *memFile) Write(p []byte) (int, error) {
 
 func (f *memFile) Sync() error {
 	f.fs.mu.Lock()
-	f.node.synced, f.node.pending = slices.Clone(f.node.data), nil
+	f.node.sync()
 	f.fs.mu.Unlock()
 	f.fs.changed()
 	return nil
 }
 
 func (f *memFile) Close() error {
+	f.closed = true
+	return nil
+}
+
+// memFixed is an open FixedFile of a Mem.
+type memFixed struct {
+	fs     *Mem
+	name   string
+	node   *inode
+	closed bool
+}
+
+func (f *memFixed) WriteAt(p []byte, offset int64) (int, error) {
+	f.fs.mu.Lock()
+	if f.closed || offset < 0 || offset+int64(len(p)) > int64(len(f.node.data)) {
+		f.fs.mu.Unlock()
+		return 0, pathError("write", f.name, fs.ErrInvalid)
+	}
+	copy(f.node.data[offset:], p)
+	f.node.pending = append(f.node.pending, write{offset: int(offset), data: slices.Clone(p)})
+	f.fs.mu.Unlock()
+	f.fs.changed()
+	return len(p), nil
+}
+
+func (f *memFixed) Sync() error {
+	f.fs.mu.Lock()
+	f.node.sync()
+	f.fs.mu.Unlock()
+	f.fs.changed()
+	return nil
+}
+
+func (f *memFixed) Close() error {
 	f.closed = true
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrTooLarge is returned when a file is larger than its reader allows.
@@ -21,12 +23,23 @@ type File interface {
 	Sync() error
 }
 
+// FixedFile is an open file whose size does not change: it is written in place.
+type FixedFile interface {
+	io.WriterAt
+	io.Closer
+	// Sync makes what was written durable. It need not make anything else so: the size is as it was (fdatasync). After an error
+	// nothing is known about the file: it must not be used any more.
+	Sync() error
+}
+
 // FS is a file system. Paths are in the form of the operating system.
 type FS interface {
 	// Create makes a new file, or empties an old one, for writing.
 	Create(name string, perm fs.FileMode) (File, error)
 	// Open opens a file for reading.
 	Open(name string) (File, error)
+	// OpenFixed opens a file for writing in place.
+	OpenFixed(name string) (FixedFile, error)
 	// OpenOS is os.OpenFile, for a library that maps files into memory.
 	OpenOS(name string, flag int, perm fs.FileMode) (*os.File, error)
 	// Rename moves a file over another, atomically.
@@ -116,6 +129,27 @@ func (OS) Create(name string, perm fs.FileMode) (File, error) {
 
 // Open opens a file for reading.
 func (OS) Open(name string) (File, error) { return os.Open(name) }
+
+// OpenFixed opens a file for writing in place.
+func (OS) OpenFixed(name string) (FixedFile, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return fixedFile{f}, nil
+}
+
+// fixedFile syncs data only.
+type fixedFile struct{ *os.File }
+
+// Sync makes what was written durable.
+func (f fixedFile) Sync() error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
 
 // OpenOS is os.OpenFile.
 func (OS) OpenOS(name string, flag int, perm fs.FileMode) (*os.File, error) {

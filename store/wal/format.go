@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/skep-io/skep/store/seal"
@@ -23,9 +24,9 @@ var (
 
 // CorruptError names what can't be trusted. It matches ErrCorrupt.
 type CorruptError struct {
-	// What is damaged: "log entry", "snapshot", "hard state", "identity", "database".
+	// What is damaged: "log entry", "log segment", "snapshot", "file FORMAT".
 	What string
-	// Index of the entry or snapshot, or 0.
+	// Index of the entry or snapshot, number of the segment, or 0.
 	Index uint64
 	// Err is the cause, or nil.
 	Err error
@@ -50,49 +51,49 @@ func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
 // Unwrap returns the cause.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// Version is the format that this package reads and writes.
-const Version = 1
+// Version is the format that this package writes. It reads version 1, too, and brings it to this one.
+const Version = 2
 
 const (
 	formatFile     = "FORMAT"
 	incompleteFile = "INCOMPLETE"
 	ringFile       = "keys"
-	databaseFile   = "raft.db"
+	spareFile      = "spare.tmp" // a segment that is kept ready; its name says that it may go
 	filePerm       = 0o600
 	dirPerm        = 0o700
 	maxFormat      = 1024
 )
 
-func formatText(cluster string) string {
-	return fmt.Sprintf("skep store %d\ncluster %s\n", Version, cluster)
+func formatText(cluster string, version int) string {
+	return fmt.Sprintf("skep store %d\ncluster %s\n", version, cluster)
 }
 
-// readFormat returns the cluster that the directory belongs to.
-func readFormat(fsys vfs.FS, dir string) (cluster string, err error) {
+// readFormat returns the cluster that the directory belongs to, and the version that it is in.
+func readFormat(fsys vfs.FS, dir string) (cluster string, version int, err error) {
 	b, err := vfs.ReadFile(fsys, filepath.Join(dir, formatFile), maxFormat)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s: %w", dir, ErrNone)
+		return "", 0, fmt.Errorf("%s: %w", dir, ErrNone)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read format of %s: %w", dir, err)
+		return "", 0, fmt.Errorf("read format of %s: %w", dir, err)
 	}
 	head, rest, _ := strings.Cut(string(b), "\n")
-	version, ok := strings.CutPrefix(head, "skep store ")
-	if !ok || version != fmt.Sprint(Version) {
-		return "", fmt.Errorf("%w: %s says %q, this program reads %q: start the version of skep that wrote it",
+	number, ok := strings.CutPrefix(head, "skep store ")
+	if version, err = strconv.Atoi(number); !ok || err != nil || version < 1 || version > Version {
+		return "", 0, fmt.Errorf("%w: %s says %q, this program reads %q: start the version of skep that wrote it",
 			ErrFormat, filepath.Join(dir, formatFile), head, fmt.Sprint("skep store ", Version))
 	}
 	cluster, ok = strings.CutPrefix(strings.TrimSuffix(rest, "\n"), "cluster ")
-	if !ok || formatText(cluster) != string(b) {
-		return "", &CorruptError{What: "file " + formatFile}
+	if !ok || formatText(cluster, version) != string(b) {
+		return "", 0, &CorruptError{What: "file " + formatFile}
 	}
-	return cluster, nil
+	return cluster, version, nil
 }
 
 // Inspect says, without any key, which cluster the store in dir belongs to and where its KEK comes from. It returns ErrNone
 // when there is no store, or only a half-made one.
 func Inspect(fsys vfs.FS, dir string) (cluster string, source seal.Source, err error) {
-	cluster, err = readFormat(fsys, dir)
+	cluster, _, err = readFormat(fsys, dir)
 	if err != nil {
 		return "", 0, err
 	}
@@ -116,7 +117,7 @@ func begin(fsys vfs.FS, dir string) error {
 			return fmt.Errorf("%s holds a store already: %w", dir, fs.ErrExist)
 		case name == incompleteFile:
 			incomplete = true
-		case name == ringFile, name == databaseFile, isSnapshot(name):
+		case name == ringFile, name == databaseFile, name == spareFile, isSnapshot(name), isSegment(name):
 			ours = append(ours, name)
 		}
 	}
@@ -136,7 +137,7 @@ func begin(fsys vfs.FS, dir string) error {
 
 // complete makes the directory a store.
 func complete(fsys vfs.FS, dir, cluster string) error {
-	if err := vfs.WriteFile(fsys, filepath.Join(dir, formatFile), filePerm, []byte(formatText(cluster))); err != nil {
+	if err := vfs.WriteFile(fsys, filepath.Join(dir, formatFile), filePerm, []byte(formatText(cluster, Version))); err != nil {
 		return err
 	}
 	return fsys.Remove(filepath.Join(dir, incompleteFile))

@@ -3,78 +3,196 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"path/filepath"
+	"slices"
 
-	"go.etcd.io/bbolt"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/vfs"
 )
 
-// load reads everything and checks it against invariant 2.
-func (w *WAL) load(state *State) (err error) {
-	defer guard(&err)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var mark *raftpb.SnapshotMetadata
-	err = w.db.View(func(tx *bbolt.Tx) error {
-		log, meta := tx.Bucket([]byte(logBucket)), tx.Bucket([]byte(metaBucket))
-		if log == nil || meta == nil {
-			return &CorruptError{What: "database", Err: errors.New("a part of it is missing")}
-		}
-		if mark, err = w.loadMeta(meta, state); err != nil {
-			return err
-		}
-		return log.ForEach(func(k, v []byte) error {
-			e, err := decodeEntry(w.ring, k, v)
-			if err != nil {
-				return err
-			}
-			state.Entries = append(state.Entries, e)
-			return nil
-		})
-	})
+// Open reads the store in a directory, and checks all of its log; the snapshot is checked by whoever reads it, which the store
+// does before anything counts. It brings a directory of format 1 to the present one. It returns ErrNone, ErrFormat,
+// seal.ErrWrongKey or a *CorruptError.
+func Open(disk Disk, kek seal.Key) (*WAL, *State, error) {
+	cluster, version, err := readFormat(disk.FS, disk.Dir)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if mark != nil {
-		if state.Snapshot, err = readSnapshot(w.fs, w.dir, w.ring, mark); err != nil {
-			return err
-		}
+	ring, err := seal.OpenRing(disk.FS, filepath.Join(disk.Dir, ringFile), cluster, kek)
+	if err != nil {
+		return nil, nil, err
 	}
-	return state.check()
-}
-
-func (w *WAL) loadMeta(meta *bbolt.Bucket, state *State) (mark *raftpb.SnapshotMetadata, err error) {
-	state.Identity, state.HardState = &api.JoinResponse{}, &raftpb.HardState{}
-	if err := w.getMeta(meta, identityKey, "identity", seal.KindIdentity, state.Identity); err != nil {
-		return nil, err
+	lock, err := lockDir(disk.FS, disk.Dir)
+	if err != nil {
+		return nil, nil, err
 	}
-	if err := w.getMeta(meta, hardStateKey, "hard state", seal.KindHardState, state.HardState); err != nil {
-		return nil, err
+	w := &WAL{fs: disk.FS, dir: disk.Dir, ring: ring, segmentSize: disk.segmentSize(), lock: lock}
+	if version == 1 {
+		err = w.migrate(cluster)
 	}
-	if meta.Get([]byte(markKey)) == nil {
-		return nil, nil
-	}
-	mark = &raftpb.SnapshotMetadata{}
-	return mark, w.getMeta(meta, markKey, "snapshot mark", seal.KindMark, mark)
-}
-
-func (w *WAL) getMeta(meta *bbolt.Bucket, key, what string, kind seal.Kind, into proto.Message) error {
-	content, err := w.ring.Open(seal.Place{Kind: kind}, meta.Get([]byte(key)))
+	var state *State
 	if err == nil {
-		err = proto.Unmarshal(content, into)
+		state, err = w.load()
 	}
 	if err != nil {
-		return &CorruptError{What: what, Err: err}
+		return nil, nil, errors.Join(err, w.Close())
+	}
+	state.Cluster = cluster
+	return w, state, nil
+}
+
+// load reads the log, checks it against invariant 2, and makes w go on behind it.
+func (w *WAL) load() (*State, error) {
+	var r replay
+	torn, err := w.readLog(&r)
+	if err != nil {
+		return nil, err
+	}
+	if r.identity == nil || r.hard == nil {
+		return nil, &CorruptError{What: "log", Err: errors.New("its first segment is missing")}
+	}
+	w.identity, w.hard, w.mark = r.identity, r.hard, r.mark
+	state := &State{Identity: r.identity, HardState: r.hard, Snapshot: r.mark, Entries: r.entries, Torn: torn}
+	if err := state.check(); err != nil {
+		return nil, err
+	}
+	if err := w.dropTemp(); err != nil {
+		return nil, err
+	}
+	w.active, err = w.fs.OpenFixed(filepath.Join(w.dir, w.segments[len(w.segments)-1].name()))
+	if err != nil {
+		return nil, fmt.Errorf("open log segment: %w", err)
+	}
+	if torn {
+		err = w.wipe()
+	}
+	return state, err
+}
+
+// dropTemp removes what was not complete when the process ended.
+func (w *WAL) dropTemp() error {
+	names, err := w.fs.ReadDir(w.dir)
+	if err != nil {
+		return fmt.Errorf("read data directory: %w", err)
+	}
+	for _, name := range names {
+		if vfs.IsTemp(name) || name == databaseFile {
+			if err := w.fs.Remove(filepath.Join(w.dir, name)); err != nil {
+				return fmt.Errorf("clear data directory: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// listSegments returns the numbers of the segments in a directory, in order.
+func listSegments(fsys vfs.FS, dir string) ([]uint64, error) {
+	names, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read data directory: %w", err)
+	}
+	var numbers []uint64
+	for _, name := range names {
+		if number, ok := segmentNumber(name); ok {
+			numbers = append(numbers, number)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// readLog replays all segments. torn says that the last write of the log must be wiped.
+func (w *WAL) readLog(r *replay) (torn bool, err error) {
+	numbers, err := listSegments(w.fs, w.dir)
+	if err != nil {
+		return false, err
+	}
+	if len(numbers) == 0 {
+		return false, &CorruptError{What: "log", Err: errors.New("it is missing")}
+	}
+	w.segments, w.number = nil, 0
+	for i, number := range numbers {
+		if i > 0 && number != numbers[i-1]+1 {
+			return false, &CorruptError{What: "log segment", Index: numbers[i-1] + 1, Err: errors.New("it is missing")}
+		}
+		if torn, err = w.readFrames(r, number, i == len(numbers)-1); err != nil {
+			return false, err
+		}
+	}
+	return torn, nil
+}
+
+// readFrames replays one segment and leaves w.offset behind its last frame.
+func (w *WAL) readFrames(r *replay, number uint64, last bool) (torn bool, err error) {
+	s, b, err := readSegment(w.fs, w.dir, number)
+	if err != nil {
+		return false, &CorruptError{What: "log segment", Index: number, Err: err}
+	}
+	if w.number == 0 {
+		w.number = s.first - 1
+	}
+	if s.first != w.number+1 {
+		return false, &CorruptError{What: "log segment", Index: number, Err: errFrameOrder}
+	}
+	for w.offset = sectorSize; len(b) > 0; {
+		f, torn, err := decodeFrame(b, w.ring, w.number+1)
+		if torn && last {
+			w.segments = append(w.segments, s)
+			return true, nil
+		}
+		if err == nil && f.size == 0 {
+			break
+		}
+		if err == nil {
+			err = r.take(f.records)
+		}
+		if err != nil {
+			return false, damagedFrame(r, s, f, err)
+		}
+		w.number = f.number
+		w.offset += f.size
+		b = b[f.size:]
+		if n := len(r.entries); n > 0 {
+			s.last = max(s.last, r.entries[n-1].GetIndex())
+		}
+	}
+	w.segments = append(w.segments, s)
+	return false, nil
+}
+
+// damagedFrame names what a damaged frame held, as far as that is known.
+func damagedFrame(r *replay, s segment, f frame, err error) error {
+	var corrupt *CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return corrupt
+	case f.index > 0:
+		return &CorruptError{What: "log entry", Index: f.index, Err: err}
+	case len(r.entries) > 0:
+		return &CorruptError{What: "log after entry", Index: r.entries[len(r.entries)-1].GetIndex(), Err: err}
+	}
+	return &CorruptError{What: "log segment", Index: s.number, Err: err}
+}
+
+// wipe fills the active segment with zeros again from the end of the log on.
+func (w *WAL) wipe() error {
+	rest := w.segments[len(w.segments)-1].size - w.offset
+	for at := 0; at < rest; at += len(zeros) {
+		if _, err := w.active.WriteAt(zeros[:min(len(zeros), rest-at)], int64(w.offset+at)); err != nil {
+			return fmt.Errorf("wipe a torn write: %w", err)
+		}
+	}
+	if err := w.active.Sync(); err != nil {
+		return fmt.Errorf("wipe a torn write: %w", err)
 	}
 	return nil
 }
 
 // check compares the parts of a state with each other.
 func (s *State) check() error {
-	start := s.Snapshot.GetMetadata().GetIndex()
+	start := s.Snapshot.GetIndex()
 	last := start
 	for i, e := range s.Entries {
 		expected := last + 1
@@ -96,40 +214,54 @@ func (s *State) check() error {
 	return nil
 }
 
-// Rotate gives the directory a fresh data key, seals everything with it again, and forgets the old ones.
+// restateBytes bounds the entries in one frame when they are written again.
+const restateBytes = 4 << 20
+
+// Rotate gives the directory a fresh data key, seals everything with it again, and forgets the old ones. A crash at any moment
+// leaves a directory that opens: until the last step, both keys are in the ring, and what is written again says the same.
 func (w *WAL) Rotate() error {
 	if err := w.ring.Rotate(); err != nil {
 		return err
 	}
-	var state State
-	if err := w.load(&state); err != nil {
+	var r replay
+	if _, err := w.readLog(&r); err != nil {
 		return err
 	}
-	if state.Snapshot != nil {
-		if err := w.WriteSnapshot(state.Snapshot); err != nil {
+	if r.mark != nil {
+		if err := w.resealSnapshot(r.mark); err != nil {
 			return err
 		}
 	}
-	identity, err := proto.Marshal(state.Identity)
-	if err != nil {
-		return fmt.Errorf("encode identity: %w", err)
-	}
-	err = w.update(func(tx *bbolt.Tx) error {
-		if err := w.putMeta(tx, identityKey, seal.KindIdentity, identity); err != nil {
-			return err
-		}
-		if err := w.putHardState(tx, state.HardState); err != nil {
-			return err
-		}
-		if state.Snapshot != nil {
-			if err := w.putMark(tx, state.Snapshot.GetMetadata()); err != nil {
-				return err
-			}
-		}
-		return w.putEntries(tx, state.Entries)
-	})
-	if err != nil {
+	w.offset = w.segments[len(w.segments)-1].size // the next frame begins a segment
+	before := len(w.segments)
+	if err := w.restate(r.entries); err != nil {
 		return err
+	}
+	for range before {
+		w.segments[0].last = 0
+		if err := w.removeSegments(0); err != nil {
+			return err
+		}
 	}
 	return w.ring.Prune()
+}
+
+// restate writes entries again, into new segments.
+func (w *WAL) restate(entries []*raftpb.Entry) error {
+	for first := true; first || len(entries) > 0; first = false {
+		f, records, last := frame{}, w.records[:0], uint64(0)
+		for len(entries) > 0 && len(records) < restateBytes {
+			e := entries[0]
+			if f.index == 0 {
+				f.index, f.term = e.GetIndex(), e.GetTerm()
+			}
+			records, last, entries = appendEntry(records, recordRestated, e), e.GetIndex(), entries[1:]
+		}
+		w.records = records
+		if err := w.write(f, records); err != nil {
+			return err
+		}
+		w.noteEntries(last)
+	}
+	return nil
 }

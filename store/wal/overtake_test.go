@@ -16,15 +16,15 @@ func TestCompact_KeepsALaterSnapshot(t *testing.T) {
 	}
 	first, second := snapshot(5, 2, 100), snapshot(7, 2, 100)
 	err := errors.Join(
-		w.WriteSnapshot(first), w.WriteSnapshot(second), w.Compact(first.GetMetadata(), 4), w.Compact(second.GetMetadata(), 6), w.Rotate())
+		save(w, first), save(w, second), w.Compact(first.GetMetadata(), 4), w.Compact(second.GetMetadata(), 6), w.Rotate())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, state, err := Open(m, "/d", kek)
-	if err != nil || state.Snapshot.GetMetadata().GetIndex() != 7 {
-		t.Errorf("got snapshot %d, %v", state.Snapshot.GetMetadata().GetIndex(), err)
+	_, state, err := Open(small(m), kek)
+	if err != nil || state.Snapshot.GetIndex() != 7 {
+		t.Errorf("got snapshot %d, %v", state.Snapshot.GetIndex(), err)
 	}
 }

@@ -39,111 +39,210 @@ func snapshotPlace(m *raftpb.SnapshotMetadata, part uint64, last bool) seal.Plac
 	return seal.Place{Kind: seal.KindSnapshot, Index: m.GetIndex(), Term: m.GetTerm(), Part: part}
 }
 
-// WriteSnapshot makes a snapshot durable beside the log. It does not count until Compact or Install marks it.
-func (w *WAL) WriteSnapshot(s *raftpb.Snapshot) error {
-	path := filepath.Join(w.dir, snapshotName(s.GetMetadata()))
-	return vfs.WriteStream(w.fs, path, filePerm, func(to io.Writer) error { return encodeSnapshot(to, w.ring, s) })
+// fromBytes is for WriteSnapshot, when the data are in memory.
+func fromBytes(data []byte) func(io.Writer) error {
+	return func(to io.Writer) error {
+		_, err := to.Write(data)
+		return err
+	}
 }
 
-func encodeSnapshot(to io.Writer, ring *seal.Ring, s *raftpb.Snapshot) error {
-	if len(s.GetData()) > MaxSnapshot {
-		return fmt.Errorf("snapshot of %d bytes: %w", len(s.GetData()), vfs.ErrTooLarge)
-	}
-	meta := s.GetMetadata()
-	part, err := proto.Marshal(meta.GetConfState())
-	if err != nil {
-		return fmt.Errorf("encode membership: %w", err)
-	}
+// WriteSnapshot makes a snapshot durable beside the log, whose data write produces bit by bit. It does not count until Compact
+// or Install marks it.
+func (w *WAL) WriteSnapshot(meta *raftpb.SnapshotMetadata, write func(io.Writer) error) error {
+	path := filepath.Join(w.dir, snapshotName(meta))
+	return vfs.WriteStream(w.fs, path, filePerm, func(to io.Writer) error { return encodeSnapshot(to, w.ring, meta, write) })
+}
+
+func encodeSnapshot(to io.Writer, ring *seal.Ring, meta *raftpb.SnapshotMetadata, write func(io.Writer) error) error {
 	if _, err := io.WriteString(to, snapshotMagic); err != nil {
 		return err
 	}
-	rest := s.GetData()
-	for number := uint64(0); ; number++ {
-		last := number > 0 && len(rest) == 0
-		buffer := make([]byte, 4, 4+len(part)+seal.Overhead)
-		buffer, err := ring.Seal(buffer, snapshotPlace(meta, number, last), part)
-		if err != nil {
-			return fmt.Errorf("seal snapshot: %w", err)
-		}
-		binary.BigEndian.PutUint32(buffer, uint32(len(buffer)-4))
-		if _, err := to.Write(buffer); err != nil {
-			return err
-		}
-		if last {
-			return nil
-		}
-		n := min(len(rest), partSize)
-		part, rest = rest[:n], rest[n:]
+	conf, err := proto.Marshal(meta.GetConfState())
+	if err != nil {
+		return fmt.Errorf("encode membership: %w", err)
 	}
+	parts := &partWriter{to: to, ring: ring, meta: meta}
+	if err := parts.put(conf, false); err != nil {
+		return err
+	}
+	if err := write(parts); err != nil {
+		return err
+	}
+	return parts.put(parts.part, true)
 }
 
-// ReadSnapshot returns a snapshot that WriteSnapshot wrote, or a *CorruptError.
-func (w *WAL) ReadSnapshot(index, term uint64) (*raftpb.Snapshot, error) {
-	return readSnapshot(w.fs, w.dir, w.ring, &raftpb.SnapshotMetadata{Index: &index, Term: &term})
+// partWriter seals what is written to it in parts. The last one is kept back, because it is marked as such.
+type partWriter struct {
+	to     io.Writer
+	ring   *seal.Ring
+	meta   *raftpb.SnapshotMetadata
+	number uint64 // of the next part
+	part   []byte
+	sealed []byte
+	total  int
 }
 
-func readSnapshot(fsys vfs.FS, dir string, ring *seal.Ring, meta *raftpb.SnapshotMetadata) (*raftpb.Snapshot, error) {
-	f, err := fsys.Open(filepath.Join(dir, snapshotName(meta)))
-	if err != nil {
-		return nil, &CorruptError{What: "snapshot", Index: meta.GetIndex(), Err: err}
+// Write implements io.Writer.
+func (p *partWriter) Write(b []byte) (int, error) {
+	if p.total += len(b); p.total > MaxSnapshot {
+		return 0, fmt.Errorf("snapshot of more than %d bytes: %w", MaxSnapshot, vfs.ErrTooLarge)
 	}
-	defer f.Close()
-	s, err := decodeSnapshot(f, ring, meta)
-	if err != nil {
-		return nil, &CorruptError{What: "snapshot", Index: meta.GetIndex(), Err: err}
+	for rest := b; len(rest) > 0; {
+		if len(p.part) == partSize {
+			if err := p.put(p.part, false); err != nil {
+				return 0, err
+			}
+			p.part = p.part[:0]
+		}
+		n := min(len(rest), partSize-len(p.part))
+		p.part, rest = append(p.part, rest[:n]...), rest[n:]
 	}
-	return s, nil
+	return len(b), nil
+}
+
+func (p *partWriter) put(part []byte, last bool) error {
+	sealed, err := p.ring.Seal(append(p.sealed[:0], 0, 0, 0, 0), snapshotPlace(p.meta, p.number, last), part)
+	if err != nil {
+		return fmt.Errorf("seal snapshot: %w", err)
+	}
+	binary.BigEndian.PutUint32(sealed, uint32(len(sealed)-4))
+	p.sealed = sealed
+	p.number++
+	_, err = p.to.Write(sealed)
+	return err
+}
+
+// SnapshotReader reads the data of a snapshot, and returns a *CorruptError where they are not what was written. At io.EOF all of
+// it was authentic. Close it.
+type SnapshotReader struct {
+	// Meta describes the snapshot, its membership included.
+	Meta *raftpb.SnapshotMetadata
+
+	from   io.ReadCloser
+	ring   *seal.Ring
+	number uint64 // of the next part
+	part   []byte // what is left of the present one
+	last   bool   // it is the last one
+	total  int
+	err    error
+}
+
+// OpenSnapshot returns a reader for a snapshot that WriteSnapshot wrote, or a *CorruptError.
+func (w *WAL) OpenSnapshot(index, term uint64) (*SnapshotReader, error) {
+	meta := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: &raftpb.ConfState{}}
+	f, err := w.fs.Open(filepath.Join(w.dir, snapshotName(meta)))
+	if err != nil {
+		return nil, &CorruptError{What: "snapshot", Index: index, Err: err}
+	}
+	r, err := newSnapshotReader(f, w.ring, meta)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return r, nil
+}
+
+func newSnapshotReader(from io.ReadCloser, ring *seal.Ring, meta *raftpb.SnapshotMetadata) (*SnapshotReader, error) {
+	r := &SnapshotReader{Meta: meta, from: from, ring: ring}
+	magic := make([]byte, len(snapshotMagic))
+	if _, err := io.ReadFull(from, magic); err != nil || string(magic) != snapshotMagic {
+		return nil, r.corrupt(fmt.Errorf("it does not start with %s", snapshotMagic))
+	}
+	if err := r.next(); err != nil {
+		return nil, r.corrupt(err)
+	}
+	if err := proto.Unmarshal(r.part, meta.GetConfState()); err != nil || r.last {
+		return nil, r.corrupt(fmt.Errorf("membership: %w", errors.Join(err, errSnapshotEnd)))
+	}
+	r.part = nil
+	return r, nil
+}
+
+// Close closes the file.
+func (r *SnapshotReader) Close() error { return r.from.Close() }
+
+func (r *SnapshotReader) corrupt(err error) error {
+	return &CorruptError{What: "snapshot", Index: r.Meta.GetIndex(), Err: err}
+}
+
+// Read implements io.Reader.
+func (r *SnapshotReader) Read(b []byte) (int, error) {
+	for r.err == nil && len(r.part) == 0 {
+		if r.last {
+			r.err = r.end()
+			continue
+		}
+		if err := r.next(); err != nil {
+			r.err = r.corrupt(fmt.Errorf("part %d: %w", r.number, err))
+		}
+		if r.total += len(r.part); r.total > MaxSnapshot {
+			r.err = r.corrupt(vfs.ErrTooLarge)
+		}
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n := copy(b, r.part)
+	r.part = r.part[n:]
+	return n, nil
+}
+
+// end makes sure that nothing follows the last part.
+func (r *SnapshotReader) end() error {
+	if n, err := r.from.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return r.corrupt(errSnapshotEnd)
+	}
+	return io.EOF
 }
 
 var errSnapshotEnd = errors.New("it has no end, or goes on after it")
 
-func decodeSnapshot(from io.Reader, ring *seal.Ring, meta *raftpb.SnapshotMetadata) (*raftpb.Snapshot, error) {
-	magic := make([]byte, len(snapshotMagic))
-	if _, err := io.ReadFull(from, magic); err != nil || string(magic) != snapshotMagic {
-		return nil, fmt.Errorf("it does not start with %s", snapshotMagic)
-	}
-	s := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: meta.Index, Term: meta.Term, ConfState: &raftpb.ConfState{}}}
-	for number := uint64(0); ; number++ {
-		part, last, err := decodePart(from, ring, meta, number)
-		if err != nil {
-			return nil, fmt.Errorf("part %d: %w", number, err)
-		}
-		if number == 0 {
-			if err := proto.Unmarshal(part, s.Metadata.ConfState); err != nil {
-				return nil, fmt.Errorf("membership: %w", err)
-			}
-		} else {
-			s.Data = append(s.Data, part...)
-		}
-		if len(s.Data) > MaxSnapshot {
-			return nil, vfs.ErrTooLarge
-		}
-		if !last {
-			continue
-		}
-		if n, err := from.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-			return nil, errSnapshotEnd
-		}
-		return s, nil
-	}
-}
-
-func decodePart(from io.Reader, ring *seal.Ring, meta *raftpb.SnapshotMetadata, number uint64) (part []byte, last bool, err error) {
+// next reads a part.
+func (r *SnapshotReader) next() error {
 	var length [4]byte
-	if _, err := io.ReadFull(from, length[:]); err != nil {
-		return nil, false, errSnapshotEnd
+	if _, err := io.ReadFull(r.from, length[:]); err != nil {
+		return errSnapshotEnd
 	}
 	n := binary.BigEndian.Uint32(length[:])
 	if n < seal.Overhead || n > partSize+seal.Overhead {
-		return nil, false, fmt.Errorf("length %d: %w", n, seal.ErrOpen)
+		return fmt.Errorf("length %d: %w", n, seal.ErrOpen)
 	}
 	envelope := make([]byte, n)
-	if _, err := io.ReadFull(from, envelope); err != nil {
-		return nil, false, errSnapshotEnd
+	if _, err := io.ReadFull(r.from, envelope); err != nil {
+		return errSnapshotEnd
 	}
-	if part, err = ring.Open(snapshotPlace(meta, number, false), envelope); err == nil {
-		return part, false, nil
+	part, err := r.ring.Open(snapshotPlace(r.Meta, r.number, false), envelope)
+	if err != nil {
+		part, err = r.ring.Open(snapshotPlace(r.Meta, r.number, true), envelope)
+		r.last = true
 	}
-	part, err = ring.Open(snapshotPlace(meta, number, true), envelope)
-	return part, true, err
+	r.part = part
+	r.number++
+	return err
+}
+
+// ReadSnapshot returns a snapshot with its data in memory.
+func (w *WAL) ReadSnapshot(index, term uint64) (*raftpb.Snapshot, error) {
+	r, err := w.OpenSnapshot(index, term)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	return &raftpb.Snapshot{Metadata: r.Meta, Data: data}, nil
+}
+
+// resealSnapshot writes a snapshot again, with the present data key.
+func (w *WAL) resealSnapshot(mark *raftpb.SnapshotMetadata) error {
+	r, err := w.OpenSnapshot(mark.GetIndex(), mark.GetTerm())
+	if err != nil {
+		return err
+	}
+	err = w.WriteSnapshot(r.Meta, func(to io.Writer) error {
+		_, err := io.Copy(to, r)
+		return err
+	})
+	return errors.Join(err, r.Close())
 }

@@ -1,42 +1,64 @@
 package wal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"io"
+	"io/fs"
 	"path/filepath"
-	"runtime/debug"
-	"time"
+	"sync"
 
-	"go.etcd.io/bbolt"
-	boltErrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
 )
 
-const (
-	logBucket    = "log"
-	metaBucket   = "meta"
-	hardStateKey = "hardstate"
-	identityKey  = "identity"
-	markKey      = "mark"
-	// lockTimeout is how long Open waits for another process that has the directory open.
-	lockTimeout = 2 * time.Second
-)
-
 // WAL is an open directory.
 type WAL struct {
 	// Constant after Open.
-	fs   vfs.FS
-	dir  string
-	ring *seal.Ring
-	db   *bbolt.DB
+	fs          vfs.FS
+	dir         string
+	ring        *seal.Ring
+	segmentSize int
+	lock        io.Closer
+
+	// Owned by the goroutine that changes the log.
+	identity *api.JoinResponse
+	hard     *raftpb.HardState        // never nil
+	mark     *raftpb.SnapshotMetadata // of the snapshot that counts, or nil
+	segments []segment                // oldest first; the last one is written to
+	active   vfs.FixedFile            // the file of the last segment, or nil
+	offset   int                      // in it
+	number   uint64                   // of the last frame
+	buffer   []byte                   // for the frame that is being written
+	plain    []byte                   // likewise
+	records  []byte                   // likewise
+
+	spare spare
+}
+
+// spare is a segment that is kept ready, because filling one takes longer than any write.
+type spare struct {
+	mu    sync.Mutex
+	ready bool
+}
+
+// Disk says where a WAL is kept.
+type Disk struct {
+	FS  vfs.FS
+	Dir string
+	// SegmentSize is the size of new segments in bytes, a multiple of 512; 0 is DefaultSegmentSize. Tests have small ones.
+	SegmentSize int
+}
+
+func (d Disk) segmentSize() int {
+	if d.SegmentSize == 0 {
+		return DefaultSegmentSize
+	}
+	return d.SegmentSize
 }
 
 // State is what a directory holds.
@@ -46,121 +68,60 @@ type State struct {
 	Identity *api.JoinResponse
 	// HardState is never nil.
 	HardState *raftpb.HardState
-	// Snapshot is what Entries build on, or nil: then they start at 1, or there are none.
-	Snapshot *raftpb.Snapshot
+	// Snapshot describes what Entries build on, or nil: then they start at 1, or there are none. Its data are read by
+	// OpenSnapshot.
+	Snapshot *raftpb.SnapshotMetadata
 	// Entries may start before the end of Snapshot: those are kept for followers that lag.
 	Entries []*raftpb.Entry
+	// Torn says that a crash cut the last write short. It is not part of the state, and nobody was told that it was durable.
+	Torn bool
 }
 
-// Create makes a store in dir, which must not hold one yet. The snapshot is the state to start from, or nil on a manager that
-// will receive it from the others.
-func Create(fsys vfs.FS, dir, cluster string, kek seal.Key, source seal.Source, identity *api.JoinResponse, start *raftpb.Snapshot) error {
-	if err := begin(fsys, dir); err != nil {
+// Create makes a store in an empty directory, or over what an interrupted Create left there. The snapshot is the state to start
+// from, or nil on a manager that will receive it from the others.
+func Create(disk Disk, cluster string, kek seal.Key, source seal.Source, identity *api.JoinResponse, start *raftpb.Snapshot) error {
+	if err := begin(disk.FS, disk.Dir); err != nil {
 		return err
 	}
-	ring, err := seal.CreateRing(fsys, filepath.Join(dir, ringFile), cluster, kek, source)
+	ring, err := seal.CreateRing(disk.FS, filepath.Join(disk.Dir, ringFile), cluster, kek, source)
 	if err != nil {
 		return err
 	}
-	w := &WAL{fs: fsys, dir: dir, ring: ring}
-	if err := w.openDatabase(); err != nil {
-		return err
+	w := &WAL{
+		fs: disk.FS, dir: disk.Dir, ring: ring, segmentSize: disk.segmentSize(), identity: identity, hard: &raftpb.HardState{},
 	}
-	err = w.initialize(identity, start)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return err
-	}
-	if err := fsys.SyncDir(dir); err != nil { // the name of the database
-		return err
-	}
-	return complete(fsys, dir, cluster)
-}
-
-func (w *WAL) initialize(identity *api.JoinResponse, start *raftpb.Snapshot) error {
-	content, err := proto.Marshal(identity)
-	if err != nil {
-		return fmt.Errorf("encode identity: %w", err)
-	}
-	err = w.update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{logBucket, metaBucket} {
-			if _, err := tx.CreateBucket([]byte(name)); err != nil {
-				return err
-			}
-		}
-		if err := w.putMeta(tx, identityKey, seal.KindIdentity, content); err != nil {
+	if start != nil {
+		meta := start.GetMetadata()
+		if err := w.WriteSnapshot(meta, fromBytes(start.GetData())); err != nil {
 			return err
 		}
-		return w.putHardState(tx, &raftpb.HardState{})
-	})
-	if err != nil || start == nil {
+		w.mark, w.hard = meta, &raftpb.HardState{Term: meta.Term, Vote: new(uint64), Commit: meta.Index}
+	}
+	if err := w.write(frame{}, nil); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	if err := w.Close(); err != nil {
 		return err
 	}
-	return w.Install(start, &raftpb.HardState{
-		Term: start.GetMetadata().Term, Vote: new(uint64), Commit: start.GetMetadata().Index,
-	})
+	return complete(disk.FS, disk.Dir, cluster)
 }
 
-// Open reads the store in dir. It returns ErrNone, ErrFormat, seal.ErrWrongKey or a *CorruptError.
-func Open(fsys vfs.FS, dir string, kek seal.Key) (*WAL, *State, error) {
-	cluster, err := readFormat(fsys, dir)
-	if err != nil {
-		return nil, nil, err
+// Close closes the files.
+func (w *WAL) Close() error {
+	var errs []error
+	if w.active != nil {
+		errs = append(errs, w.active.Close())
+		w.active = nil
 	}
-	ring, err := seal.OpenRing(fsys, filepath.Join(dir, ringFile), cluster, kek)
-	if err != nil {
-		return nil, nil, err
+	if w.lock != nil {
+		errs = append(errs, w.lock.Close())
+		w.lock = nil
 	}
-	w := &WAL{fs: fsys, dir: dir, ring: ring}
-	if err := w.openDatabase(); err != nil {
-		return nil, nil, err
-	}
-	state := &State{Cluster: cluster}
-	if err := errors.Join(w.load(state)); err != nil {
-		return nil, nil, errors.Join(err, w.Close())
-	}
-	return w, state, nil
+	return errors.Join(errs...)
 }
-
-// openDatabase opens the bbolt file. bbolt panics, or touches memory that is not there, on some kinds of damage.
-func (w *WAL) openDatabase() (err error) {
-	path := filepath.Join(w.dir, databaseFile)
-	defer guard(&err)
-	w.db, err = bbolt.Open(path, filePerm, &bbolt.Options{
-		// The free list is kept on disk, because bbolt rebuilds a missing one in a goroutine whose panics nobody can catch.
-		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, OpenFile: w.fs.OpenOS, NoStatistics: true,
-	})
-	switch {
-	case errors.Is(err, boltErrors.ErrTimeout):
-		return fmt.Errorf("open %s: another process uses it", path)
-	case errors.Is(err, boltErrors.ErrInvalid), errors.Is(err, boltErrors.ErrChecksum), errors.Is(err, boltErrors.ErrVersionMismatch):
-		return &CorruptError{What: "database", Err: err}
-	case err != nil:
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	return nil
-}
-
-// guard turns a panic over damaged data into a *CorruptError. Use it with defer.
-func guard(err *error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	if r := recover(); r != nil {
-		*err = &CorruptError{What: "database", Err: fmt.Errorf("%v", r)}
-	}
-}
-
-// Close closes the database.
-func (w *WAL) Close() error { return w.db.Close() }
 
 // Ring is the key ring, for changing the KEK.
 func (w *WAL) Ring() *seal.Ring { return w.ring }
-
-func (w *WAL) update(fn func(*bbolt.Tx) error) (err error) {
-	defer guard(&err)
-	if err := w.db.Update(fn); err != nil {
-		return fmt.Errorf("write log: %w", err)
-	}
-	return nil
-}
 
 // Batch is what becomes durable in one step.
 type Batch struct {
@@ -172,65 +133,202 @@ type Batch struct {
 
 // Save makes batches durable, in order and in one step.
 func (w *WAL) Save(batches ...Batch) error {
-	return w.update(func(tx *bbolt.Tx) error {
-		for _, b := range batches {
-			if err := w.putEntries(tx, b.Entries); err != nil {
-				return err
+	f, records := frame{}, w.records[:0]
+	hard, last := w.hard, uint64(0)
+	for _, b := range batches {
+		for _, e := range b.Entries {
+			if f.index == 0 {
+				f.index, f.term = e.GetIndex(), e.GetTerm()
 			}
-			if raft.IsEmptyHardState(b.HardState) {
-				continue
-			}
-			if err := w.putHardState(tx, b.HardState); err != nil {
-				return err
-			}
+			records = appendEntry(records, recordEntry, e)
+			last = max(last, e.GetIndex())
 		}
-		return nil
-	})
+		if !raft.IsEmptyHardState(b.HardState) {
+			hard = b.HardState
+		}
+	}
+	if hard != w.hard {
+		records = appendHardState(records, hard)
+	}
+	w.records = records
+	if err := w.write(f, records); err != nil {
+		return err
+	}
+	w.hard = hard
+	w.noteEntries(last)
+	return nil
+}
+
+func (w *WAL) noteEntries(last uint64) {
+	active := &w.segments[len(w.segments)-1]
+	active.last = max(active.last, last)
 }
 
 // Install replaces the whole log by a snapshot that came from another manager, and makes it durable.
 func (w *WAL) Install(s *raftpb.Snapshot, hard *raftpb.HardState) error {
-	if err := w.WriteSnapshot(s); err != nil {
+	meta := s.GetMetadata()
+	if err := w.WriteSnapshot(meta, fromBytes(s.GetData())); err != nil {
 		return err
 	}
-	err := w.update(func(tx *bbolt.Tx) error {
-		if err := tx.DeleteBucket([]byte(logBucket)); err != nil {
-			return err
-		}
-		if _, err := tx.CreateBucket([]byte(logBucket)); err != nil {
-			return err
-		}
-		if err := w.putMark(tx, s.GetMetadata()); err != nil || raft.IsEmptyHardState(hard) {
-			return err
-		}
-		return w.putHardState(tx, hard)
-	})
-	if err != nil {
+	records := append(appendMark(nil, meta), recordReset)
+	if raft.IsEmptyHardState(hard) {
+		hard = w.hard
+	} else {
+		records = appendHardState(records, hard)
+	}
+	if err := w.write(frame{}, records); err != nil {
 		return err
 	}
-	return w.removeOthers(s.GetMetadata())
+	w.mark, w.hard = meta, hard
+	if err := w.removeSegments(meta.GetIndex() + 1<<32); err != nil { // nothing in them counts any more
+		return err
+	}
+	return w.removeOthers(meta)
 }
 
-// Compact makes a snapshot that WriteSnapshot wrote the start of the log, and drops the entries up to keep, which is at most
-// the snapshot's index.
-func (w *WAL) Compact(s *raftpb.SnapshotMetadata, keep uint64) error {
-	err := w.update(func(tx *bbolt.Tx) error {
-		cursor := tx.Bucket([]byte(logBucket)).Cursor()
-		var drop [][]byte
-		for k, _ := cursor.First(); k != nil && binary.BigEndian.Uint64(k) <= keep; k, _ = cursor.Next() {
-			drop = append(drop, k)
+// Compact makes a snapshot that WriteSnapshot wrote the start of the log, and lets go of the entries up to keep, which is at
+// most the snapshot's index. They go with their segment.
+func (w *WAL) Compact(meta *raftpb.SnapshotMetadata, keep uint64) error {
+	if err := w.write(frame{}, appendMark(nil, meta)); err != nil {
+		return err
+	}
+	w.mark = meta
+	if err := w.removeSegments(keep); err != nil {
+		return err
+	}
+	return w.removeOthers(meta)
+}
+
+// write makes a frame durable. It sets the frame's number and place.
+func (w *WAL) write(f frame, records []byte) error {
+	f.number, f.records = w.number+1, records
+	if len(w.segments) == 0 || w.offset+frameSize(len(records)) > w.segments[len(w.segments)-1].size {
+		state, err := w.state()
+		if err != nil {
+			return err
 		}
-		for _, k := range drop {
-			if err := tx.Bucket([]byte(logBucket)).Delete(k); err != nil {
-				return err
-			}
+		f.records = append(state, records...)
+		if err := w.roll(f); err != nil {
+			return fmt.Errorf("begin a log segment: %w", err)
 		}
-		return w.putMark(tx, s)
-	})
+	}
+	size := frameSize(len(f.records))
+	if size > maxFrame {
+		return fmt.Errorf("write log: %w: a frame of %d bytes", vfs.ErrTooLarge, size)
+	}
+	var err error
+	if w.buffer, w.plain, err = encodeFrame(w.buffer[:0], w.plain, w.ring, f); err != nil {
+		return err
+	}
+	if _, err := w.active.WriteAt(w.buffer, int64(w.offset)); err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
+	if err := w.active.Sync(); err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
+	w.number = f.number
+	w.offset += size
+	return nil
+}
+
+// state is what each segment starts with, so that those before it may go.
+func (w *WAL) state() ([]byte, error) {
+	b, err := appendIdentity(nil, w.identity)
+	if err != nil {
+		return nil, err
+	}
+	b = appendHardState(b, w.hard)
+	if w.mark != nil {
+		b = appendMark(b, w.mark)
+	}
+	return b, nil
+}
+
+// roll begins the segment that f is the first frame of.
+func (w *WAL) roll(f frame) error {
+	next := segment{number: 1, first: f.number, size: max(w.segmentSize, sectorSize+frameSize(len(f.records)))}
+	if n := len(w.segments); n > 0 {
+		next.number = w.segments[n-1].number + 1
+	}
+	if err := w.createSegment(next); err != nil {
+		return err
+	}
+	file, err := w.fs.OpenFixed(filepath.Join(w.dir, next.name()))
 	if err != nil {
 		return err
 	}
-	return w.removeOthers(s)
+	if w.active != nil {
+		err = w.active.Close()
+	}
+	w.segments, w.active, w.offset = append(w.segments, next), file, sectorSize
+	return err
+}
+
+func (w *WAL) createSegment(s segment) error {
+	path := filepath.Join(w.dir, s.name())
+	w.spare.mu.Lock()
+	defer w.spare.mu.Unlock()
+	if !w.spare.ready || s.size != w.segmentSize {
+		return vfs.WriteStream(w.fs, path, filePerm, func(to io.Writer) error {
+			if _, err := to.Write(s.head()); err != nil {
+				return err
+			}
+			return writeZeros(to, s.size-sectorSize)
+		})
+	}
+	w.spare.ready = false
+	file, err := w.fs.OpenFixed(filepath.Join(w.dir, spareFile))
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(s.head(), 0)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := w.fs.Rename(filepath.Join(w.dir, spareFile), path); err != nil {
+		return err
+	}
+	return w.fs.SyncDir(w.dir)
+}
+
+// Prepare fills the next segment, so that no write has to wait for it. It may run beside everything else.
+func (w *WAL) Prepare() error {
+	w.spare.mu.Lock()
+	defer w.spare.mu.Unlock()
+	if w.spare.ready {
+		return nil
+	}
+	err := vfs.WriteStream(w.fs, filepath.Join(w.dir, spareFile), filePerm, func(to io.Writer) error {
+		return writeZeros(to, w.segmentSize)
+	})
+	if err != nil {
+		return fmt.Errorf("prepare a log segment: %w", err)
+	}
+	w.spare.ready = true
+	return nil
+}
+
+// Prepared reports whether a segment is ready or on its way.
+func (w *WAL) Prepared() bool {
+	if !w.spare.mu.TryLock() {
+		return true
+	}
+	defer w.spare.mu.Unlock()
+	return w.spare.ready
+}
+
+// removeSegments removes the oldest segments as long as they hold nothing after the index keep. The active one stays.
+func (w *WAL) removeSegments(keep uint64) error {
+	for len(w.segments) > 1 && w.segments[0].last <= keep {
+		if err := w.fs.Remove(filepath.Join(w.dir, w.segments[0].name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove old log segment: %w", err)
+		}
+		w.segments = w.segments[1:]
+	}
+	return nil
 }
 
 // removeOthers removes all snapshots before the marked one. A later one may have been written meanwhile, to be marked next.
@@ -241,110 +339,10 @@ func (w *WAL) removeOthers(marked *raftpb.SnapshotMetadata) error {
 	}
 	for _, name := range names {
 		if isSnapshot(name) && name < snapshotName(marked) && !vfs.IsTemp(name) {
-			if err := w.fs.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := w.fs.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove old snapshot: %w", err)
 			}
 		}
 	}
 	return nil
-}
-
-func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-func (w *WAL) putEntries(tx *bbolt.Tx, entries []*raftpb.Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
-	log := tx.Bucket([]byte(logBucket))
-	if err := truncate(log, entries[0].GetIndex()); err != nil {
-		return err
-	}
-	log.FillPercent = 1 // indexes only grow
-	for _, e := range entries {
-		value, err := encodeEntry(w.ring, e)
-		if err != nil {
-			return err
-		}
-		if err := log.Put(indexKey(e.GetIndex()), value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// truncate drops the entries from index on.
-func truncate(log *bbolt.Bucket, index uint64) error {
-	cursor := log.Cursor()
-	last, _ := cursor.Last()
-	if last == nil || binary.BigEndian.Uint64(last) < index {
-		return nil
-	}
-	for end := binary.BigEndian.Uint64(last); index <= end; index++ {
-		if err := log.Delete(indexKey(index)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func entryPlace(index, term uint64) seal.Place {
-	return seal.Place{Kind: seal.KindEntry, Index: index, Term: term}
-}
-
-func encodeEntry(ring *seal.Ring, e *raftpb.Entry) ([]byte, error) {
-	content := append([]byte{byte(e.GetType())}, e.GetData()...)
-	value := make([]byte, 0, 8+len(content)+seal.Overhead)
-	value = binary.BigEndian.AppendUint64(value, e.GetTerm())
-	value, err := ring.Seal(value, entryPlace(e.GetIndex(), e.GetTerm()), content)
-	if err != nil {
-		return nil, fmt.Errorf("seal entry %d: %w", e.GetIndex(), err)
-	}
-	return value, nil
-}
-
-func decodeEntry(ring *seal.Ring, key, value []byte) (*raftpb.Entry, error) {
-	if len(key) != 8 {
-		return nil, &CorruptError{What: "log entry", Err: fmt.Errorf("a key of %d bytes", len(key))}
-	}
-	index := binary.BigEndian.Uint64(key)
-	if len(value) < 8 {
-		return nil, &CorruptError{What: "log entry", Index: index, Err: fmt.Errorf("%d bytes are too few", len(value))}
-	}
-	term := binary.BigEndian.Uint64(value)
-	content, err := ring.Open(entryPlace(index, term), value[8:])
-	if err == nil && (len(content) == 0 || content[0] > byte(raftpb.EntryConfChangeV2)) {
-		err = errors.New("unknown type of entry")
-	}
-	if err != nil {
-		return nil, &CorruptError{What: "log entry", Index: index, Err: err}
-	}
-	e := &raftpb.Entry{Index: &index, Term: &term, Type: raftpb.EntryType(content[0]).Enum()}
-	if len(content) > 1 {
-		e.Data = content[1:]
-	}
-	return e, nil
-}
-
-func (w *WAL) putMeta(tx *bbolt.Tx, key string, kind seal.Kind, content []byte) error {
-	value, err := w.ring.Seal(nil, seal.Place{Kind: kind}, content)
-	if err != nil {
-		return fmt.Errorf("seal %s: %w", key, err)
-	}
-	return tx.Bucket([]byte(metaBucket)).Put([]byte(key), value)
-}
-
-func (w *WAL) putHardState(tx *bbolt.Tx, hard *raftpb.HardState) error {
-	content, err := proto.Marshal(hard)
-	if err != nil {
-		return err
-	}
-	return w.putMeta(tx, hardStateKey, seal.KindHardState, content)
-}
-
-func (w *WAL) putMark(tx *bbolt.Tx, m *raftpb.SnapshotMetadata) error {
-	content, err := proto.Marshal(&raftpb.SnapshotMetadata{Index: m.Index, Term: m.Term})
-	if err != nil {
-		return err
-	}
-	return w.putMeta(tx, markKey, seal.KindMark, content)
 }
