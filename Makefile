@@ -71,6 +71,10 @@ proto: ## Generate api/ from proto/
 verify-generate: proto
 	@git diff --exit-code --stat -- api || { echo "api/ is stale: commit what make proto wrote"; exit 1; }
 
+.PHONY: golden
+golden: ## At a release: keep what this version writes in store/testdata/golden/NAME, for later ones to read
+	@$(GO) test ./store -count=1 -run '^TestGolden_OfThisVersion$$' -golden '$(CURDIR)/store/testdata/golden/$(or $(NAME),$(error NAME is missing: the version, such as v2))'
+
 .PHONY: fuzz
 TIME ?= 10s
 fuzz: ## Run every fuzz target for TIME each (default 10s)

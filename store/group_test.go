@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,8 @@ import (
 type group struct {
 	t        testing.TB
 	interval uint64
+	// dir is where the managers keep their disks, as real files; empty is in memory.
+	dir      string
 	mu       sync.Mutex
 	managers map[string]*manager
 	cut      map[string]bool // node ids that nobody reaches
@@ -42,13 +46,36 @@ func newGroup(t testing.TB) *group {
 }
 
 func (g *group) add(id string) *manager {
-	mem := vfs.NewMem()
-	g.t.Cleanup(mem.Close)
-	m := &manager{g: g, id: id, disk: store.Disk{FS: mem, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}}
+	g.t.Helper()
+	m := &manager{g: g, id: id, disk: g.disk(id)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.managers[id] = m
 	return m
+}
+
+// disk returns the disk of a manager: an empty one in memory, or what dir holds of it.
+func (g *group) disk(id string) store.Disk {
+	g.t.Helper()
+	if g.dir != "" {
+		return realDisk(g.t, filepath.Join(g.dir, id))
+	}
+	mem := vfs.NewMem()
+	g.t.Cleanup(mem.Close)
+	return store.Disk{FS: mem, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}
+}
+
+// realDisk returns the store in dir, which is as a daemon has it, with the key in a file beside it.
+func realDisk(t testing.TB, dir string) store.Disk {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kek, err := seal.KeyFile(vfs.OS{}, filepath.Join(dir, "store.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.Disk{Dir: filepath.Join(dir, "raft"), KEK: kek, Source: seal.SourceKeyFile}
 }
 
 // start opens the store and runs it until the test ends or stop.
@@ -161,15 +188,21 @@ func (g *group) join(id string) *manager {
 		g.t.Fatal(err)
 	}
 	m.start()
+	g.awaitVoter(m)
+	return m
+}
+
+// awaitVoter waits until m votes, as far as it knows itself.
+func (g *group) awaitVoter(m *manager) {
+	g.t.Helper()
 	g.await(func() bool {
 		for _, member := range m.store.Members() {
-			if member.NodeId == id && !member.Learner {
+			if member.NodeId == m.id && !member.Learner {
 				return true
 			}
 		}
 		return false
 	})
-	return m
 }
 
 func (m *manager) leads() bool { _, _, self := m.store.Leader(); return self }
