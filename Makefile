@@ -4,6 +4,8 @@ SHELL      := /bin/bash
 GO         ?= go
 TOOL       := $(GO) tool -modfile=tools/go.mod
 BUF        := $(GO) tool -modfile=tools/buf/go.mod buf
+# The schema of the last release, as buf build writes it.
+BASELINE   := proto/baseline.binpb
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS    := -s -w -X main.version=$(VERSION)
 BIN        := bin
@@ -46,7 +48,7 @@ bench: setup build ## Measure this machine: init, join, create, scale, failover,
 	@$(GO) test -run '^$$' -bench '^Benchmark(Launch|Create)$$' ./runtime/supervisor
 
 .PHONY: lint
-lint: ## gofumpt, vet, staticcheck, buf lint, and that generated code and go.mod are fresh
+lint: ## gofumpt, vet, staticcheck, buf lint and breaking, and that generated code and go.mod are fresh
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v '^api/')); test -z "$$out" || { echo "gofumpt -w these:"; echo "$$out"; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) vet -C tools ./...
@@ -54,6 +56,7 @@ lint: ## gofumpt, vet, staticcheck, buf lint, and that generated code and go.mod
 	@$(TOOL) staticcheck ./...
 	@$(BUF) lint
 	@$(BUF) format --diff --exit-code
+	@$(BUF) breaking --against $(BASELINE)
 	@$(MAKE) --no-print-directory verify-generate
 	@$(GO) mod tidy -diff
 	@$(GO) mod verify >/dev/null
@@ -70,6 +73,10 @@ proto: ## Generate api/ from proto/
 .PHONY: verify-generate
 verify-generate: proto
 	@git diff --exit-code --stat -- api || { echo "api/ is stale: commit what make proto wrote"; exit 1; }
+
+.PHONY: proto-baseline
+proto-baseline: ## At a release: keep proto/ as it is as what later versions must stay compatible with
+	@$(BUF) build --exclude-source-info -o $(BASELINE)
 
 .PHONY: golden
 golden: ## At a release: keep what this version writes in store/testdata/golden/NAME, for later ones to read
