@@ -196,8 +196,10 @@ func (*SendSnapshotResponse) Descriptor() ([]byte, []int) {
 type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// host:port where the caller serves; the host may be empty, then it is the one that the call came from.
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	NodeId        string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	NodeId  string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// What the caller's program understands, see Member.
+	Protocol      uint32 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -246,6 +248,13 @@ func (x *JoinRequest) GetNodeId() string {
 	return ""
 }
 
+func (x *JoinRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
 // Member is a manager in the Raft group.
 type Member struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -253,7 +262,10 @@ type Member struct {
 	NodeId  string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// Receives the log but does not vote yet.
-	Learner       bool `protobuf:"varint,4,opt,name=learner,proto3" json:"learner,omitempty"`
+	Learner bool `protobuf:"varint,4,opt,name=learner,proto3" json:"learner,omitempty"`
+	// What its program understands of the log: from 1 on, joint changes of the membership. 0 is a program from before there were
+	// numbers, or one that has not said yet.
+	Protocol      uint32 `protobuf:"varint,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +328,58 @@ func (x *Member) GetLearner() bool {
 	return false
 }
 
+func (x *Member) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+// MemberChanges is the context of an entry that changes several members at once: the member of each change, in order.
+type MemberChanges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberChanges) Reset() {
+	*x = MemberChanges{}
+	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberChanges) ProtoMessage() {}
+
+func (x *MemberChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberChanges.ProtoReflect.Descriptor instead.
+func (*MemberChanges) Descriptor() ([]byte, []int) {
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *MemberChanges) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RaftId        uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
@@ -326,7 +390,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	mi := &file_skep_v1_raft_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +402,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	mi := &file_skep_v1_raft_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +415,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinResponse) GetRaftId() uint64 {
@@ -377,7 +441,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_skep_v1_raft_proto_msgTypes[7]
+	mi := &file_skep_v1_raft_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +453,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[7]
+	mi := &file_skep_v1_raft_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +466,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LeaveRequest) GetNodeId() string {
@@ -420,7 +484,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[8]
+	mi := &file_skep_v1_raft_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +496,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[8]
+	mi := &file_skep_v1_raft_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +509,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{9}
 }
 
 type ProbeRequest struct {
@@ -456,7 +520,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_skep_v1_raft_proto_msgTypes[9]
+	mi := &file_skep_v1_raft_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +532,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[9]
+	mi := &file_skep_v1_raft_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +545,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{10}
 }
 
 type ProbeResponse struct {
@@ -494,7 +558,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	mi := &file_skep_v1_raft_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +570,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	mi := &file_skep_v1_raft_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +583,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProbeResponse) GetNodeId() string {
@@ -547,15 +611,19 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\x13SendSnapshotRequest\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\x16\n" +
-	"\x14SendSnapshotResponse\"@\n" +
+	"\x14SendSnapshotResponse\"\\\n" +
 	"\vJoinRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"n\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\rR\bprotocol\"\x8a\x01\n" +
 	"\x06Member\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
-	"\alearner\x18\x04 \x01(\bR\alearner\"R\n" +
+	"\alearner\x18\x04 \x01(\bR\alearner\x12\x1a\n" +
+	"\bprotocol\x18\x05 \x01(\rR\bprotocol\":\n" +
+	"\rMemberChanges\x12)\n" +
+	"\amembers\x18\x01 \x03(\v2\x0f.skep.v1.MemberR\amembers\"R\n" +
 	"\fJoinResponse\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12)\n" +
 	"\amembers\x18\x02 \x03(\v2\x0f.skep.v1.MemberR\amembers\"'\n" +
@@ -591,7 +659,7 @@ func file_skep_v1_raft_proto_rawDescGZIP() []byte {
 	return file_skep_v1_raft_proto_rawDescData
 }
 
-var file_skep_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_skep_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_skep_v1_raft_proto_goTypes = []any{
 	(*SendRequest)(nil),          // 0: skep.v1.SendRequest
 	(*SendResponse)(nil),         // 1: skep.v1.SendResponse
@@ -599,29 +667,31 @@ var file_skep_v1_raft_proto_goTypes = []any{
 	(*SendSnapshotResponse)(nil), // 3: skep.v1.SendSnapshotResponse
 	(*JoinRequest)(nil),          // 4: skep.v1.JoinRequest
 	(*Member)(nil),               // 5: skep.v1.Member
-	(*JoinResponse)(nil),         // 6: skep.v1.JoinResponse
-	(*LeaveRequest)(nil),         // 7: skep.v1.LeaveRequest
-	(*LeaveResponse)(nil),        // 8: skep.v1.LeaveResponse
-	(*ProbeRequest)(nil),         // 9: skep.v1.ProbeRequest
-	(*ProbeResponse)(nil),        // 10: skep.v1.ProbeResponse
+	(*MemberChanges)(nil),        // 6: skep.v1.MemberChanges
+	(*JoinResponse)(nil),         // 7: skep.v1.JoinResponse
+	(*LeaveRequest)(nil),         // 8: skep.v1.LeaveRequest
+	(*LeaveResponse)(nil),        // 9: skep.v1.LeaveResponse
+	(*ProbeRequest)(nil),         // 10: skep.v1.ProbeRequest
+	(*ProbeResponse)(nil),        // 11: skep.v1.ProbeResponse
 }
 var file_skep_v1_raft_proto_depIdxs = []int32{
-	5,  // 0: skep.v1.JoinResponse.members:type_name -> skep.v1.Member
-	0,  // 1: skep.v1.Raft.Send:input_type -> skep.v1.SendRequest
-	2,  // 2: skep.v1.Raft.SendSnapshot:input_type -> skep.v1.SendSnapshotRequest
-	4,  // 3: skep.v1.Raft.Join:input_type -> skep.v1.JoinRequest
-	7,  // 4: skep.v1.Raft.Leave:input_type -> skep.v1.LeaveRequest
-	9,  // 5: skep.v1.Raft.Probe:input_type -> skep.v1.ProbeRequest
-	1,  // 6: skep.v1.Raft.Send:output_type -> skep.v1.SendResponse
-	3,  // 7: skep.v1.Raft.SendSnapshot:output_type -> skep.v1.SendSnapshotResponse
-	6,  // 8: skep.v1.Raft.Join:output_type -> skep.v1.JoinResponse
-	8,  // 9: skep.v1.Raft.Leave:output_type -> skep.v1.LeaveResponse
-	10, // 10: skep.v1.Raft.Probe:output_type -> skep.v1.ProbeResponse
-	6,  // [6:11] is the sub-list for method output_type
-	1,  // [1:6] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	5,  // 0: skep.v1.MemberChanges.members:type_name -> skep.v1.Member
+	5,  // 1: skep.v1.JoinResponse.members:type_name -> skep.v1.Member
+	0,  // 2: skep.v1.Raft.Send:input_type -> skep.v1.SendRequest
+	2,  // 3: skep.v1.Raft.SendSnapshot:input_type -> skep.v1.SendSnapshotRequest
+	4,  // 4: skep.v1.Raft.Join:input_type -> skep.v1.JoinRequest
+	8,  // 5: skep.v1.Raft.Leave:input_type -> skep.v1.LeaveRequest
+	10, // 6: skep.v1.Raft.Probe:input_type -> skep.v1.ProbeRequest
+	1,  // 7: skep.v1.Raft.Send:output_type -> skep.v1.SendResponse
+	3,  // 8: skep.v1.Raft.SendSnapshot:output_type -> skep.v1.SendSnapshotResponse
+	7,  // 9: skep.v1.Raft.Join:output_type -> skep.v1.JoinResponse
+	9,  // 10: skep.v1.Raft.Leave:output_type -> skep.v1.LeaveResponse
+	11, // 11: skep.v1.Raft.Probe:output_type -> skep.v1.ProbeResponse
+	7,  // [7:12] is the sub-list for method output_type
+	2,  // [2:7] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_raft_proto_init() }
@@ -636,7 +706,7 @@ func file_skep_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_raft_proto_rawDesc), len(file_skep_v1_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

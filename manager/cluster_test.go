@@ -102,7 +102,7 @@ func (s *swarm) join(address string, through *member) *member {
 	m := s.newMember(address, catest.Credentials(s.t, s.root, name, 0))
 	m.serve(nil, nil) // answers the probe
 	conn := m.dial(ca.OUManager, through.address)
-	joined, err := api.NewRaftClient(conn).Join(s.t.Context(), &api.JoinRequest{Address: address, NodeId: id})
+	joined, err := api.NewRaftClient(conn).Join(s.t.Context(), &api.JoinRequest{Address: address, NodeId: id, Protocol: store.Protocol})
 	_ = conn.Close()
 	if err != nil {
 		s.t.Fatal(err)

@@ -99,7 +99,7 @@ func startBench(b *testing.B, n int) *store.Store {
 	}
 	for i := 2; i <= n; i++ {
 		id := fmt.Sprint("m", i)
-		joined, err := leader.AddMember(context.Background(), id, id+":1")
+		joined, err := leader.AddMember(context.Background(), id, id+":1", store.Protocol)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
@@ -204,25 +203,6 @@ func TestCluster_Membership(t *testing.T) {
 	})
 }
 
-// A manager that lost its disk joins again with the same node id, and replaces its former self.
-func TestCluster_ManagerThatLostItsDiskJoinsAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGroup(t)
-		m1, m2 := g.first(), g.join("m2")
-		m3 := g.join("m3")
-		storetest.Create(t, g.leader().store, service("a", "web"))
-		m3.stop()
-		m3 = g.join("m3")
-		g.same(m1, m2, m3)
-		if n := len(m1.store.Members()); n != 3 {
-			t.Errorf("%d members", n)
-		}
-		if diff := cmp.Diff(m1.store.Members(), m3.store.Members(), protocmp.Transform()); diff != "" {
-			t.Errorf("members differ:\n%s", diff)
-		}
-	})
-}
-
 // With two of three managers gone for ever, the third one goes on alone, with everything that was acknowledged.
 func TestForceNewCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -250,7 +230,7 @@ func TestForceNewCluster(t *testing.T) {
 			t.Errorf("a former member: %v", err)
 		}
 		m4 := g.add("m4")
-		joined, err := m3.store.AddMember(t.Context(), "m4", "m4:1")
+		joined, err := m3.store.AddMember(t.Context(), "m4", "m4:1", store.Protocol)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,8 @@
 //
 //	member:  (AddMember) learner --caught up--> voter --RemoveMember--> refused for ever
 //
-// A manager that lost its disk joins again, and replaces its former self. When a majority is gone for ever, ForceNewCluster makes
+// A manager that lost its disk joins again, as another member. Its former self keeps its vote until the new one has caught up
+// and takes it over, in one joint change: the group never has fewer voters. When a majority is gone for ever, ForceNewCluster makes
 // a stopped manager the only one. NewLocal is a store without log or peers, for tests and scratch copies.
 //
 // # Parts

@@ -44,7 +44,7 @@ func replayAll(w *wal.WAL, state *wal.State, address string) (*raftpb.Snapshot, 
 		}
 	}
 	id := state.Identity.GetRaftId()
-	self := &api.Member{RaftId: id, NodeId: nodeID(state.Identity), Address: address}
+	self := &api.Member{RaftId: id, NodeId: nodeID(state.Identity), Address: address, Protocol: Protocol}
 	_, removed := m.members.save()
 	for _, other := range m.members.list() {
 		if other.GetRaftId() != id {
@@ -68,13 +68,12 @@ func (m *machine) replay(e *raftpb.Entry) error {
 	switch {
 	case e.GetIndex() <= m.index:
 		return nil
-	case e.GetType() == raftpb.EntryConfChange:
-		var change raftpb.ConfChange
-		var member api.Member
-		if err := errors.Join(proto.Unmarshal(e.GetData(), &change), proto.Unmarshal(change.GetContext(), &member)); err != nil {
+	case e.GetType() != raftpb.EntryNormal:
+		_, changes, err := decodeChange(e)
+		if err != nil {
 			return err
 		}
-		m.members.change(change.GetType(), &member)
+		m.members.change(changes...)
 	case len(e.GetData()) > 0:
 		_, _, err := m.apply(e.GetIndex(), e.GetData())
 		return err

@@ -50,7 +50,7 @@ func writeGroup(t *testing.T, to string) {
 	}
 	<-m3.ended
 	m3.ended <- nil
-	joined, err := m1.store.AddMember(t.Context(), "m4", "m4:1")
+	joined, err := m1.store.AddMember(t.Context(), "m4", "m4:1", store.Protocol)
 	if err != nil {
 		t.Fatal(err)
 	}

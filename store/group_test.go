@@ -25,6 +25,7 @@ type group struct {
 	interval uint64
 	// dir is where the managers keep their disks, as real files; empty is in memory.
 	dir      string
+	protocol uint32 // of managers that join
 	mu       sync.Mutex
 	managers map[string]*manager
 	cut      map[string]bool // node ids that nobody reaches
@@ -42,7 +43,7 @@ type manager struct {
 }
 
 func newGroup(t testing.TB) *group {
-	return &group{t: t, managers: map[string]*manager{}, cut: map[string]bool{}}
+	return &group{t: t, protocol: store.Protocol, managers: map[string]*manager{}, cut: map[string]bool{}}
 }
 
 func (g *group) add(id string) *manager {
@@ -180,7 +181,7 @@ func (g *group) first() *manager {
 func (g *group) join(id string) *manager {
 	g.t.Helper()
 	m := g.add(id)
-	joined, err := g.leader().store.AddMember(g.t.Context(), id, id+":1")
+	joined, err := g.leader().store.AddMember(g.t.Context(), id, id+":1", g.protocol)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func (g *group) awaitVoter(m *manager) {
 	g.t.Helper()
 	g.await(func() bool {
 		for _, member := range m.store.Members() {
-			if member.NodeId == m.id && !member.Learner {
+			if member.RaftId == m.store.Status().RaftID && !member.Learner {
 				return true
 			}
 		}

@@ -56,28 +56,60 @@ func (m *members) isRemoved(raftID uint64) bool {
 	return m.removed[raftID]
 }
 
-// change applies a change of the membership, and reports whether it has any effect: nobody comes back after a removal.
-func (m *members) change(kind raftpb.ConfChangeType, member *api.Member) bool {
+// former returns the other members of a member's node: what its manager was before it lost its disk.
+func (m *members) former(now *api.Member) []*api.Member {
+	return slices.DeleteFunc(m.list(), func(other *api.Member) bool {
+		return other.GetNodeId() != now.GetNodeId() || other.GetRaftId() == now.GetRaftId()
+	})
+}
+
+// understand reports whether the programs of all members understand a protocol.
+func (m *members) understand(protocol uint32) bool {
+	return !slices.ContainsFunc(m.list(), func(member *api.Member) bool { return member.GetProtocol() < protocol })
+}
+
+// memberChange is one change of the membership.
+type memberChange struct {
+	kind   raftpb.ConfChangeType
+	member *api.Member
+}
+
+// change applies changes of the membership, all or none, and reports whether they have any effect: nobody comes back after a
+// removal.
+func (m *members) change(changes ...memberChange) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	id := member.GetRaftId()
-	old := m.byID[id]
+	for _, c := range changes {
+		if !m.allows(c) {
+			return false
+		}
+	}
+	for _, c := range changes {
+		id := c.member.GetRaftId()
+		if c.kind == raftpb.ConfChangeRemoveNode {
+			delete(m.byID, id)
+			m.removed[id] = true
+			continue
+		}
+		member := proto.CloneOf(c.member)
+		member.Learner = c.kind == raftpb.ConfChangeAddLearnerNode
+		m.byID[id] = member
+	}
+	return true
+}
+
+// allows reports whether a change would have an effect. Called with mu.
+func (m *members) allows(c memberChange) bool {
+	id := c.member.GetRaftId()
 	switch {
 	case m.removed[id]:
 		return false
-	case kind == raftpb.ConfChangeRemoveNode:
-		delete(m.byID, id)
-		m.removed[id] = true
-	case kind == raftpb.ConfChangeAddLearnerNode && old != nil:
-		return false // a repetition, perhaps after the learner became a voter
-	case kind == raftpb.ConfChangeAddLearnerNode, kind == raftpb.ConfChangeAddNode && old != nil:
-		member = proto.CloneOf(member)
-		member.Learner = kind == raftpb.ConfChangeAddLearnerNode
-		m.byID[id] = member
-	default:
-		return false
+	case c.kind == raftpb.ConfChangeRemoveNode:
+		return true
+	case c.kind == raftpb.ConfChangeAddLearnerNode:
+		return m.byID[id] == nil // else a repetition, perhaps after the learner became a voter
 	}
-	return true
+	return c.kind == raftpb.ConfChangeAddNode && m.byID[id] != nil
 }
 
 func (m *members) save() ([]*api.Member, []uint64) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store/raftcore"
-	"github.com/skep-io/skep/store/wal"
 )
 
 const (
@@ -35,10 +33,17 @@ func NewRaftID() uint64 {
 	}
 }
 
+// Protocol is what this program understands of the log, see api.Member.
+const Protocol = protocolJoint
+
+// protocolJoint is the first protocol that has joint changes of the membership.
+const protocolJoint = 1
+
 // AddMember makes a manager a member, on the leader, and returns what Prepare needs there. It becomes a voter by itself once
-// it has caught up. A member with the same node id is replaced: that is a manager that lost its disk. The caller has
-// checked that the address answers.
-func (s *Store) AddMember(ctx context.Context, nodeID, address string) (*api.JoinResponse, error) {
+// it has caught up. A member with the same node id is that manager before it lost its disk: it keeps its vote, so that the
+// group is no smaller meanwhile, until the new member takes it over. The caller has checked that the address answers; protocol
+// is that of the manager's program.
+func (s *Store) AddMember(ctx context.Context, nodeID, address string, protocol uint32) (*api.JoinResponse, error) {
 	c := s.cluster
 	if c == nil {
 		return nil, fmt.Errorf("add member: %w: this store has no peers", ErrInvalid)
@@ -49,14 +54,10 @@ func (s *Store) AddMember(ctx context.Context, nodeID, address string) (*api.Joi
 	if nodeID == c.nodeID {
 		return nil, fmt.Errorf("add member %s: %w: it is this manager", nodeID, ErrInvalid)
 	}
-	for _, member := range c.machine.members.list() {
-		if member.GetNodeId() == nodeID {
-			if err := s.RemoveMember(ctx, member.GetRaftId()); err != nil {
-				return nil, fmt.Errorf("replace member %s: %w", nodeID, err)
-			}
-		}
+	if err := s.removeFormer(ctx, nodeID); err != nil {
+		return nil, fmt.Errorf("replace member %s: %w", nodeID, err)
 	}
-	member := &api.Member{RaftId: NewRaftID(), NodeId: nodeID, Address: address, Learner: true}
+	member := &api.Member{RaftId: NewRaftID(), NodeId: nodeID, Address: address, Learner: true, Protocol: protocol}
 	err := c.change(ctx, raftpb.ConfChangeAddLearnerNode, member, func() bool {
 		return c.machine.members.get(member.GetRaftId()) != nil
 	})
@@ -64,6 +65,21 @@ func (s *Store) AddMember(ctx context.Context, nodeID, address string) (*api.Joi
 		return nil, fmt.Errorf("add member %s: %w", nodeID, err)
 	}
 	return &api.JoinResponse{RaftId: member.GetRaftId(), Members: c.machine.members.list()}, nil
+}
+
+// removeFormer removes the members that a manager was before, but for one that votes, which is replaced later, if all members
+// understand that.
+func (s *Store) removeFormer(ctx context.Context, nodeID string) error {
+	members := &s.cluster.machine.members
+	for _, former := range members.list() {
+		if former.GetNodeId() != nodeID || !former.GetLearner() && members.understand(protocolJoint) {
+			continue
+		}
+		if err := s.RemoveMember(ctx, former.GetRaftId()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveMember removes a manager from the group, on the leader; its raft id is refused for ever. It returns nil when there is
@@ -98,20 +114,22 @@ func (s *Store) RemoveMember(ctx context.Context, raftID uint64) error {
 	return nil
 }
 
-// quorumWithout returns ErrQuorum when the voters that answer would be no majority without a member.
+// quorumWithout returns ErrQuorum when the voters that answer would be no majority without a member. While a joint change is under
+// way, the voters are those that it leads to.
 func (c *cluster) quorumWithout(raftID uint64) error {
 	voters, active := 0, 0
-	for id, p := range c.core.Progress() {
-		if id == raftID || p.Learner {
+	progress := c.core.Progress()
+	for _, id := range c.confState.GetVoters() {
+		if id == raftID {
 			continue
 		}
 		voters++
-		if p.Active {
+		if progress[id].Active {
 			active++
 		}
 	}
-	if voters == 0 || active < voters/2+1 {
-		return fmt.Errorf("%w: only %d of the %d other voting managers answer", ErrQuorum, active, voters)
+	if quorum := voters/2 + 1; voters == 0 || active < quorum {
+		return fmt.Errorf("%w: only %d of the %d other voting managers answer, %d are needed", ErrQuorum, active, voters, quorum)
 	}
 	return nil
 }
@@ -141,8 +159,9 @@ func (s *Store) TransferLeadership(ctx context.Context) error {
 // transfer asks the best successor to take over.
 func (c *cluster) transfer() error {
 	var best, match uint64
-	for id, p := range c.core.Progress() {
-		if id != c.id && !p.Learner && p.Active && (best == 0 || p.Match > match || p.Match == match && id < best) {
+	progress := c.core.Progress()
+	for _, id := range c.confState.GetVoters() {
+		if p := progress[id]; id != c.id && p.Active && (best == 0 || p.Match > match || p.Match == match && id < best) {
 			best, match = id, p.Match
 		}
 	}
@@ -194,35 +213,8 @@ func (c *cluster) proposeChange(kind raftpb.ConfChangeType, member *api.Member) 
 	}})
 }
 
-// applyChange applies an entry that changes the membership.
-func (c *cluster) applyChange(e *raftpb.Entry) error {
-	var change raftpb.ConfChange
-	var member api.Member
-	err := errors.Join(proto.Unmarshal(e.GetData(), &change), proto.Unmarshal(change.GetContext(), &member))
-	// The store never proposes joint changes (EntryConfChangeV2), and each change carries its member.
-	if err == nil && (e.GetType() != raftpb.EntryConfChange || member.GetRaftId() != change.GetNodeId()) {
-		err = ErrInvalid
-	}
-	if err != nil {
-		return &wal.CorruptError{What: "log entry", Index: e.GetIndex(), Err: err}
-	}
-	if !c.machine.members.change(change.GetType(), &member) {
-		return nil // refused by all members alike
-	}
-	state, err := c.core.Configure(&change)
-	if err != nil {
-		return err
-	}
-	c.confState, c.storage.oldest = state, e.GetIndex()
-	c.logger.Info("raft member changed", "change", change.GetType().String(), "node", member.GetNodeId(), "address", member.GetAddress())
-	c.membersChanged()
-	if c.machine.members.isRemoved(c.id) {
-		return ErrRemoved
-	}
-	return nil
-}
-
-// promote makes learners that have caught up voters.
+// promote makes a learner that has caught up a voter. One whose node has a vote already, from before it lost its disk, takes that
+// over in the same step.
 func (c *cluster) promote() error {
 	progress := c.core.Progress()
 	if len(progress) == 0 {
@@ -235,6 +227,9 @@ func (c *cluster) promote() error {
 		}
 		voter := proto.CloneOf(member)
 		voter.Learner = false
+		if former := c.machine.members.former(voter); len(former) > 0 {
+			return c.proposeReplacement(voter, former)
+		}
 		return c.proposeChange(raftpb.ConfChangeAddNode, voter)
 	}
 	return nil

@@ -90,6 +90,8 @@ func Inspect(fsys vfs.FS, dir string) (clusterID string, source seal.Source, err
 
 // Bootstrap makes the store of the first manager of a new cluster. self is the manager; its raft id must not be 0.
 func Bootstrap(disk Disk, clusterID string, self *api.Member) error {
+	self = proto.CloneOf(self)
+	self.Protocol = Protocol
 	data, err := proto.Marshal(&api.StoreSnapshot{ClusterId: clusterID, Index: firstIndex, Members: []*api.Member{self}})
 	if err != nil {
 		return fmt.Errorf("encode first snapshot: %w", err)

@@ -29,13 +29,16 @@ func withManagerStatus(node *api.Node, status store.Status) *api.Node {
 	return node
 }
 
-func memberOf(status store.Status, nodeID string) *store.MemberStatus {
+// memberOf returns a node's member of the group, or nil. Of a manager that lost its disk and comes back, there are two for a while:
+// then it is the one that has the vote.
+func memberOf(status store.Status, nodeID string) (found *store.MemberStatus) {
 	for i := range status.Members {
-		if status.Members[i].Member.GetNodeId() == nodeID {
-			return &status.Members[i]
+		member := &status.Members[i]
+		if member.Member.GetNodeId() == nodeID && (found == nil || found.Member.GetLearner()) {
+			found = member
 		}
 	}
-	return nil
+	return found
 }
 
 // ListNodes returns all nodes.

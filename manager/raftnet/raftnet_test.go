@@ -172,7 +172,7 @@ func (n *network) client(from string, to *node) api.RaftClient {
 func (n *network) join(id string, leader *node) *node {
 	n.t.Helper()
 	m := n.node(id)
-	joined, err := n.client(id, leader).Join(n.t.Context(), &api.JoinRequest{Address: ":2377"})
+	joined, err := n.client(id, leader).Join(n.t.Context(), &api.JoinRequest{Address: ":2377", Protocol: store.Protocol})
 	if err != nil {
 		n.t.Fatalf("join: %v", err)
 	}

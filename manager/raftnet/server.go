@@ -185,7 +185,7 @@ func (s *Server) Join(ctx context.Context, request *api.JoinRequest) (*api.JoinR
 	if err := s.probe(ctx, caller, address); err != nil {
 		return nil, statusOf(err)
 	}
-	joined, err := to.AddMember(ctx, caller, address)
+	joined, err := to.AddMember(ctx, caller, address, request.GetProtocol())
 	if err != nil {
 		return nil, statusOf(err)
 	}

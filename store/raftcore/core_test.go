@@ -74,17 +74,29 @@ func (s *script) step(id uint64, in Input) {
 	for _, a := range effects.Applies {
 		for _, e := range a.Entries {
 			s.printf("%d apply %d/%d %q", id, e.GetTerm(), e.GetIndex(), e.GetData())
-			if e.GetType() == raftpb.EntryConfChange {
-				var change raftpb.ConfChange
-				if err := proto.Unmarshal(e.GetData(), &change); err != nil {
-					s.printf("error: %v", err)
-				}
-				state, err := m.core.Configure(&change)
-				s.printf("%d members: voters %v learners %v %v", id, state.GetVoters(), state.GetLearners(), err)
+			if e.GetType() != raftpb.EntryNormal {
+				s.configure(id, e)
 			}
 		}
 		s.step(id, Applied{a})
 	}
+}
+
+// configure makes a change of the membership effective.
+func (s *script) configure(id uint64, e *raftpb.Entry) {
+	v1, v2 := new(raftpb.ConfChange), new(raftpb.ConfChangeV2)
+	var change interface {
+		raftpb.ConfChangeI
+		proto.Message
+	} = v2
+	if e.GetType() == raftpb.EntryConfChange {
+		change = v1
+	}
+	if err := proto.Unmarshal(e.GetData(), change); err != nil {
+		s.printf("error: %v", err)
+	}
+	state, err := s.members[id].core.Configure(change)
+	s.printf("%d members: voters %v before %v learners %v %v", id, state.GetVoters(), state.GetVotersOutgoing(), state.GetLearners(), err)
 }
 
 func describe(a *Append) string {
@@ -191,6 +203,18 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) {
 		var node uint64
 		d.ScanArgs(t, "node", &node)
 		s.step(id, ProposeChange{&raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node}})
+	case "learner":
+		var node uint64
+		d.ScanArgs(t, "node", &node)
+		s.members[node] = newMember(t, node, 1, 2, 3)
+		s.step(id, ProposeChange{&raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: &node}})
+	case "replace":
+		var node, by uint64
+		d.ScanArgs(t, "node", &node)
+		d.ScanArgs(t, "by", &by)
+		s.step(id, ProposeChange{&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{
+			{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: &by}, {Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: &node},
+		}}})
 	case "ticks":
 		var n int
 		d.ScanArgs(t, "n", &n)

@@ -199,7 +199,7 @@ func (n *node) joinGroup(ctx context.Context) error {
 			return err
 		}
 		key = unlock.GetUnlockKey()
-		joined, err = api.NewRaftClient(conn).Join(ctx, &api.JoinRequest{Address: n.membership.AdvertiseAddress, NodeId: n.identity.NodeID()})
+		joined, err = api.NewRaftClient(conn).Join(ctx, &api.JoinRequest{Address: n.membership.AdvertiseAddress, NodeId: n.identity.NodeID(), Protocol: store.Protocol})
 		return err
 	})
 	if err != nil {

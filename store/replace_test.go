@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/storetest"
+)
+
+// voters returns the raft ids of the members that vote.
+func voters(s *store.Store) (ids []uint64) {
+	for _, member := range s.Members() {
+		if !member.GetLearner() {
+			ids = append(ids, member.GetRaftId())
+		}
+	}
+	return ids
+}
+
+// A manager that lost its disk joins again with the same node id, and replaces its former self in one step: before, the group
+// has as many voters as ever.
+func TestCluster_ManagerThatLostItsDiskJoinsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		g.interval = 20
+		m1, m2, m3 := g.first(), g.join("m2"), g.join("m3")
+		storetest.Create(t, g.leader().store, service("a", "web"))
+		lost := m3.store.Status().RaftID
+		m3.stop()
+
+		m3 = g.add("m3")
+		if _, err := g.leader().store.AddMember(t.Context(), "m3", "m3:1", store.Protocol); err != nil {
+			t.Fatal(err)
+		}
+		if got := voters(m1.store); len(got) != 3 {
+			t.Errorf("%d voters while the manager is not back: want its former self among 3", len(got))
+		}
+		// Its disk is lost once more before it came up.
+		m3 = g.join("m3")
+		g.await(func() bool { return len(m1.store.Members()) == 3 })
+		g.same(m1, m2, m3)
+		if got := voters(m1.store); len(got) != 3 {
+			t.Errorf("%d voters", len(got))
+		}
+		if diff := cmp.Diff(m1.store.Members(), m3.store.Members(), protocmp.Transform()); diff != "" {
+			t.Errorf("members differ:\n%s", diff)
+		}
+		err := m1.store.Deliver(t.Context(), "m3", &raftpb.Message{From: &lost})
+		if !errors.Is(err, store.ErrRemoved) {
+			t.Errorf("a message of its former self: %v", err)
+		}
+		// The new member has the vote: with it, another may be lost.
+		m2.stop()
+		storetest.Create(t, g.leader().store, service("b", "web2"))
+		m1.stop()
+		m1.start()
+		storetest.Create(t, g.leader().store, service("c", "web3"))
+		g.same(m1, m3)
+	})
+}
+
+// The joint change is read back from the log, by a restart and by the way out of a lost quorum.
+func TestCluster_JointChangeIsReadBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1, m2, m3 := g.first(), g.join("m2"), g.join("m3")
+		m3.stop()
+		m3 = g.join("m3")
+		g.await(func() bool { return len(m1.store.Members()) == 3 && len(m2.store.Members()) == 3 })
+		for _, m := range []*manager{m1, m2, m3} {
+			m.stop()
+			m.start()
+		}
+		storetest.Create(t, g.leader().store, service("a", "web"))
+		g.same(m1, m2, m3)
+		for _, m := range []*manager{m1, m2, m3} {
+			m.stop()
+		}
+		if err := store.ForceNewCluster(m3.disk, "m3:1"); err != nil {
+			t.Fatal(err)
+		}
+		m3.start()
+		g.await(m3.leads)
+		if got := ids(storetest.List[*api.Service](t, m3.store)); got != "a" {
+			t.Errorf("services: %s", got)
+		}
+	})
+}
+
+// A member whose program does not know joint changes would stop at one: then the former self goes first, as it did before.
+func TestCluster_ReplacesWithoutJointChangeBesideOlderPrograms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1 := g.first()
+		g.protocol = 0
+		m2 := g.join("m2")
+		g.protocol = store.Protocol
+		m3 := g.join("m3")
+		m3.stop()
+		g.add("m3")
+		if _, err := m1.store.AddMember(t.Context(), "m3", "m3:1", store.Protocol); err != nil {
+			t.Fatal(err)
+		}
+		if got := voters(m1.store); len(got) != 2 {
+			t.Errorf("%d voters", len(got))
+		}
+		m3 = g.join("m3")
+		g.same(m1, m2, m3)
+	})
+}
