@@ -58,6 +58,7 @@ type cluster struct {
 	core          *raftcore.Core
 	queue         []job // for the disk
 	writing       int   // appends in queue or on their way to the disk
+	wedge         wedge
 	pending       map[string][]*proposal
 	reads         reads
 	confState     *raftpb.ConfState
@@ -232,6 +233,7 @@ func (c *cluster) send(messages []*raftpb.Message) {
 
 // finish goes on with what waited for the disk.
 func (c *cluster) finish(jobs []job) error {
+	c.diskFinished()
 	for _, j := range jobs {
 		if j.rotate != nil {
 			c.rotating = false
@@ -390,7 +392,10 @@ func (c *cluster) tick() error {
 	if err := c.promote(); err != nil {
 		return err
 	}
-	if err := c.step(raftcore.Tick{}); err != nil {
+	if err := c.watchDisk(); err != nil {
+		return err
+	}
+	if err := c.passTime(); err != nil {
 		return err
 	}
 	return c.maybeCapture()

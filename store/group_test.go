@@ -40,6 +40,14 @@ type manager struct {
 	ended  chan error // holds one
 	ids    map[uint64]string
 	out    chan []*raftpb.Message
+	counts map[raftpb.MessageType]int // guarded by g.mu; of messages to send
+}
+
+// sent returns how many messages of a type the manager wanted to send.
+func (m *manager) sent(kind raftpb.MessageType) int {
+	m.g.mu.Lock()
+	defer m.g.mu.Unlock()
+	return m.counts[kind]
 }
 
 func newGroup(t testing.TB) *group {
@@ -48,7 +56,7 @@ func newGroup(t testing.TB) *group {
 
 func (g *group) add(id string) *manager {
 	g.t.Helper()
-	m := &manager{g: g, id: id, disk: g.disk(id)}
+	m := &manager{g: g, id: id, counts: map[raftpb.MessageType]int{}, disk: g.disk(id)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.managers[id] = m
@@ -114,6 +122,11 @@ func (m *manager) SetMembers(members []*api.Member) {
 }
 
 func (m *manager) Send(messages []*raftpb.Message) {
+	m.g.mu.Lock()
+	for _, message := range messages {
+		m.counts[message.GetType()]++
+	}
+	m.g.mu.Unlock()
 	select {
 	case m.out <- messages:
 	default:
@@ -181,6 +194,14 @@ func (g *group) first() *manager {
 func (g *group) join(id string) *manager {
 	g.t.Helper()
 	m := g.add(id)
+	g.joinAs(m)
+	return m
+}
+
+// joinAs makes a manager with an empty disk a member, and waits until it votes.
+func (g *group) joinAs(m *manager) {
+	g.t.Helper()
+	id := m.id
 	joined, err := g.leader().store.AddMember(g.t.Context(), id, id+":1", g.protocol)
 	if err != nil {
 		g.t.Fatal(err)
@@ -190,7 +211,6 @@ func (g *group) join(id string) *manager {
 	}
 	m.start()
 	g.awaitVoter(m)
-	return m
 }
 
 // awaitVoter waits until m votes, as far as it knows itself.
