@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/skep-io/skep/store/seal"
 )
@@ -17,11 +18,46 @@ func (s *Store) Reseal(kek seal.Key, source seal.Source) error {
 	if s.cluster == nil || s.cluster.wal.Ring().WrappedBy(kek, source) {
 		return nil
 	}
-	if err := s.cluster.rotate(); err != nil {
+	if err := s.cluster.rotate(context.Background()); err != nil {
 		return fmt.Errorf("seal the store with another key: %w", err)
 	}
 	if err := s.cluster.wal.Ring().Rewrap(kek, source); err != nil {
 		return fmt.Errorf("seal the store with another key: %w", err)
+	}
+	return nil
+}
+
+// RotateDataKey gives this manager's store a fresh data key, seals everything on disk with it, and forgets the old one: a copy of
+// the disk from before, with its key, opens nothing that is written since. It returns once all that is durable, and needs a store
+// that runs; when ctx ends the rotation goes on. A local store has nothing on disk, and nothing to do.
+//
+// After an error the key that opened the store opens it still, and it may be called again.
+func (s *Store) RotateDataKey(ctx context.Context) error {
+	if s.cluster == nil {
+		return nil
+	}
+	if err := s.cluster.rotate(ctx); err != nil {
+		return fmt.Errorf("rotate the data key: %w", err)
+	}
+	return nil
+}
+
+// DataKey says when the data key was made that seals this manager's store, zero if that is not known, and what DataKeyServed noted
+// last. The zero values are a local store's.
+func (s *Store) DataKey() (madeAt time.Time, generation uint64) {
+	if s.cluster == nil {
+		return time.Time{}, 0
+	}
+	return s.cluster.wal.Ring().DataKey()
+}
+
+// DataKeyServed notes durably that the rotation is done that the cluster asked for by a number.
+func (s *Store) DataKeyServed(generation uint64) error {
+	if s.cluster == nil {
+		return nil
+	}
+	if err := s.cluster.wal.Ring().Served(generation); err != nil {
+		return fmt.Errorf("note the rotation of the data key: %w", err)
 	}
 	return nil
 }
@@ -35,9 +71,9 @@ func (s *Store) KeySource() seal.Source {
 }
 
 // rotate changes the data key, in the goroutine that writes the log.
-func (c *cluster) rotate() error {
+func (c *cluster) rotate(ctx context.Context) error {
 	done := make(chan error, 1)
-	err := c.call(context.Background(), func() error {
+	err := c.call(ctx, func() error {
 		c.rotations = append(c.rotations, func() error {
 			err := c.wal.Rotate()
 			done <- err
@@ -52,6 +88,8 @@ func (c *cluster) rotate() error {
 	select {
 	case err := <-done:
 		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	case <-c.stopped:
 		return ErrStopped
 	}

@@ -7,15 +7,19 @@
 //
 //	KEK (key-encryption key)                       DEK (data-encryption keys), in the key ring file
 //	 - key file beside the data (default), or       - random, one current, older ones to read with
-//	 - unlock key that a person keeps (autolock)    - sealed by the KEK
-//	        |                                              |
-//	        +----------------- seals --------------------->+----- seal -----> log entries, states, snapshots
+//	 - file that a TPM or systemd's host key opens, - sealed by the KEK
+//	   or service credential, or                            |
+//	 - unlock key that a person keeps (autolock)            |
+//	        |                                               |
+//	        +----------------- seals ---------------------->+----- seal -----> log entries, states, snapshots
 //
 // A key file beside the data protects nothing against a stolen disk: it only keeps the rest unreadable when it is stored
-// elsewhere or destroyed. An unlock key does protect, and losing it loses the manager's copy of the state, not its secrecy.
+// elsewhere or destroyed. A TPM does protect against that, and not against who boots the machine. An unlock key protects against
+// both, and losing it loses the manager's copy of the state, not its secrecy. This package only knows which of them it was; how
+// the key is got is the business of package credential, below, and of the daemon.
 //
-// Changing the KEK (autolock on or off, a new unlock key) rewrites the key ring only. Adding a DEK (Ring.Rotate) makes all
-// that is sealed from then on use it.
+// Changing the KEK (autolock on or off, a new unlock key, another provider) rewrites the key ring only. Adding a DEK
+// (Ring.Rotate) makes all that is sealed from then on use it.
 //
 // # Envelope
 //
@@ -33,9 +37,15 @@
 //
 // # Key ring file
 //
-//	"SKPRING1" | KEK source, 1 byte (1 key file, 2 unlock key) | envelope sealed by the KEK
+//	"SKPRING" | format, '2' | KEK source, 1 byte | envelope sealed by the KEK
 //
-// Its plaintext is: current id, 4 bytes big-endian; then per DEK its id, 4 bytes, and 32 bytes of key.
+// Sources are 1 key file, 2 unlock key, 3 TPM2, 4 systemd's host key, 5 service credential. The plaintext, big-endian:
+//
+//	current id, 4 bytes | generation, 8 bytes | per DEK: id, 4 bytes | made at, seconds since 1970, 8 bytes | key, 32 bytes
+//
+// The time 0 is unknown. The generation is the number of the last rotation that the cluster asked for and that is done. Format 1
+// has neither generation nor times; it is read, and replaced by format 2 with the next change. Source and format are bound to the
+// envelope as its Place: the source as part, the format as index (0 for format 1).
 //
 // # Concurrency
 //

@@ -1,43 +1,15 @@
 package seal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/skep-io/skep/store/vfs"
-)
-
-// Source says where the KEK comes from. Part of what is on disk.
-type Source byte
-
-// The sources.
-const (
-	SourceKeyFile   Source = 1
-	SourceUnlockKey Source = 2
-)
-
-// String names the source as `skep info` shows it.
-func (s Source) String() string {
-	switch s {
-	case SourceKeyFile:
-		return "key file"
-	case SourceUnlockKey:
-		return "unlock key"
-	default:
-		return fmt.Sprintf("source(%d)", byte(s))
-	}
-}
-
-const (
-	ringMagic = "SKPRING1"
-	ringPerm  = 0o600
-	// maxRing bounds the file: 100 keys are 100 rotations without a snapshot in between.
-	maxRing = 4096
 )
 
 // Ring is the DEKs of a manager. The file holds what the memory does after each method that returns no error.
@@ -47,11 +19,10 @@ type Ring struct {
 	path    string
 	cluster string
 
-	mu      sync.Mutex
-	kek     Key
-	source  Source
-	current uint32
-	keys    map[uint32]Key
+	mu     sync.Mutex
+	kek    Key    // guarded by mu
+	source Source // guarded by mu
+	deks   deks   // guarded by mu; its map is replaced, never changed
 }
 
 // CreateRing makes a ring with one fresh DEK, and its file, which must not be there yet.
@@ -61,9 +32,9 @@ func CreateRing(fsys vfs.FS, path, cluster string, kek Key, source Source) (*Rin
 	}
 	r := &Ring{
 		fs: fsys, path: path, cluster: cluster, kek: kek, source: source,
-		current: 1, keys: map[uint32]Key{1: NewKey()},
+		deks: deks{current: 1, keys: map[uint32]dek{1: newDEK()}},
 	}
-	if err := r.write(r.kek, r.source, r.current, r.keys); err != nil {
+	if err := r.write(r.kek, r.source, r.deks); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -76,63 +47,27 @@ func orExist(err error) error {
 	return err
 }
 
-// RingSource says what kind of KEK the ring at path needs, without it.
-func RingSource(fsys vfs.FS, path string) (Source, error) {
-	source, _, err := readRing(fsys, path)
-	return source, err
-}
-
-func readRing(fsys vfs.FS, path string) (Source, []byte, error) {
-	b, err := vfs.ReadFile(fsys, path, maxRing)
-	if err != nil {
-		return 0, nil, fmt.Errorf("read key ring: %w", err)
-	}
-	if len(b) < len(ringMagic)+1 || string(b[:len(ringMagic)]) != ringMagic {
-		return 0, nil, fmt.Errorf("key ring %s: %w", path, ErrFormat)
-	}
-	return Source(b[len(ringMagic)]), b[len(ringMagic)+1:], nil
-}
-
-// ringPlace binds the source, which is readable without the key, to the envelope.
-func ringPlace(cluster string, source Source) Place {
-	return Place{Kind: KindRing, Cluster: cluster, Part: uint64(source)}
-}
-
 // OpenRing reads a ring. It returns ErrWrongKey when the KEK does not open it; a damaged file looks the same.
 func OpenRing(fsys vfs.FS, path, cluster string, kek Key) (*Ring, error) {
-	source, envelope, err := readRing(fsys, path)
+	file, err := readRing(fsys, path)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := openWith(kek, ringPlace(cluster, source), envelope)
+	plain, err := openWith(kek, file.place(cluster), file.envelope)
 	if err != nil {
 		return nil, fmt.Errorf("key ring %s: %w", path, ErrWrongKey)
 	}
-	r := &Ring{fs: fsys, path: path, cluster: cluster, kek: kek, source: source, keys: map[uint32]Key{}}
-	const item = 4 + KeySize
-	if len(plain) < 4 || (len(plain)-4)%item != 0 {
-		return nil, fmt.Errorf("key ring %s: %w", path, ErrFormat)
+	keys, err := decodeDEKs(file.format, plain)
+	if err != nil {
+		return nil, fmt.Errorf("key ring %s: %w", path, err)
 	}
-	r.current = binary.BigEndian.Uint32(plain)
-	for rest := plain[4:]; len(rest) > 0; rest = rest[item:] {
-		r.keys[binary.BigEndian.Uint32(rest)] = Key{[KeySize]byte(rest[4:item])}
-	}
-	if _, ok := r.keys[r.current]; !ok {
-		return nil, fmt.Errorf("key ring %s: %w", path, ErrFormat)
-	}
-	return r, nil
+	return &Ring{fs: fsys, path: path, cluster: cluster, kek: kek, source: file.source, deks: keys}, nil
 }
 
 // write replaces the file.
-func (r *Ring) write(kek Key, source Source, current uint32, keys map[uint32]Key) error {
-	plain := binary.BigEndian.AppendUint32(nil, current)
-	for _, id := range slices.Sorted(maps.Keys(keys)) {
-		k := keys[id]
-		plain = binary.BigEndian.AppendUint32(plain, id)
-		plain = append(plain, k.bytes[:]...)
-	}
-	b := append([]byte(ringMagic), byte(source))
-	b, err := sealWith(b, kek, kekID, ringPlace(r.cluster, source), plain)
+func (r *Ring) write(kek Key, source Source, keys deks) error {
+	file := ringFile{format: ringFormat, source: source}
+	b, err := sealWith(file.head(), kek, kekID, file.place(r.cluster), keys.encode())
 	if err != nil {
 		return fmt.Errorf("seal key ring: %w", err)
 	}
@@ -160,10 +95,19 @@ func (r *Ring) WrappedBy(kek Key, source Source) bool {
 func (r *Ring) Rewrap(kek Key, source Source) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.write(kek, source, r.current, r.keys); err != nil {
+	if err := r.write(kek, source, r.deks); err != nil {
 		return err
 	}
 	r.kek, r.source = kek, source
+	return nil
+}
+
+// become replaces the DEKs, on disk first. The caller holds mu.
+func (r *Ring) become(keys deks) error {
+	if err := r.write(r.kek, r.source, keys); err != nil {
+		return err
+	}
+	r.deks = keys
 	return nil
 }
 
@@ -171,36 +115,47 @@ func (r *Ring) Rewrap(kek Key, source Source) error {
 func (r *Ring) Rotate() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	keys := maps.Clone(r.keys)
-	next := slices.Max(slices.Collect(maps.Keys(keys))) + 1
-	keys[next] = NewKey()
-	if err := r.write(r.kek, r.source, next, keys); err != nil {
-		return err
-	}
-	r.current, r.keys = next, keys
-	return nil
+	next := r.deks
+	next.keys = maps.Clone(next.keys)
+	next.current = slices.Max(slices.Collect(maps.Keys(next.keys))) + 1
+	next.keys[next.current] = newDEK()
+	return r.become(next)
 }
 
 // Prune forgets all DEKs but the current one. Call it when nothing on disk is sealed by the others any more.
 func (r *Ring) Prune() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.keys) == 1 {
+	if len(r.deks.keys) == 1 {
 		return nil
 	}
-	keys := map[uint32]Key{r.current: r.keys[r.current]}
-	if err := r.write(r.kek, r.source, r.current, keys); err != nil {
-		return err
-	}
-	r.keys = keys
-	return nil
+	next := r.deks
+	next.keys = map[uint32]dek{next.current: next.keys[next.current]}
+	return r.become(next)
+}
+
+// DataKey says when the oldest DEK was made that still opens something: a rotation that a crash stopped leaves that as old as it
+// was. The zero time means unknown, as in rings of format 1. Generation is what Served noted last.
+func (r *Ring) DataKey() (madeAt time.Time, generation uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deks.oldest(), r.deks.generation
+}
+
+// Served notes that a rotation is done that somebody asked for by a number.
+func (r *Ring) Served(generation uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.deks
+	next.generation = generation
+	return r.become(next)
 }
 
 // Seal appends the envelope of content to dst. The cluster of the place is the ring's.
 func (r *Ring) Seal(dst []byte, p Place, content []byte) ([]byte, error) {
 	r.mu.Lock()
-	id := r.current
-	k := r.keys[id]
+	id := r.deks.current
+	k := r.deks.keys[id].key
 	r.mu.Unlock()
 	p.Cluster = r.cluster
 	return sealWith(dst, k, id, p, content)
@@ -213,11 +168,11 @@ func (r *Ring) Open(p Place, envelope []byte) ([]byte, error) {
 		return nil, err
 	}
 	r.mu.Lock()
-	k, ok := r.keys[id]
+	k, ok := r.deks.keys[id]
 	r.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("%w: key %d is not in the ring", ErrOpen, id)
 	}
 	p.Cluster = r.cluster
-	return openWith(k, p, envelope)
+	return openWith(k.key, p, envelope)
 }

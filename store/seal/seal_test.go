@@ -125,7 +125,7 @@ func TestRing_RotateRewrapPrune(t *testing.T) {
 	if _, err := reopened.Open(Place{}, old); !errors.Is(err, ErrOpen) {
 		t.Errorf("old envelope after prune: %v", err)
 	}
-	if found, err := m.Contains(reopened.keys[2].Bytes()); err != nil || found {
+	if found, err := m.Contains(reopened.deks.keys[2].key.Bytes()); err != nil || found {
 		t.Errorf("a data key is on disk in the clear: %v, %v", found, err)
 	}
 }
@@ -203,8 +203,8 @@ func TestRing_FailedWriteChangesNothing(t *testing.T) {
 	if err := r.Rewrap(NewKey(), SourceUnlockKey); err == nil {
 		t.Error("rewrap on a broken disk returned no error")
 	}
-	if r.current != 1 || len(r.keys) != 1 || r.Source() != SourceKeyFile {
-		t.Errorf("the ring moved: %d, %v", r.current, r.source)
+	if r.deks.current != 1 || len(r.deks.keys) != 1 || r.Source() != SourceKeyFile {
+		t.Errorf("the ring moved: %d, %v", r.deks.current, r.source)
 	}
 	if _, err := OpenRing(m, "/d/ring", "c1", kek); err != nil {
 		t.Errorf("after the failures: %v", err)
@@ -309,7 +309,8 @@ func FuzzEnvelope(f *testing.F) {
 }
 
 func FuzzRingFile(f *testing.F) {
-	f.Add([]byte(ringMagic + "\x01abc"))
+	f.Add([]byte(ringMagic + "1\x01abc"))
+	f.Add([]byte(ringMagic + "2\x01abc"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m := vfs.NewMem()
 		if err := m.MkdirAll("/d", 0o700); err != nil {
