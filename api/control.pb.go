@@ -454,6 +454,175 @@ func (x *GetUnlockKeyResponse) GetUnlockKey() string {
 	return ""
 }
 
+type RotateDataKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateDataKeysRequest) Reset() {
+	*x = RotateDataKeysRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateDataKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateDataKeysRequest) ProtoMessage() {}
+
+func (x *RotateDataKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateDataKeysRequest.ProtoReflect.Descriptor instead.
+func (*RotateDataKeysRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{8}
+}
+
+type RotateDataKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Node.data_key.generation reaches on managers that are done.
+	Generation    uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateDataKeysResponse) Reset() {
+	*x = RotateDataKeysResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateDataKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateDataKeysResponse) ProtoMessage() {}
+
+func (x *RotateDataKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateDataKeysResponse.ProtoReflect.Descriptor instead.
+func (*RotateDataKeysResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RotateDataKeysResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type ReportDataKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	DataKey       *DataKeyStatus         `protobuf:"bytes,2,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportDataKeyRequest) Reset() {
+	*x = ReportDataKeyRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportDataKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportDataKeyRequest) ProtoMessage() {}
+
+func (x *ReportDataKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportDataKeyRequest.ProtoReflect.Descriptor instead.
+func (*ReportDataKeyRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportDataKeyRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReportDataKeyRequest) GetDataKey() *DataKeyStatus {
+	if x != nil {
+		return x.DataKey
+	}
+	return nil
+}
+
+type ReportDataKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportDataKeyResponse) Reset() {
+	*x = ReportDataKeyResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportDataKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportDataKeyResponse) ProtoMessage() {}
+
+func (x *ReportDataKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportDataKeyResponse.ProtoReflect.Descriptor instead.
+func (*ReportDataKeyResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -462,7 +631,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[8]
+	mi := &file_skep_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +643,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[8]
+	mi := &file_skep_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +656,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 type ListNodesResponse struct {
@@ -499,7 +668,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[9]
+	mi := &file_skep_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +680,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[9]
+	mi := &file_skep_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +693,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -543,7 +712,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[10]
+	mi := &file_skep_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +724,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[10]
+	mi := &file_skep_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +737,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetNodeRequest) GetNode() string {
@@ -587,7 +756,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[11]
+	mi := &file_skep_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +768,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[11]
+	mi := &file_skep_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +781,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetNodeResponse) GetNode() *Node {
@@ -633,7 +802,7 @@ type UpdateNodeRequest struct {
 
 func (x *UpdateNodeRequest) Reset() {
 	*x = UpdateNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[12]
+	mi := &file_skep_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +814,7 @@ func (x *UpdateNodeRequest) String() string {
 func (*UpdateNodeRequest) ProtoMessage() {}
 
 func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[12]
+	mi := &file_skep_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +827,7 @@ func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateNodeRequest) GetNodeId() string {
@@ -691,7 +860,7 @@ type UpdateNodeResponse struct {
 
 func (x *UpdateNodeResponse) Reset() {
 	*x = UpdateNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[13]
+	mi := &file_skep_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +872,7 @@ func (x *UpdateNodeResponse) String() string {
 func (*UpdateNodeResponse) ProtoMessage() {}
 
 func (x *UpdateNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[13]
+	mi := &file_skep_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +885,7 @@ func (x *UpdateNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeResponse.ProtoReflect.Descriptor instead.
 func (*UpdateNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateNodeResponse) GetNode() *Node {
@@ -737,7 +906,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[14]
+	mi := &file_skep_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +918,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[14]
+	mi := &file_skep_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +931,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -788,7 +957,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[15]
+	mi := &file_skep_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +969,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[15]
+	mi := &file_skep_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +982,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveNodeResponse) GetNodeId() string {
@@ -832,7 +1001,7 @@ type CreateServiceRequest struct {
 
 func (x *CreateServiceRequest) Reset() {
 	*x = CreateServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[16]
+	mi := &file_skep_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1013,7 @@ func (x *CreateServiceRequest) String() string {
 func (*CreateServiceRequest) ProtoMessage() {}
 
 func (x *CreateServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[16]
+	mi := &file_skep_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1026,7 @@ func (x *CreateServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateServiceRequest.ProtoReflect.Descriptor instead.
 func (*CreateServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateServiceRequest) GetSpec() *ServiceSpec {
@@ -877,7 +1046,7 @@ type CreateServiceResponse struct {
 
 func (x *CreateServiceResponse) Reset() {
 	*x = CreateServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[17]
+	mi := &file_skep_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1058,7 @@ func (x *CreateServiceResponse) String() string {
 func (*CreateServiceResponse) ProtoMessage() {}
 
 func (x *CreateServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[17]
+	mi := &file_skep_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1071,7 @@ func (x *CreateServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateServiceResponse.ProtoReflect.Descriptor instead.
 func (*CreateServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateServiceResponse) GetService() *Service {
@@ -928,7 +1097,7 @@ type GetServiceRequest struct {
 
 func (x *GetServiceRequest) Reset() {
 	*x = GetServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[18]
+	mi := &file_skep_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1109,7 @@ func (x *GetServiceRequest) String() string {
 func (*GetServiceRequest) ProtoMessage() {}
 
 func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[18]
+	mi := &file_skep_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1122,7 @@ func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceRequest.ProtoReflect.Descriptor instead.
 func (*GetServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetServiceRequest) GetService() string {
@@ -972,7 +1141,7 @@ type GetServiceResponse struct {
 
 func (x *GetServiceResponse) Reset() {
 	*x = GetServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[19]
+	mi := &file_skep_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1153,7 @@ func (x *GetServiceResponse) String() string {
 func (*GetServiceResponse) ProtoMessage() {}
 
 func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[19]
+	mi := &file_skep_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1166,7 @@ func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceResponse.ProtoReflect.Descriptor instead.
 func (*GetServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetServiceResponse) GetService() *Service {
@@ -1015,7 +1184,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[20]
+	mi := &file_skep_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1196,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[20]
+	mi := &file_skep_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1209,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 type ListServicesResponse struct {
@@ -1054,7 +1223,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[21]
+	mi := &file_skep_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1235,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[21]
+	mi := &file_skep_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1248,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListServicesResponse) GetServices() []*Service {
@@ -1107,7 +1276,7 @@ type ServiceCounts struct {
 
 func (x *ServiceCounts) Reset() {
 	*x = ServiceCounts{}
-	mi := &file_skep_v1_control_proto_msgTypes[22]
+	mi := &file_skep_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1288,7 @@ func (x *ServiceCounts) String() string {
 func (*ServiceCounts) ProtoMessage() {}
 
 func (x *ServiceCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[22]
+	mi := &file_skep_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1301,7 @@ func (x *ServiceCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceCounts.ProtoReflect.Descriptor instead.
 func (*ServiceCounts) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ServiceCounts) GetRunning() uint64 {
@@ -1160,7 +1329,7 @@ type UpdateServiceRequest struct {
 
 func (x *UpdateServiceRequest) Reset() {
 	*x = UpdateServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[23]
+	mi := &file_skep_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1341,7 @@ func (x *UpdateServiceRequest) String() string {
 func (*UpdateServiceRequest) ProtoMessage() {}
 
 func (x *UpdateServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[23]
+	mi := &file_skep_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1354,7 @@ func (x *UpdateServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateServiceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateServiceRequest) GetServiceId() string {
@@ -1219,7 +1388,7 @@ type UpdateServiceResponse struct {
 
 func (x *UpdateServiceResponse) Reset() {
 	*x = UpdateServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[24]
+	mi := &file_skep_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1400,7 @@ func (x *UpdateServiceResponse) String() string {
 func (*UpdateServiceResponse) ProtoMessage() {}
 
 func (x *UpdateServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[24]
+	mi := &file_skep_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1413,7 @@ func (x *UpdateServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateServiceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateServiceResponse) GetService() *Service {
@@ -1270,7 +1439,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[25]
+	mi := &file_skep_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1451,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[25]
+	mi := &file_skep_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1464,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RemoveServiceRequest) GetService() string {
@@ -1314,7 +1483,7 @@ type RemoveServiceResponse struct {
 
 func (x *RemoveServiceResponse) Reset() {
 	*x = RemoveServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[26]
+	mi := &file_skep_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1495,7 @@ func (x *RemoveServiceResponse) String() string {
 func (*RemoveServiceResponse) ProtoMessage() {}
 
 func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[26]
+	mi := &file_skep_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1508,7 @@ func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RemoveServiceResponse) GetServiceId() string {
@@ -1361,7 +1530,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[27]
+	mi := &file_skep_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1542,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[27]
+	mi := &file_skep_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1555,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListTasksRequest) GetServiceIds() []string {
@@ -1412,7 +1581,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[28]
+	mi := &file_skep_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1593,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[28]
+	mi := &file_skep_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1606,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1456,7 +1625,7 @@ type CreateSecretRequest struct {
 
 func (x *CreateSecretRequest) Reset() {
 	*x = CreateSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[29]
+	mi := &file_skep_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1637,7 @@ func (x *CreateSecretRequest) String() string {
 func (*CreateSecretRequest) ProtoMessage() {}
 
 func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[29]
+	mi := &file_skep_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1650,7 @@ func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateSecretRequest) GetSpec() *SecretSpec {
@@ -1501,7 +1670,7 @@ type CreateSecretResponse struct {
 
 func (x *CreateSecretResponse) Reset() {
 	*x = CreateSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[30]
+	mi := &file_skep_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1682,7 @@ func (x *CreateSecretResponse) String() string {
 func (*CreateSecretResponse) ProtoMessage() {}
 
 func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[30]
+	mi := &file_skep_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1695,7 @@ func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateSecretResponse) GetSecret() *Secret {
@@ -1545,7 +1714,7 @@ type GetSecretRequest struct {
 
 func (x *GetSecretRequest) Reset() {
 	*x = GetSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[31]
+	mi := &file_skep_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1726,7 @@ func (x *GetSecretRequest) String() string {
 func (*GetSecretRequest) ProtoMessage() {}
 
 func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[31]
+	mi := &file_skep_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1739,7 @@ func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetSecretRequest) GetSecret() string {
@@ -1590,7 +1759,7 @@ type GetSecretResponse struct {
 
 func (x *GetSecretResponse) Reset() {
 	*x = GetSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[32]
+	mi := &file_skep_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1771,7 @@ func (x *GetSecretResponse) String() string {
 func (*GetSecretResponse) ProtoMessage() {}
 
 func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[32]
+	mi := &file_skep_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1784,7 @@ func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretResponse.ProtoReflect.Descriptor instead.
 func (*GetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetSecretResponse) GetSecret() *Secret {
@@ -1633,7 +1802,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1814,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1827,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 type ListSecretsResponse struct {
@@ -1671,7 +1840,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1852,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1865,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -1715,7 +1884,7 @@ type RemoveSecretRequest struct {
 
 func (x *RemoveSecretRequest) Reset() {
 	*x = RemoveSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1896,7 @@ func (x *RemoveSecretRequest) String() string {
 func (*RemoveSecretRequest) ProtoMessage() {}
 
 func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1909,7 @@ func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveSecretRequest) GetSecret() string {
@@ -1759,7 +1928,7 @@ type RemoveSecretResponse struct {
 
 func (x *RemoveSecretResponse) Reset() {
 	*x = RemoveSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1940,7 @@ func (x *RemoveSecretResponse) String() string {
 func (*RemoveSecretResponse) ProtoMessage() {}
 
 func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1953,7 @@ func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveSecretResponse) GetSecretId() string {
@@ -1803,7 +1972,7 @@ type WatchServiceRequest struct {
 
 func (x *WatchServiceRequest) Reset() {
 	*x = WatchServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1984,7 @@ func (x *WatchServiceRequest) String() string {
 func (*WatchServiceRequest) ProtoMessage() {}
 
 func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1997,7 @@ func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceRequest.ProtoReflect.Descriptor instead.
 func (*WatchServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchServiceRequest) GetServiceId() string {
@@ -1848,7 +2017,7 @@ type WatchServiceResponse struct {
 
 func (x *WatchServiceResponse) Reset() {
 	*x = WatchServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2029,7 @@ func (x *WatchServiceResponse) String() string {
 func (*WatchServiceResponse) ProtoMessage() {}
 
 func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2042,7 @@ func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceResponse.ProtoReflect.Descriptor instead.
 func (*WatchServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WatchServiceResponse) GetService() *Service {
@@ -1901,7 +2070,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2082,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2095,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReadLogsRequest) GetTarget() string {
@@ -1958,7 +2127,7 @@ type LogOptions struct {
 
 func (x *LogOptions) Reset() {
 	*x = LogOptions{}
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2139,7 @@ func (x *LogOptions) String() string {
 func (*LogOptions) ProtoMessage() {}
 
 func (x *LogOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2152,7 @@ func (x *LogOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogOptions.ProtoReflect.Descriptor instead.
 func (*LogOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogOptions) GetFollow() bool {
@@ -2020,7 +2189,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2201,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2214,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReadLogsResponse) GetEvent() isReadLogsResponse_Event {
@@ -2108,7 +2277,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2289,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2302,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogLine) GetTaskId() string {
@@ -2203,7 +2372,7 @@ type LogGap struct {
 
 func (x *LogGap) Reset() {
 	*x = LogGap{}
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2384,7 @@ func (x *LogGap) String() string {
 func (*LogGap) ProtoMessage() {}
 
 func (x *LogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2397,7 @@ func (x *LogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogGap.ProtoReflect.Descriptor instead.
 func (*LogGap) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogGap) GetNodeId() string {
@@ -2270,7 +2439,16 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x06rotate\x18\x01 \x01(\bR\x06rotate\":\n" +
 	"\x14GetUnlockKeyResponse\x12\"\n" +
 	"\n" +
-	"unlock_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\tunlockKey\"\x12\n" +
+	"unlock_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\tunlockKey\"\x17\n" +
+	"\x15RotateDataKeysRequest\"8\n" +
+	"\x16RotateDataKeysResponse\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\"b\n" +
+	"\x14ReportDataKeyRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x121\n" +
+	"\bdata_key\x18\x02 \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\"\x17\n" +
+	"\x15ReportDataKeyResponse\"\x12\n" +
 	"\x10ListNodesRequest\"8\n" +
 	"\x11ListNodesResponse\x12#\n" +
 	"\x05nodes\x18\x01 \x03(\v2\r.skep.v1.NodeR\x05nodes\"$\n" +
@@ -2375,7 +2553,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xb8\r\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xf2\x0e\n" +
 	"\aControl\x12Q\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\n" +
@@ -2389,7 +2567,12 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x02\x04\x03\x10\x01\x12W\n" +
 	"\fGetUnlockKey\x12\x1c.skep.v1.GetUnlockKeyRequest\x1a\x1d.skep.v1.GetUnlockKeyResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12N\n" +
+	"\x02\x04\x03\x10\x01\x12]\n" +
+	"\x0eRotateDataKeys\x12\x1e.skep.v1.RotateDataKeysRequest\x1a\x1f.skep.v1.RotateDataKeysResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12Y\n" +
+	"\rReportDataKey\x12\x1d.skep.v1.ReportDataKeyRequest\x1a\x1e.skep.v1.ReportDataKeyResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03\x10\x01\x12N\n" +
 	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12H\n" +
@@ -2453,141 +2636,151 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_skep_v1_control_proto_goTypes = []any{
-	(LogStream)(0),                // 0: skep.v1.LogStream
-	(*GetClusterRequest)(nil),     // 1: skep.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),    // 2: skep.v1.GetClusterResponse
-	(*UpdateClusterRequest)(nil),  // 3: skep.v1.UpdateClusterRequest
-	(*UpdateClusterResponse)(nil), // 4: skep.v1.UpdateClusterResponse
-	(*GetJoinTokenRequest)(nil),   // 5: skep.v1.GetJoinTokenRequest
-	(*GetJoinTokenResponse)(nil),  // 6: skep.v1.GetJoinTokenResponse
-	(*GetUnlockKeyRequest)(nil),   // 7: skep.v1.GetUnlockKeyRequest
-	(*GetUnlockKeyResponse)(nil),  // 8: skep.v1.GetUnlockKeyResponse
-	(*ListNodesRequest)(nil),      // 9: skep.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 10: skep.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),        // 11: skep.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),       // 12: skep.v1.GetNodeResponse
-	(*UpdateNodeRequest)(nil),     // 13: skep.v1.UpdateNodeRequest
-	(*UpdateNodeResponse)(nil),    // 14: skep.v1.UpdateNodeResponse
-	(*RemoveNodeRequest)(nil),     // 15: skep.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),    // 16: skep.v1.RemoveNodeResponse
-	(*CreateServiceRequest)(nil),  // 17: skep.v1.CreateServiceRequest
-	(*CreateServiceResponse)(nil), // 18: skep.v1.CreateServiceResponse
-	(*GetServiceRequest)(nil),     // 19: skep.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),    // 20: skep.v1.GetServiceResponse
-	(*ListServicesRequest)(nil),   // 21: skep.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),  // 22: skep.v1.ListServicesResponse
-	(*ServiceCounts)(nil),         // 23: skep.v1.ServiceCounts
-	(*UpdateServiceRequest)(nil),  // 24: skep.v1.UpdateServiceRequest
-	(*UpdateServiceResponse)(nil), // 25: skep.v1.UpdateServiceResponse
-	(*RemoveServiceRequest)(nil),  // 26: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil), // 27: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),      // 28: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 29: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),   // 30: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),  // 31: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),      // 32: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),     // 33: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),    // 34: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),   // 35: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),   // 36: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),  // 37: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),   // 38: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),  // 39: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),       // 40: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),            // 41: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),      // 42: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),               // 43: skep.v1.LogLine
-	(*LogGap)(nil),                // 44: skep.v1.LogGap
-	nil,                           // 45: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),               // 46: skep.v1.Cluster
-	(*ClusterSpec)(nil),           // 47: skep.v1.ClusterSpec
-	(Role)(0),                     // 48: skep.v1.Role
-	(*Node)(nil),                  // 49: skep.v1.Node
-	(*NodeSpec)(nil),              // 50: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),           // 51: skep.v1.ServiceSpec
-	(*Service)(nil),               // 52: skep.v1.Service
-	(*Task)(nil),                  // 53: skep.v1.Task
-	(*SecretSpec)(nil),            // 54: skep.v1.SecretSpec
-	(*Secret)(nil),                // 55: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(LogStream)(0),                 // 0: skep.v1.LogStream
+	(*GetClusterRequest)(nil),      // 1: skep.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),     // 2: skep.v1.GetClusterResponse
+	(*UpdateClusterRequest)(nil),   // 3: skep.v1.UpdateClusterRequest
+	(*UpdateClusterResponse)(nil),  // 4: skep.v1.UpdateClusterResponse
+	(*GetJoinTokenRequest)(nil),    // 5: skep.v1.GetJoinTokenRequest
+	(*GetJoinTokenResponse)(nil),   // 6: skep.v1.GetJoinTokenResponse
+	(*GetUnlockKeyRequest)(nil),    // 7: skep.v1.GetUnlockKeyRequest
+	(*GetUnlockKeyResponse)(nil),   // 8: skep.v1.GetUnlockKeyResponse
+	(*RotateDataKeysRequest)(nil),  // 9: skep.v1.RotateDataKeysRequest
+	(*RotateDataKeysResponse)(nil), // 10: skep.v1.RotateDataKeysResponse
+	(*ReportDataKeyRequest)(nil),   // 11: skep.v1.ReportDataKeyRequest
+	(*ReportDataKeyResponse)(nil),  // 12: skep.v1.ReportDataKeyResponse
+	(*ListNodesRequest)(nil),       // 13: skep.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 14: skep.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),         // 15: skep.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),        // 16: skep.v1.GetNodeResponse
+	(*UpdateNodeRequest)(nil),      // 17: skep.v1.UpdateNodeRequest
+	(*UpdateNodeResponse)(nil),     // 18: skep.v1.UpdateNodeResponse
+	(*RemoveNodeRequest)(nil),      // 19: skep.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 20: skep.v1.RemoveNodeResponse
+	(*CreateServiceRequest)(nil),   // 21: skep.v1.CreateServiceRequest
+	(*CreateServiceResponse)(nil),  // 22: skep.v1.CreateServiceResponse
+	(*GetServiceRequest)(nil),      // 23: skep.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),     // 24: skep.v1.GetServiceResponse
+	(*ListServicesRequest)(nil),    // 25: skep.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),   // 26: skep.v1.ListServicesResponse
+	(*ServiceCounts)(nil),          // 27: skep.v1.ServiceCounts
+	(*UpdateServiceRequest)(nil),   // 28: skep.v1.UpdateServiceRequest
+	(*UpdateServiceResponse)(nil),  // 29: skep.v1.UpdateServiceResponse
+	(*RemoveServiceRequest)(nil),   // 30: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),  // 31: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),       // 32: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),      // 33: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),    // 34: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),   // 35: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),       // 36: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),      // 37: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),     // 38: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),    // 39: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),    // 40: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),   // 41: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),    // 42: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),   // 43: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),        // 44: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),             // 45: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),       // 46: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                // 47: skep.v1.LogLine
+	(*LogGap)(nil),                 // 48: skep.v1.LogGap
+	nil,                            // 49: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                // 50: skep.v1.Cluster
+	(*ClusterSpec)(nil),            // 51: skep.v1.ClusterSpec
+	(Role)(0),                      // 52: skep.v1.Role
+	(*DataKeyStatus)(nil),          // 53: skep.v1.DataKeyStatus
+	(*Node)(nil),                   // 54: skep.v1.Node
+	(*NodeSpec)(nil),               // 55: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),            // 56: skep.v1.ServiceSpec
+	(*Service)(nil),                // 57: skep.v1.Service
+	(*Task)(nil),                   // 58: skep.v1.Task
+	(*SecretSpec)(nil),             // 59: skep.v1.SecretSpec
+	(*Secret)(nil),                 // 60: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),  // 61: google.protobuf.Timestamp
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	46, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	47, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	46, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	48, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	49, // 4: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	49, // 5: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	50, // 6: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	49, // 7: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	51, // 8: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	52, // 9: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	52, // 10: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	52, // 11: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	45, // 12: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	51, // 13: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	52, // 14: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	53, // 15: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	54, // 16: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	55, // 17: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	55, // 18: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	55, // 19: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	52, // 20: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	53, // 21: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	41, // 22: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	56, // 23: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	43, // 24: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	44, // 25: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	56, // 26: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,  // 27: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	23, // 28: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 29: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 30: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 31: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 32: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 33: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	11, // 34: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	13, // 35: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	15, // 36: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	17, // 37: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	19, // 38: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	21, // 39: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	24, // 40: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	26, // 41: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	28, // 42: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	30, // 43: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	32, // 44: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	34, // 45: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	36, // 46: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	38, // 47: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	40, // 48: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	2,  // 49: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 50: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 51: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 52: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 53: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	12, // 54: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	14, // 55: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	16, // 56: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	18, // 57: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	20, // 58: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	22, // 59: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	25, // 60: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	27, // 61: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	29, // 62: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	31, // 63: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	33, // 64: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	35, // 65: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	37, // 66: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	39, // 67: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	42, // 68: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	49, // [49:69] is the sub-list for method output_type
-	29, // [29:49] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	50, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	51, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	50, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	52, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	53, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	54, // 5: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	54, // 6: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	55, // 7: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	54, // 8: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	56, // 9: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	57, // 10: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	57, // 11: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	57, // 12: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	49, // 13: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	56, // 14: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	57, // 15: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	58, // 16: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	59, // 17: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	60, // 18: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	60, // 19: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	60, // 20: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	57, // 21: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	58, // 22: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	45, // 23: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	61, // 24: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	47, // 25: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	48, // 26: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	61, // 27: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,  // 28: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	27, // 29: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,  // 30: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,  // 31: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,  // 32: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,  // 33: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,  // 34: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11, // 35: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13, // 36: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	15, // 37: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	17, // 38: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	19, // 39: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	21, // 40: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	23, // 41: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	25, // 42: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	28, // 43: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	30, // 44: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	32, // 45: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	34, // 46: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	36, // 47: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	38, // 48: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	40, // 49: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	42, // 50: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	44, // 51: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	2,  // 52: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 53: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 54: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 55: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 56: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 57: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 58: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	16, // 59: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	18, // 60: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	20, // 61: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	22, // 62: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	24, // 63: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	26, // 64: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	29, // 65: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	31, // 66: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	33, // 67: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	35, // 68: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	37, // 69: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	39, // 70: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	41, // 71: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	43, // 72: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	46, // 73: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	52, // [52:74] is the sub-list for method output_type
+	30, // [30:52] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -2598,7 +2791,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_access_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_types_proto_init()
-	file_skep_v1_control_proto_msgTypes[41].OneofWrappers = []any{
+	file_skep_v1_control_proto_msgTypes[45].OneofWrappers = []any{
 		(*ReadLogsResponse_Line)(nil),
 		(*ReadLogsResponse_Gap)(nil),
 	}
@@ -2608,7 +2801,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,26 +21,28 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_GetCluster_FullMethodName    = "/skep.v1.Control/GetCluster"
-	Control_UpdateCluster_FullMethodName = "/skep.v1.Control/UpdateCluster"
-	Control_GetJoinToken_FullMethodName  = "/skep.v1.Control/GetJoinToken"
-	Control_GetUnlockKey_FullMethodName  = "/skep.v1.Control/GetUnlockKey"
-	Control_ListNodes_FullMethodName     = "/skep.v1.Control/ListNodes"
-	Control_GetNode_FullMethodName       = "/skep.v1.Control/GetNode"
-	Control_UpdateNode_FullMethodName    = "/skep.v1.Control/UpdateNode"
-	Control_RemoveNode_FullMethodName    = "/skep.v1.Control/RemoveNode"
-	Control_CreateService_FullMethodName = "/skep.v1.Control/CreateService"
-	Control_GetService_FullMethodName    = "/skep.v1.Control/GetService"
-	Control_ListServices_FullMethodName  = "/skep.v1.Control/ListServices"
-	Control_UpdateService_FullMethodName = "/skep.v1.Control/UpdateService"
-	Control_RemoveService_FullMethodName = "/skep.v1.Control/RemoveService"
-	Control_ListTasks_FullMethodName     = "/skep.v1.Control/ListTasks"
-	Control_CreateSecret_FullMethodName  = "/skep.v1.Control/CreateSecret"
-	Control_GetSecret_FullMethodName     = "/skep.v1.Control/GetSecret"
-	Control_ListSecrets_FullMethodName   = "/skep.v1.Control/ListSecrets"
-	Control_RemoveSecret_FullMethodName  = "/skep.v1.Control/RemoveSecret"
-	Control_WatchService_FullMethodName  = "/skep.v1.Control/WatchService"
-	Control_ReadLogs_FullMethodName      = "/skep.v1.Control/ReadLogs"
+	Control_GetCluster_FullMethodName     = "/skep.v1.Control/GetCluster"
+	Control_UpdateCluster_FullMethodName  = "/skep.v1.Control/UpdateCluster"
+	Control_GetJoinToken_FullMethodName   = "/skep.v1.Control/GetJoinToken"
+	Control_GetUnlockKey_FullMethodName   = "/skep.v1.Control/GetUnlockKey"
+	Control_RotateDataKeys_FullMethodName = "/skep.v1.Control/RotateDataKeys"
+	Control_ReportDataKey_FullMethodName  = "/skep.v1.Control/ReportDataKey"
+	Control_ListNodes_FullMethodName      = "/skep.v1.Control/ListNodes"
+	Control_GetNode_FullMethodName        = "/skep.v1.Control/GetNode"
+	Control_UpdateNode_FullMethodName     = "/skep.v1.Control/UpdateNode"
+	Control_RemoveNode_FullMethodName     = "/skep.v1.Control/RemoveNode"
+	Control_CreateService_FullMethodName  = "/skep.v1.Control/CreateService"
+	Control_GetService_FullMethodName     = "/skep.v1.Control/GetService"
+	Control_ListServices_FullMethodName   = "/skep.v1.Control/ListServices"
+	Control_UpdateService_FullMethodName  = "/skep.v1.Control/UpdateService"
+	Control_RemoveService_FullMethodName  = "/skep.v1.Control/RemoveService"
+	Control_ListTasks_FullMethodName      = "/skep.v1.Control/ListTasks"
+	Control_CreateSecret_FullMethodName   = "/skep.v1.Control/CreateSecret"
+	Control_GetSecret_FullMethodName      = "/skep.v1.Control/GetSecret"
+	Control_ListSecrets_FullMethodName    = "/skep.v1.Control/ListSecrets"
+	Control_RemoveSecret_FullMethodName   = "/skep.v1.Control/RemoveSecret"
+	Control_WatchService_FullMethodName   = "/skep.v1.Control/WatchService"
+	Control_ReadLogs_FullMethodName       = "/skep.v1.Control/ReadLogs"
 )
 
 // ControlClient is the client API for Control service.
@@ -56,6 +58,10 @@ type ControlClient interface {
 	GetJoinToken(ctx context.Context, in *GetJoinTokenRequest, opts ...grpc.CallOption) (*GetJoinTokenResponse, error)
 	// GetUnlockKey returns the key that unlocks managers, after rotating it when asked to.
 	GetUnlockKey(ctx context.Context, in *GetUnlockKeyRequest, opts ...grpc.CallOption) (*GetUnlockKeyResponse, error)
+	// RotateDataKeys asks every manager to change the data key of its store. Node.data_key says who has.
+	RotateDataKeys(ctx context.Context, in *RotateDataKeysRequest, opts ...grpc.CallOption) (*RotateDataKeysResponse, error)
+	// ReportDataKey is what a manager says of the data key of its own store.
+	ReportDataKey(ctx context.Context, in *ReportDataKeyRequest, opts ...grpc.CallOption) (*ReportDataKeyResponse, error)
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*GetNodeResponse, error)
 	UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*UpdateNodeResponse, error)
@@ -119,6 +125,26 @@ func (c *controlClient) GetUnlockKey(ctx context.Context, in *GetUnlockKeyReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetUnlockKeyResponse)
 	err := c.cc.Invoke(ctx, Control_GetUnlockKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RotateDataKeys(ctx context.Context, in *RotateDataKeysRequest, opts ...grpc.CallOption) (*RotateDataKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateDataKeysResponse)
+	err := c.cc.Invoke(ctx, Control_RotateDataKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ReportDataKey(ctx context.Context, in *ReportDataKeyRequest, opts ...grpc.CallOption) (*ReportDataKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportDataKeyResponse)
+	err := c.cc.Invoke(ctx, Control_ReportDataKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -316,6 +342,10 @@ type ControlServer interface {
 	GetJoinToken(context.Context, *GetJoinTokenRequest) (*GetJoinTokenResponse, error)
 	// GetUnlockKey returns the key that unlocks managers, after rotating it when asked to.
 	GetUnlockKey(context.Context, *GetUnlockKeyRequest) (*GetUnlockKeyResponse, error)
+	// RotateDataKeys asks every manager to change the data key of its store. Node.data_key says who has.
+	RotateDataKeys(context.Context, *RotateDataKeysRequest) (*RotateDataKeysResponse, error)
+	// ReportDataKey is what a manager says of the data key of its own store.
+	ReportDataKey(context.Context, *ReportDataKeyRequest) (*ReportDataKeyResponse, error)
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error)
 	UpdateNode(context.Context, *UpdateNodeRequest) (*UpdateNodeResponse, error)
@@ -356,6 +386,12 @@ func (UnimplementedControlServer) GetJoinToken(context.Context, *GetJoinTokenReq
 }
 func (UnimplementedControlServer) GetUnlockKey(context.Context, *GetUnlockKeyRequest) (*GetUnlockKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUnlockKey not implemented")
+}
+func (UnimplementedControlServer) RotateDataKeys(context.Context, *RotateDataKeysRequest) (*RotateDataKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateDataKeys not implemented")
+}
+func (UnimplementedControlServer) ReportDataKey(context.Context, *ReportDataKeyRequest) (*ReportDataKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportDataKey not implemented")
 }
 func (UnimplementedControlServer) ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
@@ -494,6 +530,42 @@ func _Control_GetUnlockKey_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).GetUnlockKey(ctx, req.(*GetUnlockKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RotateDataKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateDataKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RotateDataKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RotateDataKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RotateDataKeys(ctx, req.(*RotateDataKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ReportDataKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportDataKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ReportDataKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ReportDataKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ReportDataKey(ctx, req.(*ReportDataKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -794,6 +866,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetUnlockKey",
 			Handler:    _Control_GetUnlockKey_Handler,
+		},
+		{
+			MethodName: "RotateDataKeys",
+			Handler:    _Control_RotateDataKeys_Handler,
+		},
+		{
+			MethodName: "ReportDataKey",
+			Handler:    _Control_ReportDataKey_Handler,
 		},
 		{
 			MethodName: "ListNodes",

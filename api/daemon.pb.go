@@ -151,10 +151,12 @@ type GetInfoResponse struct {
 	ContainersRunning uint32   `protobuf:"varint,19,opt,name=containers_running,json=containersRunning,proto3" json:"containers_running,omitempty"`
 	Images            uint32   `protobuf:"varint,20,opt,name=images,proto3" json:"images,omitempty"`
 	// Managers only.
-	Nodes         uint32 `protobuf:"varint,21,opt,name=nodes,proto3" json:"nodes,omitempty"`
-	ManagerCount  uint32 `protobuf:"varint,22,opt,name=manager_count,json=managerCount,proto3" json:"manager_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Nodes        uint32 `protobuf:"varint,21,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	ManagerCount uint32 `protobuf:"varint,22,opt,name=manager_count,json=managerCount,proto3" json:"manager_count,omitempty"`
+	// When the data key of this manager's store was changed last; unset is unknown.
+	DataKeyChangedAt *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=data_key_changed_at,json=dataKeyChangedAt,proto3" json:"data_key_changed_at,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -341,6 +343,13 @@ func (x *GetInfoResponse) GetManagerCount() uint32 {
 	return 0
 }
 
+func (x *GetInfoResponse) GetDataKeyChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DataKeyChangedAt
+	}
+	return nil
+}
+
 type InitSwarmRequest struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	ListenAddress       string                 `protobuf:"bytes,1,opt,name=listen_address,json=listenAddress,proto3" json:"listen_address,omitempty"`
@@ -355,6 +364,8 @@ type InitSwarmRequest struct {
 	SnapshotInterval uint64 `protobuf:"varint,8,opt,name=snapshot_interval,json=snapshotInterval,proto3" json:"snapshot_interval,omitempty"`
 	// Start a new single-manager swarm from this node's store.
 	ForceNewCluster bool `protobuf:"varint,9,opt,name=force_new_cluster,json=forceNewCluster,proto3" json:"force_new_cluster,omitempty"`
+	// As ClusterSpec.data_key_rotation; unset is the default.
+	DataKeyRotation *durationpb.Duration `protobuf:"bytes,10,opt,name=data_key_rotation,json=dataKeyRotation,proto3" json:"data_key_rotation,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -450,6 +461,13 @@ func (x *InitSwarmRequest) GetForceNewCluster() bool {
 		return x.ForceNewCluster
 	}
 	return false
+}
+
+func (x *InitSwarmRequest) GetDataKeyRotation() *durationpb.Duration {
+	if x != nil {
+		return x.DataKeyRotation
+	}
+	return nil
 }
 
 type InitSwarmResponse struct {
@@ -1373,7 +1391,7 @@ var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
 	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xad\x06\n" +
+	"\x0eGetInfoRequest\"\xf8\x06\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -1398,7 +1416,8 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x12containers_running\x18\x13 \x01(\rR\x11containersRunning\x12\x16\n" +
 	"\x06images\x18\x14 \x01(\rR\x06images\x12\x14\n" +
 	"\x05nodes\x18\x15 \x01(\rR\x05nodes\x12#\n" +
-	"\rmanager_count\x18\x16 \x01(\rR\fmanagerCount\"\xea\x03\n" +
+	"\rmanager_count\x18\x16 \x01(\rR\fmanagerCount\x12I\n" +
+	"\x13data_key_changed_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\x10dataKeyChangedAt\"\xb1\x04\n" +
 	"\x10InitSwarmRequest\x12%\n" +
 	"\x0elisten_address\x18\x01 \x01(\tR\rlistenAddress\x12+\n" +
 	"\x11advertise_address\x18\x02 \x01(\tR\x10advertiseAddress\x129\n" +
@@ -1409,7 +1428,9 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\bautolock\x18\x06 \x01(\bR\bautolock\x121\n" +
 	"\x12task_history_limit\x18\a \x01(\x03H\x00R\x10taskHistoryLimit\x88\x01\x01\x12+\n" +
 	"\x11snapshot_interval\x18\b \x01(\x04R\x10snapshotInterval\x12*\n" +
-	"\x11force_new_cluster\x18\t \x01(\bR\x0fforceNewClusterB\x15\n" +
+	"\x11force_new_cluster\x18\t \x01(\bR\x0fforceNewCluster\x12E\n" +
+	"\x11data_key_rotation\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotationB\x15\n" +
 	"\x13_task_history_limit\"\xa1\x01\n" +
 	"\x11InitSwarmResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12&\n" +
@@ -1549,43 +1570,45 @@ var file_skep_v1_daemon_proto_depIdxs = []int32{
 	0,  // 2: skep.v1.GetInfoResponse.state:type_name -> skep.v1.LocalNodeState
 	24, // 3: skep.v1.GetInfoResponse.role:type_name -> skep.v1.Role
 	25, // 4: skep.v1.GetInfoResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	26, // 5: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
-	27, // 6: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
-	27, // 7: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	26, // 8: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
-	24, // 9: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
-	25, // 10: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
-	25, // 11: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
-	22, // 12: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
-	11, // 13: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 14: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
-	11, // 15: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 16: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
-	1,  // 17: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
-	3,  // 18: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
-	5,  // 19: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
-	7,  // 20: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
-	9,  // 21: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
-	12, // 22: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
-	14, // 23: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
-	16, // 24: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
-	18, // 25: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
-	20, // 26: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
-	2,  // 27: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
-	4,  // 28: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
-	6,  // 29: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
-	8,  // 30: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
-	10, // 31: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
-	13, // 32: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
-	15, // 33: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
-	17, // 34: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
-	19, // 35: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
-	21, // 36: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
-	27, // [27:37] is the sub-list for method output_type
-	17, // [17:27] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	25, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
+	26, // 6: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
+	27, // 7: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
+	27, // 8: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	27, // 9: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
+	26, // 10: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
+	24, // 11: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
+	25, // 12: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
+	25, // 13: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
+	22, // 14: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
+	11, // 15: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
+	11, // 16: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
+	11, // 17: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
+	11, // 18: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
+	1,  // 19: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
+	3,  // 20: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
+	5,  // 21: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
+	7,  // 22: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
+	9,  // 23: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
+	12, // 24: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
+	14, // 25: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
+	16, // 26: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
+	18, // 27: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
+	20, // 28: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
+	2,  // 29: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
+	4,  // 30: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
+	6,  // 31: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
+	8,  // 32: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
+	10, // 33: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
+	13, // 34: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
+	15, // 35: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
+	17, // 36: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
+	19, // 37: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
+	21, // 38: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
+	29, // [29:39] is the sub-list for method output_type
+	19, // [19:29] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_daemon_proto_init() }

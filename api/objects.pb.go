@@ -188,9 +188,11 @@ type Cluster struct {
 	RootCa     *RootCA                `protobuf:"bytes,4,opt,name=root_ca,json=rootCa,proto3" json:"root_ca,omitempty"`
 	JoinTokens *JoinTokens            `protobuf:"bytes,5,opt,name=join_tokens,json=joinTokens,proto3" json:"join_tokens,omitempty"`
 	// The unlock key of autolocked managers, or empty.
-	UnlockKey     string `protobuf:"bytes,6,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UnlockKey string `protobuf:"bytes,6,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
+	// How often people asked all managers for fresh data keys.
+	DataKeyGeneration uint64 `protobuf:"varint,12,opt,name=data_key_generation,json=dataKeyGeneration,proto3" json:"data_key_generation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -265,6 +267,13 @@ func (x *Cluster) GetUnlockKey() string {
 	return ""
 }
 
+func (x *Cluster) GetDataKeyGeneration() uint64 {
+	if x != nil {
+		return x.DataKeyGeneration
+	}
+	return 0
+}
+
 // ClusterSpec is what `swarm update` changes.
 type ClusterSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -278,9 +287,11 @@ type ClusterSpec struct {
 	// Log entries between snapshots, 1 at least; 10000 in a new cluster.
 	SnapshotInterval uint64 `protobuf:"varint,5,opt,name=snapshot_interval,json=snapshotInterval,proto3" json:"snapshot_interval,omitempty"`
 	// Managers need the unlock key after a restart.
-	Autolock      bool `protobuf:"varint,6,opt,name=autolock,proto3" json:"autolock,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Autolock bool `protobuf:"varint,6,opt,name=autolock,proto3" json:"autolock,omitempty"`
+	// The age at which a manager changes the data key of its store; 720h by default, 0 is never, else 1h at least.
+	DataKeyRotation *durationpb.Duration `protobuf:"bytes,10,opt,name=data_key_rotation,json=dataKeyRotation,proto3" json:"data_key_rotation,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ClusterSpec) Reset() {
@@ -353,6 +364,13 @@ func (x *ClusterSpec) GetAutolock() bool {
 		return x.Autolock
 	}
 	return false
+}
+
+func (x *ClusterSpec) GetDataKeyRotation() *durationpb.Duration {
+	if x != nil {
+		return x.DataKeyRotation
+	}
+	return nil
 }
 
 // RootCA is the certificate authority of the swarm.
@@ -475,6 +493,8 @@ type Node struct {
 	Status      *NodeStatus      `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
 	// Set while the node is a member of the Raft group.
 	ManagerStatus *ManagerStatus `protobuf:"bytes,7,opt,name=manager_status,json=managerStatus,proto3" json:"manager_status,omitempty"`
+	// What the manager said last of the data key of its store.
+	DataKey       *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +574,13 @@ func (x *Node) GetStatus() *NodeStatus {
 func (x *Node) GetManagerStatus() *ManagerStatus {
 	if x != nil {
 		return x.ManagerStatus
+	}
+	return nil
+}
+
+func (x *Node) GetDataKey() *DataKeyStatus {
+	if x != nil {
+		return x.DataKey
 	}
 	return nil
 }
@@ -865,6 +892,61 @@ func (x *NodeStatus) GetChangedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// DataKeyStatus describes the key that seals a manager's copy of the cluster store.
+type DataKeyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Cluster.data_key_generation that the manager has followed.
+	Generation uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Unset is unknown.
+	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataKeyStatus) Reset() {
+	*x = DataKeyStatus{}
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataKeyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataKeyStatus) ProtoMessage() {}
+
+func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
+func (*DataKeyStatus) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DataKeyStatus) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *DataKeyStatus) GetChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangedAt
+	}
+	return nil
+}
+
 // ManagerStatus is a manager's place in the Raft group.
 type ManagerStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -881,7 +963,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +975,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +988,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -953,7 +1035,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1047,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1060,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Service) GetId() string {
@@ -1037,7 +1119,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1131,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1144,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1110,7 +1192,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1204,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1217,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1158,7 +1240,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1252,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1265,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -1238,7 +1320,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1332,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1345,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Task) GetId() string {
@@ -1355,7 +1437,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1449,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1462,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Secret) GetId() string {
@@ -1416,7 +1498,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1510,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1523,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -1462,7 +1544,7 @@ var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13skep/v1/types.proto\"\xea\x01\n" +
+	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13skep/v1/types.proto\"\x9a\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
@@ -1471,7 +1553,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\vjoin_tokens\x18\x05 \x01(\v2\x13.skep.v1.JoinTokensR\n" +
 	"joinTokens\x12\"\n" +
 	"\n" +
-	"unlock_key\x18\x06 \x01(\tB\x03\x80\x01\x01R\tunlockKey\"\xc6\x02\n" +
+	"unlock_key\x18\x06 \x01(\tB\x03\x80\x01\x01R\tunlockKey\x12.\n" +
+	"\x13data_key_generation\x18\f \x01(\x04R\x11dataKeyGeneration\"\x8d\x03\n" +
 	"\vClusterSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12:\n" +
 	"\vcert_expiry\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -1479,14 +1562,16 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x14dispatcher_heartbeat\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x13dispatcherHeartbeat\x12,\n" +
 	"\x12task_history_limit\x18\x04 \x01(\x03R\x10taskHistoryLimit\x12+\n" +
 	"\x11snapshot_interval\x18\x05 \x01(\x04R\x10snapshotInterval\x12\x1a\n" +
-	"\bautolock\x18\x06 \x01(\bR\bautolock\"A\n" +
+	"\bautolock\x18\x06 \x01(\bR\bautolock\x12E\n" +
+	"\x11data_key_rotation\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotation\"A\n" +
 	"\x06RootCA\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"H\n" +
 	"\n" +
 	"JoinTokens\x12\x1b\n" +
 	"\x06worker\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06worker\x12\x1d\n" +
-	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xab\x02\n" +
+	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xde\x02\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -1494,7 +1579,9 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\x0e2\r.skep.v1.RoleR\x04role\x12:\n" +
 	"\vdescription\x18\x05 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12+\n" +
 	"\x06status\x18\x06 \x01(\v2\x13.skep.v1.NodeStatusR\x06status\x12=\n" +
-	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\"\xaf\x01\n" +
+	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\x121\n" +
+	"\bdata_key\x18\n" +
+	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\"\xaf\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
@@ -1525,7 +1612,13 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x129\n" +
 	"\n" +
-	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\x95\x01\n" +
+	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"j\n" +
+	"\rDataKeyStatus\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x129\n" +
+	"\n" +
+	"changed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\x95\x01\n" +
 	"\rManagerStatus\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -1603,7 +1696,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(NodeState)(0),                // 0: skep.v1.NodeState
 	(Reachability)(0),             // 1: skep.v1.Reachability
@@ -1617,80 +1710,84 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*NodeDescription)(nil),       // 9: skep.v1.NodeDescription
 	(*ImageSummary)(nil),          // 10: skep.v1.ImageSummary
 	(*NodeStatus)(nil),            // 11: skep.v1.NodeStatus
-	(*ManagerStatus)(nil),         // 12: skep.v1.ManagerStatus
-	(*Service)(nil),               // 13: skep.v1.Service
-	(*ServiceSpec)(nil),           // 14: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 15: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 16: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 17: skep.v1.Task
-	(*Secret)(nil),                // 18: skep.v1.Secret
-	(*SecretSpec)(nil),            // 19: skep.v1.SecretSpec
-	nil,                           // 20: skep.v1.NodeDescription.EngineLabelsEntry
-	(*Meta)(nil),                  // 21: skep.v1.Meta
-	(*Annotations)(nil),           // 22: skep.v1.Annotations
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(Role)(0),                     // 24: skep.v1.Role
-	(Availability)(0),             // 25: skep.v1.Availability
-	(*Platform)(nil),              // 26: skep.v1.Platform
-	(*Resources)(nil),             // 27: skep.v1.Resources
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*TaskSpec)(nil),              // 29: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 30: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 31: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 32: skep.v1.TaskStatus
-	(TaskState)(0),                // 33: skep.v1.TaskState
+	(*DataKeyStatus)(nil),         // 12: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 13: skep.v1.ManagerStatus
+	(*Service)(nil),               // 14: skep.v1.Service
+	(*ServiceSpec)(nil),           // 15: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 16: skep.v1.ReplicatedService
+	(*UpdateStatus)(nil),          // 17: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 18: skep.v1.Task
+	(*Secret)(nil),                // 19: skep.v1.Secret
+	(*SecretSpec)(nil),            // 20: skep.v1.SecretSpec
+	nil,                           // 21: skep.v1.NodeDescription.EngineLabelsEntry
+	(*Meta)(nil),                  // 22: skep.v1.Meta
+	(*Annotations)(nil),           // 23: skep.v1.Annotations
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(Role)(0),                     // 25: skep.v1.Role
+	(Availability)(0),             // 26: skep.v1.Availability
+	(*Platform)(nil),              // 27: skep.v1.Platform
+	(*Resources)(nil),             // 28: skep.v1.Resources
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*TaskSpec)(nil),              // 30: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 31: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 32: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 33: skep.v1.TaskStatus
+	(TaskState)(0),                // 34: skep.v1.TaskState
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	21, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	22, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	4,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	5,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	6,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	22, // 4: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	23, // 5: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	23, // 6: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	21, // 7: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	8,  // 8: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	24, // 9: skep.v1.Node.role:type_name -> skep.v1.Role
-	9,  // 10: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	11, // 11: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	12, // 12: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	22, // 13: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	24, // 14: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	25, // 15: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	26, // 16: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	27, // 17: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	20, // 18: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	10, // 19: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	28, // 20: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	26, // 21: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	0,  // 22: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	28, // 23: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 24: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	21, // 25: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	14, // 26: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	14, // 27: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	16, // 28: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	22, // 29: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	29, // 30: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	15, // 31: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	30, // 32: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	31, // 33: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	2,  // 34: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	28, // 35: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	28, // 36: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	21, // 37: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	29, // 38: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	31, // 39: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	32, // 40: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	33, // 41: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	21, // 42: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	19, // 43: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	22, // 44: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	23, // 4: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	24, // 5: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	24, // 6: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	24, // 7: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	22, // 8: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	8,  // 9: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	25, // 10: skep.v1.Node.role:type_name -> skep.v1.Role
+	9,  // 11: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	11, // 12: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	13, // 13: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	12, // 14: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	23, // 15: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	25, // 16: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	26, // 17: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	27, // 18: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	28, // 19: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	21, // 20: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	10, // 21: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	29, // 22: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	27, // 23: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	0,  // 24: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	29, // 25: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	29, // 26: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 27: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	22, // 28: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	15, // 29: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	15, // 30: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	17, // 31: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	23, // 32: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	30, // 33: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	16, // 34: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	31, // 35: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	32, // 36: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	2,  // 37: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	29, // 38: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	29, // 39: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	22, // 40: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	30, // 41: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	32, // 42: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	33, // 43: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	34, // 44: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	22, // 45: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	20, // 46: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	23, // 47: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -1705,7 +1802,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

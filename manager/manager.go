@@ -36,8 +36,9 @@ type Config struct {
 	// Dial makes a connection to a node of the cluster without waiting for it. The peer must prove to be the node. It should
 	// notice a peer that is gone within seconds (keepalive).
 	Dial func(address, nodeID string) (*grpc.ClientConn, error)
-	// LocalKey returns the key of this node's key file, which seals Store while autolock is off. It makes one if there is none.
-	LocalKey func() (seal.Key, error)
+	// LocalKey returns this node's own key, which seals Store while autolock is off, and where it comes from. It makes one if there
+	// is none.
+	LocalKey func() (seal.Key, seal.Source, error)
 	// Reseal makes a key the one that opens Store, and whatever else the node seals by it. Nil is for Store alone.
 	Reseal func(kek seal.Key, source seal.Source) error
 	Logger *slog.Logger
@@ -78,7 +79,10 @@ func New(cfg Config) (*Manager, error) {
 	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
 		return nil, err
 	}
-	m.keys, err = keymanager.New(keymanager.Config{Store: cfg.Store, Reseal: cfg.Reseal, LocalKey: cfg.LocalKey, Logger: cfg.Logger})
+	m.keys, err = keymanager.New(keymanager.Config{
+		NodeID: cfg.NodeID, Store: cfg.Store, DataKey: cfg.Store, Reseal: cfg.Reseal, LocalKey: cfg.LocalKey, Report: m.reportDataKey,
+		Logger: cfg.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +103,16 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 // Interceptor sends calls that need the leader to it. It comes after the interceptors that turn errors into statuses and that
 // authorize.
 func (m *Manager) Interceptor() grpc.UnaryServerInterceptor { return m.forward.Unary() }
+
+// reportDataKey tells the leader of this manager's data key, in a call of this manager's own.
+func (m *Manager) reportDataKey(ctx context.Context, key *api.DataKeyStatus) error {
+	call := &grpc.UnaryServerInfo{FullMethod: api.Control_ReportDataKey_FullMethodName}
+	request := &api.ReportDataKeyRequest{NodeId: m.cfg.NodeID, DataKey: key}
+	_, err := m.forward.Unary()(ctx, request, call, func(ctx context.Context, _ any) (any, error) {
+		return m.control.ReportDataKey(ctx, request)
+	})
+	return err
+}
 
 // Nodes is what this manager knows of nodes, for the interceptor that authorizes.
 func (m *Manager) Nodes() authz.Nodes { return authz.NewNodes(m.cfg.Store) }

@@ -27,7 +27,8 @@ const (
 func withoutKeys(cluster *api.Cluster) *api.Cluster {
 	return &api.Cluster{
 		Id: cluster.GetId(), Meta: cluster.GetMeta(), Spec: cluster.GetSpec(),
-		RootCa: &api.RootCA{Certificate: cluster.GetRootCa().GetCertificate()},
+		RootCa:            &api.RootCA{Certificate: cluster.GetRootCa().GetCertificate()},
+		DataKeyGeneration: cluster.GetDataKeyGeneration(),
 	}
 }
 
@@ -77,6 +78,7 @@ func CheckClusterSpec(spec *api.ClusterSpec) error {
 	if spec.GetSnapshotInterval() == 0 {
 		p.add("snapshot_interval", "must be at least 1 log entry, such as the default: %d", DefaultClusterSpec().GetSnapshotInterval())
 	}
+	p.dataKeyRotation(spec)
 	return p.err()
 }
 

@@ -109,9 +109,13 @@ func fillCluster(spec *api.ClusterSpec) {
 	if spec.GetDispatcherHeartbeat() == nil {
 		spec.DispatcherHeartbeat = defaults.GetDispatcherHeartbeat()
 	}
+	if spec.GetDataKeyRotation() == nil {
+		spec.DataKeyRotation = defaults.GetDataKeyRotation()
+	}
 }
 
-// DefaultClusterSpec returns the spec of a new cluster: Swarm's defaults.
+// DefaultClusterSpec returns the spec of a new cluster: Swarm's defaults, and data keys that change monthly: a key that leaked
+// opens a month, and nobody has to think of it.
 func DefaultClusterSpec() *api.ClusterSpec {
 	return &api.ClusterSpec{
 		Annotations:         &api.Annotations{Name: "default"},
@@ -119,6 +123,7 @@ func DefaultClusterSpec() *api.ClusterSpec {
 		DispatcherHeartbeat: seconds(5),
 		TaskHistoryLimit:    5,
 		SnapshotInterval:    10000,
+		DataKeyRotation:     seconds(30 * 24 * 3600),
 	}
 }
 

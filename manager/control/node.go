@@ -17,6 +17,7 @@ func withManagerStatus(node *api.Node, status store.Status) *api.Node {
 	node.ManagerStatus = nil
 	member := memberOf(status, node.GetId())
 	if member == nil {
+		node.DataKey = nil // of a store that is gone
 		return node
 	}
 	node.ManagerStatus = &api.ManagerStatus{

@@ -18,12 +18,25 @@ const retryAfter = 5 * time.Second
 
 // Config is what a Manager needs; all fields are required.
 type Config struct {
-	Store *store.Store
+	// NodeID is this node's.
+	NodeID string
+	Store  *store.Store
+	// DataKey is what Store is on a manager: it has a data key.
+	DataKey DataKey
 	// Reseal makes a key the one that opens the store; it does nothing when it is that already.
 	Reseal func(kek seal.Key, source seal.Source) error
-	// LocalKey returns the key of this node's key file, and makes one if there is none.
-	LocalKey func() (seal.Key, error)
-	Logger   *slog.Logger
+	// LocalKey returns this node's own key and where it comes from, and makes one if there is none.
+	LocalKey func() (seal.Key, seal.Source, error)
+	// Report tells the leader, whoever that is, of this manager's data key.
+	Report func(ctx context.Context, key *api.DataKeyStatus) error
+	Logger *slog.Logger
+}
+
+// DataKey is a store's data key; see the methods of store.Store.
+type DataKey interface {
+	RotateDataKey(ctx context.Context) error
+	DataKey() (madeAt time.Time, generation uint64)
+	DataKeyServed(generation uint64) error
 }
 
 // Manager is the loop.
@@ -31,8 +44,9 @@ type Manager struct{ cfg Config }
 
 // New returns a Manager.
 func New(cfg Config) (*Manager, error) {
-	if cfg.Store == nil || cfg.Reseal == nil || cfg.LocalKey == nil || cfg.Logger == nil {
-		return nil, errors.New("keymanager: Store, Reseal, LocalKey and Logger are required")
+	if cfg.NodeID == "" || cfg.Store == nil || cfg.DataKey == nil || cfg.Reseal == nil || cfg.LocalKey == nil || cfg.Report == nil ||
+		cfg.Logger == nil {
+		return nil, errors.New("keymanager: NodeID, Store, DataKey, Reseal, LocalKey, Report and Logger are required")
 	}
 	return &Manager{cfg: cfg}, nil
 }
@@ -59,15 +73,15 @@ func (m *Manager) run(ctx context.Context) error {
 		return err
 	}
 	for {
-		var retry <-chan time.Time
-		if err := m.settle(); err != nil {
-			m.cfg.Logger.Error("the store is not sealed by the key that it should be", "error", err)
-			retry = time.After(retryAfter)
+		rest, err := m.settle(ctx)
+		if err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Error("the store is not sealed by the keys that it should be", "error", err)
+			rest = retryAfter
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-retry:
+		case <-time.After(rest):
 		case <-watch.Ready():
 			for ok := true; ok; {
 				if _, ok, err = watch.TryNext(); err != nil {
@@ -94,27 +108,49 @@ func (m *Manager) catchUp(ctx context.Context) error {
 	}
 }
 
-// settle seals the store by the key that the cluster wants now.
-func (m *Manager) settle() error {
-	var clusters []*api.Cluster
-	err := m.cfg.Store.View(func(tx store.ReadTx) (err error) {
-		clusters, err = store.List[*api.Cluster](tx)
+// settle seals the store by the keys that the cluster wants now, and returns after what time it must look again.
+func (m *Manager) settle(ctx context.Context) (time.Duration, error) {
+	cluster, self, err := m.view()
+	if err != nil || cluster == nil {
+		return longestRest, err // a manager that has just joined does not know yet
+	}
+	kek, source, err := m.wanted(cluster.GetUnlockKey())
+	if err != nil {
+		return 0, err
+	}
+	if err := m.cfg.Reseal(kek, source); err != nil {
+		return 0, err
+	}
+	if err := m.rotate(ctx, cluster); err != nil {
+		return 0, err
+	}
+	if err := m.report(ctx, self); err != nil {
+		m.cfg.Logger.Debug("the leader does not know of this manager's data key yet", "error", err)
+		return retryAfter, nil
+	}
+	madeAt, _ := m.cfg.DataKey.DataKey()
+	return max(untilDue(time.Now(), madeAt, cluster.GetSpec().GetDataKeyRotation().AsDuration()), retryAfter), nil
+}
+
+// view returns the cluster and this node as they are now, or nil where they are not known yet.
+func (m *Manager) view() (cluster *api.Cluster, self *api.Node, err error) {
+	err = m.cfg.Store.View(func(tx store.ReadTx) error {
+		clusters, err := store.List[*api.Cluster](tx)
+		if err != nil || len(clusters) == 0 {
+			return err
+		}
+		cluster = clusters[0]
+		if self, err = store.Get[*api.Node](tx, m.cfg.NodeID); errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
 		return err
 	})
-	if err != nil || len(clusters) == 0 {
-		return err // a manager that has just joined does not know yet
-	}
-	kek, source, err := m.wanted(clusters[0].GetUnlockKey())
-	if err != nil {
-		return err
-	}
-	return m.cfg.Reseal(kek, source)
+	return cluster, self, err
 }
 
 func (m *Manager) wanted(unlockKey string) (seal.Key, seal.Source, error) {
 	if unlockKey == "" {
-		kek, err := m.cfg.LocalKey()
-		return kek, seal.SourceKeyFile, err
+		return m.cfg.LocalKey()
 	}
 	kek, err := seal.ParseUnlockKey(unlockKey)
 	if err != nil {

@@ -24,7 +24,9 @@ func TestRun_FollowsTheClustersKey(t *testing.T) {
 		var source seal.Source
 		failures := 0
 		m, err := keymanager.New(keymanager.Config{
-			Store: s, LocalKey: func() (seal.Key, error) { return local, nil }, Logger: slog.New(slog.DiscardHandler),
+			NodeID: "m1", Store: s, DataKey: s, Logger: slog.New(slog.DiscardHandler),
+			LocalKey: func() (seal.Key, seal.Source, error) { return local, seal.SourceTPM2, nil },
+			Report:   func(context.Context, *api.DataKeyStatus) error { return nil },
 			Reseal: func(kek seal.Key, from seal.Source) error {
 				if failures > 0 {
 					failures--
@@ -50,7 +52,7 @@ func TestRun_FollowsTheClustersKey(t *testing.T) {
 		check(seal.Key{}, 0) // no cluster, no change
 		storetest.Create(t, s, &api.Cluster{Id: "c"})
 		synctest.Wait()
-		check(local, seal.SourceKeyFile)
+		check(local, seal.SourceTPM2)
 		for range 2 { // turned on, rotated
 			key := seal.NewKey()
 			setKey(t, s, key.UnlockKey())
@@ -61,7 +63,7 @@ func TestRun_FollowsTheClustersKey(t *testing.T) {
 		setKey(t, s, "")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		check(local, seal.SourceKeyFile)
+		check(local, seal.SourceTPM2)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

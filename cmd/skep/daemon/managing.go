@@ -17,7 +17,6 @@ import (
 	"github.com/skep-io/skep/manager/raftnet"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
-	"github.com/skep-io/skep/store/vfs"
 	"github.com/skep-io/skep/store/wal"
 )
 
@@ -115,7 +114,7 @@ func (n *node) runManager(ctx context.Context) error {
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
-		LocalKey: func() (seal.Key, error) { return seal.KeyFile(vfs.OS{}, n.daemon.disk.path(keyFile)) },
+		LocalKey: func() (seal.Key, seal.Source, error) { return n.daemon.newKEK(false) },
 		Reseal:   func(kek seal.Key, source seal.Source) error { return n.reseal(s, kek, source) },
 	})
 	if err != nil {

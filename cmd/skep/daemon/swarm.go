@@ -116,6 +116,9 @@ func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
 	if request.TaskHistoryLimit != nil {
 		spec.TaskHistoryLimit = request.GetTaskHistoryLimit()
 	}
+	if age := request.GetDataKeyRotation(); age != nil {
+		spec.DataKeyRotation = age
+	}
 	if request.GetSnapshotInterval() != 0 {
 		spec.SnapshotInterval = request.GetSnapshotInterval()
 	}
