@@ -197,11 +197,14 @@ func reportInterrupted(w io.Writer, err error) int {
 	return exitInterrupted
 }
 
-// interruptedError is a wait for a service that was given up.
-type interruptedError struct{ service string }
+// interruptedError is a wait that was given up for something that goes on.
+type interruptedError struct {
+	// check is the command that shows how far it is.
+	check string
+}
 
 func (e *interruptedError) Error() string {
-	return fmt.Sprintf("Operation continuing in background.\nUse `skep service ps %s` to check progress.", e.service)
+	return fmt.Sprintf("Operation continuing in background.\nUse `%s` to check progress.", e.check)
 }
 
 func (e *interruptedError) Unwrap() error { return progress.ErrInterrupted }

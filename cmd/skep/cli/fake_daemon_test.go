@@ -34,6 +34,7 @@ func (f *fake) GetInfo(context.Context, *api.GetInfoRequest) (*api.GetInfoRespon
 	if f.state == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE {
 		out.NodeId, out.ClusterId, out.Role = "node1", "cluster1", api.Role_ROLE_MANAGER
 		out.AdvertiseAddress, out.Managers, out.Nodes, out.ManagerCount = managerAddr, []string{managerAddr}, uint32(len(f.nodes)), 1
+		out.DataKeyChangedAt = timestamppb.New(born())
 		out.CertificateExpiresAt = timestamppb.New(born().Add(90 * 24 * time.Hour))
 	}
 	return out, nil
@@ -154,6 +155,19 @@ func (f *fake) GetUnlockKey(context.Context, *api.GetUnlockKeyRequest) (*api.Get
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return &api.GetUnlockKeyResponse{UnlockKey: f.unlock}, f.ready()
+}
+
+func (f *fake) RotateDataKeys(context.Context, *api.RotateDataKeysRequest) (*api.RotateDataKeysResponse, error) {
+	out := &api.RotateDataKeysResponse{Generation: 1}
+	return out, f.change(func() error {
+		for _, node := range f.nodes {
+			reachable := node.GetManagerStatus().GetReachability() == api.Reachability_REACHABILITY_REACHABLE
+			if reachable && node.GetId() != f.slowManager {
+				node.DataKey = &api.DataKeyStatus{Generation: out.GetGeneration(), ChangedAt: timestamppb.New(born())}
+			}
+		}
+		return f.ready()
+	})
 }
 
 func (f *fake) ListNodes(context.Context, *api.ListNodesRequest) (*api.ListNodesResponse, error) {

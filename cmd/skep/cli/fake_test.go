@@ -53,6 +53,8 @@ type fake struct {
 	stuck string
 	// warnings come with every answer to a change of a service.
 	warnings []string
+	// slowManager is the id of the manager whose data key never changes.
+	slowManager string
 	// seenSecret is the last value that was stored.
 	seenSecret []byte
 	// holdLogs keeps a log open after its last line.

@@ -72,13 +72,24 @@ func TestFlags_AreDockers(t *testing.T) {
 	}
 }
 
-// TestFlags_BesideDockersAreFew keeps our own flags to --json, and --quiet of inspections.
+// ownFlags are those of ours on commands that Docker has, beside --json and --quiet of inspections, and why.
+func ownFlags() map[string]string {
+	return map[string]string{
+		"swarm init data-key-rotation":   "Swarm's data keys change only with the unlock key",
+		"swarm update data-key-rotation": "likewise",
+	}
+}
+
+// TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {
-	docker := dockerFlags(t)
+	docker, own := dockerFlags(t), ownFlags()
 	commands(cli.New(nil, io.Discard, io.Discard, cli.Options{}), func(path string, cmd *cobra.Command) {
 		cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 			if _, ok := docker[path][flag.Name]; ok || flag.Name == "help" || flag.Name == "json" {
 				return
+			}
+			if docker[path] == nil || own[path+" "+flag.Name] != "" {
+				return // a command of our own, or a flag with a reason
 			}
 			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {
 				return

@@ -75,6 +75,9 @@ func (p *program) infoPage(i view.Info) string {
 		}
 	}
 	line("Key Protection", i.KeyProtection)
+	if i.DataKeyChangedAt != nil {
+		line("Data Key Changed", p.age(*i.DataKeyChangedAt))
+	}
 	line("Kernel Version", i.KernelVersion)
 	line("OSType", i.OSType)
 	line("Architecture", i.Architecture)

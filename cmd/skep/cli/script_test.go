@@ -120,6 +120,11 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.becomeActive()
 	case "node":
 		f.addNode(args[1], args[2], api.Role_ROLE_WORKER)
+	case "manager":
+		f.addNode(args[1], args[2], api.Role_ROLE_MANAGER)
+		f.nodes[args[1]].ManagerStatus = &api.ManagerStatus{Reachability: api.Reachability(api.Reachability_value["REACHABILITY_"+args[3]])}
+	case "slow":
+		f.slowManager = args[1]
 	case "warn":
 		f.warnings = append(f.warnings, args[1])
 	case "stuck":

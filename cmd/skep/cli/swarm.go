@@ -16,17 +16,18 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// Docker's defaults of the swarm's parameters.
+// The defaults of the swarm's parameters: Docker's, where it has them.
 const (
 	defaultCertExpiry       = 90 * 24 * time.Hour
 	defaultHeartbeat        = 5 * time.Second
 	defaultSnapshotInterval = 10000
 	defaultHistoryLimit     = 5
+	defaultDataKeyRotation  = 30 * 24 * time.Hour
 )
 
 func (p *program) swarmCommand() *cobra.Command {
 	return group("swarm", "Manage Swarm", p.swarmInit(), p.swarmJoin(), p.swarmJoinToken(), p.swarmUpdate(), p.swarmLeave(),
-		p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey())
+		p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey(), p.swarmDataKey())
 }
 
 // swarmFlags are the swarm's parameters, which init and update both have.
@@ -36,12 +37,15 @@ type swarmFlags struct {
 	heartbeat        time.Duration
 	historyLimit     int64
 	snapshotInterval uint64
+	dataKeyRotation  time.Duration
 }
 
 func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
 	flags := cmd.Flags()
 	flags.BoolVar(&s.autolock, "autolock", false, autolockHelp)
 	flags.DurationVar(&s.certExpiry, "cert-expiry", defaultCertExpiry, "Validity period for node certificates (ns|us|ms|s|m|h)")
+	flags.DurationVar(&s.dataKeyRotation, "data-key-rotation", defaultDataKeyRotation,
+		"Age at which managers change the keys that seal their disks (ns|us|ms|s|m|h; 0 = never)")
 	flags.DurationVar(&s.heartbeat, "dispatcher-heartbeat", defaultHeartbeat, "Dispatcher heartbeat period (ns|us|ms|s|m|h)")
 	flags.Uint64Var(&s.snapshotInterval, "snapshot-interval", defaultSnapshotInterval, "Number of log entries between Raft snapshots")
 	flags.Int64Var(&s.historyLimit, "task-history-limit", defaultHistoryLimit, "Task history retention limit")
@@ -79,7 +83,7 @@ func (p *program) swarmInit() *cobra.Command {
 			ListenAddress: node.listen.String(), AdvertiseAddress: node.advertise, Availability: availability,
 			CertExpiry: durationpb.New(swarm.certExpiry), DispatcherHeartbeat: durationpb.New(swarm.heartbeat),
 			Autolock: swarm.autolock, TaskHistoryLimit: &swarm.historyLimit, SnapshotInterval: swarm.snapshotInterval,
-			ForceNewCluster: force,
+			DataKeyRotation: durationpb.New(swarm.dataKeyRotation), ForceNewCluster: force,
 		})
 		if err != nil {
 			return err
@@ -251,6 +255,9 @@ func (s *swarmFlags) apply(spec *api.ClusterSpec, changed func(string) bool) {
 	}
 	if changed("cert-expiry") {
 		spec.CertExpiry = durationpb.New(s.certExpiry)
+	}
+	if changed("data-key-rotation") {
+		spec.DataKeyRotation = durationpb.New(s.dataKeyRotation)
 	}
 	if changed("dispatcher-heartbeat") {
 		spec.DispatcherHeartbeat = durationpb.New(s.heartbeat)

@@ -37,7 +37,7 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 	}
 	err := progress.Run(ctx, watch, tracker, display)
 	if errors.Is(err, progress.ErrInterrupted) {
-		return &interruptedError{service: service.GetId()}
+		return &interruptedError{check: "skep service ps " + service.GetId()}
 	}
 	return err
 }

@@ -19,10 +19,12 @@ type Info struct {
 	CgroupVersion   string
 	SecurityOptions []string
 	KeyProtection   string
-	Containers      uint32
-	Images          uint32
-	Warnings        []string
-	Swarm           SwarmInfo
+	// DataKeyChangedAt is when the key was made that seals this manager's store; nil is unknown.
+	DataKeyChangedAt *time.Time `json:",omitempty"`
+	Containers       uint32
+	Images           uint32
+	Warnings         []string
+	Swarm            SwarmInfo
 }
 
 // SwarmInfo is a node's relation to a swarm.
@@ -60,6 +62,10 @@ func NewInfo(i *api.GetInfoResponse) Info {
 	if i.GetCertificateExpiresAt() != nil {
 		expires := timeOf(i.GetCertificateExpiresAt())
 		out.Swarm.CertificateExpiresAt = &expires
+	}
+	if i.GetDataKeyChangedAt() != nil {
+		changed := timeOf(i.GetDataKeyChangedAt())
+		out.DataKeyChangedAt = &changed
 	}
 	return out
 }
