@@ -35,6 +35,7 @@ demo: setup build ## A swarm of five nodes on this machine, with a service and a
 
 .PHONY: test
 test: setup build ## All tests: unit tests with the race detector, and e2e with the real programs
+	@tools/setup/debian.sh test
 	@$(GO) test $(TESTFLAGS) ./...
 
 .PHONY: unit
