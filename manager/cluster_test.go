@@ -189,7 +189,7 @@ func (m *member) run() {
 	manager, err := manager.New(manager.Config{
 		NodeID: m.identity.NodeID(), Store: m.store, Raft: raft, Logger: log,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
-		LocalKey: func() (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
+		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
 	})
 	if err != nil {
 		t.Fatal(err)

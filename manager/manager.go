@@ -38,7 +38,7 @@ type Config struct {
 	Dial func(address, nodeID string) (*grpc.ClientConn, error)
 	// LocalKey returns this node's own key, which seals Store while autolock is off, and where it comes from. It makes one if there
 	// is none.
-	LocalKey func() (seal.Key, seal.Source, error)
+	LocalKey func(ctx context.Context) (seal.Key, seal.Source, error)
 	// Reseal makes a key the one that opens Store, and whatever else the node seals by it. Nil is for Store alone.
 	Reseal func(kek seal.Key, source seal.Source) error
 	Logger *slog.Logger

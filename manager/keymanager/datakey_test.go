@@ -65,7 +65,7 @@ func boot(t *testing.T, s *store.Store, d *disk, report func(*api.DataKeyStatus)
 	m, err := keymanager.New(keymanager.Config{
 		NodeID: "m1", Store: s, DataKey: d, Logger: slog.New(slog.DiscardHandler),
 		Reseal:   func(seal.Key, seal.Source) error { return nil },
-		LocalKey: func() (seal.Key, seal.Source, error) { return seal.NewKey(), seal.SourceKeyFile, nil },
+		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return seal.NewKey(), seal.SourceKeyFile, nil },
 		Report:   func(_ context.Context, key *api.DataKeyStatus) error { return report(key) },
 	})
 	if err != nil {

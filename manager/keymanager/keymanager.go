@@ -26,7 +26,7 @@ type Config struct {
 	// Reseal makes a key the one that opens the store; it does nothing when it is that already.
 	Reseal func(kek seal.Key, source seal.Source) error
 	// LocalKey returns this node's own key and where it comes from, and makes one if there is none.
-	LocalKey func() (seal.Key, seal.Source, error)
+	LocalKey func(ctx context.Context) (seal.Key, seal.Source, error)
 	// Report tells the leader, whoever that is, of this manager's data key.
 	Report func(ctx context.Context, key *api.DataKeyStatus) error
 	Logger *slog.Logger
@@ -114,7 +114,7 @@ func (m *Manager) settle(ctx context.Context) (time.Duration, error) {
 	if err != nil || cluster == nil {
 		return longestRest, err // a manager that has just joined does not know yet
 	}
-	kek, source, err := m.wanted(cluster.GetUnlockKey())
+	kek, source, err := m.wanted(ctx, cluster.GetUnlockKey())
 	if err != nil {
 		return 0, err
 	}
@@ -148,9 +148,9 @@ func (m *Manager) view() (cluster *api.Cluster, self *api.Node, err error) {
 	return cluster, self, err
 }
 
-func (m *Manager) wanted(unlockKey string) (seal.Key, seal.Source, error) {
+func (m *Manager) wanted(ctx context.Context, unlockKey string) (seal.Key, seal.Source, error) {
 	if unlockKey == "" {
-		return m.cfg.LocalKey()
+		return m.cfg.LocalKey(ctx)
 	}
 	kek, err := seal.ParseUnlockKey(unlockKey)
 	if err != nil {

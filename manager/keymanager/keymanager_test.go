@@ -25,7 +25,7 @@ func TestRun_FollowsTheClustersKey(t *testing.T) {
 		failures := 0
 		m, err := keymanager.New(keymanager.Config{
 			NodeID: "m1", Store: s, DataKey: s, Logger: slog.New(slog.DiscardHandler),
-			LocalKey: func() (seal.Key, seal.Source, error) { return local, seal.SourceTPM2, nil },
+			LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return local, seal.SourceTPM2, nil },
 			Report:   func(context.Context, *api.DataKeyStatus) error { return nil },
 			Reseal: func(kek seal.Key, from seal.Source) error {
 				if failures > 0 {

@@ -21,6 +21,10 @@ type Config struct {
 	DataDir string
 	// Socket is the path of the unix socket for people.
 	Socket string
+	// KeyProvider says what keeps the node's own key; "" is ProviderFile.
+	KeyProvider KeyProvider
+	// Credentials is the service manager's directory of credentials, or "".
+	Credentials string
 	// Runtime is the path of the skep-runtime program.
 	Runtime string
 	// BuiltinImage is an image archive that is loaded at start, or "".
@@ -39,7 +43,7 @@ type Config struct {
 // flags are the command line's form of a Config.
 type flags struct {
 	config            Config
-	bridge            string
+	bridge, provider  string
 	labels            []string
 	logLevel, logForm string
 }
@@ -68,6 +72,8 @@ func Command(version string) *cobra.Command {
 	set := command.Flags()
 	set.StringVar(&f.config.DataDir, "data-dir", "/var/lib/skep", "Directory of everything that must survive a restart")
 	set.StringVar(&f.config.Socket, "socket", "/run/skep/skep.sock", "Unix socket to serve; root and the group skep may use it")
+	set.StringVar(&f.provider, "key-provider", string(ProviderFile), "What keeps the key of this node's disk while the swarm is not autolocked "+
+		`("file", "tpm2", "systemd-host", "credential", "auto")`)
 	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of the skep-runtime program")
 	set.StringVar(&f.config.BuiltinImage, "builtin-image", beside("../lib/skep/skep-hello.tar"), "Image archive to load at start; empty for none")
 	set.StringVar(&f.config.CgroupParent, "cgroup-parent", "skep", "Cgroup below which containers are")
@@ -118,6 +124,10 @@ func (f flags) parse(version string) (Config, error) {
 		}
 		*path = absolute
 	}
+	if cfg.KeyProvider = KeyProvider(f.provider); !cfg.KeyProvider.valid() {
+		errs = append(errs, fmt.Errorf("--key-provider %q: want file, tpm2, systemd-host, credential or auto", f.provider))
+	}
+	cfg.Credentials = os.Getenv("CREDENTIALS_DIRECTORY") // see systemd.exec(5)
 	cfg.Logger, err = f.logger()
 	return cfg, fault.Wrap(fault.Invalid, errors.Join(append(errs, err)...))
 }

@@ -41,6 +41,7 @@ type Daemon struct {
 	cfg        Config
 	logger     *slog.Logger
 	disk       disk
+	own        ownKey
 	images     *image.Store
 	runtime    *client.Client
 	managed    *managedServices
@@ -80,7 +81,10 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{cfg: cfg, logger: cfg.Logger, disk: disk, images: images, start: make(chan *node), fallen: make(chan struct{}, 1)}
+	d := &Daemon{
+		cfg: cfg, logger: cfg.Logger, disk: disk, own: ownKey{disk: disk, provider: cfg.KeyProvider, credentials: cfg.Credentials},
+		images: images, start: make(chan *node), fallen: make(chan struct{}, 1),
+	}
 	d.managed = newManagedServices(d.absence)
 	d.authorizer = authz.New(authz.Config{
 		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed},

@@ -28,7 +28,9 @@ const membershipFile = "swarm.json"
 //	swarm.json           membership: absent while the node is in no swarm
 //	certificates/        the node's identity
 //	raft/                the cluster store, on managers
-//	store.key            the key that seals it while the swarm has no unlock key
+//	store.key            the node's own key, which seals it while the swarm has no unlock key;
+//	store.tpm2.cred      or the same, for this machine's TPM2 to open;
+//	store.host.cred      or the same, for systemd's key of this host to open
 //	agent/               tasks and their last status
 //	network/             the addresses of containers
 //	containers/          what belongs to one container each
@@ -118,7 +120,7 @@ func (d disk) forget() error {
 		return fmt.Errorf("forget the swarm: %w", err)
 	}
 	var errs []error
-	for _, name := range []string{"certificates", storeDir, keyFile, "agent", "containers", "network"} {
+	for _, name := range []string{"certificates", storeDir, keyFile, tpm2KeyFile, hostKeyFile, "agent", "containers", "network"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 		}

@@ -22,8 +22,12 @@
 //
 // # Keys
 //
-// With autolock the unlock key seals both the store's key ring and the node's TLS key (I11). At each moment of a change either
-// the former or the new key opens both; see nodeKeys. Workers keep their key in clear: they have no store to learn it from.
+// With autolock the unlock key seals both the store's key ring and the node's TLS key (I11). Without, the node's own key does: that
+// of the provider that the daemon is started with, see ownKey. At each moment of a change either the former or the new key opens
+// both; see nodeKeys. The plain key file, which lies beside the data, seals the key ring only: the TLS key is in clear then. Workers
+// keep theirs as their provider says: they have no store to learn an unlock key from.
+//
+// A locked node answers only what unlocks it, forgets its swarm, or says that it is locked; it does not listen for other nodes.
 //
 // # Concurrency
 //

@@ -80,6 +80,9 @@ func (n *node) describe(info *api.GetInfoResponse) {
 		return
 	}
 	info.KeyProtection = keyProtection(source)
+	if madeAt, _ := s.DataKey(); !madeAt.IsZero() {
+		info.DataKeyChangedAt = timestamppb.New(madeAt)
+	}
 	for _, member := range s.Status().Members {
 		if !member.Member.GetLearner() { // it has no say yet
 			info.ManagerCount++
@@ -94,10 +97,18 @@ func (n *node) describe(info *api.GetInfoResponse) {
 
 // keyProtection says how the store's key is held, and against what that helps.
 func keyProtection(source seal.Source) string {
-	if source == seal.SourceUnlockKey {
+	switch source {
+	case seal.SourceUnlockKey:
 		return "unlock key (autolock): a stolen disk holds nothing readable; a restarted manager waits for `skep swarm unlock`"
+	case seal.SourceTPM2:
+		return "this machine's TPM2: a disk without this machine holds nothing readable; whoever can start the machine as root reads it"
+	case seal.SourceHostKey:
+		return "systemd's key of this host: a copy of the data directory alone holds nothing readable; one with /var/lib/systemd and /etc does"
+	case seal.SourceCredential:
+		return "credential of the systemd unit: a copy of the data directory alone holds nothing readable; the rest depends on what seals the credential"
 	}
-	return "key file beside the data: protects nothing against a stolen disk; turn on `skep swarm update --autolock`"
+	return "key file beside the data: protects nothing against a stolen disk; turn on `skep swarm update --autolock`, " +
+		"or start `skep daemon --key-provider tpm2`"
 }
 
 // kernelVersion returns the running kernel's release, or "" if it can't be asked.

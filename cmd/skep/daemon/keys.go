@@ -29,16 +29,16 @@ const (
 // errSealedKey is returned when a sealed node key is damaged, or for another unlock key.
 var errSealedKey = errors.New("the node's key does not open")
 
-// holders are unlock keys, each of which opens the node's key. Without any, the key lies in clear: then a key file beside it
+// holders are keys, each of which opens the node's key. Without any, the key lies in clear: then a key file beside it
 // would protect nothing.
 type holders []seal.Key
 
-// holdersOf returns who opens the node's key when kek seals the store.
+// holdersOf returns who opens the node's key when kek seals the store, or, on a worker, would.
 func holdersOf(kek seal.Key, source seal.Source) holders {
-	if source == seal.SourceUnlockKey {
-		return holders{kek}
+	if source == seal.SourceKeyFile {
+		return nil
 	}
-	return nil
+	return holders{kek}
 }
 
 // with returns holders so that those of h and of other open the key: without any, anybody does.

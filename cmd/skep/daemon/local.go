@@ -64,8 +64,8 @@ func adminGroup() uint32 {
 	return uint32(gid)
 }
 
-// interceptors stand before every handler of both servers: errors become statuses, then who may call is decided, then a
-// call that needs the leader goes there.
+// interceptors stand before every handler of both servers: errors become statuses, then who may call is decided, then whether the
+// node is locked, then a call that needs the leader goes there.
 func (d *Daemon) interceptors() []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
@@ -78,6 +78,7 @@ func (d *Daemon) interceptors() []grpc.ServerOption {
 		}),
 	}
 	options = append(options, d.authorizer.ServerOptions()...)
+	options = append(options, d.unlessLocked()...)
 	return append(options, grpc.ChainUnaryInterceptor(d.managed.forward))
 }
 

@@ -28,7 +28,7 @@ func (n *node) followRole(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := n.identity.Watch()
 		if n.identity.Role() != api.Role_ROLE_MANAGER {
-			if err := n.dropStore(); err != nil {
+			if err := n.dropStore(ctx); err != nil {
 				return err
 			}
 			select {
@@ -67,7 +67,7 @@ func (n *node) manage(outer context.Context) error {
 		return err
 	}
 	n.logger.Info("this manager was removed from the group; it goes on as a worker")
-	if err := n.dropStore(); err != nil {
+	if err := n.dropStore(ctx); err != nil {
 		return err
 	}
 	// Only a new certificate says what this node is now: with the old one it would join the group again.
@@ -114,7 +114,7 @@ func (n *node) runManager(ctx context.Context) error {
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
-		LocalKey: func() (seal.Key, seal.Source, error) { return n.daemon.newKEK(false) },
+		LocalKey: func(ctx context.Context) (seal.Key, seal.Source, error) { return n.ownKey(ctx) },
 		Reseal:   func(kek seal.Key, source seal.Source) error { return n.reseal(s, kek, source) },
 	})
 	if err != nil {
@@ -204,7 +204,7 @@ func (n *node) joinGroup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.takeKEK(key); err != nil {
+	if err := n.takeKEK(ctx, key); err != nil {
 		return err
 	}
 	disk := store.Disk{Dir: n.daemon.disk.path(storeDir), KEK: n.kek, Source: n.source}
@@ -212,12 +212,15 @@ func (n *node) joinGroup(ctx context.Context) error {
 }
 
 // takeKEK chooses the key that seals the store to be: the swarm's unlock key, which then seals the node key too, or this node's
-// key file.
-func (n *node) takeKEK(unlockKey string) error {
-	kek, source, err := n.daemon.newKEK(false)
+// own.
+func (n *node) takeKEK(ctx context.Context, unlockKey string) error {
+	var kek seal.Key
+	var err error
+	source := seal.SourceUnlockKey
 	if unlockKey != "" {
-		source = seal.SourceUnlockKey
 		kek, err = seal.ParseUnlockKey(unlockKey)
+	} else {
+		kek, source, err = n.daemon.own.get(ctx)
 	}
 	if err == nil {
 		err = n.keys.Protect(holdersOf(kek, source))
@@ -229,6 +232,18 @@ func (n *node) takeKEK(unlockKey string) error {
 	defer n.mu.Unlock()
 	n.kek, n.source = kek, source
 	return nil
+}
+
+// ownKey returns the node's own key: from memory while it seals the store, so that a TPM is asked at the start only.
+func (n *node) ownKey(ctx context.Context) (seal.Key, seal.Source, error) {
+	wanted := n.daemon.own.source(ctx)
+	n.mu.Lock()
+	kek, source := n.kek, n.source
+	n.mu.Unlock()
+	if source == wanted {
+		return kek, source, nil
+	}
+	return n.daemon.own.get(ctx)
 }
 
 // reseal makes a key the one that opens this manager: its store and its node key.
@@ -251,13 +266,20 @@ func (n *node) reseal(s *store.Store, kek seal.Key, source seal.Source) error {
 		n.logger.Info("the manager is sealed by another kind of key", "key", source.String())
 	}
 	n.kek, n.source = kek, source
-	return err
+	if err != nil {
+		return err
+	}
+	return n.daemon.own.keepOnly(source)
 }
 
-// dropStore forgets the store of a node that is no manager any more. Its key goes into clear first, as a worker's: no unlock key
-// reaches it from now on.
-func (n *node) dropStore() error {
-	if err := n.keys.Protect(nil); err != nil {
+// dropStore forgets the store of a node that is no manager any more. The node key goes back to the node's own key first: no unlock
+// key reaches it from now on.
+func (n *node) dropStore(ctx context.Context) error {
+	kek, source, err := n.ownKey(ctx)
+	if err == nil {
+		err = n.keys.Protect(holdersOf(kek, source))
+	}
+	if err != nil {
 		return fmt.Errorf("keep the key of a former manager: %w", err)
 	}
 	n.mu.Lock()

@@ -24,12 +24,8 @@ import (
 	"github.com/skep-io/skep/store/seal"
 )
 
-// Names in the data directory.
-const (
-	storeDir = "raft"
-	// keyFile holds the key that seals the store of a swarm without autolock.
-	keyFile = "store.key"
-)
+// storeDir is the cluster store in the data directory.
+const storeDir = "raft"
 
 // keepaliveTime is how soon a node notices that a peer's machine is gone, when nothing else is sent.
 const keepaliveTime = 5 * time.Second

@@ -17,7 +17,6 @@ import (
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
-	"github.com/skep-io/skep/store/vfs"
 )
 
 const (
@@ -56,7 +55,7 @@ func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (
 	if err != nil {
 		return nil, err
 	}
-	n, err := d.found(m, &founding, request.GetAutolock())
+	n, err := d.found(ctx, m, &founding, request.GetAutolock())
 	if err != nil {
 		return nil, errors.Join(err, listener.Close(), d.undo(ctx, nil))
 	}
@@ -125,18 +124,17 @@ func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
 	return spec, control.CheckClusterSpec(spec)
 }
 
-// newKEK returns the key that seals a new store: one that people keep, or one in a file.
-func (d *Daemon) newKEK(autolock bool) (seal.Key, seal.Source, error) {
+// newKEK returns the key that seals a new store: one that people keep, or the node's own.
+func (d *Daemon) newKEK(ctx context.Context, autolock bool) (seal.Key, seal.Source, error) {
 	if autolock {
 		return seal.NewKey(), seal.SourceUnlockKey, nil
 	}
-	kek, err := seal.KeyFile(vfs.OS{}, d.disk.path(keyFile))
-	return kek, seal.SourceKeyFile, err
+	return d.own.get(ctx)
 }
 
 // found writes the identity and the store of a first manager.
-func (d *Daemon) found(m membership, founding *caserver.Founding, autolock bool) (*node, error) {
-	kek, source, err := d.newKEK(autolock)
+func (d *Daemon) found(ctx context.Context, m membership, founding *caserver.Founding, autolock bool) (*node, error) {
+	kek, source, err := d.newKEK(ctx, autolock)
 	if err != nil {
 		return nil, err
 	}
@@ -229,8 +227,8 @@ func (d *Daemon) joinAs(ctx context.Context, m membership, request *api.JoinSwar
 		return nil, err
 	}
 	m.Managers = []string{manager}
-	keys := openKeys(d.cfg.DataDir, nil)
-	kek, source, err := d.newKEK(false)
+	kek, source, err := d.newKEK(ctx, false)
+	keys := openKeys(d.cfg.DataDir, holdersOf(kek, source))
 	if err == nil {
 		err = errors.Join(keys.Save(credentials), d.disk.saveMembership(m))
 	}

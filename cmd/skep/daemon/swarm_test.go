@@ -154,7 +154,6 @@ func TestStoreFault_SaysWhatIsDamagedAndTheWayOut(t *testing.T) {
 		want string
 	}{
 		{&wal.CorruptError{What: "log entry", Index: 42, Err: seal.ErrOpen}, "log entry 42 is damaged"},
-		{fmt.Errorf("key ring: %w", seal.ErrWrongKey), "store.key"},
 		{wal.ErrFormat, "version"},
 	} {
 		err := storeFault(test.err)

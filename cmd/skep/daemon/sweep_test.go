@@ -20,7 +20,7 @@ func newTestDaemon(t *testing.T) *Daemon {
 		t.Fatal(err)
 	}
 	d := &Daemon{
-		cfg: Config{DataDir: dir, Version: "test"}, logger: slog.New(slog.DiscardHandler), disk: disk,
+		cfg: Config{DataDir: dir, Version: "test"}, logger: slog.New(slog.DiscardHandler), disk: disk, own: ownKey{disk: disk},
 		start: make(chan *node), fallen: make(chan struct{}, 1),
 	}
 	d.managed = newManagedServices(d.absence)

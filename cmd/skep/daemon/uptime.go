@@ -145,29 +145,19 @@ func (d *Daemon) comeBack(ctx context.Context, m membership, unlock seal.Key) er
 	if err != nil && !errors.Is(err, wal.ErrNone) {
 		return storeFault(err)
 	}
-	var key holders
-	if !unlock.IsZero() {
-		key = holders{unlock}
-	}
-	keys := openKeys(d.cfg.DataDir, key)
-	credentials, err := keys.Load()
+	u, err := d.unseal(ctx, source, unlock)
 	if err != nil {
 		return err
 	}
-	kek := unlock
-	if source != seal.SourceUnlockKey {
-		if kek, source, err = d.newKEK(false); err != nil {
-			return err
-		}
-	} else if unlock.IsZero() {
-		return keyfile.ErrLocked
-	}
-	n := d.newNode(m, keys, ca.NewIdentity(credentials), kek, source)
+	n := d.newNode(m, u.keys, ca.NewIdentity(u.credentials), u.kek, u.source)
 	if err := n.openStore(); err != nil {
-		if errors.Is(err, seal.ErrWrongKey) && source == seal.SourceUnlockKey {
+		switch {
+		case !errors.Is(err, seal.ErrWrongKey):
+			return storeFault(err)
+		case u.source == seal.SourceUnlockKey:
 			return keyfile.ErrLocked
 		}
-		return storeFault(err)
+		return d.own.fault(u.source, err)
 	}
 	if err := d.launch(ctx, n); err != nil {
 		n.stop()
@@ -188,9 +178,6 @@ func storeFault(err error) error {
 		return fault.New(fault.Precondition, "%s is %w: this manager takes no part in the swarm, and does not use its copy of the cluster store. "+
 			"If other managers have the data, run `skep swarm leave --force` here and join again; on one of them, `skep node demote` "+
 			"and `skep node rm --force` remove what is left of this one", what, wal.ErrCorrupt)
-	case errors.Is(err, seal.ErrWrongKey):
-		return fault.New(fault.Precondition, "the key file %s is not the one that sealed the cluster store: put that one back; "+
-			"or, if other managers have the data, `skep swarm leave --force` and join again: %w", keyFile, err)
 	case lasting(err):
 		return fault.Wrap(fault.Precondition, err)
 	}
