@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-memdb"
@@ -123,8 +124,11 @@ func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error)
 
 // check returns errRefused when an expectation of t does not hold.
 func (m *machine) check(txn *memdb.Txn, t *api.Transaction) error {
-	names := newClaims()
-	seen := map[Ref]bool{}
+	var names claims
+	var seen map[Ref]bool
+	if len(t.GetChanges()) > 1 {
+		seen = map[Ref]bool{}
+	}
 	for _, c := range t.GetChanges() {
 		o := object.Unwrap(c.GetObject())
 		if o == nil {
@@ -134,7 +138,9 @@ func (m *machine) check(txn *memdb.Txn, t *api.Transaction) error {
 		if seen[ref] {
 			return fmt.Errorf("%v is changed twice: %w", ref, errRefused)
 		}
-		seen[ref] = true
+		if seen != nil {
+			seen[ref] = true
+		}
 		if ref.ID == "" {
 			if c.GetAction() != api.ChangeAction_CHANGE_ACTION_CHECK || m.kindVersions[ref.Kind] > c.GetExpectedVersion() {
 				return fmt.Errorf("%vs changed: %w", ref.Kind, errRefused)
@@ -186,15 +192,11 @@ func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change) (Cha
 	return change, txn.Insert(ref.Kind.String(), o)
 }
 
-// claims are the unique names that a transaction takes and frees, so that it may swap them.
+// claims are the unique names that a transaction takes and frees, so that it may swap them. The zero value has none.
 type claims struct {
 	taken []Object
-	freed map[Ref]bool // objects that lose the name they have, or go
-	twice bool
-	names map[string]bool
+	freed []Ref // objects that lose the name they have, or go
 }
-
-func newClaims() *claims { return &claims{freed: map[Ref]bool{}, names: map[string]bool{}} }
 
 func (n *claims) note(action api.ChangeAction, old, o Object) {
 	ref := refOf(o)
@@ -202,19 +204,31 @@ func (n *claims) note(action api.ChangeAction, old, o Object) {
 		return
 	}
 	if old != nil && (action == api.ChangeAction_CHANGE_ACTION_DELETE || object.Name(old) != object.Name(o)) {
-		n.freed[ref] = true
+		n.freed = append(n.freed, ref)
 	}
-	if action == api.ChangeAction_CHANGE_ACTION_DELETE || object.Name(o) == "" {
-		return
+	if action != api.ChangeAction_CHANGE_ACTION_DELETE && object.Name(o) != "" {
+		n.taken = append(n.taken, o)
 	}
-	key := ref.Kind.String() + "\x00" + object.Name(o)
-	n.twice = n.twice || n.names[key]
-	n.names[key] = true
-	n.taken = append(n.taken, o)
+}
+
+// twice reports whether two objects take one name.
+func (n *claims) twice() bool {
+	if len(n.taken) < 2 {
+		return false
+	}
+	names := map[string]bool{}
+	for _, o := range n.taken {
+		key := object.KindOf(o).String() + "\x00" + object.Name(o)
+		if names[key] {
+			return true
+		}
+		names[key] = true
+	}
+	return false
 }
 
 func (n *claims) check(txn *memdb.Txn) error {
-	if n.twice {
+	if n.twice() {
 		return fmt.Errorf("a name is taken twice: %w", errRefused)
 	}
 	for _, o := range n.taken {
@@ -222,7 +236,7 @@ func (n *claims) check(txn *memdb.Txn) error {
 		if err != nil {
 			return err
 		}
-		if holder != nil && holder.GetId() != o.GetId() && !n.freed[refOf(holder)] {
+		if holder != nil && holder.GetId() != o.GetId() && !slices.Contains(n.freed, refOf(holder)) {
 			return fmt.Errorf("name of %v: %w", refOf(o), errRefused)
 		}
 	}

@@ -124,7 +124,7 @@ func (s *Store) prepare(requestID string, fn func(Tx) error) ([]byte, error) {
 		return nil, earlier // one that is being applied just now is not in the view yet: the state machine refuses it
 	}
 	tx := newTx(v)
-	defer tx.txn.Abort()
+	defer func() { tx.txn.Abort() }()
 	if err := fn(tx); err != nil {
 		return nil, err
 	}

@@ -164,6 +164,11 @@ func (t *readTx) Index() Index { return t.index }
 
 func (t *readTx) get(r Ref) (Object, error) {
 	o, err := lookup(t.txn, r)
+	return existing(r, o, err)
+}
+
+// existing makes an error of an object that is not there.
+func existing(r Ref, o Object, err error) (Object, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -204,16 +209,86 @@ func noIndex(k object.Kind, by By) error {
 	return fmt.Errorf("list %vs by %s: %w: they have no such index", k, by.index, ErrInvalid)
 }
 
-// tx implements Tx: an overlay on a snapshot, and the changes that make it.
+// tx implements Tx: the changes so far, over a snapshot. Most transactions change an object or two that they got by id, so the
+// changes get into a copy of the tables only once something is looked up by an index.
 type tx struct {
 	readTx
+	view    *view
 	changes []*api.Change
 	place   map[Ref]int // of the change in changes
 	size    int         // bytes of all changed objects
+	merged  bool        // txn shows the changes, too
 }
 
 func newTx(v *view) *tx {
-	return &tx{readTx: readTx{txn: v.db.Snapshot().Txn(true), index: v.index}, place: map[Ref]int{}}
+	return &tx{readTx: readTx{txn: v.db.Txn(false), index: v.index}, view: v, place: map[Ref]int{}}
+}
+
+// pending returns the object that the transaction made of r. known says that it changed r at all; then nil is a deletion.
+func (t *tx) pending(r Ref) (o Object, known bool) {
+	place, ok := t.place[r]
+	if !ok {
+		return nil, false
+	}
+	switch change := t.changes[place]; change.GetAction() {
+	case api.ChangeAction_CHANGE_ACTION_CREATE, api.ChangeAction_CHANGE_ACTION_UPDATE:
+		return object.Unwrap(change.GetObject()), true
+	case api.ChangeAction_CHANGE_ACTION_DELETE:
+		return nil, true
+	default:
+		return nil, false
+	}
+}
+
+// find returns an object or nil, as the transaction sees it.
+func (t *tx) find(r Ref) (Object, error) {
+	if o, known := t.pending(r); known {
+		return o, nil
+	}
+	return lookup(t.txn, r)
+}
+
+func (t *tx) get(r Ref) (Object, error) {
+	o, err := t.find(r)
+	return existing(r, o, err)
+}
+
+func (t *tx) iterate(k object.Kind, by By) (memdb.ResultIterator, error) {
+	if err := t.merge(); err != nil {
+		return nil, err
+	}
+	return t.readTx.iterate(k, by)
+}
+
+// merge makes txn show the changes so far, and those to come.
+func (t *tx) merge() error {
+	if t.merged || len(t.changes) == 0 {
+		return nil
+	}
+	t.merged = true
+	t.txn = t.view.db.Snapshot().Txn(true)
+	for _, change := range t.changes {
+		if err := t.show(refOf(object.Unwrap(change.GetObject()))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show makes txn show what became of an object, if it shows changes at all.
+func (t *tx) show(r Ref) error {
+	o, known := t.pending(r)
+	if !t.merged || !known {
+		return nil
+	}
+	if o != nil {
+		return t.txn.Insert(r.Kind.String(), o)
+	}
+	old, err := lookup(t.txn, r)
+	if err != nil || old == nil {
+		return err
+	}
+	return t.txn.Delete(r.Kind.String(), old)
 }
 
 func (t *tx) Create(o Object) error {
@@ -221,18 +296,18 @@ func (t *tx) Create(o Object) error {
 	if err := checkID(ref); err != nil {
 		return err
 	}
-	if old, err := lookup(t.txn, ref); err != nil || old != nil {
+	if old, err := t.find(ref); err != nil || old != nil {
 		return orElse(err, fmt.Errorf("%v %w", ref, ErrExists))
 	}
-	if place, ok := t.place[ref]; ok && t.changes[place].GetAction() == api.ChangeAction_CHANGE_ACTION_DELETE {
+	if _, deleted := t.pending(ref); deleted {
 		return fmt.Errorf("%v was deleted by the same transaction: %w", ref, ErrExists)
 	}
 	object.SetMeta(o, nil)
-	if err := t.put(ref, o); err != nil {
+	size, err := t.check(ref, o)
+	if err != nil {
 		return err
 	}
-	t.record(ref, api.ChangeAction_CHANGE_ACTION_CREATE, o, 0)
-	return nil
+	return t.record(ref, api.ChangeAction_CHANGE_ACTION_CREATE, o, 0, size)
 }
 
 func (t *tx) Update(o Object) error {
@@ -248,11 +323,11 @@ func (t *tx) Update(o Object) error {
 	if got := o.GetMeta().GetVersion(); got != expected {
 		return fmt.Errorf("%v: %w: it has version %d, the update was made from %d", ref, ErrConflict, expected, got)
 	}
-	if err := t.put(ref, o); err != nil {
+	size, err := t.check(ref, o)
+	if err != nil {
 		return err
 	}
-	t.record(ref, api.ChangeAction_CHANGE_ACTION_UPDATE, o, expected)
-	return nil
+	return t.record(ref, api.ChangeAction_CHANGE_ACTION_UPDATE, o, expected, size)
 }
 
 func (t *tx) Delete(kind object.Kind, id string) error {
@@ -261,11 +336,7 @@ func (t *tx) Delete(kind object.Kind, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.txn.Delete(kind.String(), old); err != nil {
-		return fmt.Errorf("delete %v: %w", ref, err)
-	}
-	t.record(ref, api.ChangeAction_CHANGE_ACTION_DELETE, object.New(kind, id), old.GetMeta().GetVersion())
-	return nil
+	return t.record(ref, api.ChangeAction_CHANGE_ACTION_DELETE, object.New(kind, id), old.GetMeta().GetVersion(), 0)
 }
 
 func (t *tx) Require(o Object) error {
@@ -277,66 +348,79 @@ func (t *tx) Require(o Object) error {
 	if current.GetMeta().GetVersion() != o.GetMeta().GetVersion() {
 		return fmt.Errorf("%v: %w", ref, ErrConflict)
 	}
-	if _, changed := t.place[ref]; !changed {
-		t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(ref.Kind, ref.ID), o.GetMeta().GetVersion())
+	if _, changed := t.place[ref]; changed {
+		return nil
 	}
-	return nil
+	return t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(ref.Kind, ref.ID), o.GetMeta().GetVersion(), 0)
 }
 
 func (t *tx) RequireKind(kind object.Kind) {
 	ref := Ref{Kind: kind}
 	if _, done := t.place[ref]; !done && kind.Valid() {
-		t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(kind, ""), t.index)
+		t.note(ref, &api.Change{Action: api.ChangeAction_CHANGE_ACTION_CHECK, Object: object.Wrap(object.New(kind, "")), ExpectedVersion: t.index})
 	}
 }
 
-// put checks o and makes the transaction see it.
-func (t *tx) put(ref Ref, o Object) error {
-	if size := proto.Size(o); size > MaxObjectSize {
-		return &LimitError{What: ref.String(), Size: size, Limit: MaxObjectSize}
+// check returns the size of o if it is one that the store may hold.
+func (t *tx) check(ref Ref, o Object) (size int, err error) {
+	if size = proto.Size(o); size > MaxObjectSize {
+		return 0, &LimitError{What: ref.String(), Size: size, Limit: MaxObjectSize}
+	}
+	if !ref.Kind.UniqueNames() || object.Name(o) == "" {
+		return size, nil
+	}
+	if err := t.merge(); err != nil {
+		return 0, err
 	}
 	holder, err := nameHolder(t.txn, o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if holder != nil && holder.GetId() != ref.ID {
-		return fmt.Errorf("%v %q: %w", ref.Kind, object.Name(o), ErrNameConflict)
+		return 0, fmt.Errorf("%v %q: %w", ref.Kind, object.Name(o), ErrNameConflict)
 	}
-	if err := t.txn.Insert(ref.Kind.String(), o); err != nil {
-		return fmt.Errorf("index %v: %w", ref, err)
-	}
-	return nil
+	return size, nil
 }
 
-// record adds a change, or folds it into the earlier change of the same object.
-func (t *tx) record(ref Ref, action api.ChangeAction, o Object, expected Index) {
+// record adds a change of size bytes, or folds it into the earlier change of the same object.
+func (t *tx) record(ref Ref, action api.ChangeAction, o Object, expected Index, size int) error {
 	change := &api.Change{Action: action, Object: object.Wrap(o), ExpectedVersion: expected}
-	t.size += proto.Size(o)
+	t.size += size
 	place, ok := t.place[ref]
 	if !ok {
-		t.place[ref] = len(t.changes)
-		t.changes = append(t.changes, change)
-		return
+		t.note(ref, change)
+		return t.show(ref)
 	}
 	earlier := t.changes[place]
-	t.size -= proto.Size(object.Unwrap(earlier.GetObject()))
 	change.ExpectedVersion = earlier.GetExpectedVersion()
 	if earlier.GetAction() == api.ChangeAction_CHANGE_ACTION_CREATE {
 		if action == api.ChangeAction_CHANGE_ACTION_DELETE {
-			// Created and deleted: what remains is that the id was free.
-			t.changes = append(t.changes[:place], t.changes[place+1:]...)
-			delete(t.place, ref)
-			for r, p := range t.place {
-				if p > place {
-					t.place[r] = p - 1
-				}
-			}
-			t.size -= proto.Size(o)
-			return
+			t.changes[place] = change
+			err := t.show(ref)
+			t.forget(ref)
+			return err
 		}
 		change.Action = api.ChangeAction_CHANGE_ACTION_CREATE
 	}
 	t.changes[place] = change
+	return t.show(ref)
+}
+
+func (t *tx) note(ref Ref, change *api.Change) {
+	t.place[ref] = len(t.changes)
+	t.changes = append(t.changes, change)
+}
+
+// forget drops the change of an object that was created and deleted: what remains is that the id was free.
+func (t *tx) forget(ref Ref) {
+	place := t.place[ref]
+	t.changes = append(t.changes[:place], t.changes[place+1:]...)
+	delete(t.place, ref)
+	for r, p := range t.place {
+		if p > place {
+			t.place[r] = p - 1
+		}
+	}
 }
 
 // nameHolder returns an object of o's kind that has its name, preferably another one, or nil when names may repeat.

@@ -68,7 +68,9 @@ func (g *group) stalls(s *stall, leader *manager) {
 	s.begin()
 	for i := range 1000 {
 		ctx, cancel := context.WithTimeout(g.t.Context(), 500*time.Millisecond)
-		err := leader.store.Update(ctx, "", func(tx store.Tx) error { return tx.Create(task(fmt.Sprintf("stall%d-%d", time.Now().UnixNano(), i), "s", 1, "")) })
+		err := leader.store.Update(ctx, "", func(tx store.Tx) error {
+			return tx.Create(task(fmt.Sprintf("stall%d-%d", time.Now().UnixNano(), i), "s", 1, ""))
+		})
 		cancel()
 		if err != nil {
 			return

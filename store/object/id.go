@@ -2,7 +2,8 @@ package object
 
 import (
 	"crypto/rand"
-	"math/big"
+	"encoding/binary"
+	"math/bits"
 )
 
 // IDLength is the number of characters of an id: ceil(128 / log2(36)).
@@ -12,13 +13,20 @@ const IDLength = 25
 func NewID() string {
 	var random [16]byte
 	rand.Read(random[:]) // never fails, see crypto/rand
-	text := new(big.Int).SetBytes(random[:]).Text(36)
-	id := make([]byte, IDLength)
-	for i := range id {
-		id[i] = '0'
+	return encodeID(binary.BigEndian.Uint64(random[:8]), binary.BigEndian.Uint64(random[8:]))
+}
+
+// encodeID writes a number of 128 bits, of which hi are the upper ones, in base 36.
+func encodeID(hi, lo uint64) string {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	var id [IDLength]byte
+	for i := IDLength - 1; i >= 0; i-- {
+		var digit uint64
+		hi, digit = hi/36, hi%36
+		lo, digit = bits.Div64(digit, lo, 36)
+		id[i] = digits[digit]
 	}
-	copy(id[IDLength-len(text):], text)
-	return string(id)
+	return string(id[:])
 }
 
 // ValidID reports whether id has the form of an id: anything else is refused before it reaches the log.

@@ -2,6 +2,8 @@ package object
 
 import (
 	"bytes"
+	"math"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -78,5 +80,19 @@ func TestValues_OneNameIsNoPrefixOfAnother(t *testing.T) {
 	}
 	if Values(web, IndexNode) != nil || Values(&api.Task{Id: "t"}, IndexSlot) != nil || Values(&api.Task{Id: "t"}, "other") != nil {
 		t.Error("values where there are none")
+	}
+}
+
+func TestEncodeID_IsBase36(t *testing.T) {
+	for _, n := range []*big.Int{
+		big.NewInt(0), big.NewInt(35), big.NewInt(36), new(big.Int).Lsh(big.NewInt(1), 64),
+		new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(1)),
+	} {
+		want := n.Text(36)
+		want = strings.Repeat("0", IDLength-len(want)) + want
+		hi, lo := new(big.Int).Rsh(n, 64).Uint64(), new(big.Int).And(n, new(big.Int).SetUint64(math.MaxUint64)).Uint64()
+		if got := encodeID(hi, lo); got != want {
+			t.Errorf("%v: %s, want %s", n, got, want)
+		}
 	}
 }

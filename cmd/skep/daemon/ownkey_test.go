@@ -180,4 +180,3 @@ func holdsAny(dir string, texts ...[]byte) (found bool, err error) {
 	})
 	return found, err
 }
-

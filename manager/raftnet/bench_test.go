@@ -1,0 +1,252 @@
+package raftnet_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/manager/raftnet"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+	"github.com/skep-io/skep/store/seal"
+)
+
+// objectSize is the payload of the objects that the benchmarks write.
+const objectSize = 1 << 10
+
+// benchManager is a manager as a daemon has it: its store on a real disk, sealed, and mutual TLS between managers, over loopback.
+type benchManager struct {
+	id       string
+	identity *ca.Identity
+	listener net.Listener
+	disk     store.Disk
+	server   *raftnet.Server
+	store    *store.Store
+}
+
+func newBenchManager(b *testing.B, registry *catest.Registry) *benchManager {
+	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	identity := ca.NewIdentity(catest.Member(b, registry, api.Role_ROLE_MANAGER))
+	m := &benchManager{
+		id: identity.NodeID(), identity: identity, listener: listener,
+		disk: store.Disk{Dir: filepath.Join(b.TempDir(), "raft"), KEK: seal.NewKey(), Source: seal.SourceKeyFile},
+	}
+	m.server = raftnet.NewServer(raftnet.ServerConfig{
+		NodeID: m.id, ClusterID: identity.ClusterID(), Dial: m.dial,
+		Caller: certified,
+	})
+	server := grpc.NewServer(grpc.Creds(identity.ServerCredentials()))
+	api.RegisterRaftServer(server, m.server)
+	go server.Serve(listener)
+	b.Cleanup(server.Stop)
+	return m
+}
+
+// certified returns the node id in the caller's certificate.
+func certified(ctx context.Context) (nodeID, address string) {
+	p, _ := peer.FromContext(ctx)
+	name, err := ca.NameOf(p.AuthInfo.(credentials.TLSInfo).State.PeerCertificates[0])
+	if err != nil {
+		return "", ""
+	}
+	return name.NodeID, p.Addr.String()
+}
+
+func (m *benchManager) dial(nodeID, address string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	opts = append(opts, grpc.WithTransportCredentials(m.identity.ClientCredentials(nodeID)))
+	return grpc.NewClient("passthrough:///"+address, opts...)
+}
+
+func (m *benchManager) start(b *testing.B) {
+	b.Helper()
+	s, err := store.Open(store.Config{Disk: m.disk, Transport: raftnet.NewTransport(m.dial, slog.New(slog.DiscardHandler))})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // b's own ends before the clean-up
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	m.store = s
+	m.server.Attach(s)
+	b.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+// benchGroup returns a group of n managers, the leader first.
+func benchGroup(b *testing.B, n int) []*benchManager {
+	b.Helper()
+	registry := catest.NewRegistry(b)
+	first := newBenchManager(b, registry)
+	member := &api.Member{RaftId: store.NewRaftID(), NodeId: first.id, Address: first.listener.Addr().String(), Protocol: store.Protocol}
+	if err := store.Bootstrap(first.disk, first.identity.ClusterID(), member); err != nil {
+		b.Fatal(err)
+	}
+	first.start(b)
+	group := []*benchManager{first}
+	await := func(done func() bool) {
+		for {
+			_, changed := first.store.Leadership()
+			if done() {
+				return
+			}
+			<-changed
+		}
+	}
+	await(func() bool { _, _, self := first.store.Leader(); return self })
+	for i := 2; i <= n; i++ {
+		m := newBenchManager(b, registry)
+		joined, err := first.store.AddMember(b.Context(), m.id, m.listener.Addr().String(), store.Protocol)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := store.Prepare(m.disk, m.identity.ClusterID(), joined); err != nil {
+			b.Fatal(err)
+		}
+		m.start(b)
+		group = append(group, m)
+		await(func() bool {
+			voters := 0
+			for _, member := range first.store.Members() {
+				if !member.Learner {
+					voters++
+				}
+			}
+			return voters == i
+		})
+	}
+	return group
+}
+
+func benchObject() *api.Secret {
+	id := object.NewID()
+	return &api.Secret{Id: id, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: id}, Data: make([]byte, objectSize)}}
+}
+
+// BenchmarkUpdate creates objects of 1 KiB, one per transaction. Beside the rate it reports, for a single writer, how its median
+// compares with the floor measured in the same run: one fdatasync and one round trip between managers.
+func BenchmarkUpdate(b *testing.B) {
+	for _, managers := range []int{1, 3} {
+		for _, writers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("managers=%d/writers=%d", managers, writers), func(b *testing.B) {
+				group := benchGroup(b, managers)
+				leader := group[0].store
+				b.ResetTimer()
+				began := time.Now()
+				took := writeAll(b, leader, writers)
+				rate := float64(b.N) / time.Since(began).Seconds()
+				b.StopTimer()
+				b.ReportMetric(rate, "writes/s")
+				b.ReportMetric(float64(median(took).Microseconds()), "p50-µs")
+				sync, trip := floorSync(b), floorTrip(b, group[0], group[managers-1])
+				b.ReportMetric(float64(sync.Microseconds()), "fdatasync-µs")
+				b.ReportMetric(float64(trip.Microseconds()), "roundtrip-µs")
+				if writers == 1 {
+					b.ReportMetric(float64(median(took))/float64(sync+trip), "×floor")
+				}
+			})
+		}
+	}
+}
+
+// writeAll makes b.N writes and returns how long each took.
+func writeAll(b *testing.B, to *store.Store, writers int) []time.Duration {
+	took := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				began := time.Now()
+				err := to.Update(context.Background(), "", func(tx store.Tx) error { return tx.Create(benchObject()) })
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				took[i-1] = time.Since(began)
+			}
+		})
+	}
+	wg.Wait()
+	return took
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// floorSync is the median of writing and syncing 2 KiB in place, in a file like the log's.
+func floorSync(b *testing.B) time.Duration {
+	b.Helper()
+	f, err := os.Create(filepath.Join(b.TempDir(), "floor"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	block := make([]byte, 2<<10)
+	for range 200 {
+		if _, err := f.Write(block); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	var took []time.Duration
+	for i := range 200 {
+		began := time.Now()
+		_, err := f.WriteAt(block, int64(i*len(block)))
+		if err == nil {
+			err = unix.Fdatasync(int(f.Fd()))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	return median(took)
+}
+
+// floorTrip is the median of a round trip between two managers: the smallest RPC, over the transport that they have.
+func floorTrip(b *testing.B, from, to *benchManager) time.Duration {
+	b.Helper()
+	conn, err := from.dial(to.id, to.listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	client := api.NewRaftClient(conn)
+	var took []time.Duration
+	for range 500 {
+		began := time.Now()
+		if _, err := client.Probe(b.Context(), &api.ProbeRequest{}); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	return median(took)
+}
