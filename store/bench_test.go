@@ -3,13 +3,15 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
@@ -17,168 +19,222 @@ import (
 	"github.com/skep-io/skep/store/seal"
 )
 
-// wire connects stores on real disks by calls that encode, as a network would.
-type wire struct {
-	mu     sync.Mutex
-	stores map[uint64]*store.Store // by raft id
-	nodes  map[uint64]string
-}
-
-type wireEnd struct {
-	w   *wire
-	id  string
-	out chan []*raftpb.Message
-}
-
-func (e wireEnd) SetMembers(members []*api.Member) {
-	e.w.mu.Lock()
-	defer e.w.mu.Unlock()
-	for _, m := range members {
-		e.w.nodes[m.RaftId] = m.NodeId
-	}
-}
-func (e wireEnd) Send(messages []*raftpb.Message) { e.out <- messages }
-func (e wireEnd) Run(ctx context.Context, sink store.Sink) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case messages := <-e.out:
-			for _, m := range messages {
-				encoded, err := proto.Marshal(m)
-				if err != nil {
-					return err
-				}
-				received := &raftpb.Message{}
-				if err := proto.Unmarshal(encoded, received); err != nil {
-					return err
-				}
-				e.w.mu.Lock()
-				to := e.w.stores[m.GetTo()]
-				e.w.mu.Unlock()
-				if to != nil {
-					_ = to.Deliver(ctx, e.id, received) // lost, as messages may be
-				}
-				if m.GetType() == raftpb.MsgSnap {
-					sink.SnapshotSent(m.GetTo(), to != nil)
-				}
-			}
-		}
-	}
-}
-
-// startBench returns the leader of a group of n managers on real disks.
-func startBench(b *testing.B, n int) *store.Store {
+// filled returns a local store with n objects of 1 KiB.
+func filled(b *testing.B, n int) *store.Store {
 	b.Helper()
-	w := &wire{stores: map[uint64]*store.Store{}, nodes: map[uint64]string{}}
-	start := func(disk store.Disk, raftID uint64, id string) *store.Store {
-		s, err := store.Open(store.Config{Disk: disk, Transport: wireEnd{w, id, make(chan []*raftpb.Message, 4096)}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		w.mu.Lock()
-		w.stores[raftID] = s
-		w.mu.Unlock()
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- s.Run(ctx) }()
-		b.Cleanup(func() { cancel(); <-ended })
-		return s
-	}
-	disk := func() store.Disk {
-		return store.Disk{Dir: b.TempDir() + "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}
-	}
-	first := &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"}
-	d := disk()
-	if err := store.Bootstrap(d, "c1", first); err != nil {
-		b.Fatal(err)
-	}
-	leader := start(d, first.RaftId, "m1")
-	for leadership, changed := leader.Leadership(); !leadership.Self; leadership, changed = leader.Leadership() {
-		<-changed
-	}
-	for i := 2; i <= n; i++ {
-		id := fmt.Sprint("m", i)
-		joined, err := leader.AddMember(context.Background(), id, id+":1", store.Protocol)
-		if err != nil {
-			b.Fatal(err)
-		}
-		d := disk()
-		if err := store.Prepare(d, "c1", joined); err != nil {
-			b.Fatal(err)
-		}
-		start(d, joined.RaftId, id)
-		for {
-			voters := 0
-			_, changed := leader.Leadership()
-			for _, m := range leader.Members() {
-				if !m.Learner {
-					voters++
-				}
-			}
-			if voters == i {
-				break
-			}
-			<-changed
-		}
-	}
-	return leader
-}
-
-// BenchmarkUpdate creates objects: one per operation, from 1 or 64 writers, on 1 or 3 managers that share this machine's disk.
-func BenchmarkUpdate(b *testing.B) {
-	for _, managers := range []int{1, 3} {
-		for _, writers := range []int{1, 64} {
-			b.Run(fmt.Sprintf("managers=%d/writers=%d", managers, writers), func(b *testing.B) {
-				leader := startBench(b, managers)
-				b.ResetTimer()
-				var next atomic.Int64
-				var wg sync.WaitGroup
-				began := time.Now()
-				for range writers {
-					wg.Go(func() {
-						for next.Add(1) <= int64(b.N) {
-							err := leader.Update(context.Background(), "", func(tx store.Tx) error {
-								return tx.Create(task(object.NewID(), "s", 1, "n"))
-							})
-							if err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "writes/s")
-			})
-		}
-	}
-}
-
-// BenchmarkView reads one of 10,000 objects.
-func BenchmarkView(b *testing.B) {
 	s, err := store.NewLocal("c1")
 	if err != nil {
 		b.Fatal(err)
 	}
-	err = s.Update(b.Context(), "", func(tx store.Tx) error {
-		for i := range 10000 {
-			if err := tx.Create(task(fmt.Sprint("t", i), "s", uint64(i), "n")); err != nil {
-				return err
+	for first := 0; first < n; first += 1000 {
+		err := s.Update(b.Context(), "", func(tx store.Tx) error {
+			for i := first; i < min(n, first+1000); i++ {
+				if err := tx.Create(benchSecret(i)); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		b.Fatal(err)
 	}
+	return s
+}
+
+func benchSecret(i int) *api.Secret {
+	id := fmt.Sprintf("s%024d", i)
+	return &api.Secret{Id: id, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: id}, Data: make([]byte, 1<<10)}}
+}
+
+// BenchmarkGet reads one of 10,000 objects by its id.
+func BenchmarkGet(b *testing.B) {
+	s := filled(b, 10000)
+	id := benchSecret(5000).GetId()
 	for b.Loop() {
 		err := s.View(func(tx store.ReadTx) error {
-			_, err := store.Get[*api.Task](tx, "t5000")
+			_, err := store.Get[*api.Secret](tx, id)
 			return err
 		})
 		if err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkAll goes through 10,000 objects, without copying them or their list.
+func BenchmarkAll(b *testing.B) {
+	s := filled(b, 10000)
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		err := s.View(func(tx store.ReadTx) error {
+			all, err := store.All[*api.Secret](tx)
+			if err != nil {
+				return err
+			}
+			for range all {
+				n++
+			}
+			return nil
+		})
+		if err != nil || n != 10000 {
+			b.Fatal(n, err)
+		}
+	}
+}
+
+// BenchmarkWatch tells 10,000 watchers, each in a goroutine that waits, of one event; an operation ends when all of them have it.
+func BenchmarkWatch(b *testing.B) {
+	const watchers = 10000
+	s := filled(b, 1)
+	ctx, cancel := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	var told atomic.Int64
+	everybody := make(chan struct{}, 1)
+	for range watchers {
+		w, err := s.Watch(ctx, 0, object.KindTask)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all.Go(func() {
+			for {
+				if _, err := w.Next(ctx); err != nil {
+					return
+				}
+				if told.Add(1) == watchers {
+					told.Store(0)
+					everybody <- struct{}{}
+				}
+			}
+		})
+	}
+	i := 0
+	for b.Loop() {
+		err := s.Update(ctx, "", func(tx store.Tx) error { return tx.Create(task(fmt.Sprint("t", i), "s", 1, "n")) })
+		if err != nil {
+			b.Fatal(err)
+		}
+		<-everybody
+		i++
+	}
+	b.StopTimer()
+	cancel()
+	all.Wait()
+}
+
+// run starts a store and waits until it leads; stop ends it.
+func run(b *testing.B, disk store.Disk) (s *store.Store, stop func()) {
+	b.Helper()
+	s, err := store.Open(store.Config{Disk: disk})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // b's own ends before the clean-up
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	for leadership, changed := s.Leadership(); !leadership.Self; leadership, changed = s.Leadership() {
+		<-changed
+	}
+	return s, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// onDisk returns the disk of a store of one manager with n objects of 1 KiB.
+func onDisk(b *testing.B, n int) store.Disk {
+	b.Helper()
+	disk := store.Disk{Dir: filepath.Join(b.TempDir(), "raft"), KEK: seal.NewKey(), Source: seal.SourceKeyFile}
+	err := store.Bootstrap(disk, "c1", &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, stop := run(b, disk)
+	defer stop()
+	for i := 0; i < n; {
+		err := s.Update(b.Context(), "", func(tx store.Tx) error {
+			for range min(1000, n-i) {
+				if err := tx.Create(benchSecret(i)); err != nil {
+					return err
+				}
+				i++
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return disk
+}
+
+// BenchmarkOpen starts a manager that has 100,000 objects of 1 KiB, until it leads, and reports the most memory that the process
+// had meanwhile.
+func BenchmarkOpen(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the daemon has it
+	disk := onDisk(b, 100_000)
+	for b.Loop() {
+		b.StopTimer()
+		debug.FreeOSMemory()
+		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // forgets the peak, see proc(5)
+			b.Skip("needs root to measure memory: ", err)
+		}
+		b.StartTimer()
+		_, stop := run(b, disk)
+		b.StopTimer()
+		b.ReportMetric(peakMemory(b)/(1<<20), "peak-MiB")
+		stop()
+		b.StartTimer()
+	}
+}
+
+// peakMemory returns the most memory that the process had at once, in bytes.
+func peakMemory(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		b.Fatal(err)
+	}
+	return kib * 1024
+}
+
+// BenchmarkSnapshot writes to a manager that has 100,000 objects of 1 KiB while it makes a snapshot of them all the time, and compares
+// the time of one in a hundred writes with that of quiet ones.
+func BenchmarkSnapshot(b *testing.B) {
+	disk := onDisk(b, 100_000)
+	s, stop := run(b, disk)
+	defer stop()
+	next := 100_000
+	writes := func(n int) time.Duration {
+		took := make([]time.Duration, n)
+		for i := range took {
+			began := time.Now()
+			if err := s.Update(b.Context(), "", func(tx store.Tx) error { return tx.Create(benchSecret(next)) }); err != nil {
+				b.Fatal(err)
+			}
+			took[i] = time.Since(began)
+			next++
+		}
+		slices.Sort(took)
+		return took[n*99/100]
+	}
+	const n = 2000
+	quiet := writes(n)
+	s.SetSnapshotInterval(1)
+	b.ResetTimer()
+	var busy time.Duration
+	for b.Loop() {
+		busy = writes(n)
+	}
+	b.ReportMetric(float64(quiet.Microseconds()), "quiet-p99-µs")
+	b.ReportMetric(float64(busy.Microseconds()), "busy-p99-µs")
+	b.ReportMetric(float64(busy)/float64(quiet), "×quiet")
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -213,7 +215,10 @@ func (c *cluster) compactLog(meta *raftpb.SnapshotMetadata) error {
 	if meta.GetIndex() <= current.GetMetadata().GetIndex() {
 		return nil
 	}
-	keep := meta.GetIndex() - min(keepEntries, meta.GetIndex())
+	keep, err := c.storage.keepFrom(meta.GetIndex())
+	if err != nil {
+		return err
+	}
 	if err := c.wal.Compact(meta, keep); err != nil {
 		return err
 	}
@@ -225,6 +230,32 @@ func (c *cluster) compactLog(meta *raftpb.SnapshotMetadata) error {
 		return err
 	}
 	return c.storage.Compact(keep)
+}
+
+// keepFrom returns the last index that followers need not have from the log, once there is a snapshot at an index: some entries
+// and bytes before it.
+func (s *storage) keepFrom(index Index) (Index, error) {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return 0, err
+	}
+	if keep := index - min(keepEntries, index); first <= keep {
+		first = keep + 1
+	}
+	if first > index {
+		return index, nil
+	}
+	entries, err := s.Entries(first, index+1, math.MaxUint64)
+	if err != nil {
+		return 0, fmt.Errorf("read log: %w", err)
+	}
+	bytes := 0
+	for i, e := range slices.Backward(entries) {
+		if bytes += len(e.GetData()); bytes > keepBytes {
+			return first + uint64(i), nil
+		}
+	}
+	return first - 1, nil
 }
 
 // capture is a state to make a snapshot of.

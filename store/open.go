@@ -50,14 +50,17 @@ type Config struct {
 	Logger *slog.Logger
 	// SnapshotInterval is the number of entries between snapshots; 0 is DefaultSnapshotInterval.
 	SnapshotInterval uint64
+	// InsecureLeaseReads makes Barrier on the leader cost no round trip; see raftcore.Config for when it is wrong.
+	InsecureLeaseReads bool
 }
 
 // DefaultSnapshotInterval is the number of log entries between two snapshots.
 const DefaultSnapshotInterval = 10000
 
 const (
-	// keepEntries are left in the log behind a snapshot, for followers that are a little behind.
+	// keepEntries and keepBytes are what is left in the log behind a snapshot, for followers that are a little behind.
 	keepEntries = 500
+	keepBytes   = 8 << 20
 	// maxLogBytes makes a snapshot before its turn, because the log since the last one is in memory.
 	maxLogBytes = 32 << 20
 	// tickInterval makes elections start after 1 to 2 s without a leader.
@@ -151,7 +154,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		return nil, err
 	}
 	core, err := raftcore.New(raftcore.Config{
-		ID: state.Identity.GetRaftId(), Storage: storage, Applied: m.index, Logger: raftLogger{cfg.Logger},
+		ID: state.Identity.GetRaftId(), Storage: storage, Applied: m.index, Logger: raftLogger{cfg.Logger}, InsecureLeaseReads: cfg.InsecureLeaseReads,
 	})
 	if err != nil {
 		return nil, err

@@ -148,8 +148,7 @@ func (s *Store) prepare(requestID string, fn func(Tx) error) ([]byte, error) {
 // has applied that index, and returns ErrResync when the changes since are not kept any more.
 func (s *Store) Watch(ctx context.Context, from Index, kinds ...object.Kind) (*Watcher, error) {
 	if from == 0 {
-		v := s.machine.view()
-		return &Watcher{hub: s.hub, kinds: kinds, snapshot: v.read(), position: v.index}, nil
+		return s.watchAll(kinds)
 	}
 	for {
 		next, err := s.hub.arrived(from)
@@ -165,10 +164,23 @@ func (s *Store) Watch(ctx context.Context, from Index, kinds ...object.Kind) (*W
 		case <-next:
 		}
 	}
-	if _, _, err := s.hub.after(from); err != nil {
+	at, err := s.hub.at(from)
+	if err != nil {
 		return nil, err
 	}
-	return &Watcher{hub: s.hub, kinds: kinds, position: from}, nil
+	return &Watcher{hub: s.hub, kinds: kinds, position: from, at: at}, nil
+}
+
+// watchAll starts a watcher with a snapshot.
+func (s *Store) watchAll(kinds []object.Kind) (*Watcher, error) {
+	for {
+		v := s.machine.view()
+		at, err := s.hub.at(v.index)
+		if errors.Is(err, ErrResync) {
+			continue // the state jumped in between: there is a newer view
+		}
+		return &Watcher{hub: s.hub, kinds: kinds, snapshot: v.read(), position: v.index, at: at}, err
+	}
 }
 
 // Leader returns who leads: its node id and address, empty while no leader is known, and whether it is this manager.

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/skep-io/skep/store/object"
 )
@@ -65,6 +64,7 @@ type Watcher struct {
 	kinds    []object.Kind // empty means all
 	snapshot ReadTx        // or nil
 	position Index         // the last entry seen
+	at       *link         // of the last batch seen, or of one before the position
 }
 
 // Snapshot is the state that the changes start from. It is nil when the watch was resumed from an index.
@@ -92,139 +92,44 @@ func (w *Watcher) Next(ctx context.Context) (Batch, error) {
 // TryNext is Next without waiting: ok is false when there is nothing yet.
 func (w *Watcher) TryNext() (batch Batch, ok bool, err error) {
 	for {
-		batch, ok, err := w.hub.after(w.position)
-		if err != nil || !ok {
+		next, err := w.hub.after(w.at, w.position)
+		if err != nil || next == nil {
 			return Batch{}, false, err
 		}
-		w.position = batch.Index
-		if batch = w.filter(batch); len(batch.Changes) > 0 {
+		w.at = next
+		if next.batch.Index <= w.position {
+			continue // the snapshot has it
+		}
+		w.position = next.batch.Index
+		if batch := w.filter(next.batch); len(batch.Changes) > 0 {
 			return batch, true, nil
 		}
 	}
 }
 
 // Ready returns a channel that is closed once TryNext may have something to say. Take a new one after each TryNext.
-func (w *Watcher) Ready() <-chan struct{} { return w.hub.ready(w.position) }
+func (w *Watcher) Ready() <-chan struct{} { return w.at.followed }
 
+// filter returns the changes of watched kinds. It copies only where a batch has both.
 func (w *Watcher) filter(b Batch) Batch {
 	if len(w.kinds) == 0 {
 		return b
 	}
-	kept := make([]Change, 0, len(b.Changes))
+	wanted := func(c Change) bool { return slices.Contains(w.kinds, c.Kind()) }
+	n := 0
 	for _, change := range b.Changes {
-		if slices.Contains(w.kinds, change.Kind()) {
+		if wanted(change) {
+			n++
+		}
+	}
+	if n == len(b.Changes) {
+		return b
+	}
+	kept := make([]Change, 0, n)
+	for _, change := range b.Changes {
+		if wanted(change) {
 			kept = append(kept, change)
 		}
 	}
 	return Batch{Index: b.Index, Changes: kept}
-}
-
-// hub keeps the last batches for watchers.
-type hub struct {
-	mu      sync.Mutex
-	base    Index         // batches up to here are forgotten
-	last    Index         // of the last entry, with changes or not
-	batches []Batch       // after base, in order
-	changes int           // in batches
-	news    chan struct{} // closed and replaced with every entry
-	always  chan struct{} // closed
-	stopped bool
-}
-
-func newHub(base Index) *hub {
-	h := &hub{base: base, last: base, news: make(chan struct{}), always: make(chan struct{})}
-	close(h.always)
-	return h
-}
-
-// add publishes a batch.
-func (h *hub) add(b Batch) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	defer h.wake()
-	h.last = b.Index
-	if len(b.Changes) == 0 {
-		return
-	}
-	h.batches = append(h.batches, b)
-	h.changes += len(b.Changes)
-	drop := 0
-	for len(h.batches)-drop > watchWindow || h.changes > watchChanges && len(h.batches)-drop > 1 {
-		h.changes -= len(h.batches[drop].Changes)
-		h.base = h.batches[drop].Index
-		h.batches[drop] = Batch{} // the array lives on until append moves the rest
-		drop++
-	}
-	h.batches = h.batches[drop:]
-}
-
-// reset forgets all batches because the state jumped to index: every watcher before it must start anew.
-func (h *hub) reset(index Index) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.base, h.last, h.batches, h.changes = index, index, nil, 0
-	h.wake()
-}
-
-func (h *hub) stop() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.stopped {
-		h.stopped = true
-		h.wake()
-	}
-}
-
-func (h *hub) wake() {
-	close(h.news)
-	h.news = make(chan struct{})
-}
-
-// arrived returns nil once the entry at index is applied, and otherwise a channel that is closed with the next entry.
-func (h *hub) arrived(index Index) (<-chan struct{}, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.last >= index:
-		return nil, nil
-	case h.stopped:
-		return nil, ErrStopped
-	default:
-		return h.news, nil
-	}
-}
-
-// after returns the first batch after the position.
-func (h *hub) after(position Index) (Batch, bool, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if position < h.base {
-		return Batch{}, false, ErrResync
-	}
-	i, _ := slices.BinarySearchFunc(h.batches, position+1, func(b Batch, i Index) int {
-		if b.Index < i {
-			return -1
-		}
-		if b.Index > i {
-			return 1
-		}
-		return 0
-	})
-	if i < len(h.batches) {
-		return h.batches[i], true, nil
-	}
-	if h.stopped {
-		return Batch{}, false, ErrStopped
-	}
-	return Batch{}, false, nil
-}
-
-func (h *hub) ready(position Index) <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := len(h.batches)
-	if h.stopped || position < h.base || n > 0 && h.batches[n-1].Index > position {
-		return h.always
-	}
-	return h.news
 }

@@ -49,6 +49,16 @@ type Config struct {
 	Applied uint64
 	// Logger takes what the library says. Its Panic methods must panic.
 	Logger raft.Logger
+	// InsecureLeaseReads lets a leader answer a Read without asking a majority, as long as it heard of one within an election
+	// time-out. That saves a round trip, and is wrong when clocks run apart or a process is paused for that long.
+	InsecureLeaseReads bool
+}
+
+func (c Config) reads() raft.ReadOnlyOption {
+	if c.InsecureLeaseReads {
+		return raft.ReadOnlyLeaseBased
+	}
+	return raft.ReadOnlySafe
 }
 
 // Core is one member. It is for one goroutine at a time.
@@ -85,7 +95,7 @@ func New(cfg Config) (c *Core, err error) {
 		ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks, PreVote: true, CheckQuorum: true,
 		MaxSizePerMsg: maxSizePerMessage, MaxInflightMsgs: maxInflight, MaxInflightBytes: maxInflightBytes,
 		MaxUncommittedEntriesSize: maxUncommitted, MaxCommittedSizePerReady: maxApplying,
-		AsyncStorageWrites: true, DisableProposalForwarding: true, StepDownOnRemoval: true,
+		AsyncStorageWrites: true, DisableProposalForwarding: true, StepDownOnRemoval: true, ReadOnlyOption: cfg.reads(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)

@@ -37,6 +37,12 @@ type script struct {
 
 func newMember(t testing.TB, id uint64, voters ...uint64) *member {
 	t.Helper()
+	return newMemberOf(t, Config{ID: id, Applied: 1, Logger: quiet()}, voters...)
+}
+
+// newMemberOf completes a configuration by the storage of a member that has applied one entry.
+func newMemberOf(t testing.TB, cfg Config, voters ...uint64) *member {
+	t.Helper()
 	storage := raft.NewMemoryStorage()
 	err := storage.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
 		Index: proto.Uint64(1), Term: proto.Uint64(1), ConfState: &raftpb.ConfState{Voters: voters},
@@ -47,7 +53,8 @@ func newMember(t testing.TB, id uint64, voters ...uint64) *member {
 	if err := storage.SetHardState(&raftpb.HardState{Term: proto.Uint64(1), Commit: proto.Uint64(1)}); err != nil {
 		t.Fatal(err)
 	}
-	core, err := New(Config{ID: id, Storage: storage, Applied: 1, Logger: quiet()})
+	cfg.Storage = storage
+	core, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +193,10 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) {
 	d.MaybeScanArgs(t, "id", &id)
 	switch d.Cmd {
 	case "group":
+		var lease bool
+		d.MaybeScanArgs(t, "insecure-lease-reads", &lease)
 		for id := uint64(1); id <= 3; id++ {
-			s.members[id] = newMember(t, id, 1, 2, 3)
+			s.members[id] = newMemberOf(t, Config{ID: id, Applied: 1, Logger: quiet(), InsecureLeaseReads: lease}, 1, 2, 3)
 		}
 	case "campaign":
 		s.step(id, Campaign{})

@@ -87,7 +87,25 @@ func WriteFile(fsys FS, name string, perm fs.FileMode, content []byte) error {
 	})
 }
 
-// WriteStream is WriteFile for content that write produces bit by bit.
+// paceBytes is how much of a stream is written before it is synced. A large file that is synced at its end holds up the small
+// syncs of others, such as those of a log, for as long as all of it takes.
+const paceBytes = 1 << 20
+
+// paced syncs a file every now and then.
+type paced struct {
+	File
+	unsynced int
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	n, err := p.File.Write(b)
+	if p.unsynced += n; err == nil && p.unsynced >= paceBytes {
+		p.unsynced, err = 0, p.Sync()
+	}
+	return n, err
+}
+
+// WriteStream is WriteFile for content that write produces bit by bit, and gentle to others who use the disk meanwhile.
 func WriteStream(fsys FS, name string, perm fs.FileMode, write func(io.Writer) error) error {
 	temp := name + tempSuffix
 	if err := writeSynced(fsys, temp, perm, write); err != nil {
@@ -105,7 +123,7 @@ func writeSynced(fsys FS, name string, perm fs.FileMode, write func(io.Writer) e
 	if err != nil {
 		return err
 	}
-	err = write(f)
+	err = write(&paced{File: f})
 	if err == nil {
 		err = f.Sync()
 	}
