@@ -9,6 +9,9 @@ const (
 	MaxEntrySize = 4 << 20
 	// groupSize is where the store stops putting further transactions into the same entry.
 	groupSize = 1 << 20
+	// fairChanges and fairSize are what a transaction of a loop should have at most: well below an entry, so that others get in.
+	fairChanges = 400
+	fairSize    = 1 << 20
 	// maxRequestID is the length of a request id in bytes.
 	maxRequestID = 64
 	// maxID is the length of an object's id in bytes; real ones have object.IDLength.

@@ -340,3 +340,48 @@ func TestWatch_TooSlowMustResync(t *testing.T) {
 		t.Errorf("resume: got %v, want ErrResync", err)
 	}
 }
+
+func TestBatch_SharesTheLogFairly(t *testing.T) {
+	s := storetest.New(t)
+	w, err := s.Watch(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1001
+	done, err := s.Batch(t.Context(), n, func(tx store.Tx, i int) error {
+		return tx.Create(task(fmt.Sprintf("t%04d", i), "s", uint64(i), "n"))
+	})
+	if done != n || err != nil {
+		t.Fatalf("%d done: %v", done, err)
+	}
+	seen, batches := 0, 0
+	for {
+		batch, ok, err := w.TryNext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		for _, change := range batch.Changes {
+			if want := fmt.Sprintf("t%04d", seen); change.Object.GetId() != want {
+				t.Fatalf("got %s, want %s", change.Object.GetId(), want)
+			}
+			seen++
+		}
+		batches++
+	}
+	if seen != n || batches < 3 || batches > 10 {
+		t.Errorf("%d objects in %d transactions", seen, batches)
+	}
+	wrong := errors.New("wrong")
+	done, err = s.Batch(t.Context(), n, func(tx store.Tx, i int) error {
+		if i == 900 {
+			return wrong
+		}
+		return tx.Delete(object.KindTask, fmt.Sprintf("t%04d", i))
+	})
+	if left := len(storetest.List[*api.Task](t, s)); !errors.Is(err, wrong) || done >= 900 || left != n-done {
+		t.Errorf("%d done, %d left: %v", done, left, err)
+	}
+}

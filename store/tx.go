@@ -45,6 +45,9 @@ type Tx interface {
 	// Require makes the commit depend on o being, at that moment, unchanged since the snapshot. Objects that the
 	// transaction changes need no Require.
 	Require(o Object) error
+	// Full reports whether the transaction has its fair size. It still takes what the limits allow, but a loop that has more to
+	// write should go on in another one, so that others share the log with it; see Store.Batch.
+	Full() bool
 	// RequireKind makes the commit depend on no object of the kind having been created, changed or deleted since the
 	// snapshot: for rare writes that depend on the absence of something.
 	RequireKind(kind object.Kind)
@@ -360,6 +363,8 @@ func (t *tx) RequireKind(kind object.Kind) {
 		t.note(ref, &api.Change{Action: api.ChangeAction_CHANGE_ACTION_CHECK, Object: object.Wrap(object.New(kind, "")), ExpectedVersion: t.index})
 	}
 }
+
+func (t *tx) Full() bool { return len(t.changes) >= fairChanges || t.size >= fairSize }
 
 // check returns the size of o if it is one that the store may hold.
 func (t *tx) check(ref Ref, o Object) (size int, err error) {

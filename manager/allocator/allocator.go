@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,12 +16,6 @@ import (
 	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
-)
-
-// Limits of one transaction: well below what the store takes, so that others share its log entries.
-const (
-	maxTasks = 400
-	maxBytes = 1 << 20
 )
 
 // retryDelay is how long the loop waits after the store was too busy.
@@ -138,23 +133,17 @@ func (l *Loop) note(t *api.Task) {
 // work allocates for all waiting tasks.
 func (l *Loop) work(ctx context.Context) error {
 	for len(l.waiting) > 0 {
-		var done []string
-		err := l.store.Update(ctx, "", func(tx store.Tx) (err error) {
-			done, err = l.allocate(tx)
-			return err
-		})
+		ids := slices.Sorted(maps.Keys(l.waiting))
+		done, err := l.store.Batch(ctx, len(ids), func(tx store.Tx, i int) error { return allocate(tx, ids[i]) })
+		for _, id := range ids[:done] {
+			delete(l.waiting, id)
+		}
 		if errors.Is(err, store.ErrConflict) {
 			l.log.Warn("store is too busy, trying again", "error", err)
-			if err := pause(ctx); err != nil {
-				return err
-			}
-			continue
+			err = pause(ctx)
 		}
 		if err != nil {
 			return err
-		}
-		for _, id := range done {
-			delete(l.waiting, id)
 		}
 	}
 	return nil
@@ -171,34 +160,17 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// allocate handles as many waiting tasks as fit into one transaction, and returns the ids of those that it looked at.
-func (l *Loop) allocate(tx store.Tx) (done []string, err error) {
-	size := 0
-	ids := make([]string, 0, len(l.waiting))
-	for id := range l.waiting {
-		ids = append(ids, id)
+// allocate handles a waiting task, if it still exists.
+func allocate(tx store.Tx, id string) error {
+	t, err := store.Get[*api.Task](tx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
 	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		if len(done) == maxTasks || size >= maxBytes {
-			break
-		}
-		done = append(done, id)
-		t, err := store.Get[*api.Task](tx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		allocated := Step(time.Now(), t)
-		if allocated == nil {
-			continue
-		}
-		size += proto.Size(allocated)
-		if err := tx.Update(allocated); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return err
 	}
-	return done, nil
+	if allocated := Step(time.Now(), t); allocated != nil {
+		return tx.Update(allocated)
+	}
+	return nil
 }

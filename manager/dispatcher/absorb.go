@@ -13,12 +13,6 @@ import (
 	"github.com/skep-io/skep/store"
 )
 
-// Limits of one transaction: well below what the store takes, so that others share its log entries.
-const (
-	maxWrites     = 400
-	maxWriteBytes = 1 << 20
-)
-
 // absorb writes what managers heard into the store; the leader does that. What no longer makes sense, such as a status of a
 // task that is gone, is left out: the agent learns of it from its assignments.
 func (d *Dispatcher) absorb(ctx context.Context, reports []*api.NodeReport) error {
@@ -28,28 +22,10 @@ func (d *Dispatcher) absorb(ctx context.Context, reports []*api.NodeReport) erro
 		return err
 	}
 	steps := d.steps(now, period, reports)
-	for len(steps) > 0 {
-		var rest []step
-		err := d.cfg.Store.Update(ctx, "", func(tx store.Tx) error {
-			w := absorber{tx: tx, now: now}
-			for i, s := range steps {
-				if w.writes >= maxWrites || w.bytes >= maxWriteBytes {
-					rest = steps[i:]
-					return nil
-				}
-				if err := s(&w); err != nil {
-					return err
-				}
-			}
-			rest = nil
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		steps = rest
-	}
-	return nil
+	_, err = d.cfg.Store.Batch(ctx, len(steps), func(tx store.Tx, i int) error {
+		return steps[i](&absorber{tx: tx, now: now})
+	})
+	return err
 }
 
 // step is one thing to write. It can be repeated.
@@ -83,10 +59,8 @@ func (d *Dispatcher) hear(now time.Time, period time.Duration, nodeID string, at
 
 // absorber writes into one transaction.
 type absorber struct {
-	tx     store.Tx
-	now    time.Time
-	writes int
-	bytes  int
+	tx  store.Tx
+	now time.Time
 }
 
 // node writes what a report says of its node.
@@ -102,8 +76,6 @@ func (w *absorber) node(r *api.NodeReport, alive bool) error {
 	if n == nil {
 		return nil
 	}
-	w.writes++
-	w.bytes += proto.Size(n)
 	return w.tx.Update(n)
 }
 
@@ -145,7 +117,5 @@ func (w *absorber) status(nodeID string, update *api.TaskStatusUpdate) error {
 	if t.Status.Timestamp == nil {
 		t.Status.Timestamp = timestamppb.New(w.now)
 	}
-	w.writes++
-	w.bytes += proto.Size(t)
 	return w.tx.Update(t)
 }

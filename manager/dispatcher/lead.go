@@ -73,25 +73,13 @@ func (d *Dispatcher) endLeading() {
 	d.alive = nil
 }
 
-// markDown writes that nodes are down, some at a time.
+// markDown writes that nodes are down.
 func (d *Dispatcher) markDown(ctx context.Context, ids []string) error {
-	for len(ids) > 0 {
-		some := ids[:min(len(ids), maxWrites)]
-		ids = ids[len(some):]
-		err := d.cfg.Store.Update(ctx, "", func(tx store.Tx) error {
-			for _, id := range some {
-				if err := down(tx, id); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		d.log.Info("nodes are down: no heartbeat for three periods", "nodes", some)
+	done, err := d.cfg.Store.Batch(ctx, len(ids), func(tx store.Tx, i int) error { return down(tx, ids[i]) })
+	if done > 0 {
+		d.log.Info("nodes are down: no heartbeat for three periods", "nodes", ids[:done])
 	}
-	return nil
+	return err
 }
 
 func down(tx store.Tx, id string) error {

@@ -13,12 +13,6 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// Limits of one transaction: well below what the store takes, so that others share its log entries.
-const (
-	maxWrites = 400
-	maxBytes  = 1 << 20
-)
-
 // defaultHistoryLimit is for a store without a cluster object: five ended tasks per slot.
 const defaultHistoryLimit = 5
 
@@ -31,16 +25,14 @@ func Apply(tx store.Tx, now time.Time, v View, effects []Effect) (full bool, err
 
 // writer puts effects into one transaction.
 type writer struct {
-	tx     store.Tx
-	now    time.Time
-	writes int
-	bytes  int
+	tx  store.Tx
+	now time.Time
 }
 
 // applyAll applies effects in order. full says that the transaction took all it should before the last of them.
 func (w *writer) applyAll(v View, effects []Effect) (full bool, err error) {
 	for _, e := range effects {
-		if w.writes >= maxWrites || w.bytes >= maxBytes {
+		if w.tx.Full() {
 			return true, nil
 		}
 		if err := w.apply(v, e); err != nil {
@@ -67,7 +59,6 @@ func (w *writer) apply(v View, e Effect) error {
 		}
 	}
 	if e.Delete != "" {
-		w.writes++
 		if err := w.tx.Delete(object.KindTask, e.Delete); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -86,7 +77,6 @@ func (w *writer) create(v View, c Creation) error {
 	}
 	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
 	t.Status.Timestamp = timestamppb.New(w.now)
-	w.count(t)
 	return w.tx.Create(t)
 }
 
@@ -100,7 +90,6 @@ func (w *writer) desire(d Desire) error {
 	}
 	t := proto.CloneOf(old)
 	t.DesiredState = d.State
-	w.count(t)
 	return w.tx.Update(t)
 }
 
@@ -117,7 +106,6 @@ func (w *writer) orphan(id string) error {
 		Timestamp: timestamppb.New(w.now), State: api.TaskState_TASK_STATE_ORPHANED,
 		Message: "orphaned", Err: "its node is gone, or was down for too long", Container: old.GetStatus().GetContainer(),
 	}
-	w.count(t)
 	return w.tx.Update(t)
 }
 
@@ -128,11 +116,5 @@ func (w *writer) status(serviceID string, status *api.UpdateStatus) error {
 	}
 	s := proto.CloneOf(old)
 	s.UpdateStatus = proto.CloneOf(status)
-	w.count(s)
 	return w.tx.Update(s)
-}
-
-func (w *writer) count(o object.Object) {
-	w.writes++
-	w.bytes += proto.Size(o)
 }

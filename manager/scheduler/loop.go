@@ -15,12 +15,6 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// Limits of one transaction: well below what the store takes, so that others share its log entries.
-const (
-	maxDecisions = 400
-	maxBytes     = 1 << 20
-)
-
 // retryDelay is how long the loop waits after the store was too busy.
 const retryDelay = 100 * time.Millisecond
 
@@ -146,27 +140,27 @@ func news(watch *store.Watcher, changes []Change) ([]Change, error) {
 // commit writes the decisions, in as many transactions as it takes. A decision about an object that changed since the core
 // saw it is not written; the tasks whose news would not reach the core by themselves are returned for it.
 func (l *Loop) commit(ctx context.Context, decisions []Decision) (dropped []Change, err error) {
-	for len(decisions) > 0 {
-		var written int
-		var refused []Change
-		err := l.store.Update(ctx, "", func(tx store.Tx) (err error) {
-			written, refused, err = write(tx, decisions)
-			return err
-		})
-		if errors.Is(err, store.ErrConflict) {
-			l.log.Warn("store is too busy, trying again", "error", err)
-			for _, d := range decisions {
-				dropped = append(dropped, Change{Task: d.Task})
-			}
-			return dropped, pause(ctx)
-		}
-		if err != nil {
-			return nil, err
-		}
-		dropped = append(dropped, refused...)
-		decisions = decisions[written:]
+	refused := make([]*api.Task, len(decisions))
+	done, err := l.store.Batch(ctx, len(decisions), func(tx store.Tx, i int) (err error) {
+		refused[i], err = write(tx, decisions[i])
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return nil, err
 	}
-	return dropped, nil
+	for _, t := range refused[:done] {
+		if t != nil {
+			dropped = append(dropped, Change{Task: t})
+		}
+	}
+	if err == nil {
+		return dropped, nil
+	}
+	l.log.Warn("store is too busy, trying again", "error", err)
+	for _, d := range decisions[done:] {
+		dropped = append(dropped, Change{Task: d.Task})
+	}
+	return dropped, pause(ctx)
 }
 
 func pause(ctx context.Context) error {
@@ -180,39 +174,26 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// write puts the first decisions into one transaction. done is how many it took; refused is as in commit.
-func write(tx store.Tx, decisions []Decision) (done int, refused []Change, err error) {
-	size := 0
-	for _, d := range decisions {
-		if done == maxDecisions || size >= maxBytes {
-			break
+// write puts a decision into a transaction. refused is the task when its news would not reach the core by themselves.
+func write(tx store.Tx, d Decision) (refused *api.Task, err error) {
+	t, err := store.Get[*api.Task](tx, d.Task.GetId())
+	if errors.Is(err, store.ErrNotFound) || err == nil && t.GetMeta().GetVersion() != d.Task.GetMeta().GetVersion() {
+		return nil, nil // its change is on the way to the core
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Node != nil {
+		err := tx.Require(d.Node)
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+			// The node's change is on its way; without this the core would go on to believe in the assignment.
+			return t, nil
 		}
-		done++
-		t, err := store.Get[*api.Task](tx, d.Task.GetId())
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return 0, nil, err
-		}
-		if err != nil || t.GetMeta().GetVersion() != d.Task.GetMeta().GetVersion() {
-			continue // its change is on the way to the core
-		}
-		if d.Node != nil {
-			err := tx.Require(d.Node)
-			if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
-				// The node's change is on its way; without this the core would go on to believe in the assignment.
-				refused = append(refused, Change{Task: t})
-				continue
-			}
-			if err != nil {
-				return 0, nil, err
-			}
-		}
-		decided := decide(time.Now(), t, d)
-		size += proto.Size(decided)
-		if err := tx.Update(decided); err != nil {
-			return 0, nil, err
+		if err != nil {
+			return nil, err
 		}
 	}
-	return done, refused, nil
+	return nil, tx.Update(decide(time.Now(), t, d))
 }
 
 // decide returns t with a decision written into it.

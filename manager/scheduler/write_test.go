@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"log/slog"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -47,17 +48,13 @@ func TestWrite_OnlyWhatTheCoreStillKnows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var done int
-	var refused []Change
-	err = s.Update(t.Context(), "", func(tx store.Tx) (err error) {
-		done, refused, err = write(tx, decisions)
-		return err
-	})
+	loop, err := New(Config{Store: s, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done != len(decisions) {
-		t.Errorf("%d decisions are done, want %d", done, len(decisions))
+	refused, err := loop.commit(t.Context(), decisions)
+	if err != nil {
+		t.Fatal(err)
 	}
 	for id, want := range map[string]string{"good": "same", "changed": "", "b": "", "c": ""} {
 		if got := seen(id).GetNodeId(); got != want {
