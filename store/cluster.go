@@ -282,6 +282,9 @@ func (c *cluster) apply(a *raftcore.Apply) error {
 		c.logBytes += len(e.GetData())
 	}
 	c.readsApplied()
+	if err := c.ask(); err != nil {
+		return err
+	}
 	c.appliedTerm = a.Entries[len(a.Entries)-1].GetTerm()
 	if err := c.maybeCapture(); err != nil {
 		return err

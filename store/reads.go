@@ -27,10 +27,10 @@ func (c *cluster) read(done chan error) error {
 	return c.ask()
 }
 
-// ask asks the next question unless one is open.
+// ask asks the next question unless one is open, or nobody can answer it yet.
 func (c *cluster) ask() error {
 	r := &c.reads
-	if len(r.asked) > 0 || len(r.next) == 0 {
+	if len(r.asked) > 0 || len(r.next) == 0 || !c.answerable() {
 		return nil
 	}
 	r.id++
@@ -38,12 +38,22 @@ func (c *cluster) ask() error {
 	return c.step(raftcore.Read{ID: r.id})
 }
 
+// answerable reports whether there is a leader to ask. This manager is one once it has applied the first entry of its term: until
+// then it may not know all that was committed before, and the raft library checks that in groups of several only.
+func (c *cluster) answerable() bool {
+	leader := c.core.Leader()
+	if leader.Self {
+		return c.readyTerm == leader.Term
+	}
+	return leader.ID != 0
+}
+
 func (c *cluster) readsTick() error {
 	r := &c.reads
 	if len(r.asked) == 0 {
-		return nil
+		return c.ask()
 	}
-	if r.age++; r.age < retryReadTicks {
+	if r.age++; r.age < retryReadTicks || !c.answerable() {
 		return nil
 	}
 	r.age = 0
