@@ -21,6 +21,9 @@ import (
 // secretText is in every object of these tests, and nowhere on disk.
 const secretText = "nobody reads this on the disk"
 
+// smallSegment keeps copies of the disk small.
+const smallSegment = 16 << 10
+
 // change is a change of keys. It opens with before until it is done, and with after from some moment on.
 type change struct {
 	name          string
@@ -65,6 +68,28 @@ type crasher struct {
 type crashed struct {
 	disk  *vfs.Mem
 	acked int64
+}
+
+func newCrasher(t *testing.T) *crasher {
+	c := &crasher{t: t, mem: vfs.NewMem()}
+	c.mem.OnWrite(c.crash)
+	t.Cleanup(c.mem.Close)
+	return c
+}
+
+// start starts a manager that leads, alone, on the disk.
+func (c *crasher) start(kek seal.Key) *manager {
+	c.t.Helper()
+	g := newGroup(c.t)
+	g.interval = 15
+	m := g.add("m1")
+	m.disk = store.Disk{FS: c.mem, Dir: "/raft", KEK: kek, Source: seal.SourceKeyFile, SegmentSize: smallSegment}
+	if err := store.Bootstrap(m.disk, "c1", &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"}); err != nil {
+		c.t.Fatal(err)
+	}
+	m.start()
+	g.await(m.leads)
+	return m
 }
 
 // crash is called after each operation that changes the disk. It loses all that is not synced, and, other times, some of it. The
@@ -115,7 +140,7 @@ func recovers(after *vfs.Mem, during change, acked int64) error {
 			return fmt.Errorf("a secret or a key lies in clear, or %w", err)
 		}
 	}
-	disk := store.Disk{FS: after, Dir: "/raft", KEK: during.after}
+	disk := store.Disk{FS: after, Dir: "/raft", KEK: during.after, SegmentSize: smallSegment}
 	s, err := store.Open(store.Config{Disk: disk})
 	if errors.Is(err, seal.ErrWrongKey) {
 		disk.KEK = during.before
@@ -151,23 +176,12 @@ func (c *crasher) write(s *store.Store) error {
 	return err
 }
 
-// Power is lost after every single operation on the disk while keys change: the former key or the new one opens the
+// Power is lost after every single operation on the disk while keys change and others write: the former key or the new one opens the
 // store, every acknowledged write is there, and nothing was ever in clear. Afterwards the former key opens nothing.
 func TestReseal_SurvivesEveryCrashPoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &crasher{t: t, mem: vfs.NewMem()}
-		c.mem.OnWrite(c.crash)
-		t.Cleanup(c.mem.Close)
-		first := seal.NewKey()
-		g := newGroup(t)
-		g.interval = 15
-		m := g.add("m1")
-		m.disk = store.Disk{FS: c.mem, Dir: "/raft", KEK: first, Source: seal.SourceKeyFile}
-		if err := store.Bootstrap(m.disk, "c1", &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"}); err != nil {
-			t.Fatal(err)
-		}
-		m.start()
-		g.await(m.leads)
+		c, first := newCrasher(t), seal.NewKey()
+		m := c.start(first)
 		for range 40 {
 			if err := c.write(m.store); err != nil {
 				t.Fatal(err)
@@ -175,7 +189,9 @@ func TestReseal_SurvivesEveryCrashPoint(t *testing.T) {
 		}
 		for _, now := range changes(first) {
 			c.taking.Store(true)
-			if err := errors.Join(c.write(m.store), now.do(m.store), c.write(m.store)); err != nil {
+			written := make(chan error, 1)
+			go func() { written <- errors.Join(c.write(m.store), c.write(m.store), c.write(m.store)) }()
+			if err := errors.Join(now.do(m.store), <-written); err != nil {
 				t.Fatalf("%s: %v", now.name, err)
 			}
 			c.taking.Store(false)
@@ -210,42 +226,24 @@ func onlyTheNewKey(t *testing.T, mem *vfs.Mem, done change) {
 // A rotation that a crash stopped still counts the old key, so that whoever follows a schedule does it again.
 func TestRotateDataKey_AgeSurvivesACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem()
-		t.Cleanup(mem.Close)
-		crashed := []*vfs.Mem{}
-		taking := false
-		mem.OnWrite(func() {
-			if !taking {
-				return
-			}
-			after, err := mem.Crash(nil)
-			if err != nil {
-				t.Error(err)
-			}
-			crashed = append(crashed, after)
-		})
-		g := newGroup(t)
-		m := g.add("m1")
-		m.disk = store.Disk{FS: mem, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}
-		if err := store.Bootstrap(m.disk, "c1", &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"}); err != nil {
-			t.Fatal(err)
-		}
-		m.start()
-		g.await(m.leads)
+		c := newCrasher(t)
+		m := c.start(seal.NewKey())
 		made, _ := m.store.DataKey()
 		time.Sleep(time.Minute)
-		taking = true
+		c.taking.Store(true)
 		if err := m.store.RotateDataKey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		taking = false
+		c.taking.Store(false)
 		fresh, _ := m.store.DataKey()
 		if !fresh.After(made) {
 			t.Errorf("the key is of %v, before of %v", fresh, made)
 		}
 		unfinished := 0
-		for _, disk := range crashed {
-			s, err := store.Open(store.Config{Disk: store.Disk{FS: disk, Dir: "/raft", KEK: m.disk.KEK}})
+		for _, left := range c.taken {
+			disk := m.disk
+			disk.FS = left.disk
+			s, err := store.Open(store.Config{Disk: disk})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -260,10 +258,10 @@ func TestRotateDataKey_AgeSurvivesACrash(t *testing.T) {
 			if err := s.Run(over); err != nil {
 				t.Error(err)
 			}
-			disk.Close()
+			left.disk.Close()
 		}
 		if unfinished < 5 {
-			t.Errorf("only %d of %d crashes were before the end", unfinished, len(crashed))
+			t.Errorf("only %d of %d crashes were before the end", unfinished, len(c.taken))
 		}
 	})
 }
