@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,7 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk, "memory": memory,
-			"typed": typed, "damage": damage, "sealed": sealed,
+			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed,
 		},
 	})
 }
@@ -200,7 +201,7 @@ func leader(ts *testscript.TestScript, neg bool, args []string) {
 
 func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
-	usage(ts, len(args) == 2, "daemon kill|stop|start NAME")
+	usage(ts, len(args) == 2 || len(args) > 2 && args[0] == "start", "daemon kill|stop NAME, or daemon start NAME [FLAG…]")
 	m := find(ts, args[1])
 	ctx, cancel := deadline()
 	defer cancel()
@@ -210,6 +211,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		ts.Check(m.Stop())
 	case "start":
+		m.AddFlags(args[2:]...)
 		ts.Check(m.Start(ctx))
 	default:
 		ts.Fatalf("unknown: daemon %s", args[0])
@@ -351,6 +353,20 @@ func damage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	content[len(bytes.TrimRight(content, "\x00"))-1] ^= 1 << 7
 	ts.Check(os.WriteFile(last, content, 0o600))
+}
+
+// closed checks that nothing listens at an address.
+func closed(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 2, "closed NAME HOST:PORT")
+	ctx, cancel := deadline()
+	defer cancel()
+	conn, err := find(ts, args[0]).Dial(ctx, "tcp", args[1])
+	if err == nil {
+		err = conn.Close()
+	}
+	if refused := errors.Is(err, syscall.ECONNREFUSED); refused == neg {
+		ts.Fatalf("dial %s: %v", args[1], err)
+	}
 }
 
 // sealed waits until an unlock key opens a manager's store.

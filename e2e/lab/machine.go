@@ -86,6 +86,9 @@ func (m *Machine) daemonCommand() []string {
 	}, m.extra...)
 }
 
+// AddFlags adds to the daemon's flags, from its next start on; of a flag that is given twice the last counts.
+func (m *Machine) AddFlags(flags ...string) { m.extra = append(m.extra, flags...) }
+
 // PowerOn starts the machine's init process. The machine must be off.
 func (m *Machine) PowerOn() error {
 	m.mu.Lock()

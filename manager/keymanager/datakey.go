@@ -2,6 +2,7 @@ package keymanager
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/skep-io/skep/api"
 )
+
+// errNotThere is returned while the cluster does not know this node, or this manager's store does not show it yet.
+var errNotThere = errors.New("this node is not in the store yet")
 
 // longestRest bounds the pause between two looks at the clock, so that a clock that was set is noticed.
 const longestRest = time.Hour
@@ -48,7 +52,10 @@ func (m *Manager) report(ctx context.Context, self *api.Node) error {
 	if !madeAt.IsZero() {
 		now.ChangedAt = timestamppb.New(madeAt)
 	}
-	if self == nil || proto.Equal(self.GetDataKey(), now) {
+	switch {
+	case self == nil:
+		return errNotThere
+	case proto.Equal(self.GetDataKey(), now):
 		return nil
 	}
 	return m.cfg.Report(ctx, now)

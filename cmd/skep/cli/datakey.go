@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 )
 
 // dataKeyRow is a line of `swarm data-key`.
-type dataKeyRow struct{ ID, Hostname, ManagerStatus, Changed string }
+type dataKeyRow struct{ ID, Hostname, ManagerStatus, Changed, Generation string }
 
 const dataKeyTable = "{{.ID}}\t{{.Hostname}}\t{{.ManagerStatus}}\t{{.Changed}}"
 
@@ -65,13 +66,16 @@ func (p *program) listDataKeys(ctx context.Context, c *client.Client, flags *lis
 		}
 		key := view.NewDataKey(node)
 		objects = append(objects, key)
-		row := dataKeyRow{ID: key.ID, Hostname: key.Hostname, ManagerStatus: newNodeRow(v, "").ManagerStatus, Changed: "unknown"}
+		row := dataKeyRow{
+			ID: key.ID, Hostname: key.Hostname, ManagerStatus: newNodeRow(v, "").ManagerStatus, Changed: "unknown",
+			Generation: strconv.FormatUint(key.Generation, 10),
+		}
 		if key.ChangedAt != nil {
 			row.Changed = p.age(*key.ChangedAt)
 		}
 		rows = append(rows, row)
 	}
-	header := dataKeyRow{ID: "ID", Hostname: "HOSTNAME", ManagerStatus: "MANAGER STATUS", Changed: "CHANGED"}
+	header := dataKeyRow{ID: "ID", Hostname: "HOSTNAME", ManagerStatus: "MANAGER STATUS", Changed: "CHANGED", Generation: "GENERATION"}
 	return writeList(p.out, flags, dataKeyTable, objects, header, rows)
 }
 
