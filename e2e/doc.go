@@ -9,10 +9,11 @@
 //	await NAME REGEXP ARG…         the same, again and again until what it prints matches, 30 s at most
 //	capture VARIABLE NAME ARG…     what it prints becomes a variable
 //	leader VARIABLE NAME           the name of the leader's machine, as that machine sees it
-//	daemon kill|stop|start NAME    the daemon alone: containers go on
+//	daemon kill|stop|start NAME    the daemon alone: containers go on; start may add flags
 //	power off|on NAME              the whole machine
 //	cut NAME, mend NAME            its cable
 //	fetch NAME URL                 an HTTP GET from inside the machine
+//	closed NAME HOST:PORT          nothing listens there, as the machine sees it
 //	typed NAME INPUT ARG…          the command line with a line of input
 //	damage NAME                    flips a bit of the last log entry of a manager whose daemon is stopped, and prints its index
 //	sealed NAME UNLOCK-KEY         waits until that key opens the manager's store
