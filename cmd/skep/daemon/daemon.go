@@ -50,6 +50,9 @@ type Daemon struct {
 	start chan *node
 	// fallen has room for one signal: the node stopped by itself, or could not come back, and may be tried again.
 	fallen chan struct{}
+	// resumed is closed once the daemon knows which node this machine is by its disk.
+	resumed     chan struct{}
+	resumedOnce sync.Once
 
 	// changing orders changes of state: init, join, leave, unlock.
 	changing sync.Mutex
@@ -83,7 +86,7 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	}
 	d := &Daemon{
 		cfg: cfg, logger: cfg.Logger, disk: disk, own: ownKey{disk: disk, provider: cfg.KeyProvider, credentials: cfg.Credentials},
-		images: images, start: make(chan *node), fallen: make(chan struct{}, 1),
+		images: images, start: make(chan *node), fallen: make(chan struct{}, 1), resumed: make(chan struct{}),
 	}
 	d.managed = newManagedServices(d.absence)
 	d.authorizer = authz.New(authz.Config{
@@ -116,7 +119,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.serveLocal(ctx, listener) })
+	group.Go(func() error {
+		// Whoever asks earlier waits, and is not told that this machine is in no swarm.
+		select {
+		case <-d.resumed:
+		case <-ctx.Done():
+		}
+		return d.serveLocal(ctx, listener)
+	})
 	group.Go(func() error { return d.runNodes(ctx) })
 	group.Go(func() error { d.keepUp(ctx); return nil })
 	return group.Wait()

@@ -42,6 +42,7 @@ func (d *Daemon) keepUp(ctx context.Context) {
 	for {
 		started := time.Now()
 		d.resume(ctx)
+		d.resumedOnce.Do(func() { close(d.resumed) })
 		select {
 		case <-ctx.Done():
 			return
