@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 	"time"
 
@@ -64,27 +65,33 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-// FuzzRestore: a snapshot that can be restored gives the same snapshot again; what is no snapshot is refused.
+// FuzzRestore: whatever a leader sends or the disk holds as a snapshot, it is refused or gives the same snapshot again, and takes
+// memory in proportion to its size.
 func FuzzRestore(f *testing.F) {
 	m := fuzzMachine(f)
 	if _, _, err := m.apply(1, exampleRecord(f)); err != nil {
 		f.Fatal(err)
 	}
+	m.members.load([]*api.Member{{RaftId: 7, NodeId: "n7", Address: "127.0.0.1:2377"}}, []uint64{8})
 	encoded, err := m.freeze().encode()
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(encoded)
-	f.Fuzz(func(t *testing.T, encoded []byte) {
-		once, ok := restored(t, encoded)
+	f.Add(encoded, uint64(1))
+	f.Fuzz(func(t *testing.T, encoded []byte, index uint64) {
+		before := allocated()
+		once, ok := restored(t, encoded, index)
 		if !ok {
 			return
+		}
+		if used, most := allocated()-before, uint64(4<<20+len(encoded)*4096); used > most {
+			t.Fatalf("%d bytes took %d bytes of memory, more than %d", len(encoded), used, most)
 		}
 		again, err := once.freeze().encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		twice, ok := restored(t, again)
+		twice, ok := restored(t, again, index)
 		if !ok {
 			t.Fatal("what was written can't be read")
 		}
@@ -96,19 +103,25 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// restored returns a machine with the state of a snapshot of its own cluster, if it is one.
-func restored(t *testing.T, encoded []byte) (*machine, bool) {
+// restored returns a machine with the state of a snapshot of its own cluster at an index, if it is one.
+func restored(t *testing.T, encoded []byte, index uint64) (*machine, bool) {
 	m := fuzzMachine(t)
-	header := &api.StoreSnapshot{}
-	if proto.Unmarshal(encoded, header) != nil {
-		return nil, false
-	}
-	b, err := readState(bytes.NewReader(encoded), m.clusterID, header.GetIndex())
+	b, err := readState(bytes.NewReader(encoded), m.clusterID, index)
 	if err != nil {
 		return nil, false
 	}
 	if err := m.restore(b); err != nil {
 		t.Fatal(err)
 	}
+	if m.view().index != index {
+		t.Fatalf("restored index %d as %d", index, m.view().index)
+	}
 	return m, true
+}
+
+// allocated is how many bytes this process has ever allocated.
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
 }
