@@ -24,6 +24,8 @@ type client struct {
 	controls []api.ControlClient
 	at       int
 	random   *rand.Rand
+	// passes says of an error that would be final that it passes; nil is never.
+	passes func(error) bool
 }
 
 // newClient returns a client of the managers; the seed makes its choices.
@@ -54,7 +56,7 @@ func (c *client) do(ctx context.Context, fn func(context.Context, api.ControlCli
 		try, cancel := context.WithTimeout(ctx, time.Duration(c.random.Int64N(int64(maxTry))))
 		err := fn(try, c.controls[c.at])
 		cancel()
-		if kind := fault.KindOf(err); err == nil || kind != fault.Unavailable && kind != fault.NotLeader {
+		if err == nil || !c.again(err) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -63,6 +65,12 @@ func (c *client) do(ctx context.Context, fn func(context.Context, api.ControlCli
 		c.at = (c.at + 1) % len(c.controls)
 		pause(ctx)
 	}
+}
+
+// again reports whether a request may end otherwise when it is repeated.
+func (c *client) again(err error) bool {
+	kind := fault.KindOf(err)
+	return kind == fault.Unavailable || kind == fault.NotLeader || c.passes != nil && c.passes(err)
 }
 
 func (c *client) createSecret(ctx context.Context, name string, data []byte) (secret *api.Secret, err error) {
@@ -80,15 +88,6 @@ func (c *client) removeSecret(ctx context.Context, name string) error {
 		_, err := control.RemoveSecret(ctx, &api.RemoveSecretRequest{Secret: name})
 		return err
 	})
-}
-
-func (c *client) secrets(ctx context.Context) (list []*api.Secret, err error) {
-	err = c.do(ctx, func(ctx context.Context, control api.ControlClient) error {
-		response, err := control.ListSecrets(ctx, &api.ListSecretsRequest{})
-		list = response.GetSecrets()
-		return err
-	})
-	return list, err
 }
 
 func (c *client) createService(ctx context.Context, name string) (service *api.Service, err error) {

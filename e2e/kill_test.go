@@ -261,7 +261,7 @@ func checkWrites(t *testing.T, managers []*lab.Machine, writers []*writer) {
 	t.Helper()
 	ctx, cancel := deadline()
 	defer cancel()
-	settle(ctx, t, managers)
+	settle(ctx, t, "last", managers)
 	for _, m := range managers {
 		if err := m.Stop(); err != nil {
 			t.Fatal(err)
@@ -332,11 +332,11 @@ func checkCount(t *testing.T, on string, count string, writers []*writer) {
 	}
 }
 
-// settle waits until every manager has applied all that was acknowledged.
-func settle(ctx context.Context, t *testing.T, managers []*lab.Machine) {
+// settle waits until every manager has applied all that was acknowledged, and a service of that name.
+func settle(ctx context.Context, t *testing.T, name string, managers []*lab.Machine) {
 	t.Helper()
-	c := newClient(t, 0, managers...)
-	last, err := c.createService(ctx, "last")
+	c := newClient(t, rand.Uint64(), managers...)
+	last, err := c.createService(ctx, name)
 	if err != nil {
 		t.Fatalf("the last write: %v", err)
 	}

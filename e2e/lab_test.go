@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/skep-io/skep/api"
@@ -67,17 +66,10 @@ func swarmOf(t *testing.T, network *lab.Network, names ...string) []*lab.Machine
 	if err := network.Swarm(ctx, names...); err != nil {
 		t.Fatal(err)
 	}
-	wanted := fmt.Sprintf("Managers: %d\n", len(names))
-	for {
-		info, err := machines[0].Skep(ctx, "info")
-		if strings.Contains(info, wanted) {
-			return machines
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("not all managers vote: %v\n%s", err, info)
-		}
-		pause(ctx)
+	if _, err := awaitOutput(machines[0], fmt.Sprintf("Managers: %d$", len(names)), "info"); err != nil {
+		t.Fatal(err)
 	}
+	return machines
 }
 
 // stateOnDisk returns all that a manager's disk holds. Its daemon must not run, its store must be sealed by its key file, and

@@ -153,19 +153,26 @@ func skep(ts *testscript.TestScript, neg bool, args []string) {
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
 	usage(ts, len(args) > 2, "await NAME REGEXP ARG…")
-	wanted, err := regexp.Compile("(?m)" + args[1])
+	out, err := awaitOutput(find(ts, args[0]), args[1], args[2:]...)
 	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), out)
+}
+
+// awaitOutput runs a command on a machine until what it prints matches, and returns that.
+func awaitOutput(m *lab.Machine, expression string, args ...string) (string, error) {
+	wanted, err := regexp.Compile("(?m)" + expression)
+	if err != nil {
+		return "", err
+	}
 	ctx, cancel := deadline()
 	defer cancel()
-	m := find(ts, args[0])
 	for {
-		out, err := m.Skep(ctx, args[2:]...)
+		out, err := m.Skep(ctx, args...)
 		if err == nil && wanted.MatchString(out) {
-			fmt.Fprint(ts.Stdout(), out)
-			return
+			return out, nil
 		}
 		if ctx.Err() != nil {
-			ts.Fatalf("skep %s never printed %s: %v\n%s", strings.Join(args[2:], " "), wanted, err, out)
+			return "", fmt.Errorf("%s: skep %s never printed %s: %v\n%s", m.Name, strings.Join(args, " "), wanted, err, out)
 		}
 		pause(ctx)
 	}

@@ -31,6 +31,8 @@ type Machine struct {
 	network *Network
 	number  int
 	space   netns.NsHandle
+	// programs are what runs when the daemon is started next, and as the command line.
+	programs Programs
 	// extra are daemon flags beside the usual ones.
 	extra []string
 
@@ -53,7 +55,7 @@ func (n *Network) NewMachine(name string, extra ...string) (*Machine, error) {
 	number := len(n.machines) + 1
 	m := &Machine{
 		Name: name, Address: address(number), Dir: filepath.Join(n.dir, name),
-		network: n, number: number, space: space, extra: extra,
+		network: n, number: number, space: space, extra: extra, programs: n.programs,
 	}
 	n.machines = append(n.machines, m)
 	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
@@ -79,7 +81,7 @@ func (m *Machine) CgroupParent() string { return m.network.group + "-" + m.Name 
 
 // daemonCommand is what Start runs on the machine.
 func (m *Machine) daemonCommand() []string {
-	p := m.network.programs
+	p := m.programs
 	return append([]string{
 		p.Skep, "daemon", "--data-dir", m.DataDir(), "--socket", m.Socket(), "--runtime", p.Runtime,
 		"--builtin-image", p.Image, "--cgroup-parent", m.CgroupParent(),
@@ -88,6 +90,9 @@ func (m *Machine) daemonCommand() []string {
 
 // AddFlags adds to the daemon's flags, from its next start on; of a flag that is given twice the last counts.
 func (m *Machine) AddFlags(flags ...string) { m.extra = append(m.extra, flags...) }
+
+// Install replaces the machine's programs, as an upgrade does: what runs goes on, the daemon is the new one once it is started again.
+func (m *Machine) Install(p Programs) { m.programs = p }
 
 // PowerOn starts the machine's init process. The machine must be off.
 func (m *Machine) PowerOn() error {
@@ -189,7 +194,7 @@ func (m *Machine) end(signal syscall.Signal) error {
 }
 
 // DaemonPID returns the daemon's pid as this process sees it, or 0.
-func (m *Machine) DaemonPID() int { return m.find(filepath.Base(m.network.programs.Skep)) }
+func (m *Machine) DaemonPID() int { return m.find(filepath.Base(m.programs.Skep)) }
 
 // PID returns the pid of the machine's init process as this process sees it, or 0 when the machine is off.
 func (m *Machine) PID() int {
@@ -255,7 +260,7 @@ func (m *Machine) PowerOff() error {
 
 // Command returns a command line of skep that talks to this machine's daemon.
 func (m *Machine) Command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, m.network.programs.Skep, append([]string{"--host", "unix://" + m.Socket()}, args...)...)
+	return exec.CommandContext(ctx, m.programs.Skep, append([]string{"--host", "unix://" + m.Socket()}, args...)...)
 }
 
 // Skep runs a command against this machine's daemon and returns what it printed on standard output.
