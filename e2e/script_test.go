@@ -380,20 +380,29 @@ func closed(ts *testscript.TestScript, neg bool, args []string) {
 func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
 	usage(ts, len(args) == 2, "sealed NAME UNLOCK-KEY")
-	kek, err := seal.ParseUnlockKey(args[1])
-	ts.Check(err)
-	dir := filepath.Join(find(ts, args[0]).DataDir(), "raft")
+	ts.Check(awaitSealed(find(ts, args[0]), args[1]))
+}
+
+// awaitSealed waits until an unlock key opens a manager's store.
+func awaitSealed(m *lab.Machine, unlockKey string) error {
+	kek, err := seal.ParseUnlockKey(unlockKey)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(m.DataDir(), "raft")
 	cluster, _, err := store.Inspect(vfs.OS{}, dir)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := deadline()
 	defer cancel()
 	for {
 		_, err := seal.OpenRing(vfs.OS{}, filepath.Join(dir, "keys"), cluster, kek)
 		if err == nil {
-			return
+			return nil
 		}
 		if ctx.Err() != nil {
-			ts.Fatalf("the key never opened the store of %s: %v", args[0], err)
+			return fmt.Errorf("the key never opened the store of %s: %w", m.Name, err)
 		}
 		pause(ctx)
 	}
