@@ -623,6 +623,182 @@ func (*ReportDataKeyResponse) Descriptor() ([]byte, []int) {
 	return file_skep_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
+type GetBackupKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rotate        bool                   `protobuf:"varint,1,opt,name=rotate,proto3" json:"rotate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackupKeyRequest) Reset() {
+	*x = GetBackupKeyRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackupKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackupKeyRequest) ProtoMessage() {}
+
+func (x *GetBackupKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackupKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetBackupKeyRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetBackupKeyRequest) GetRotate() bool {
+	if x != nil {
+		return x.Rotate
+	}
+	return false
+}
+
+type GetBackupKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BackupKey     string                 `protobuf:"bytes,1,opt,name=backup_key,json=backupKey,proto3" json:"backup_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackupKeyResponse) Reset() {
+	*x = GetBackupKeyResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackupKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackupKeyResponse) ProtoMessage() {}
+
+func (x *GetBackupKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackupKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetBackupKeyResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetBackupKeyResponse) GetBackupKey() string {
+	if x != nil {
+		return x.BackupKey
+	}
+	return ""
+}
+
+type NoteBackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Verified      *BackupRecord          `protobuf:"bytes,2,opt,name=verified,proto3" json:"verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteBackupRequest) Reset() {
+	*x = NoteBackupRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteBackupRequest) ProtoMessage() {}
+
+func (x *NoteBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteBackupRequest.ProtoReflect.Descriptor instead.
+func (*NoteBackupRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NoteBackupRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *NoteBackupRequest) GetVerified() *BackupRecord {
+	if x != nil {
+		return x.Verified
+	}
+	return nil
+}
+
+type NoteBackupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteBackupResponse) Reset() {
+	*x = NoteBackupResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteBackupResponse) ProtoMessage() {}
+
+func (x *NoteBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteBackupResponse.ProtoReflect.Descriptor instead.
+func (*NoteBackupResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
 type ListNodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -631,7 +807,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[12]
+	mi := &file_skep_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +819,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[12]
+	mi := &file_skep_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +832,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 type ListNodesResponse struct {
@@ -668,7 +844,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[13]
+	mi := &file_skep_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +856,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[13]
+	mi := &file_skep_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +869,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -712,7 +888,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[14]
+	mi := &file_skep_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +900,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[14]
+	mi := &file_skep_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +913,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetNodeRequest) GetNode() string {
@@ -756,7 +932,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[15]
+	mi := &file_skep_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +944,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[15]
+	mi := &file_skep_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +957,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetNodeResponse) GetNode() *Node {
@@ -802,7 +978,7 @@ type UpdateNodeRequest struct {
 
 func (x *UpdateNodeRequest) Reset() {
 	*x = UpdateNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[16]
+	mi := &file_skep_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +990,7 @@ func (x *UpdateNodeRequest) String() string {
 func (*UpdateNodeRequest) ProtoMessage() {}
 
 func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[16]
+	mi := &file_skep_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1003,7 @@ func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateNodeRequest) GetNodeId() string {
@@ -860,7 +1036,7 @@ type UpdateNodeResponse struct {
 
 func (x *UpdateNodeResponse) Reset() {
 	*x = UpdateNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[17]
+	mi := &file_skep_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1048,7 @@ func (x *UpdateNodeResponse) String() string {
 func (*UpdateNodeResponse) ProtoMessage() {}
 
 func (x *UpdateNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[17]
+	mi := &file_skep_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1061,7 @@ func (x *UpdateNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeResponse.ProtoReflect.Descriptor instead.
 func (*UpdateNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateNodeResponse) GetNode() *Node {
@@ -906,7 +1082,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[18]
+	mi := &file_skep_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1094,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[18]
+	mi := &file_skep_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1107,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -957,7 +1133,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[19]
+	mi := &file_skep_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1145,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[19]
+	mi := &file_skep_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1158,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveNodeResponse) GetNodeId() string {
@@ -1001,7 +1177,7 @@ type CreateServiceRequest struct {
 
 func (x *CreateServiceRequest) Reset() {
 	*x = CreateServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[20]
+	mi := &file_skep_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1189,7 @@ func (x *CreateServiceRequest) String() string {
 func (*CreateServiceRequest) ProtoMessage() {}
 
 func (x *CreateServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[20]
+	mi := &file_skep_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1202,7 @@ func (x *CreateServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateServiceRequest.ProtoReflect.Descriptor instead.
 func (*CreateServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateServiceRequest) GetSpec() *ServiceSpec {
@@ -1046,7 +1222,7 @@ type CreateServiceResponse struct {
 
 func (x *CreateServiceResponse) Reset() {
 	*x = CreateServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[21]
+	mi := &file_skep_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1234,7 @@ func (x *CreateServiceResponse) String() string {
 func (*CreateServiceResponse) ProtoMessage() {}
 
 func (x *CreateServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[21]
+	mi := &file_skep_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1247,7 @@ func (x *CreateServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateServiceResponse.ProtoReflect.Descriptor instead.
 func (*CreateServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateServiceResponse) GetService() *Service {
@@ -1097,7 +1273,7 @@ type GetServiceRequest struct {
 
 func (x *GetServiceRequest) Reset() {
 	*x = GetServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[22]
+	mi := &file_skep_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1285,7 @@ func (x *GetServiceRequest) String() string {
 func (*GetServiceRequest) ProtoMessage() {}
 
 func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[22]
+	mi := &file_skep_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1298,7 @@ func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceRequest.ProtoReflect.Descriptor instead.
 func (*GetServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetServiceRequest) GetService() string {
@@ -1141,7 +1317,7 @@ type GetServiceResponse struct {
 
 func (x *GetServiceResponse) Reset() {
 	*x = GetServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[23]
+	mi := &file_skep_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1329,7 @@ func (x *GetServiceResponse) String() string {
 func (*GetServiceResponse) ProtoMessage() {}
 
 func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[23]
+	mi := &file_skep_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1342,7 @@ func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceResponse.ProtoReflect.Descriptor instead.
 func (*GetServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetServiceResponse) GetService() *Service {
@@ -1184,7 +1360,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[24]
+	mi := &file_skep_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1372,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[24]
+	mi := &file_skep_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1385,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 type ListServicesResponse struct {
@@ -1223,7 +1399,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[25]
+	mi := &file_skep_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1411,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[25]
+	mi := &file_skep_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1424,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListServicesResponse) GetServices() []*Service {
@@ -1276,7 +1452,7 @@ type ServiceCounts struct {
 
 func (x *ServiceCounts) Reset() {
 	*x = ServiceCounts{}
-	mi := &file_skep_v1_control_proto_msgTypes[26]
+	mi := &file_skep_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1464,7 @@ func (x *ServiceCounts) String() string {
 func (*ServiceCounts) ProtoMessage() {}
 
 func (x *ServiceCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[26]
+	mi := &file_skep_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1477,7 @@ func (x *ServiceCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceCounts.ProtoReflect.Descriptor instead.
 func (*ServiceCounts) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ServiceCounts) GetRunning() uint64 {
@@ -1329,7 +1505,7 @@ type UpdateServiceRequest struct {
 
 func (x *UpdateServiceRequest) Reset() {
 	*x = UpdateServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[27]
+	mi := &file_skep_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1517,7 @@ func (x *UpdateServiceRequest) String() string {
 func (*UpdateServiceRequest) ProtoMessage() {}
 
 func (x *UpdateServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[27]
+	mi := &file_skep_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1530,7 @@ func (x *UpdateServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateServiceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateServiceRequest) GetServiceId() string {
@@ -1388,7 +1564,7 @@ type UpdateServiceResponse struct {
 
 func (x *UpdateServiceResponse) Reset() {
 	*x = UpdateServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[28]
+	mi := &file_skep_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1576,7 @@ func (x *UpdateServiceResponse) String() string {
 func (*UpdateServiceResponse) ProtoMessage() {}
 
 func (x *UpdateServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[28]
+	mi := &file_skep_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1589,7 @@ func (x *UpdateServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateServiceResponse.ProtoReflect.Descriptor instead.
 func (*UpdateServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UpdateServiceResponse) GetService() *Service {
@@ -1439,7 +1615,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[29]
+	mi := &file_skep_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1627,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[29]
+	mi := &file_skep_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1640,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveServiceRequest) GetService() string {
@@ -1483,7 +1659,7 @@ type RemoveServiceResponse struct {
 
 func (x *RemoveServiceResponse) Reset() {
 	*x = RemoveServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[30]
+	mi := &file_skep_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1671,7 @@ func (x *RemoveServiceResponse) String() string {
 func (*RemoveServiceResponse) ProtoMessage() {}
 
 func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[30]
+	mi := &file_skep_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1684,7 @@ func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveServiceResponse) GetServiceId() string {
@@ -1530,7 +1706,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[31]
+	mi := &file_skep_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1718,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[31]
+	mi := &file_skep_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1731,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListTasksRequest) GetServiceIds() []string {
@@ -1581,7 +1757,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[32]
+	mi := &file_skep_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1769,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[32]
+	mi := &file_skep_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1782,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1625,7 +1801,7 @@ type CreateSecretRequest struct {
 
 func (x *CreateSecretRequest) Reset() {
 	*x = CreateSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1813,7 @@ func (x *CreateSecretRequest) String() string {
 func (*CreateSecretRequest) ProtoMessage() {}
 
 func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1826,7 @@ func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateSecretRequest) GetSpec() *SecretSpec {
@@ -1670,7 +1846,7 @@ type CreateSecretResponse struct {
 
 func (x *CreateSecretResponse) Reset() {
 	*x = CreateSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +1858,7 @@ func (x *CreateSecretResponse) String() string {
 func (*CreateSecretResponse) ProtoMessage() {}
 
 func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +1871,7 @@ func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateSecretResponse) GetSecret() *Secret {
@@ -1714,7 +1890,7 @@ type GetSecretRequest struct {
 
 func (x *GetSecretRequest) Reset() {
 	*x = GetSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1902,7 @@ func (x *GetSecretRequest) String() string {
 func (*GetSecretRequest) ProtoMessage() {}
 
 func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1915,7 @@ func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetSecretRequest) GetSecret() string {
@@ -1759,7 +1935,7 @@ type GetSecretResponse struct {
 
 func (x *GetSecretResponse) Reset() {
 	*x = GetSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1947,7 @@ func (x *GetSecretResponse) String() string {
 func (*GetSecretResponse) ProtoMessage() {}
 
 func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1960,7 @@ func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretResponse.ProtoReflect.Descriptor instead.
 func (*GetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetSecretResponse) GetSecret() *Secret {
@@ -1802,7 +1978,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1990,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2003,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 type ListSecretsResponse struct {
@@ -1840,7 +2016,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2028,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2041,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -1884,7 +2060,7 @@ type RemoveSecretRequest struct {
 
 func (x *RemoveSecretRequest) Reset() {
 	*x = RemoveSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2072,7 @@ func (x *RemoveSecretRequest) String() string {
 func (*RemoveSecretRequest) ProtoMessage() {}
 
 func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2085,7 @@ func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveSecretRequest) GetSecret() string {
@@ -1928,7 +2104,7 @@ type RemoveSecretResponse struct {
 
 func (x *RemoveSecretResponse) Reset() {
 	*x = RemoveSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2116,7 @@ func (x *RemoveSecretResponse) String() string {
 func (*RemoveSecretResponse) ProtoMessage() {}
 
 func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2129,7 @@ func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveSecretResponse) GetSecretId() string {
@@ -1972,7 +2148,7 @@ type WatchServiceRequest struct {
 
 func (x *WatchServiceRequest) Reset() {
 	*x = WatchServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2160,7 @@ func (x *WatchServiceRequest) String() string {
 func (*WatchServiceRequest) ProtoMessage() {}
 
 func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2173,7 @@ func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceRequest.ProtoReflect.Descriptor instead.
 func (*WatchServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WatchServiceRequest) GetServiceId() string {
@@ -2017,7 +2193,7 @@ type WatchServiceResponse struct {
 
 func (x *WatchServiceResponse) Reset() {
 	*x = WatchServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2205,7 @@ func (x *WatchServiceResponse) String() string {
 func (*WatchServiceResponse) ProtoMessage() {}
 
 func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2218,7 @@ func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceResponse.ProtoReflect.Descriptor instead.
 func (*WatchServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchServiceResponse) GetService() *Service {
@@ -2070,7 +2246,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2258,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2271,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReadLogsRequest) GetTarget() string {
@@ -2127,7 +2303,7 @@ type LogOptions struct {
 
 func (x *LogOptions) Reset() {
 	*x = LogOptions{}
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2315,7 @@ func (x *LogOptions) String() string {
 func (*LogOptions) ProtoMessage() {}
 
 func (x *LogOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2328,7 @@ func (x *LogOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogOptions.ProtoReflect.Descriptor instead.
 func (*LogOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LogOptions) GetFollow() bool {
@@ -2189,7 +2365,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2377,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2390,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReadLogsResponse) GetEvent() isReadLogsResponse_Event {
@@ -2277,7 +2453,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2465,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2478,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *LogLine) GetTaskId() string {
@@ -2372,7 +2548,7 @@ type LogGap struct {
 
 func (x *LogGap) Reset() {
 	*x = LogGap{}
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2560,7 @@ func (x *LogGap) String() string {
 func (*LogGap) ProtoMessage() {}
 
 func (x *LogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2573,7 @@ func (x *LogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogGap.ProtoReflect.Descriptor instead.
 func (*LogGap) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LogGap) GetNodeId() string {
@@ -2418,7 +2594,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -2448,7 +2624,17 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x14ReportDataKeyRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x121\n" +
 	"\bdata_key\x18\x02 \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\"\x17\n" +
-	"\x15ReportDataKeyResponse\"\x12\n" +
+	"\x15ReportDataKeyResponse\"-\n" +
+	"\x13GetBackupKeyRequest\x12\x16\n" +
+	"\x06rotate\x18\x01 \x01(\bR\x06rotate\":\n" +
+	"\x14GetBackupKeyResponse\x12\"\n" +
+	"\n" +
+	"backup_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\tbackupKey\"e\n" +
+	"\x11NoteBackupRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x121\n" +
+	"\bverified\x18\x02 \x01(\v2\x15.skep.v1.BackupRecordR\bverified\"\x14\n" +
+	"\x12NoteBackupResponse\"\x12\n" +
 	"\x10ListNodesRequest\"8\n" +
 	"\x11ListNodesResponse\x12#\n" +
 	"\x05nodes\x18\x01 \x03(\v2\r.skep.v1.NodeR\x05nodes\"$\n" +
@@ -2553,7 +2739,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xf2\x0e\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\x9e\x10\n" +
 	"\aControl\x12Q\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\n" +
@@ -2572,7 +2758,14 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12Y\n" +
 	"\rReportDataKey\x12\x1d.skep.v1.ReportDataKeyRequest\x1a\x1e.skep.v1.ReportDataKeyResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12N\n" +
+	"\x01\x03\x10\x01\x12W\n" +
+	"\fGetBackupKey\x12\x1c.skep.v1.GetBackupKeyRequest\x1a\x1d.skep.v1.GetBackupKeyResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"\n" +
+	"NoteBackup\x12\x1a.skep.v1.NoteBackupRequest\x1a\x1b.skep.v1.NoteBackupResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12N\n" +
 	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12H\n" +
@@ -2636,7 +2829,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                 // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),      // 1: skep.v1.GetClusterRequest
@@ -2651,136 +2844,146 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*RotateDataKeysResponse)(nil), // 10: skep.v1.RotateDataKeysResponse
 	(*ReportDataKeyRequest)(nil),   // 11: skep.v1.ReportDataKeyRequest
 	(*ReportDataKeyResponse)(nil),  // 12: skep.v1.ReportDataKeyResponse
-	(*ListNodesRequest)(nil),       // 13: skep.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 14: skep.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),         // 15: skep.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),        // 16: skep.v1.GetNodeResponse
-	(*UpdateNodeRequest)(nil),      // 17: skep.v1.UpdateNodeRequest
-	(*UpdateNodeResponse)(nil),     // 18: skep.v1.UpdateNodeResponse
-	(*RemoveNodeRequest)(nil),      // 19: skep.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),     // 20: skep.v1.RemoveNodeResponse
-	(*CreateServiceRequest)(nil),   // 21: skep.v1.CreateServiceRequest
-	(*CreateServiceResponse)(nil),  // 22: skep.v1.CreateServiceResponse
-	(*GetServiceRequest)(nil),      // 23: skep.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),     // 24: skep.v1.GetServiceResponse
-	(*ListServicesRequest)(nil),    // 25: skep.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),   // 26: skep.v1.ListServicesResponse
-	(*ServiceCounts)(nil),          // 27: skep.v1.ServiceCounts
-	(*UpdateServiceRequest)(nil),   // 28: skep.v1.UpdateServiceRequest
-	(*UpdateServiceResponse)(nil),  // 29: skep.v1.UpdateServiceResponse
-	(*RemoveServiceRequest)(nil),   // 30: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil),  // 31: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),       // 32: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),      // 33: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),    // 34: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),   // 35: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),       // 36: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),      // 37: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),     // 38: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),    // 39: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),    // 40: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),   // 41: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),    // 42: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),   // 43: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),        // 44: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),             // 45: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),       // 46: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),                // 47: skep.v1.LogLine
-	(*LogGap)(nil),                 // 48: skep.v1.LogGap
-	nil,                            // 49: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                // 50: skep.v1.Cluster
-	(*ClusterSpec)(nil),            // 51: skep.v1.ClusterSpec
-	(Role)(0),                      // 52: skep.v1.Role
-	(*DataKeyStatus)(nil),          // 53: skep.v1.DataKeyStatus
-	(*Node)(nil),                   // 54: skep.v1.Node
-	(*NodeSpec)(nil),               // 55: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),            // 56: skep.v1.ServiceSpec
-	(*Service)(nil),                // 57: skep.v1.Service
-	(*Task)(nil),                   // 58: skep.v1.Task
-	(*SecretSpec)(nil),             // 59: skep.v1.SecretSpec
-	(*Secret)(nil),                 // 60: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),  // 61: google.protobuf.Timestamp
+	(*GetBackupKeyRequest)(nil),    // 13: skep.v1.GetBackupKeyRequest
+	(*GetBackupKeyResponse)(nil),   // 14: skep.v1.GetBackupKeyResponse
+	(*NoteBackupRequest)(nil),      // 15: skep.v1.NoteBackupRequest
+	(*NoteBackupResponse)(nil),     // 16: skep.v1.NoteBackupResponse
+	(*ListNodesRequest)(nil),       // 17: skep.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),      // 18: skep.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),         // 19: skep.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),        // 20: skep.v1.GetNodeResponse
+	(*UpdateNodeRequest)(nil),      // 21: skep.v1.UpdateNodeRequest
+	(*UpdateNodeResponse)(nil),     // 22: skep.v1.UpdateNodeResponse
+	(*RemoveNodeRequest)(nil),      // 23: skep.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 24: skep.v1.RemoveNodeResponse
+	(*CreateServiceRequest)(nil),   // 25: skep.v1.CreateServiceRequest
+	(*CreateServiceResponse)(nil),  // 26: skep.v1.CreateServiceResponse
+	(*GetServiceRequest)(nil),      // 27: skep.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),     // 28: skep.v1.GetServiceResponse
+	(*ListServicesRequest)(nil),    // 29: skep.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),   // 30: skep.v1.ListServicesResponse
+	(*ServiceCounts)(nil),          // 31: skep.v1.ServiceCounts
+	(*UpdateServiceRequest)(nil),   // 32: skep.v1.UpdateServiceRequest
+	(*UpdateServiceResponse)(nil),  // 33: skep.v1.UpdateServiceResponse
+	(*RemoveServiceRequest)(nil),   // 34: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),  // 35: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),       // 36: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),      // 37: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),    // 38: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),   // 39: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),       // 40: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),      // 41: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),     // 42: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),    // 43: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),    // 44: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),   // 45: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),    // 46: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),   // 47: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),        // 48: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),             // 49: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),       // 50: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                // 51: skep.v1.LogLine
+	(*LogGap)(nil),                 // 52: skep.v1.LogGap
+	nil,                            // 53: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                // 54: skep.v1.Cluster
+	(*ClusterSpec)(nil),            // 55: skep.v1.ClusterSpec
+	(Role)(0),                      // 56: skep.v1.Role
+	(*DataKeyStatus)(nil),          // 57: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),           // 58: skep.v1.BackupRecord
+	(*Node)(nil),                   // 59: skep.v1.Node
+	(*NodeSpec)(nil),               // 60: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),            // 61: skep.v1.ServiceSpec
+	(*Service)(nil),                // 62: skep.v1.Service
+	(*Task)(nil),                   // 63: skep.v1.Task
+	(*SecretSpec)(nil),             // 64: skep.v1.SecretSpec
+	(*Secret)(nil),                 // 65: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),  // 66: google.protobuf.Timestamp
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	50, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	51, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	50, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	52, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	53, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	54, // 5: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	54, // 6: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	55, // 7: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	54, // 8: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	56, // 9: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	57, // 10: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	57, // 11: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	57, // 12: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	49, // 13: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	56, // 14: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	57, // 15: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	58, // 16: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	59, // 17: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	60, // 18: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	60, // 19: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	60, // 20: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	57, // 21: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	58, // 22: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	45, // 23: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	61, // 24: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	47, // 25: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	48, // 26: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	61, // 27: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,  // 28: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	27, // 29: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 30: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 31: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 32: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 33: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 34: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11, // 35: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13, // 36: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	15, // 37: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	17, // 38: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	19, // 39: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	21, // 40: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	23, // 41: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	25, // 42: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	28, // 43: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	30, // 44: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	32, // 45: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	34, // 46: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	36, // 47: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	38, // 48: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	40, // 49: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	42, // 50: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	44, // 51: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	2,  // 52: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 53: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 54: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 55: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 56: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 57: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 58: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	16, // 59: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	18, // 60: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	20, // 61: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	22, // 62: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	24, // 63: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	26, // 64: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	29, // 65: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	31, // 66: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	33, // 67: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	35, // 68: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	37, // 69: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	39, // 70: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	41, // 71: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	43, // 72: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	46, // 73: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	52, // [52:74] is the sub-list for method output_type
-	30, // [30:52] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	54, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	55, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	54, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	56, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	57, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	58, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	59, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	59, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	60, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	59, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	61, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	62, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	62, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	62, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	53, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	61, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	62, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	63, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	64, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	65, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	65, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	65, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	62, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	63, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	66, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	66, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	31, // 30: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,  // 31: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,  // 32: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,  // 33: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,  // 34: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,  // 35: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11, // 36: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13, // 37: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15, // 38: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17, // 39: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19, // 40: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21, // 41: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23, // 42: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25, // 43: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27, // 44: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29, // 45: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32, // 46: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34, // 47: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36, // 48: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38, // 49: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40, // 50: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42, // 51: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44, // 52: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	46, // 53: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	48, // 54: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	2,  // 55: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 56: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 57: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 58: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 59: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 60: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 61: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16, // 62: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18, // 63: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20, // 64: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22, // 65: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24, // 66: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26, // 67: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28, // 68: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30, // 69: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33, // 70: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35, // 71: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37, // 72: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39, // 73: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41, // 74: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43, // 75: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45, // 76: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47, // 77: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50, // 78: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	55, // [55:79] is the sub-list for method output_type
+	31, // [31:55] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -2789,9 +2992,10 @@ func file_skep_v1_control_proto_init() {
 		return
 	}
 	file_skep_v1_access_proto_init()
+	file_skep_v1_backup_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_types_proto_init()
-	file_skep_v1_control_proto_msgTypes[45].OneofWrappers = []any{
+	file_skep_v1_control_proto_msgTypes[49].OneofWrappers = []any{
 		(*ReadLogsResponse_Line)(nil),
 		(*ReadLogsResponse_Gap)(nil),
 	}
@@ -2801,7 +3005,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   49,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

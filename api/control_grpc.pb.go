@@ -27,6 +27,8 @@ const (
 	Control_GetUnlockKey_FullMethodName   = "/skep.v1.Control/GetUnlockKey"
 	Control_RotateDataKeys_FullMethodName = "/skep.v1.Control/RotateDataKeys"
 	Control_ReportDataKey_FullMethodName  = "/skep.v1.Control/ReportDataKey"
+	Control_GetBackupKey_FullMethodName   = "/skep.v1.Control/GetBackupKey"
+	Control_NoteBackup_FullMethodName     = "/skep.v1.Control/NoteBackup"
 	Control_ListNodes_FullMethodName      = "/skep.v1.Control/ListNodes"
 	Control_GetNode_FullMethodName        = "/skep.v1.Control/GetNode"
 	Control_UpdateNode_FullMethodName     = "/skep.v1.Control/UpdateNode"
@@ -62,6 +64,10 @@ type ControlClient interface {
 	RotateDataKeys(ctx context.Context, in *RotateDataKeysRequest, opts ...grpc.CallOption) (*RotateDataKeysResponse, error)
 	// ReportDataKey is what a manager says of the data key of its own store.
 	ReportDataKey(ctx context.Context, in *ReportDataKeyRequest, opts ...grpc.CallOption) (*ReportDataKeyResponse, error)
+	// GetBackupKey returns the key that seals backups without a passphrase, after rotating it when asked to.
+	GetBackupKey(ctx context.Context, in *GetBackupKeyRequest, opts ...grpc.CallOption) (*GetBackupKeyResponse, error)
+	// NoteBackup remembers that a backup of this cluster was verified.
+	NoteBackup(ctx context.Context, in *NoteBackupRequest, opts ...grpc.CallOption) (*NoteBackupResponse, error)
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*GetNodeResponse, error)
 	UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*UpdateNodeResponse, error)
@@ -145,6 +151,26 @@ func (c *controlClient) ReportDataKey(ctx context.Context, in *ReportDataKeyRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportDataKeyResponse)
 	err := c.cc.Invoke(ctx, Control_ReportDataKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) GetBackupKey(ctx context.Context, in *GetBackupKeyRequest, opts ...grpc.CallOption) (*GetBackupKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBackupKeyResponse)
+	err := c.cc.Invoke(ctx, Control_GetBackupKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) NoteBackup(ctx context.Context, in *NoteBackupRequest, opts ...grpc.CallOption) (*NoteBackupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NoteBackupResponse)
+	err := c.cc.Invoke(ctx, Control_NoteBackup_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -346,6 +372,10 @@ type ControlServer interface {
 	RotateDataKeys(context.Context, *RotateDataKeysRequest) (*RotateDataKeysResponse, error)
 	// ReportDataKey is what a manager says of the data key of its own store.
 	ReportDataKey(context.Context, *ReportDataKeyRequest) (*ReportDataKeyResponse, error)
+	// GetBackupKey returns the key that seals backups without a passphrase, after rotating it when asked to.
+	GetBackupKey(context.Context, *GetBackupKeyRequest) (*GetBackupKeyResponse, error)
+	// NoteBackup remembers that a backup of this cluster was verified.
+	NoteBackup(context.Context, *NoteBackupRequest) (*NoteBackupResponse, error)
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error)
 	UpdateNode(context.Context, *UpdateNodeRequest) (*UpdateNodeResponse, error)
@@ -392,6 +422,12 @@ func (UnimplementedControlServer) RotateDataKeys(context.Context, *RotateDataKey
 }
 func (UnimplementedControlServer) ReportDataKey(context.Context, *ReportDataKeyRequest) (*ReportDataKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportDataKey not implemented")
+}
+func (UnimplementedControlServer) GetBackupKey(context.Context, *GetBackupKeyRequest) (*GetBackupKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBackupKey not implemented")
+}
+func (UnimplementedControlServer) NoteBackup(context.Context, *NoteBackupRequest) (*NoteBackupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NoteBackup not implemented")
 }
 func (UnimplementedControlServer) ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
@@ -566,6 +602,42 @@ func _Control_ReportDataKey_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).ReportDataKey(ctx, req.(*ReportDataKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_GetBackupKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBackupKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetBackupKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetBackupKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetBackupKey(ctx, req.(*GetBackupKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_NoteBackup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NoteBackupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).NoteBackup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_NoteBackup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).NoteBackup(ctx, req.(*NoteBackupRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -874,6 +946,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportDataKey",
 			Handler:    _Control_ReportDataKey_Handler,
+		},
+		{
+			MethodName: "GetBackupKey",
+			Handler:    _Control_GetBackupKey_Handler,
+		},
+		{
+			MethodName: "NoteBackup",
+			Handler:    _Control_NoteBackup_Handler,
 		},
 		{
 			MethodName: "ListNodes",

@@ -49,6 +49,16 @@ func (*GetUnlockKeyResponse) LogValue() slog.Value {
 }
 
 // Format prints the message without its content, because it can hold a secret.
+func (*GetBackupKeyResponse) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.GetBackupKeyResponse [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*GetBackupKeyResponse) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.GetBackupKeyResponse [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*CreateSecretRequest) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.CreateSecretRequest [redacted]")
 }

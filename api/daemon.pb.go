@@ -155,8 +155,12 @@ type GetInfoResponse struct {
 	ManagerCount uint32 `protobuf:"varint,22,opt,name=manager_count,json=managerCount,proto3" json:"manager_count,omitempty"`
 	// When the data key of this manager's store was changed last; unset is unknown.
 	DataKeyChangedAt *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=data_key_changed_at,json=dataKeyChangedAt,proto3" json:"data_key_changed_at,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Managers only: the newest backup that was verified, or unset.
+	LastVerifiedBackup *BackupRecord `protobuf:"bytes,23,opt,name=last_verified_backup,json=lastVerifiedBackup,proto3" json:"last_verified_backup,omitempty"`
+	// Managers only: the time between two scheduled backups, or unset.
+	BackupInterval *durationpb.Duration `protobuf:"bytes,24,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -350,6 +354,20 @@ func (x *GetInfoResponse) GetDataKeyChangedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetInfoResponse) GetLastVerifiedBackup() *BackupRecord {
+	if x != nil {
+		return x.LastVerifiedBackup
+	}
+	return nil
+}
+
+func (x *GetInfoResponse) GetBackupInterval() *durationpb.Duration {
+	if x != nil {
+		return x.BackupInterval
+	}
+	return nil
+}
+
 type InitSwarmRequest struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	ListenAddress       string                 `protobuf:"bytes,1,opt,name=listen_address,json=listenAddress,proto3" json:"listen_address,omitempty"`
@@ -366,6 +384,12 @@ type InitSwarmRequest struct {
 	ForceNewCluster bool `protobuf:"varint,9,opt,name=force_new_cluster,json=forceNewCluster,proto3" json:"force_new_cluster,omitempty"`
 	// As ClusterSpec.data_key_rotation; unset is the default.
 	DataKeyRotation *durationpb.Duration `protobuf:"bytes,10,opt,name=data_key_rotation,json=dataKeyRotation,proto3" json:"data_key_rotation,omitempty"`
+	// As ClusterSpec.backup_interval.
+	BackupInterval *durationpb.Duration `protobuf:"bytes,13,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
+	// As ClusterSpec.backup_dir.
+	BackupDir string `protobuf:"bytes,14,opt,name=backup_dir,json=backupDir,proto3" json:"backup_dir,omitempty"`
+	// As ClusterSpec.backup_retention.
+	BackupRetention uint64 `protobuf:"varint,15,opt,name=backup_retention,json=backupRetention,proto3" json:"backup_retention,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -468,6 +492,27 @@ func (x *InitSwarmRequest) GetDataKeyRotation() *durationpb.Duration {
 		return x.DataKeyRotation
 	}
 	return nil
+}
+
+func (x *InitSwarmRequest) GetBackupInterval() *durationpb.Duration {
+	if x != nil {
+		return x.BackupInterval
+	}
+	return nil
+}
+
+func (x *InitSwarmRequest) GetBackupDir() string {
+	if x != nil {
+		return x.BackupDir
+	}
+	return ""
+}
+
+func (x *InitSwarmRequest) GetBackupRetention() uint64 {
+	if x != nil {
+		return x.BackupRetention
+	}
+	return 0
 }
 
 type InitSwarmResponse struct {
@@ -1386,12 +1431,593 @@ func (x *RemoveImageResponse) GetDeleted() []string {
 	return nil
 }
 
+// BackupSecret opens a backup file: one of the two, or neither to use what this node knows.
+type BackupSecret struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A backup key as `backup key` prints it.
+	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Passphrase    string `protobuf:"bytes,2,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupSecret) Reset() {
+	*x = BackupSecret{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupSecret) ProtoMessage() {}
+
+func (x *BackupSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupSecret.ProtoReflect.Descriptor instead.
+func (*BackupSecret) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BackupSecret) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BackupSecret) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+type CreateBackupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Seal by this instead of the swarm's backup key.
+	Passphrase    string `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateBackupRequest) Reset() {
+	*x = CreateBackupRequest{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateBackupRequest) ProtoMessage() {}
+
+func (x *CreateBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateBackupRequest.ProtoReflect.Descriptor instead.
+func (*CreateBackupRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CreateBackupRequest) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+type CreateBackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// In the last message only.
+	Header        *BackupHeader `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateBackupResponse) Reset() {
+	*x = CreateBackupResponse{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateBackupResponse) ProtoMessage() {}
+
+func (x *CreateBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateBackupResponse.ProtoReflect.Descriptor instead.
+func (*CreateBackupResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CreateBackupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CreateBackupResponse) GetHeader() *BackupHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type InspectBackupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first 64 KiB of the file, or all of it.
+	Start         []byte        `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Secret        *BackupSecret `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectBackupRequest) Reset() {
+	*x = InspectBackupRequest{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectBackupRequest) ProtoMessage() {}
+
+func (x *InspectBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectBackupRequest.ProtoReflect.Descriptor instead.
+func (*InspectBackupRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *InspectBackupRequest) GetStart() []byte {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *InspectBackupRequest) GetSecret() *BackupSecret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+type InspectBackupResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *BackupHeader          `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Whether there was a key to check the header with. One that is not genuine is an error.
+	Genuine       bool `protobuf:"varint,2,opt,name=genuine,proto3" json:"genuine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectBackupResponse) Reset() {
+	*x = InspectBackupResponse{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectBackupResponse) ProtoMessage() {}
+
+func (x *InspectBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectBackupResponse.ProtoReflect.Descriptor instead.
+func (*InspectBackupResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *InspectBackupResponse) GetHeader() *BackupHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *InspectBackupResponse) GetGenuine() bool {
+	if x != nil {
+		return x.Genuine
+	}
+	return false
+}
+
+type VerifyBackupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message only.
+	Secret        *BackupSecret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Data          []byte        `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyBackupRequest) Reset() {
+	*x = VerifyBackupRequest{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyBackupRequest) ProtoMessage() {}
+
+func (x *VerifyBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyBackupRequest.ProtoReflect.Descriptor instead.
+func (*VerifyBackupRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *VerifyBackupRequest) GetSecret() *BackupSecret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *VerifyBackupRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type VerifyBackupResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *BackupHeader          `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// What is wrong, such as "task x1…: …"; empty is a sound backup.
+	Problems []string `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Whether the swarm remembers it as its last verified backup.
+	Noted         bool `protobuf:"varint,3,opt,name=noted,proto3" json:"noted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyBackupResponse) Reset() {
+	*x = VerifyBackupResponse{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyBackupResponse) ProtoMessage() {}
+
+func (x *VerifyBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyBackupResponse.ProtoReflect.Descriptor instead.
+func (*VerifyBackupResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *VerifyBackupResponse) GetHeader() *BackupHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *VerifyBackupResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *VerifyBackupResponse) GetNoted() bool {
+	if x != nil {
+		return x.Noted
+	}
+	return false
+}
+
+type RestoreBackupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message only.
+	Options       *RestoreOptions `protobuf:"bytes,1,opt,name=options,proto3" json:"options,omitempty"`
+	Data          []byte          `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreBackupRequest) Reset() {
+	*x = RestoreBackupRequest{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreBackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreBackupRequest) ProtoMessage() {}
+
+func (x *RestoreBackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreBackupRequest.ProtoReflect.Descriptor instead.
+func (*RestoreBackupRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RestoreBackupRequest) GetOptions() *RestoreOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *RestoreBackupRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// RestoreOptions say how this node goes on with a swarm.
+type RestoreOptions struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Secret           *BackupSecret          `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	ListenAddress    string                 `protobuf:"bytes,2,opt,name=listen_address,json=listenAddress,proto3" json:"listen_address,omitempty"`
+	AdvertiseAddress string                 `protobuf:"bytes,3,opt,name=advertise_address,json=advertiseAddress,proto3" json:"advertise_address,omitempty"`
+	Availability     Availability           `protobuf:"varint,4,opt,name=availability,proto3,enum=skep.v1.Availability" json:"availability,omitempty"`
+	// Lock managers with a new unlock key. A swarm that was locked stays so with its own.
+	Autolock      bool `protobuf:"varint,5,opt,name=autolock,proto3" json:"autolock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreOptions) Reset() {
+	*x = RestoreOptions{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreOptions) ProtoMessage() {}
+
+func (x *RestoreOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreOptions.ProtoReflect.Descriptor instead.
+func (*RestoreOptions) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RestoreOptions) GetSecret() *BackupSecret {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *RestoreOptions) GetListenAddress() string {
+	if x != nil {
+		return x.ListenAddress
+	}
+	return ""
+}
+
+func (x *RestoreOptions) GetAdvertiseAddress() string {
+	if x != nil {
+		return x.AdvertiseAddress
+	}
+	return ""
+}
+
+func (x *RestoreOptions) GetAvailability() Availability {
+	if x != nil {
+		return x.Availability
+	}
+	return Availability_AVAILABILITY_UNSPECIFIED
+}
+
+func (x *RestoreOptions) GetAutolock() bool {
+	if x != nil {
+		return x.Autolock
+	}
+	return false
+}
+
+type RestoreBackupResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Header         *BackupHeader          `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	NodeId         string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	WorkerToken    string                 `protobuf:"bytes,3,opt,name=worker_token,json=workerToken,proto3" json:"worker_token,omitempty"`
+	ManagerAddress string                 `protobuf:"bytes,4,opt,name=manager_address,json=managerAddress,proto3" json:"manager_address,omitempty"`
+	// The key that the manager is locked with, or empty.
+	UnlockKey     string `protobuf:"bytes,5,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreBackupResponse) Reset() {
+	*x = RestoreBackupResponse{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreBackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreBackupResponse) ProtoMessage() {}
+
+func (x *RestoreBackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreBackupResponse.ProtoReflect.Descriptor instead.
+func (*RestoreBackupResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RestoreBackupResponse) GetHeader() *BackupHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *RestoreBackupResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RestoreBackupResponse) GetWorkerToken() string {
+	if x != nil {
+		return x.WorkerToken
+	}
+	return ""
+}
+
+func (x *RestoreBackupResponse) GetManagerAddress() string {
+	if x != nil {
+		return x.ManagerAddress
+	}
+	return ""
+}
+
+func (x *RestoreBackupResponse) GetUnlockKey() string {
+	if x != nil {
+		return x.UnlockKey
+	}
+	return ""
+}
+
 var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
-	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xf8\x06\n" +
+	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
+	"\x0eGetInfoRequest\"\x85\b\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -1417,7 +2043,9 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x06images\x18\x14 \x01(\rR\x06images\x12\x14\n" +
 	"\x05nodes\x18\x15 \x01(\rR\x05nodes\x12#\n" +
 	"\rmanager_count\x18\x16 \x01(\rR\fmanagerCount\x12I\n" +
-	"\x13data_key_changed_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\x10dataKeyChangedAt\"\xb1\x04\n" +
+	"\x13data_key_changed_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\x10dataKeyChangedAt\x12G\n" +
+	"\x14last_verified_backup\x18\x17 \x01(\v2\x15.skep.v1.BackupRecordR\x12lastVerifiedBackup\x12B\n" +
+	"\x0fbackup_interval\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\"\xbf\x05\n" +
 	"\x10InitSwarmRequest\x12%\n" +
 	"\x0elisten_address\x18\x01 \x01(\tR\rlistenAddress\x12+\n" +
 	"\x11advertise_address\x18\x02 \x01(\tR\x10advertiseAddress\x129\n" +
@@ -1430,7 +2058,11 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x11snapshot_interval\x18\b \x01(\x04R\x10snapshotInterval\x12*\n" +
 	"\x11force_new_cluster\x18\t \x01(\bR\x0fforceNewCluster\x12E\n" +
 	"\x11data_key_rotation\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotationB\x15\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotation\x12B\n" +
+	"\x0fbackup_interval\x18\r \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\x12\x1d\n" +
+	"\n" +
+	"backup_dir\x18\x0e \x01(\tR\tbackupDir\x12)\n" +
+	"\x10backup_retention\x18\x0f \x01(\x04R\x0fbackupRetentionB\x15\n" +
 	"\x13_task_history_limit\"\xa1\x01\n" +
 	"\x11InitSwarmResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12&\n" +
@@ -1488,14 +2120,55 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x05image\x18\x01 \x01(\tR\x05image\"K\n" +
 	"\x13RemoveImageResponse\x12\x1a\n" +
 	"\buntagged\x18\x01 \x03(\tR\buntagged\x12\x18\n" +
-	"\adeleted\x18\x02 \x03(\tR\adeleted*\xc5\x01\n" +
+	"\adeleted\x18\x02 \x03(\tR\adeleted\"J\n" +
+	"\fBackupSecret\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\tB\x03\x80\x01\x01R\x03key\x12#\n" +
+	"\n" +
+	"passphrase\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
+	"passphrase\":\n" +
+	"\x13CreateBackupRequest\x12#\n" +
+	"\n" +
+	"passphrase\x18\x01 \x01(\tB\x03\x80\x01\x01R\n" +
+	"passphrase\"Y\n" +
+	"\x14CreateBackupResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12-\n" +
+	"\x06header\x18\x02 \x01(\v2\x15.skep.v1.BackupHeaderR\x06header\"[\n" +
+	"\x14InspectBackupRequest\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\fR\x05start\x12-\n" +
+	"\x06secret\x18\x02 \x01(\v2\x15.skep.v1.BackupSecretR\x06secret\"`\n" +
+	"\x15InspectBackupResponse\x12-\n" +
+	"\x06header\x18\x01 \x01(\v2\x15.skep.v1.BackupHeaderR\x06header\x12\x18\n" +
+	"\agenuine\x18\x02 \x01(\bR\agenuine\"X\n" +
+	"\x13VerifyBackupRequest\x12-\n" +
+	"\x06secret\x18\x01 \x01(\v2\x15.skep.v1.BackupSecretR\x06secret\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"w\n" +
+	"\x14VerifyBackupResponse\x12-\n" +
+	"\x06header\x18\x01 \x01(\v2\x15.skep.v1.BackupHeaderR\x06header\x12\x1a\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems\x12\x14\n" +
+	"\x05noted\x18\x03 \x01(\bR\x05noted\"]\n" +
+	"\x14RestoreBackupRequest\x121\n" +
+	"\aoptions\x18\x01 \x01(\v2\x17.skep.v1.RestoreOptionsR\aoptions\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xea\x01\n" +
+	"\x0eRestoreOptions\x12-\n" +
+	"\x06secret\x18\x01 \x01(\v2\x15.skep.v1.BackupSecretR\x06secret\x12%\n" +
+	"\x0elisten_address\x18\x02 \x01(\tR\rlistenAddress\x12+\n" +
+	"\x11advertise_address\x18\x03 \x01(\tR\x10advertiseAddress\x129\n" +
+	"\favailability\x18\x04 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\x12\x1a\n" +
+	"\bautolock\x18\x05 \x01(\bR\bautolock\"\xd4\x01\n" +
+	"\x15RestoreBackupResponse\x12-\n" +
+	"\x06header\x18\x01 \x01(\v2\x15.skep.v1.BackupHeaderR\x06header\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12&\n" +
+	"\fworker_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vworkerToken\x12'\n" +
+	"\x0fmanager_address\x18\x04 \x01(\tR\x0emanagerAddress\x12\"\n" +
+	"\n" +
+	"unlock_key\x18\x05 \x01(\tB\x03\x80\x01\x01R\tunlockKey*\xc5\x01\n" +
 	"\x0eLocalNodeState\x12 \n" +
 	"\x1cLOCAL_NODE_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19LOCAL_NODE_STATE_INACTIVE\x10\x01\x12\x1c\n" +
 	"\x18LOCAL_NODE_STATE_PENDING\x10\x02\x12\x1b\n" +
 	"\x17LOCAL_NODE_STATE_ACTIVE\x10\x03\x12\x1a\n" +
 	"\x16LOCAL_NODE_STATE_ERROR\x10\x04\x12\x1b\n" +
-	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\x9d\x06\n" +
+	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\x81\t\n" +
 	"\x06Daemon\x12E\n" +
 	"\aGetInfo\x12\x17.skep.v1.GetInfoRequest\x1a\x18.skep.v1.GetInfoResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04\x12K\n" +
@@ -1518,7 +2191,15 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\bGetImage\x12\x18.skep.v1.GetImageRequest\x1a\x19.skep.v1.GetImageResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04\x12Q\n" +
 	"\vRemoveImage\x12\x1b.skep.v1.RemoveImageRequest\x1a\x1c.skep.v1.RemoveImageResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x01\x04\x12V\n" +
+	"\fCreateBackup\x12\x1c.skep.v1.CreateBackupRequest\x1a\x1d.skep.v1.CreateBackupResponse\"\a\xfa\xed\x18\x03\n" +
+	"\x01\x040\x01\x12W\n" +
+	"\rInspectBackup\x12\x1d.skep.v1.InspectBackupRequest\x1a\x1e.skep.v1.InspectBackupResponse\"\a\xfa\xed\x18\x03\n" +
+	"\x01\x04\x12V\n" +
+	"\fVerifyBackup\x12\x1c.skep.v1.VerifyBackupRequest\x1a\x1d.skep.v1.VerifyBackupResponse\"\a\xfa\xed\x18\x03\n" +
+	"\x01\x04(\x01\x12Y\n" +
+	"\rRestoreBackup\x12\x1d.skep.v1.RestoreBackupRequest\x1a\x1e.skep.v1.RestoreBackupResponse\"\a\xfa\xed\x18\x03\n" +
+	"\x01\x04(\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_daemon_proto_rawDescOnce sync.Once
@@ -1533,7 +2214,7 @@ func file_skep_v1_daemon_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_daemon_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_skep_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_skep_v1_daemon_proto_goTypes = []any{
 	(LocalNodeState)(0),           // 0: skep.v1.LocalNodeState
 	(*GetInfoRequest)(nil),        // 1: skep.v1.GetInfoRequest
@@ -1557,58 +2238,90 @@ var file_skep_v1_daemon_proto_goTypes = []any{
 	(*GetImageResponse)(nil),      // 19: skep.v1.GetImageResponse
 	(*RemoveImageRequest)(nil),    // 20: skep.v1.RemoveImageRequest
 	(*RemoveImageResponse)(nil),   // 21: skep.v1.RemoveImageResponse
-	(*Platform)(nil),              // 22: skep.v1.Platform
-	(*Resources)(nil),             // 23: skep.v1.Resources
-	(Role)(0),                     // 24: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(Availability)(0),             // 26: skep.v1.Availability
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*BackupSecret)(nil),          // 22: skep.v1.BackupSecret
+	(*CreateBackupRequest)(nil),   // 23: skep.v1.CreateBackupRequest
+	(*CreateBackupResponse)(nil),  // 24: skep.v1.CreateBackupResponse
+	(*InspectBackupRequest)(nil),  // 25: skep.v1.InspectBackupRequest
+	(*InspectBackupResponse)(nil), // 26: skep.v1.InspectBackupResponse
+	(*VerifyBackupRequest)(nil),   // 27: skep.v1.VerifyBackupRequest
+	(*VerifyBackupResponse)(nil),  // 28: skep.v1.VerifyBackupResponse
+	(*RestoreBackupRequest)(nil),  // 29: skep.v1.RestoreBackupRequest
+	(*RestoreOptions)(nil),        // 30: skep.v1.RestoreOptions
+	(*RestoreBackupResponse)(nil), // 31: skep.v1.RestoreBackupResponse
+	(*Platform)(nil),              // 32: skep.v1.Platform
+	(*Resources)(nil),             // 33: skep.v1.Resources
+	(Role)(0),                     // 34: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*BackupRecord)(nil),          // 36: skep.v1.BackupRecord
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(Availability)(0),             // 38: skep.v1.Availability
+	(*BackupHeader)(nil),          // 39: skep.v1.BackupHeader
 }
 var file_skep_v1_daemon_proto_depIdxs = []int32{
-	22, // 0: skep.v1.GetInfoResponse.platform:type_name -> skep.v1.Platform
-	23, // 1: skep.v1.GetInfoResponse.resources:type_name -> skep.v1.Resources
+	32, // 0: skep.v1.GetInfoResponse.platform:type_name -> skep.v1.Platform
+	33, // 1: skep.v1.GetInfoResponse.resources:type_name -> skep.v1.Resources
 	0,  // 2: skep.v1.GetInfoResponse.state:type_name -> skep.v1.LocalNodeState
-	24, // 3: skep.v1.GetInfoResponse.role:type_name -> skep.v1.Role
-	25, // 4: skep.v1.GetInfoResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	25, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
-	26, // 6: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
-	27, // 7: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
-	27, // 8: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	27, // 9: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
-	26, // 10: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
-	24, // 11: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
-	25, // 12: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
-	25, // 13: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
-	22, // 14: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
-	11, // 15: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 16: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
-	11, // 17: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 18: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
-	1,  // 19: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
-	3,  // 20: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
-	5,  // 21: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
-	7,  // 22: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
-	9,  // 23: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
-	12, // 24: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
-	14, // 25: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
-	16, // 26: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
-	18, // 27: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
-	20, // 28: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
-	2,  // 29: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
-	4,  // 30: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
-	6,  // 31: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
-	8,  // 32: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
-	10, // 33: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
-	13, // 34: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
-	15, // 35: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
-	17, // 36: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
-	19, // 37: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
-	21, // 38: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
-	29, // [29:39] is the sub-list for method output_type
-	19, // [19:29] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	34, // 3: skep.v1.GetInfoResponse.role:type_name -> skep.v1.Role
+	35, // 4: skep.v1.GetInfoResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	35, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
+	36, // 6: skep.v1.GetInfoResponse.last_verified_backup:type_name -> skep.v1.BackupRecord
+	37, // 7: skep.v1.GetInfoResponse.backup_interval:type_name -> google.protobuf.Duration
+	38, // 8: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
+	37, // 9: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
+	37, // 10: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	37, // 11: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
+	37, // 12: skep.v1.InitSwarmRequest.backup_interval:type_name -> google.protobuf.Duration
+	38, // 13: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
+	34, // 14: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
+	35, // 15: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
+	35, // 16: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
+	32, // 17: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
+	11, // 18: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
+	11, // 19: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
+	11, // 20: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
+	11, // 21: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
+	39, // 22: skep.v1.CreateBackupResponse.header:type_name -> skep.v1.BackupHeader
+	22, // 23: skep.v1.InspectBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	39, // 24: skep.v1.InspectBackupResponse.header:type_name -> skep.v1.BackupHeader
+	22, // 25: skep.v1.VerifyBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	39, // 26: skep.v1.VerifyBackupResponse.header:type_name -> skep.v1.BackupHeader
+	30, // 27: skep.v1.RestoreBackupRequest.options:type_name -> skep.v1.RestoreOptions
+	22, // 28: skep.v1.RestoreOptions.secret:type_name -> skep.v1.BackupSecret
+	38, // 29: skep.v1.RestoreOptions.availability:type_name -> skep.v1.Availability
+	39, // 30: skep.v1.RestoreBackupResponse.header:type_name -> skep.v1.BackupHeader
+	1,  // 31: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
+	3,  // 32: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
+	5,  // 33: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
+	7,  // 34: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
+	9,  // 35: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
+	12, // 36: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
+	14, // 37: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
+	16, // 38: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
+	18, // 39: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
+	20, // 40: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
+	23, // 41: skep.v1.Daemon.CreateBackup:input_type -> skep.v1.CreateBackupRequest
+	25, // 42: skep.v1.Daemon.InspectBackup:input_type -> skep.v1.InspectBackupRequest
+	27, // 43: skep.v1.Daemon.VerifyBackup:input_type -> skep.v1.VerifyBackupRequest
+	29, // 44: skep.v1.Daemon.RestoreBackup:input_type -> skep.v1.RestoreBackupRequest
+	2,  // 45: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
+	4,  // 46: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
+	6,  // 47: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
+	8,  // 48: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
+	10, // 49: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
+	13, // 50: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
+	15, // 51: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
+	17, // 52: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
+	19, // 53: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
+	21, // 54: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
+	24, // 55: skep.v1.Daemon.CreateBackup:output_type -> skep.v1.CreateBackupResponse
+	26, // 56: skep.v1.Daemon.InspectBackup:output_type -> skep.v1.InspectBackupResponse
+	28, // 57: skep.v1.Daemon.VerifyBackup:output_type -> skep.v1.VerifyBackupResponse
+	31, // 58: skep.v1.Daemon.RestoreBackup:output_type -> skep.v1.RestoreBackupResponse
+	45, // [45:59] is the sub-list for method output_type
+	31, // [31:45] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_daemon_proto_init() }
@@ -1617,6 +2330,7 @@ func file_skep_v1_daemon_proto_init() {
 		return
 	}
 	file_skep_v1_access_proto_init()
+	file_skep_v1_backup_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_daemon_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
@@ -1625,7 +2339,7 @@ func file_skep_v1_daemon_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_daemon_proto_rawDesc), len(file_skep_v1_daemon_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,16 +21,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Daemon_GetInfo_FullMethodName     = "/skep.v1.Daemon/GetInfo"
-	Daemon_InitSwarm_FullMethodName   = "/skep.v1.Daemon/InitSwarm"
-	Daemon_JoinSwarm_FullMethodName   = "/skep.v1.Daemon/JoinSwarm"
-	Daemon_LeaveSwarm_FullMethodName  = "/skep.v1.Daemon/LeaveSwarm"
-	Daemon_UnlockSwarm_FullMethodName = "/skep.v1.Daemon/UnlockSwarm"
-	Daemon_LoadImage_FullMethodName   = "/skep.v1.Daemon/LoadImage"
-	Daemon_ImportImage_FullMethodName = "/skep.v1.Daemon/ImportImage"
-	Daemon_ListImages_FullMethodName  = "/skep.v1.Daemon/ListImages"
-	Daemon_GetImage_FullMethodName    = "/skep.v1.Daemon/GetImage"
-	Daemon_RemoveImage_FullMethodName = "/skep.v1.Daemon/RemoveImage"
+	Daemon_GetInfo_FullMethodName       = "/skep.v1.Daemon/GetInfo"
+	Daemon_InitSwarm_FullMethodName     = "/skep.v1.Daemon/InitSwarm"
+	Daemon_JoinSwarm_FullMethodName     = "/skep.v1.Daemon/JoinSwarm"
+	Daemon_LeaveSwarm_FullMethodName    = "/skep.v1.Daemon/LeaveSwarm"
+	Daemon_UnlockSwarm_FullMethodName   = "/skep.v1.Daemon/UnlockSwarm"
+	Daemon_LoadImage_FullMethodName     = "/skep.v1.Daemon/LoadImage"
+	Daemon_ImportImage_FullMethodName   = "/skep.v1.Daemon/ImportImage"
+	Daemon_ListImages_FullMethodName    = "/skep.v1.Daemon/ListImages"
+	Daemon_GetImage_FullMethodName      = "/skep.v1.Daemon/GetImage"
+	Daemon_RemoveImage_FullMethodName   = "/skep.v1.Daemon/RemoveImage"
+	Daemon_CreateBackup_FullMethodName  = "/skep.v1.Daemon/CreateBackup"
+	Daemon_InspectBackup_FullMethodName = "/skep.v1.Daemon/InspectBackup"
+	Daemon_VerifyBackup_FullMethodName  = "/skep.v1.Daemon/VerifyBackup"
+	Daemon_RestoreBackup_FullMethodName = "/skep.v1.Daemon/RestoreBackup"
 )
 
 // DaemonClient is the client API for Daemon service.
@@ -55,6 +59,14 @@ type DaemonClient interface {
 	ListImages(ctx context.Context, in *ListImagesRequest, opts ...grpc.CallOption) (*ListImagesResponse, error)
 	GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error)
 	RemoveImage(ctx context.Context, in *RemoveImageRequest, opts ...grpc.CallOption) (*RemoveImageResponse, error)
+	// CreateBackup sends a backup file of the swarm that this node manages.
+	CreateBackup(ctx context.Context, in *CreateBackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CreateBackupResponse], error)
+	// InspectBackup says what the beginning of a backup file tells, and whether it is genuine.
+	InspectBackup(ctx context.Context, in *InspectBackupRequest, opts ...grpc.CallOption) (*InspectBackupResponse, error)
+	// VerifyBackup restores a backup file into a scratch store and checks all that is in it.
+	VerifyBackup(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[VerifyBackupRequest, VerifyBackupResponse], error)
+	// RestoreBackup goes on with the swarm in a backup file, with this node, which is in no swarm, as its only manager.
+	RestoreBackup(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreBackupRequest, RestoreBackupResponse], error)
 }
 
 type daemonClient struct {
@@ -171,6 +183,61 @@ func (c *daemonClient) RemoveImage(ctx context.Context, in *RemoveImageRequest, 
 	return out, nil
 }
 
+func (c *daemonClient) CreateBackup(ctx context.Context, in *CreateBackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CreateBackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Daemon_ServiceDesc.Streams[2], Daemon_CreateBackup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CreateBackupRequest, CreateBackupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_CreateBackupClient = grpc.ServerStreamingClient[CreateBackupResponse]
+
+func (c *daemonClient) InspectBackup(ctx context.Context, in *InspectBackupRequest, opts ...grpc.CallOption) (*InspectBackupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectBackupResponse)
+	err := c.cc.Invoke(ctx, Daemon_InspectBackup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *daemonClient) VerifyBackup(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[VerifyBackupRequest, VerifyBackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Daemon_ServiceDesc.Streams[3], Daemon_VerifyBackup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyBackupRequest, VerifyBackupResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_VerifyBackupClient = grpc.ClientStreamingClient[VerifyBackupRequest, VerifyBackupResponse]
+
+func (c *daemonClient) RestoreBackup(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestoreBackupRequest, RestoreBackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Daemon_ServiceDesc.Streams[4], Daemon_RestoreBackup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreBackupRequest, RestoreBackupResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_RestoreBackupClient = grpc.ClientStreamingClient[RestoreBackupRequest, RestoreBackupResponse]
+
 // DaemonServer is the server API for Daemon service.
 // All implementations must embed UnimplementedDaemonServer
 // for forward compatibility.
@@ -193,6 +260,14 @@ type DaemonServer interface {
 	ListImages(context.Context, *ListImagesRequest) (*ListImagesResponse, error)
 	GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error)
 	RemoveImage(context.Context, *RemoveImageRequest) (*RemoveImageResponse, error)
+	// CreateBackup sends a backup file of the swarm that this node manages.
+	CreateBackup(*CreateBackupRequest, grpc.ServerStreamingServer[CreateBackupResponse]) error
+	// InspectBackup says what the beginning of a backup file tells, and whether it is genuine.
+	InspectBackup(context.Context, *InspectBackupRequest) (*InspectBackupResponse, error)
+	// VerifyBackup restores a backup file into a scratch store and checks all that is in it.
+	VerifyBackup(grpc.ClientStreamingServer[VerifyBackupRequest, VerifyBackupResponse]) error
+	// RestoreBackup goes on with the swarm in a backup file, with this node, which is in no swarm, as its only manager.
+	RestoreBackup(grpc.ClientStreamingServer[RestoreBackupRequest, RestoreBackupResponse]) error
 	mustEmbedUnimplementedDaemonServer()
 }
 
@@ -232,6 +307,18 @@ func (UnimplementedDaemonServer) GetImage(context.Context, *GetImageRequest) (*G
 }
 func (UnimplementedDaemonServer) RemoveImage(context.Context, *RemoveImageRequest) (*RemoveImageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveImage not implemented")
+}
+func (UnimplementedDaemonServer) CreateBackup(*CreateBackupRequest, grpc.ServerStreamingServer[CreateBackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method CreateBackup not implemented")
+}
+func (UnimplementedDaemonServer) InspectBackup(context.Context, *InspectBackupRequest) (*InspectBackupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectBackup not implemented")
+}
+func (UnimplementedDaemonServer) VerifyBackup(grpc.ClientStreamingServer[VerifyBackupRequest, VerifyBackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyBackup not implemented")
+}
+func (UnimplementedDaemonServer) RestoreBackup(grpc.ClientStreamingServer[RestoreBackupRequest, RestoreBackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method RestoreBackup not implemented")
 }
 func (UnimplementedDaemonServer) mustEmbedUnimplementedDaemonServer() {}
 func (UnimplementedDaemonServer) testEmbeddedByValue()                {}
@@ -412,6 +499,49 @@ func _Daemon_RemoveImage_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Daemon_CreateBackup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CreateBackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DaemonServer).CreateBackup(m, &grpc.GenericServerStream[CreateBackupRequest, CreateBackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_CreateBackupServer = grpc.ServerStreamingServer[CreateBackupResponse]
+
+func _Daemon_InspectBackup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectBackupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DaemonServer).InspectBackup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Daemon_InspectBackup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DaemonServer).InspectBackup(ctx, req.(*InspectBackupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Daemon_VerifyBackup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DaemonServer).VerifyBackup(&grpc.GenericServerStream[VerifyBackupRequest, VerifyBackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_VerifyBackupServer = grpc.ClientStreamingServer[VerifyBackupRequest, VerifyBackupResponse]
+
+func _Daemon_RestoreBackup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DaemonServer).RestoreBackup(&grpc.GenericServerStream[RestoreBackupRequest, RestoreBackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Daemon_RestoreBackupServer = grpc.ClientStreamingServer[RestoreBackupRequest, RestoreBackupResponse]
+
 // Daemon_ServiceDesc is the grpc.ServiceDesc for Daemon service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -451,6 +581,10 @@ var Daemon_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RemoveImage",
 			Handler:    _Daemon_RemoveImage_Handler,
 		},
+		{
+			MethodName: "InspectBackup",
+			Handler:    _Daemon_InspectBackup_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -461,6 +595,21 @@ var Daemon_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ImportImage",
 			Handler:       _Daemon_ImportImage_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "CreateBackup",
+			Handler:       _Daemon_CreateBackup_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "VerifyBackup",
+			Handler:       _Daemon_VerifyBackup_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "RestoreBackup",
+			Handler:       _Daemon_RestoreBackup_Handler,
 			ClientStreams: true,
 		},
 	},

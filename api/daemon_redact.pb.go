@@ -37,3 +37,73 @@ func (*UnlockSwarmRequest) Format(state fmt.State, _ rune) {
 func (*UnlockSwarmRequest) LogValue() slog.Value {
 	return slog.StringValue("skep.v1.UnlockSwarmRequest [redacted]")
 }
+
+// Format prints the message without its content, because it can hold a secret.
+func (*BackupSecret) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.BackupSecret [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*BackupSecret) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.BackupSecret [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*CreateBackupRequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.CreateBackupRequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*CreateBackupRequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.CreateBackupRequest [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*InspectBackupRequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.InspectBackupRequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*InspectBackupRequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.InspectBackupRequest [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*VerifyBackupRequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.VerifyBackupRequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*VerifyBackupRequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.VerifyBackupRequest [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*RestoreBackupRequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RestoreBackupRequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RestoreBackupRequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RestoreBackupRequest [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*RestoreOptions) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RestoreOptions [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RestoreOptions) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RestoreOptions [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*RestoreBackupResponse) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RestoreBackupResponse [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RestoreBackupResponse) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RestoreBackupResponse [redacted]")
+}

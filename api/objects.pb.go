@@ -191,8 +191,11 @@ type Cluster struct {
 	UnlockKey string `protobuf:"bytes,6,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
 	// How often people asked all managers for fresh data keys.
 	DataKeyGeneration uint64 `protobuf:"varint,12,opt,name=data_key_generation,json=dataKeyGeneration,proto3" json:"data_key_generation,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The key that seals backups without a passphrase. Empty until a leader of a version that knows it made one.
+	BackupKey     string        `protobuf:"bytes,7,opt,name=backup_key,json=backupKey,proto3" json:"backup_key,omitempty"`
+	Backup        *BackupStatus `protobuf:"bytes,8,opt,name=backup,proto3" json:"backup,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -274,6 +277,20 @@ func (x *Cluster) GetDataKeyGeneration() uint64 {
 	return 0
 }
 
+func (x *Cluster) GetBackupKey() string {
+	if x != nil {
+		return x.BackupKey
+	}
+	return ""
+}
+
+func (x *Cluster) GetBackup() *BackupStatus {
+	if x != nil {
+		return x.Backup
+	}
+	return nil
+}
+
 // ClusterSpec is what `swarm update` changes.
 type ClusterSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -290,6 +307,12 @@ type ClusterSpec struct {
 	Autolock bool `protobuf:"varint,6,opt,name=autolock,proto3" json:"autolock,omitempty"`
 	// The age at which a manager changes the data key of its store; 720h by default, 0 is never, else 1h at least.
 	DataKeyRotation *durationpb.Duration `protobuf:"bytes,10,opt,name=data_key_rotation,json=dataKeyRotation,proto3" json:"data_key_rotation,omitempty"`
+	// The time between two scheduled backups; unset is none, 1h at least.
+	BackupInterval *durationpb.Duration `protobuf:"bytes,7,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
+	// Where the leader puts scheduled backups: an absolute path, or empty for backups/ in its data directory.
+	BackupDir string `protobuf:"bytes,8,opt,name=backup_dir,json=backupDir,proto3" json:"backup_dir,omitempty"`
+	// Scheduled backups that each manager keeps; 0 is the default, 7.
+	BackupRetention uint64 `protobuf:"varint,9,opt,name=backup_retention,json=backupRetention,proto3" json:"backup_retention,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -371,6 +394,27 @@ func (x *ClusterSpec) GetDataKeyRotation() *durationpb.Duration {
 		return x.DataKeyRotation
 	}
 	return nil
+}
+
+func (x *ClusterSpec) GetBackupInterval() *durationpb.Duration {
+	if x != nil {
+		return x.BackupInterval
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetBackupDir() string {
+	if x != nil {
+		return x.BackupDir
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetBackupRetention() uint64 {
+	if x != nil {
+		return x.BackupRetention
+	}
+	return 0
 }
 
 // RootCA is the certificate authority of the swarm.
@@ -1544,7 +1588,7 @@ var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13skep/v1/types.proto\"\x9a\x02\n" +
+	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\xed\x02\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
@@ -1554,7 +1598,10 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"joinTokens\x12\"\n" +
 	"\n" +
 	"unlock_key\x18\x06 \x01(\tB\x03\x80\x01\x01R\tunlockKey\x12.\n" +
-	"\x13data_key_generation\x18\f \x01(\x04R\x11dataKeyGeneration\"\x8d\x03\n" +
+	"\x13data_key_generation\x18\f \x01(\x04R\x11dataKeyGeneration\x12\"\n" +
+	"\n" +
+	"backup_key\x18\a \x01(\tB\x03\x80\x01\x01R\tbackupKey\x12-\n" +
+	"\x06backup\x18\b \x01(\v2\x15.skep.v1.BackupStatusR\x06backup\"\x9b\x04\n" +
 	"\vClusterSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12:\n" +
 	"\vcert_expiry\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -1564,7 +1611,11 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x11snapshot_interval\x18\x05 \x01(\x04R\x10snapshotInterval\x12\x1a\n" +
 	"\bautolock\x18\x06 \x01(\bR\bautolock\x12E\n" +
 	"\x11data_key_rotation\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotation\"A\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fdataKeyRotation\x12B\n" +
+	"\x0fbackup_interval\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\x12\x1d\n" +
+	"\n" +
+	"backup_dir\x18\b \x01(\tR\tbackupDir\x12)\n" +
+	"\x10backup_retention\x18\t \x01(\x04R\x0fbackupRetention\"A\n" +
 	"\x06RootCA\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"H\n" +
@@ -1721,73 +1772,76 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*SecretSpec)(nil),            // 20: skep.v1.SecretSpec
 	nil,                           // 21: skep.v1.NodeDescription.EngineLabelsEntry
 	(*Meta)(nil),                  // 22: skep.v1.Meta
-	(*Annotations)(nil),           // 23: skep.v1.Annotations
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(Role)(0),                     // 25: skep.v1.Role
-	(Availability)(0),             // 26: skep.v1.Availability
-	(*Platform)(nil),              // 27: skep.v1.Platform
-	(*Resources)(nil),             // 28: skep.v1.Resources
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*TaskSpec)(nil),              // 30: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 31: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 32: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 33: skep.v1.TaskStatus
-	(TaskState)(0),                // 34: skep.v1.TaskState
+	(*BackupStatus)(nil),          // 23: skep.v1.BackupStatus
+	(*Annotations)(nil),           // 24: skep.v1.Annotations
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(Role)(0),                     // 26: skep.v1.Role
+	(Availability)(0),             // 27: skep.v1.Availability
+	(*Platform)(nil),              // 28: skep.v1.Platform
+	(*Resources)(nil),             // 29: skep.v1.Resources
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*TaskSpec)(nil),              // 31: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 32: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 33: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 34: skep.v1.TaskStatus
+	(TaskState)(0),                // 35: skep.v1.TaskState
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
 	22, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	4,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	5,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	6,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	23, // 4: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	24, // 5: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	24, // 6: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	24, // 7: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	22, // 8: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	8,  // 9: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	25, // 10: skep.v1.Node.role:type_name -> skep.v1.Role
-	9,  // 11: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	11, // 12: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	13, // 13: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	12, // 14: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	23, // 15: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	25, // 16: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	26, // 17: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	27, // 18: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	28, // 19: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	21, // 20: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	10, // 21: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	29, // 22: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	27, // 23: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	0,  // 24: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	29, // 25: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	29, // 26: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 27: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	22, // 28: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	15, // 29: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	15, // 30: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	17, // 31: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	23, // 32: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	30, // 33: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	16, // 34: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	31, // 35: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	32, // 36: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	2,  // 37: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	29, // 38: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	29, // 39: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	22, // 40: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	30, // 41: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	32, // 42: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	33, // 43: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	34, // 44: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	22, // 45: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	20, // 46: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	23, // 47: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	23, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	24, // 5: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	25, // 6: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	25, // 7: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	25, // 8: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	25, // 9: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	22, // 10: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	8,  // 11: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	26, // 12: skep.v1.Node.role:type_name -> skep.v1.Role
+	9,  // 13: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	11, // 14: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	13, // 15: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	12, // 16: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	24, // 17: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	26, // 18: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	27, // 19: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	28, // 20: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	29, // 21: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	21, // 22: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	10, // 23: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	30, // 24: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	28, // 25: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	0,  // 26: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	30, // 27: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	30, // 28: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 29: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	22, // 30: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	15, // 31: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	15, // 32: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	17, // 33: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	24, // 34: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	31, // 35: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	16, // 36: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	32, // 37: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	33, // 38: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	2,  // 39: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	30, // 40: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	30, // 41: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	22, // 42: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	31, // 43: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	33, // 44: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	34, // 45: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	35, // 46: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	22, // 47: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	20, // 48: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	24, // 49: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -1795,6 +1849,7 @@ func file_skep_v1_objects_proto_init() {
 	if File_skep_v1_objects_proto != nil {
 		return
 	}
+	file_skep_v1_backup_proto_init()
 	file_skep_v1_types_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

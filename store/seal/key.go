@@ -2,13 +2,10 @@ package seal
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -78,35 +75,14 @@ func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // LogValue returns "[redacted]".
 func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// unlockPrefix names the format of unlock keys: base32 of the key and the first bytes of its SHA-256, against typing errors.
+// unlockPrefix names the format of unlock keys, and keyChecksum is the length of the checksum in them.
 const (
-	unlockPrefix   = "SKPKEY-1-"
-	unlockChecksum = 4
+	unlockPrefix = "SKPKEY-1-"
+	keyChecksum  = 4
 )
 
 // UnlockKey returns the form in which a person keeps k: "SKPKEY-1-" and 58 characters. It is as secret as the key.
-func (k Key) UnlockKey() string {
-	sum := sha256.Sum256(k.bytes[:])
-	return unlockPrefix + unlockEncoding().EncodeToString(append(k.bytes[:], sum[:unlockChecksum]...))
-}
+func (k Key) UnlockKey() string { return k.text(unlockPrefix) }
 
 // ParseUnlockKey reads what UnlockKey returned; spaces around it are ignored. It returns ErrUnlockKey for anything else.
-func ParseUnlockKey(text string) (Key, error) {
-	text = strings.TrimSpace(text)
-	encoded, ok := strings.CutPrefix(text, unlockPrefix)
-	if !ok {
-		return Key{}, ErrUnlockKey
-	}
-	b, err := unlockEncoding().DecodeString(encoded)
-	if err != nil || len(b) != KeySize+unlockChecksum {
-		return Key{}, ErrUnlockKey
-	}
-	k := Key{[KeySize]byte(b)}
-	// Also refuses other spellings of the same bytes, and a wrong checksum.
-	if subtle.ConstantTimeCompare([]byte(k.UnlockKey()), []byte(text)) != 1 {
-		return Key{}, ErrUnlockKey
-	}
-	return k, nil
-}
-
-func unlockEncoding() *base32.Encoding { return base32.StdEncoding.WithPadding(base32.NoPadding) }
+func ParseUnlockKey(text string) (Key, error) { return parseKey(unlockPrefix, text, ErrUnlockKey) }
