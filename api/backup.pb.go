@@ -83,13 +83,13 @@ type BackupStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The newest that was verified, or unset.
 	Verified *BackupRecord `protobuf:"bytes,1,opt,name=verified,proto3" json:"verified,omitempty"`
-	// The last that was made by schedule, or unset. All such are verified.
+	// The last that was made by schedule, or unset.
 	Scheduled *BackupRecord `protobuf:"bytes,2,opt,name=scheduled,proto3" json:"scheduled,omitempty"`
 	// The node that keeps it.
 	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	// Its path there.
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
-	// Why the last try by schedule failed; empty after a success.
+	// Why the last try by schedule failed, or what is wrong with what it made; empty after a success.
 	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	FailedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
