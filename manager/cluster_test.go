@@ -187,7 +187,7 @@ func (m *member) run() {
 	raft := m.newRaft()
 	raft.Attach(m.store)
 	manager, err := manager.New(manager.Config{
-		NodeID: m.identity.NodeID(), Store: m.store, Raft: raft, Logger: log,
+		NodeID: m.identity.NodeID(), Store: m.store, Raft: raft, Logger: log, BackupDir: m.swarm.t.TempDir(),
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
 		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
 	})

@@ -25,7 +25,7 @@ import (
 // handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
 const handOverTimeout = 3 * time.Second
 
-// Config is what a Manager needs; all fields but Reseal are required.
+// Config is what a Manager needs; all fields but Reseal and Version are required.
 type Config struct {
 	// NodeID is this node's.
 	NodeID string
@@ -41,7 +41,11 @@ type Config struct {
 	LocalKey func(ctx context.Context) (seal.Key, seal.Source, error)
 	// Reseal makes a key the one that opens Store, and whatever else the node seals by it. Nil is for Store alone.
 	Reseal func(kek seal.Key, source seal.Source) error
-	Logger *slog.Logger
+	// BackupDir is where this node puts scheduled backups unless the cluster's spec says otherwise.
+	BackupDir string
+	// Version of this program.
+	Version string
+	Logger  *slog.Logger
 }
 
 // Manager is the manager's side of a node.
@@ -56,8 +60,9 @@ type Manager struct {
 
 // New makes all parts of a manager and starts none.
 func New(cfg Config) (*Manager, error) {
-	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.LocalKey == nil || cfg.Logger == nil {
-		return nil, errors.New("manager: NodeID, Store, Raft, Dial, LocalKey and Logger are required")
+	if cfg.NodeID == "" || cfg.Store == nil || cfg.Raft == nil || cfg.Dial == nil || cfg.LocalKey == nil || cfg.Logger == nil ||
+		cfg.BackupDir == "" {
+		return nil, errors.New("manager: NodeID, Store, Raft, Dial, LocalKey, BackupDir and Logger are required")
 	}
 	if cfg.Reseal == nil {
 		cfg.Reseal = cfg.Store.Reseal
@@ -69,6 +74,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m.control, err = control.New(control.Config{
 		Store: cfg.Store, Logs: logs, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
+		NewBackupKey: func() string { return seal.NewKey().BackupKey() },
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skep-io/skep/manager/allocator"
+	"github.com/skep-io/skep/manager/backup"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
@@ -65,6 +66,10 @@ func (m *Manager) loops() ([]loop, error) {
 	add("update", replace, err)
 	reap, err := reaper.New(shared)
 	add("reaper", reap, err)
+	backups, err := backup.NewScheduler(backup.Config{
+		Store: s, Dir: m.cfg.BackupDir, NodeID: m.cfg.NodeID, Version: m.cfg.Version, Logger: log,
+	})
+	add("backup", backups, err)
 	return list, failed
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/store/object"
+	"github.com/skep-io/skep/store/seal"
 )
 
 // FoundConfig is what the first manager of a swarm says.
@@ -50,6 +51,7 @@ func Found(now time.Time, cfg FoundConfig) (Founding, error) {
 			Id: name.ClusterID, Spec: cfg.Spec,
 			RootCa:     &api.RootCA{Certificate: root.CertificatePEM(), Key: rootKey},
 			JoinTokens: &api.JoinTokens{Worker: token.New(root.Digest()).Reveal(), Manager: token.New(root.Digest()).Reveal()},
+			BackupKey:  seal.NewKey().BackupKey(),
 		},
 		Node:        newNode(name.NodeID, ca.NewNode{Role: name.Role, Availability: cfg.Availability, Hostname: cfg.Hostname}),
 		Credentials: creds,
@@ -74,4 +76,19 @@ func firstCredentials(now time.Time, root *ca.Root, p ca.Profile) (ca.Credential
 		return ca.Credentials{}, err
 	}
 	return ca.NewCredentials([]*x509.Certificate{root.Certificate()}, chain, key)
+}
+
+// Refound makes the new first manager of a cluster that goes on from a backup: its record and its credentials, by the CA and with the
+// life of certificates that the cluster has. It returns ca.ErrBadRoot or ca.ErrShortLife. Nothing is kept or written.
+func Refound(now time.Time, cluster *api.Cluster, hostname string, availability api.Availability) (*api.Node, ca.Credentials, error) {
+	root, err := ca.ParseRoot(cluster.GetRootCa().GetCertificate(), cluster.GetRootCa().GetKey())
+	if err != nil {
+		return nil, ca.Credentials{}, fmt.Errorf("root CA of cluster %s: %w", cluster.GetId(), err)
+	}
+	name := ca.Name{ClusterID: cluster.GetId(), NodeID: object.NewID(), Role: api.Role_ROLE_MANAGER}
+	creds, err := firstCredentials(now, root, ca.Profile{Name: name, Life: cluster.GetSpec().GetCertExpiry().AsDuration()})
+	if err != nil {
+		return nil, ca.Credentials{}, fmt.Errorf("certificate of the new manager: %w", err)
+	}
+	return newNode(name.NodeID, ca.NewNode{Role: name.Role, Availability: availability, Hostname: hostname}), creds, nil
 }

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +23,10 @@ const (
 	minHeartbeat = 100 * time.Millisecond
 	// maxHeartbeat bounds how long a dead node goes unnoticed: three periods, five under a new leader.
 	maxHeartbeat = 5 * time.Minute
+	// minBackupInterval keeps backups, which read and write the whole state, from being the main work of a leader.
+	minBackupInterval = time.Hour
+	// maxBackups bounds what pruning goes through.
+	maxBackups = 10000
 )
 
 // withoutKeys returns a copy of the cluster that may leave the managers (C1).
@@ -28,7 +34,7 @@ func withoutKeys(cluster *api.Cluster) *api.Cluster {
 	return &api.Cluster{
 		Id: cluster.GetId(), Meta: cluster.GetMeta(), Spec: cluster.GetSpec(),
 		RootCa:            &api.RootCA{Certificate: cluster.GetRootCa().GetCertificate()},
-		DataKeyGeneration: cluster.GetDataKeyGeneration(),
+		DataKeyGeneration: cluster.GetDataKeyGeneration(), Backup: cluster.GetBackup(),
 	}
 }
 
@@ -79,7 +85,22 @@ func CheckClusterSpec(spec *api.ClusterSpec) error {
 		p.add("snapshot_interval", "must be at least 1 log entry, such as the default: %d", DefaultClusterSpec().GetSnapshotInterval())
 	}
 	p.dataKeyRotation(spec)
+	p.backups(spec)
 	return p.err()
+}
+
+// backups checks what a cluster's spec says of scheduled backups.
+func (p *problems) backups(spec *api.ClusterSpec) {
+	p.duration("backup_interval", spec.GetBackupInterval())
+	if d := spec.GetBackupInterval(); d.IsValid() && d.AsDuration() != 0 && d.AsDuration() < minBackupInterval {
+		p.add("backup_interval", "minimum time between scheduled backups is: %s", minBackupInterval)
+	}
+	if dir := spec.GetBackupDir(); dir != "" && (!filepath.IsAbs(dir) || filepath.Clean(dir) != dir || strings.ContainsRune(dir, 0)) {
+		p.add("backup_dir", "must be an absolute path without . and .., such as /var/backups/skep, got %q", clip(dir))
+	}
+	if n := spec.GetBackupRetention(); n > maxBackups {
+		p.add("backup_retention", "at most %d backups are kept, got %d", maxBackups, n)
+	}
 }
 
 // UpdateCluster replaces the cluster's spec. Turning autolock on makes a new unlock key, which the answer carries.

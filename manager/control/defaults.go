@@ -96,8 +96,8 @@ func normalizeCapabilities(names []string) {
 	}
 }
 
-// fillCluster spells out the defaults of a spec that nobody else can see yet (C3). Numbers have none: 0 is what somebody asked
-// for.
+// fillCluster spells out the defaults of a spec that nobody else can see yet (C3). Most numbers have none: 0 is what somebody asked
+// for. No backups kept at all is nothing that anybody asks for.
 func fillCluster(spec *api.ClusterSpec) {
 	defaults := DefaultClusterSpec()
 	if orNew(&spec.Annotations).GetName() == "" {
@@ -112,6 +112,9 @@ func fillCluster(spec *api.ClusterSpec) {
 	if spec.GetDataKeyRotation() == nil {
 		spec.DataKeyRotation = defaults.GetDataKeyRotation()
 	}
+	if spec.GetBackupRetention() == 0 {
+		spec.BackupRetention = defaults.GetBackupRetention()
+	}
 }
 
 // DefaultClusterSpec returns the spec of a new cluster: Swarm's defaults, and data keys that change monthly: a key that leaked
@@ -124,6 +127,7 @@ func DefaultClusterSpec() *api.ClusterSpec {
 		TaskHistoryLimit:    5,
 		SnapshotInterval:    10000,
 		DataKeyRotation:     seconds(30 * 24 * 3600),
+		BackupRetention:     7,
 	}
 }
 

@@ -14,7 +14,8 @@
 //
 // # Invariants
 //
-//   - C1: no answer carries a secret's data, a CA key, a join token or an unlock key, except the two methods that are for it.
+//   - C1: no answer carries a secret's data, a CA key, a join token, an unlock key or a backup key, except the methods
+//     that are for it.
 //   - C2: a call that is repeated with the same request id changes nothing more, and answers alike. The id of an object that
 //     a call creates is derived from its request id.
 //   - C3: a stored spec is complete: each field that has a default is spelt out, so that its meaning never changes later.

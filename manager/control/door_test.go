@@ -56,7 +56,7 @@ func newSwarm(t *testing.T) *swarm {
 	)
 	server, err := control.New(control.Config{
 		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{},
-		NewUnlockKey: object.NewID,
+		NewUnlockKey: object.NewID, NewBackupKey: object.NewID,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -233,6 +234,11 @@ func TestUpdateCluster(t *testing.T) {
 		{"the longest heartbeat", &api.ClusterSpec{SnapshotInterval: 1, DispatcherHeartbeat: durationpb.New(5 * time.Minute)}, ""},
 		{"rare heartbeat", &api.ClusterSpec{SnapshotInterval: 1, DispatcherHeartbeat: durationpb.New(time.Hour)}, "dispatcher_heartbeat: maximum heartbeat period is: 5m0s, got 1h0m0s"},
 		{"no snapshots", &api.ClusterSpec{}, "snapshot_interval: must be at least 1 log entry, such as the default: 10000"},
+		{"backups too often", &api.ClusterSpec{SnapshotInterval: 1, BackupInterval: durationpb.New(59 * time.Minute)}, "backup_interval: minimum time between scheduled backups is: 1h0m0s"},
+		{"backups every hour", &api.ClusterSpec{SnapshotInterval: 1, BackupInterval: durationpb.New(time.Hour), BackupDir: "/var/backups"}, ""},
+		{"backups somewhere", &api.ClusterSpec{SnapshotInterval: 1, BackupDir: "backups"}, `backup_dir: must be an absolute path without . and .., such as /var/backups/skep, got "backups"`},
+		{"backups above", &api.ClusterSpec{SnapshotInterval: 1, BackupDir: "/var/../etc"}, "backup_dir: must be an absolute path"},
+		{"backups for ever", &api.ClusterSpec{SnapshotInterval: 1, BackupRetention: 10001}, "backup_retention: at most 10000 backups are kept"},
 		{"nothing", nil, "spec: the cluster's spec is missing"},
 		{"another name", &api.ClusterSpec{SnapshotInterval: 1, Annotations: &api.Annotations{Name: "mine"}}, "renaming the cluster is not supported"},
 	} {
@@ -375,4 +381,54 @@ func TestWatchService_OfNoService(t *testing.T) {
 		t.Fatal("the stream ended without a reason")
 	}
 	wantFault(t, err, fault.NotFound, "service nope not found")
+}
+
+func TestGetBackupKey_IsMadeOnceAndRotated(t *testing.T) {
+	s := newSwarm(t) // of a version without backup keys
+	key := func(rotate bool, requestID string) string {
+		response, err := s.GetBackupKey(withRequestID(t, requestID), &api.GetBackupKeyRequest{Rotate: rotate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.GetBackupKey()
+	}
+	first := key(false, "1")
+	if first == "" || key(false, "2") != first {
+		t.Errorf("the key is %q, and then another", first)
+	}
+	rotated := key(true, "3")
+	if rotated == first || key(false, "4") != rotated {
+		t.Error("the key was not rotated")
+	}
+	if key(true, "3") != rotated {
+		t.Error("a retry rotated again")
+	}
+	if response, err := s.GetCluster(t.Context(), &api.GetClusterRequest{}); err != nil || response.GetCluster().GetBackupKey() != "" {
+		t.Errorf("the cluster shows its backup key: %v", err) // C1
+	}
+}
+
+func TestNoteBackup_RemembersTheNewest(t *testing.T) {
+	s := newSwarm(t)
+	note := func(cluster string, hour int64, index uint64) error {
+		_, err := s.NoteBackup(t.Context(), &api.NoteBackupRequest{
+			ClusterId: cluster, Verified: &api.BackupRecord{CreatedAt: &timestamppb.Timestamp{Seconds: hour * 3600}, Index: index},
+		})
+		return err
+	}
+	wantFault(t, note("another", 1, 1), fault.Precondition, "the backup is of swarm another")
+	wantFault(t, note("cluster", 1, 1000), fault.Precondition, "this swarm has only come to")
+	wantFault(t, note("cluster", 1, 0), fault.Invalid, "must name a backup")
+	for _, hour := range []int64{5, 9, 7} {
+		if err := note("cluster", hour, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	response, err := s.GetCluster(t.Context(), &api.GetClusterRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := response.GetCluster().GetBackup().GetVerified().GetCreatedAt().GetSeconds(); got != 9*3600 {
+		t.Errorf("the newest is of hour %d", got/3600)
+	}
 }

@@ -27,6 +27,8 @@ type Config struct {
 	Logs LogReader
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
 	NewUnlockKey func() string
+	// NewBackupKey makes a fresh backup key in the form that people keep.
+	NewBackupKey func() string
 }
 
 // Server is the service Control.
@@ -37,8 +39,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil {
-		return nil, errors.New("control: Store, Logs and NewUnlockKey are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
+		return nil, errors.New("control: Store, Logs, NewUnlockKey and NewBackupKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status
