@@ -1639,7 +1639,8 @@ func (x *InspectBackupRequest) GetSecret() *BackupSecret {
 type InspectBackupResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *BackupHeader          `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	// Whether there was a key to check the header with. One that is not genuine is an error.
+	// Whether a key proves the header. Without a key that fits, nothing is known; one that the caller gave and that does not fit is
+	// an error.
 	Genuine       bool `protobuf:"varint,2,opt,name=genuine,proto3" json:"genuine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk, "memory": memory,
-			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed,
+			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 		},
 	})
 }
@@ -374,6 +374,15 @@ func closed(ts *testscript.TestScript, neg bool, args []string) {
 	if refused := errors.Is(err, syscall.ECONNREFUSED); refused == neg {
 		ts.Fatalf("dial %s: %v", args[1], err)
 	}
+}
+
+// flip copies a file with one bit changed, in the middle of it.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "flip FILE COPY")
+	content := []byte(ts.ReadFile(args[0]))
+	content[len(content)/2] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), content, 0o600))
 }
 
 // sealed waits until an unlock key opens a manager's store.

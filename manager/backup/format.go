@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -71,6 +73,16 @@ func cut(err error) error {
 		return fmt.Errorf("the file ends too early: %w", ErrDamaged)
 	}
 	return err
+}
+
+// shallow returns a copy of a state that shares all that is below it.
+func shallow(state *api.StoreSnapshot) *api.StoreSnapshot {
+	out := new(api.StoreSnapshot)
+	state.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		out.ProtoReflect().Set(field, value)
+		return true
+	})
+	return out
 }
 
 // count returns how many objects of each kind a state has.

@@ -77,6 +77,7 @@ func demote(node *api.Node) bool {
 	}
 	node.Role = api.Role_ROLE_WORKER
 	node.Spec.DesiredRole = api.Role_ROLE_WORKER
+	node.DataKey = nil // it has no store any more
 	return true
 }
 

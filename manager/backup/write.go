@@ -101,10 +101,9 @@ type parts struct {
 
 // write writes a state piece by piece, so that it is never in memory a second time.
 func (p *parts) write(state *api.StoreSnapshot) error {
-	err := p.add(&api.StoreSnapshot{
-		ClusterId: state.GetClusterId(), Index: state.GetIndex(), KindVersions: state.GetKindVersions(),
-		Members: state.GetMembers(), RemovedRaftIds: state.GetRemovedRaftIds(),
-	})
+	rest := shallow(state)
+	rest.Objects, rest.NamedRequests, rest.OwnRequests = nil, nil, nil
+	err := p.add(rest)
 	for _, o := range state.GetObjects() {
 		if err == nil {
 			err = p.add(&api.StoreSnapshot{Objects: []*api.StoredObject{o}})

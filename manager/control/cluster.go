@@ -132,6 +132,7 @@ func (s *Server) UpdateCluster(ctx context.Context, request *api.UpdateClusterRe
 		}
 		cluster := proto.CloneOf(old)
 		cluster.Spec = proto.CloneOf(spec)
+		retryBackup(cluster, old.GetSpec())
 		locked = s.lock(cluster)
 		return tx.Update(cluster)
 	})
@@ -150,6 +151,15 @@ func (s *Server) UpdateCluster(ctx context.Context, request *api.UpdateClusterRe
 		}
 		return nil
 	}))
+}
+
+// retryBackup forgets that a scheduled backup failed when it is to be made another way, so that this is tried at once.
+func retryBackup(cluster *api.Cluster, old *api.ClusterSpec) {
+	spec := cluster.GetSpec()
+	if cluster.GetBackup() == nil || spec.GetBackupDir() == old.GetBackupDir() && proto.Equal(spec.GetBackupInterval(), old.GetBackupInterval()) {
+		return
+	}
+	cluster.Backup.Error, cluster.Backup.FailedAt = "", nil
 }
 
 // lock makes or drops the unlock key as the spec wants, and reports whether it made one.

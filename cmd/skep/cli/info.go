@@ -111,9 +111,23 @@ func writeSwarmInfo(b *strings.Builder, s view.SwarmInfo) {
 			fmt.Fprintf(b, "   %s\n", manager)
 		}
 	}
+	if s.ControlAvailable {
+		writeBackupInfo(b, s)
+	}
 	if s.CertificateExpiresAt != nil {
 		fmt.Fprintf(b, "  Certificate Expires: %s\n", prettyTime(*s.CertificateExpiresAt))
 	}
+}
+
+func writeBackupInfo(b *strings.Builder, s view.SwarmInfo) {
+	last, schedule := "never", "off"
+	if s.LastVerifiedBackup != nil {
+		last = fmt.Sprintf("%s (index %d)", prettyTime(s.LastVerifiedBackup.CreatedAt), s.LastVerifiedBackup.Index)
+	}
+	if s.BackupInterval != nil && *s.BackupInterval > 0 {
+		schedule = "every " + s.BackupInterval.String()
+	}
+	fmt.Fprintf(b, "  Backup Schedule: %s\n  Last Verified Backup: %s\n", schedule, last)
 }
 
 // versions are those of both programs, in the words of Docker's version.

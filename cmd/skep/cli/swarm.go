@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 	defaultDataKeyRotation  = 30 * 24 * time.Hour
 )
 
+// defaultKeptBackups is our own.
+const defaultKeptBackups = 7
+
 func (p *program) swarmCommand() *cobra.Command {
 	return group("swarm", "Manage Swarm", p.swarmInit(), p.swarmJoin(), p.swarmJoinToken(), p.swarmUpdate(), p.swarmLeave(),
 		p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey(), p.swarmDataKey())
@@ -38,6 +42,9 @@ type swarmFlags struct {
 	historyLimit     int64
 	snapshotInterval uint64
 	dataKeyRotation  time.Duration
+	backups          flagvalue.Period
+	backupDir        string
+	keptBackups      uint64
 }
 
 func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
@@ -48,6 +55,9 @@ func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
 		"Age at which managers change the keys that seal their disks (ns|us|ms|s|m|h; 0 = never)")
 	flags.DurationVar(&s.heartbeat, "dispatcher-heartbeat", defaultHeartbeat, "Dispatcher heartbeat period (ns|us|ms|s|m|h)")
 	flags.Uint64Var(&s.snapshotInterval, "snapshot-interval", defaultSnapshotInterval, "Number of log entries between Raft snapshots")
+	flags.Var(&s.backups, "backup-schedule", `Time between scheduled backups, 1h at least ("off" for none)`)
+	flags.StringVar(&s.backupDir, "backup-dir", "", "Directory of scheduled backups on managers (default backups in the data directory)")
+	flags.Uint64Var(&s.keptBackups, "backup-retention", defaultKeptBackups, "Number of scheduled backups that each manager keeps")
 	flags.Int64Var(&s.historyLimit, "task-history-limit", defaultHistoryLimit, "Task history retention limit")
 }
 
@@ -76,14 +86,14 @@ func (p *program) swarmInit() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force-new-cluster", false, "Force create a new cluster from current state")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		availability, err := parseAvailability(node.availability)
-		if err != nil {
+		if err = cmp.Or(err, swarm.check()); err != nil {
 			return err
 		}
 		answer, err := c.Daemon.InitSwarm(ctx, &api.InitSwarmRequest{
 			ListenAddress: node.listen.String(), AdvertiseAddress: node.advertise, Availability: availability,
 			CertExpiry: durationpb.New(swarm.certExpiry), DispatcherHeartbeat: durationpb.New(swarm.heartbeat),
 			Autolock: swarm.autolock, TaskHistoryLimit: &swarm.historyLimit, SnapshotInterval: swarm.snapshotInterval,
-			DataKeyRotation: durationpb.New(swarm.dataKeyRotation), ForceNewCluster: force,
+			DataKeyRotation: durationpb.New(swarm.dataKeyRotation), ForceNewCluster: force, BackupInterval: swarm.backupInterval(), BackupDir: swarm.backupDir, BackupRetention: swarm.keptBackups,
 		})
 		if err != nil {
 			return err
@@ -222,6 +232,9 @@ func (p *program) swarmUpdate() *cobra.Command {
 }
 
 func (p *program) runSwarmUpdate(ctx context.Context, c *client.Client, changed func(string) bool, swarm *swarmFlags) error {
+	if err := swarm.check(); err != nil {
+		return err
+	}
 	var key string
 	err := untilCurrent(func() error {
 		current, err := c.Control.GetCluster(ctx, &api.GetClusterRequest{})
@@ -268,6 +281,31 @@ func (s *swarmFlags) apply(spec *api.ClusterSpec, changed func(string) bool) {
 	if changed("snapshot-interval") {
 		spec.SnapshotInterval = s.snapshotInterval
 	}
+	if changed("backup-schedule") {
+		spec.BackupInterval = s.backupInterval()
+	}
+	if changed("backup-dir") {
+		spec.BackupDir = s.backupDir
+	}
+	if changed("backup-retention") {
+		spec.BackupRetention = s.keptBackups
+	}
+}
+
+// backupInterval returns nil for no scheduled backups.
+func (s *swarmFlags) backupInterval() *durationpb.Duration {
+	if s.backups == 0 {
+		return nil
+	}
+	return durationpb.New(time.Duration(s.backups))
+}
+
+// check refuses what the daemon would take for a default.
+func (s *swarmFlags) check() error {
+	if s.keptBackups == 0 {
+		return fault.New(fault.Invalid, "--backup-retention must be 1 at least: `--backup-schedule off` makes no backups")
+	}
+	return nil
 }
 
 // maxConflicts bounds how often a change is made anew from a newer version before the person is asked to.

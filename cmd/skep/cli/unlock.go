@@ -35,7 +35,7 @@ func (p *program) swarmUnlock() *cobra.Command {
 			default:
 				return fault.New(fault.Precondition, "swarm is not locked")
 			}
-			key, err := p.readUnlockKey(ctx)
+			key, err := p.readKeyLine(ctx, "unlock key")
 			if err != nil {
 				return err
 			}
@@ -45,12 +45,12 @@ func (p *program) swarmUnlock() *cobra.Command {
 	}
 }
 
-// readUnlockKey reads a line from the input stream; on a terminal it asks, and shows nothing of what is typed (I1).
-func (p *program) readUnlockKey(ctx context.Context) (string, error) {
+// readKeyLine reads a line from the input stream; on a terminal it asks, and shows nothing of what is typed (I1).
+func (p *program) readKeyLine(ctx context.Context, what string) (string, error) {
 	var line []byte
 	var err error
 	if file, ok := p.in.(*os.File); ok && p.opts.IsTerminal(p.in) {
-		line, err = p.askUnlockKey(ctx, int(file.Fd()))
+		line, err = p.askKey(ctx, what, int(file.Fd()))
 	} else {
 		line, err = bufio.NewReader(io.LimitReader(p.input(ctx), maxKeyLine)).ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
@@ -58,22 +58,22 @@ func (p *program) readUnlockKey(ctx context.Context) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("read unlock key: %w", err)
+		return "", fmt.Errorf("read %s: %w", what, err)
 	}
 	key := bytes.TrimSpace(line)
 	if len(key) == 0 {
-		return "", fault.New(fault.Invalid, "the unlock key is empty: type it, or pipe it in as one line")
+		return "", fault.New(fault.Invalid, "the %s is empty: type it, or pipe it in as one line", what)
 	}
 	return string(key), nil
 }
 
-// askUnlockKey asks on a terminal. Whatever happens, the terminal shows again what is typed afterwards.
-func (p *program) askUnlockKey(ctx context.Context, terminal int) ([]byte, error) {
+// askKey asks on a terminal. Whatever happens, the terminal shows again what is typed afterwards.
+func (p *program) askKey(ctx context.Context, what string, terminal int) ([]byte, error) {
 	state, err := term.GetState(terminal)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprint(p.err, "Enter unlock key: ")
+	fmt.Fprintf(p.err, "Enter %s: ", what)
 	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(terminal) })
 	fmt.Fprintln(p.err)
 	return line, errors.Join(err, term.Restore(terminal, state))

@@ -67,8 +67,8 @@ func (n *node) remember(managers []string) error {
 		return nil
 	}
 	n.membership.Managers = managers
-	if n.founding != nil && !n.founded {
-		return nil // InitSwarm saves it, as its last step
+	if n.first && !n.founded {
+		return nil // begin saves it, as its last step
 	}
 	return n.daemon.disk.saveMembership(n.membership)
 }

@@ -31,6 +31,7 @@ const membershipFile = "swarm.json"
 //	store.key            the node's own key, which seals it while the swarm has no unlock key;
 //	store.tpm2.cred      or the same, for this machine's TPM2 to open;
 //	store.host.cred      or the same, for systemd's key of this host to open
+//	backups/             scheduled backups, unless the swarm wants them elsewhere; they stay when the node leaves
 //	agent/               tasks and their last status
 //	network/             the addresses of containers
 //	containers/          what belongs to one container each

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -91,8 +92,25 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	_ = s.View(func(tx store.ReadTx) error {
 		nodes, err := store.List[*api.Node](tx)
 		info.Nodes = uint32(len(nodes))
+		if err != nil {
+			return err
+		}
+		clusters, err := store.List[*api.Cluster](tx)
+		for _, cluster := range clusters {
+			describeBackups(info, cluster)
+		}
 		return err
 	})
+}
+
+// describeBackups fills in what a manager knows of backups.
+func describeBackups(info *api.GetInfoResponse, cluster *api.Cluster) {
+	info.LastVerifiedBackup = cluster.GetBackup().GetVerified()
+	info.BackupInterval = cluster.GetSpec().GetBackupInterval()
+	if text := cluster.GetBackup().GetError(); text != "" && info.BackupInterval.AsDuration() > 0 {
+		info.Warnings = append(info.Warnings, fmt.Sprintf("the scheduled backup of %s failed %s",
+			cluster.GetBackup().GetFailedAt().AsTime().UTC().Format(time.DateTime), text))
+	}
 }
 
 // keyProtection says how the store's key is held, and against what that helps.

@@ -113,6 +113,7 @@ func (n *node) runManager(ctx context.Context) error {
 	defer n.setStore(nil)
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
+		BackupDir: n.daemon.disk.path(backupDir), Version: n.daemon.cfg.Version,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
 		LocalKey: func(ctx context.Context) (seal.Key, seal.Source, error) { return n.ownKey(ctx) },
 		Reseal:   func(kek seal.Key, source seal.Source) error { return n.reseal(s, kek, source) },

@@ -24,8 +24,13 @@ import (
 	"github.com/skep-io/skep/store/seal"
 )
 
-// storeDir is the cluster store in the data directory.
-const storeDir = "raft"
+// Names in the data directory.
+const (
+	// storeDir is the cluster store.
+	storeDir = "raft"
+	// backupDir holds the scheduled backups of a swarm that names no other directory.
+	backupDir = "backups"
+)
 
 // keepaliveTime is how soon a node notices that a peer's machine is gone, when nothing else is sent.
 const keepaliveTime = 5 * time.Second
@@ -38,7 +43,10 @@ type node struct {
 	logger   *slog.Logger
 	keys     *nodeKeys
 	identity *ca.Identity
+	// founding is what the store of a new swarm begins with, or nil.
 	founding *caserver.Founding
+	// first says that the node was the first manager of its swarm when it started: of a new one, or of one from a backup.
+	first bool
 	// quit is closed when the node is to stop.
 	quit     chan struct{}
 	quitOnce sync.Once
@@ -59,7 +67,7 @@ type node struct {
 	agent *agent.Agent
 	// listener is where other nodes reach this one, once it listens.
 	listener net.Listener
-	// founded says that the membership of a first manager is on the disk.
+	// founded says that the membership of the first manager is on the disk.
 	founded bool
 	// launched says that run will return, or has.
 	launched bool

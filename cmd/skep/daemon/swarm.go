@@ -59,8 +59,21 @@ func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (
 	if err != nil {
 		return nil, errors.Join(err, listener.Close(), d.undo(ctx, nil))
 	}
+	if err := d.begin(ctx, n, listener); err != nil {
+		return nil, err
+	}
+	return &api.InitSwarmResponse{
+		NodeId: n.identity.NodeID(), WorkerToken: founding.Cluster.GetJoinTokens().GetWorker(),
+		ManagerAddress: m.AdvertiseAddress, UnlockKey: founding.Cluster.GetUnlockKey(),
+	}, nil
+}
+
+// begin starts the first manager of a swarm, and makes it a member for good once it takes part. When that fails, nothing of it is
+// left.
+func (d *Daemon) begin(ctx context.Context, n *node, listener net.Listener) error {
 	n.listener = listener
-	if err = d.launch(ctx, n); err == nil {
+	err := d.launch(ctx, n)
+	if err == nil {
 		err = n.await(ctx)
 	}
 	if err == nil {
@@ -68,12 +81,9 @@ func (d *Daemon) InitSwarm(ctx context.Context, request *api.InitSwarmRequest) (
 		err = n.saveMembership()
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.undo(ctx, n))
+		return errors.Join(err, d.undo(ctx, n))
 	}
-	return &api.InitSwarmResponse{
-		NodeId: n.identity.NodeID(), WorkerToken: founding.Cluster.GetJoinTokens().GetWorker(),
-		ManagerAddress: m.AdvertiseAddress, UnlockKey: founding.Cluster.GetUnlockKey(),
-	}, nil
+	return nil
 }
 
 // enter checks that the node may enter a swarm, and returns its addresses and the socket that listens on them.
@@ -121,6 +131,10 @@ func clusterSpec(request *api.InitSwarmRequest) (*api.ClusterSpec, error) {
 	if request.GetSnapshotInterval() != 0 {
 		spec.SnapshotInterval = request.GetSnapshotInterval()
 	}
+	spec.BackupInterval, spec.BackupDir = request.GetBackupInterval(), request.GetBackupDir()
+	if n := request.GetBackupRetention(); n > 0 {
+		spec.BackupRetention = n
+	}
 	return spec, control.CheckClusterSpec(spec)
 }
 
@@ -141,17 +155,30 @@ func (d *Daemon) found(ctx context.Context, m membership, founding *caserver.Fou
 	if autolock {
 		founding.Cluster.UnlockKey = kek.UnlockKey()
 	}
-	keys := openKeys(d.cfg.DataDir, holdersOf(kek, source))
-	if err := keys.Save(founding.Credentials); err != nil {
+	n, err := d.settle(m, founding.Credentials, kek, source, func(disk store.Disk, self *api.Member) error {
+		return store.Bootstrap(disk, founding.Cluster.GetId(), self)
+	})
+	if err != nil {
 		return nil, err
 	}
-	self := &api.Member{RaftId: store.NewRaftID(), NodeId: founding.Node.GetId(), Address: m.AdvertiseAddress}
-	disk := store.Disk{Dir: d.disk.path(storeDir), KEK: kek, Source: source}
-	if err := store.Bootstrap(disk, founding.Cluster.GetId(), self); err != nil {
-		return nil, err
-	}
-	n := d.newNode(m, keys, ca.NewIdentity(founding.Credentials), kek, source)
 	n.founding = founding
+	return n, nil
+}
+
+// settle writes the identity of the first manager of a swarm, and its store by the function given.
+func (d *Daemon) settle(m membership, credentials ca.Credentials, kek seal.Key, source seal.Source,
+	makeStore func(store.Disk, *api.Member) error,
+) (*node, error) {
+	keys := openKeys(d.cfg.DataDir, holdersOf(kek, source))
+	if err := keys.Save(credentials); err != nil {
+		return nil, err
+	}
+	self := &api.Member{RaftId: store.NewRaftID(), NodeId: credentials.Name().NodeID, Address: m.AdvertiseAddress}
+	if err := makeStore(store.Disk{Dir: d.disk.path(storeDir), KEK: kek, Source: source}, self); err != nil {
+		return nil, err
+	}
+	n := d.newNode(m, keys, ca.NewIdentity(credentials), kek, source)
+	n.first = true
 	return n, nil
 }
 
@@ -160,7 +187,7 @@ func (d *Daemon) undo(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
 	defer cancel()
 	if n != nil {
-		if n.founding == nil && n.opened() != nil {
+		if !n.first && n.opened() != nil {
 			n.leaveGroup(ctx)
 		}
 		n.stop()

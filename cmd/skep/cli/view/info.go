@@ -38,7 +38,15 @@ type SwarmInfo struct {
 	Nodes                uint32
 	Managers             uint32
 	ClusterID            string
-	CertificateExpiresAt *time.Time `json:",omitempty"`
+	CertificateExpiresAt *time.Time      `json:",omitempty"`
+	LastVerifiedBackup   *VerifiedBackup `json:",omitempty"`
+	BackupInterval       *time.Duration  `json:",omitempty"`
+}
+
+// VerifiedBackup names a backup.
+type VerifiedBackup struct {
+	CreatedAt time.Time
+	Index     uint64
 }
 
 // nanosPerCPU is the number of billionths in one CPU.
@@ -67,5 +75,9 @@ func NewInfo(i *api.GetInfoResponse) Info {
 		changed := timeOf(i.GetDataKeyChangedAt())
 		out.DataKeyChangedAt = &changed
 	}
+	if last := i.GetLastVerifiedBackup(); last != nil {
+		out.Swarm.LastVerifiedBackup = &VerifiedBackup{CreatedAt: timeOf(last.GetCreatedAt()), Index: last.GetIndex()}
+	}
+	out.Swarm.BackupInterval = durationOf(i.GetBackupInterval())
 	return out
 }
