@@ -41,8 +41,8 @@
 //
 // # Errors
 //
-// ErrNotBackup, ErrVersion, ErrDamaged, ErrWrongSecret, ErrNeedsKey and ErrNeedsPassphrase come from readers, ErrNoKey from Create,
-// ErrPassphrase from NewPassphrase.
+// ErrNotBackup, ErrVersion, ErrDamaged, ErrWrongSecret, ErrNeedsKey and ErrNeedsPassphrase come from readers, ErrNoKey and ErrBehind
+// from Create, ErrPassphrase from NewPassphrase.
 //
 // # Concurrency
 //

@@ -15,6 +15,9 @@ var (
 	ErrNeedsKey = errors.New("the backup is sealed by the backup key of its swarm: give that with --key-file")
 	// ErrNeedsPassphrase is returned when there is no passphrase to open a backup with.
 	ErrNeedsPassphrase = errors.New("the backup is sealed by a passphrase: give it with --passphrase-file")
+	// ErrBehind is returned when a manager can't find out whether it knows what the others acknowledged.
+	ErrBehind = errors.New("this manager can't tell whether it has all that the others acknowledged: more than half of the managers must be online; " +
+		"when they are gone for ever, run `skep swarm init --force-new-cluster` first")
 	// ErrNoKey is returned when a cluster has no backup key yet.
 	ErrNoKey = errors.New("the swarm has no backup key yet, because its leader is of an older version or only starts: " +
 		"try again in a moment, or seal the backup with --passphrase-file")

@@ -16,8 +16,12 @@ import (
 	"github.com/skep-io/skep/store/seal"
 )
 
+// barrierPatience bounds how long a backup waits for a majority of managers: several elections.
+const barrierPatience = 10 * time.Second
+
 // Create writes a backup of a store to w, with all that was acknowledged before the call on whichever manager (B1), and returns its
-// header. The zero value of secret is the backup key of the cluster; ErrNoKey says that it has none. version is that of this program.
+// header. The zero value of secret is the backup key of the cluster; ErrNoKey says that it has none, ErrBehind that there is no
+// majority of managers. version is that of this program.
 func Create(ctx context.Context, s *store.Store, w io.Writer, secret Secret, version string) (*api.BackupHeader, error) {
 	state, err := take(ctx, s)
 	if err != nil {
@@ -33,7 +37,9 @@ func Create(ctx context.Context, s *store.Store, w io.Writer, secret Secret, ver
 
 // take returns the state of a store with all that was acknowledged before the call.
 func take(ctx context.Context, s *store.Store) (*api.StoreSnapshot, error) {
-	if err := s.Barrier(ctx); err != nil {
+	patient, cancel := context.WithTimeoutCause(ctx, barrierPatience, ErrBehind)
+	defer cancel()
+	if err := s.Barrier(patient); err != nil {
 		return nil, fmt.Errorf("catch up with the other managers: %w", err)
 	}
 	state, err := s.Snapshot(ctx)

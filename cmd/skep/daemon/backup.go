@@ -197,6 +197,7 @@ func backupFault(err error) error {
 		{backup.ErrNeedsKey, fault.Precondition},
 		{backup.ErrNeedsPassphrase, fault.Precondition},
 		{backup.ErrNoKey, fault.Unavailable},
+		{backup.ErrBehind, fault.Unavailable},
 		{store.ErrStopped, fault.Unavailable},
 		{store.ErrNotLeader, fault.Unavailable},
 	} {
