@@ -35,7 +35,7 @@
 //
 // A manager that lost its disk joins again, as another member. Its former self keeps its vote until the new one has caught up
 // and takes it over, in one joint change: the group never has fewer voters. When a majority is gone for ever, ForceNewCluster makes
-// a stopped manager the only one. NewLocal is a store without log or peers, for tests and scratch copies.
+// a stopped manager the only one; when all are gone, BootstrapFrom begins with the state in a backup. NewLocal is a store without log or peers, for tests and scratch copies.
 //
 // # Parts
 //

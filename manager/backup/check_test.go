@@ -40,6 +40,9 @@ func TestCheck_AllowsWhatIsOnItsWayOut(t *testing.T) {
 	state.Objects = slices.DeleteFunc(state.Objects, func(o *api.StoredObject) bool {
 		return o.GetService() != nil || o.GetSecret() != nil || o.GetNode() != nil
 	})
+	replacement := proto.CloneOf(state.Members[0]) // of a manager that lost its disk
+	replacement.RaftId, replacement.Learner = 8, true
+	state.Members = append(state.Members, replacement)
 	if problems := backup.Check(headerOf(t, state), state); len(problems) > 0 {
 		t.Errorf("problems: %q", problems)
 	}
@@ -98,9 +101,14 @@ func TestCheck_NamesWhatIsWrong(t *testing.T) {
 		"a task newer than its service": {func(s *api.StoreSnapshot) {
 			first[*api.Task](s).SpecVersion = 9
 		}, "it has spec version 9"},
-		"a role":                {func(s *api.StoreSnapshot) { first[*api.Node](s).Role = 0 }, "it has the role 0"},
-		"no voter":              {func(s *api.StoreSnapshot) { s.Members[0].Learner = true }, "no member that votes"},
-		"a removed member":      {func(s *api.StoreSnapshot) { s.RemovedRaftIds = append(s.RemovedRaftIds, 7) }, "member 7: it was removed"},
+		"a role":           {func(s *api.StoreSnapshot) { first[*api.Node](s).Role = 0 }, "it has the role 0"},
+		"no voter":         {func(s *api.StoreSnapshot) { s.Members[0].Learner = true }, "no member that votes"},
+		"a removed member": {func(s *api.StoreSnapshot) { s.RemovedRaftIds = append(s.RemovedRaftIds, 7) }, "member 7: it was removed"},
+		"two votes of a node": {func(s *api.StoreSnapshot) {
+			twin := proto.CloneOf(s.Members[0])
+			twin.RaftId = 8
+			s.Members = append(s.Members, twin)
+		}, "has another member that votes"},
 		"a member twice":        {func(s *api.StoreSnapshot) { s.Members = append(s.Members, s.Members[0]) }, "member 7: it is there twice"},
 		"a kind's version":      {func(s *api.StoreSnapshot) { s.KindVersions[0].Version = 0 }, "the last change to clusters is at index 0"},
 		"a future request":      {func(s *api.StoreSnapshot) { s.OwnRequests[0].Index = s.Index + 1 }, "it was applied at index"},

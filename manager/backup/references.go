@@ -31,26 +31,26 @@ func (c *checker) log() {
 	}
 }
 
-// members checks the Raft group.
+// members checks the Raft group. A node may have two members, one of them a learner: its manager lost its disk and is being replaced.
 func (c *checker) members() {
-	ids, nodes, voters := map[uint64]bool{}, map[string]bool{}, 0
+	ids, voters := map[uint64]bool{}, map[string]bool{}
 	for _, m := range c.state.GetMembers() {
 		switch {
 		case m.GetRaftId() == 0 || m.GetNodeId() == "" || m.GetAddress() == "":
 			c.add("member %d: its raft id, node or address is missing", m.GetRaftId())
 		case ids[m.GetRaftId()]:
 			c.add("member %d: it is there twice", m.GetRaftId())
-		case nodes[m.GetNodeId()]:
-			c.add("member %d: node %s is another member, too", m.GetRaftId(), m.GetNodeId())
+		case !m.GetLearner() && voters[m.GetNodeId()]:
+			c.add("member %d: node %s has another member that votes", m.GetRaftId(), m.GetNodeId())
 		case slices.Contains(c.state.GetRemovedRaftIds(), m.GetRaftId()):
 			c.add("member %d: it was removed", m.GetRaftId())
 		}
-		ids[m.GetRaftId()], nodes[m.GetNodeId()] = true, true
+		ids[m.GetRaftId()] = true
 		if !m.GetLearner() {
-			voters++
+			voters[m.GetNodeId()] = true
 		}
 	}
-	if voters == 0 {
+	if len(voters) == 0 {
 		c.add("there is no member that votes")
 	}
 }

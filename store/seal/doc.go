@@ -21,6 +21,9 @@
 // Changing the KEK (autolock on or off, a new unlock key, another provider) rewrites the key ring only. Adding a DEK
 // (Ring.Rotate) makes all that is sealed from then on use it.
 //
+// A backup file has a data key of its own, sealed by a backup key or a passphrase (Key.Seal): no manager's ring opens it, so it can be
+// restored anywhere.
+//
 // # Envelope
 //
 //	offset  size  content
