@@ -239,15 +239,18 @@ func (m *Mem) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// Stat describes a file.
+// Stat describes a file or a directory.
 func (m *Mem) Stat(name string) (fs.FileInfo, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.files[filepath.Clean(name)]
-	if n == nil {
-		return nil, pathError("stat", name, fs.ErrNotExist)
+	switch {
+	case n != nil:
+		return memInfo{name: filepath.Base(name), size: int64(len(n.data)), mode: n.perm}, nil
+	case m.dirs[filepath.Clean(name)]:
+		return memInfo{name: filepath.Base(name), mode: fs.ModeDir | 0o700}, nil
 	}
-	return memInfo{name: filepath.Base(name), size: int64(len(n.data)), perm: n.perm}, nil
+	return nil, pathError("stat", name, fs.ErrNotExist)
 }
 
 // SyncDir makes the names in a directory durable.
@@ -440,14 +443,14 @@ func (f *memFixed) Close() error {
 type memInfo struct {
 	name string
 	size int64
-	perm fs.FileMode
+	mode fs.FileMode
 }
 
 func (i memInfo) Name() string       { return i.name }
 func (i memInfo) Size() int64        { return i.size }
-func (i memInfo) Mode() fs.FileMode  { return i.perm }
+func (i memInfo) Mode() fs.FileMode  { return i.mode }
 func (i memInfo) ModTime() time.Time { return time.Time{} }
-func (i memInfo) IsDir() bool        { return false }
+func (i memInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i memInfo) Sys() any           { return nil }
 
 // Contains reports whether any file, durable or not, contains the bytes: for tests that search for what must not be there.

@@ -31,6 +31,9 @@ func contract(t *testing.T, fsys vfs.FS, dir string) {
 	if info, err := fsys.Stat(name); err != nil || info.Mode().Perm() != 0o600 || info.Size() != 1 {
 		t.Errorf("stat: %v, %v", info, err)
 	}
+	if info, err := fsys.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+		t.Errorf("its directory: %v, %v", info, err)
+	}
 	if _, err := vfs.ReadFile(fsys, name, 0); !errors.Is(err, vfs.ErrTooLarge) {
 		t.Errorf("limit: %v", err)
 	}
