@@ -39,8 +39,8 @@ type saved struct {
 
 // save writes a backup into a directory, and verifies the file as it lies there. One that can't be read back is removed.
 func (s *Scheduler) save(ctx context.Context, dir string) (saved, error) {
-	if err := s.cfg.FS.MkdirAll(dir, dirPerm); err != nil {
-		return saved{}, fmt.Errorf("make the directory of backups: %w", err)
+	if err := s.prepare(dir); err != nil {
+		return saved{}, err
 	}
 	state, err := take(ctx, s.cfg.Store)
 	if err != nil {
@@ -63,6 +63,22 @@ func (s *Scheduler) save(ctx context.Context, dir string) (saved, error) {
 		return saved{}, errors.Join(fmt.Errorf("verify %s: %w", b.path, err), s.cfg.FS.Remove(b.path))
 	}
 	return b, nil
+}
+
+// prepare makes the directory of backups, or checks the one that is there: whoever may write into it could make root write elsewhere,
+// and remove what is to be kept.
+func (s *Scheduler) prepare(dir string) error {
+	if err := s.cfg.FS.MkdirAll(dir, dirPerm); err != nil {
+		return fmt.Errorf("make the directory of backups: %w", err)
+	}
+	info, err := s.cfg.FS.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at the directory of backups: %w", err)
+	}
+	if perm := info.Mode().Perm(); perm&0o022 != 0 {
+		return fmt.Errorf("others may write into the directory of backups %s (%v): run: chmod go-w %s, or name another one", dir, perm, dir)
+	}
+	return nil
 }
 
 // verify checks a file to its end.

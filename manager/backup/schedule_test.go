@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -269,6 +270,35 @@ type spoiled struct{ io.Reader }
 func (spoiled) Write([]byte) (int, error) { return 0, fs.ErrInvalid }
 func (spoiled) Sync() error               { return nil }
 func (spoiled) Close() error              { return nil }
+
+// Whoever may write into the directory could make root write elsewhere.
+func TestScheduler_RefusesADirectoryOfEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newStore(t)
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		change(t, s, func(c *api.Cluster) { c.Spec.BackupDir = dir })
+		plan(t, s, time.Hour, 1)
+		defer lead(t, s, "n1", nil)()
+		pass(time.Minute)
+		if status := statusOf(t, s); !strings.Contains(status.GetError(), "others may write into the directory of backups "+dir) {
+			t.Errorf("status: %v", status)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		pass(10 * time.Minute)
+		names, err := os.ReadDir(dir)
+		if err != nil || len(names) != 1 {
+			t.Fatalf("files: %v, %v", names, err)
+		}
+		if info, err := names[0].Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the file: %v, %v", info, err)
+		}
+	})
+}
 
 // A state that Check finds something wrong with is kept, because there is no better one, but is not called verified.
 func TestScheduler_KeepsWhatIsNotSoundAndSaysSo(t *testing.T) {
