@@ -63,12 +63,13 @@ func (c Config) reads() raft.ReadOnlyOption {
 
 // Core is one member. It is for one goroutine at a time.
 type Core struct {
-	rn     *raft.RawNode
-	id     uint64
-	last   uint64 // index of the last entry in the log, durable or not
-	leader Leader
-	broken bool
-	ticks  int
+	rn         *raft.RawNode
+	id         uint64
+	last       uint64 // index of the last entry in the log, durable or not
+	leader     Leader
+	broken     bool
+	ticks      int
+	succession succession
 	// heard is the tick of the last message of each member that was heard of within the last election time-out. The library's
 	// RecentActive does not do: it is false for everyone just after each check of the quorum.
 	heard map[uint64]int
@@ -213,11 +214,15 @@ func (c *Core) take(in Input) error {
 			}
 		}
 		c.rn.Tick()
+		return c.succeed()
 	case Receive:
 		if err := c.check(in); err != nil {
 			return err
 		}
 		c.heard[in.From] = c.ticks
+		if in.From == c.leader.ID {
+			c.succession.heard()
+		}
 		if err := c.rn.Step(in.Message); err != nil {
 			return fmt.Errorf("%w: %v", ErrRefused, err)
 		}
@@ -232,6 +237,7 @@ func (c *Core) take(in Input) error {
 	case Campaign:
 		return c.rn.Campaign()
 	case Unreachable:
+		c.succession.gone = c.succession.gone || in.ID == c.leader.ID
 		c.rn.ReportUnreachable(in.ID)
 	case SnapshotSent:
 		status := raft.SnapshotFailure

@@ -208,6 +208,10 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) {
 		var to uint64
 		d.ScanArgs(t, "to", &to)
 		s.step(id, Transfer{to})
+	case "unreachable":
+		var node uint64
+		d.ScanArgs(t, "node", &node)
+		s.step(id, Unreachable{node})
 	case "remove":
 		var node uint64
 		d.ScanArgs(t, "node", &node)

@@ -27,7 +27,7 @@
 //
 // Pre-vote, check-quorum, no forwarding of proposals, ReadIndex that asks a majority, asynchronous storage writes (a leader
 // sends entries while its own disk writes them), stepping down when removed. A tick is meant to be 100 ms: elections start
-// after 1 to 2 s without a leader.
+// after 1 to 2 s without a leader, and not at random where it is known that the leader is gone, see succession.
 //
 // Messages from peers are checked before the library sees them, because it panics on some that cannot happen; what passes
 // and still makes it panic ends in ErrBroken.
