@@ -8,6 +8,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 )
 
@@ -50,11 +51,14 @@ func (s *Server) RotateDataKeys(ctx context.Context, _ *api.RotateDataKeysReques
 	})
 }
 
-// ReportDataKey notes what a manager says of its data key. Saying it again writes nothing.
+// ReportDataKey notes what a manager says of its own data key; the leader's own call has no caller. Saying it again writes nothing.
 func (s *Server) ReportDataKey(ctx context.Context, request *api.ReportDataKeyRequest) (*api.ReportDataKeyResponse, error) {
 	id, err := requestID(ctx, "ReportDataKey")
 	if err != nil {
 		return nil, err
+	}
+	if caller := authz.FromContext(ctx).NodeID; caller != "" && caller != request.GetNodeId() {
+		return nil, fault.New(fault.PermissionDenied, "node_id: manager %s can't speak for another one", caller)
 	}
 	if request.GetDataKey() == nil {
 		return nil, fault.New(fault.Invalid, "data_key: the status of the data key is missing")

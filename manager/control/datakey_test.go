@@ -10,8 +10,10 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/storetest"
 )
 
@@ -68,6 +70,22 @@ func TestReportDataKey_ShowsOnManagersOnly(t *testing.T) {
 	}
 	wantFault(t, report("m1", nil), fault.Invalid, "data_key")
 	wantFault(t, report("nobody", key), fault.NotFound, "nobody")
+}
+
+func TestReportDataKey_IsOfTheCallerOnly(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Create(t, s, node("m1", api.Role_ROLE_MANAGER), node("m2", api.Role_ROLE_MANAGER))
+	server, err := control.New(control.Config{Store: s, Logs: noLogs{}, NewUnlockKey: object.NewID, NewBackupKey: object.NewID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, caller := range []string{"m1", "m2"} {
+		ctx := authz.NewContext(t.Context(), authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: caller})
+		_, err := server.ReportDataKey(ctx, &api.ReportDataKeyRequest{NodeId: "m1", DataKey: &api.DataKeyStatus{Generation: 1}})
+		if want := caller != "m1"; (fault.KindOf(err) == fault.PermissionDenied) != want || !want && err != nil {
+			t.Errorf("%s reports for m1: %v", caller, err)
+		}
+	}
 }
 
 func TestUpdateCluster_ChecksDataKeyRotation(t *testing.T) {
