@@ -32,8 +32,8 @@ var mayHold = map[string][]string{
 	"node key": {"certificates/swarm-node.key"},
 }
 
-// After a life with kills, rotations, snapshots, autolock on and off, a leave and a rejoin, no file of any manager holds a secret, a
-// join token, the CA's key or an unlock key, however written.
+// After a life with kills, rotations, snapshots, autolock on and off, a leave, a rejoin and backups, no file of any manager holds a
+// secret, a join token, the CA's key, an unlock key or what opens a backup, however written.
 func TestCanary_NoSecretIsOnADisk(t *testing.T) {
 	network := newLab(t)
 	managers := swarmOf(t, network, "m1", "m2", "m3")
@@ -45,6 +45,7 @@ func TestCanary_NoSecretIsOnADisk(t *testing.T) {
 	l.rotate()
 	l.rejoin()
 	l.write()
+	l.backup()
 	for _, m := range managers {
 		if err := m.Stop(); err != nil {
 			t.Fatal(err)
@@ -189,6 +190,22 @@ func (l *life) rejoin() {
 	l.await(m1, "m3 +Down", "node", "ls")
 	l.run(m3, "swarm", "join", "--token", token, fmt.Sprintf("%s:%d", m1.Address, lab.Port))
 	l.await(m3, "Managers: 3$", "info")
+}
+
+// backup makes a backup that its own key seals and one that a passphrase seals, in the directory that is searched, and checks one.
+func (l *life) backup() {
+	l.t.Helper()
+	m := l.managers[1]
+	phrase := []byte(rand.Text())
+	file := filepath.Join(l.t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, phrase, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	l.secrets["passphrase"], l.secrets["backup key"] = phrase, []byte(l.run(m, "backup", "key", "-q"))
+	sealed := filepath.Join(m.Dir, "swarm.bak")
+	l.run(m, "backup", "create", sealed)
+	l.run(m, "backup", "create", "--passphrase-file", file, filepath.Join(m.Dir, "phrased.bak"))
+	l.run(m, "backup", "verify", sealed)
 }
 
 // keys takes the keys of the swarm and of the managers from where they are, for the search.
