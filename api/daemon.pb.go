@@ -872,6 +872,131 @@ func (*UnlockSwarmResponse) Descriptor() ([]byte, []int) {
 	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{9}
 }
 
+type RejoinSwarmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Also when the store is not damaged.
+	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// Opens the node's key where the swarm is autolocked; empty elsewhere.
+	UnlockKey     string `protobuf:"bytes,2,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinSwarmRequest) Reset() {
+	*x = RejoinSwarmRequest{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinSwarmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinSwarmRequest) ProtoMessage() {}
+
+func (x *RejoinSwarmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinSwarmRequest.ProtoReflect.Descriptor instead.
+func (*RejoinSwarmRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RejoinSwarmRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *RejoinSwarmRequest) GetUnlockKey() string {
+	if x != nil {
+		return x.UnlockKey
+	}
+	return ""
+}
+
+type RejoinSwarmResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Nothing was done: the node's key needs the unlock key.
+	NeedsUnlockKey bool `protobuf:"varint,2,opt,name=needs_unlock_key,json=needsUnlockKey,proto3" json:"needs_unlock_key,omitempty"`
+	// The manager has the whole state and votes again. Otherwise it is on its way.
+	CaughtUp bool `protobuf:"varint,3,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"`
+	// Where the former store is kept until then.
+	FormerStore   string `protobuf:"bytes,4,opt,name=former_store,json=formerStore,proto3" json:"former_store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinSwarmResponse) Reset() {
+	*x = RejoinSwarmResponse{}
+	mi := &file_skep_v1_daemon_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinSwarmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinSwarmResponse) ProtoMessage() {}
+
+func (x *RejoinSwarmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_daemon_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinSwarmResponse.ProtoReflect.Descriptor instead.
+func (*RejoinSwarmResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RejoinSwarmResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RejoinSwarmResponse) GetNeedsUnlockKey() bool {
+	if x != nil {
+		return x.NeedsUnlockKey
+	}
+	return false
+}
+
+func (x *RejoinSwarmResponse) GetCaughtUp() bool {
+	if x != nil {
+		return x.CaughtUp
+	}
+	return false
+}
+
+func (x *RejoinSwarmResponse) GetFormerStore() string {
+	if x != nil {
+		return x.FormerStore
+	}
+	return ""
+}
+
 // ImageInfo is an image in this node's store.
 type ImageInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -888,7 +1013,7 @@ type ImageInfo struct {
 
 func (x *ImageInfo) Reset() {
 	*x = ImageInfo{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[10]
+	mi := &file_skep_v1_daemon_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1025,7 @@ func (x *ImageInfo) String() string {
 func (*ImageInfo) ProtoMessage() {}
 
 func (x *ImageInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[10]
+	mi := &file_skep_v1_daemon_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1038,7 @@ func (x *ImageInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageInfo.ProtoReflect.Descriptor instead.
 func (*ImageInfo) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ImageInfo) GetDigest() string {
@@ -974,7 +1099,7 @@ type LoadImageRequest struct {
 
 func (x *LoadImageRequest) Reset() {
 	*x = LoadImageRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[11]
+	mi := &file_skep_v1_daemon_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1111,7 @@ func (x *LoadImageRequest) String() string {
 func (*LoadImageRequest) ProtoMessage() {}
 
 func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[11]
+	mi := &file_skep_v1_daemon_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1124,7 @@ func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
 func (*LoadImageRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LoadImageRequest) GetData() []byte {
@@ -1018,7 +1143,7 @@ type LoadImageResponse struct {
 
 func (x *LoadImageResponse) Reset() {
 	*x = LoadImageResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[12]
+	mi := &file_skep_v1_daemon_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1155,7 @@ func (x *LoadImageResponse) String() string {
 func (*LoadImageResponse) ProtoMessage() {}
 
 func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[12]
+	mi := &file_skep_v1_daemon_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1168,7 @@ func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
 func (*LoadImageResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LoadImageResponse) GetImages() []*ImageInfo {
@@ -1064,7 +1189,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[13]
+	mi := &file_skep_v1_daemon_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1201,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[13]
+	mi := &file_skep_v1_daemon_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1214,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ImportImageRequest) GetReference() string {
@@ -1115,7 +1240,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[14]
+	mi := &file_skep_v1_daemon_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1252,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[14]
+	mi := &file_skep_v1_daemon_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1265,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ImportImageResponse) GetImage() *ImageInfo {
@@ -1158,7 +1283,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[15]
+	mi := &file_skep_v1_daemon_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1295,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[15]
+	mi := &file_skep_v1_daemon_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1308,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{17}
 }
 
 type ListImagesResponse struct {
@@ -1195,7 +1320,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[16]
+	mi := &file_skep_v1_daemon_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1332,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[16]
+	mi := &file_skep_v1_daemon_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1345,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageInfo {
@@ -1239,7 +1364,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[17]
+	mi := &file_skep_v1_daemon_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1376,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[17]
+	mi := &file_skep_v1_daemon_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1389,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetImageRequest) GetImage() string {
@@ -1286,7 +1411,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[18]
+	mi := &file_skep_v1_daemon_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1423,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[18]
+	mi := &file_skep_v1_daemon_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1436,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetImageResponse) GetImage() *ImageInfo {
@@ -1344,7 +1469,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[19]
+	mi := &file_skep_v1_daemon_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1481,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[19]
+	mi := &file_skep_v1_daemon_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1494,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveImageRequest) GetImage() string {
@@ -1389,7 +1514,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[20]
+	mi := &file_skep_v1_daemon_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1526,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[20]
+	mi := &file_skep_v1_daemon_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1539,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveImageResponse) GetUntagged() []string {
@@ -1443,7 +1568,7 @@ type BackupSecret struct {
 
 func (x *BackupSecret) Reset() {
 	*x = BackupSecret{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[21]
+	mi := &file_skep_v1_daemon_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1580,7 @@ func (x *BackupSecret) String() string {
 func (*BackupSecret) ProtoMessage() {}
 
 func (x *BackupSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[21]
+	mi := &file_skep_v1_daemon_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1593,7 @@ func (x *BackupSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupSecret.ProtoReflect.Descriptor instead.
 func (*BackupSecret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BackupSecret) GetKey() string {
@@ -1495,7 +1620,7 @@ type CreateBackupRequest struct {
 
 func (x *CreateBackupRequest) Reset() {
 	*x = CreateBackupRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[22]
+	mi := &file_skep_v1_daemon_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1632,7 @@ func (x *CreateBackupRequest) String() string {
 func (*CreateBackupRequest) ProtoMessage() {}
 
 func (x *CreateBackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[22]
+	mi := &file_skep_v1_daemon_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1645,7 @@ func (x *CreateBackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBackupRequest.ProtoReflect.Descriptor instead.
 func (*CreateBackupRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateBackupRequest) GetPassphrase() string {
@@ -1541,7 +1666,7 @@ type CreateBackupResponse struct {
 
 func (x *CreateBackupResponse) Reset() {
 	*x = CreateBackupResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[23]
+	mi := &file_skep_v1_daemon_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1678,7 @@ func (x *CreateBackupResponse) String() string {
 func (*CreateBackupResponse) ProtoMessage() {}
 
 func (x *CreateBackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[23]
+	mi := &file_skep_v1_daemon_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1691,7 @@ func (x *CreateBackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBackupResponse.ProtoReflect.Descriptor instead.
 func (*CreateBackupResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateBackupResponse) GetData() []byte {
@@ -1594,7 +1719,7 @@ type InspectBackupRequest struct {
 
 func (x *InspectBackupRequest) Reset() {
 	*x = InspectBackupRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[24]
+	mi := &file_skep_v1_daemon_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1731,7 @@ func (x *InspectBackupRequest) String() string {
 func (*InspectBackupRequest) ProtoMessage() {}
 
 func (x *InspectBackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[24]
+	mi := &file_skep_v1_daemon_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1744,7 @@ func (x *InspectBackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectBackupRequest.ProtoReflect.Descriptor instead.
 func (*InspectBackupRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InspectBackupRequest) GetStart() []byte {
@@ -1648,7 +1773,7 @@ type InspectBackupResponse struct {
 
 func (x *InspectBackupResponse) Reset() {
 	*x = InspectBackupResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[25]
+	mi := &file_skep_v1_daemon_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1785,7 @@ func (x *InspectBackupResponse) String() string {
 func (*InspectBackupResponse) ProtoMessage() {}
 
 func (x *InspectBackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[25]
+	mi := &file_skep_v1_daemon_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1798,7 @@ func (x *InspectBackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectBackupResponse.ProtoReflect.Descriptor instead.
 func (*InspectBackupResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *InspectBackupResponse) GetHeader() *BackupHeader {
@@ -1701,7 +1826,7 @@ type VerifyBackupRequest struct {
 
 func (x *VerifyBackupRequest) Reset() {
 	*x = VerifyBackupRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[26]
+	mi := &file_skep_v1_daemon_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1838,7 @@ func (x *VerifyBackupRequest) String() string {
 func (*VerifyBackupRequest) ProtoMessage() {}
 
 func (x *VerifyBackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[26]
+	mi := &file_skep_v1_daemon_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1851,7 @@ func (x *VerifyBackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyBackupRequest.ProtoReflect.Descriptor instead.
 func (*VerifyBackupRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VerifyBackupRequest) GetSecret() *BackupSecret {
@@ -1756,7 +1881,7 @@ type VerifyBackupResponse struct {
 
 func (x *VerifyBackupResponse) Reset() {
 	*x = VerifyBackupResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[27]
+	mi := &file_skep_v1_daemon_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1893,7 @@ func (x *VerifyBackupResponse) String() string {
 func (*VerifyBackupResponse) ProtoMessage() {}
 
 func (x *VerifyBackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[27]
+	mi := &file_skep_v1_daemon_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1906,7 @@ func (x *VerifyBackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyBackupResponse.ProtoReflect.Descriptor instead.
 func (*VerifyBackupResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VerifyBackupResponse) GetHeader() *BackupHeader {
@@ -1816,7 +1941,7 @@ type RestoreBackupRequest struct {
 
 func (x *RestoreBackupRequest) Reset() {
 	*x = RestoreBackupRequest{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[28]
+	mi := &file_skep_v1_daemon_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1953,7 @@ func (x *RestoreBackupRequest) String() string {
 func (*RestoreBackupRequest) ProtoMessage() {}
 
 func (x *RestoreBackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[28]
+	mi := &file_skep_v1_daemon_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1966,7 @@ func (x *RestoreBackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreBackupRequest.ProtoReflect.Descriptor instead.
 func (*RestoreBackupRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestoreBackupRequest) GetOptions() *RestoreOptions {
@@ -1873,7 +1998,7 @@ type RestoreOptions struct {
 
 func (x *RestoreOptions) Reset() {
 	*x = RestoreOptions{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[29]
+	mi := &file_skep_v1_daemon_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2010,7 @@ func (x *RestoreOptions) String() string {
 func (*RestoreOptions) ProtoMessage() {}
 
 func (x *RestoreOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[29]
+	mi := &file_skep_v1_daemon_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2023,7 @@ func (x *RestoreOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreOptions.ProtoReflect.Descriptor instead.
 func (*RestoreOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RestoreOptions) GetSecret() *BackupSecret {
@@ -1950,7 +2075,7 @@ type RestoreBackupResponse struct {
 
 func (x *RestoreBackupResponse) Reset() {
 	*x = RestoreBackupResponse{}
-	mi := &file_skep_v1_daemon_proto_msgTypes[30]
+	mi := &file_skep_v1_daemon_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2087,7 @@ func (x *RestoreBackupResponse) String() string {
 func (*RestoreBackupResponse) ProtoMessage() {}
 
 func (x *RestoreBackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_daemon_proto_msgTypes[30]
+	mi := &file_skep_v1_daemon_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2100,7 @@ func (x *RestoreBackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreBackupResponse.ProtoReflect.Descriptor instead.
 func (*RestoreBackupResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_daemon_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreBackupResponse) GetHeader() *BackupHeader {
@@ -2086,7 +2211,16 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x12UnlockSwarmRequest\x12\"\n" +
 	"\n" +
 	"unlock_key\x18\x01 \x01(\tB\x03\x80\x01\x01R\tunlockKey\"\x15\n" +
-	"\x13UnlockSwarmResponse\"\xaa\x02\n" +
+	"\x13UnlockSwarmResponse\"N\n" +
+	"\x12RejoinSwarmRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12\"\n" +
+	"\n" +
+	"unlock_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\tunlockKey\"\x98\x01\n" +
+	"\x13RejoinSwarmResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12(\n" +
+	"\x10needs_unlock_key\x18\x02 \x01(\bR\x0eneedsUnlockKey\x12\x1b\n" +
+	"\tcaught_up\x18\x03 \x01(\bR\bcaughtUp\x12!\n" +
+	"\fformer_store\x18\x04 \x01(\tR\vformerStore\"\xaa\x02\n" +
 	"\tImageInfo\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12#\n" +
 	"\rconfig_digest\x18\x02 \x01(\tR\fconfigDigest\x12\x1e\n" +
@@ -2169,7 +2303,7 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x18LOCAL_NODE_STATE_PENDING\x10\x02\x12\x1b\n" +
 	"\x17LOCAL_NODE_STATE_ACTIVE\x10\x03\x12\x1a\n" +
 	"\x16LOCAL_NODE_STATE_ERROR\x10\x04\x12\x1b\n" +
-	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\x81\t\n" +
+	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\xd4\t\n" +
 	"\x06Daemon\x12E\n" +
 	"\aGetInfo\x12\x17.skep.v1.GetInfoRequest\x1a\x18.skep.v1.GetInfoResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04\x12K\n" +
@@ -2181,6 +2315,8 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"LeaveSwarm\x12\x1a.skep.v1.LeaveSwarmRequest\x1a\x1b.skep.v1.LeaveSwarmResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04\x12Q\n" +
 	"\vUnlockSwarm\x12\x1b.skep.v1.UnlockSwarmRequest\x1a\x1c.skep.v1.UnlockSwarmResponse\"\a\xfa\xed\x18\x03\n" +
+	"\x01\x04\x12Q\n" +
+	"\vRejoinSwarm\x12\x1b.skep.v1.RejoinSwarmRequest\x1a\x1c.skep.v1.RejoinSwarmResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04\x12M\n" +
 	"\tLoadImage\x12\x19.skep.v1.LoadImageRequest\x1a\x1a.skep.v1.LoadImageResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x04(\x01\x12S\n" +
@@ -2215,7 +2351,7 @@ func file_skep_v1_daemon_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_daemon_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_skep_v1_daemon_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_skep_v1_daemon_proto_goTypes = []any{
 	(LocalNodeState)(0),           // 0: skep.v1.LocalNodeState
 	(*GetInfoRequest)(nil),        // 1: skep.v1.GetInfoRequest
@@ -2228,98 +2364,102 @@ var file_skep_v1_daemon_proto_goTypes = []any{
 	(*LeaveSwarmResponse)(nil),    // 8: skep.v1.LeaveSwarmResponse
 	(*UnlockSwarmRequest)(nil),    // 9: skep.v1.UnlockSwarmRequest
 	(*UnlockSwarmResponse)(nil),   // 10: skep.v1.UnlockSwarmResponse
-	(*ImageInfo)(nil),             // 11: skep.v1.ImageInfo
-	(*LoadImageRequest)(nil),      // 12: skep.v1.LoadImageRequest
-	(*LoadImageResponse)(nil),     // 13: skep.v1.LoadImageResponse
-	(*ImportImageRequest)(nil),    // 14: skep.v1.ImportImageRequest
-	(*ImportImageResponse)(nil),   // 15: skep.v1.ImportImageResponse
-	(*ListImagesRequest)(nil),     // 16: skep.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),    // 17: skep.v1.ListImagesResponse
-	(*GetImageRequest)(nil),       // 18: skep.v1.GetImageRequest
-	(*GetImageResponse)(nil),      // 19: skep.v1.GetImageResponse
-	(*RemoveImageRequest)(nil),    // 20: skep.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),   // 21: skep.v1.RemoveImageResponse
-	(*BackupSecret)(nil),          // 22: skep.v1.BackupSecret
-	(*CreateBackupRequest)(nil),   // 23: skep.v1.CreateBackupRequest
-	(*CreateBackupResponse)(nil),  // 24: skep.v1.CreateBackupResponse
-	(*InspectBackupRequest)(nil),  // 25: skep.v1.InspectBackupRequest
-	(*InspectBackupResponse)(nil), // 26: skep.v1.InspectBackupResponse
-	(*VerifyBackupRequest)(nil),   // 27: skep.v1.VerifyBackupRequest
-	(*VerifyBackupResponse)(nil),  // 28: skep.v1.VerifyBackupResponse
-	(*RestoreBackupRequest)(nil),  // 29: skep.v1.RestoreBackupRequest
-	(*RestoreOptions)(nil),        // 30: skep.v1.RestoreOptions
-	(*RestoreBackupResponse)(nil), // 31: skep.v1.RestoreBackupResponse
-	(*Platform)(nil),              // 32: skep.v1.Platform
-	(*Resources)(nil),             // 33: skep.v1.Resources
-	(Role)(0),                     // 34: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*BackupRecord)(nil),          // 36: skep.v1.BackupRecord
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
-	(Availability)(0),             // 38: skep.v1.Availability
-	(*BackupHeader)(nil),          // 39: skep.v1.BackupHeader
+	(*RejoinSwarmRequest)(nil),    // 11: skep.v1.RejoinSwarmRequest
+	(*RejoinSwarmResponse)(nil),   // 12: skep.v1.RejoinSwarmResponse
+	(*ImageInfo)(nil),             // 13: skep.v1.ImageInfo
+	(*LoadImageRequest)(nil),      // 14: skep.v1.LoadImageRequest
+	(*LoadImageResponse)(nil),     // 15: skep.v1.LoadImageResponse
+	(*ImportImageRequest)(nil),    // 16: skep.v1.ImportImageRequest
+	(*ImportImageResponse)(nil),   // 17: skep.v1.ImportImageResponse
+	(*ListImagesRequest)(nil),     // 18: skep.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),    // 19: skep.v1.ListImagesResponse
+	(*GetImageRequest)(nil),       // 20: skep.v1.GetImageRequest
+	(*GetImageResponse)(nil),      // 21: skep.v1.GetImageResponse
+	(*RemoveImageRequest)(nil),    // 22: skep.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),   // 23: skep.v1.RemoveImageResponse
+	(*BackupSecret)(nil),          // 24: skep.v1.BackupSecret
+	(*CreateBackupRequest)(nil),   // 25: skep.v1.CreateBackupRequest
+	(*CreateBackupResponse)(nil),  // 26: skep.v1.CreateBackupResponse
+	(*InspectBackupRequest)(nil),  // 27: skep.v1.InspectBackupRequest
+	(*InspectBackupResponse)(nil), // 28: skep.v1.InspectBackupResponse
+	(*VerifyBackupRequest)(nil),   // 29: skep.v1.VerifyBackupRequest
+	(*VerifyBackupResponse)(nil),  // 30: skep.v1.VerifyBackupResponse
+	(*RestoreBackupRequest)(nil),  // 31: skep.v1.RestoreBackupRequest
+	(*RestoreOptions)(nil),        // 32: skep.v1.RestoreOptions
+	(*RestoreBackupResponse)(nil), // 33: skep.v1.RestoreBackupResponse
+	(*Platform)(nil),              // 34: skep.v1.Platform
+	(*Resources)(nil),             // 35: skep.v1.Resources
+	(Role)(0),                     // 36: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*BackupRecord)(nil),          // 38: skep.v1.BackupRecord
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(Availability)(0),             // 40: skep.v1.Availability
+	(*BackupHeader)(nil),          // 41: skep.v1.BackupHeader
 }
 var file_skep_v1_daemon_proto_depIdxs = []int32{
-	32, // 0: skep.v1.GetInfoResponse.platform:type_name -> skep.v1.Platform
-	33, // 1: skep.v1.GetInfoResponse.resources:type_name -> skep.v1.Resources
+	34, // 0: skep.v1.GetInfoResponse.platform:type_name -> skep.v1.Platform
+	35, // 1: skep.v1.GetInfoResponse.resources:type_name -> skep.v1.Resources
 	0,  // 2: skep.v1.GetInfoResponse.state:type_name -> skep.v1.LocalNodeState
-	34, // 3: skep.v1.GetInfoResponse.role:type_name -> skep.v1.Role
-	35, // 4: skep.v1.GetInfoResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
-	35, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
-	36, // 6: skep.v1.GetInfoResponse.last_verified_backup:type_name -> skep.v1.BackupRecord
-	37, // 7: skep.v1.GetInfoResponse.backup_interval:type_name -> google.protobuf.Duration
-	38, // 8: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
-	37, // 9: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
-	37, // 10: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	37, // 11: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
-	37, // 12: skep.v1.InitSwarmRequest.backup_interval:type_name -> google.protobuf.Duration
-	38, // 13: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
-	34, // 14: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
-	35, // 15: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
-	35, // 16: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
-	32, // 17: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
-	11, // 18: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 19: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
-	11, // 20: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
-	11, // 21: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
-	39, // 22: skep.v1.CreateBackupResponse.header:type_name -> skep.v1.BackupHeader
-	22, // 23: skep.v1.InspectBackupRequest.secret:type_name -> skep.v1.BackupSecret
-	39, // 24: skep.v1.InspectBackupResponse.header:type_name -> skep.v1.BackupHeader
-	22, // 25: skep.v1.VerifyBackupRequest.secret:type_name -> skep.v1.BackupSecret
-	39, // 26: skep.v1.VerifyBackupResponse.header:type_name -> skep.v1.BackupHeader
-	30, // 27: skep.v1.RestoreBackupRequest.options:type_name -> skep.v1.RestoreOptions
-	22, // 28: skep.v1.RestoreOptions.secret:type_name -> skep.v1.BackupSecret
-	38, // 29: skep.v1.RestoreOptions.availability:type_name -> skep.v1.Availability
-	39, // 30: skep.v1.RestoreBackupResponse.header:type_name -> skep.v1.BackupHeader
+	36, // 3: skep.v1.GetInfoResponse.role:type_name -> skep.v1.Role
+	37, // 4: skep.v1.GetInfoResponse.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	37, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
+	38, // 6: skep.v1.GetInfoResponse.last_verified_backup:type_name -> skep.v1.BackupRecord
+	39, // 7: skep.v1.GetInfoResponse.backup_interval:type_name -> google.protobuf.Duration
+	40, // 8: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
+	39, // 9: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
+	39, // 10: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	39, // 11: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
+	39, // 12: skep.v1.InitSwarmRequest.backup_interval:type_name -> google.protobuf.Duration
+	40, // 13: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
+	36, // 14: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
+	37, // 15: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
+	37, // 16: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
+	34, // 17: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
+	13, // 18: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
+	13, // 19: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
+	13, // 20: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
+	13, // 21: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
+	41, // 22: skep.v1.CreateBackupResponse.header:type_name -> skep.v1.BackupHeader
+	24, // 23: skep.v1.InspectBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	41, // 24: skep.v1.InspectBackupResponse.header:type_name -> skep.v1.BackupHeader
+	24, // 25: skep.v1.VerifyBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	41, // 26: skep.v1.VerifyBackupResponse.header:type_name -> skep.v1.BackupHeader
+	32, // 27: skep.v1.RestoreBackupRequest.options:type_name -> skep.v1.RestoreOptions
+	24, // 28: skep.v1.RestoreOptions.secret:type_name -> skep.v1.BackupSecret
+	40, // 29: skep.v1.RestoreOptions.availability:type_name -> skep.v1.Availability
+	41, // 30: skep.v1.RestoreBackupResponse.header:type_name -> skep.v1.BackupHeader
 	1,  // 31: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
 	3,  // 32: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
 	5,  // 33: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
 	7,  // 34: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
 	9,  // 35: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
-	12, // 36: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
-	14, // 37: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
-	16, // 38: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
-	18, // 39: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
-	20, // 40: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
-	23, // 41: skep.v1.Daemon.CreateBackup:input_type -> skep.v1.CreateBackupRequest
-	25, // 42: skep.v1.Daemon.InspectBackup:input_type -> skep.v1.InspectBackupRequest
-	27, // 43: skep.v1.Daemon.VerifyBackup:input_type -> skep.v1.VerifyBackupRequest
-	29, // 44: skep.v1.Daemon.RestoreBackup:input_type -> skep.v1.RestoreBackupRequest
-	2,  // 45: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
-	4,  // 46: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
-	6,  // 47: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
-	8,  // 48: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
-	10, // 49: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
-	13, // 50: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
-	15, // 51: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
-	17, // 52: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
-	19, // 53: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
-	21, // 54: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
-	24, // 55: skep.v1.Daemon.CreateBackup:output_type -> skep.v1.CreateBackupResponse
-	26, // 56: skep.v1.Daemon.InspectBackup:output_type -> skep.v1.InspectBackupResponse
-	28, // 57: skep.v1.Daemon.VerifyBackup:output_type -> skep.v1.VerifyBackupResponse
-	31, // 58: skep.v1.Daemon.RestoreBackup:output_type -> skep.v1.RestoreBackupResponse
-	45, // [45:59] is the sub-list for method output_type
-	31, // [31:45] is the sub-list for method input_type
+	11, // 36: skep.v1.Daemon.RejoinSwarm:input_type -> skep.v1.RejoinSwarmRequest
+	14, // 37: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
+	16, // 38: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
+	18, // 39: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
+	20, // 40: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
+	22, // 41: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
+	25, // 42: skep.v1.Daemon.CreateBackup:input_type -> skep.v1.CreateBackupRequest
+	27, // 43: skep.v1.Daemon.InspectBackup:input_type -> skep.v1.InspectBackupRequest
+	29, // 44: skep.v1.Daemon.VerifyBackup:input_type -> skep.v1.VerifyBackupRequest
+	31, // 45: skep.v1.Daemon.RestoreBackup:input_type -> skep.v1.RestoreBackupRequest
+	2,  // 46: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
+	4,  // 47: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
+	6,  // 48: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
+	8,  // 49: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
+	10, // 50: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
+	12, // 51: skep.v1.Daemon.RejoinSwarm:output_type -> skep.v1.RejoinSwarmResponse
+	15, // 52: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
+	17, // 53: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
+	19, // 54: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
+	21, // 55: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
+	23, // 56: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
+	26, // 57: skep.v1.Daemon.CreateBackup:output_type -> skep.v1.CreateBackupResponse
+	28, // 58: skep.v1.Daemon.InspectBackup:output_type -> skep.v1.InspectBackupResponse
+	30, // 59: skep.v1.Daemon.VerifyBackup:output_type -> skep.v1.VerifyBackupResponse
+	33, // 60: skep.v1.Daemon.RestoreBackup:output_type -> skep.v1.RestoreBackupResponse
+	46, // [46:61] is the sub-list for method output_type
+	31, // [31:46] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -2340,7 +2480,7 @@ func file_skep_v1_daemon_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_daemon_proto_rawDesc), len(file_skep_v1_daemon_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Daemon_JoinSwarm_FullMethodName     = "/skep.v1.Daemon/JoinSwarm"
 	Daemon_LeaveSwarm_FullMethodName    = "/skep.v1.Daemon/LeaveSwarm"
 	Daemon_UnlockSwarm_FullMethodName   = "/skep.v1.Daemon/UnlockSwarm"
+	Daemon_RejoinSwarm_FullMethodName   = "/skep.v1.Daemon/RejoinSwarm"
 	Daemon_LoadImage_FullMethodName     = "/skep.v1.Daemon/LoadImage"
 	Daemon_ImportImage_FullMethodName   = "/skep.v1.Daemon/ImportImage"
 	Daemon_ListImages_FullMethodName    = "/skep.v1.Daemon/ListImages"
@@ -52,6 +53,8 @@ type DaemonClient interface {
 	LeaveSwarm(ctx context.Context, in *LeaveSwarmRequest, opts ...grpc.CallOption) (*LeaveSwarmResponse, error)
 	// UnlockSwarm gives a locked manager its key.
 	UnlockSwarm(ctx context.Context, in *UnlockSwarmRequest, opts ...grpc.CallOption) (*UnlockSwarmResponse, error)
+	// RejoinSwarm makes a manager whose store is damaged get it anew from the other managers, as the same node.
+	RejoinSwarm(ctx context.Context, in *RejoinSwarmRequest, opts ...grpc.CallOption) (*RejoinSwarmResponse, error)
 	// LoadImage stores images from an archive.
 	LoadImage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[LoadImageRequest, LoadImageResponse], error)
 	// ImportImage makes an image from a tar of a root file system.
@@ -121,6 +124,16 @@ func (c *daemonClient) UnlockSwarm(ctx context.Context, in *UnlockSwarmRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UnlockSwarmResponse)
 	err := c.cc.Invoke(ctx, Daemon_UnlockSwarm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *daemonClient) RejoinSwarm(ctx context.Context, in *RejoinSwarmRequest, opts ...grpc.CallOption) (*RejoinSwarmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RejoinSwarmResponse)
+	err := c.cc.Invoke(ctx, Daemon_RejoinSwarm_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -253,6 +266,8 @@ type DaemonServer interface {
 	LeaveSwarm(context.Context, *LeaveSwarmRequest) (*LeaveSwarmResponse, error)
 	// UnlockSwarm gives a locked manager its key.
 	UnlockSwarm(context.Context, *UnlockSwarmRequest) (*UnlockSwarmResponse, error)
+	// RejoinSwarm makes a manager whose store is damaged get it anew from the other managers, as the same node.
+	RejoinSwarm(context.Context, *RejoinSwarmRequest) (*RejoinSwarmResponse, error)
 	// LoadImage stores images from an archive.
 	LoadImage(grpc.ClientStreamingServer[LoadImageRequest, LoadImageResponse]) error
 	// ImportImage makes an image from a tar of a root file system.
@@ -292,6 +307,9 @@ func (UnimplementedDaemonServer) LeaveSwarm(context.Context, *LeaveSwarmRequest)
 }
 func (UnimplementedDaemonServer) UnlockSwarm(context.Context, *UnlockSwarmRequest) (*UnlockSwarmResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlockSwarm not implemented")
+}
+func (UnimplementedDaemonServer) RejoinSwarm(context.Context, *RejoinSwarmRequest) (*RejoinSwarmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RejoinSwarm not implemented")
 }
 func (UnimplementedDaemonServer) LoadImage(grpc.ClientStreamingServer[LoadImageRequest, LoadImageResponse]) error {
 	return status.Error(codes.Unimplemented, "method LoadImage not implemented")
@@ -427,6 +445,24 @@ func _Daemon_UnlockSwarm_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DaemonServer).UnlockSwarm(ctx, req.(*UnlockSwarmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Daemon_RejoinSwarm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RejoinSwarmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DaemonServer).RejoinSwarm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Daemon_RejoinSwarm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DaemonServer).RejoinSwarm(ctx, req.(*RejoinSwarmRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -568,6 +604,10 @@ var Daemon_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlockSwarm",
 			Handler:    _Daemon_UnlockSwarm_Handler,
+		},
+		{
+			MethodName: "RejoinSwarm",
+			Handler:    _Daemon_RejoinSwarm_Handler,
 		},
 		{
 			MethodName: "ListImages",

@@ -39,6 +39,16 @@ func (*UnlockSwarmRequest) LogValue() slog.Value {
 }
 
 // Format prints the message without its content, because it can hold a secret.
+func (*RejoinSwarmRequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RejoinSwarmRequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RejoinSwarmRequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RejoinSwarmRequest [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*BackupSecret) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.BackupSecret [redacted]")
 }

@@ -39,6 +39,14 @@ func Remove(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// Move renames a file or directory durably. Both paths are in one directory.
+func Move(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
 // Clean removes what a Write to path left behind when it was interrupted.
 func Clean(path string) error {
 	if err := os.Remove(tempName(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {

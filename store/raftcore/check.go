@@ -37,7 +37,7 @@ func (c *Core) check(in Receive) error {
 		if m.GetCommit() > c.last && m.GetTerm() >= c.leader.Term {
 			// A leader only says so of entries that this member acknowledged. To go on would be to refuse heartbeats for ever.
 			return fmt.Errorf("%w: this manager acknowledged entry %d, but its log ends at %d, so its disk lost some: "+
-				"remove it from the swarm, clear its data directory and join it again", ErrBroken, m.GetCommit(), c.last)
+				"`skep swarm rejoin` gets them from the other managers", ErrBroken, m.GetCommit(), c.last)
 		}
 	case raftpb.MsgAppResp:
 		if !m.GetReject() && m.GetIndex() > c.last {

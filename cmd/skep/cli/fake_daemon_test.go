@@ -117,6 +117,22 @@ func (f *fake) UnlockSwarm(_ context.Context, r *api.UnlockSwarmRequest) (*api.U
 	})
 }
 
+// RejoinSwarm answers as the states tell: a damaged store whose node key needs a key or not, and one that is well.
+func (f *fake) RejoinSwarm(_ context.Context, r *api.RejoinSwarmRequest) (*api.RejoinSwarmResponse, error) {
+	out := &api.RejoinSwarmResponse{NodeId: "node1", CaughtUp: !r.GetForce(), FormerStore: "/var/lib/skep/raft.former"}
+	return out, f.change(func() error {
+		if f.state == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE && !r.GetForce() {
+			return fault.New(fault.Precondition, "the store of this node is not damaged")
+		}
+		if f.unlock != "" && r.GetUnlockKey() != f.unlock {
+			out.NeedsUnlockKey = true
+			return nil
+		}
+		f.becomeActive()
+		return nil
+	})
+}
+
 func (f *fake) GetCluster(context.Context, *api.GetClusterRequest) (*api.GetClusterResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

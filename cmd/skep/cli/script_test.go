@@ -118,6 +118,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.state, f.unlock = api.LocalNodeState_LOCAL_NODE_STATE_LOCKED, unlockKey
 	case "active":
 		f.becomeActive()
+	case "damaged":
+		f.state = api.LocalNodeState_LOCAL_NODE_STATE_ERROR
 	case "node":
 		f.addNode(args[1], args[2], api.Role_ROLE_WORKER)
 	case "manager":

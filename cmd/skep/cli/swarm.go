@@ -31,7 +31,7 @@ const defaultKeptBackups = 7
 
 func (p *program) swarmCommand() *cobra.Command {
 	return group("swarm", "Manage Swarm", p.swarmInit(), p.swarmJoin(), p.swarmJoinToken(), p.swarmUpdate(), p.swarmLeave(),
-		p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey(), p.swarmDataKey())
+		p.swarmRejoin(), p.swarmCA(), p.swarmUnlock(), p.swarmUnlockKey(), p.swarmDataKey())
 }
 
 // swarmFlags are the swarm's parameters, which init and update both have.

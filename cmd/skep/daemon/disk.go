@@ -28,6 +28,7 @@ const membershipFile = "swarm.json"
 //	swarm.json           membership: absent while the node is in no swarm
 //	certificates/        the node's identity
 //	raft/                the cluster store, on managers
+//	raft.former/         the store that a rejoin set aside, until the manager has caught up
 //	store.key            the node's own key, which seals it while the swarm has no unlock key;
 //	store.tpm2.cred      or the same, for this machine's TPM2 to open;
 //	store.host.cred      or the same, for systemd's key of this host to open
@@ -121,10 +122,37 @@ func (d disk) forget() error {
 		return fmt.Errorf("forget the swarm: %w", err)
 	}
 	var errs []error
-	for _, name := range []string{"certificates", storeDir, keyFile, tpm2KeyFile, hostKeyFile, "agent", "containers", "network"} {
+	for _, name := range []string{"certificates", storeDir, formerStoreDir, keyFile, tpm2KeyFile, hostKeyFile, "agent", "containers", "network"} {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// setStoreAside makes place for a new store: the present one, if there is one, is kept beside it, and with it a key file that can't
+// be read. When an earlier try set one aside, that one is kept.
+func (d disk) setStoreAside(keyFileToo bool) error {
+	former := d.path(formerStoreDir)
+	_, err := os.Stat(former)
+	switch {
+	case err == nil:
+		err = os.RemoveAll(d.path(storeDir))
+	case errors.Is(err, fs.ErrNotExist):
+		if err = atomicfile.Move(d.path(storeDir), former); errors.Is(err, fs.ErrNotExist) {
+			err = os.Mkdir(former, 0o700)
+		}
+	}
+	if err != nil || !keyFileToo {
+		return err
+	}
+	return atomicfile.Move(d.path(keyFile), filepath.Join(former, keyFile))
+}
+
+// removeFormerStore removes what setStoreAside kept, if anything.
+func (d disk) removeFormerStore() error {
+	if err := os.RemoveAll(d.path(formerStoreDir)); err != nil {
+		return fmt.Errorf("remove the former store: %w", err)
+	}
+	return nil
 }

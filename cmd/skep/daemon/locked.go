@@ -8,11 +8,12 @@ import (
 	"github.com/skep-io/skep/api"
 )
 
-// answersLocked reports whether a locked node answers a method: what unlocks it, or forgets its swarm, and what says that it is
-// locked. It does not listen for other nodes at all.
+// answersLocked reports whether a locked node answers a method: what unlocks it, or forgets its swarm or its store, and what says
+// that it is locked. It does not listen for other nodes at all.
 func answersLocked(method string) bool {
 	switch method {
-	case api.Daemon_GetInfo_FullMethodName, api.Daemon_UnlockSwarm_FullMethodName, api.Daemon_LeaveSwarm_FullMethodName:
+	case api.Daemon_GetInfo_FullMethodName, api.Daemon_UnlockSwarm_FullMethodName, api.Daemon_LeaveSwarm_FullMethodName,
+		api.Daemon_RejoinSwarm_FullMethodName:
 		return true
 	}
 	return false

@@ -74,6 +74,7 @@ func TestLocked_AnswersNothingElse(t *testing.T) {
 	server, conn := serveInert(t, d)
 	answered := map[string]bool{
 		api.Daemon_GetInfo_FullMethodName: true, api.Daemon_UnlockSwarm_FullMethodName: true, api.Daemon_LeaveSwarm_FullMethodName: true,
+		api.Daemon_RejoinSwarm_FullMethodName: true, // by force only, and with the unlock key
 	}
 	for _, locked := range []bool{true, false} {
 		d.mu.Lock()

@@ -127,6 +127,7 @@ func (n *node) runManager(ctx context.Context) error {
 	m.Register(managed)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Run(ctx) })
+	group.Go(func() error { return n.keepFormerStore(ctx, s) })
 	if n.founding != nil {
 		group.Go(func() error { return manager.Bootstrap(ctx, s, *n.founding) })
 	}
@@ -293,7 +294,7 @@ func (n *node) dropStore(ctx context.Context) error {
 	if err := os.RemoveAll(n.daemon.disk.path(storeDir)); err != nil {
 		return fmt.Errorf("remove the store of a former manager: %w", err)
 	}
-	return nil
+	return n.daemon.disk.removeFormerStore()
 }
 
 // mayLeave refuses a manager that would leave without force.

@@ -30,6 +30,8 @@ const (
 	storeDir = "raft"
 	// backupDir holds the scheduled backups of a swarm that names no other directory.
 	backupDir = "backups"
+	// formerStoreDir is where a rejoin keeps the store that it replaces.
+	formerStoreDir = "raft.former"
 )
 
 // keepaliveTime is how soon a node notices that a peer's machine is gone, when nothing else is sent.
@@ -55,7 +57,10 @@ type node struct {
 	// ready is closed when the node takes part in the swarm.
 	ready     chan struct{}
 	readyOnce sync.Once
-	renewer   *ca.Renewer
+	// voting is closed when this manager has the state of the group, and a vote.
+	voting     chan struct{}
+	votingOnce sync.Once
+	renewer    *ca.Renewer
 
 	// mu guards the rest.
 	mu         sync.Mutex
@@ -79,7 +84,8 @@ var errStopped = errors.New("the node leaves its swarm")
 func (d *Daemon) newNode(m membership, keys *nodeKeys, identity *ca.Identity, kek seal.Key, source seal.Source) *node {
 	n := &node{
 		daemon: d, logger: d.logger, keys: keys, identity: identity,
-		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), membership: m, kek: kek, source: source,
+		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), voting: make(chan struct{}),
+		membership: m, kek: kek, source: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
 	return n

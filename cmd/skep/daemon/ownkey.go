@@ -196,8 +196,10 @@ func (o ownKey) fault(source seal.Source, err error) error {
 	if path := o.path(source); path != "" {
 		where += " " + path
 	}
-	remedy := "put back the file that sealed them"
+	remedy, rest := "put back the file that sealed them", "leave --force` here and join again"
 	switch source {
+	case seal.SourceKeyFile: // the node's own key lies in clear beside it
+		rest = "rejoin` here"
 	case seal.SourceTPM2:
 		remedy = "the TPM was cleared, or the disk is in another machine"
 	case seal.SourceHostKey:
@@ -206,6 +208,6 @@ func (o ownKey) fault(source seal.Source, err error) error {
 		remedy = "make the unit load the credential that sealed them"
 	}
 	return fault.New(fault.Precondition, "this node's data are sealed by the %s, which does not open them: %w: %s. "+
-		"If it is gone for good: where other managers have the data, run `skep swarm leave --force` here and join again; else restore a backup",
-		where, err, remedy)
+		"If it is gone for good: where other managers have the data, run `skep swarm %s; else restore a backup",
+		where, err, remedy, rest)
 }

@@ -395,9 +395,21 @@ func (d *Daemon) UnlockSwarm(ctx context.Context, request *api.UnlockSwarmReques
 	if err := d.comeBack(ctx, m, kek); err != nil {
 		if errors.Is(err, keyfile.ErrLocked) {
 			return nil, fault.New(fault.PermissionDenied, "invalid key: it does not open this manager; "+
-				"on another manager `skep swarm unlock-key` shows the present one, and one from before a rotation may be needed here")
+				"on another manager `skep swarm unlock-key` shows the present one, and one from before a rotation may be needed here. "+
+				"If it is the right one, the store's key ring is damaged: `skep swarm rejoin --force` gets the store from the other managers")
 		}
+		d.unlockedButBroken(kek, err)
 		return nil, err
 	}
 	return &api.UnlockSwarmResponse{}, nil
+}
+
+// unlockedButBroken notes that a node's key opened, but its store can't be used: it waits for another key no more.
+func (d *Daemon) unlockedButBroken(kek seal.Key, err error) {
+	if !damaged(err) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.locked, d.unlock, d.broken = false, kek, err
 }

@@ -177,8 +177,7 @@ func storeFault(err error) error {
 			what = fmt.Sprintf("%s %d", what, corrupt.Index)
 		}
 		return fault.New(fault.Precondition, "%s is %w: this manager takes no part in the swarm, and does not use its copy of the cluster store. "+
-			"If other managers have the data, run `skep swarm leave --force` here and join again; on one of them, `skep node demote` "+
-			"and `skep node rm --force` remove what is left of this one", what, wal.ErrCorrupt)
+			"If other managers have the data, `skep swarm rejoin` here gets it from them", what, wal.ErrCorrupt)
 	case lasting(err):
 		return fault.Wrap(fault.Precondition, err)
 	}
