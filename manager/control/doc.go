@@ -20,7 +20,7 @@
 //     a call creates is derived from its request id.
 //   - C3: a stored spec is complete: each field that has a default is spelt out, so that its meaning never changes later.
 //   - C4: a stored service names its image by digest, and its secrets by id and name.
-//   - C5: the managers that stay after a demotion can have a quorum.
+//   - C5: the managers that stay after a demotion or a removal can have a quorum.
 //
 // # Reading
 //

@@ -157,8 +157,8 @@ func (s *Server) checkDemotion(tx store.Tx, node *api.Node) error {
 		return fault.New(fault.Precondition, "attempting to demote the last manager of the swarm")
 	}
 	if quorum := staying/2 + 1; reachable < quorum {
-		return fault.New(fault.Precondition, "can't demote node %s: this would result in a loss of quorum: of the %d managers that "+
-			"stay only %d can be reached, and %d are needed", node.GetId(), staying, reachable, quorum)
+		return fault.New(fault.Precondition, "node %s can't leave the managers: this would result in a loss of quorum: it leaves %d of %d managers "+
+			"reachable, and %d are needed", node.GetId(), reachable, staying, quorum)
 	}
 	return nil
 }
@@ -176,13 +176,30 @@ func (s *Server) RemoveNode(ctx context.Context, request *api.RemoveNodeRequest)
 			return err
 		}
 		response.NodeId = node.GetId()
-		if node.GetSpec().GetDesiredRole() == api.Role_ROLE_MANAGER || memberOf(s.Status(), node.GetId()) != nil {
-			return fault.New(fault.Precondition, "node %s is a cluster manager and is a member of the raft cluster. "+
-				"It must be demoted to worker before removal", node.GetId())
-		}
-		if node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY && !request.GetForce() {
-			return fault.New(fault.Precondition, "node %s is not down and can't be removed: stop it, or remove it with --force", node.GetId())
+		if err := s.checkRemoval(tx, node, request.GetForce()); err != nil {
+			return err
 		}
 		return tx.Delete(object.KindNode, node.GetId())
 	})
+}
+
+// checkRemoval refuses to remove a node that works, and one whose vote is needed (C5). By force, a worker goes in any state, and a
+// manager that is dead: the role manager takes the member of a node that is gone out of the group.
+func (s *Server) checkRemoval(tx store.Tx, node *api.Node, force bool) error {
+	member := memberOf(s.Status(), node.GetId())
+	manager := node.GetSpec().GetDesiredRole() == api.Role_ROLE_MANAGER || member != nil
+	alive := node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY
+	if member != nil {
+		alive = member.Reachable || member.Leader
+	}
+	switch {
+	case manager && (alive || !force):
+		return fault.New(fault.Precondition, "node %s is a cluster manager and is a member of the raft cluster. "+
+			"It must be demoted to worker before removal; one that is dead can be removed with --force", node.GetId())
+	case manager:
+		return s.checkDemotion(tx, node)
+	case alive && !force:
+		return fault.New(fault.Precondition, "node %s is not down and can't be removed: stop it, or remove it with --force", node.GetId())
+	}
+	return nil
 }

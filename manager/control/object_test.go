@@ -132,8 +132,8 @@ func TestUpdateNode_Demotion(t *testing.T) {
 				member("m1", true, true), {Member: &api.Member{NodeId: "m2", Learner: true}, Reachable: true},
 			}, "attempting to demote the last manager of the swarm",
 		},
-		{"the other is down", []store.MemberStatus{member("m1", true, true), member("m2", false, false)}, "would result in a loss of quorum: of the 1 managers that stay only 0 can be reached, and 1 are needed"},
-		{"one of two others is down", []store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, false)}, "would result in a loss of quorum: of the 2 managers that stay only 1 can be reached, and 2 are needed"},
+		{"the other is down", []store.MemberStatus{member("m1", true, true), member("m2", false, false)}, "would result in a loss of quorum: it leaves 0 of 1 managers reachable, and 1 are needed"},
+		{"one of two others is down", []store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, false)}, "would result in a loss of quorum: it leaves 1 of 2 managers reachable, and 2 are needed"},
 		{"both others stay", []store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, true)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,6 +191,54 @@ func TestRemoveNode(t *testing.T) {
 			storetest.Create(t, s.store, node("m1", api.Role_ROLE_MANAGER))
 			setNode(t, s, "worker1", func(n *api.Node) { n.Status.State = tt.state })
 			_, err := s.RemoveNode(t.Context(), &api.RemoveNodeRequest{Node: tt.node, Force: tt.force})
+			if tt.want != "" {
+				wantFault(t, err, fault.Precondition, tt.want)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A manager that is dead is removed by force in one step; one that answers, or whose vote is needed, is not.
+func TestRemoveNode_DeadManager(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		members []store.MemberStatus
+		force   bool
+		want    string
+	}{
+		{"by force", []store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, false)}, true, ""},
+		{
+			"without force",
+			[]store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, false)},
+			false,
+			"can be removed with --force",
+		},
+		{
+			"it answers",
+			[]store.MemberStatus{member("m1", true, true), member("m2", false, true), member("m3", false, true)},
+			true,
+			"must be demoted to worker before removal",
+		},
+		{
+			"another is dead, too",
+			[]store.MemberStatus{member("m1", true, true), member("m2", false, false), member("m3", false, false)},
+			true,
+			"it leaves 1 of 2 managers reachable, and 2 are needed",
+		},
+		{"its new disk is not there yet", []store.MemberStatus{
+			member("m1", true, true), member("m2", false, true), member("m3", false, false),
+			{Member: &api.Member{RaftId: 9, NodeId: "m3", Learner: true}, Reachable: true},
+		}, true, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSwarm(t)
+			s.status.Members = tt.members
+			for _, m := range []string{"m1", "m2", "m3"} {
+				storetest.Create(t, s.store, node(m, api.Role_ROLE_MANAGER))
+			}
+			_, err := s.RemoveNode(t.Context(), &api.RemoveNodeRequest{Node: "m3", Force: tt.force})
 			if tt.want != "" {
 				wantFault(t, err, fault.Precondition, tt.want)
 			} else if err != nil {

@@ -335,21 +335,22 @@ func leaveWarning(s *store.Store) string {
 	if s == nil {
 		return text + "Use `--force` to suppress this message."
 	}
-	voters, reachable := 0, 0
-	for _, member := range s.Status().Members {
+	status := s.Status()
+	voters, others := 0, 0
+	for _, member := range status.Members {
 		if member.Member.GetLearner() {
 			continue
 		}
 		voters++
-		if member.Reachable {
-			reachable++
+		if member.Reachable && member.Member.GetNodeId() != status.NodeID {
+			others++
 		}
 	}
 	switch {
 	case voters <= 1:
 		text += "Removing the last manager erases all current state of the swarm. "
-	case reachable-1 < voters/2+1:
-		text += fmt.Sprintf("Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. ", reachable-1, voters)
+	case status.Self && others < voters/2+1: // only the leader knows whom it reaches
+		text += fmt.Sprintf("Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. ", others, voters)
 	default:
 		text += "Demote it first: `skep node demote`. "
 	}
