@@ -193,6 +193,122 @@ func (*SendSnapshotResponse) Descriptor() ([]byte, []int) {
 	return file_skep_v1_raft_proto_rawDescGZIP(), []int{3}
 }
 
+type ResumeSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A raftpb.Message of type MsgSnap without its data, in the first message only, which has no data.
+	Message []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// The SHA-256 of the whole data and their size, in the first message only.
+	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Size   uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// The next data, from the offset on that the receiver named.
+	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSnapshotRequest) Reset() {
+	*x = ResumeSnapshotRequest{}
+	mi := &file_skep_v1_raft_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSnapshotRequest) ProtoMessage() {}
+
+func (x *ResumeSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_raft_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ResumeSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ResumeSnapshotRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ResumeSnapshotRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *ResumeSnapshotRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ResumeSnapshotRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ResumeSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many bytes of these data the receiver holds already.
+	Offset        uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSnapshotResponse) Reset() {
+	*x = ResumeSnapshotResponse{}
+	mi := &file_skep_v1_raft_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSnapshotResponse) ProtoMessage() {}
+
+func (x *ResumeSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_raft_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ResumeSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ResumeSnapshotResponse) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// host:port where the caller serves; the host may be empty, then it is the one that the call came from.
@@ -206,7 +322,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_skep_v1_raft_proto_msgTypes[4]
+	mi := &file_skep_v1_raft_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -218,7 +334,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[4]
+	mi := &file_skep_v1_raft_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -231,7 +347,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinRequest) GetAddress() string {
@@ -272,7 +388,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_skep_v1_raft_proto_msgTypes[5]
+	mi := &file_skep_v1_raft_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +400,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[5]
+	mi := &file_skep_v1_raft_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +413,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Member) GetRaftId() uint64 {
@@ -345,7 +461,7 @@ type MemberChanges struct {
 
 func (x *MemberChanges) Reset() {
 	*x = MemberChanges{}
-	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	mi := &file_skep_v1_raft_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -357,7 +473,7 @@ func (x *MemberChanges) String() string {
 func (*MemberChanges) ProtoMessage() {}
 
 func (x *MemberChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[6]
+	mi := &file_skep_v1_raft_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -370,7 +486,7 @@ func (x *MemberChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberChanges.ProtoReflect.Descriptor instead.
 func (*MemberChanges) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MemberChanges) GetMembers() []*Member {
@@ -390,7 +506,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[7]
+	mi := &file_skep_v1_raft_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +518,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[7]
+	mi := &file_skep_v1_raft_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +531,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JoinResponse) GetRaftId() uint64 {
@@ -432,6 +548,111 @@ func (x *JoinResponse) GetMembers() []*Member {
 	return nil
 }
 
+type UpdateMemberRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	RaftId uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	NodeId string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// host:port, as in JoinRequest.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Protocol      uint32 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateMemberRequest) Reset() {
+	*x = UpdateMemberRequest{}
+	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateMemberRequest) ProtoMessage() {}
+
+func (x *UpdateMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateMemberRequest.ProtoReflect.Descriptor instead.
+func (*UpdateMemberRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UpdateMemberRequest) GetRaftId() uint64 {
+	if x != nil {
+		return x.RaftId
+	}
+	return 0
+}
+
+func (x *UpdateMemberRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *UpdateMemberRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *UpdateMemberRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+type UpdateMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateMemberResponse) Reset() {
+	*x = UpdateMemberResponse{}
+	mi := &file_skep_v1_raft_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateMemberResponse) ProtoMessage() {}
+
+func (x *UpdateMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_raft_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateMemberResponse.ProtoReflect.Descriptor instead.
+func (*UpdateMemberResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{11}
+}
+
 type LeaveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -441,7 +662,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_skep_v1_raft_proto_msgTypes[8]
+	mi := &file_skep_v1_raft_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +674,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[8]
+	mi := &file_skep_v1_raft_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +687,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LeaveRequest) GetNodeId() string {
@@ -484,7 +705,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[9]
+	mi := &file_skep_v1_raft_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +717,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[9]
+	mi := &file_skep_v1_raft_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +730,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{13}
 }
 
 type ProbeRequest struct {
@@ -520,7 +741,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	mi := &file_skep_v1_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +753,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[10]
+	mi := &file_skep_v1_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +766,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{14}
 }
 
 type ProbeResponse struct {
@@ -558,7 +779,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_skep_v1_raft_proto_msgTypes[11]
+	mi := &file_skep_v1_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +791,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_raft_proto_msgTypes[11]
+	mi := &file_skep_v1_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +804,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_raft_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_raft_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProbeResponse) GetNodeId() string {
@@ -611,7 +832,14 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\x13SendSnapshotRequest\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\x16\n" +
-	"\x14SendSnapshotResponse\"\\\n" +
+	"\x14SendSnapshotResponse\"q\n" +
+	"\x15ResumeSnapshotRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"0\n" +
+	"\x16ResumeSnapshotResponse\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\"\\\n" +
 	"\vJoinRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1a\n" +
@@ -626,7 +854,13 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\amembers\x18\x01 \x03(\v2\x0f.skep.v1.MemberR\amembers\"R\n" +
 	"\fJoinResponse\x12\x17\n" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12)\n" +
-	"\amembers\x18\x02 \x03(\v2\x0f.skep.v1.MemberR\amembers\"'\n" +
+	"\amembers\x18\x02 \x03(\v2\x0f.skep.v1.MemberR\amembers\"}\n" +
+	"\x13UpdateMemberRequest\x12\x17\n" +
+	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\rR\bprotocol\"\x16\n" +
+	"\x14UpdateMemberResponse\"'\n" +
 	"\fLeaveRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x0f\n" +
 	"\rLeaveResponse\"\x0e\n" +
@@ -634,14 +868,18 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\rProbeResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xe8\x02\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xa4\x04\n" +
 	"\x04Raft\x12@\n" +
 	"\x04Send\x12\x14.skep.v1.SendRequest\x1a\x15.skep.v1.SendResponse\"\t\xfa\xed\x18\x05\n" +
 	"\x01\x03\x18\x01(\x01\x12X\n" +
 	"\fSendSnapshot\x12\x1c.skep.v1.SendSnapshotRequest\x1a\x1d.skep.v1.SendSnapshotResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x18\x01(\x01\x12>\n" +
+	"\x01\x03\x18\x01(\x01\x12`\n" +
+	"\x0eResumeSnapshot\x12\x1e.skep.v1.ResumeSnapshotRequest\x1a\x1f.skep.v1.ResumeSnapshotResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03\x18\x01(\x010\x01\x12>\n" +
 	"\x04Join\x12\x14.skep.v1.JoinRequest\x1a\x15.skep.v1.JoinResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12A\n" +
+	"\x01\x03\x10\x01\x12X\n" +
+	"\fUpdateMember\x12\x1c.skep.v1.UpdateMemberRequest\x1a\x1d.skep.v1.UpdateMemberResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x10\x01\x18\x01\x12A\n" +
 	"\x05Leave\x12\x15.skep.v1.LeaveRequest\x1a\x16.skep.v1.LeaveResponse\"\t\xfa\xed\x18\x05\n" +
 	"\x01\x03\x10\x01\x12A\n" +
 	"\x05Probe\x12\x15.skep.v1.ProbeRequest\x1a\x16.skep.v1.ProbeResponse\"\t\xfa\xed\x18\x05\n" +
@@ -659,36 +897,44 @@ func file_skep_v1_raft_proto_rawDescGZIP() []byte {
 	return file_skep_v1_raft_proto_rawDescData
 }
 
-var file_skep_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_skep_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_skep_v1_raft_proto_goTypes = []any{
-	(*SendRequest)(nil),          // 0: skep.v1.SendRequest
-	(*SendResponse)(nil),         // 1: skep.v1.SendResponse
-	(*SendSnapshotRequest)(nil),  // 2: skep.v1.SendSnapshotRequest
-	(*SendSnapshotResponse)(nil), // 3: skep.v1.SendSnapshotResponse
-	(*JoinRequest)(nil),          // 4: skep.v1.JoinRequest
-	(*Member)(nil),               // 5: skep.v1.Member
-	(*MemberChanges)(nil),        // 6: skep.v1.MemberChanges
-	(*JoinResponse)(nil),         // 7: skep.v1.JoinResponse
-	(*LeaveRequest)(nil),         // 8: skep.v1.LeaveRequest
-	(*LeaveResponse)(nil),        // 9: skep.v1.LeaveResponse
-	(*ProbeRequest)(nil),         // 10: skep.v1.ProbeRequest
-	(*ProbeResponse)(nil),        // 11: skep.v1.ProbeResponse
+	(*SendRequest)(nil),            // 0: skep.v1.SendRequest
+	(*SendResponse)(nil),           // 1: skep.v1.SendResponse
+	(*SendSnapshotRequest)(nil),    // 2: skep.v1.SendSnapshotRequest
+	(*SendSnapshotResponse)(nil),   // 3: skep.v1.SendSnapshotResponse
+	(*ResumeSnapshotRequest)(nil),  // 4: skep.v1.ResumeSnapshotRequest
+	(*ResumeSnapshotResponse)(nil), // 5: skep.v1.ResumeSnapshotResponse
+	(*JoinRequest)(nil),            // 6: skep.v1.JoinRequest
+	(*Member)(nil),                 // 7: skep.v1.Member
+	(*MemberChanges)(nil),          // 8: skep.v1.MemberChanges
+	(*JoinResponse)(nil),           // 9: skep.v1.JoinResponse
+	(*UpdateMemberRequest)(nil),    // 10: skep.v1.UpdateMemberRequest
+	(*UpdateMemberResponse)(nil),   // 11: skep.v1.UpdateMemberResponse
+	(*LeaveRequest)(nil),           // 12: skep.v1.LeaveRequest
+	(*LeaveResponse)(nil),          // 13: skep.v1.LeaveResponse
+	(*ProbeRequest)(nil),           // 14: skep.v1.ProbeRequest
+	(*ProbeResponse)(nil),          // 15: skep.v1.ProbeResponse
 }
 var file_skep_v1_raft_proto_depIdxs = []int32{
-	5,  // 0: skep.v1.MemberChanges.members:type_name -> skep.v1.Member
-	5,  // 1: skep.v1.JoinResponse.members:type_name -> skep.v1.Member
+	7,  // 0: skep.v1.MemberChanges.members:type_name -> skep.v1.Member
+	7,  // 1: skep.v1.JoinResponse.members:type_name -> skep.v1.Member
 	0,  // 2: skep.v1.Raft.Send:input_type -> skep.v1.SendRequest
 	2,  // 3: skep.v1.Raft.SendSnapshot:input_type -> skep.v1.SendSnapshotRequest
-	4,  // 4: skep.v1.Raft.Join:input_type -> skep.v1.JoinRequest
-	8,  // 5: skep.v1.Raft.Leave:input_type -> skep.v1.LeaveRequest
-	10, // 6: skep.v1.Raft.Probe:input_type -> skep.v1.ProbeRequest
-	1,  // 7: skep.v1.Raft.Send:output_type -> skep.v1.SendResponse
-	3,  // 8: skep.v1.Raft.SendSnapshot:output_type -> skep.v1.SendSnapshotResponse
-	7,  // 9: skep.v1.Raft.Join:output_type -> skep.v1.JoinResponse
-	9,  // 10: skep.v1.Raft.Leave:output_type -> skep.v1.LeaveResponse
-	11, // 11: skep.v1.Raft.Probe:output_type -> skep.v1.ProbeResponse
-	7,  // [7:12] is the sub-list for method output_type
-	2,  // [2:7] is the sub-list for method input_type
+	4,  // 4: skep.v1.Raft.ResumeSnapshot:input_type -> skep.v1.ResumeSnapshotRequest
+	6,  // 5: skep.v1.Raft.Join:input_type -> skep.v1.JoinRequest
+	10, // 6: skep.v1.Raft.UpdateMember:input_type -> skep.v1.UpdateMemberRequest
+	12, // 7: skep.v1.Raft.Leave:input_type -> skep.v1.LeaveRequest
+	14, // 8: skep.v1.Raft.Probe:input_type -> skep.v1.ProbeRequest
+	1,  // 9: skep.v1.Raft.Send:output_type -> skep.v1.SendResponse
+	3,  // 10: skep.v1.Raft.SendSnapshot:output_type -> skep.v1.SendSnapshotResponse
+	5,  // 11: skep.v1.Raft.ResumeSnapshot:output_type -> skep.v1.ResumeSnapshotResponse
+	9,  // 12: skep.v1.Raft.Join:output_type -> skep.v1.JoinResponse
+	11, // 13: skep.v1.Raft.UpdateMember:output_type -> skep.v1.UpdateMemberResponse
+	13, // 14: skep.v1.Raft.Leave:output_type -> skep.v1.LeaveResponse
+	15, // 15: skep.v1.Raft.Probe:output_type -> skep.v1.ProbeResponse
+	9,  // [9:16] is the sub-list for method output_type
+	2,  // [2:9] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -706,7 +952,7 @@ func file_skep_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_raft_proto_rawDesc), len(file_skep_v1_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,11 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Raft_Send_FullMethodName         = "/skep.v1.Raft/Send"
-	Raft_SendSnapshot_FullMethodName = "/skep.v1.Raft/SendSnapshot"
-	Raft_Join_FullMethodName         = "/skep.v1.Raft/Join"
-	Raft_Leave_FullMethodName        = "/skep.v1.Raft/Leave"
-	Raft_Probe_FullMethodName        = "/skep.v1.Raft/Probe"
+	Raft_Send_FullMethodName           = "/skep.v1.Raft/Send"
+	Raft_SendSnapshot_FullMethodName   = "/skep.v1.Raft/SendSnapshot"
+	Raft_ResumeSnapshot_FullMethodName = "/skep.v1.Raft/ResumeSnapshot"
+	Raft_Join_FullMethodName           = "/skep.v1.Raft/Join"
+	Raft_UpdateMember_FullMethodName   = "/skep.v1.Raft/UpdateMember"
+	Raft_Leave_FullMethodName          = "/skep.v1.Raft/Leave"
+	Raft_Probe_FullMethodName          = "/skep.v1.Raft/Probe"
 )
 
 // RaftClient is the client API for Raft service.
@@ -38,8 +40,14 @@ type RaftClient interface {
 	Send(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SendRequest, SendResponse], error)
 	// SendSnapshot carries one snapshot in chunks.
 	SendSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SendSnapshotRequest, SendSnapshotResponse], error)
+	// ResumeSnapshot carries one snapshot in chunks, from where an earlier stream was cut: the receiver answers the first message with
+	// what it holds, and the rest once it has all.
+	ResumeSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ResumeSnapshotRequest, ResumeSnapshotResponse], error)
 	// Join makes the calling manager a member, after checking that its address answers.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// UpdateMember notes where the calling manager is from now on, after checking that its address answers, and what its program
+	// understands. A manager that was removed learns it so, too.
+	UpdateMember(ctx context.Context, in *UpdateMemberRequest, opts ...grpc.CallOption) (*UpdateMemberResponse, error)
 	// Leave removes the calling manager from the members.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 	// Probe says which member answers, so that an address can be checked before it is used.
@@ -80,10 +88,33 @@ func (c *raftClient) SendSnapshot(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Raft_SendSnapshotClient = grpc.ClientStreamingClient[SendSnapshotRequest, SendSnapshotResponse]
 
+func (c *raftClient) ResumeSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ResumeSnapshotRequest, ResumeSnapshotResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Raft_ServiceDesc.Streams[2], Raft_ResumeSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ResumeSnapshotRequest, ResumeSnapshotResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Raft_ResumeSnapshotClient = grpc.BidiStreamingClient[ResumeSnapshotRequest, ResumeSnapshotResponse]
+
 func (c *raftClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinResponse)
 	err := c.cc.Invoke(ctx, Raft_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *raftClient) UpdateMember(ctx context.Context, in *UpdateMemberRequest, opts ...grpc.CallOption) (*UpdateMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateMemberResponse)
+	err := c.cc.Invoke(ctx, Raft_UpdateMember_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +151,14 @@ type RaftServer interface {
 	Send(grpc.ClientStreamingServer[SendRequest, SendResponse]) error
 	// SendSnapshot carries one snapshot in chunks.
 	SendSnapshot(grpc.ClientStreamingServer[SendSnapshotRequest, SendSnapshotResponse]) error
+	// ResumeSnapshot carries one snapshot in chunks, from where an earlier stream was cut: the receiver answers the first message with
+	// what it holds, and the rest once it has all.
+	ResumeSnapshot(grpc.BidiStreamingServer[ResumeSnapshotRequest, ResumeSnapshotResponse]) error
 	// Join makes the calling manager a member, after checking that its address answers.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// UpdateMember notes where the calling manager is from now on, after checking that its address answers, and what its program
+	// understands. A manager that was removed learns it so, too.
+	UpdateMember(context.Context, *UpdateMemberRequest) (*UpdateMemberResponse, error)
 	// Leave removes the calling manager from the members.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	// Probe says which member answers, so that an address can be checked before it is used.
@@ -142,8 +179,14 @@ func (UnimplementedRaftServer) Send(grpc.ClientStreamingServer[SendRequest, Send
 func (UnimplementedRaftServer) SendSnapshot(grpc.ClientStreamingServer[SendSnapshotRequest, SendSnapshotResponse]) error {
 	return status.Error(codes.Unimplemented, "method SendSnapshot not implemented")
 }
+func (UnimplementedRaftServer) ResumeSnapshot(grpc.BidiStreamingServer[ResumeSnapshotRequest, ResumeSnapshotResponse]) error {
+	return status.Error(codes.Unimplemented, "method ResumeSnapshot not implemented")
+}
 func (UnimplementedRaftServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedRaftServer) UpdateMember(context.Context, *UpdateMemberRequest) (*UpdateMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateMember not implemented")
 }
 func (UnimplementedRaftServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
@@ -186,6 +229,13 @@ func _Raft_SendSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Raft_SendSnapshotServer = grpc.ClientStreamingServer[SendSnapshotRequest, SendSnapshotResponse]
 
+func _Raft_ResumeSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RaftServer).ResumeSnapshot(&grpc.GenericServerStream[ResumeSnapshotRequest, ResumeSnapshotResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Raft_ResumeSnapshotServer = grpc.BidiStreamingServer[ResumeSnapshotRequest, ResumeSnapshotResponse]
+
 func _Raft_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinRequest)
 	if err := dec(in); err != nil {
@@ -200,6 +250,24 @@ func _Raft_Join_Handler(srv interface{}, ctx context.Context, dec func(interface
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RaftServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Raft_UpdateMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RaftServer).UpdateMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Raft_UpdateMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RaftServer).UpdateMember(ctx, req.(*UpdateMemberRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -252,6 +320,10 @@ var Raft_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Raft_Join_Handler,
 		},
 		{
+			MethodName: "UpdateMember",
+			Handler:    _Raft_UpdateMember_Handler,
+		},
+		{
 			MethodName: "Leave",
 			Handler:    _Raft_Leave_Handler,
 		},
@@ -269,6 +341,12 @@ var Raft_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "SendSnapshot",
 			Handler:       _Raft_SendSnapshot_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "ResumeSnapshot",
+			Handler:       _Raft_ResumeSnapshot_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 	},

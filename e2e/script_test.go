@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,7 +67,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
-			"power": power, "cut": cut, "mend": mend, "fetch": fetch, "disk": disk, "memory": memory,
+			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 		},
 	})
@@ -249,6 +250,14 @@ func mend(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
 	usage(ts, len(args) == 1, "mend NAME")
 	ts.Check(network(ts).Mend(find(ts, args[0])))
+}
+
+func renumber(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "renumber NAME NUMBER")
+	number, err := strconv.ParseUint(args[1], 10, 8)
+	ts.Check(err)
+	ts.Check(network(ts).Renumber(find(ts, args[0]), int(number)))
 }
 
 // maxPage bounds what fetch reads.

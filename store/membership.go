@@ -82,6 +82,36 @@ func (s *Store) removeFormer(ctx context.Context, nodeID string) error {
 	return nil
 }
 
+// UpdateMember notes, on the leader, at which address a member is, and the protocol of its program. It returns ErrRemoved for a
+// member that was removed, and ErrBusy for one that does not vote yet. The caller has checked that the address answers.
+func (s *Store) UpdateMember(ctx context.Context, raftID uint64, nodeID, address string, protocol uint32) error {
+	c := s.cluster
+	if c == nil || nodeID == "" || address == "" {
+		return fmt.Errorf("update member: %w: it needs peers, a node id and an address", ErrInvalid)
+	}
+	if c.machine.members.isRemoved(raftID) {
+		return ErrRemoved
+	}
+	old := c.machine.members.get(raftID)
+	switch {
+	case old == nil || old.GetNodeId() != nodeID:
+		return fmt.Errorf("update member %x: %w: node %s is no such member", raftID, ErrInvalid, nodeID)
+	case old.GetLearner():
+		return ErrBusy
+	}
+	member := proto.CloneOf(old)
+	member.Address, member.Protocol = address, protocol
+	// To add a voter once more changes nothing but its record, for programs of all ages.
+	err := c.change(ctx, raftpb.ConfChangeAddNode, member, func() bool {
+		now := c.machine.members.get(raftID)
+		return now == nil || now.GetAddress() == address && now.GetProtocol() == protocol
+	})
+	if err != nil {
+		return fmt.Errorf("update member %s: %w", nodeID, err)
+	}
+	return nil
+}
+
 // RemoveMember removes a manager from the group, on the leader; its raft id is refused for ever. It returns nil when there is
 // no such member, and ErrQuorum when the others could not go on without it. Asked to remove the leader itself, it hands leadership over first and returns a
 // *NotLeaderError: ask the new leader.

@@ -2,11 +2,13 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
@@ -113,5 +115,83 @@ func TestCluster_ReplacesWithoutJointChangeBesideOlderPrograms(t *testing.T) {
 		}
 		m3 = g.join("m3")
 		g.same(m1, m2, m3)
+	})
+}
+
+// A member that was removed is refused for ever: by those who saw it, after their restart, by a snapshot, and by those who came later.
+func TestCluster_RemovedMembersAreRefusedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		g.interval = 20
+		m1, m2, m3 := g.first(), g.join("m2"), g.join("m3")
+		removed := m3.store.Status().RaftID
+		m3.stop()
+		g.mu.Lock()
+		m3.store = nil
+		g.mu.Unlock()
+		if err := g.leader().store.RemoveMember(t.Context(), removed); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 { // the removal is in snapshots only
+			storetest.Create(t, g.leader().store, task(fmt.Sprintf("t%03d", i), "s", 1, ""))
+		}
+		for _, m := range []*manager{m1, m2} {
+			m.stop()
+			m.start()
+		}
+		m4 := g.join("m4")
+		for _, m := range []*manager{m1, m2, m4} {
+			for kind := range raftpb.MessageType_name {
+				message := &raftpb.Message{Type: raftpb.MessageType(kind).Enum(), From: &removed, Term: proto.Uint64(99)}
+				if err := m.store.Deliver(t.Context(), "m3", message); !errors.Is(err, store.ErrRemoved) {
+					t.Errorf("%s takes a %v of a removed member: %v", m.id, raftpb.MessageType(kind), err)
+				}
+			}
+			err := g.leader().store.UpdateMember(t.Context(), removed, "m3", "m3:1", store.Protocol)
+			if !errors.Is(err, store.ErrRemoved) {
+				t.Errorf("%s updates a removed member: %v", m.id, err)
+			}
+		}
+		g.same(m1, m2, m4)
+	})
+}
+
+func TestUpdateMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1, m2 := g.first(), g.join("m2")
+		id := m2.store.Status().RaftID
+		if err := m1.store.UpdateMember(t.Context(), id, "m2", "elsewhere:1", 7); err != nil {
+			t.Fatal(err)
+		}
+		g.same(m1, m2)
+		for _, m := range []*manager{m1, m2} {
+			for _, member := range m.store.Members() {
+				if member.GetRaftId() == id && (member.GetAddress() != "elsewhere:1" || member.GetProtocol() != 7 || member.GetLearner()) {
+					t.Errorf("on %s: %v", m.id, member)
+				}
+			}
+		}
+		joined, err := m1.store.AddMember(t.Context(), "m3", "m3:1", store.Protocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			id   uint64
+			node string
+			want error
+		}{
+			{id, "m3", store.ErrInvalid},
+			{id + 1, "m2", store.ErrInvalid},
+			{joined.GetRaftId(), "m3", store.ErrBusy}, // a learner must not become a voter by it
+		} {
+			if err := m1.store.UpdateMember(t.Context(), test.id, test.node, "x:1", 0); !errors.Is(err, test.want) {
+				t.Errorf("%x of %s: %v, want %v", test.id, test.node, err, test.want)
+			}
+		}
+		err = m2.store.UpdateMember(t.Context(), id, "m2", "x:1", 0)
+		if !errors.Is(err, store.ErrNotLeader) {
+			t.Errorf("on a follower: %v", err)
+		}
 	})
 }

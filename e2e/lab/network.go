@@ -177,6 +177,22 @@ func (n *Network) plug(m *Machine) error {
 	})
 }
 
+// Renumber gives a machine another address, from 1 to 254, instead of the one that it has.
+func (n *Network) Renumber(m *Machine, number int) error {
+	before, now := m.Address, address(number)
+	m.Address = now
+	return within(m.space, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		ip := func(a netip.Addr) *netlink.Addr {
+			return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(prefixBits, 32)}}
+		}
+		return errors.Join(netlink.AddrDel(link, ip(before)), netlink.AddrAdd(link, ip(now)))
+	})
+}
+
 // Cut unplugs a machine from the switch, and Mend plugs it in again.
 func (n *Network) Cut(m *Machine) error { return n.setPort(m, netlink.LinkSetDown) }
 

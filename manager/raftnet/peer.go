@@ -224,3 +224,15 @@ func isRemoved(err error) bool {
 	s, ok := status.FromError(err)
 	return ok && s.Code() == codes.PermissionDenied && s.Message() == store.ErrRemoved.Error()
 }
+
+// Announce tells the leader, through any manager, where a member is and what its program understands. It returns store.ErrRemoved
+// when the member was removed.
+func Announce(ctx context.Context, conn grpc.ClientConnInterface, member *api.Member) error {
+	_, err := api.NewRaftClient(conn).UpdateMember(ctx, &api.UpdateMemberRequest{
+		RaftId: member.GetRaftId(), NodeId: member.GetNodeId(), Address: member.GetAddress(), Protocol: member.GetProtocol(),
+	})
+	if isRemoved(err) {
+		return store.ErrRemoved
+	}
+	return err
+}

@@ -40,6 +40,7 @@ type network struct {
 type node struct {
 	n      *network
 	id     string
+	host   string // where it answers; at first its id
 	disk   store.Disk
 	server *raftnet.Server
 	grpc   *grpc.Server
@@ -81,12 +82,12 @@ func (n *network) dialAs(self string) raftnet.DialFunc {
 func (n *network) node(id string) *node {
 	mem := vfs.NewMem()
 	n.t.Cleanup(mem.Close)
-	m := &node{n: n, id: id, disk: store.Disk{FS: mem, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}}
+	m := &node{n: n, id: id, host: id, disk: store.Disk{FS: mem, Dir: "/raft", KEK: seal.NewKey(), Source: seal.SourceKeyFile}}
 	m.serve()
 	return m
 }
 
-func (m *node) address() string { return m.id + ":2377" }
+func (m *node) address() string { return m.host + ":2377" }
 
 // serve makes the node answer at its address, without a store yet.
 func (m *node) serve() {
@@ -314,6 +315,82 @@ func TestJoin_Refuses(t *testing.T) {
 		}
 		if got := len(m1.store.Members()); got != 2 {
 			t.Errorf("%d members", got)
+		}
+	})
+}
+
+// announce tells a manager where m is.
+func (n *network) announce(m, to *node, raftID uint64) error {
+	conn, err := n.dialAs(m.id)("", to.address())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer conn.Close()
+	return fault.FromStatus(raftnet.Announce(n.t.Context(), conn, &api.Member{
+		RaftId: raftID, NodeId: m.id, Address: m.address(), Protocol: store.Protocol,
+	}))
+}
+
+// A manager that comes back at another address says so, and has its vote there.
+func TestUpdateMember_AManagerMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		m1 := n.first()
+		m2, m3 := n.join("m2", m1), n.join("m3", m1)
+		id := m3.store.Status().RaftID
+		m3.kill()
+		m3.host = "elsewhere"
+		if err := n.announce(m3, m1, id); fault.KindOf(err) != fault.Precondition || !strings.Contains(err.Error(), "elsewhere:2377") {
+			t.Errorf("nobody answers there: %v", err)
+		}
+		m3.serve()
+		m3.start()
+		if err := n.announce(m2, m1, id); fault.KindOf(err) != fault.PermissionDenied {
+			t.Errorf("another node's member: %v", err)
+		}
+		if err := n.announce(m3, m2, id); fault.KindOf(err) != fault.NotLeader {
+			t.Errorf("to a follower: %v", err)
+		}
+		for range 2 { // once more changes nothing
+			if err := n.announce(m3, m1, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.write(m1, 0, 10)
+		n.same(10, m1, m2, m3)
+		m2.kill()
+		n.write(n.leaderOf(m1, m3), 10, 20)
+		n.same(20, m1, m3)
+		if got := len(m1.store.Members()); got != 3 {
+			t.Errorf("%d members", got)
+		}
+	})
+}
+
+// A manager that was removed while it was away learns it from whomever it asks, also after their restart from a snapshot.
+func TestUpdateMember_ARemovedManagerLearnsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		m1 := n.first()
+		m2, m3 := n.join("m2", m1), n.join("m3", m1)
+		id := m3.store.Status().RaftID
+		m3.kill()
+		if err := m1.store.RemoveMember(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		n.write(m1, 0, 200)
+		for _, m := range []*node{m1, m2} {
+			m.kill()
+			m.serve()
+			m.start()
+		}
+		m3.serve()
+		leader := n.leaderOf(m1, m2)
+		if err := n.announce(m3, leader, id); !errors.Is(err, store.ErrRemoved) {
+			t.Errorf("got %v", err)
+		}
+		if err := n.announce(m3, leader, id+1); fault.KindOf(err) != fault.PermissionDenied {
+			t.Errorf("a member that never was: %v", err)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,6 +191,41 @@ func (s *Server) Join(ctx context.Context, request *api.JoinRequest) (*api.JoinR
 		return nil, statusOf(err)
 	}
 	return joined, nil
+}
+
+// UpdateMember notes where the caller is, on the leader, once it answers there.
+func (s *Server) UpdateMember(ctx context.Context, request *api.UpdateMemberRequest) (*api.UpdateMemberResponse, error) {
+	to, err := s.attached()
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	if leadership, _ := to.Leadership(); !leadership.Self {
+		return nil, statusOf(&store.NotLeaderError{LeaderAddr: leadership.LeaderAddr})
+	}
+	caller, from := s.cfg.Caller(ctx)
+	if caller == "" || request.GetNodeId() != caller {
+		return nil, statusOf(fault.New(fault.PermissionDenied, "a manager can only speak for itself"))
+	}
+	address, err := reachableAddress(request.GetAddress(), from)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if moved(to, request.GetRaftId(), address) {
+		if err := s.probe(ctx, caller, address); err != nil {
+			return nil, statusOf(err)
+		}
+	}
+	if err := to.UpdateMember(ctx, request.GetRaftId(), caller, address, request.GetProtocol()); err != nil {
+		return nil, statusOf(err)
+	}
+	return &api.UpdateMemberResponse{}, nil
+}
+
+// moved reports whether a member is known at another address.
+func moved(s *store.Store, raftID uint64, address string) bool {
+	return slices.ContainsFunc(s.Members(), func(m *api.Member) bool { return m.GetRaftId() == raftID && m.GetAddress() != address })
 }
 
 // reachableAddress completes an address without a host by that of the caller.

@@ -34,6 +34,8 @@ type Config struct {
 	CgroupParent string
 	// BridgeSubnet is where the node's containers get their addresses.
 	BridgeSubnet netip.Prefix
+	// AdvertiseAddress is what other nodes are told from now on, as in `swarm join`, or "" for what they were told before.
+	AdvertiseAddress string
 	// Labels describe the machine to constraints, as engine.labels.NAME.
 	Labels map[string]string
 	// Version of this program.
@@ -84,6 +86,7 @@ func Command(version string) *cobra.Command {
 	set.StringVar(&f.config.BuiltinImage, "builtin-image", beside("../lib/skep/skep-hello.tar"), "Image archive to load at start; empty for none")
 	set.StringVar(&f.config.CgroupParent, "cgroup-parent", "skep", "Cgroup below which containers are")
 	set.StringVar(&f.bridge, "bridge-subnet", "172.31.240.0/20", "Subnet of this node's containers")
+	set.StringVar(&f.config.AdvertiseAddress, "advertise-addr", "", "Address or interface to tell other nodes from now on (format: <ip|interface>[:port])")
 	set.StringArrayVar(&f.labels, "label", nil, "Set a label on this engine, KEY=VALUE")
 	set.StringVar(&f.logLevel, "log-level", "info", `Level of the log ("debug", "info", "warn", "error")`)
 	set.StringVar(&f.logForm, "log-format", "text", `Form of the log ("text", "json")`)

@@ -26,6 +26,9 @@ var (
 		"This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.")
 	errNotYet = fault.New(fault.Unavailable,
 		"This node is a manager that does not take part yet: it starts, or waits for the other managers. Try again soon.")
+	errGone = fault.New(fault.Precondition,
+		"This manager was removed from the swarm. If it was only demoted, it goes on as a worker in a moment; "+
+			"if the node was removed, run \"skep swarm leave --force\", and join it again.")
 	errNotMember = fault.New(fault.Precondition, "This node is not part of a swarm")
 	errMember    = fault.New(fault.Precondition,
 		"This node is already part of a swarm. Use \"skep swarm leave\" to leave this swarm and join another one.")
@@ -167,6 +170,8 @@ func (d *Daemon) absence() error {
 		return errNotManager
 	case err != nil:
 		return err
+	case n.isRemoved():
+		return errGone
 	case n.identity.Role() == api.Role_ROLE_MANAGER:
 		return errNotYet
 	}

@@ -44,6 +44,8 @@ type disk struct{ dir string }
 type membership struct {
 	ListenAddress    string `json:"listen_address"`
 	AdvertiseAddress string `json:"advertise_address"`
+	// AdvertiseOwn says that the advertised address was one of this machine's, and so follows when the machine gets another one.
+	AdvertiseOwn bool `json:"advertise_own,omitempty"`
 	// Managers are host:port of managers that this node knew last.
 	Managers []string `json:"managers"`
 	// Leaving says that the node is on its way out: after a crash it goes on with that.

@@ -67,6 +67,8 @@ func (n *node) manage(outer context.Context) error {
 		return err
 	}
 	n.logger.Info("this manager was removed from the group; it goes on as a worker")
+	n.setRemoved(true)
+	defer n.setRemoved(false)
 	if err := n.dropStore(ctx); err != nil {
 		return err
 	}
@@ -77,6 +79,19 @@ func (n *node) manage(outer context.Context) error {
 	case <-removed:
 	}
 	return nil
+}
+
+// setRemoved notes whether this node waits to learn what it is, after the group removed it.
+func (n *node) setRemoved(removed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.removed = removed
+}
+
+func (n *node) isRemoved() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.removed
 }
 
 // untilWorker returns when the certificate says that the node is no manager any more.
@@ -128,6 +143,7 @@ func (n *node) runManager(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Run(ctx) })
 	group.Go(func() error { return n.keepFormerStore(ctx, s) })
+	group.Go(func() error { return n.keepMember(ctx, s) })
 	if n.founding != nil {
 		group.Go(func() error { return manager.Bootstrap(ctx, s, *n.founding) })
 	}

@@ -74,6 +74,8 @@ type node struct {
 	listener net.Listener
 	// founded says that the membership of the first manager is on the disk.
 	founded bool
+	// removed says that the group removed this manager, whose certificate still says that it is one.
+	removed bool
 	// launched says that run will return, or has.
 	launched bool
 }

@@ -22,6 +22,9 @@ func (d *Daemon) forceNewCluster(ctx context.Context, request *api.InitSwarmRequ
 		if m.AdvertiseAddress, err = advertiseAddress(wanted, m.ListenAddress); err != nil {
 			return nil, err
 		}
+		if m.AdvertiseOwn, err = ownAddress(m.AdvertiseAddress); err != nil {
+			return nil, err
+		}
 	}
 	n.mu.Lock()
 	disk := store.Disk{Dir: d.disk.path(storeDir), KEK: n.kek, Source: n.source}

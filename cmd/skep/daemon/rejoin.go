@@ -37,6 +37,9 @@ func (d *Daemon) RejoinSwarm(ctx context.Context, request *api.RejoinSwarmReques
 	case !member:
 		return nil, errNotMember
 	}
+	if m, err = d.relocate(m); err != nil {
+		return nil, err
+	}
 	running, unlock, err := d.mayRejoin(request)
 	if err != nil {
 		return nil, err

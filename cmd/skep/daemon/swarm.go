@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func (d *Daemon) enter(wantedListen, wantedAdvertise string) (membership, net.Li
 	if err != nil {
 		return membership{}, nil, err
 	}
-	advertise, err := advertiseAddress(wantedAdvertise, listen)
+	advertise, err := advertiseAddress(cmp.Or(wantedAdvertise, d.cfg.AdvertiseAddress), listen)
 	if err != nil {
 		return membership{}, nil, err
 	}
@@ -103,10 +104,11 @@ func (d *Daemon) enter(wantedListen, wantedAdvertise string) (membership, net.Li
 	if err != nil {
 		return membership{}, nil, err
 	}
-	if own, err := ownAddress(advertise); err == nil && !own {
+	own, err := ownAddress(advertise)
+	if err == nil && !own {
 		d.logger.Warn("the advertised address is not one of this machine's: other nodes must reach this one there all the same", "address", advertise)
 	}
-	return membership{ListenAddress: listen, AdvertiseAddress: advertise}, listener, nil
+	return membership{ListenAddress: listen, AdvertiseAddress: advertise, AdvertiseOwn: own}, listener, nil
 }
 
 // clusterSpec returns the spec of a new cluster with Docker's defaults.

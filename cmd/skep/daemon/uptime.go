@@ -142,6 +142,10 @@ func lasting(err error) bool {
 // comeBack starts the node that this machine was before a restart. It returns keyfile.ErrLocked when that needs the unlock key,
 // and none, or another one, was given.
 func (d *Daemon) comeBack(ctx context.Context, m membership, unlock seal.Key) error {
+	m, err := d.relocate(m)
+	if err != nil {
+		return err
+	}
 	_, source, err := store.Inspect(vfs.OS{}, d.disk.path(storeDir))
 	if err != nil && !errors.Is(err, wal.ErrNone) {
 		return storeFault(err)
