@@ -180,7 +180,7 @@ func (m *member) run() {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	m.store, err = store.Open(store.Config{Disk: m.disk, Transport: raftnet.NewTransport(m.dialNode, log), Logger: log})
+	m.store, err = store.Open(store.Config{Disk: m.disk, Transport: raftnet.NewTransport(raftnet.TransportConfig{Dial: m.dialNode, Logger: log}), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

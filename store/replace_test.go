@@ -37,7 +37,7 @@ func TestCluster_ManagerThatLostItsDiskJoinsAgain(t *testing.T) {
 		lost := m3.store.Status().RaftID
 		m3.stop()
 
-		m3 = g.add("m3")
+		g.add("m3")
 		if _, err := g.leader().store.AddMember(t.Context(), "m3", "m3:1", store.Protocol); err != nil {
 			t.Fatal(err)
 		}

@@ -79,7 +79,7 @@ func (m *benchManager) dial(nodeID, address string, opts ...grpc.DialOption) (*g
 
 func (m *benchManager) start(b *testing.B) {
 	b.Helper()
-	s, err := store.Open(store.Config{Disk: m.disk, Transport: raftnet.NewTransport(m.dial, slog.New(slog.DiscardHandler))})
+	s, err := store.Open(store.Config{Disk: m.disk, Transport: raftnet.NewTransport(raftnet.TransportConfig{Dial: m.dial, Logger: slog.New(slog.DiscardHandler)})})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,11 +3,11 @@ package raftnet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,13 +15,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
-)
-
-const (
-	// chunkSize is the data of a snapshot in one gRPC message.
-	chunkSize = 1 << 20
-	// snapshotTimeout bounds sending one snapshot: at 1 MiB/s a state of half the largest size gets through.
-	snapshotTimeout = 10 * time.Minute
 )
 
 // peer sends messages to one member.
@@ -33,12 +26,13 @@ type peer struct {
 	logger    *slog.Logger
 	queue     chan []byte // encoded messages
 	snapshots chan *raftpb.Message
+	rate      *rate.Limiter // of snapshots, in bytes; all peers share it
 	cancel    context.CancelFunc
 }
 
-func newPeer(m *api.Member, dial DialFunc, sink store.Sink, logger *slog.Logger) *peer {
+func newPeer(m *api.Member, dial DialFunc, sink store.Sink, limiter *rate.Limiter, logger *slog.Logger) *peer {
 	return &peer{
-		member: m, dial: dial, sink: sink, logger: logger,
+		member: m, dial: dial, sink: sink, rate: limiter, logger: logger,
 		queue: make(chan []byte, queueLength), snapshots: make(chan *raftpb.Message, 1),
 	}
 }
@@ -76,7 +70,7 @@ func (p *peer) run(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.runSnapshots(ctx, client)
+		p.runSnapshots(ctx)
 	}()
 	p.runMessages(ctx, client)
 	<-done
@@ -168,54 +162,6 @@ var errStuck = errors.New("the member does not read")
 // closeReason returns why the other side closed the stream.
 func closeReason(stream grpc.ClientStreamingClient[api.SendRequest, api.SendResponse]) error {
 	_, err := stream.CloseAndRecv()
-	return err
-}
-
-func (p *peer) runSnapshots(ctx context.Context, client api.RaftClient) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-p.snapshots:
-			err := p.sendSnapshot(ctx, client, m)
-			if err != nil && ctx.Err() == nil {
-				p.logger.Warn("raft snapshot not sent", "node", p.member.GetNodeId(), "error", err)
-				p.failed(err)
-			}
-			p.sink.SnapshotSent(p.member.GetRaftId(), err == nil)
-		}
-	}
-}
-
-func (p *peer) sendSnapshot(ctx context.Context, client api.RaftClient, m *raftpb.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
-	stream, err := client.SendSnapshot(ctx)
-	if err != nil {
-		return err
-	}
-	data := m.GetSnapshot().GetData()
-	head := &raftpb.Message{
-		Type: m.Type, To: m.To, From: m.From, Term: m.Term, Index: m.Index, LogTerm: m.LogTerm, Commit: m.Commit,
-		Snapshot: &raftpb.Snapshot{Metadata: m.GetSnapshot().GetMetadata()},
-	}
-	encoded, err := proto.Marshal(head)
-	if err != nil {
-		return fmt.Errorf("encode snapshot: %w", err)
-	}
-	chunk := &api.SendSnapshotRequest{Message: encoded}
-	for {
-		n := min(len(data), chunkSize)
-		chunk.Data, data = data[:n], data[n:]
-		if err := stream.Send(chunk); err != nil {
-			break // the reason comes with the answer
-		}
-		if len(data) == 0 {
-			break
-		}
-		chunk = &api.SendSnapshotRequest{}
-	}
-	_, err = stream.CloseAndRecv()
 	return err
 }
 

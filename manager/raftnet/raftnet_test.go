@@ -32,7 +32,10 @@ import (
 
 // network is gRPC over memory. Who calls, the metadata say; in reality certificates do.
 type network struct {
-	t         testing.TB
+	t    testing.TB
+	rate int // of snapshots; 0 is the default
+	tap  tap
+
 	mu        sync.Mutex
 	listeners map[string]*bufconn.Listener // by address
 }
@@ -98,7 +101,7 @@ func (m *node) serve() {
 			return strings.Join(md.Get("node"), ""), strings.Join(md.Get("node"), "") + ":40000"
 		},
 	})
-	m.grpc = grpc.NewServer()
+	m.grpc = grpc.NewServer(grpc.StreamInterceptor(m.n.tap.intercept))
 	api.RegisterRaftServer(m.grpc, m.server)
 	listener := bufconn.Listen(1 << 20)
 	m.n.mu.Lock()
@@ -112,7 +115,10 @@ func (m *node) serve() {
 func (m *node) start() {
 	m.n.t.Helper()
 	s, err := store.Open(store.Config{
-		Disk: m.disk, Transport: raftnet.NewTransport(m.n.dialAs(m.id), slog.New(slog.DiscardHandler)), SnapshotInterval: 50,
+		Disk: m.disk, SnapshotInterval: 50,
+		Transport: raftnet.NewTransport(raftnet.TransportConfig{
+			Dial: m.n.dialAs(m.id), Logger: slog.New(slog.DiscardHandler), SnapshotRate: m.n.rate,
+		}),
 	})
 	if err != nil {
 		m.n.t.Fatal(err)

@@ -40,7 +40,8 @@ type ServerConfig struct {
 // Server answers service Raft.
 type Server struct {
 	api.UnimplementedRaftServer
-	cfg ServerConfig
+	cfg     ServerConfig
+	partial partial
 
 	mu    sync.Mutex
 	store *store.Store // guarded by mu; nil until Attach
@@ -54,6 +55,7 @@ func (s *Server) Attach(to *store.Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.store = to
+	s.partial.drop()
 }
 
 func (s *Server) attached() (*store.Store, error) {
@@ -120,7 +122,7 @@ func (s *Server) deliver(ctx context.Context, m *raftpb.Message) error {
 	return to.Deliver(ctx, caller, m)
 }
 
-// SendSnapshot puts a snapshot together and delivers it.
+// SendSnapshot puts a snapshot together and delivers it, for managers of versions that can't resume.
 func (s *Server) SendSnapshot(stream grpc.ClientStreamingServer[api.SendSnapshotRequest, api.SendSnapshotResponse]) error {
 	m, err := s.receiveSnapshot(stream)
 	if err == nil {
@@ -140,12 +142,9 @@ func (s *Server) receiveSnapshot(stream grpc.ClientStreamingServer[api.SendSnaps
 	if err != nil {
 		return nil, err
 	}
-	m, err := decode(first.GetMessage())
+	m, err := decodeSnapshot(first.GetMessage())
 	if err != nil {
 		return nil, err
-	}
-	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot() == nil {
-		return nil, fault.New(fault.Invalid, "this is not a snapshot")
 	}
 	data := first.GetData()
 	for {
@@ -158,7 +157,7 @@ func (s *Server) receiveSnapshot(stream grpc.ClientStreamingServer[api.SendSnaps
 			return nil, err
 		}
 		if len(data)+len(next.GetData()) > wal.MaxSnapshot {
-			return nil, fault.New(fault.Exhausted, "the snapshot has more than %d bytes", wal.MaxSnapshot)
+			return nil, tooLarge()
 		}
 		data = append(data, next.GetData()...)
 	}

@@ -1,6 +1,7 @@
 package raftnet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
@@ -37,10 +39,23 @@ const (
 	sendTimeout = 5 * time.Second
 )
 
+// DefaultSnapshotRate is the bytes of snapshots that a manager sends in a second, to all members together: half of what a link of
+// 1 Gbit/s carries. The other half is for the log and the heartbeats. The largest snapshot takes 16 s.
+const DefaultSnapshotRate = 64 << 20
+
+// TransportConfig is what NewTransport needs.
+type TransportConfig struct {
+	Dial   DialFunc
+	Logger *slog.Logger
+	// SnapshotRate bounds the bytes of snapshots that are sent in a second; 0 is DefaultSnapshotRate.
+	SnapshotRate int
+}
+
 // Transport sends messages to members. It implements store.Transport.
 type Transport struct {
 	dial   DialFunc
 	logger *slog.Logger
+	rate   *rate.Limiter // of snapshots, in bytes
 
 	mu      sync.Mutex
 	members []*api.Member             // guarded by mu; the messages are immutable
@@ -49,8 +64,11 @@ type Transport struct {
 }
 
 // NewTransport returns a transport that does nothing yet. The store runs it.
-func NewTransport(dial DialFunc, logger *slog.Logger) *Transport {
-	return &Transport{dial: dial, logger: logger, peers: map[uint64]*peer{}}
+func NewTransport(cfg TransportConfig) *Transport {
+	limit := cmp.Or(cfg.SnapshotRate, DefaultSnapshotRate)
+	return &Transport{
+		dial: cfg.Dial, logger: cfg.Logger, rate: rate.NewLimiter(rate.Limit(limit), chunkSize), peers: map[uint64]*peer{},
+	}
 }
 
 // Run works until ctx ends.
@@ -58,7 +76,7 @@ func (t *Transport) Run(ctx context.Context, sink store.Sink) error {
 	var wg sync.WaitGroup
 	t.mu.Lock()
 	t.start = func(m *api.Member) *peer {
-		p := newPeer(m, t.dial, sink, t.logger)
+		p := newPeer(m, t.dial, sink, t.rate, t.logger)
 		peerCtx, cancel := context.WithCancel(ctx)
 		p.cancel = cancel
 		wg.Go(func() { p.run(peerCtx) })

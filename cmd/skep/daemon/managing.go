@@ -163,7 +163,7 @@ func (n *node) openStore() error {
 	defer n.mu.Unlock()
 	s, err := store.Open(store.Config{
 		Disk:      store.Disk{Dir: n.daemon.disk.path(storeDir), KEK: n.kek, Source: n.source},
-		Transport: raftnet.NewTransport(n.dial, n.logger), Logger: n.logger,
+		Transport: raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dial, Logger: n.logger}), Logger: n.logger,
 	})
 	if errors.Is(err, wal.ErrNone) {
 		return nil
