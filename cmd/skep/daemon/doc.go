@@ -10,7 +10,7 @@
 //
 //	active --restart with autolock--> locked --unlock--> active
 //	active --a part of it fails--> error --after a pause that doubles, 1 s to 1 min--> active
-//	active --restart, damaged disk--> error, which stays: only `leave --force` ends it
+//	active --restart, damaged disk--> error, which stays: `leave --force` ends it, or on a manager `rejoin`
 //
 // Containers are not the daemon's children: they run below skep-runtime, and go on when the daemon ends.
 //
@@ -18,7 +18,8 @@
 //
 // swarm.json is what makes the machine a member. Init writes it last, when the swarm is there; join once there is a
 // certificate; leave first marks it and at the end removes it before all else. What is found at the start without it, or with the
-// mark, is removed, containers first.
+// mark, is removed, containers first. A rejoin moves the store to raft.former; a manager that starts without a store joins the group by
+// itself, and once it votes the former store is removed.
 //
 // # Keys
 //
@@ -27,7 +28,8 @@
 // both; see nodeKeys. The plain key file, which lies beside the data, seals the key ring only: the TLS key is in clear then. Workers
 // keep theirs as their provider says: they have no store to learn an unlock key from.
 //
-// A locked node answers only what unlocks it, forgets its swarm, or says that it is locked; it does not listen for other nodes.
+// A locked node answers only what unlocks it, forgets its swarm or its store, or says that it is locked; it does not listen for other
+// nodes.
 //
 // # Concurrency
 //

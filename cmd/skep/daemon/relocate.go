@@ -63,36 +63,42 @@ func (m membership) moved() (membership, error) {
 	return m, nil
 }
 
-// announcePeriod is the time between two looks at whether the managers know this one as it is.
-const announcePeriod = time.Second
+const (
+	// announcePeriod is the time between two looks at whether the managers know this one as it is.
+	announcePeriod = time.Second
+	// maxAnnouncePeriod is the longest time between two tries to tell them: while most of them run an older version, they can't take it.
+	maxAnnouncePeriod = 16 * time.Second
+)
 
 // keepMember keeps this manager's record in the group what it is: at which address, and of which protocol. It returns
 // store.ErrRemoved when this manager learns that it was removed, and nil when ctx ends.
 func (n *node) keepMember(ctx context.Context, s *store.Store) error {
-	ticker := time.NewTicker(announcePeriod)
-	defer ticker.Stop()
-	leaderless := false
+	pause, leaderless := announcePeriod, false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
 		status := s.Status()
 		wanted := n.wantedMember(status)
-		if wanted == nil && (status.LeaderID != "" || !leaderless) {
-			leaderless = status.LeaderID == ""
-			continue
-		}
-		if wanted == nil {
+		if wanted == nil && leaderless && status.LeaderID == "" {
 			wanted = n.member(status.RaftID) // nobody leads it: it may have been removed while it was away
 		}
-		err := n.announceMember(ctx, wanted)
-		if errors.Is(err, store.ErrRemoved) {
-			return err
+		leaderless = status.LeaderID == ""
+		if wanted == nil {
+			pause = announcePeriod
+			continue
 		}
-		if err != nil && ctx.Err() == nil {
+		err := n.announceMember(ctx, wanted)
+		switch {
+		case errors.Is(err, store.ErrRemoved):
+			return err
+		case err != nil:
+			pause = min(2*pause, maxAnnouncePeriod)
 			n.logger.Debug("the managers don't know yet where this one is", "address", wanted.GetAddress(), "error", err)
+		default:
+			pause = announcePeriod
 		}
 	}
 }
