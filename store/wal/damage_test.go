@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -199,7 +198,7 @@ func FuzzRecords(f *testing.F) {
 		}
 		for i, e := range r.entries {
 			if e.GetIndex() != r.entries[0].GetIndex()+uint64(i) {
-				t.Fatal(fmt.Sprintf("entry %d at place %d", e.GetIndex(), i))
+				t.Fatalf("entry %d at place %d", e.GetIndex(), i)
 			}
 		}
 	})
