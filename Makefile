@@ -34,9 +34,25 @@ demo: setup build ## A swarm of five nodes on this machine, with a service and a
 	@$(GO) run ./e2e/demo -bin $(BIN)
 
 .PHONY: test
-test: setup build ## All tests: unit tests with the race detector, and e2e with the real programs
+test: setup build ## All tests: unit tests with the race detector, e2e with the real programs, two simulated hours
 	@tools/setup/debian.sh test
 	@$(GO) test $(TESTFLAGS) ./...
+	@$(GO) run ./e2e/sim -bugs -time 5m >/dev/null
+	@$(MAKE) --no-print-directory sim SEEDS=24 TIME=5m
+
+.PHONY: sim
+SEED    ?= 1
+SEEDS   ?= 1
+WORKERS ?= 2
+sim soak: TIME = 10m
+sim: ## Simulate managers under faults: SEEDS runs from SEED on, each of TIME of virtual time
+	@$(GO) run ./e2e/sim -seed $(SEED) -seeds $(SEEDS) -time $(TIME) -workers $(WORKERS)
+
+.PHONY: soak
+HOURS ?= 100
+soak: ## Simulate managers for HOURS of virtual time, and search all planted bugs
+	@$(GO) run ./e2e/sim -bugs -time $(TIME)
+	@$(GO) run ./e2e/sim -seed $(SEED) -seeds $$(($(HOURS) * 6)) -time $(TIME) -workers $(WORKERS)
 
 .PHONY: unit
 unit: ## The tests that need neither root nor built programs

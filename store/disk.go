@@ -271,19 +271,29 @@ func (c *cluster) capture(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case taken := <-c.captures:
-			if err := c.wal.WriteSnapshot(taken.meta, taken.state.write); err != nil {
-				return fmt.Errorf("write snapshot %d: %w", taken.meta.GetIndex(), err)
+			if err := c.writeCapture(taken); err != nil {
+				return err
 			}
-			if err := c.call(ctx, func() error {
-				c.queue = append(c.queue, job{compact: taken.meta})
-				c.capturing = false
-				c.startRotation()
-				return nil
-			}); err != nil {
+			if err := c.call(ctx, func() error { return c.captured(taken) }); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+func (c *cluster) writeCapture(taken capture) error {
+	if err := c.wal.WriteSnapshot(taken.meta, taken.state.write); err != nil {
+		return fmt.Errorf("write snapshot %d: %w", taken.meta.GetIndex(), err)
+	}
+	return nil
+}
+
+// captured makes a written snapshot the start of the log.
+func (c *cluster) captured(taken capture) error {
+	c.queue = append(c.queue, job{compact: taken.meta})
+	c.capturing = false
+	c.startRotation()
+	return nil
 }
 
 // raftLogger passes on what the library says, most of it for debugging. Panics are caught by raftcore.

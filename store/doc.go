@@ -45,7 +45,7 @@
 //	seal       keys and envelopes                       vfs       the seam to the file system
 //	object     kinds, indexes, ids                      storetest stores for the tests of others
 //
-// The whole of it runs in a deterministic simulation under faults, see TestSim.
+// The whole of it runs in a deterministic simulation under faults, see e2e/sim and Player.
 //
 // # Invariants
 //

@@ -95,7 +95,7 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 		return fmt.Errorf("request id: %w: it must have 1 to %d characters and not start with %q", ErrInvalid, maxRequestID, ownPrefix)
 	}
 	for range maxAttempts {
-		transaction, err := s.prepare(requestID, fn)
+		transaction, err := s.prepare(time.Now(), requestID, fn)
 		if err != nil || transaction == nil {
 			return err
 		}
@@ -135,8 +135,8 @@ func (s *Store) Batch(ctx context.Context, n int, fn func(tx Tx, i int) error) (
 	return done, nil
 }
 
-// prepare runs fn and encodes its changes; the result is nil when there are none.
-func (s *Store) prepare(requestID string, fn func(Tx) error) ([]byte, error) {
+// prepare runs fn at a time and encodes its changes; the result is nil when there are none.
+func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) ([]byte, error) {
 	if leadership, _ := s.log.leadership(); !leadership.Self {
 		return nil, &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
 	}
@@ -154,7 +154,7 @@ func (s *Store) prepare(requestID string, fn func(Tx) error) ([]byte, error) {
 		return nil, nil
 	}
 	encoded, err := proto.Marshal(&api.Transaction{
-		RequestId: requestID, ProposedAt: timestamppb.New(time.Now()), Changes: tx.changes,
+		RequestId: requestID, ProposedAt: timestamppb.New(now), Changes: tx.changes,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode transaction: %w", err)
