@@ -45,13 +45,24 @@ func (n *node) leave() {
 	})
 }
 
+// someoneJoins reports whether a manager is not a voter, as far as is known, or may be about to lose its disk.
 func (w *world) someoneJoins() bool {
 	for _, n := range w.nodes {
 		if n.joining || n.disk.flipped {
 			return true
 		}
 	}
-	return false
+	leader := w.leader()
+	if leader == nil {
+		return true
+	}
+	voters := 0
+	for _, m := range leader.p.Store().Members() {
+		if !m.GetLearner() {
+			voters++
+		}
+	}
+	return voters != managers || len(leader.p.Store().Members()) != managers
 }
 
 // join makes a manager without a disk a member, under a new raft id.
@@ -81,30 +92,41 @@ func (n *node) remove(raftID uint64) {
 	}
 }
 
-// joined takes the next step of joining, on whoever leads, as AddMember does.
+// joined takes the next step of joining, on whoever leads, as AddMember does: the vote that the manager had stays until the new
+// member takes it over, if all understand that.
 func (n *node) joined(id uint64) bool {
 	leader := n.w.leader()
 	if leader == nil {
 		return false
 	}
-	members, there := leader.p.Store().Members(), false
+	members, there, joint, votes := leader.p.Store().Members(), false, true, false
 	for _, m := range members {
-		switch {
-		case m.GetRaftId() == id:
-			there = true
-		case m.GetNodeId() == n.name:
+		there = there || m.GetRaftId() == id
+		joint = joint && m.GetProtocol() >= store.Protocol
+	}
+	for _, m := range members {
+		if m.GetNodeId() != n.name || m.GetRaftId() == id {
+			continue
+		}
+		if m.GetLearner() || !joint {
 			leader.remove(m.GetRaftId())
 			return false
 		}
+		votes = true
 	}
 	if !there {
-		leader.do(leader.p.AddMember(&api.Member{RaftId: id, NodeId: n.name, Address: n.name + ":1", Learner: true}))
+		leader.do(leader.p.AddMember(&api.Member{
+			RaftId: id, NodeId: n.name, Address: n.name + ":1", Learner: true, Protocol: n.w.protocol,
+		}))
 		return false
 	}
 	if err := n.prepare(&joinResponse{RaftId: id, Members: members}); err != nil && n.disk.failing() {
 		return false
 	} else if err != nil {
 		n.w.violated("%s can't prepare its store: %v", n.name, err)
+	}
+	if votes {
+		n.w.faults["vote taken over"]++
 	}
 	delete(n.w.byRaft, n.raftID)
 	n.raftID, n.joining = id, false

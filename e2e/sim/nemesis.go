@@ -24,10 +24,11 @@ func faults() []fault {
 			w.partition()
 			w.after(hold, w.net.heal)
 		}},
-		{"lonely leader", 2, func(w *world, _ *node, hold time.Duration) {
+		{"lonely leader", 3, func(w *world, _ *node, hold time.Duration) {
 			if leader := w.leader(); leader != nil {
 				w.isolate(leader.number, true)
-				leader.skew(hold)
+				leader.drift = 2
+				w.after(hold, func() { leader.drift = 1 })
 				w.after(hold, w.net.heal)
 			}
 		}},

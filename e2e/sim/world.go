@@ -60,10 +60,12 @@ type world struct {
 	nodes  []*node // by number, from 0
 	byRaft map[uint64]*node
 	net    network
-	calm   bool      // no faults now
-	done   bool      // clients stop
-	trace  hash.Hash // of all that happens
-	faults map[string]int
+	// protocol of all managers but the first: in half of the worlds, they don't understand joint changes of the membership.
+	protocol uint32
+	calm     bool      // no faults now
+	done     bool      // clients stop
+	trace    hash.Hash // of all that happens
+	faults   map[string]int
 
 	history   []porcupine.Operation
 	created   map[string]bool // secrets whose creation was acknowledged, and that nobody asked to delete
@@ -84,6 +86,7 @@ func newWorld(seed uint64, bug bug) *world {
 		created: map[string]bool{}, deleted: map[string]bool{}, hashes: map[store.Index][32]byte{},
 		applied: map[string]store.Index{}, leaders: map[uint64]string{},
 	}
+	w.protocol = store.Protocol * uint32(seed%2)
 	for i := range managers {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
