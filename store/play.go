@@ -54,31 +54,36 @@ type Pending struct {
 	barrier  chan error
 }
 
-// Answer returns what became of the call: nil, ErrConflict when the transaction must be made again, or why it was not done. It
-// returns false as long as that is not known, and once it was told.
-func (p *Pending) Answer() (error, bool) {
+// Answer returns what became of the call: nil, ErrConflict when the transaction must be made again, or why it was not done. ok is
+// false as long as that is not known, and once it was told.
+func (p *Pending) Answer() (ok bool, err error) {
 	select {
 	case err := <-p.barrier:
-		return err, true
+		return true, err
 	case o := <-p.proposal:
 		if err := errors.Join(o.err, o.result.err); !errors.Is(err, errRefused) {
-			return err, true
+			return true, err
 		}
-		return ErrConflict, true
+		return true, ErrConflict
 	default:
-		return nil, false
+		return false, nil
 	}
 }
 
-// Propose makes a transaction at a time, for Flush to propose. Its error concerns the transaction only, as Update's does.
+// Propose makes a transaction at a time, for Flush to propose. Its error concerns the transaction only, as Update's does, and may
+// come from a state that is behind: this manager may have been deposed without knowing it.
 func (p *Player) Propose(now time.Time, requestID string, fn func(Tx) error) (*Pending, error) {
 	transaction, err := p.s.prepare(now, requestID, fn)
 	if err != nil {
 		return nil, err
 	}
 	done := make(chan outcome, 1)
-	p.c.proposals <- &proposal{requestID: requestID, transaction: transaction, done: done}
-	return &Pending{proposal: done}, nil
+	select {
+	case p.c.proposals <- &proposal{requestID: requestID, transaction: transaction, done: done}:
+		return &Pending{proposal: done}, nil
+	default:
+		return nil, ErrBusy
+	}
 }
 
 // Flush proposes what waits, if the loop would take proposals now.

@@ -178,7 +178,7 @@ func (w *world) write(o *op, n *node, retry func()) {
 	case errors.Is(err, store.ErrDuplicate):
 		w.end(o, true, 0)
 		return
-	case errors.Is(err, store.ErrNotLeader):
+	case errors.Is(err, store.ErrNotLeader), errors.Is(err, store.ErrBusy):
 		w.after(w.between(10*time.Millisecond, 50*time.Millisecond), retry)
 		return
 	case w.bug == freshID && (errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound)):

@@ -115,7 +115,24 @@ func (n *node) wipe() {
 	n.keys = newKeyring()
 }
 
-// prepare makes the empty store of a manager that joins.
-func (n *node) prepare(joined *joinResponse) error {
-	return store.Prepare(n.store(), cluster, joined)
+// prepare makes the empty store of a manager that joins, and reports whether it is done: the manager may crash while it is at it.
+func (n *node) prepare(joined *joinResponse) bool {
+	n.dieSoon(0.3, 20)
+	err := store.Prepare(n.store(), cluster, joined)
+	switch {
+	case n.disk.dead:
+		n.stop(true)
+		return false
+	case err != nil && !n.disk.failing():
+		n.w.violated("%s can't prepare its store: %v", n.name, err)
+	}
+	n.disk.dieIn = 0
+	return err == nil
+}
+
+// dieSoon makes a manager, with some probability, lose power at one of the next operations on its disk.
+func (n *node) dieSoon(p float64, within int) {
+	if n.disk.dieIn == 0 && !n.w.calm && n.w.chance(p) {
+		n.disk.dieIn = 1 + n.w.rng.IntN(within)
+	}
 }

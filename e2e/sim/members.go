@@ -120,10 +120,8 @@ func (n *node) joined(id uint64) bool {
 		}))
 		return false
 	}
-	if err := n.prepare(&joinResponse{RaftId: id, Members: members}); err != nil && n.disk.failing() {
+	if !n.prepare(&joinResponse{RaftId: id, Members: members}) {
 		return false
-	} else if err != nil {
-		n.w.violated("%s can't prepare its store: %v", n.name, err)
 	}
 	if votes {
 		n.w.faults["vote taken over"]++

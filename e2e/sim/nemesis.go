@@ -13,7 +13,7 @@ func faults() []fault {
 	return []fault{
 		{"crash", 4, func(w *world, n *node, hold time.Duration) { w.crash(n, true, hold/2) }},
 		{"kill", 2, func(w *world, n *node, hold time.Duration) { w.crash(n, false, hold/4) }},
-		{"crash within a write", 4, func(w *world, n *node, _ time.Duration) { n.dieSoon(12) }},
+		{"crash within a write", 4, func(_ *world, n *node, _ time.Duration) { n.dieSoon(1, 12) }},
 		{"blackout", 2, func(w *world, _ *node, _ time.Duration) {
 			for _, n := range w.nodes {
 				w.crash(n, true, 3*time.Second)
@@ -59,7 +59,7 @@ func faults() []fault {
 		{"new keys", 2, func(_ *world, n *node, _ time.Duration) { n.reseal() }},
 		{"new keys and a crash", 2, func(_ *world, n *node, _ time.Duration) {
 			n.reseal()
-			n.dieSoon(40)
+			n.dieSoon(1, 40)
 		}},
 	}
 }
@@ -102,13 +102,6 @@ func (w *world) storm(until time.Duration) {
 	w.net.badTo = until
 	w.crash(w.anyNode(), true, 0)
 	w.after(w.between(50*time.Millisecond, 500*time.Millisecond), func() { w.storm(until) })
-}
-
-// dieSoon makes a manager lose power at one of the next operations on its disk.
-func (n *node) dieSoon(within int) {
-	if n.p != nil && n.disk.dieIn == 0 {
-		n.disk.dieIn = 1 + n.w.rng.IntN(within)
-	}
 }
 
 // skew makes a manager's ticks too fast or too slow for a while.

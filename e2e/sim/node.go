@@ -82,6 +82,7 @@ func (n *node) start() {
 		return
 	}
 	n.rewriteDisk()
+	n.dieSoon(0.1, 10)
 	s, err := n.open()
 	switch {
 	case n.disk.dead:
@@ -229,7 +230,7 @@ func (n *node) answer() {
 	rest := n.calls[:0]
 	var ready []func()
 	for _, c := range n.calls {
-		if err, ok := c.pending.Answer(); ok {
+		if ok, err := c.pending.Answer(); ok {
 			ready = append(ready, func() { c.done(err) })
 		} else {
 			rest = append(rest, c)

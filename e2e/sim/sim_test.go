@@ -15,7 +15,7 @@ const slow = invariant.Enabled
 func TestSimulate_HoldsTheInvariants(t *testing.T) {
 	length := 2 * time.Minute
 	if slow {
-		length = 20 * time.Second
+		length = 30 * time.Second
 	}
 	r := simulate(1, "", length)
 	if r.Broken != "" {
@@ -27,8 +27,8 @@ func TestSimulate_HoldsTheInvariants(t *testing.T) {
 }
 
 func TestSimulate_RepeatsARunExactly(t *testing.T) {
-	const seed, length = 2, 10 * time.Second
-	once, again, other := simulate(seed, "", length), simulate(seed, "", length), simulate(seed+1, "", length)
+	const seed, length = 2, 20 * time.Second
+	once, again, other := simulate(seed, "", length), simulate(seed, "", length), simulate(seed+1, "", time.Second)
 	if once.Trace != again.Trace {
 		t.Errorf("two runs of seed %d differ: %s and %s", seed, once.Trace, again.Trace)
 	}
