@@ -168,6 +168,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 		jobs: make(chan []job), written: make(chan []job), captures: make(chan capture, 1), prepares: make(chan struct{}, 1), stopped: make(chan struct{}),
 		saved: state.HardState, core: core, pending: map[string][]*proposal{}, confState: meta.GetConfState(),
 		snapshotIndex: m.index, appliedTerm: meta.GetTerm(), changed: make(chan struct{}),
+		reads: reads{id: newQuestionID()},
 	}
 	c.snapshotInterval.Store(cfg.SnapshotInterval)
 	c.membersChanged()

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+
 	"github.com/skep-io/skep/store/raftcore"
 )
 
@@ -10,7 +13,7 @@ const retryReadTicks = 5
 // reads are the barriers that wait. Questions to the leader are asked one at a time: whoever comes meanwhile shares the next
 // one, because an answer only covers those that waited before its question.
 type reads struct {
-	id      uint64       // of the question, or of the last one
+	id      uint64       // of the question, or of the last one, see newQuestionID
 	asked   []chan error // wait for the answer; empty when no question is open
 	next    []chan error // wait for the next question
 	age     int          // ticks since the question was asked
@@ -20,6 +23,15 @@ type reads struct {
 type waiter struct {
 	index Index
 	done  []chan error
+}
+
+// newQuestionID returns where a manager starts to count its questions. The leader, and those that confirm that it leads, tell all
+// questions of all managers apart by this number alone: were it used again, by another manager or after a restart, an answer
+// from before could pass for one to the new question, and the read be stale (I1).
+func newQuestionID() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return binary.BigEndian.Uint64(b[:])
 }
 
 func (c *cluster) read(done chan error) error {

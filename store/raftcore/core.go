@@ -128,7 +128,7 @@ type (
 	// ProposeChange asks for a change of the membership, on the leader. One at a time is in the log.
 	ProposeChange struct{ Change raftpb.ConfChangeI }
 	// Read asks for the index that a linearizable read must wait for; the answer is an Effects.Reads with the same ID, or
-	// never comes.
+	// never comes. No member may have used the ID before: answers and confirmations are told apart by nothing else.
 	Read struct{ ID uint64 }
 	// Transfer asks the leader to hand over to another member.
 	Transfer struct{ To uint64 }
