@@ -117,7 +117,10 @@ func (n *node) wipe() {
 
 // prepare makes the empty store of a manager that joins, and reports whether it is done: the manager may crash while it is at it.
 func (n *node) prepare(joined *joinResponse) bool {
-	n.dieSoon(0.3, 20)
+	if _, _, err := store.Inspect(n.mem, dataDir); err == nil {
+		return true // the crash came when it was done
+	}
+	n.dieSoon(0.3, 60)
 	err := store.Prepare(n.store(), cluster, joined)
 	switch {
 	case n.disk.dead:
