@@ -205,6 +205,27 @@ func TestReader_FollowsOverRotations(t *testing.T) { // I3, I4
 	}
 }
 
+// In the middle of a rotation one number is free, with older files behind it: they are read all the same.
+func TestReader_SeesPastARotationUnderWay(t *testing.T) { // I3
+	path := t.TempDir() + "/log"
+	w := newWriter(t, Config{Path: path, MaxSize: minSize, MaxFiles: 500})
+	fill(w, 0, 300)
+	var last int
+	for last = 1; ; last++ {
+		if _, err := os.Stat(numbered(path, last+1)); err != nil {
+			break
+		}
+	}
+	for free := last + 1; free > 0; free-- {
+		if err := os.Rename(numbered(path, free-1), numbered(path, free)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(numbers(0, 300), all(t, newReader(t, path, Options{}))); diff != "" {
+			t.Fatalf("number %d is free (-want +got):\n%.500s", free-1, diff)
+		}
+	}
+}
+
 func TestReader_FollowEndsWithItsContext(t *testing.T) {
 	path := t.TempDir() + "/log"
 	w := newWriter(t, Config{Path: path})

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,32 +84,34 @@ func (r *Reader) startWatch() error {
 	return err
 }
 
-// openAll opens the files of a log, the newest first. Between two opens the writer may rotate; then a file shows up
-// twice, and is kept once.
+// openAll opens the files of a log, the newest first. Between two opens the writer may rotate. Then a file shows up again, and is
+// kept once; and while it rotates, the oldest file first, one number is free that has older files behind it.
 func openAll(path string) ([]*os.File, error) {
 	var files []*os.File
-	var last os.FileInfo
+	var seen []os.FileInfo
+	missing := 0
 	for i := range maxFiles {
 		f, err := os.Open(numbered(path, i))
 		if errors.Is(err, fs.ErrNotExist) {
-			if i == 0 {
-				continue // between the steps of a rotation
+			if missing++; missing > 1 {
+				return files, nil
 			}
-			return files, nil
+			continue
 		}
 		if err != nil {
 			return files, err
 		}
+		missing = 0
 		st, err := f.Stat()
 		if err != nil {
 			f.Close()
 			return files, err
 		}
-		if last != nil && os.SameFile(last, st) {
+		if slices.ContainsFunc(seen, func(other os.FileInfo) bool { return os.SameFile(other, st) }) {
 			f.Close()
 			continue
 		}
-		files, last = append(files, f), st
+		files, seen = append(files, f), append(seen, st)
 	}
 	return files, nil
 }
