@@ -65,10 +65,10 @@ type cluster struct {
 	snapshotIndex Index // of the last snapshot that was begun
 	logBytes      int   // of the entries since
 	capturing     bool
-	rotating      bool           // the data key is being changed
-	rotations     []func() error // of the data key, that wait
-	appliedTerm   uint64         // of the last applied entry
-	readyTerm     uint64         // the term whose first entry was applied while leading it
+	rotating      bool       // the data key is being changed
+	rotations     []rotation // of the data key, the first of them perhaps under way
+	appliedTerm   uint64     // of the last applied entry
+	readyTerm     uint64     // the term whose first entry was applied while leading it
 
 	mu        sync.Mutex
 	lead      Leadership     // guarded by mu
@@ -235,9 +235,10 @@ func (c *cluster) send(messages []*raftpb.Message) {
 func (c *cluster) finish(jobs []job) error {
 	c.diskFinished()
 	for _, j := range jobs {
-		if j.rotate != nil {
-			c.rotating = false
-			c.startRotation()
+		if j.then != nil {
+			if err := j.then(); err != nil {
+				return err
+			}
 		}
 		if j.append == nil {
 			continue

@@ -125,6 +125,16 @@ func TestCluster_LeaderWithoutMajorityStepsDown(t *testing.T) {
 		g.mu.Lock()
 		g.cut[old.id] = true
 		g.mu.Unlock()
+		// It may have been deposed without knowing it: then it refuses nothing by what it knew (I1).
+		moment, over := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer over()
+		unknown := func(tx store.Tx) error {
+			_, err := store.Get[*api.Service](tx, "unknown")
+			return err
+		}
+		if err := old.store.Update(moment, "", unknown); !errors.Is(err, context.DeadlineExceeded) || !old.leads() {
+			t.Errorf("refusal without majority: %v, leads: %v", err, old.leads())
+		}
 		err := old.store.Update(t.Context(), "lost", func(tx store.Tx) error { return tx.Create(service("a", "lost")) })
 		var notLeader *store.NotLeaderError
 		if !errors.As(err, &notLeader) || !notLeader.Uncertain {

@@ -65,12 +65,13 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	return snapshot, nil
 }
 
-// job is something for the disk: one of its fields is set.
+// job is something for the disk: append, compact or do is set.
 type job struct {
 	append  *raftcore.Append
 	state   *built // the content of append.Snapshot, or nil
 	compact *raftpb.SnapshotMetadata
-	rotate  func() error
+	do      func() error // something else
+	then    func() error // follows in the loop, or nil
 }
 
 // write makes jobs durable, in order, those that wait together in one step. It owns all changes of the log on disk.
@@ -153,9 +154,9 @@ func (c *cluster) writeJobs(jobs []job) error {
 	for _, j := range jobs {
 		var err error
 		switch {
-		case j.rotate != nil:
+		case j.do != nil:
 			if err = flush(); err == nil {
-				err = j.rotate()
+				err = j.do()
 			}
 		case j.compact != nil:
 			if err = flush(); err == nil {
@@ -258,9 +259,9 @@ func (s *storage) keepFrom(index Index) (Index, error) {
 	return first - 1, nil
 }
 
-// capture is a state to make a snapshot of.
+// capture is a state to make a snapshot of, or without one, a snapshot to seal again.
 type capture struct {
-	state *frozen
+	state *frozen // or nil
 	meta  *raftpb.SnapshotMetadata
 }
 
@@ -282,6 +283,9 @@ func (c *cluster) capture(ctx context.Context) error {
 }
 
 func (c *cluster) writeCapture(taken capture) error {
+	if taken.state == nil {
+		return c.wal.ResealSnapshot(taken.meta.GetIndex(), taken.meta.GetTerm())
+	}
 	if err := c.wal.WriteSnapshot(taken.meta, taken.state.write); err != nil {
 		return fmt.Errorf("write snapshot %d: %w", taken.meta.GetIndex(), err)
 	}
@@ -290,8 +294,12 @@ func (c *cluster) writeCapture(taken capture) error {
 
 // captured makes a written snapshot the start of the log.
 func (c *cluster) captured(taken capture) error {
-	c.queue = append(c.queue, job{compact: taken.meta})
 	c.capturing = false
+	if taken.state == nil {
+		c.finishRotation()
+		return nil
+	}
+	c.queue = append(c.queue, job{compact: taken.meta})
 	c.startRotation()
 	return nil
 }

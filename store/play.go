@@ -154,14 +154,7 @@ func (p *Player) Spare() *Work {
 // Reseal begins what Store.Reseal does: a fresh data key, and then another KEK.
 func (p *Player) Reseal(kek seal.Key, source seal.Source) *Pending {
 	done := make(chan error, 1)
-	p.c.rotations = append(p.c.rotations, func() error {
-		err := p.c.wal.Rotate()
-		if err == nil {
-			err = p.c.wal.Ring().Rewrap(kek, source)
-		}
-		done <- err
-		return err
-	})
+	p.c.rotations = append(p.c.rotations, rotation{then: func() error { return p.c.wal.Ring().Rewrap(kek, source) }, done: done})
 	p.c.startRotation()
 	return &Pending{barrier: done}
 }

@@ -70,15 +70,23 @@ func (s *Store) KeySource() seal.Source {
 	return s.cluster.wal.Ring().Source()
 }
 
-// rotate changes the data key, in the goroutine that writes the log.
+// rotation is a change of the data key under way:
+//
+//	begin: in the log's goroutine     reseal: beside it         finish: in the log's goroutine
+//	a fresh key seals what comes ---> the snapshot, which ---> the log, which is small; then the
+//	                                  may be large             former key is forgotten
+//
+// None runs beside a snapshot that is being made: parts of it would be sealed with the key that is forgotten.
+type rotation struct {
+	then func() error // follows in the log's goroutine, or nil
+	done chan error   // holds one
+}
+
+// rotate changes the data key.
 func (c *cluster) rotate(ctx context.Context) error {
 	done := make(chan error, 1)
 	err := c.call(ctx, func() error {
-		c.rotations = append(c.rotations, func() error {
-			err := c.wal.Rotate()
-			done <- err
-			return err
-		})
+		c.rotations = append(c.rotations, rotation{done: done})
 		c.startRotation()
 		return nil
 	})
@@ -95,13 +103,44 @@ func (c *cluster) rotate(ctx context.Context) error {
 	}
 }
 
-// startRotation starts the next change of the data key. None runs beside a snapshot that is being written: parts of it would
-// be sealed with the key that the change forgets.
+// startRotation begins the next change of the data key that waits.
 func (c *cluster) startRotation() {
 	if c.capturing || c.rotating || len(c.rotations) == 0 {
 		return
 	}
-	c.queue = append(c.queue, job{rotate: c.rotations[0]})
-	c.rotations = c.rotations[1:]
 	c.rotating = true
+	c.queue = append(c.queue, job{do: c.wal.BeginRotation, then: c.reseal})
+}
+
+// reseal lets the snapshot be sealed again.
+func (c *cluster) reseal() error {
+	snapshot, err := c.storage.MemoryStorage.Snapshot()
+	if err != nil {
+		return err
+	}
+	if snapshot.GetMetadata().GetIndex() == 0 {
+		c.finishRotation()
+		return nil
+	}
+	c.capturing = true
+	c.captures <- capture{meta: snapshot.GetMetadata()}
+	return nil
+}
+
+// finishRotation seals the log again, and tells who waits.
+func (c *cluster) finishRotation() {
+	r := c.rotations[0]
+	finish := func() error {
+		err := c.wal.FinishRotation()
+		if err == nil && r.then != nil {
+			err = r.then()
+		}
+		r.done <- err
+		return err
+	}
+	c.queue = append(c.queue, job{do: finish, then: func() error {
+		c.rotating, c.rotations = false, c.rotations[1:]
+		c.startRotation()
+		return nil
+	}})
 }

@@ -240,7 +240,10 @@ func TestRotateDataKey_AgeSurvivesACrash(t *testing.T) {
 			t.Errorf("the key is of %v, before of %v", fresh, made)
 		}
 		unfinished := 0
-		for _, left := range c.taken {
+		c.mu.Lock() // the log's next segment may still be on its way
+		taken := c.taken
+		c.mu.Unlock()
+		for _, left := range taken {
 			disk := m.disk
 			disk.FS = left.disk
 			s, err := store.Open(store.Config{Disk: disk})
@@ -261,7 +264,7 @@ func TestRotateDataKey_AgeSurvivesACrash(t *testing.T) {
 			left.disk.Close()
 		}
 		if unfinished < 5 {
-			t.Errorf("only %d of %d crashes were before the end", unfinished, len(c.taken))
+			t.Errorf("only %d of %d crashes were before the end", unfinished, len(taken))
 		}
 	})
 }

@@ -85,7 +85,8 @@ func (s *Store) Barrier(ctx context.Context) error { return s.log.barrier(ctx) }
 // requestID makes retries safe: a request that was applied before returns a *DuplicateError instead of running fn or being
 // applied again. With an empty requestID the store makes one up, and only its own retries are covered.
 //
-// On a manager that is not the leader it returns a *NotLeaderError. It returns the error of fn as it is, ErrConflict when
+// On a manager that is not the leader it returns a *NotLeaderError. It returns the error of fn as it is, once that came of a state with
+// everything that was acknowledged before the call (I1): a leader that was deposed may not know yet. It returns ErrConflict when
 // others were faster too often, and a *LimitError when the transaction is too large. When ctx ends, it returns at once, and
 // the write may still be applied.
 func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error) error {
@@ -94,8 +95,19 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 	} else if len(requestID) > maxRequestID || requestID[:1] == ownPrefix {
 		return fmt.Errorf("request id: %w: it must have 1 to %d characters and not start with %q", ErrInvalid, maxRequestID, ownPrefix)
 	}
+	current := false // the view is known to have all that was acknowledged before the call
 	for range maxAttempts {
 		transaction, err := s.prepare(time.Now(), requestID, fn)
+		if refusal := (*refusalError)(nil); errors.As(err, &refusal) {
+			if current {
+				return refusal.err
+			}
+			if err := s.Barrier(ctx); err != nil {
+				return err
+			}
+			current = true
+			continue
+		}
 		if err != nil || transaction == nil {
 			return err
 		}
@@ -109,6 +121,7 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 		case !errors.Is(done.err, errRefused):
 			return done.err
 		}
+		current = true // the entry came after the call, and is applied
 	}
 	return fmt.Errorf("gave up after %d attempts: %w", maxAttempts, ErrConflict)
 }
@@ -135,7 +148,13 @@ func (s *Store) Batch(ctx context.Context, n int, fn func(tx Tx, i int) error) (
 	return done, nil
 }
 
-// prepare runs fn at a time and encodes its changes; the result is nil when there are none.
+// refusalError is what the closure of a transaction returned.
+type refusalError struct{ err error }
+
+func (e *refusalError) Error() string { return e.err.Error() }
+func (e *refusalError) Unwrap() error { return e.err }
+
+// prepare runs fn at a time and encodes its changes; the result is nil when there are none. An error of fn is a *refusalError.
 func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) ([]byte, error) {
 	if leadership, _ := s.log.leadership(); !leadership.Self {
 		return nil, &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
@@ -148,7 +167,7 @@ func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) ([]b
 	tx := newTx(v)
 	defer func() { tx.txn.Abort() }()
 	if err := fn(tx); err != nil {
-		return nil, err
+		return nil, &refusalError{err}
 	}
 	if len(tx.changes) == 0 {
 		return nil, nil

@@ -122,6 +122,14 @@ func (r *Ring) Rotate() error {
 	return r.become(next)
 }
 
+// SealedNow reports whether the DEK that seals everything now sealed an envelope, of which the first Overhead bytes are enough.
+func (r *Ring) SealedNow(envelope []byte) bool {
+	id, err := keyID(envelope)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return err == nil && id == r.deks.current
+}
+
 // Prune forgets all DEKs but the current one. Call it when nothing on disk is sealed by the others any more.
 func (r *Ring) Prune() error {
 	r.mu.Lock()

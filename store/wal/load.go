@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
 )
@@ -210,58 +208,6 @@ func (s *State) check() error {
 	}
 	if commit := s.HardState.GetCommit(); commit > last {
 		return &CorruptError{What: "log entry", Index: last + 1, Err: fmt.Errorf("it is missing, although %d was committed", commit)}
-	}
-	return nil
-}
-
-// restateBytes bounds the entries in one frame when they are written again.
-const restateBytes = 4 << 20
-
-// Rotate gives the directory a fresh data key, seals everything with it again, and forgets the old ones. A crash at any moment
-// leaves a directory that opens: until the last step, both keys are in the ring, and what is written again says the same.
-func (w *WAL) Rotate() error {
-	if err := w.ring.Rotate(); err != nil {
-		return err
-	}
-	var r replay
-	if _, err := w.readLog(&r); err != nil {
-		return err
-	}
-	if r.mark != nil {
-		if err := w.resealSnapshot(r.mark); err != nil {
-			return err
-		}
-	}
-	w.offset = w.segments[len(w.segments)-1].size // the next frame begins a segment
-	before := len(w.segments)
-	if err := w.restate(r.entries); err != nil {
-		return err
-	}
-	for range before {
-		w.segments[0].last = 0
-		if err := w.removeSegments(0); err != nil {
-			return err
-		}
-	}
-	return w.ring.Prune()
-}
-
-// restate writes entries again, into new segments.
-func (w *WAL) restate(entries []*raftpb.Entry) error {
-	for first := true; first || len(entries) > 0; first = false {
-		f, records, last := frame{}, w.records[:0], uint64(0)
-		for len(entries) > 0 && len(records) < restateBytes {
-			e := entries[0]
-			if f.index == 0 {
-				f.index, f.term = e.GetIndex(), e.GetTerm()
-			}
-			records, last, entries = appendEntry(records, recordRestated, e), e.GetIndex(), entries[1:]
-		}
-		w.records = records
-		if err := w.write(f, records); err != nil {
-			return err
-		}
-		w.noteEntries(last)
 	}
 	return nil
 }

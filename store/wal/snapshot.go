@@ -233,16 +233,3 @@ func (w *WAL) ReadSnapshot(index, term uint64) (*raftpb.Snapshot, error) {
 	}
 	return &raftpb.Snapshot{Metadata: r.Meta, Data: data}, nil
 }
-
-// resealSnapshot writes a snapshot again, with the present data key.
-func (w *WAL) resealSnapshot(mark *raftpb.SnapshotMetadata) error {
-	r, err := w.OpenSnapshot(mark.GetIndex(), mark.GetTerm())
-	if err != nil {
-		return err
-	}
-	err = w.WriteSnapshot(r.Meta, func(to io.Writer) error {
-		_, err := io.Copy(to, r)
-		return err
-	})
-	return errors.Join(err, r.Close())
-}
