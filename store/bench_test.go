@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -84,28 +85,51 @@ func BenchmarkAll(b *testing.B) {
 	}
 }
 
-// BenchmarkWatch tells 10,000 watchers, each in a goroutine that waits, of one event; an operation ends when all of them have it.
+// BenchmarkWatch tells 10,000 watchers of one event; an operation ends when all of them have it. They are served by a few goroutines,
+// as by a server that multiplexes its streams, or each by a goroutine that waits. Beside the latter stands its floor, measured in
+// the same run: as many goroutines that wait for nothing but the end of a channel.
 func BenchmarkWatch(b *testing.B) {
 	const watchers = 10000
+	b.Run("shared", func(b *testing.B) { watchBy(b, watchers, 16) })
+	b.Run("goroutines", func(b *testing.B) {
+		watchBy(b, watchers, watchers)
+		b.StopTimer()
+		floor := floorWake(watchers)
+		b.ReportMetric(float64(floor.Microseconds()), "floor-µs")
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(floor), "×floor")
+	})
+}
+
+// watchBy has some watchers, in so many goroutines.
+func watchBy(b *testing.B, watchers, goroutines int) {
 	s := filled(b, 1)
 	ctx, cancel := context.WithCancel(b.Context())
 	var all sync.WaitGroup
 	var told atomic.Int64
 	everybody := make(chan struct{}, 1)
-	for range watchers {
-		w, err := s.Watch(ctx, 0, object.KindTask)
-		if err != nil {
-			b.Fatal(err)
+	tell := func(n int) {
+		if told.Add(int64(n)) == int64(watchers) {
+			told.Store(0)
+			everybody <- struct{}{}
+		}
+	}
+	for range goroutines {
+		mine := make([]*store.Watcher, watchers/goroutines)
+		for i := range mine {
+			w, err := s.Watch(ctx, 0, object.KindTask)
+			if err != nil {
+				b.Fatal(err)
+			}
+			mine[i] = w
 		}
 		all.Go(func() {
 			for {
-				if _, err := w.Next(ctx); err != nil {
-					return
+				for _, w := range mine {
+					if _, err := w.Next(ctx); err != nil {
+						return
+					}
 				}
-				if told.Add(1) == watchers {
-					told.Store(0)
-					everybody <- struct{}{}
-				}
+				tell(len(mine))
 			}
 		})
 	}
@@ -118,9 +142,32 @@ func BenchmarkWatch(b *testing.B) {
 		<-everybody
 		i++
 	}
-	b.StopTimer()
 	cancel()
 	all.Wait()
+}
+
+// floorWake is the median time in which as many goroutines run that wait for a channel to be closed.
+func floorWake(goroutines int) time.Duration {
+	var took []time.Duration
+	for range 20 {
+		var ready, woken sync.WaitGroup
+		event := make(chan struct{})
+		ready.Add(goroutines)
+		for range goroutines {
+			woken.Go(func() {
+				ready.Done()
+				<-event
+			})
+		}
+		ready.Wait()
+		runtime.Gosched() // the last of them waits, too
+		began := time.Now()
+		close(event)
+		woken.Wait()
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
 }
 
 // run starts a store and waits until it leads; stop ends it.

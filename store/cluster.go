@@ -24,8 +24,8 @@ import (
 //	                                   jobs v  | written
 //	                                       write (owns the log on disk) --> prepare (its next segment)
 //
-// The loop never waits for the disk or the network. While the disk is busy it takes no proposals, so that those that wait
-// meanwhile share the next entry.
+// The loop never waits for the disk or the network. While the disk is busy, or enough groups are on their way, it takes no
+// proposals, so that those that wait meanwhile share the next entry.
 type cluster struct {
 	// snapshotInterval is the number of entries between snapshots.
 	snapshotInterval atomic.Uint64
@@ -60,6 +60,7 @@ type cluster struct {
 	writing       int   // appends in queue or on their way to the disk
 	wedge         wedge
 	pending       map[string][]*proposal
+	groups        int // of proposals that were made by this leader and are not applied
 	reads         reads
 	confState     *raftpb.ConfState
 	snapshotIndex Index // of the last snapshot that was begun
@@ -136,7 +137,7 @@ func (c *cluster) loop(ctx context.Context) error {
 	}
 	for {
 		var proposals chan *proposal
-		if c.writing == 0 {
+		if c.takesProposals() {
 			proposals = c.proposals
 		}
 		var jobs chan []job
@@ -306,6 +307,7 @@ func (c *cluster) applyEntry(e *raftpb.Entry) error {
 			return &wal.CorruptError{What: "log entry", Index: index, Err: err}
 		}
 		c.hub.add(batch)
+		c.groups = max(0, c.groups-1)
 		for _, r := range results {
 			c.answer(r)
 		}
@@ -357,6 +359,7 @@ func (c *cluster) publish() {
 			}
 		}
 		clear(c.pending)
+		c.groups = 0
 	}
 	c.logger.Info("raft leadership", "leader", now.LeaderID, "term", now.Term, "self", now.Self)
 }

@@ -46,13 +46,23 @@ type result struct {
 }
 
 func newMachine(clusterID string) (*machine, error) {
-	db, err := memdb.NewMemDB(object.Schema())
+	db, err := newTables()
 	if err != nil {
-		return nil, fmt.Errorf("make tables: %w", err)
+		return nil, err
 	}
 	m := &machine{clusterID: clusterID, db: db, requests: newRequests(), members: newMembers()}
 	m.publish()
 	return m, nil
+}
+
+// newTables returns empty tables. They are a snapshot of some, because memdb tracks who watches what in those that it makes; nobody
+// does that here, and it costs as much again as the change itself.
+func newTables() (*memdb.MemDB, error) {
+	db, err := memdb.NewMemDB(object.Schema())
+	if err != nil {
+		return nil, fmt.Errorf("make tables: %w", err)
+	}
+	return db.Snapshot(), nil
 }
 
 func (m *machine) view() *view { return m.current.Load() }
@@ -100,13 +110,14 @@ func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error)
 	if earlier := m.requests.find(t.GetRequestId()); earlier != nil {
 		return nil, earlier
 	}
-	if err := m.check(txn, t); err != nil {
+	olds, err := m.check(txn, t)
+	if err != nil {
 		return nil, err
 	}
 	var changes []Change
 	var created []Ref
-	for _, c := range t.GetChanges() {
-		change, err := m.change(txn, t, c)
+	for i, c := range t.GetChanges() {
+		change, err := m.change(txn, t, c, olds[i])
 		if err != nil {
 			return nil, err
 		}
@@ -122,55 +133,54 @@ func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error)
 	return changes, nil
 }
 
-// check returns errRefused when an expectation of t does not hold.
-func (m *machine) check(txn *memdb.Txn, t *api.Transaction) error {
+// check returns what is there of the objects that t changes, or nil for those that are not; and errRefused when an expectation of t
+// does not hold.
+func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
+	olds := make([]Object, len(t.GetChanges()))
 	var names claims
 	var seen map[Ref]bool
-	if len(t.GetChanges()) > 1 {
+	if len(olds) > 1 {
 		seen = map[Ref]bool{}
 	}
-	for _, c := range t.GetChanges() {
+	for i, c := range t.GetChanges() {
 		o := object.Unwrap(c.GetObject())
 		if o == nil {
-			return fmt.Errorf("a change of an unknown kind, made by a newer version: %w", ErrInvalid)
+			return nil, fmt.Errorf("a change of an unknown kind, made by a newer version: %w", ErrInvalid)
 		}
 		ref := refOf(o)
 		if seen[ref] {
-			return fmt.Errorf("%v is changed twice: %w", ref, errRefused)
+			return nil, fmt.Errorf("%v is changed twice: %w", ref, errRefused)
 		}
 		if seen != nil {
 			seen[ref] = true
 		}
 		if ref.ID == "" {
 			if c.GetAction() != api.ChangeAction_CHANGE_ACTION_CHECK || m.kindVersions[ref.Kind] > c.GetExpectedVersion() {
-				return fmt.Errorf("%vs changed: %w", ref.Kind, errRefused)
+				return nil, fmt.Errorf("%vs changed: %w", ref.Kind, errRefused)
 			}
 			continue
 		}
 		old, err := lookup(txn, ref)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		olds[i] = old
 		exists := old != nil
 		if wanted := c.GetAction() != api.ChangeAction_CHANGE_ACTION_CREATE; exists != wanted {
-			return fmt.Errorf("%v exists: %v: %w", ref, exists, errRefused)
+			return nil, fmt.Errorf("%v exists: %v: %w", ref, exists, errRefused)
 		}
 		if exists && old.GetMeta().GetVersion() != c.GetExpectedVersion() {
-			return fmt.Errorf("%v has version %d: %w", ref, old.GetMeta().GetVersion(), errRefused)
+			return nil, fmt.Errorf("%v has version %d: %w", ref, old.GetMeta().GetVersion(), errRefused)
 		}
 		names.note(c.GetAction(), old, o)
 	}
-	return names.check(txn)
+	return olds, names.check(txn)
 }
 
-// change applies one change that check let pass.
-func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change) (Change, error) {
+// change applies one change that check let pass, to an object that is there as old, or nil.
+func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change, old Object) (Change, error) {
 	o := object.Unwrap(c.GetObject())
 	ref := refOf(o)
-	old, err := lookup(txn, ref)
-	if err != nil {
-		return Change{}, err
-	}
 	change := Change{Object: o, Old: old}
 	created := t.GetProposedAt()
 	switch c.GetAction() {

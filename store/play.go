@@ -88,7 +88,7 @@ func (p *Player) Propose(now time.Time, requestID string, fn func(Tx) error) (*P
 
 // Flush proposes what waits, if the loop would take proposals now.
 func (p *Player) Flush() error {
-	if p.c.writing > 0 || len(p.c.proposals) == 0 {
+	if !p.c.takesProposals() || len(p.c.proposals) == 0 {
 		return nil
 	}
 	return p.c.group(<-p.c.proposals)

@@ -37,19 +37,29 @@ func (c *cluster) propose(ctx context.Context, requestID string, transaction []b
 	}
 }
 
+// maxGroups is how many groups of proposals are on their way at once. Two keep disk and network busy; with more, the groups are
+// smaller, and each costs every manager an entry.
+const maxGroups = 2
+
+// takesProposals reports whether the next group may go: otherwise it grows.
+func (c *cluster) takesProposals() bool { return c.writing == 0 && c.groups < maxGroups }
+
 // group proposes a transaction, and those that wait behind it, as one entry, or more where one would be too large.
 func (c *cluster) group(p *proposal) error {
 	for p != nil {
-		var record []byte
 		var members []*proposal
-		for p != nil && (len(members) == 0 || len(record)+len(p.transaction)+entryOverhead <= groupSize) {
-			record = appendTransaction(record, p.transaction)
-			members = append(members, p)
+		size := 0
+		for p != nil && (len(members) == 0 || size+len(p.transaction)+entryOverhead <= groupSize) {
+			members, size = append(members, p), size+len(p.transaction)+transactionOverhead
 			select {
 			case p = <-c.proposals:
 			default:
 				p = nil
 			}
+		}
+		record := make([]byte, 0, size)
+		for _, member := range members {
+			record = appendTransaction(record, member.transaction)
 		}
 		if err := c.proposeRecord(record, members); err != nil {
 			return err
@@ -74,6 +84,8 @@ func (c *cluster) proposeRecord(record []byte, members []*proposal) error {
 		for _, p := range members {
 			c.fail(p, refusal)
 		}
+	} else {
+		c.groups++
 	}
 	return c.act(effects)
 }

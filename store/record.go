@@ -8,8 +8,11 @@ import (
 // so that the largest entry still fits into a gRPC message of the default 4 MiB.
 const entryOverhead = 4 << 10
 
-// transactionsField is the number of LogRecord.transactions.
-const transactionsField = 1
+// transactionsField is the number of LogRecord.transactions, and transactionOverhead the most that a transaction needs beside itself.
+const (
+	transactionsField   = 1
+	transactionOverhead = 1 + 5
+)
 
 // appendTransaction adds an encoded api.Transaction to an encoded api.LogRecord.
 func appendTransaction(record, transaction []byte) []byte {

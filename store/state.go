@@ -79,9 +79,9 @@ func (f *frozen) message() (*api.StoreSnapshot, error) {
 }
 
 // write encodes the state as an api.StoreSnapshot, object by object. Equal states have equal encodings.
-func (f *frozen) write(to io.Writer) error {
+func (f *frozen) write(w io.Writer) error {
 	marshal := proto.MarshalOptions{Deterministic: true}
-	w := bufio.NewWriterSize(to, 64<<10)
+	sized := proto.MarshalOptions{Deterministic: true, UseCachedSize: true}
 	head := protowire.AppendString(protowire.AppendTag(nil, clusterField, protowire.BytesType), f.clusterID)
 	head = protowire.AppendVarint(protowire.AppendTag(head, indexField, protowire.VarintType), f.view.index)
 	if _, err := w.Write(head); err != nil {
@@ -91,7 +91,7 @@ func (f *frozen) write(to io.Writer) error {
 	err := f.each(func(o *api.StoredObject) (err error) {
 		encoded = protowire.AppendTag(encoded[:0], objectsField, protowire.BytesType)
 		encoded = protowire.AppendVarint(encoded, uint64(proto.Size(o)))
-		if encoded, err = marshal.MarshalAppend(encoded, o); err != nil {
+		if encoded, err = sized.MarshalAppend(encoded, o); err != nil {
 			return fmt.Errorf("encode object: %w", err)
 		}
 		_, err = w.Write(encoded)
@@ -104,10 +104,8 @@ func (f *frozen) write(to io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	if _, err := w.Write(rest); err != nil {
-		return err
-	}
-	return w.Flush()
+	_, err = w.Write(rest)
+	return err
 }
 
 // encode is write to memory.
@@ -132,9 +130,9 @@ type builder struct {
 }
 
 func newBuilder() (*builder, error) {
-	db, err := memdb.NewMemDB(object.Schema())
+	db, err := newTables()
 	if err != nil {
-		return nil, fmt.Errorf("make tables: %w", err)
+		return nil, err
 	}
 	return &builder{db: db, txn: db.Txn(true)}, nil
 }
