@@ -15,10 +15,9 @@ import (
 	"github.com/skep-io/skep/store/wal"
 )
 
-// storage is what raft reads of the log: the entries in memory, the data of the snapshot from disk.
+// storage is what raft reads of the log: the entries, and what there is of a snapshot beside its data.
 type storage struct {
 	*raft.MemoryStorage
-	wal *wal.WAL
 
 	// Owned by the loop, which is also where raft asks for snapshots.
 
@@ -27,8 +26,8 @@ type storage struct {
 }
 
 // newStorage returns the storage of a state, whose snapshot meta describes, or nil.
-func newStorage(w *wal.WAL, state *wal.State, meta *raftpb.SnapshotMetadata) (*storage, error) {
-	s := &storage{MemoryStorage: raft.NewMemoryStorage(), wal: w}
+func newStorage(state *wal.State, meta *raftpb.SnapshotMetadata) (*storage, error) {
+	s := &storage{MemoryStorage: raft.NewMemoryStorage()}
 	if meta != nil {
 		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: meta}); err != nil {
 			return nil, fmt.Errorf("load snapshot: %w", err)
@@ -47,8 +46,8 @@ func newStorage(w *wal.WAL, state *wal.State, meta *raftpb.SnapshotMetadata) (*s
 	return s, nil
 }
 
-// Snapshot returns the last snapshot with its data, for a follower. When it is too old, the loop makes a new one, and raft asks
-// again.
+// Snapshot returns the last snapshot, for a follower; its data the transport gets from the disk. When it is too old, the loop makes a
+// new one, and raft asks again.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 	snapshot, err := s.MemoryStorage.Snapshot()
 	if err != nil {
@@ -58,11 +57,7 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 		s.wanted = true
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
-	snapshot, err = s.wal.ReadSnapshot(snapshot.GetMetadata().GetIndex(), snapshot.GetMetadata().GetTerm())
-	if err != nil { // a newer one is taking its place
-		return nil, raft.ErrSnapshotTemporarilyUnavailable
-	}
-	return snapshot, nil
+	return &raftpb.Snapshot{Metadata: snapshot.GetMetadata()}, nil
 }
 
 // job is something for the disk: append, compact or do is set.

@@ -150,15 +150,13 @@ func (m *manager) Run(ctx context.Context, sink store.Sink) error {
 }
 
 func (g *group) deliver(ctx context.Context, from *manager, message *raftpb.Message, sink store.Sink) bool {
-	encoded, err := proto.Marshal(message)
-	if err != nil {
-		g.t.Error(err)
-		return false
-	}
-	var received raftpb.Message
-	if err := proto.Unmarshal(encoded, &received); err != nil {
-		g.t.Error(err)
-		return false
+	received := proto.CloneOf(message)
+	if message.GetType() == raftpb.MsgSnap {
+		data, err := sink.Snapshot(message.GetSnapshot().GetMetadata())
+		if err != nil {
+			return false
+		}
+		received.Snapshot.Data = data
 	}
 	g.mu.Lock()
 	id := from.ids[message.GetTo()]
@@ -172,7 +170,7 @@ func (g *group) deliver(ctx context.Context, from *manager, message *raftpb.Mess
 	if target == nil || cut {
 		return false
 	}
-	if err := target.Deliver(ctx, from.id, &received); errors.Is(err, store.ErrRemoved) {
+	if err := target.Deliver(ctx, from.id, received); errors.Is(err, store.ErrRemoved) {
 		sink.Removed()
 	}
 	return true

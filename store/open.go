@@ -149,7 +149,7 @@ func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
 	if meta == nil {
 		m.members.load(state.Identity.GetMembers(), nil)
 	}
-	storage, err := newStorage(w, state, meta)
+	storage, err := newStorage(state, meta)
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,9 @@ func (s sink) put(in raftcore.Input) {
 	}
 }
 
+func (s sink) Snapshot(meta *raftpb.SnapshotMetadata) ([]byte, error) {
+	return s.c.wal.ReadSnapshot(meta.GetIndex(), meta.GetTerm())
+}
 func (s sink) Unreachable(id uint64)           { s.put(raftcore.Unreachable{ID: id}) }
 func (s sink) SnapshotSent(id uint64, ok bool) { s.put(raftcore.SnapshotSent{ID: id, OK: ok}) }
 func (s sink) Removed() {

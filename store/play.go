@@ -43,6 +43,11 @@ func (p *Player) Receive(from uint64, m *raftpb.Message) error {
 	return p.c.step(raftcore.Receive{From: from, Message: m})
 }
 
+// SnapshotData returns the data of a snapshot that is to be sent, see Sink.
+func (p *Player) SnapshotData(meta *raftpb.SnapshotMetadata) ([]byte, error) {
+	return p.c.wal.ReadSnapshot(meta.GetIndex(), meta.GetTerm())
+}
+
 // SnapshotSent says how sending a snapshot to another member ended.
 func (p *Player) SnapshotSent(id uint64, ok bool) error {
 	return p.c.step(raftcore.SnapshotSent{ID: id, OK: ok})

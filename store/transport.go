@@ -19,12 +19,15 @@ type Transport interface {
 	// SetMembers says who the members are; the others are forgotten. It must not block. The messages are immutable.
 	SetMembers(members []*api.Member)
 	// Send takes messages for the members in their To. It must not block; it drops what does not fit. The messages must not
-	// be changed. A MsgSnap is reported to the sink when it was sent or lost.
+	// be changed. A MsgSnap comes without the data of its snapshot, which the sink has, and is reported to it when it was sent or
+	// lost.
 	Send(messages []*raftpb.Message)
 }
 
-// Sink takes what a Transport finds out. Its methods do not block for long.
+// Sink takes what a Transport finds out. Its methods do not block for long, but for Snapshot.
 type Sink interface {
+	// Snapshot returns the data of a snapshot, from the disk. There is none when a newer one has taken its place.
+	Snapshot(meta *raftpb.SnapshotMetadata) ([]byte, error)
 	// Unreachable says that messages to a member were lost.
 	Unreachable(raftID uint64)
 	// SnapshotSent says how sending a snapshot ended.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"path/filepath"
 
@@ -137,12 +138,14 @@ func (n *node) rewriteSnapshot(change func(*api.StoreSnapshot)) {
 	if state.Snapshot == nil {
 		return
 	}
-	s, err := log.ReadSnapshot(state.Snapshot.GetIndex(), state.Snapshot.GetTerm())
+	r, err := log.OpenSnapshot(state.Snapshot.GetIndex(), state.Snapshot.GetTerm())
 	n.w.must(err)
+	data, err := io.ReadAll(r)
+	n.w.must(errors.Join(err, r.Close()))
 	var content api.StoreSnapshot
-	n.w.must(proto.Unmarshal(s.GetData(), &content))
+	n.w.must(proto.Unmarshal(data, &content))
 	change(&content)
-	n.w.must(log.WriteSnapshot(s.GetMetadata(), func(to io.Writer) error {
+	n.w.must(log.WriteSnapshot(r.Meta, func(to io.Writer) error {
 		b, err := proto.Marshal(&content)
 		if err == nil {
 			_, err = to.Write(b)

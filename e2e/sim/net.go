@@ -70,12 +70,16 @@ func (transport) SetMembers([]*api.Member) {}
 func (t transport) Send(messages []*raftpb.Message) {
 	n, w := t.n, t.n.w
 	for _, m := range messages {
-		encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		whole, readable := n.complete(m)
+		encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(whole)
 		w.must(err)
 		w.note(m.GetFrom(), m.GetTo())
 		w.trace.Write(encoded)
 		to, from := m.GetTo(), m.GetFrom()
 		copies := w.copies()
+		if !readable {
+			copies = 0
+		}
 		for range copies {
 			w.after(w.latency(), func() { w.deliver(n.number, from, to, encoded) })
 		}
@@ -86,6 +90,17 @@ func (t transport) Send(messages []*raftpb.Message) {
 			})
 		}
 	}
+}
+
+// complete returns a message with the data of its snapshot, and whether the disk gave them.
+func (n *node) complete(m *raftpb.Message) (whole *raftpb.Message, readable bool) {
+	if m.GetType() != raftpb.MsgSnap {
+		return m, true
+	}
+	data, err := n.p.SnapshotData(m.GetSnapshot().GetMetadata())
+	m = proto.CloneOf(m)
+	m.Snapshot.Data = data
+	return m, err == nil
 }
 
 // copies is how many copies of a message arrive.

@@ -35,7 +35,11 @@ type outgoing struct {
 	acked  uint64 // bytes that the member is known to hold
 }
 
-func newOutgoing(m *raftpb.Message) (*outgoing, error) {
+func (p *peer) newOutgoing(m *raftpb.Message) (*outgoing, error) {
+	data, err := p.sink.Snapshot(m.GetSnapshot().GetMetadata())
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
 	head, err := proto.Marshal(&raftpb.Message{
 		Type: m.Type, To: m.To, From: m.From, Term: m.Term, Index: m.Index, LogTerm: m.LogTerm, Commit: m.Commit,
 		Snapshot: &raftpb.Snapshot{Metadata: m.GetSnapshot().GetMetadata()},
@@ -43,7 +47,6 @@ func newOutgoing(m *raftpb.Message) (*outgoing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode snapshot: %w", err)
 	}
-	data := m.GetSnapshot().GetData()
 	return &outgoing{head: head, data: data, digest: sha256.Sum256(data)}, nil
 }
 
@@ -72,7 +75,7 @@ func (p *peer) sendSnapshot(ctx context.Context, m *raftpb.Message) error {
 	}
 	defer conn.Close()
 	client := api.NewRaftClient(conn)
-	out, err := newOutgoing(m)
+	out, err := p.newOutgoing(m)
 	if err != nil {
 		return err
 	}

@@ -221,15 +221,12 @@ func (r *SnapshotReader) next() error {
 	return err
 }
 
-// ReadSnapshot returns a snapshot with its data in memory.
-func (w *WAL) ReadSnapshot(index, term uint64) (*raftpb.Snapshot, error) {
+// ReadSnapshot returns the data of a snapshot.
+func (w *WAL) ReadSnapshot(index, term uint64) ([]byte, error) {
 	r, err := w.OpenSnapshot(index, term)
 	if err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return nil, err
-	}
-	return &raftpb.Snapshot{Metadata: r.Meta, Data: data}, nil
+	return data, errors.Join(err, r.Close())
 }

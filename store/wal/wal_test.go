@@ -110,11 +110,15 @@ func found(t testing.TB, w *WAL, state *State) whole {
 	if state.Cluster != "c1" || !proto.Equal(state.Identity, identity) {
 		t.Fatalf("cluster %s, identity %v", state.Cluster, state.Identity)
 	}
-	s, err := w.ReadSnapshot(state.Snapshot.GetIndex(), state.Snapshot.GetTerm())
+	r, err := w.OpenSnapshot(state.Snapshot.GetIndex(), state.Snapshot.GetTerm())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wanted(state.HardState, s, state.Entries...)
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return wanted(state.HardState, &raftpb.Snapshot{Metadata: r.Meta, Data: data}, state.Entries...)
 }
 
 func TestWAL_KeepsWhatWasSaved(t *testing.T) {
