@@ -2739,12 +2739,11 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\x9e\x10\n" +
-	"\aControl\x12Q\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\x92\x10\n" +
+	"\aControl\x12O\n" +
 	"\n" +
-	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Z\n" +
+	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12Z\n" +
 	"\rUpdateCluster\x12\x1d.skep.v1.UpdateClusterRequest\x1a\x1e.skep.v1.UpdateClusterResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12W\n" +
@@ -2782,32 +2781,27 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x02\x04\x03\x10\x01\x12Z\n" +
 	"\rCreateService\x12\x1d.skep.v1.CreateServiceRequest\x1a\x1e.skep.v1.CreateServiceResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"\x02\x04\x03\x10\x01\x12O\n" +
 	"\n" +
-	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
-	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Z\n" +
+	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12U\n" +
+	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12Z\n" +
 	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12Z\n" +
 	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12N\n" +
-	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
+	"\x02\x04\x03\x10\x01\x12L\n" +
+	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12W\n" +
 	"\fCreateSecret\x12\x1c.skep.v1.CreateSecretRequest\x1a\x1d.skep.v1.CreateSecretResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12N\n" +
-	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12T\n" +
-	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
+	"\x02\x04\x03\x10\x01\x12L\n" +
+	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12R\n" +
+	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12W\n" +
 	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12W\n" +

@@ -135,6 +135,17 @@ func TestCluster_LeaderWithoutMajorityStepsDown(t *testing.T) {
 		if err := old.store.Update(moment, "", unknown); !errors.Is(err, context.DeadlineExceeded) || !old.leads() {
 			t.Errorf("refusal without majority: %v, leads: %v", err, old.leads())
 		}
+		if err := old.store.Update(t.Context(), "", unknown); !errors.Is(err, store.ErrNotLeader) {
+			t.Errorf("refusal of a deposed leader: %v", err)
+		}
+		g.mu.Lock()
+		clear(g.cut)
+		g.mu.Unlock()
+		g.same(managers...)
+		old = g.leader()
+		g.mu.Lock()
+		g.cut[old.id] = true
+		g.mu.Unlock()
 		err := old.store.Update(t.Context(), "lost", func(tx store.Tx) error { return tx.Create(service("a", "lost")) })
 		var notLeader *store.NotLeaderError
 		if !errors.As(err, &notLeader) || !notLeader.Uncertain {

@@ -102,7 +102,7 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 			if current {
 				return refusal.err
 			}
-			if err := s.Barrier(ctx); err != nil {
+			if err := s.confirm(ctx); err != nil {
 				return err
 			}
 			current = true
@@ -124,6 +124,25 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 		current = true // the entry came after the call, and is applied
 	}
 	return fmt.Errorf("gave up after %d attempts: %w", maxAttempts, ErrConflict)
+}
+
+// confirm is Barrier, as long as this manager leads.
+func (s *Store) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	confirmed := make(chan error, 1)
+	go func() { confirmed <- s.Barrier(ctx) }()
+	for {
+		leadership, changed := s.log.leadership()
+		if !leadership.Self {
+			return &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
+		}
+		select {
+		case err := <-confirmed:
+			return err
+		case <-changed:
+		}
+	}
 }
 
 // Batch writes n things in as few transactions as is fair to others. fn writes the i-th of them, for i from 0 on; it is repeated like

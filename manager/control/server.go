@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -53,9 +54,18 @@ func (s *Server) ReadLogs(request *api.ReadLogsRequest, stream api.Control_ReadL
 	return s.Logs.ReadLogs(stream.Context(), request, stream.Send)
 }
 
-// view calls fn with a linearizable snapshot.
+// patience bounds how long a read waits for a majority of managers: several elections.
+const patience = 10 * time.Second
+
+// errNoMajority is why a read ends that no majority answers.
+var errNoMajority = fault.New(fault.Unavailable, "The swarm does not have a leader. It's possible that too few managers are online. "+
+	"Make sure more than half of the managers are online.")
+
+// view calls fn with a linearizable snapshot. Every manager has one: it asks the leader only how far it must be.
 func (s *Server) view(ctx context.Context, fn func(store.ReadTx) error) error {
-	if err := s.Store.Barrier(ctx); err != nil {
+	bounded, cancel := context.WithTimeoutCause(ctx, patience, errNoMajority)
+	defer cancel()
+	if err := s.Store.Barrier(bounded); err != nil {
 		return storeFault(err)
 	}
 	return storeFault(s.Store.View(fn))
