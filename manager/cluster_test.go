@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
@@ -38,7 +37,7 @@ type swarm struct {
 	members  []*member // that run or ran
 
 	mu        sync.Mutex
-	listeners map[string]*bufconn.Listener // by address; guarded by mu
+	listeners map[string]catest.Listener // by address; guarded by mu
 }
 
 // member is one manager of a swarm.
@@ -67,7 +66,7 @@ func found(t *testing.T) (*swarm, *member) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]*bufconn.Listener{}}
+	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]catest.Listener{}}
 	m := s.newMember("m1:2377", founding.Credentials)
 	self := &api.Member{RaftId: store.NewRaftID(), NodeId: founding.Node.GetId(), Address: m.address}
 	if err := store.Bootstrap(m.disk, founding.Cluster.GetId(), self); err != nil {
@@ -166,7 +165,7 @@ func (m *member) dialNode(name, address string, options ...grpc.DialOption) (*gr
 			m.swarm.mu.Lock()
 			listener := m.swarm.listeners[address]
 			m.swarm.mu.Unlock()
-			if listener == nil {
+			if listener.Listener == nil {
 				return nil, errors.New("nobody listens there")
 			}
 			return listener.DialContext(ctx)
@@ -226,7 +225,7 @@ func (m *member) serve(served *manager.Manager, nodes authz.Nodes) {
 		nodes = trust{}
 	}
 	const buffer = 1 << 20
-	listener := bufconn.Listen(buffer)
+	listener := catest.Listen(buffer)
 	options := append([]grpc.ServerOption{
 		grpc.Creds(m.identity.ServerCredentials()),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
