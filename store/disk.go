@@ -111,21 +111,9 @@ func (c *cluster) prepare(ctx context.Context) error {
 			continue
 		}
 		c.logger.Warn("the disk has no place for the log to grow", "error", err)
-		if err := sleep(ctx, prepareRetry); err != nil {
+		if err := wait(ctx, nil, prepareRetry); err != nil {
 			return err
 		}
-	}
-}
-
-// sleep waits, or returns why ctx ended.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
 	}
 }
 

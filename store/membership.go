@@ -180,7 +180,7 @@ func (s *Store) TransferLeadership(ctx context.Context) error {
 		} else if err := c.call(ctx, c.transfer); err != nil {
 			return fmt.Errorf("transfer leadership: %w", err)
 		}
-		if err := wait(ctx, changed); err != nil {
+		if err := wait(ctx, changed, retryChange); err != nil {
 			return err
 		}
 	}
@@ -202,8 +202,8 @@ func (c *cluster) transfer() error {
 }
 
 // wait waits for a change, for a while.
-func wait(ctx context.Context, changed <-chan struct{}) error {
-	timer := time.NewTimer(retryChange)
+func wait(ctx context.Context, changed <-chan struct{}, patience time.Duration) error {
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -227,7 +227,7 @@ func (c *cluster) change(ctx context.Context, kind raftpb.ConfChangeType, member
 		if err := c.call(ctx, func() error { return c.proposeChange(kind, member) }); err != nil {
 			return err
 		}
-		if err := wait(ctx, changed); err != nil {
+		if err := wait(ctx, changed, retryChange); err != nil {
 			return err
 		}
 	}
