@@ -1584,6 +1584,218 @@ func (x *SecretSpec) GetData() []byte {
 	return nil
 }
 
+// JoinGrant lets machines join for a while, unlike a standing token.
+type JoinGrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinGrant) Reset() {
+	*x = JoinGrant{}
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinGrant) ProtoMessage() {}
+
+func (x *JoinGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
+func (*JoinGrant) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *JoinGrant) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JoinGrant) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// User is a person who may talk to managers from afar.
+type User struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec          *UserSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *User) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *User) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *User) GetSpec() *UserSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+// UserSpec names a user.
+type UserSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserSpec) Reset() {
+	*x = UserSpec{}
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserSpec) ProtoMessage() {}
+
+func (x *UserSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
+func (*UserSpec) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UserSpec) GetAnnotations() *Annotations {
+	if x != nil {
+		return x.Annotations
+	}
+	return nil
+}
+
+// AuditEntry is one request that somebody made, and what became of it.
+type AuditEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AuditEntry) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
@@ -1719,7 +1931,20 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"SecretSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x17\n" +
-	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data*j\n" +
+	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\">\n" +
+	"\tJoinGrant\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\"`\n" +
+	"\x04User\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
+	"\x04spec\x18\x03 \x01(\v2\x11.skep.v1.UserSpecR\x04spec\"B\n" +
+	"\bUserSpec\x126\n" +
+	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\"?\n" +
+	"\n" +
+	"AuditEntry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta*j\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_UNKNOWN\x10\x01\x12\x13\n" +
@@ -1747,7 +1972,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(NodeState)(0),                // 0: skep.v1.NodeState
 	(Reachability)(0),             // 1: skep.v1.Reachability
@@ -1770,78 +1995,87 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Task)(nil),                  // 18: skep.v1.Task
 	(*Secret)(nil),                // 19: skep.v1.Secret
 	(*SecretSpec)(nil),            // 20: skep.v1.SecretSpec
-	nil,                           // 21: skep.v1.NodeDescription.EngineLabelsEntry
-	(*Meta)(nil),                  // 22: skep.v1.Meta
-	(*BackupStatus)(nil),          // 23: skep.v1.BackupStatus
-	(*Annotations)(nil),           // 24: skep.v1.Annotations
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(Role)(0),                     // 26: skep.v1.Role
-	(Availability)(0),             // 27: skep.v1.Availability
-	(*Platform)(nil),              // 28: skep.v1.Platform
-	(*Resources)(nil),             // 29: skep.v1.Resources
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*TaskSpec)(nil),              // 31: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 32: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 33: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 34: skep.v1.TaskStatus
-	(TaskState)(0),                // 35: skep.v1.TaskState
+	(*JoinGrant)(nil),             // 21: skep.v1.JoinGrant
+	(*User)(nil),                  // 22: skep.v1.User
+	(*UserSpec)(nil),              // 23: skep.v1.UserSpec
+	(*AuditEntry)(nil),            // 24: skep.v1.AuditEntry
+	nil,                           // 25: skep.v1.NodeDescription.EngineLabelsEntry
+	(*Meta)(nil),                  // 26: skep.v1.Meta
+	(*BackupStatus)(nil),          // 27: skep.v1.BackupStatus
+	(*Annotations)(nil),           // 28: skep.v1.Annotations
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(Role)(0),                     // 30: skep.v1.Role
+	(Availability)(0),             // 31: skep.v1.Availability
+	(*Platform)(nil),              // 32: skep.v1.Platform
+	(*Resources)(nil),             // 33: skep.v1.Resources
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*TaskSpec)(nil),              // 35: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 36: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 37: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 38: skep.v1.TaskStatus
+	(TaskState)(0),                // 39: skep.v1.TaskState
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	22, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	26, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	4,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	5,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	6,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	23, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
-	24, // 5: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	25, // 6: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	25, // 7: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	25, // 8: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	25, // 9: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	22, // 10: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	27, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	28, // 5: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	29, // 6: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	29, // 7: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	29, // 8: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	29, // 9: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	26, // 10: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	8,  // 11: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	26, // 12: skep.v1.Node.role:type_name -> skep.v1.Role
+	30, // 12: skep.v1.Node.role:type_name -> skep.v1.Role
 	9,  // 13: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	11, // 14: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	13, // 15: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
 	12, // 16: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	24, // 17: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	26, // 18: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	27, // 19: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	28, // 20: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	29, // 21: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	21, // 22: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	28, // 17: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	30, // 18: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	31, // 19: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	32, // 20: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	33, // 21: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	25, // 22: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
 	10, // 23: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	30, // 24: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	28, // 25: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	34, // 24: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	32, // 25: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
 	0,  // 26: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	30, // 27: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	30, // 28: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	34, // 27: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	34, // 28: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
 	1,  // 29: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	22, // 30: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	26, // 30: skep.v1.Service.meta:type_name -> skep.v1.Meta
 	15, // 31: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
 	15, // 32: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
 	17, // 33: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	24, // 34: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	31, // 35: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	28, // 34: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	35, // 35: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
 	16, // 36: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	32, // 37: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	33, // 38: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	36, // 37: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	37, // 38: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
 	2,  // 39: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	30, // 40: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	30, // 41: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	22, // 42: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	31, // 43: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	33, // 44: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	34, // 45: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	35, // 46: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	22, // 47: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	34, // 40: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	34, // 41: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	26, // 42: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	35, // 43: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	37, // 44: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	38, // 45: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	39, // 46: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	26, // 47: skep.v1.Secret.meta:type_name -> skep.v1.Meta
 	20, // 48: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	24, // 49: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	28, // 49: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	26, // 50: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	26, // 51: skep.v1.User.meta:type_name -> skep.v1.Meta
+	23, // 52: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	28, // 53: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	26, // 54: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -1857,7 +2091,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -91,6 +91,9 @@ type StoredObject struct {
 	//	*StoredObject_Service
 	//	*StoredObject_Task
 	//	*StoredObject_Secret
+	//	*StoredObject_JoinGrant
+	//	*StoredObject_User
+	//	*StoredObject_AuditEntry
 	Object        isStoredObject_Object `protobuf_oneof:"object"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -178,6 +181,33 @@ func (x *StoredObject) GetSecret() *Secret {
 	return nil
 }
 
+func (x *StoredObject) GetJoinGrant() *JoinGrant {
+	if x != nil {
+		if x, ok := x.Object.(*StoredObject_JoinGrant); ok {
+			return x.JoinGrant
+		}
+	}
+	return nil
+}
+
+func (x *StoredObject) GetUser() *User {
+	if x != nil {
+		if x, ok := x.Object.(*StoredObject_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
+func (x *StoredObject) GetAuditEntry() *AuditEntry {
+	if x != nil {
+		if x, ok := x.Object.(*StoredObject_AuditEntry); ok {
+			return x.AuditEntry
+		}
+	}
+	return nil
+}
+
 type isStoredObject_Object interface {
 	isStoredObject_Object()
 }
@@ -202,6 +232,18 @@ type StoredObject_Secret struct {
 	Secret *Secret `protobuf:"bytes,5,opt,name=secret,proto3,oneof"`
 }
 
+type StoredObject_JoinGrant struct {
+	JoinGrant *JoinGrant `protobuf:"bytes,6,opt,name=join_grant,json=joinGrant,proto3,oneof"`
+}
+
+type StoredObject_User struct {
+	User *User `protobuf:"bytes,7,opt,name=user,proto3,oneof"`
+}
+
+type StoredObject_AuditEntry struct {
+	AuditEntry *AuditEntry `protobuf:"bytes,8,opt,name=audit_entry,json=auditEntry,proto3,oneof"`
+}
+
 func (*StoredObject_Cluster) isStoredObject_Object() {}
 
 func (*StoredObject_Node) isStoredObject_Object() {}
@@ -211,6 +253,12 @@ func (*StoredObject_Service) isStoredObject_Object() {}
 func (*StoredObject_Task) isStoredObject_Object() {}
 
 func (*StoredObject_Secret) isStoredObject_Object() {}
+
+func (*StoredObject_JoinGrant) isStoredObject_Object() {}
+
+func (*StoredObject_User) isStoredObject_Object() {}
+
+func (*StoredObject_AuditEntry) isStoredObject_Object() {}
 
 // Change is one step of a transaction. It is refused on every manager alike when the object's version is not the expected one.
 type Change struct {
@@ -661,13 +709,18 @@ var File_skep_v1_store_proto protoreflect.FileDescriptor
 
 const file_skep_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\xe9\x01\n" +
+	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\xfb\x02\n" +
 	"\fStoredObject\x12,\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterH\x00R\acluster\x12#\n" +
 	"\x04node\x18\x02 \x01(\v2\r.skep.v1.NodeH\x00R\x04node\x12,\n" +
 	"\aservice\x18\x03 \x01(\v2\x10.skep.v1.ServiceH\x00R\aservice\x12#\n" +
 	"\x04task\x18\x04 \x01(\v2\r.skep.v1.TaskH\x00R\x04task\x12)\n" +
-	"\x06secret\x18\x05 \x01(\v2\x0f.skep.v1.SecretH\x00R\x06secretB\b\n" +
+	"\x06secret\x18\x05 \x01(\v2\x0f.skep.v1.SecretH\x00R\x06secret\x123\n" +
+	"\n" +
+	"join_grant\x18\x06 \x01(\v2\x12.skep.v1.JoinGrantH\x00R\tjoinGrant\x12#\n" +
+	"\x04user\x18\a \x01(\v2\r.skep.v1.UserH\x00R\x04user\x126\n" +
+	"\vaudit_entry\x18\b \x01(\v2\x13.skep.v1.AuditEntryH\x00R\n" +
+	"auditEntryB\b\n" +
 	"\x06object\"\x91\x01\n" +
 	"\x06Change\x12-\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x15.skep.v1.ChangeActionR\x06action\x12-\n" +
@@ -738,8 +791,11 @@ var file_skep_v1_store_proto_goTypes = []any{
 	(*Service)(nil),               // 11: skep.v1.Service
 	(*Task)(nil),                  // 12: skep.v1.Task
 	(*Secret)(nil),                // 13: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Member)(nil),                // 15: skep.v1.Member
+	(*JoinGrant)(nil),             // 14: skep.v1.JoinGrant
+	(*User)(nil),                  // 15: skep.v1.User
+	(*AuditEntry)(nil),            // 16: skep.v1.AuditEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Member)(nil),                // 18: skep.v1.Member
 }
 var file_skep_v1_store_proto_depIdxs = []int32{
 	9,  // 0: skep.v1.StoredObject.cluster:type_name -> skep.v1.Cluster
@@ -747,22 +803,25 @@ var file_skep_v1_store_proto_depIdxs = []int32{
 	11, // 2: skep.v1.StoredObject.service:type_name -> skep.v1.Service
 	12, // 3: skep.v1.StoredObject.task:type_name -> skep.v1.Task
 	13, // 4: skep.v1.StoredObject.secret:type_name -> skep.v1.Secret
-	0,  // 5: skep.v1.Change.action:type_name -> skep.v1.ChangeAction
-	1,  // 6: skep.v1.Change.object:type_name -> skep.v1.StoredObject
-	14, // 7: skep.v1.Transaction.proposed_at:type_name -> google.protobuf.Timestamp
-	2,  // 8: skep.v1.Transaction.changes:type_name -> skep.v1.Change
-	3,  // 9: skep.v1.LogRecord.transactions:type_name -> skep.v1.Transaction
-	5,  // 10: skep.v1.AppliedRequest.created:type_name -> skep.v1.ObjectRef
-	1,  // 11: skep.v1.StoreSnapshot.objects:type_name -> skep.v1.StoredObject
-	7,  // 12: skep.v1.StoreSnapshot.kind_versions:type_name -> skep.v1.KindVersion
-	6,  // 13: skep.v1.StoreSnapshot.named_requests:type_name -> skep.v1.AppliedRequest
-	6,  // 14: skep.v1.StoreSnapshot.own_requests:type_name -> skep.v1.AppliedRequest
-	15, // 15: skep.v1.StoreSnapshot.members:type_name -> skep.v1.Member
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	14, // 5: skep.v1.StoredObject.join_grant:type_name -> skep.v1.JoinGrant
+	15, // 6: skep.v1.StoredObject.user:type_name -> skep.v1.User
+	16, // 7: skep.v1.StoredObject.audit_entry:type_name -> skep.v1.AuditEntry
+	0,  // 8: skep.v1.Change.action:type_name -> skep.v1.ChangeAction
+	1,  // 9: skep.v1.Change.object:type_name -> skep.v1.StoredObject
+	17, // 10: skep.v1.Transaction.proposed_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: skep.v1.Transaction.changes:type_name -> skep.v1.Change
+	3,  // 12: skep.v1.LogRecord.transactions:type_name -> skep.v1.Transaction
+	5,  // 13: skep.v1.AppliedRequest.created:type_name -> skep.v1.ObjectRef
+	1,  // 14: skep.v1.StoreSnapshot.objects:type_name -> skep.v1.StoredObject
+	7,  // 15: skep.v1.StoreSnapshot.kind_versions:type_name -> skep.v1.KindVersion
+	6,  // 16: skep.v1.StoreSnapshot.named_requests:type_name -> skep.v1.AppliedRequest
+	6,  // 17: skep.v1.StoreSnapshot.own_requests:type_name -> skep.v1.AppliedRequest
+	18, // 18: skep.v1.StoreSnapshot.members:type_name -> skep.v1.Member
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_store_proto_init() }
@@ -778,6 +837,9 @@ func file_skep_v1_store_proto_init() {
 		(*StoredObject_Service)(nil),
 		(*StoredObject_Task)(nil),
 		(*StoredObject_Secret)(nil),
+		(*StoredObject_JoinGrant)(nil),
+		(*StoredObject_User)(nil),
+		(*StoredObject_AuditEntry)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -59,6 +59,7 @@ type cluster struct {
 	queue         []job // for the disk
 	writing       int   // appends in queue or on their way to the disk
 	wedge         wedge
+	gate          gate
 	pending       map[string][]*proposal
 	groups        int // of proposals that were made by this leader and are not applied
 	reads         reads
@@ -360,6 +361,7 @@ func (c *cluster) publish() {
 		}
 		clear(c.pending)
 		c.groups = 0
+		c.gate.reset()
 	}
 	c.logger.Info("raft leadership", "leader", now.LeaderID, "term", now.Term, "self", now.Self)
 }

@@ -33,6 +33,8 @@ var (
 	ErrRemoved = errors.New("this manager was removed from the swarm")
 	// ErrQuorum is returned when an operation would leave the group without a majority that answers.
 	ErrQuorum = errors.New("this would lose the quorum of managers")
+	// ErrOutdated is returned when a manager's program is too old for a change; the error is an *OutdatedError.
+	ErrOutdated = errors.New("its version of skep is too old")
 	// ErrInvalid is returned when an object or a request id has a form that the store does not take.
 	ErrInvalid = errors.New("invalid")
 )

@@ -46,13 +46,13 @@ type local struct {
 	never   chan struct{}
 }
 
-func (l *local) propose(ctx context.Context, _ string, transaction []byte) (result, error) {
+func (l *local) propose(ctx context.Context, t prepared) (result, error) {
 	if err := ctx.Err(); err != nil {
 		return result{}, context.Cause(ctx)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	results, batch, err := l.machine.apply(l.machine.index+1, appendTransaction(nil, transaction))
+	results, batch, err := l.machine.apply(l.machine.index+1, appendTransaction(nil, t.encoded))
 	if err != nil {
 		return result{}, err
 	}

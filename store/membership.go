@@ -34,9 +34,9 @@ func NewRaftID() uint64 {
 }
 
 // Protocol is what this program understands of the log, see api.Member.
-const Protocol = protocolJoint
+const Protocol = 2
 
-// protocolJoint is the first protocol that has joint changes of the membership.
+// protocolJoint is the first protocol that has joint changes of the membership. What kinds of objects need, object.Kind says.
 const protocolJoint = 1
 
 // AddMember makes a manager a member, on the leader, and returns what Prepare needs there. It becomes a voter by itself once
@@ -224,7 +224,15 @@ func (c *cluster) change(ctx context.Context, kind raftpb.ConfChangeType, member
 		if !leadership.Self {
 			return &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr, Uncertain: true}
 		}
-		if err := c.call(ctx, func() error { return c.proposeChange(kind, member) }); err != nil {
+		err := c.call(ctx, func() error {
+			if kind != raftpb.ConfChangeRemoveNode {
+				if err := c.gate.admit(member, c.machine.view()); err != nil {
+					return err
+				}
+			}
+			return c.proposeChange(kind, member)
+		})
+		if err != nil {
 			return err
 		}
 		if err := wait(ctx, changed, retryChange); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -82,9 +83,12 @@ func (p *Player) Propose(now time.Time, requestID string, fn func(Tx) error) (*P
 	if err != nil {
 		return nil, err
 	}
+	if transaction == nil {
+		return nil, fmt.Errorf("propose: %w: the transaction is empty", ErrInvalid)
+	}
 	done := make(chan outcome, 1)
 	select {
-	case p.c.proposals <- &proposal{requestID: requestID, transaction: transaction, done: done}:
+	case p.c.proposals <- &proposal{prepared: *transaction, done: done}:
 		return &Pending{proposal: done}, nil
 	default:
 		return nil, ErrBusy

@@ -27,8 +27,8 @@ func TestGroup_RefusesWithoutLeadership(t *testing.T) {
 	if s.KeySource() != seal.SourceKeyFile {
 		t.Errorf("key source %v", s.KeySource())
 	}
-	first := &proposal{requestID: "r", transaction: []byte("x"), done: make(chan outcome, 1)}
-	second := &proposal{requestID: "r", transaction: []byte("x"), done: make(chan outcome, 1)}
+	first := &proposal{prepared: prepared{requestID: "r", encoded: []byte("x")}, done: make(chan outcome, 1)}
+	second := &proposal{prepared: prepared{requestID: "r", encoded: []byte("x")}, done: make(chan outcome, 1)}
 	s.cluster.proposals <- second
 	if err := s.cluster.group(first); err != nil {
 		t.Fatal(err)

@@ -8,9 +8,8 @@ import (
 
 // proposal is a transaction on its way.
 type proposal struct {
-	requestID   string
-	transaction []byte
-	done        chan outcome // holds one
+	prepared
+	done chan outcome // holds one
 }
 
 type outcome struct {
@@ -18,8 +17,8 @@ type outcome struct {
 	err    error
 }
 
-func (c *cluster) propose(ctx context.Context, requestID string, transaction []byte) (result, error) {
-	p := &proposal{requestID: requestID, transaction: transaction, done: make(chan outcome, 1)}
+func (c *cluster) propose(ctx context.Context, t prepared) (result, error) {
+	p := &proposal{prepared: t, done: make(chan outcome, 1)}
 	select {
 	case c.proposals <- p:
 	case <-ctx.Done():
@@ -49,17 +48,24 @@ func (c *cluster) group(p *proposal) error {
 	for p != nil {
 		var members []*proposal
 		size := 0
-		for p != nil && (len(members) == 0 || size+len(p.transaction)+entryOverhead <= groupSize) {
-			members, size = append(members, p), size+len(p.transaction)+transactionOverhead
+		for p != nil && (len(members) == 0 || size+len(p.encoded)+entryOverhead <= groupSize) {
+			if err := c.gate.propose(p.protocol, &c.machine.members); err != nil {
+				p.done <- outcome{err: err}
+			} else {
+				members, size = append(members, p), size+len(p.encoded)+transactionOverhead
+			}
 			select {
 			case p = <-c.proposals:
 			default:
 				p = nil
 			}
 		}
+		if len(members) == 0 {
+			continue
+		}
 		record := make([]byte, 0, size)
 		for _, member := range members {
-			record = appendTransaction(record, member.transaction)
+			record = appendTransaction(record, member.encoded)
 		}
 		if err := c.proposeRecord(record, members); err != nil {
 			return err

@@ -62,7 +62,11 @@ func (f *frozen) each(fn func(*api.StoredObject) error) error {
 func (f *frozen) rest() *api.StoreSnapshot {
 	s := &api.StoreSnapshot{NamedRequests: saveRequests(f.named), OwnRequests: saveRequests(f.own), Members: f.members, RemovedRaftIds: f.removed}
 	for _, kind := range object.Kinds() {
-		s.KindVersions = append(s.KindVersions, &api.KindVersion{Kind: uint32(kind), Version: f.view.kindVersions[kind]})
+		version := f.view.kindVersions[kind]
+		if version == 0 && kind.Protocol() > 0 {
+			continue // so that managers that do not know the kind hold the same state
+		}
+		s.KindVersions = append(s.KindVersions, &api.KindVersion{Kind: uint32(kind), Version: version})
 	}
 	return s
 }

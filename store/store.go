@@ -25,8 +25,8 @@ type Store struct {
 
 // log orders transactions: Raft, or the local order of a store without peers.
 type log interface {
-	// propose gets an encoded transaction into the log and returns once it is applied here.
-	propose(ctx context.Context, requestID string, transaction []byte) (result, error)
+	// propose gets a transaction into the log and returns once it is applied here.
+	propose(ctx context.Context, t prepared) (result, error)
 	// barrier returns once everything that was acknowledged anywhere before the call is applied here.
 	barrier(ctx context.Context) error
 	leadership() (Leadership, <-chan struct{})
@@ -87,7 +87,8 @@ func (s *Store) Barrier(ctx context.Context) error { return s.log.barrier(ctx) }
 //
 // On a manager that is not the leader it returns a *NotLeaderError. It returns the error of fn as it is, once that came of a state with
 // everything that was acknowledged before the call (I1): a leader that was deposed may not know yet. It returns ErrConflict when
-// others were faster too often, and a *LimitError when the transaction is too large. When ctx ends, it returns at once, and
+// others were faster too often, a *LimitError when the transaction is too large, and an *OutdatedError when another manager would not
+// understand it. When ctx ends, it returns at once, and
 // the write may still be applied.
 func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error) error {
 	if requestID == "" {
@@ -111,7 +112,7 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 		if err != nil || transaction == nil {
 			return err
 		}
-		done, err := s.log.propose(ctx, requestID, transaction)
+		done, err := s.log.propose(ctx, *transaction)
 		if err != nil {
 			return err
 		}
@@ -173,8 +174,15 @@ type refusalError struct{ err error }
 func (e *refusalError) Error() string { return e.err.Error() }
 func (e *refusalError) Unwrap() error { return e.err }
 
+// prepared is a transaction that can be proposed.
+type prepared struct {
+	requestID string
+	encoded   []byte
+	protocol  uint32 // that all members must understand
+}
+
 // prepare runs fn at a time and encodes its changes; the result is nil when there are none. An error of fn is a *refusalError.
-func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) ([]byte, error) {
+func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) (*prepared, error) {
 	if leadership, _ := s.log.leadership(); !leadership.Self {
 		return nil, &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
 	}
@@ -200,7 +208,7 @@ func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) ([]b
 	if len(encoded) > MaxEntrySize-entryOverhead {
 		return nil, &LimitError{What: "transaction", Size: len(encoded), Limit: MaxEntrySize - entryOverhead}
 	}
-	return encoded, nil
+	return &prepared{requestID, encoded, protocolOf(tx.changes)}, nil
 }
 
 // Watch starts a watcher of some kinds of objects, or of all. From 0 it starts with a snapshot; from an index that an

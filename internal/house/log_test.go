@@ -15,7 +15,9 @@ import (
 // gated are what the log may hold and the last release does not know, each with the protocol (store.Protocol) that all members
 // have before anybody writes one. A release empties it.
 func gated() map[protoreflect.FullName]uint32 {
-	return map[protoreflect.FullName]uint32{}
+	return map[protoreflect.FullName]uint32{
+		"skep.v1.StoredObject.join_grant": 2, "skep.v1.StoredObject.user": 2, "skep.v1.StoredObject.audit_entry": 2,
+	}
 }
 
 // A manager of the last release stops at an entry that it does not understand: what is new in the log waits for all managers.

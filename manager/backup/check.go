@@ -175,6 +175,12 @@ func listed(tx store.ReadTx, kind object.Kind) (int, error) {
 		return length[*api.Task](tx)
 	case object.KindSecret:
 		return length[*api.Secret](tx)
+	case object.KindJoinGrant:
+		return length[*api.JoinGrant](tx)
+	case object.KindUser:
+		return length[*api.User](tx)
+	case object.KindAuditEntry:
+		return length[*api.AuditEntry](tx)
 	default:
 		return 0, fmt.Errorf("%v: %w", kind, store.ErrInvalid)
 	}

@@ -117,7 +117,7 @@ func kinded(err error) error {
 		return fault.Wrap(fault.Invalid, err)
 	case errors.Is(err, ca.ErrTooManyTries):
 		return fault.Wrap(fault.Exhausted, err)
-	case errors.Is(err, ca.ErrRootExpired):
+	case errors.Is(err, ca.ErrRootExpired), errors.Is(err, store.ErrOutdated):
 		return fault.Wrap(fault.Precondition, err)
 	case errors.Is(err, errNoCluster), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict):
 		return fault.Wrap(fault.Unavailable, err)

@@ -105,6 +105,8 @@ func storeFault(err error) error {
 		return fault.Wrap(fault.Exhausted, err)
 	case errors.Is(err, store.ErrConflict):
 		return fault.New(fault.Conflict, "update out of sequence")
+	case errors.Is(err, store.ErrOutdated):
+		return fault.Wrap(fault.Precondition, err)
 	case errors.Is(err, store.ErrNotFound):
 		return fault.Wrap(fault.NotFound, err)
 	case errors.Is(err, store.ErrNameConflict), errors.Is(err, store.ErrExists):

@@ -77,7 +77,7 @@ func statusOf(err error) error {
 		err = fault.Wrap(fault.PermissionDenied, store.ErrRemoved) // exactly this text, see isRemoved
 	case errors.Is(err, store.ErrInvalid):
 		err = fault.Wrap(fault.PermissionDenied, err)
-	case errors.Is(err, store.ErrQuorum):
+	case errors.Is(err, store.ErrQuorum), errors.Is(err, store.ErrOutdated):
 		err = fault.Wrap(fault.Precondition, err)
 	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrStopped):
 		err = fault.Wrap(fault.Unavailable, err)

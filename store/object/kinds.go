@@ -22,22 +22,25 @@ type Kind uint32
 
 // The kinds of objects.
 const (
-	KindCluster Kind = 1
-	KindNode    Kind = 2
-	KindService Kind = 3
-	KindTask    Kind = 4
-	KindSecret  Kind = 5
+	KindCluster    Kind = 1
+	KindNode       Kind = 2
+	KindService    Kind = 3
+	KindTask       Kind = 4
+	KindSecret     Kind = 5
+	KindJoinGrant  Kind = 6
+	KindUser       Kind = 7
+	KindAuditEntry Kind = 8
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindSecret
+const MaxKind = KindAuditEntry
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditEntry}
 }
 
-// String returns the kind in lower case, as errors name it: "service".
+// String returns the kind in lower case, as errors name it: "service", "join grant".
 func (k Kind) String() string {
 	switch k {
 	case KindCluster:
@@ -50,6 +53,12 @@ func (k Kind) String() string {
 		return "task"
 	case KindSecret:
 		return "secret"
+	case KindJoinGrant:
+		return "join grant"
+	case KindUser:
+		return "user"
+	case KindAuditEntry:
+		return "audit entry"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -58,9 +67,18 @@ func (k Kind) String() string {
 // Valid reports whether k is a kind that this version knows.
 func (k Kind) Valid() bool { return k >= KindCluster && k <= MaxKind }
 
-// UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks have no name.
+// Protocol is what a manager must understand, see api.Member, before it can be given an object of kind k.
+func (k Kind) Protocol() uint32 {
+	if k > KindSecret {
+		return 2
+	}
+	return 0
+}
+
+// UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks, join
+// grants and audit entries have no name.
 func (k Kind) UniqueNames() bool {
-	return k == KindCluster || k == KindService || k == KindSecret
+	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser
 }
 
 // KindOf returns the kind of o, which may be a typed nil, or 0 when o is not a stored object.
@@ -76,6 +94,12 @@ func KindOf(o Object) Kind {
 		return KindTask
 	case *api.Secret:
 		return KindSecret
+	case *api.JoinGrant:
+		return KindJoinGrant
+	case *api.User:
+		return KindUser
+	case *api.AuditEntry:
+		return KindAuditEntry
 	default:
 		return 0
 	}
@@ -91,6 +115,8 @@ func Name(o Object) string {
 	case *api.Service:
 		return o.GetSpec().GetAnnotations().GetName()
 	case *api.Secret:
+		return o.GetSpec().GetAnnotations().GetName()
+	case *api.User:
 		return o.GetSpec().GetAnnotations().GetName()
 	default:
 		return ""
@@ -110,6 +136,12 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.Secret:
 		o.Meta = meta
+	case *api.JoinGrant:
+		o.Meta = meta
+	case *api.User:
+		o.Meta = meta
+	case *api.AuditEntry:
+		o.Meta = meta
 	}
 }
 
@@ -126,6 +158,12 @@ func New(k Kind, id string) Object {
 		return &api.Task{Id: id}
 	case KindSecret:
 		return &api.Secret{Id: id}
+	case KindJoinGrant:
+		return &api.JoinGrant{Id: id}
+	case KindUser:
+		return &api.User{Id: id}
+	case KindAuditEntry:
+		return &api.AuditEntry{Id: id}
 	default:
 		return nil
 	}
@@ -144,6 +182,12 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_Task{Task: o}}
 	case *api.Secret:
 		return &api.StoredObject{Object: &api.StoredObject_Secret{Secret: o}}
+	case *api.JoinGrant:
+		return &api.StoredObject{Object: &api.StoredObject_JoinGrant{JoinGrant: o}}
+	case *api.User:
+		return &api.StoredObject{Object: &api.StoredObject_User{User: o}}
+	case *api.AuditEntry:
+		return &api.StoredObject{Object: &api.StoredObject_AuditEntry{AuditEntry: o}}
 	default:
 		return nil
 	}
@@ -163,6 +207,12 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.Task
 	case *api.StoredObject_Secret:
 		o = w.Secret
+	case *api.StoredObject_JoinGrant:
+		o = w.JoinGrant
+	case *api.StoredObject_User:
+		o = w.User
+	case *api.StoredObject_AuditEntry:
+		o = w.AuditEntry
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil
