@@ -182,8 +182,12 @@ type SessionResponse struct {
 	// PEM.
 	RootCertificate []byte               `protobuf:"bytes,4,opt,name=root_certificate,json=rootCertificate,proto3" json:"root_certificate,omitempty"`
 	HeartbeatPeriod *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_period,json=heartbeatPeriod,proto3" json:"heartbeat_period,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Nodes that are not to be believed whatever their certificates say.
+	Revocations []*Revocation `protobuf:"bytes,20,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	// The version of the cluster object that they are from: a manager may be behind.
+	RevocationsVersion uint64 `protobuf:"varint,21,opt,name=revocations_version,json=revocationsVersion,proto3" json:"revocations_version,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *SessionResponse) Reset() {
@@ -249,6 +253,20 @@ func (x *SessionResponse) GetHeartbeatPeriod() *durationpb.Duration {
 		return x.HeartbeatPeriod
 	}
 	return nil
+}
+
+func (x *SessionResponse) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetRevocationsVersion() uint64 {
+	if x != nil {
+		return x.RevocationsVersion
+	}
+	return 0
 }
 
 type HeartbeatRequest struct {
@@ -1092,14 +1110,16 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\vdescription\x18\x01 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\"@\n" +
 	"\vManagerPeer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xf6\x01\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xde\x02\n" +
 	"\x0fSessionResponse\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12!\n" +
 	"\x04node\x18\x02 \x01(\v2\r.skep.v1.NodeR\x04node\x120\n" +
 	"\bmanagers\x18\x03 \x03(\v2\x14.skep.v1.ManagerPeerR\bmanagers\x12)\n" +
 	"\x10root_certificate\x18\x04 \x01(\fR\x0frootCertificate\x12D\n" +
-	"\x10heartbeat_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fheartbeatPeriod\"1\n" +
+	"\x10heartbeat_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fheartbeatPeriod\x125\n" +
+	"\vrevocations\x18\x14 \x03(\v2\x13.skep.v1.RevocationR\vrevocations\x12/\n" +
+	"\x13revocations_version\x18\x15 \x01(\x04R\x12revocationsVersion\"1\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"F\n" +
@@ -1210,49 +1230,51 @@ var file_skep_v1_dispatcher_proto_goTypes = []any{
 	(*NodeDescription)(nil),           // 20: skep.v1.NodeDescription
 	(*Node)(nil),                      // 21: skep.v1.Node
 	(*durationpb.Duration)(nil),       // 22: google.protobuf.Duration
-	(*Task)(nil),                      // 23: skep.v1.Task
-	(*Secret)(nil),                    // 24: skep.v1.Secret
-	(*TaskStatus)(nil),                // 25: skep.v1.TaskStatus
-	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(*Revocation)(nil),                // 23: skep.v1.Revocation
+	(*Task)(nil),                      // 24: skep.v1.Task
+	(*Secret)(nil),                    // 25: skep.v1.Secret
+	(*TaskStatus)(nil),                // 26: skep.v1.TaskStatus
+	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
 }
 var file_skep_v1_dispatcher_proto_depIdxs = []int32{
 	20, // 0: skep.v1.SessionRequest.description:type_name -> skep.v1.NodeDescription
 	21, // 1: skep.v1.SessionResponse.node:type_name -> skep.v1.Node
 	2,  // 2: skep.v1.SessionResponse.managers:type_name -> skep.v1.ManagerPeer
 	22, // 3: skep.v1.SessionResponse.heartbeat_period:type_name -> google.protobuf.Duration
-	22, // 4: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
-	0,  // 5: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
-	23, // 6: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
-	24, // 7: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
-	7,  // 8: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
-	25, // 9: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
-	9,  // 10: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
-	20, // 11: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
-	16, // 12: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
-	20, // 13: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
-	9,  // 14: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
-	22, // 15: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
-	26, // 16: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
-	17, // 17: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
-	1,  // 18: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
-	4,  // 19: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
-	6,  // 20: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
-	10, // 21: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
-	12, // 22: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
-	14, // 23: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
-	18, // 24: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
-	3,  // 25: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
-	5,  // 26: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
-	8,  // 27: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
-	11, // 28: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
-	13, // 29: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
-	15, // 30: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
-	19, // 31: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
-	25, // [25:32] is the sub-list for method output_type
-	18, // [18:25] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	23, // 4: skep.v1.SessionResponse.revocations:type_name -> skep.v1.Revocation
+	22, // 5: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
+	0,  // 6: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
+	24, // 7: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
+	25, // 8: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
+	7,  // 9: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
+	26, // 10: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
+	9,  // 11: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
+	20, // 12: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
+	16, // 13: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
+	20, // 14: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
+	9,  // 15: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
+	22, // 16: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
+	27, // 17: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
+	17, // 18: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
+	1,  // 19: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
+	4,  // 20: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
+	6,  // 21: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
+	10, // 22: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
+	12, // 23: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
+	14, // 24: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
+	18, // 25: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
+	3,  // 26: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
+	5,  // 27: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
+	8,  // 28: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
+	11, // 29: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
+	13, // 30: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
+	15, // 31: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
+	19, // 32: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_dispatcher_proto_init() }

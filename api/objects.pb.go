@@ -192,10 +192,14 @@ type Cluster struct {
 	// How often people asked all managers for fresh data keys.
 	DataKeyGeneration uint64 `protobuf:"varint,12,opt,name=data_key_generation,json=dataKeyGeneration,proto3" json:"data_key_generation,omitempty"`
 	// The key that seals backups without a passphrase. Empty until a leader of a version that knows it made one.
-	BackupKey     string        `protobuf:"bytes,7,opt,name=backup_key,json=backupKey,proto3" json:"backup_key,omitempty"`
-	Backup        *BackupStatus `protobuf:"bytes,8,opt,name=backup,proto3" json:"backup,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BackupKey string        `protobuf:"bytes,7,opt,name=backup_key,json=backupKey,proto3" json:"backup_key,omitempty"`
+	Backup    *BackupStatus `protobuf:"bytes,8,opt,name=backup,proto3" json:"backup,omitempty"`
+	// Nodes whose certificates say more than they may, until those have expired.
+	Revocations []*Revocation `protobuf:"bytes,24,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	// The longest life that certificates were given before spec.cert_expiry was what it is; unset is no longer one.
+	LongestCertExpiry *durationpb.Duration `protobuf:"bytes,25,opt,name=longest_cert_expiry,json=longestCertExpiry,proto3" json:"longest_cert_expiry,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -291,6 +295,83 @@ func (x *Cluster) GetBackup() *BackupStatus {
 	return nil
 }
 
+func (x *Cluster) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *Cluster) GetLongestCertExpiry() *durationpb.Duration {
+	if x != nil {
+		return x.LongestCertExpiry
+	}
+	return nil
+}
+
+// Revocation takes from a node what its certificates say, for those who have no store to look it up.
+type Revocation struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// What the node may still be: ROLE_WORKER for a former manager, unspecified for one that was removed.
+	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=skep.v1.Role" json:"role,omitempty"`
+	// When the last of its certificates has expired.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Revocation) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Revocation) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Revocation) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 // ClusterSpec is what `swarm update` changes.
 type ClusterSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -319,7 +400,7 @@ type ClusterSpec struct {
 
 func (x *ClusterSpec) Reset() {
 	*x = ClusterSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	mi := &file_skep_v1_objects_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +412,7 @@ func (x *ClusterSpec) String() string {
 func (*ClusterSpec) ProtoMessage() {}
 
 func (x *ClusterSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	mi := &file_skep_v1_objects_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +425,7 @@ func (x *ClusterSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSpec.ProtoReflect.Descriptor instead.
 func (*ClusterSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ClusterSpec) GetAnnotations() *Annotations {
@@ -430,7 +511,7 @@ type RootCA struct {
 
 func (x *RootCA) Reset() {
 	*x = RootCA{}
-	mi := &file_skep_v1_objects_proto_msgTypes[2]
+	mi := &file_skep_v1_objects_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +523,7 @@ func (x *RootCA) String() string {
 func (*RootCA) ProtoMessage() {}
 
 func (x *RootCA) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[2]
+	mi := &file_skep_v1_objects_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +536,7 @@ func (x *RootCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootCA.ProtoReflect.Descriptor instead.
 func (*RootCA) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RootCA) GetCertificate() []byte {
@@ -483,7 +564,7 @@ type JoinTokens struct {
 
 func (x *JoinTokens) Reset() {
 	*x = JoinTokens{}
-	mi := &file_skep_v1_objects_proto_msgTypes[3]
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +576,7 @@ func (x *JoinTokens) String() string {
 func (*JoinTokens) ProtoMessage() {}
 
 func (x *JoinTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[3]
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +589,7 @@ func (x *JoinTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokens.ProtoReflect.Descriptor instead.
 func (*JoinTokens) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JoinTokens) GetWorker() string {
@@ -545,7 +626,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +638,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +651,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Node) GetId() string {
@@ -641,7 +722,7 @@ type NodeSpec struct {
 
 func (x *NodeSpec) Reset() {
 	*x = NodeSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +734,7 @@ func (x *NodeSpec) String() string {
 func (*NodeSpec) ProtoMessage() {}
 
 func (x *NodeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +747,7 @@ func (x *NodeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSpec.ProtoReflect.Descriptor instead.
 func (*NodeSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NodeSpec) GetAnnotations() *Annotations {
@@ -710,7 +791,7 @@ type NodeDescription struct {
 
 func (x *NodeDescription) Reset() {
 	*x = NodeDescription{}
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +803,7 @@ func (x *NodeDescription) String() string {
 func (*NodeDescription) ProtoMessage() {}
 
 func (x *NodeDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +816,7 @@ func (x *NodeDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDescription.ProtoReflect.Descriptor instead.
 func (*NodeDescription) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeDescription) GetHostname() string {
@@ -803,7 +884,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +896,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +909,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ImageSummary) GetDigest() string {
@@ -880,7 +961,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +973,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +986,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeStatus) GetState() NodeState {
@@ -949,7 +1030,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1042,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1055,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1007,7 +1088,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1100,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1113,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1079,7 +1160,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1172,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1185,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Service) GetId() string {
@@ -1163,7 +1244,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1256,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1269,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1236,7 +1317,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1329,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1342,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1284,7 +1365,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1377,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1390,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -1364,7 +1445,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1457,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1470,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Task) GetId() string {
@@ -1481,7 +1562,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1574,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1587,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Secret) GetId() string {
@@ -1542,7 +1623,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1635,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1648,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -1595,7 +1676,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1688,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1701,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -1649,7 +1730,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1742,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1755,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *User) GetId() string {
@@ -1708,7 +1789,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1801,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1814,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -1754,7 +1835,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +1847,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +1860,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -1800,7 +1881,7 @@ var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\xed\x02\n" +
+	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\xef\x03\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
@@ -1813,7 +1894,15 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x13data_key_generation\x18\f \x01(\x04R\x11dataKeyGeneration\x12\"\n" +
 	"\n" +
 	"backup_key\x18\a \x01(\tB\x03\x80\x01\x01R\tbackupKey\x12-\n" +
-	"\x06backup\x18\b \x01(\v2\x15.skep.v1.BackupStatusR\x06backup\"\x9b\x04\n" +
+	"\x06backup\x18\b \x01(\v2\x15.skep.v1.BackupStatusR\x06backup\x125\n" +
+	"\vrevocations\x18\x18 \x03(\v2\x13.skep.v1.RevocationR\vrevocations\x12I\n" +
+	"\x13longest_cert_expiry\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\x11longestCertExpiry\"\x83\x01\n" +
+	"\n" +
+	"Revocation\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
+	"\x04role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\x04role\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x9b\x04\n" +
 	"\vClusterSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12:\n" +
 	"\vcert_expiry\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -1972,110 +2061,115 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(NodeState)(0),                // 0: skep.v1.NodeState
 	(Reachability)(0),             // 1: skep.v1.Reachability
 	(UpdateState)(0),              // 2: skep.v1.UpdateState
 	(*Cluster)(nil),               // 3: skep.v1.Cluster
-	(*ClusterSpec)(nil),           // 4: skep.v1.ClusterSpec
-	(*RootCA)(nil),                // 5: skep.v1.RootCA
-	(*JoinTokens)(nil),            // 6: skep.v1.JoinTokens
-	(*Node)(nil),                  // 7: skep.v1.Node
-	(*NodeSpec)(nil),              // 8: skep.v1.NodeSpec
-	(*NodeDescription)(nil),       // 9: skep.v1.NodeDescription
-	(*ImageSummary)(nil),          // 10: skep.v1.ImageSummary
-	(*NodeStatus)(nil),            // 11: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 12: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 13: skep.v1.ManagerStatus
-	(*Service)(nil),               // 14: skep.v1.Service
-	(*ServiceSpec)(nil),           // 15: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 16: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 17: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 18: skep.v1.Task
-	(*Secret)(nil),                // 19: skep.v1.Secret
-	(*SecretSpec)(nil),            // 20: skep.v1.SecretSpec
-	(*JoinGrant)(nil),             // 21: skep.v1.JoinGrant
-	(*User)(nil),                  // 22: skep.v1.User
-	(*UserSpec)(nil),              // 23: skep.v1.UserSpec
-	(*AuditEntry)(nil),            // 24: skep.v1.AuditEntry
-	nil,                           // 25: skep.v1.NodeDescription.EngineLabelsEntry
-	(*Meta)(nil),                  // 26: skep.v1.Meta
-	(*BackupStatus)(nil),          // 27: skep.v1.BackupStatus
-	(*Annotations)(nil),           // 28: skep.v1.Annotations
+	(*Revocation)(nil),            // 4: skep.v1.Revocation
+	(*ClusterSpec)(nil),           // 5: skep.v1.ClusterSpec
+	(*RootCA)(nil),                // 6: skep.v1.RootCA
+	(*JoinTokens)(nil),            // 7: skep.v1.JoinTokens
+	(*Node)(nil),                  // 8: skep.v1.Node
+	(*NodeSpec)(nil),              // 9: skep.v1.NodeSpec
+	(*NodeDescription)(nil),       // 10: skep.v1.NodeDescription
+	(*ImageSummary)(nil),          // 11: skep.v1.ImageSummary
+	(*NodeStatus)(nil),            // 12: skep.v1.NodeStatus
+	(*DataKeyStatus)(nil),         // 13: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 14: skep.v1.ManagerStatus
+	(*Service)(nil),               // 15: skep.v1.Service
+	(*ServiceSpec)(nil),           // 16: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 17: skep.v1.ReplicatedService
+	(*UpdateStatus)(nil),          // 18: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 19: skep.v1.Task
+	(*Secret)(nil),                // 20: skep.v1.Secret
+	(*SecretSpec)(nil),            // 21: skep.v1.SecretSpec
+	(*JoinGrant)(nil),             // 22: skep.v1.JoinGrant
+	(*User)(nil),                  // 23: skep.v1.User
+	(*UserSpec)(nil),              // 24: skep.v1.UserSpec
+	(*AuditEntry)(nil),            // 25: skep.v1.AuditEntry
+	nil,                           // 26: skep.v1.NodeDescription.EngineLabelsEntry
+	(*Meta)(nil),                  // 27: skep.v1.Meta
+	(*BackupStatus)(nil),          // 28: skep.v1.BackupStatus
 	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 	(Role)(0),                     // 30: skep.v1.Role
-	(Availability)(0),             // 31: skep.v1.Availability
-	(*Platform)(nil),              // 32: skep.v1.Platform
-	(*Resources)(nil),             // 33: skep.v1.Resources
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*TaskSpec)(nil),              // 35: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 36: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 37: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 38: skep.v1.TaskStatus
-	(TaskState)(0),                // 39: skep.v1.TaskState
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 32: skep.v1.Annotations
+	(Availability)(0),             // 33: skep.v1.Availability
+	(*Platform)(nil),              // 34: skep.v1.Platform
+	(*Resources)(nil),             // 35: skep.v1.Resources
+	(*TaskSpec)(nil),              // 36: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 37: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 38: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 39: skep.v1.TaskStatus
+	(TaskState)(0),                // 40: skep.v1.TaskState
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	26, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
-	4,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
-	5,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
-	6,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	27, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
-	28, // 5: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	29, // 6: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	29, // 7: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	29, // 8: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	29, // 9: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	26, // 10: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	8,  // 11: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	30, // 12: skep.v1.Node.role:type_name -> skep.v1.Role
-	9,  // 13: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	11, // 14: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	13, // 15: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	12, // 16: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	28, // 17: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	30, // 18: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	31, // 19: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	32, // 20: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	33, // 21: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	25, // 22: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	10, // 23: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	34, // 24: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	32, // 25: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	0,  // 26: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	34, // 27: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	34, // 28: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 29: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	26, // 30: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	15, // 31: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	15, // 32: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	17, // 33: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	28, // 34: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	35, // 35: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	16, // 36: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	36, // 37: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	37, // 38: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	2,  // 39: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	34, // 40: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	34, // 41: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	26, // 42: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	35, // 43: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	37, // 44: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	38, // 45: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	39, // 46: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	26, // 47: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	20, // 48: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	28, // 49: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	26, // 50: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	26, // 51: skep.v1.User.meta:type_name -> skep.v1.Meta
-	23, // 52: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	28, // 53: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	26, // 54: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	27, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	5,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
+	6,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
+	7,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
+	28, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	4,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
+	29, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	30, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	31, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	32, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	29, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	29, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	29, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	29, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	27, // 14: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	9,  // 15: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	30, // 16: skep.v1.Node.role:type_name -> skep.v1.Role
+	10, // 17: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	12, // 18: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	14, // 19: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	13, // 20: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	32, // 21: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	30, // 22: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	33, // 23: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	34, // 24: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	35, // 25: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	26, // 26: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	11, // 27: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	31, // 28: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	34, // 29: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	0,  // 30: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	31, // 31: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	31, // 32: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 33: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	27, // 34: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	16, // 35: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	16, // 36: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	18, // 37: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	32, // 38: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	36, // 39: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	17, // 40: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	37, // 41: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	38, // 42: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	2,  // 43: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	31, // 44: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	31, // 45: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	27, // 46: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	36, // 47: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	38, // 48: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	39, // 49: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	40, // 50: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	27, // 51: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	21, // 52: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	32, // 53: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	27, // 54: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	27, // 55: skep.v1.User.meta:type_name -> skep.v1.Meta
+	24, // 56: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	32, // 57: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	27, // 58: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -2091,7 +2185,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -16,6 +16,8 @@ type Identity struct {
 	current Credentials     // guarded by mu, never zero
 	cert    tls.Certificate // guarded by mu, made of current
 	changed chan struct{}   // guarded by mu, closed by the next Replace
+
+	trust trust
 }
 
 // NewIdentity returns an identity that starts with c, which must not be zero.

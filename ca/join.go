@@ -135,7 +135,7 @@ func (cfg JoinConfig) csr() (*ecdsa.PrivateKey, []byte, error) {
 
 // connect returns a connection that gRPC opens with the first request, and what becomes of its TLS handshakes.
 func (cfg JoinConfig) connect(t *tls.Config) (*grpc.ClientConn, *handshakes, error) {
-	creds := &handshakes{TransportCredentials: boundedCreds{credentials.NewTLS(t)}}
+	creds := &handshakes{TransportCredentials: boundedCreds{TransportCredentials: credentials.NewTLS(t)}}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxJoinReply)),

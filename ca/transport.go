@@ -2,10 +2,13 @@ package ca
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/skep-io/skep/api"
 )
 
 // HandshakeTimeout bounds a TLS handshake, so that a peer that stalls holds no place for long.
@@ -14,17 +17,24 @@ const HandshakeTimeout = 5 * time.Second
 // ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshake by HandshakeTimeout and closes a connection when
 // the certificate that opened it expires (C7): gRPC clients then connect again by themselves, with the renewed one.
 func (i *Identity) ServerCredentials() credentials.TransportCredentials {
-	return boundedCreds{credentials.NewTLS(i.ServerTLS())}
+	return boundedCreds{TransportCredentials: credentials.NewTLS(i.ServerTLS()), trust: &i.trust}
 }
 
-// ClientCredentials returns ClientTLS(serverName) for gRPC clients, with the same bounds as ServerCredentials.
+// ClientCredentials returns ClientTLS(serverName) for gRPC clients, with the same bounds as ServerCredentials. Handshakes with a node
+// that Distrust was told of return ErrRevoked.
 func (i *Identity) ClientCredentials(serverName string) credentials.TransportCredentials {
-	return boundedCreds{credentials.NewTLS(i.ClientTLS(serverName))}
+	least := api.Role_ROLE_WORKER
+	if serverName == OUManager {
+		least = api.Role_ROLE_MANAGER
+	}
+	return boundedCreds{credentials.NewTLS(i.ClientTLS(serverName)), &i.trust, least}
 }
 
-// boundedCreds adds limits of time to TLS.
+// boundedCreds adds limits of time to TLS, and notes the connections, for Distrust.
 type boundedCreds struct {
 	credentials.TransportCredentials
+	trust *trust   // or nil
+	least api.Role // that a server must have
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -35,7 +45,11 @@ func (b boundedCreds) ClientHandshake(ctx context.Context, authority string, raw
 	if err != nil {
 		return nil, nil, err
 	}
-	return untilExpiry(conn, info), info, nil
+	conn, role := b.trust.keep(raw, untilExpiry(conn, info), info)
+	if role < b.least {
+		return nil, nil, errors.Join(ErrRevoked, conn.Close())
+	}
+	return conn, info, nil
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -51,12 +65,13 @@ func (b boundedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthI
 		_ = conn.Close() // the first error is the one that matters
 		return nil, nil, err
 	}
-	return untilExpiry(conn, info), info, nil
+	conn, _ = b.trust.keep(raw, untilExpiry(conn, info), info) // whoever is not believed may still hear why
+	return conn, info, nil
 }
 
 // Clone implements credentials.TransportCredentials.
 func (b boundedCreds) Clone() credentials.TransportCredentials {
-	return boundedCreds{b.TransportCredentials.Clone()}
+	return boundedCreds{b.TransportCredentials.Clone(), b.trust, b.least}
 }
 
 // untilExpiry makes conn close itself when the peer's certificate expires, if it showed one.

@@ -25,7 +25,7 @@ import (
 // handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
 const handOverTimeout = 3 * time.Second
 
-// Config is what a Manager needs; all fields but Reseal and Version are required.
+// Config is what a Manager needs; all fields but Reseal, Distrust and Version are required.
 type Config struct {
 	// NodeID is this node's.
 	NodeID string
@@ -41,6 +41,9 @@ type Config struct {
 	LocalKey func(ctx context.Context) (seal.Key, seal.Source, error)
 	// Reseal makes a key the one that opens Store, and whatever else the node seals by it. Nil is for Store alone.
 	Reseal func(kek seal.Key, source seal.Source) error
+	// Distrust is told which nodes are not to be believed, as of a version of the cluster object, now and whenever that changes. Nil
+	// is for nobody.
+	Distrust func(version store.Index, revocations []*api.Revocation)
 	// BackupDir is where this node puts scheduled backups unless the cluster's spec says otherwise.
 	BackupDir string
 	// Version of this program.
@@ -66,6 +69,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.Reseal == nil {
 		cfg.Reseal = cfg.Store.Reseal
+	}
+	if cfg.Distrust == nil {
+		cfg.Distrust = func(store.Index, []*api.Revocation) {}
 	}
 	m := &Manager{cfg: cfg}
 	logs, err := logbroker.New(logbroker.Config{Store: cfg.Store, Dial: cfg.Dial})

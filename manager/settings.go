@@ -9,7 +9,7 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// followSettings gives this manager's store the settings that are in the cluster object, now and whenever they change.
+// followSettings gives this manager what the cluster object says, now and whenever it changes.
 func (m *Manager) followSettings(ctx context.Context) error {
 	for {
 		watch, err := m.cfg.Store.Watch(ctx, 0, object.KindCluster)
@@ -32,6 +32,7 @@ func (m *Manager) settings(ctx context.Context, watch *store.Watcher) error {
 			clusters, err := store.List[*api.Cluster](tx)
 			for _, cluster := range clusters {
 				m.cfg.Store.SetSnapshotInterval(cluster.GetSpec().GetSnapshotInterval())
+				m.cfg.Distrust(cluster.GetMeta().GetVersion(), cluster.GetRevocations())
 			}
 			return err
 		})

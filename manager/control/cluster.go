@@ -103,6 +103,14 @@ func (p *problems) backups(spec *api.ClusterSpec) {
 	}
 }
 
+// noteCertExpiry keeps the longest life that certificates were given, which bounds how long those of a removed node are remembered.
+func noteCertExpiry(cluster *api.Cluster, old *api.ClusterSpec) {
+	former := old.GetCertExpiry()
+	if former.AsDuration() > max(cluster.GetSpec().GetCertExpiry().AsDuration(), cluster.GetLongestCertExpiry().AsDuration()) {
+		cluster.LongestCertExpiry = former
+	}
+}
+
 // UpdateCluster replaces the cluster's spec. Turning autolock on makes a new unlock key, which the answer carries.
 func (s *Server) UpdateCluster(ctx context.Context, request *api.UpdateClusterRequest) (*api.UpdateClusterResponse, error) {
 	id, err := requestID(ctx, "UpdateCluster")
@@ -133,6 +141,7 @@ func (s *Server) UpdateCluster(ctx context.Context, request *api.UpdateClusterRe
 		cluster := proto.CloneOf(old)
 		cluster.Spec = proto.CloneOf(spec)
 		retryBackup(cluster, old.GetSpec())
+		noteCertExpiry(cluster, old.GetSpec())
 		locked = s.lock(cluster)
 		return tx.Update(cluster)
 	})

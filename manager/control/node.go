@@ -2,11 +2,13 @@ package control
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -177,6 +179,9 @@ func (s *Server) RemoveNode(ctx context.Context, request *api.RemoveNodeRequest)
 		}
 		response.NodeId = node.GetId()
 		if err := s.checkRemoval(tx, node, request.GetForce()); err != nil {
+			return err
+		}
+		if err := authz.Revoke(tx, time.Now(), node.GetId(), api.Role_ROLE_UNSPECIFIED); err != nil {
 			return err
 		}
 		return tx.Delete(object.KindNode, node.GetId())

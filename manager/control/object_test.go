@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -193,11 +194,52 @@ func TestRemoveNode(t *testing.T) {
 			_, err := s.RemoveNode(t.Context(), &api.RemoveNodeRequest{Node: tt.node, Force: tt.force})
 			if tt.want != "" {
 				wantFault(t, err, fault.Precondition, tt.want)
-			} else if err != nil {
-				t.Error(err)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			revoked := storetest.List[*api.Cluster](t, s.store)[0].GetRevocations()
+			if len(revoked) != 1 || revoked[0].GetNodeId() != "worker1" || revoked[0].GetRole() != api.Role_ROLE_UNSPECIFIED {
+				t.Errorf("revoked: %v", revoked)
 			}
 		})
 	}
+}
+
+// Others remember a removed node as long as one of its certificates may live, also one of a time when they lived longer.
+func TestRemoveNode_IsRememberedWhileItsCertificatesLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		expiry := func(d time.Duration) {
+			t.Helper()
+			cluster := storetest.List[*api.Cluster](t, s.store)[0]
+			spec := proto.CloneOf(cluster.GetSpec())
+			spec.CertExpiry = durationpb.New(d)
+			_, err := s.UpdateCluster(t.Context(), &api.UpdateClusterRequest{Spec: spec, Version: cluster.GetMeta().GetVersion()})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		remove := func(id string) []*api.Revocation {
+			t.Helper()
+			if _, err := s.RemoveNode(t.Context(), &api.RemoveNodeRequest{Node: id, Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			return storetest.List[*api.Cluster](t, s.store)[0].GetRevocations()
+		}
+		storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER))
+		expiry(100 * 24 * time.Hour)
+		expiry(time.Hour)
+		revoked := remove("worker1")
+		if left := time.Until(revoked[0].GetExpiresAt().AsTime()); left < 100*24*time.Hour {
+			t.Errorf("remembered for %v", left)
+		}
+		time.Sleep(101 * 24 * time.Hour)
+		if revoked = remove("worker2"); len(revoked) != 1 || revoked[0].GetNodeId() != "worker2" {
+			t.Errorf("after its certificates expired: %v", revoked)
+		}
+	})
 }
 
 // A manager that is dead is removed by force in one step; one that answers, or whose vote is needed, is not.

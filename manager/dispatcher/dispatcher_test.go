@@ -44,6 +44,10 @@ func TestSession_RegistersAndTellsWhatChanges(t *testing.T) {
 		if got := (<-a.messages).GetRootCertificate(); string(got) != "new root" {
 			t.Errorf("got root %q", got)
 		}
+		change(t, c.store, "c", func(c *api.Cluster) { c.Revocations = []*api.Revocation{{NodeId: "n9"}} })
+		if got := <-a.messages; len(got.GetRevocations()) != 1 || got.GetRevocationsVersion() != c.store.Status().Applied {
+			t.Errorf("got revocations %v of version %d", got.GetRevocations(), got.GetRevocationsVersion())
+		}
 	})
 }
 

@@ -192,6 +192,7 @@ func (d *Dispatcher) message(s *session) (*api.SessionResponse, error) {
 		}
 		m.Node = n
 		cluster, err := theCluster(tx)
+		m.Revocations, m.RevocationsVersion = cluster.GetRevocations(), cluster.GetMeta().GetVersion()
 		m.RootCertificate = cluster.GetRootCa().GetCertificate()
 		if p := cluster.GetSpec().GetDispatcherHeartbeat(); p.AsDuration() > 0 {
 			m.HeartbeatPeriod = p
@@ -209,7 +210,8 @@ func sameMessage(a, b *api.SessionResponse) bool {
 func told(m *api.SessionResponse) *api.SessionResponse {
 	return &api.SessionResponse{
 		Managers: m.GetManagers(), RootCertificate: m.GetRootCertificate(), HeartbeatPeriod: m.GetHeartbeatPeriod(),
-		Node: &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole()},
+		Revocations: m.GetRevocations(),
+		Node:        &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole()},
 	}
 }
 

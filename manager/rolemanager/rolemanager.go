@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -159,6 +160,9 @@ func (m *Manager) setRole(ctx context.Context, e SetRole) error {
 			return nil // removed meanwhile
 		}
 		if err != nil || old.GetSpec().GetDesiredRole() != e.Role {
+			return err
+		}
+		if err := authz.Revoke(tx, time.Now(), e.NodeID, e.Role); err != nil {
 			return err
 		}
 		node := proto.CloneOf(old)

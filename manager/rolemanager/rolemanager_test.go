@@ -69,6 +69,7 @@ func run(t *testing.T) (*store.Store, *group) {
 	t.Helper()
 	s := storetest.New(t)
 	g := &group{store: s, t: t, status: store.Status{NodeID: "m1"}}
+	storetest.Create(t, s, &api.Cluster{Id: "cluster", Spec: &api.ClusterSpec{}})
 	for _, id := range []string{"m1", "m2", "m3"} {
 		storetest.Create(t, s, node(id, api.Role_ROLE_MANAGER))
 		g.status.Members = append(g.status.Members, store.MemberStatus{
@@ -129,6 +130,15 @@ func TestRun_PromotesAndDemotes(t *testing.T) {
 		checkRole(t, s, "m2", api.Role_ROLE_WORKER)
 		if n := len(g.Status().Members); n != 2 {
 			t.Errorf("%d members, want 2", n)
+		}
+		cluster := func() *api.Cluster { return storetest.List[*api.Cluster](t, s)[0] }
+		if r := cluster().GetRevocations(); len(r) != 1 || r[0].GetNodeId() != "m2" || r[0].GetRole() != api.Role_ROLE_WORKER {
+			t.Errorf("revoked: %v", r)
+		}
+		want(t, s, "m2", api.Role_ROLE_MANAGER)
+		synctest.Wait()
+		if r := cluster().GetRevocations(); len(r) != 0 {
+			t.Errorf("revoked after a promotion: %v", r)
 		}
 	})
 }

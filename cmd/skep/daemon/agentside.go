@@ -43,6 +43,7 @@ func (n *node) firstManagers() []string {
 
 // registered takes in what a manager says when the agent's session begins, and whenever that changes.
 func (n *node) registered(r *api.SessionResponse) {
+	n.distrust(r.GetRevocationsVersion(), r.GetRevocations())
 	if role := r.GetNode().GetRole(); role != api.Role_ROLE_UNSPECIFIED && role != n.identity.Role() {
 		n.renewer.RenewNow()
 	}

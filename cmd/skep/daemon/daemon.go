@@ -93,7 +93,7 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	}
 	d.managed = newManagedServices(d.absence)
 	d.authorizer = authz.New(authz.Config{
-		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed},
+		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed, d.revoked},
 		OnRefusal: func(ctx context.Context, r authz.Refusal) {
 			d.logger.WarnContext(ctx, "refused a call", "method", r.Method, "caller", r.Caller.Kind.String(), "node", r.Caller.NodeID, "address", r.Caller.Address)
 		},
@@ -206,13 +206,20 @@ func (d *Daemon) clusterID() string {
 	return d.current.identity.ClusterID()
 }
 
-// nodeRecords are the records of the manager of the moment. Where there is none a certificate counts for what it says.
-type nodeRecords struct{ managed *managedServices }
+// nodeRecords are the records of the manager of the moment. Where there is none a certificate counts for what it says, unless managers
+// told this node otherwise.
+type nodeRecords struct {
+	managed *managedServices
+	revoked func(nodeID string) (api.Role, bool)
+}
 
 // Node implements authz.Nodes.
 func (r nodeRecords) Node(id string) (authz.Record, bool) {
 	if nodes := r.managed.records(); nodes != nil {
 		return nodes.Node(id)
+	}
+	if role, revoked := r.revoked(id); revoked {
+		return authz.Record{Role: role}, role != api.Role_ROLE_UNSPECIFIED
 	}
 	return authz.Record{Role: api.Role_ROLE_MANAGER}, true
 }

@@ -128,6 +128,7 @@ func (n *node) runManager(ctx context.Context) error {
 	defer n.setStore(nil)
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
+		Distrust:  n.distrust,
 		BackupDir: n.daemon.disk.path(backupDir), Version: n.daemon.cfg.Version,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
 		LocalKey: func(ctx context.Context) (seal.Key, seal.Source, error) { return n.ownKey(ctx) },

@@ -138,3 +138,26 @@ func TestAbsence_SaysTheTrueState(t *testing.T) {
 		}
 	}
 }
+
+// Where there is no store, a node is what its certificate says, or less when managers said so.
+func TestNodeRecords_OnAWorkerKnowTheRevoked(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		role  api.Role
+		known bool
+		want  authz.Record
+		found bool
+	}{
+		{"not revoked", 0, false, authz.Record{Role: api.Role_ROLE_MANAGER}, true},
+		{"removed", api.Role_ROLE_UNSPECIFIED, true, authz.Record{}, false},
+		{"demoted", api.Role_ROLE_WORKER, true, authz.Record{Role: api.Role_ROLE_WORKER}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			revoked := func(string) (api.Role, bool) { return tt.role, tt.known }
+			records := nodeRecords{newManagedServices(func() error { return nil }), revoked}
+			if got, found := records.Node("n"); got != tt.want || found != tt.found {
+				t.Errorf("got %v, %v", got, found)
+			}
+		})
+	}
+}

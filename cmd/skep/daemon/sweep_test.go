@@ -24,7 +24,7 @@ func newTestDaemon(t *testing.T) *Daemon {
 		start: make(chan *node), fallen: make(chan struct{}, 1),
 	}
 	d.managed = newManagedServices(d.absence)
-	d.authorizer = authz.New(authz.Config{ClusterID: d.clusterID, Nodes: nodeRecords{d.managed}})
+	d.authorizer = authz.New(authz.Config{ClusterID: d.clusterID, Nodes: nodeRecords{d.managed, d.revoked}})
 	return d
 }
 

@@ -1,0 +1,99 @@
+package ca
+
+import (
+	"errors"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/skep-io/skep/api"
+)
+
+// ErrRevoked is returned when a connection would lead to a node that is not to be believed any more.
+var ErrRevoked = errors.New("the node was removed from the swarm, or its certificate is of a role that it lost")
+
+// trust is what a node knows of others beside their certificates, and the connections that it has with them.
+type trust struct {
+	mu      sync.Mutex
+	version uint64              // guarded by mu
+	revoked map[string]api.Role // guarded by mu: what is left of a node's role, see Distrust
+	live    map[*liveConn]Name  // guarded by mu
+}
+
+// Distrust replaces what is known of nodes whose certificates say more than they may: by id, the role that they still have,
+// unspecified for none. Live connections with such nodes are closed at once; a node that was demoted connects again with its new
+// certificate. What is older than what is known already, by its version, changes nothing.
+func (i *Identity) Distrust(version uint64, revoked map[string]api.Role) {
+	for _, conn := range i.trust.replace(version, revoked) {
+		_ = conn.raw.Close() // TLS would wait to say goodbye; its owner finds it closed
+	}
+}
+
+func (t *trust) replace(version uint64, revoked map[string]api.Role) (doomed []*liveConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if version < t.version {
+		return nil
+	}
+	t.version, t.revoked = version, revoked
+	for conn, name := range t.live {
+		if t.believed(name) != name.Role {
+			doomed = append(doomed, conn)
+		}
+	}
+	return doomed
+}
+
+// Revoked returns the role that is left to a node that Distrust was told of, or false.
+func (i *Identity) Revoked(nodeID string) (api.Role, bool) {
+	i.trust.mu.Lock()
+	defer i.trust.mu.Unlock()
+	role, known := i.trust.revoked[nodeID]
+	return role, known
+}
+
+// believed returns the role that a node with a certificate may act in: that of the certificate, or less. Called with mu.
+func (t *trust) believed(name Name) api.Role {
+	role, known := t.revoked[name.NodeID]
+	if !known {
+		return name.Role
+	}
+	return min(role, name.Role)
+}
+
+// keep notes a connection with a node, over raw, until it is closed. It returns the connection to use, and the role that the node is believed
+// to have.
+func (t *trust) keep(raw, conn net.Conn, info credentials.AuthInfo) (net.Conn, api.Role) {
+	tlsInfo, ok := info.(credentials.TLSInfo)
+	if t == nil || !ok || len(tlsInfo.State.PeerCertificates) == 0 {
+		return conn, api.Role_ROLE_UNSPECIFIED
+	}
+	name, err := NameOf(tlsInfo.State.PeerCertificates[0])
+	if err != nil {
+		return conn, api.Role_ROLE_UNSPECIFIED
+	}
+	kept := &liveConn{conn, t, raw}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live == nil {
+		t.live = map[*liveConn]Name{}
+	}
+	t.live[kept] = name
+	return kept, t.believed(name)
+}
+
+// liveConn is a connection with a node that trust knows of.
+type liveConn struct {
+	net.Conn
+	trust *trust
+	raw   net.Conn // below TLS
+}
+
+// Close implements net.Conn.
+func (c *liveConn) Close() error {
+	c.trust.mu.Lock()
+	delete(c.trust.live, c)
+	c.trust.mu.Unlock()
+	return c.Conn.Close()
+}
