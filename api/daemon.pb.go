@@ -159,6 +159,8 @@ type GetInfoResponse struct {
 	LastVerifiedBackup *BackupRecord `protobuf:"bytes,23,opt,name=last_verified_backup,json=lastVerifiedBackup,proto3" json:"last_verified_backup,omitempty"`
 	// Managers only: the time between two scheduled backups, or unset.
 	BackupInterval *durationpb.Duration `protobuf:"bytes,24,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
+	// What was negotiated for the connections that this node has with others, such as "TLS 1.3, X25519MLKEM768".
+	NodeTransports []string `protobuf:"bytes,28,rep,name=node_transports,json=nodeTransports,proto3" json:"node_transports,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -364,6 +366,13 @@ func (x *GetInfoResponse) GetLastVerifiedBackup() *BackupRecord {
 func (x *GetInfoResponse) GetBackupInterval() *durationpb.Duration {
 	if x != nil {
 		return x.BackupInterval
+	}
+	return nil
+}
+
+func (x *GetInfoResponse) GetNodeTransports() []string {
+	if x != nil {
+		return x.NodeTransports
 	}
 	return nil
 }
@@ -2143,7 +2152,7 @@ var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
 	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\x85\b\n" +
+	"\x0eGetInfoRequest\"\xae\b\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -2171,7 +2180,8 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\rmanager_count\x18\x16 \x01(\rR\fmanagerCount\x12I\n" +
 	"\x13data_key_changed_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\x10dataKeyChangedAt\x12G\n" +
 	"\x14last_verified_backup\x18\x17 \x01(\v2\x15.skep.v1.BackupRecordR\x12lastVerifiedBackup\x12B\n" +
-	"\x0fbackup_interval\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\"\xbf\x05\n" +
+	"\x0fbackup_interval\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\x12'\n" +
+	"\x0fnode_transports\x18\x1c \x03(\tR\x0enodeTransports\"\xbf\x05\n" +
 	"\x10InitSwarmRequest\x12%\n" +
 	"\x0elisten_address\x18\x01 \x01(\tR\rlistenAddress\x12+\n" +
 	"\x11advertise_address\x18\x02 \x01(\tR\x10advertiseAddress\x129\n" +

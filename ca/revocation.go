@@ -1,8 +1,11 @@
 package ca
 
 import (
+	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/credentials"
@@ -16,9 +19,26 @@ var ErrRevoked = errors.New("the node was removed from the swarm, or its certifi
 // trust is what a node knows of others beside their certificates, and the connections that it has with them.
 type trust struct {
 	mu      sync.Mutex
-	version uint64              // guarded by mu
-	revoked map[string]api.Role // guarded by mu: what is left of a node's role, see Distrust
-	live    map[*liveConn]Name  // guarded by mu
+	version uint64                 // guarded by mu
+	revoked map[string]api.Role    // guarded by mu: what is left of a node's role, see Distrust
+	live    map[*liveConn]peerConn // guarded by mu
+}
+
+// peerConn is what is known of a live connection.
+type peerConn struct {
+	name      Name
+	transport string
+}
+
+// Transports returns what was negotiated for the live connections with other nodes, each kind once, such as "TLS 1.3, X25519MLKEM768".
+func (i *Identity) Transports() []string {
+	i.trust.mu.Lock()
+	defer i.trust.mu.Unlock()
+	kinds := map[string]bool{}
+	for _, peer := range i.trust.live {
+		kinds[peer.transport] = true
+	}
+	return slices.Sorted(maps.Keys(kinds))
 }
 
 // Distrust replaces what is known of nodes whose certificates say more than they may: by id, the role that they still have,
@@ -37,8 +57,8 @@ func (t *trust) replace(version uint64, revoked map[string]api.Role) (doomed []*
 		return nil
 	}
 	t.version, t.revoked = version, revoked
-	for conn, name := range t.live {
-		if t.believed(name) != name.Role {
+	for conn, peer := range t.live {
+		if t.believed(peer.name) != peer.name.Role {
 			doomed = append(doomed, conn)
 		}
 	}
@@ -77,9 +97,9 @@ func (t *trust) keep(raw, conn net.Conn, info credentials.AuthInfo) (net.Conn, a
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.live == nil {
-		t.live = map[*liveConn]Name{}
+		t.live = map[*liveConn]peerConn{}
 	}
-	t.live[kept] = name
+	t.live[kept] = peerConn{name, tls.VersionName(tlsInfo.State.Version) + ", " + tlsInfo.State.CurveID.String()}
 	return kept, t.believed(name)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -64,6 +65,9 @@ func TestDistrust_EndsConnectionsWithARemovedNode(t *testing.T) {
 			t.Fatal(err)
 		}
 
+		if got := worker.Transports(); !slices.Equal(got, []string{"TLS 1.3, X25519MLKEM768"}) {
+			t.Errorf("negotiated %q", got)
+		}
 		worker.Distrust(7, map[string]api.Role{removed.NodeID(): api.Role_ROLE_UNSPECIFIED})
 		if !closed(in) || !closed(out) {
 			t.Errorf("connections with the removed node are closed: from it %v, to it %v", closed(in), closed(out))

@@ -114,6 +114,9 @@ func writeSwarmInfo(b *strings.Builder, s view.SwarmInfo) {
 	if s.ControlAvailable {
 		writeBackupInfo(b, s)
 	}
+	if len(s.NodeTransports) > 0 {
+		fmt.Fprintf(b, "  Node Transport: %s\n", strings.Join(s.NodeTransports, "; "))
+	}
 	if s.CertificateExpiresAt != nil {
 		fmt.Fprintf(b, "  Certificate Expires: %s\n", prettyTime(*s.CertificateExpiresAt))
 	}

@@ -73,6 +73,7 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	info.NodeId, info.ClusterId, info.Role = n.identity.NodeID(), n.identity.ClusterID(), n.identity.Role()
 	info.CertificateExpiresAt = timestamppb.New(n.identity.Expiry())
 	info.Managers = n.managers()
+	info.NodeTransports = n.identity.Transports()
 	n.mu.Lock()
 	s, source := n.store, n.source
 	info.AdvertiseAddress = n.membership.AdvertiseAddress

@@ -29,12 +29,14 @@ type Info struct {
 
 // SwarmInfo is a node's relation to a swarm.
 type SwarmInfo struct {
-	NodeID               string
-	NodeAddr             string
-	LocalNodeState       string
-	ControlAvailable     bool
-	Error                string
-	RemoteManagers       []string
+	NodeID           string
+	NodeAddr         string
+	LocalNodeState   string
+	ControlAvailable bool
+	Error            string
+	RemoteManagers   []string
+	// NodeTransports are what secures the connections of the moment with other nodes.
+	NodeTransports       []string
 	Nodes                uint32
 	Managers             uint32
 	ClusterID            string
@@ -64,7 +66,7 @@ func NewInfo(i *api.GetInfoResponse) Info {
 			NodeID: i.GetNodeId(), NodeAddr: i.GetAdvertiseAddress(), LocalNodeState: LocalNodeState(i.GetState()),
 			ControlAvailable: i.GetRole() == api.Role_ROLE_MANAGER && i.GetState() == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE,
 			Error:            i.GetError(), RemoteManagers: i.GetManagers(), Nodes: i.GetNodes(), Managers: i.GetManagerCount(),
-			ClusterID: i.GetClusterId(),
+			ClusterID: i.GetClusterId(), NodeTransports: i.GetNodeTransports(),
 		},
 	}
 	if i.GetCertificateExpiresAt() != nil {
