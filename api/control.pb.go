@@ -2590,6 +2590,165 @@ func (x *LogGap) GetReason() string {
 	return ""
 }
 
+type CompromiseNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Change nothing, only say what would be.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompromiseNodeRequest) Reset() {
+	*x = CompromiseNodeRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompromiseNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompromiseNodeRequest) ProtoMessage() {}
+
+func (x *CompromiseNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompromiseNodeRequest.ProtoReflect.Descriptor instead.
+func (*CompromiseNodeRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CompromiseNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CompromiseNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type CompromiseNodeResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	NodeId   string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Hostname string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Whether it held all that the swarm knows.
+	Manager bool `protobuf:"varint,3,opt,name=manager,proto3" json:"manager,omitempty"`
+	// The names of the secrets that it held.
+	Secrets []string `protobuf:"bytes,4,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// The tasks that it ran, such as "web.1".
+	Tasks []string `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// The SPIFFE IDs that its tasks had.
+	Identities []string `protobuf:"bytes,6,rep,name=identities,proto3" json:"identities,omitempty"`
+	// What is another one from now on, such as "the join token of workers".
+	Changed []string `protobuf:"bytes,7,rep,name=changed,proto3" json:"changed,omitempty"`
+	// What people must do themselves, a sentence each.
+	Remaining     []string `protobuf:"bytes,8,rep,name=remaining,proto3" json:"remaining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompromiseNodeResponse) Reset() {
+	*x = CompromiseNodeResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompromiseNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompromiseNodeResponse) ProtoMessage() {}
+
+func (x *CompromiseNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompromiseNodeResponse.ProtoReflect.Descriptor instead.
+func (*CompromiseNodeResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CompromiseNodeResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *CompromiseNodeResponse) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *CompromiseNodeResponse) GetManager() bool {
+	if x != nil {
+		return x.Manager
+	}
+	return false
+}
+
+func (x *CompromiseNodeResponse) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *CompromiseNodeResponse) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *CompromiseNodeResponse) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *CompromiseNodeResponse) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *CompromiseNodeResponse) GetRemaining() []string {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
 var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
@@ -2735,11 +2894,25 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x04data\x18\b \x01(\fR\x04data\"9\n" +
 	"\x06LogGap\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason*U\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"D\n" +
+	"\x15CompromiseNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\xef\x01\n" +
+	"\x16CompromiseNodeResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
+	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x18\n" +
+	"\amanager\x18\x03 \x01(\bR\amanager\x12\x18\n" +
+	"\asecrets\x18\x04 \x03(\tR\asecrets\x12\x14\n" +
+	"\x05tasks\x18\x05 \x03(\tR\x05tasks\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x06 \x03(\tR\n" +
+	"identities\x12\x18\n" +
+	"\achanged\x18\a \x03(\tR\achanged\x12\x1c\n" +
+	"\tremaining\x18\b \x03(\tR\tremaining*U\n" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\x92\x10\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xf1\x10\n" +
 	"\aControl\x12O\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\b\xfa\xed\x18\x04\n" +
@@ -2808,7 +2981,10 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\b\xfa\xed\x18\x04\n" +
 	"\x02\x04\x030\x01\x12K\n" +
 	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x030\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x04\x030\x01\x12]\n" +
+	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_control_proto_rawDescOnce sync.Once
@@ -2823,7 +2999,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                 // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),      // 1: skep.v1.GetClusterRequest
@@ -2878,51 +3054,53 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*ReadLogsResponse)(nil),       // 50: skep.v1.ReadLogsResponse
 	(*LogLine)(nil),                // 51: skep.v1.LogLine
 	(*LogGap)(nil),                 // 52: skep.v1.LogGap
-	nil,                            // 53: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                // 54: skep.v1.Cluster
-	(*ClusterSpec)(nil),            // 55: skep.v1.ClusterSpec
-	(Role)(0),                      // 56: skep.v1.Role
-	(*DataKeyStatus)(nil),          // 57: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),           // 58: skep.v1.BackupRecord
-	(*Node)(nil),                   // 59: skep.v1.Node
-	(*NodeSpec)(nil),               // 60: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),            // 61: skep.v1.ServiceSpec
-	(*Service)(nil),                // 62: skep.v1.Service
-	(*Task)(nil),                   // 63: skep.v1.Task
-	(*SecretSpec)(nil),             // 64: skep.v1.SecretSpec
-	(*Secret)(nil),                 // 65: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),  // 66: google.protobuf.Timestamp
+	(*CompromiseNodeRequest)(nil),  // 53: skep.v1.CompromiseNodeRequest
+	(*CompromiseNodeResponse)(nil), // 54: skep.v1.CompromiseNodeResponse
+	nil,                            // 55: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                // 56: skep.v1.Cluster
+	(*ClusterSpec)(nil),            // 57: skep.v1.ClusterSpec
+	(Role)(0),                      // 58: skep.v1.Role
+	(*DataKeyStatus)(nil),          // 59: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),           // 60: skep.v1.BackupRecord
+	(*Node)(nil),                   // 61: skep.v1.Node
+	(*NodeSpec)(nil),               // 62: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),            // 63: skep.v1.ServiceSpec
+	(*Service)(nil),                // 64: skep.v1.Service
+	(*Task)(nil),                   // 65: skep.v1.Task
+	(*SecretSpec)(nil),             // 66: skep.v1.SecretSpec
+	(*Secret)(nil),                 // 67: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),  // 68: google.protobuf.Timestamp
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	54, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	55, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	54, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	56, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	57, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	58, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	59, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	59, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	60, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	59, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	61, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	62, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	62, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	62, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	53, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	61, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	62, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	63, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	64, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	65, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	65, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	65, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	62, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	63, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	56, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	57, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	56, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	58, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	59, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	60, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	61, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	61, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	62, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	61, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	63, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	64, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	64, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	64, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	55, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	63, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	64, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	65, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	66, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	67, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	67, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	67, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	64, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	65, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
 	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	66, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	68, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
 	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
 	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	66, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	68, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
 	31, // 30: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
 	1,  // 31: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
@@ -2949,32 +3127,34 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	44, // 52: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
 	46, // 53: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
 	48, // 54: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	2,  // 55: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 56: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 57: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 58: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 59: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 60: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 61: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16, // 62: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18, // 63: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20, // 64: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22, // 65: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24, // 66: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26, // 67: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28, // 68: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30, // 69: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33, // 70: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35, // 71: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37, // 72: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39, // 73: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41, // 74: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43, // 75: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45, // 76: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47, // 77: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50, // 78: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	55, // [55:79] is the sub-list for method output_type
-	31, // [31:55] is the sub-list for method input_type
+	53, // 55: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	2,  // 56: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 57: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 58: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 59: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 60: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 61: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 62: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16, // 63: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18, // 64: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20, // 65: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22, // 66: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24, // 67: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26, // 68: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28, // 69: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30, // 70: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33, // 71: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35, // 72: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37, // 73: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39, // 74: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41, // 75: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43, // 76: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45, // 77: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47, // 78: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50, // 79: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54, // 80: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56, // [56:81] is the sub-list for method output_type
+	31, // [31:56] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -2999,7 +3179,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

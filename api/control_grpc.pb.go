@@ -45,6 +45,7 @@ const (
 	Control_RemoveSecret_FullMethodName   = "/skep.v1.Control/RemoveSecret"
 	Control_WatchService_FullMethodName   = "/skep.v1.Control/WatchService"
 	Control_ReadLogs_FullMethodName       = "/skep.v1.Control/ReadLogs"
+	Control_CompromiseNode_FullMethodName = "/skep.v1.Control/CompromiseNode"
 )
 
 // ControlClient is the client API for Control service.
@@ -87,6 +88,9 @@ type ControlClient interface {
 	WatchService(ctx context.Context, in *WatchServiceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchServiceResponse], error)
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogsResponse], error)
+	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
+	// names the rest. The node's tasks run elsewhere.
+	CompromiseNode(ctx context.Context, in *CompromiseNodeRequest, opts ...grpc.CallOption) (*CompromiseNodeResponse, error)
 }
 
 type controlClient struct {
@@ -355,6 +359,16 @@ func (c *controlClient) ReadLogs(ctx context.Context, in *ReadLogsRequest, opts 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_ReadLogsClient = grpc.ServerStreamingClient[ReadLogsResponse]
 
+func (c *controlClient) CompromiseNode(ctx context.Context, in *CompromiseNodeRequest, opts ...grpc.CallOption) (*CompromiseNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompromiseNodeResponse)
+	err := c.cc.Invoke(ctx, Control_CompromiseNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -395,6 +409,9 @@ type ControlServer interface {
 	WatchService(*WatchServiceRequest, grpc.ServerStreamingServer[WatchServiceResponse]) error
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error
+	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
+	// names the rest. The node's tasks run elsewhere.
+	CompromiseNode(context.Context, *CompromiseNodeRequest) (*CompromiseNodeResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -476,6 +493,9 @@ func (UnimplementedControlServer) WatchService(*WatchServiceRequest, grpc.Server
 }
 func (UnimplementedControlServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLogs not implemented")
+}
+func (UnimplementedControlServer) CompromiseNode(context.Context, *CompromiseNodeRequest) (*CompromiseNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompromiseNode not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -916,6 +936,24 @@ func _Control_ReadLogs_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_ReadLogsServer = grpc.ServerStreamingServer[ReadLogsResponse]
 
+func _Control_CompromiseNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompromiseNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CompromiseNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CompromiseNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CompromiseNode(ctx, req.(*CompromiseNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1010,6 +1048,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveSecret",
 			Handler:    _Control_RemoveSecret_Handler,
+		},
+		{
+			MethodName: "CompromiseNode",
+			Handler:    _Control_CompromiseNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

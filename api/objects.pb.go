@@ -619,7 +619,9 @@ type Node struct {
 	// Set while the node is a member of the Raft group.
 	ManagerStatus *ManagerStatus `protobuf:"bytes,7,opt,name=manager_status,json=managerStatus,proto3" json:"manager_status,omitempty"`
 	// What the manager said last of the data key of its store.
-	DataKey       *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
+	DataKey *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
+	// Set when somebody else may have the node's keys: nothing that it says counts any more.
+	CompromisedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=compromised_at,json=compromisedAt,proto3" json:"compromised_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -706,6 +708,13 @@ func (x *Node) GetManagerStatus() *ManagerStatus {
 func (x *Node) GetDataKey() *DataKeyStatus {
 	if x != nil {
 		return x.DataKey
+	}
+	return nil
+}
+
+func (x *Node) GetCompromisedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompromisedAt
 	}
 	return nil
 }
@@ -1923,7 +1932,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"JoinTokens\x12\x1b\n" +
 	"\x06worker\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06worker\x12\x1d\n" +
-	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xde\x02\n" +
+	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xa1\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -1933,7 +1942,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x06status\x18\x06 \x01(\v2\x13.skep.v1.NodeStatusR\x06status\x12=\n" +
 	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\x121\n" +
 	"\bdata_key\x18\n" +
-	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\"\xaf\x01\n" +
+	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\x12A\n" +
+	"\x0ecompromised_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompromisedAt\"\xaf\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
@@ -2127,49 +2137,50 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	12, // 18: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	14, // 19: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
 	13, // 20: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	32, // 21: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	30, // 22: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	33, // 23: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	34, // 24: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	35, // 25: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	26, // 26: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	11, // 27: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	31, // 28: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	34, // 29: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	0,  // 30: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	31, // 31: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	31, // 32: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 33: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	27, // 34: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	16, // 35: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	16, // 36: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	18, // 37: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	32, // 38: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	36, // 39: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	17, // 40: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	37, // 41: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	38, // 42: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	2,  // 43: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	31, // 44: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	31, // 45: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	27, // 46: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	36, // 47: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	38, // 48: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	39, // 49: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	40, // 50: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	27, // 51: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	21, // 52: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	32, // 53: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	27, // 54: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	27, // 55: skep.v1.User.meta:type_name -> skep.v1.Meta
-	24, // 56: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	32, // 57: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	27, // 58: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	31, // 21: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
+	32, // 22: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	30, // 23: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	33, // 24: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	34, // 25: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	35, // 26: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	26, // 27: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	11, // 28: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	31, // 29: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	34, // 30: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	0,  // 31: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	31, // 32: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	31, // 33: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 34: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	27, // 35: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	16, // 36: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	16, // 37: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	18, // 38: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	32, // 39: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	36, // 40: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	17, // 41: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	37, // 42: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	38, // 43: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	2,  // 44: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	31, // 45: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	31, // 46: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	27, // 47: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	36, // 48: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	38, // 49: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	39, // 50: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	40, // 51: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	27, // 52: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	21, // 53: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	32, // 54: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	27, // 55: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	27, // 56: skep.v1.User.meta:type_name -> skep.v1.Meta
+	24, // 57: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	32, // 58: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	27, // 59: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }

@@ -13,6 +13,8 @@ type Record struct {
 	Role api.Role
 	// ChangedAt is when the record changed last, by the clock of the leader of that time.
 	ChangedAt time.Time
+	// Revoked says that nothing counts any more that its certificate says.
+	Revoked bool
 }
 
 // evidence is what a node's certificate says, verified by TLS.
@@ -45,6 +47,8 @@ func decide(rule *api.Access, e evidence, k knowledge) (api.Caller, verdict) {
 	certified := kindOf(e.name.Role)
 	behind := !k.current && (!k.known || e.issued.After(k.record.ChangedAt))
 	switch {
+	case k.known && k.record.Revoked:
+		return judge(rule, api.Caller_CALLER_ANYONE)
 	case k.known && k.record.Role == e.name.Role:
 		return judge(rule, certified)
 	case !k.known && allowed(rule, api.Caller_CALLER_ANYONE):

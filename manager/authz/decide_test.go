@@ -29,7 +29,8 @@ func TestDecide(t *testing.T) {
 					for _, current := range []bool{false, true} {
 						checkDecision(t, rule, e, knowledge{current: current})
 						for _, recorded := range roles {
-							checkDecision(t, rule, e, knowledge{known: true, current: current, record: Record{recorded, changed}})
+							checkDecision(t, rule, e, knowledge{known: true, current: current, record: Record{Role: recorded, ChangedAt: changed}})
+							checkDecision(t, rule, e, knowledge{known: true, current: current, record: Record{recorded, changed, true}})
 							n++
 						}
 					}
@@ -48,6 +49,12 @@ func checkDecision(t *testing.T, rule *api.Access, e evidence, k knowledge) {
 	fail := func(why string) {
 		t.Helper()
 		t.Errorf("rule %v, certificate %v issued %v, %+v: %v %v: %s", rule, e.name.Role, e.issued, k, kind, v, why)
+	}
+	if k.record.Revoked {
+		if kind != api.Caller_CALLER_ANYONE || anyone != (v == allow) || v == catchUp {
+			fail("nothing is left to a revoked node but what anyone may")
+		}
+		return
 	}
 	switch {
 	case k.current && v == catchUp:

@@ -23,7 +23,9 @@ func (n storeNodes) Node(id string) (Record, bool) {
 	if err != nil {
 		return Record{}, false
 	}
-	return Record{Role: found.GetRole(), ChangedAt: found.GetMeta().GetUpdatedAt().AsTime()}, true
+	return Record{
+		Role: found.GetRole(), ChangedAt: found.GetMeta().GetUpdatedAt().AsTime(), Revoked: found.GetCompromisedAt() != nil,
+	}, true
 }
 
 // CatchUp implements Nodes.

@@ -69,6 +69,9 @@ func (r registry) NodeRole(_ context.Context, nodeID string) (api.Role, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		return 0, ca.ErrNodeNotFound
 	}
+	if n.GetCompromisedAt() != nil {
+		return 0, ca.ErrNodeNotFound // for others, it is gone
+	}
 	return n.GetRole(), err
 }
 

@@ -22,7 +22,8 @@ const selfNode = "self"
 func (p *program) nodeCommand() *cobra.Command {
 	return group("node", "Manage Swarm nodes", p.nodeList(), p.completed(nodeWords, p.nodeInspect()),
 		p.completed(nodeWords, p.nodePs()), p.completed(nodeWords, p.nodeUpdate()), p.completed(nodeWords, p.nodePromote()),
-		p.completed(nodeWords, p.nodeDemote()), p.completed(nodeWords, p.nodeRemove()))
+		p.completed(nodeWords, p.nodeDemote()), p.completed(nodeWords, p.nodeRemove()),
+		p.completed(nodeWords, p.nodeCompromise()))
 }
 
 // nodeRow is a line of `node ls`.

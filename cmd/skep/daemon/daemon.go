@@ -219,7 +219,7 @@ func (r nodeRecords) Node(id string) (authz.Record, bool) {
 		return nodes.Node(id)
 	}
 	if role, revoked := r.revoked(id); revoked {
-		return authz.Record{Role: role}, role != api.Role_ROLE_UNSPECIFIED
+		return authz.Record{Role: role, Revoked: role == api.Role_ROLE_UNSPECIFIED}, true
 	}
 	return authz.Record{Role: api.Role_ROLE_MANAGER}, true
 }

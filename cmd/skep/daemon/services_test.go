@@ -149,7 +149,7 @@ func TestNodeRecords_OnAWorkerKnowTheRevoked(t *testing.T) {
 		found bool
 	}{
 		{"not revoked", 0, false, authz.Record{Role: api.Role_ROLE_MANAGER}, true},
-		{"removed", api.Role_ROLE_UNSPECIFIED, true, authz.Record{}, false},
+		{"removed", api.Role_ROLE_UNSPECIFIED, true, authz.Record{Revoked: true}, true},
 		{"demoted", api.Role_ROLE_WORKER, true, authz.Record{Role: api.Role_ROLE_WORKER}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

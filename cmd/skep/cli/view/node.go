@@ -82,6 +82,9 @@ func NewNode(n *api.Node) Node {
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
 	}
+	if n.GetCompromisedAt() != nil {
+		out.Status.State = "compromised"
+	}
 	if manager := n.GetManagerStatus(); manager != nil {
 		out.ManagerStatus = &ManagerStatus{
 			Leader: manager.GetLeader(), Reachability: Reachability(manager.GetReachability()), Addr: manager.GetAddress(),
