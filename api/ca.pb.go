@@ -107,10 +107,12 @@ func (x *GetRootCertificateResponse) GetCertificate() []byte {
 type IssueCertificateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PEM. Only the public key is used.
-	Csr           []byte       `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
-	Token         string       `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
-	Availability  Availability `protobuf:"varint,3,opt,name=availability,proto3,enum=skep.v1.Availability" json:"availability,omitempty"`
-	Hostname      string       `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Csr          []byte       `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	Token        string       `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Availability Availability `protobuf:"varint,3,opt,name=availability,proto3,enum=skep.v1.Availability" json:"availability,omitempty"`
+	Hostname     string       `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// The caller understands an answer that says pending.
+	CanWait       bool `protobuf:"varint,5,opt,name=can_wait,json=canWait,proto3" json:"can_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -173,12 +175,21 @@ func (x *IssueCertificateRequest) GetHostname() string {
 	return ""
 }
 
+func (x *IssueCertificateRequest) GetCanWait() bool {
+	if x != nil {
+		return x.CanWait
+	}
+	return false
+}
+
 type IssueCertificateResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	NodeId    string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// PEM, the node's certificate first.
-	Certificate   []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// There is no certificate yet: a person has to let the node in. The same request again asks whether somebody did.
+	Pending       bool `protobuf:"varint,4,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +243,13 @@ func (x *IssueCertificateResponse) GetCertificate() []byte {
 		return x.Certificate
 	}
 	return nil
+}
+
+func (x *IssueCertificateResponse) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
 }
 
 type RenewCertificateRequest struct {
@@ -340,17 +358,19 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\x10skep/v1/ca.proto\x12\askep.v1\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/types.proto\"\x1b\n" +
 	"\x19GetRootCertificateRequest\">\n" +
 	"\x1aGetRootCertificateResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x9d\x01\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\xb8\x01\n" +
 	"\x17IssueCertificateRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x19\n" +
 	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x129\n" +
 	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\x12\x1a\n" +
-	"\bhostname\x18\x04 \x01(\tR\bhostname\"t\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\x12\x19\n" +
+	"\bcan_wait\x18\x05 \x01(\bR\acanWait\"\x8e\x01\n" +
 	"\x18IssueCertificateResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12 \n" +
-	"\vcertificate\x18\x03 \x01(\fR\vcertificate\"D\n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x18\n" +
+	"\apending\x18\x04 \x01(\bR\apending\"D\n" +
 	"\x17RenewCertificateRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"<\n" +

@@ -34,7 +34,7 @@ const (
 type CAClient interface {
 	// GetRootCertificate returns the root, which the caller checks against the digest in its token.
 	GetRootCertificate(ctx context.Context, in *GetRootCertificateRequest, opts ...grpc.CallOption) (*GetRootCertificateResponse, error)
-	// IssueCertificate makes a new node of the bearer of a valid join token.
+	// IssueCertificate makes a new node of the bearer of a valid join token. The same token with the same key is the same node.
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// RenewCertificate gives a node a new certificate with the role that the store says.
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
@@ -86,7 +86,7 @@ func (c *cAClient) RenewCertificate(ctx context.Context, in *RenewCertificateReq
 type CAServer interface {
 	// GetRootCertificate returns the root, which the caller checks against the digest in its token.
 	GetRootCertificate(context.Context, *GetRootCertificateRequest) (*GetRootCertificateResponse, error)
-	// IssueCertificate makes a new node of the bearer of a valid join token.
+	// IssueCertificate makes a new node of the bearer of a valid join token. The same token with the same key is the same node.
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// RenewCertificate gives a node a new certificate with the role that the store says.
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)

@@ -2749,6 +2749,466 @@ func (x *CompromiseNodeResponse) GetRemaining() []string {
 	return nil
 }
 
+type CreateJoinGrantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Spec          *JoinGrantSpec         `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateJoinGrantRequest) Reset() {
+	*x = CreateJoinGrantRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateJoinGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateJoinGrantRequest) ProtoMessage() {}
+
+func (x *CreateJoinGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateJoinGrantRequest.ProtoReflect.Descriptor instead.
+func (*CreateJoinGrantRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CreateJoinGrantRequest) GetSpec() *JoinGrantSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+type CreateJoinGrantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Grant *JoinGrant             `protobuf:"bytes,2,opt,name=grant,proto3" json:"grant,omitempty"`
+	// host:port of a manager to join through.
+	ManagerAddress string `protobuf:"bytes,3,opt,name=manager_address,json=managerAddress,proto3" json:"manager_address,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CreateJoinGrantResponse) Reset() {
+	*x = CreateJoinGrantResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateJoinGrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateJoinGrantResponse) ProtoMessage() {}
+
+func (x *CreateJoinGrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateJoinGrantResponse.ProtoReflect.Descriptor instead.
+func (*CreateJoinGrantResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *CreateJoinGrantResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CreateJoinGrantResponse) GetGrant() *JoinGrant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *CreateJoinGrantResponse) GetManagerAddress() string {
+	if x != nil {
+		return x.ManagerAddress
+	}
+	return ""
+}
+
+type ListJoinGrantsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinGrantsRequest) Reset() {
+	*x = ListJoinGrantsRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinGrantsRequest) ProtoMessage() {}
+
+func (x *ListJoinGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinGrantsRequest.ProtoReflect.Descriptor instead.
+func (*ListJoinGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{56}
+}
+
+type ListJoinGrantsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        []*JoinGrant           `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinGrantsResponse) Reset() {
+	*x = ListJoinGrantsResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinGrantsResponse) ProtoMessage() {}
+
+func (x *ListJoinGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinGrantsResponse.ProtoReflect.Descriptor instead.
+func (*ListJoinGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ListJoinGrantsResponse) GetGrants() []*JoinGrant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+type RemoveJoinGrantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An id or an unambiguous prefix of one.
+	Grant         string `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveJoinGrantRequest) Reset() {
+	*x = RemoveJoinGrantRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveJoinGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveJoinGrantRequest) ProtoMessage() {}
+
+func (x *RemoveJoinGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveJoinGrantRequest.ProtoReflect.Descriptor instead.
+func (*RemoveJoinGrantRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RemoveJoinGrantRequest) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
+}
+
+type RemoveJoinGrantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GrantId       string                 `protobuf:"bytes,1,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveJoinGrantResponse) Reset() {
+	*x = RemoveJoinGrantResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveJoinGrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveJoinGrantResponse) ProtoMessage() {}
+
+func (x *RemoveJoinGrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveJoinGrantResponse.ProtoReflect.Descriptor instead.
+func (*RemoveJoinGrantResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RemoveJoinGrantResponse) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+type ApproveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Refuse if the node's key is another; empty is any.
+	KeyFingerprint string `protobuf:"bytes,2,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ApproveNodeRequest) Reset() {
+	*x = ApproveNodeRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveNodeRequest) ProtoMessage() {}
+
+func (x *ApproveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveNodeRequest.ProtoReflect.Descriptor instead.
+func (*ApproveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ApproveNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ApproveNodeRequest) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
+}
+
+type ApproveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveNodeResponse) Reset() {
+	*x = ApproveNodeResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveNodeResponse) ProtoMessage() {}
+
+func (x *ApproveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveNodeResponse.ProtoReflect.Descriptor instead.
+func (*ApproveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ApproveNodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+type DenyNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DenyNodeRequest) Reset() {
+	*x = DenyNodeRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DenyNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DenyNodeRequest) ProtoMessage() {}
+
+func (x *DenyNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DenyNodeRequest.ProtoReflect.Descriptor instead.
+func (*DenyNodeRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *DenyNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type DenyNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was before.
+	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DenyNodeResponse) Reset() {
+	*x = DenyNodeResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DenyNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DenyNodeResponse) ProtoMessage() {}
+
+func (x *DenyNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DenyNodeResponse.ProtoReflect.Descriptor instead.
+func (*DenyNodeResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *DenyNodeResponse) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
@@ -2908,11 +3368,33 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"identities\x18\x06 \x03(\tR\n" +
 	"identities\x12\x18\n" +
 	"\achanged\x18\a \x03(\tR\achanged\x12\x1c\n" +
-	"\tremaining\x18\b \x03(\tR\tremaining*U\n" +
+	"\tremaining\x18\b \x03(\tR\tremaining\"D\n" +
+	"\x16CreateJoinGrantRequest\x12*\n" +
+	"\x04spec\x18\x01 \x01(\v2\x16.skep.v1.JoinGrantSpecR\x04spec\"\x87\x01\n" +
+	"\x17CreateJoinGrantResponse\x12\x19\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12(\n" +
+	"\x05grant\x18\x02 \x01(\v2\x12.skep.v1.JoinGrantR\x05grant\x12'\n" +
+	"\x0fmanager_address\x18\x03 \x01(\tR\x0emanagerAddress\"\x17\n" +
+	"\x15ListJoinGrantsRequest\"D\n" +
+	"\x16ListJoinGrantsResponse\x12*\n" +
+	"\x06grants\x18\x01 \x03(\v2\x12.skep.v1.JoinGrantR\x06grants\".\n" +
+	"\x16RemoveJoinGrantRequest\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\tR\x05grant\"4\n" +
+	"\x17RemoveJoinGrantResponse\x12\x19\n" +
+	"\bgrant_id\x18\x01 \x01(\tR\agrantId\"Q\n" +
+	"\x12ApproveNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12'\n" +
+	"\x0fkey_fingerprint\x18\x02 \x01(\tR\x0ekeyFingerprint\"8\n" +
+	"\x13ApproveNodeResponse\x12!\n" +
+	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node\"%\n" +
+	"\x0fDenyNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"5\n" +
+	"\x10DenyNodeResponse\x12!\n" +
+	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node*U\n" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xf1\x10\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xb5\x14\n" +
 	"\aControl\x12O\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\b\xfa\xed\x18\x04\n" +
@@ -2984,6 +3466,20 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x02\x04\x030\x01\x12]\n" +
 	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12`\n" +
+	"\x0fCreateJoinGrant\x12\x1f.skep.v1.CreateJoinGrantRequest\x1a .skep.v1.CreateJoinGrantResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12[\n" +
+	"\x0eListJoinGrants\x12\x1e.skep.v1.ListJoinGrantsRequest\x1a\x1f.skep.v1.ListJoinGrantsResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12`\n" +
+	"\x0fRemoveJoinGrant\x12\x1f.skep.v1.RemoveJoinGrantRequest\x1a .skep.v1.RemoveJoinGrantResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12T\n" +
+	"\vApproveNode\x12\x1b.skep.v1.ApproveNodeRequest\x1a\x1c.skep.v1.ApproveNodeResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12K\n" +
+	"\bDenyNode\x12\x18.skep.v1.DenyNodeRequest\x1a\x19.skep.v1.DenyNodeResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
@@ -2999,165 +3495,192 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_skep_v1_control_proto_goTypes = []any{
-	(LogStream)(0),                 // 0: skep.v1.LogStream
-	(*GetClusterRequest)(nil),      // 1: skep.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),     // 2: skep.v1.GetClusterResponse
-	(*UpdateClusterRequest)(nil),   // 3: skep.v1.UpdateClusterRequest
-	(*UpdateClusterResponse)(nil),  // 4: skep.v1.UpdateClusterResponse
-	(*GetJoinTokenRequest)(nil),    // 5: skep.v1.GetJoinTokenRequest
-	(*GetJoinTokenResponse)(nil),   // 6: skep.v1.GetJoinTokenResponse
-	(*GetUnlockKeyRequest)(nil),    // 7: skep.v1.GetUnlockKeyRequest
-	(*GetUnlockKeyResponse)(nil),   // 8: skep.v1.GetUnlockKeyResponse
-	(*RotateDataKeysRequest)(nil),  // 9: skep.v1.RotateDataKeysRequest
-	(*RotateDataKeysResponse)(nil), // 10: skep.v1.RotateDataKeysResponse
-	(*ReportDataKeyRequest)(nil),   // 11: skep.v1.ReportDataKeyRequest
-	(*ReportDataKeyResponse)(nil),  // 12: skep.v1.ReportDataKeyResponse
-	(*GetBackupKeyRequest)(nil),    // 13: skep.v1.GetBackupKeyRequest
-	(*GetBackupKeyResponse)(nil),   // 14: skep.v1.GetBackupKeyResponse
-	(*NoteBackupRequest)(nil),      // 15: skep.v1.NoteBackupRequest
-	(*NoteBackupResponse)(nil),     // 16: skep.v1.NoteBackupResponse
-	(*ListNodesRequest)(nil),       // 17: skep.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),      // 18: skep.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),         // 19: skep.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),        // 20: skep.v1.GetNodeResponse
-	(*UpdateNodeRequest)(nil),      // 21: skep.v1.UpdateNodeRequest
-	(*UpdateNodeResponse)(nil),     // 22: skep.v1.UpdateNodeResponse
-	(*RemoveNodeRequest)(nil),      // 23: skep.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),     // 24: skep.v1.RemoveNodeResponse
-	(*CreateServiceRequest)(nil),   // 25: skep.v1.CreateServiceRequest
-	(*CreateServiceResponse)(nil),  // 26: skep.v1.CreateServiceResponse
-	(*GetServiceRequest)(nil),      // 27: skep.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),     // 28: skep.v1.GetServiceResponse
-	(*ListServicesRequest)(nil),    // 29: skep.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),   // 30: skep.v1.ListServicesResponse
-	(*ServiceCounts)(nil),          // 31: skep.v1.ServiceCounts
-	(*UpdateServiceRequest)(nil),   // 32: skep.v1.UpdateServiceRequest
-	(*UpdateServiceResponse)(nil),  // 33: skep.v1.UpdateServiceResponse
-	(*RemoveServiceRequest)(nil),   // 34: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil),  // 35: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),       // 36: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),      // 37: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),    // 38: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),   // 39: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),       // 40: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),      // 41: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),     // 42: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),    // 43: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),    // 44: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),   // 45: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),    // 46: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),   // 47: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),        // 48: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),             // 49: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),       // 50: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),                // 51: skep.v1.LogLine
-	(*LogGap)(nil),                 // 52: skep.v1.LogGap
-	(*CompromiseNodeRequest)(nil),  // 53: skep.v1.CompromiseNodeRequest
-	(*CompromiseNodeResponse)(nil), // 54: skep.v1.CompromiseNodeResponse
-	nil,                            // 55: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                // 56: skep.v1.Cluster
-	(*ClusterSpec)(nil),            // 57: skep.v1.ClusterSpec
-	(Role)(0),                      // 58: skep.v1.Role
-	(*DataKeyStatus)(nil),          // 59: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),           // 60: skep.v1.BackupRecord
-	(*Node)(nil),                   // 61: skep.v1.Node
-	(*NodeSpec)(nil),               // 62: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),            // 63: skep.v1.ServiceSpec
-	(*Service)(nil),                // 64: skep.v1.Service
-	(*Task)(nil),                   // 65: skep.v1.Task
-	(*SecretSpec)(nil),             // 66: skep.v1.SecretSpec
-	(*Secret)(nil),                 // 67: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),  // 68: google.protobuf.Timestamp
+	(LogStream)(0),                  // 0: skep.v1.LogStream
+	(*GetClusterRequest)(nil),       // 1: skep.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),      // 2: skep.v1.GetClusterResponse
+	(*UpdateClusterRequest)(nil),    // 3: skep.v1.UpdateClusterRequest
+	(*UpdateClusterResponse)(nil),   // 4: skep.v1.UpdateClusterResponse
+	(*GetJoinTokenRequest)(nil),     // 5: skep.v1.GetJoinTokenRequest
+	(*GetJoinTokenResponse)(nil),    // 6: skep.v1.GetJoinTokenResponse
+	(*GetUnlockKeyRequest)(nil),     // 7: skep.v1.GetUnlockKeyRequest
+	(*GetUnlockKeyResponse)(nil),    // 8: skep.v1.GetUnlockKeyResponse
+	(*RotateDataKeysRequest)(nil),   // 9: skep.v1.RotateDataKeysRequest
+	(*RotateDataKeysResponse)(nil),  // 10: skep.v1.RotateDataKeysResponse
+	(*ReportDataKeyRequest)(nil),    // 11: skep.v1.ReportDataKeyRequest
+	(*ReportDataKeyResponse)(nil),   // 12: skep.v1.ReportDataKeyResponse
+	(*GetBackupKeyRequest)(nil),     // 13: skep.v1.GetBackupKeyRequest
+	(*GetBackupKeyResponse)(nil),    // 14: skep.v1.GetBackupKeyResponse
+	(*NoteBackupRequest)(nil),       // 15: skep.v1.NoteBackupRequest
+	(*NoteBackupResponse)(nil),      // 16: skep.v1.NoteBackupResponse
+	(*ListNodesRequest)(nil),        // 17: skep.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 18: skep.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),          // 19: skep.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),         // 20: skep.v1.GetNodeResponse
+	(*UpdateNodeRequest)(nil),       // 21: skep.v1.UpdateNodeRequest
+	(*UpdateNodeResponse)(nil),      // 22: skep.v1.UpdateNodeResponse
+	(*RemoveNodeRequest)(nil),       // 23: skep.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),      // 24: skep.v1.RemoveNodeResponse
+	(*CreateServiceRequest)(nil),    // 25: skep.v1.CreateServiceRequest
+	(*CreateServiceResponse)(nil),   // 26: skep.v1.CreateServiceResponse
+	(*GetServiceRequest)(nil),       // 27: skep.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),      // 28: skep.v1.GetServiceResponse
+	(*ListServicesRequest)(nil),     // 29: skep.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),    // 30: skep.v1.ListServicesResponse
+	(*ServiceCounts)(nil),           // 31: skep.v1.ServiceCounts
+	(*UpdateServiceRequest)(nil),    // 32: skep.v1.UpdateServiceRequest
+	(*UpdateServiceResponse)(nil),   // 33: skep.v1.UpdateServiceResponse
+	(*RemoveServiceRequest)(nil),    // 34: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),   // 35: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),        // 36: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 37: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),     // 38: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),    // 39: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),        // 40: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),       // 41: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),      // 42: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),     // 43: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),     // 44: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),    // 45: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),     // 46: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),    // 47: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),         // 48: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),              // 49: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),        // 50: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                 // 51: skep.v1.LogLine
+	(*LogGap)(nil),                  // 52: skep.v1.LogGap
+	(*CompromiseNodeRequest)(nil),   // 53: skep.v1.CompromiseNodeRequest
+	(*CompromiseNodeResponse)(nil),  // 54: skep.v1.CompromiseNodeResponse
+	(*CreateJoinGrantRequest)(nil),  // 55: skep.v1.CreateJoinGrantRequest
+	(*CreateJoinGrantResponse)(nil), // 56: skep.v1.CreateJoinGrantResponse
+	(*ListJoinGrantsRequest)(nil),   // 57: skep.v1.ListJoinGrantsRequest
+	(*ListJoinGrantsResponse)(nil),  // 58: skep.v1.ListJoinGrantsResponse
+	(*RemoveJoinGrantRequest)(nil),  // 59: skep.v1.RemoveJoinGrantRequest
+	(*RemoveJoinGrantResponse)(nil), // 60: skep.v1.RemoveJoinGrantResponse
+	(*ApproveNodeRequest)(nil),      // 61: skep.v1.ApproveNodeRequest
+	(*ApproveNodeResponse)(nil),     // 62: skep.v1.ApproveNodeResponse
+	(*DenyNodeRequest)(nil),         // 63: skep.v1.DenyNodeRequest
+	(*DenyNodeResponse)(nil),        // 64: skep.v1.DenyNodeResponse
+	nil,                             // 65: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                 // 66: skep.v1.Cluster
+	(*ClusterSpec)(nil),             // 67: skep.v1.ClusterSpec
+	(Role)(0),                       // 68: skep.v1.Role
+	(*DataKeyStatus)(nil),           // 69: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),            // 70: skep.v1.BackupRecord
+	(*Node)(nil),                    // 71: skep.v1.Node
+	(*NodeSpec)(nil),                // 72: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),             // 73: skep.v1.ServiceSpec
+	(*Service)(nil),                 // 74: skep.v1.Service
+	(*Task)(nil),                    // 75: skep.v1.Task
+	(*SecretSpec)(nil),              // 76: skep.v1.SecretSpec
+	(*Secret)(nil),                  // 77: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),   // 78: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),           // 79: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),               // 80: skep.v1.JoinGrant
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	56, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	57, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	56, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	58, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	59, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	60, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	61, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	61, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	62, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	61, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	63, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	64, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	64, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	64, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	55, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	63, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	64, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	65, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	66, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	67, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	67, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	67, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	64, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	65, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	66, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	67, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	66, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	68, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	69, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	70, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	71, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	71, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	72, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	71, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	73, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	74, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	74, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	74, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	65, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	73, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	74, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	75, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	76, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	77, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	77, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	77, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	74, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	75, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
 	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	68, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	78, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
 	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
 	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	68, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	78, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	31, // 30: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 31: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 32: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 33: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 34: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 35: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11, // 36: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13, // 37: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15, // 38: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17, // 39: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19, // 40: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21, // 41: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23, // 42: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25, // 43: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27, // 44: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29, // 45: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32, // 46: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34, // 47: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36, // 48: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38, // 49: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40, // 50: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42, // 51: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44, // 52: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	46, // 53: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	48, // 54: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53, // 55: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	2,  // 56: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 57: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 58: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 59: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 60: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 61: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 62: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16, // 63: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18, // 64: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20, // 65: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22, // 66: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24, // 67: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26, // 68: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28, // 69: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30, // 70: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33, // 71: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35, // 72: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37, // 73: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39, // 74: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41, // 75: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43, // 76: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45, // 77: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47, // 78: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50, // 79: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54, // 80: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56, // [56:81] is the sub-list for method output_type
-	31, // [31:56] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	79, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	80, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	80, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	71, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	71, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	31, // 35: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,  // 36: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,  // 37: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,  // 38: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,  // 39: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,  // 40: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11, // 41: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13, // 42: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15, // 43: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17, // 44: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19, // 45: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21, // 46: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23, // 47: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25, // 48: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27, // 49: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29, // 50: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32, // 51: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34, // 52: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36, // 53: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38, // 54: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40, // 55: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42, // 56: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44, // 57: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	46, // 58: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	48, // 59: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53, // 60: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55, // 61: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57, // 62: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59, // 63: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61, // 64: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63, // 65: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	2,  // 66: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 67: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 68: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 69: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 70: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 71: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 72: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16, // 73: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18, // 74: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20, // 75: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22, // 76: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24, // 77: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26, // 78: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28, // 79: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30, // 80: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33, // 81: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35, // 82: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37, // 83: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39, // 84: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41, // 85: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43, // 86: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45, // 87: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47, // 88: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50, // 89: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54, // 90: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56, // 91: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58, // 92: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60, // 93: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62, // 94: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64, // 95: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66, // [66:96] is the sub-list for method output_type
+	36, // [36:66] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -3179,7 +3702,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   55,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

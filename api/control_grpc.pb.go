@@ -21,31 +21,36 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_GetCluster_FullMethodName     = "/skep.v1.Control/GetCluster"
-	Control_UpdateCluster_FullMethodName  = "/skep.v1.Control/UpdateCluster"
-	Control_GetJoinToken_FullMethodName   = "/skep.v1.Control/GetJoinToken"
-	Control_GetUnlockKey_FullMethodName   = "/skep.v1.Control/GetUnlockKey"
-	Control_RotateDataKeys_FullMethodName = "/skep.v1.Control/RotateDataKeys"
-	Control_ReportDataKey_FullMethodName  = "/skep.v1.Control/ReportDataKey"
-	Control_GetBackupKey_FullMethodName   = "/skep.v1.Control/GetBackupKey"
-	Control_NoteBackup_FullMethodName     = "/skep.v1.Control/NoteBackup"
-	Control_ListNodes_FullMethodName      = "/skep.v1.Control/ListNodes"
-	Control_GetNode_FullMethodName        = "/skep.v1.Control/GetNode"
-	Control_UpdateNode_FullMethodName     = "/skep.v1.Control/UpdateNode"
-	Control_RemoveNode_FullMethodName     = "/skep.v1.Control/RemoveNode"
-	Control_CreateService_FullMethodName  = "/skep.v1.Control/CreateService"
-	Control_GetService_FullMethodName     = "/skep.v1.Control/GetService"
-	Control_ListServices_FullMethodName   = "/skep.v1.Control/ListServices"
-	Control_UpdateService_FullMethodName  = "/skep.v1.Control/UpdateService"
-	Control_RemoveService_FullMethodName  = "/skep.v1.Control/RemoveService"
-	Control_ListTasks_FullMethodName      = "/skep.v1.Control/ListTasks"
-	Control_CreateSecret_FullMethodName   = "/skep.v1.Control/CreateSecret"
-	Control_GetSecret_FullMethodName      = "/skep.v1.Control/GetSecret"
-	Control_ListSecrets_FullMethodName    = "/skep.v1.Control/ListSecrets"
-	Control_RemoveSecret_FullMethodName   = "/skep.v1.Control/RemoveSecret"
-	Control_WatchService_FullMethodName   = "/skep.v1.Control/WatchService"
-	Control_ReadLogs_FullMethodName       = "/skep.v1.Control/ReadLogs"
-	Control_CompromiseNode_FullMethodName = "/skep.v1.Control/CompromiseNode"
+	Control_GetCluster_FullMethodName      = "/skep.v1.Control/GetCluster"
+	Control_UpdateCluster_FullMethodName   = "/skep.v1.Control/UpdateCluster"
+	Control_GetJoinToken_FullMethodName    = "/skep.v1.Control/GetJoinToken"
+	Control_GetUnlockKey_FullMethodName    = "/skep.v1.Control/GetUnlockKey"
+	Control_RotateDataKeys_FullMethodName  = "/skep.v1.Control/RotateDataKeys"
+	Control_ReportDataKey_FullMethodName   = "/skep.v1.Control/ReportDataKey"
+	Control_GetBackupKey_FullMethodName    = "/skep.v1.Control/GetBackupKey"
+	Control_NoteBackup_FullMethodName      = "/skep.v1.Control/NoteBackup"
+	Control_ListNodes_FullMethodName       = "/skep.v1.Control/ListNodes"
+	Control_GetNode_FullMethodName         = "/skep.v1.Control/GetNode"
+	Control_UpdateNode_FullMethodName      = "/skep.v1.Control/UpdateNode"
+	Control_RemoveNode_FullMethodName      = "/skep.v1.Control/RemoveNode"
+	Control_CreateService_FullMethodName   = "/skep.v1.Control/CreateService"
+	Control_GetService_FullMethodName      = "/skep.v1.Control/GetService"
+	Control_ListServices_FullMethodName    = "/skep.v1.Control/ListServices"
+	Control_UpdateService_FullMethodName   = "/skep.v1.Control/UpdateService"
+	Control_RemoveService_FullMethodName   = "/skep.v1.Control/RemoveService"
+	Control_ListTasks_FullMethodName       = "/skep.v1.Control/ListTasks"
+	Control_CreateSecret_FullMethodName    = "/skep.v1.Control/CreateSecret"
+	Control_GetSecret_FullMethodName       = "/skep.v1.Control/GetSecret"
+	Control_ListSecrets_FullMethodName     = "/skep.v1.Control/ListSecrets"
+	Control_RemoveSecret_FullMethodName    = "/skep.v1.Control/RemoveSecret"
+	Control_WatchService_FullMethodName    = "/skep.v1.Control/WatchService"
+	Control_ReadLogs_FullMethodName        = "/skep.v1.Control/ReadLogs"
+	Control_CompromiseNode_FullMethodName  = "/skep.v1.Control/CompromiseNode"
+	Control_CreateJoinGrant_FullMethodName = "/skep.v1.Control/CreateJoinGrant"
+	Control_ListJoinGrants_FullMethodName  = "/skep.v1.Control/ListJoinGrants"
+	Control_RemoveJoinGrant_FullMethodName = "/skep.v1.Control/RemoveJoinGrant"
+	Control_ApproveNode_FullMethodName     = "/skep.v1.Control/ApproveNode"
+	Control_DenyNode_FullMethodName        = "/skep.v1.Control/DenyNode"
 )
 
 // ControlClient is the client API for Control service.
@@ -91,6 +96,16 @@ type ControlClient interface {
 	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
 	// names the rest. The node's tasks run elsewhere.
 	CompromiseNode(ctx context.Context, in *CompromiseNodeRequest, opts ...grpc.CallOption) (*CompromiseNodeResponse, error)
+	// CreateJoinGrant makes a join token that ends by itself. Its secret is in this answer and nowhere else.
+	CreateJoinGrant(ctx context.Context, in *CreateJoinGrantRequest, opts ...grpc.CallOption) (*CreateJoinGrantResponse, error)
+	// ListJoinGrants returns the join grants without anything of their secrets.
+	ListJoinGrants(ctx context.Context, in *ListJoinGrantsRequest, opts ...grpc.CallOption) (*ListJoinGrantsResponse, error)
+	// RemoveJoinGrant revokes a join grant, and removes the nodes that still wait with it. Nodes that joined stay.
+	RemoveJoinGrant(ctx context.Context, in *RemoveJoinGrantRequest, opts ...grpc.CallOption) (*RemoveJoinGrantResponse, error)
+	// ApproveNode lets a node in that waits.
+	ApproveNode(ctx context.Context, in *ApproveNodeRequest, opts ...grpc.CallOption) (*ApproveNodeResponse, error)
+	// DenyNode removes a node that waits, and tells it.
+	DenyNode(ctx context.Context, in *DenyNodeRequest, opts ...grpc.CallOption) (*DenyNodeResponse, error)
 }
 
 type controlClient struct {
@@ -369,6 +384,56 @@ func (c *controlClient) CompromiseNode(ctx context.Context, in *CompromiseNodeRe
 	return out, nil
 }
 
+func (c *controlClient) CreateJoinGrant(ctx context.Context, in *CreateJoinGrantRequest, opts ...grpc.CallOption) (*CreateJoinGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateJoinGrantResponse)
+	err := c.cc.Invoke(ctx, Control_CreateJoinGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ListJoinGrants(ctx context.Context, in *ListJoinGrantsRequest, opts ...grpc.CallOption) (*ListJoinGrantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJoinGrantsResponse)
+	err := c.cc.Invoke(ctx, Control_ListJoinGrants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RemoveJoinGrant(ctx context.Context, in *RemoveJoinGrantRequest, opts ...grpc.CallOption) (*RemoveJoinGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveJoinGrantResponse)
+	err := c.cc.Invoke(ctx, Control_RemoveJoinGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ApproveNode(ctx context.Context, in *ApproveNodeRequest, opts ...grpc.CallOption) (*ApproveNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApproveNodeResponse)
+	err := c.cc.Invoke(ctx, Control_ApproveNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) DenyNode(ctx context.Context, in *DenyNodeRequest, opts ...grpc.CallOption) (*DenyNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DenyNodeResponse)
+	err := c.cc.Invoke(ctx, Control_DenyNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -412,6 +477,16 @@ type ControlServer interface {
 	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
 	// names the rest. The node's tasks run elsewhere.
 	CompromiseNode(context.Context, *CompromiseNodeRequest) (*CompromiseNodeResponse, error)
+	// CreateJoinGrant makes a join token that ends by itself. Its secret is in this answer and nowhere else.
+	CreateJoinGrant(context.Context, *CreateJoinGrantRequest) (*CreateJoinGrantResponse, error)
+	// ListJoinGrants returns the join grants without anything of their secrets.
+	ListJoinGrants(context.Context, *ListJoinGrantsRequest) (*ListJoinGrantsResponse, error)
+	// RemoveJoinGrant revokes a join grant, and removes the nodes that still wait with it. Nodes that joined stay.
+	RemoveJoinGrant(context.Context, *RemoveJoinGrantRequest) (*RemoveJoinGrantResponse, error)
+	// ApproveNode lets a node in that waits.
+	ApproveNode(context.Context, *ApproveNodeRequest) (*ApproveNodeResponse, error)
+	// DenyNode removes a node that waits, and tells it.
+	DenyNode(context.Context, *DenyNodeRequest) (*DenyNodeResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -496,6 +571,21 @@ func (UnimplementedControlServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamin
 }
 func (UnimplementedControlServer) CompromiseNode(context.Context, *CompromiseNodeRequest) (*CompromiseNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompromiseNode not implemented")
+}
+func (UnimplementedControlServer) CreateJoinGrant(context.Context, *CreateJoinGrantRequest) (*CreateJoinGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateJoinGrant not implemented")
+}
+func (UnimplementedControlServer) ListJoinGrants(context.Context, *ListJoinGrantsRequest) (*ListJoinGrantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJoinGrants not implemented")
+}
+func (UnimplementedControlServer) RemoveJoinGrant(context.Context, *RemoveJoinGrantRequest) (*RemoveJoinGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveJoinGrant not implemented")
+}
+func (UnimplementedControlServer) ApproveNode(context.Context, *ApproveNodeRequest) (*ApproveNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApproveNode not implemented")
+}
+func (UnimplementedControlServer) DenyNode(context.Context, *DenyNodeRequest) (*DenyNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DenyNode not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -954,6 +1044,96 @@ func _Control_CompromiseNode_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_CreateJoinGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateJoinGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CreateJoinGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CreateJoinGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CreateJoinGrant(ctx, req.(*CreateJoinGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ListJoinGrants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJoinGrantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListJoinGrants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListJoinGrants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListJoinGrants(ctx, req.(*ListJoinGrantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RemoveJoinGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveJoinGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RemoveJoinGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RemoveJoinGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RemoveJoinGrant(ctx, req.(*RemoveJoinGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ApproveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApproveNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ApproveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ApproveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ApproveNode(ctx, req.(*ApproveNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_DenyNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DenyNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).DenyNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_DenyNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).DenyNode(ctx, req.(*DenyNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1052,6 +1232,26 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CompromiseNode",
 			Handler:    _Control_CompromiseNode_Handler,
+		},
+		{
+			MethodName: "CreateJoinGrant",
+			Handler:    _Control_CreateJoinGrant_Handler,
+		},
+		{
+			MethodName: "ListJoinGrants",
+			Handler:    _Control_ListJoinGrants_Handler,
+		},
+		{
+			MethodName: "RemoveJoinGrant",
+			Handler:    _Control_RemoveJoinGrant_Handler,
+		},
+		{
+			MethodName: "ApproveNode",
+			Handler:    _Control_ApproveNode_Handler,
+		},
+		{
+			MethodName: "DenyNode",
+			Handler:    _Control_DenyNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

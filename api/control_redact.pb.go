@@ -97,3 +97,23 @@ func (*ListSecretsResponse) Format(state fmt.State, _ rune) {
 func (*ListSecretsResponse) LogValue() slog.Value {
 	return slog.StringValue("skep.v1.ListSecretsResponse [redacted]")
 }
+
+// Format prints the message without its content, because it can hold a secret.
+func (*CreateJoinGrantResponse) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.CreateJoinGrantResponse [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*CreateJoinGrantResponse) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.CreateJoinGrantResponse [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
+func (*ListJoinGrantsResponse) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.ListJoinGrantsResponse [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*ListJoinGrantsResponse) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.ListJoinGrantsResponse [redacted]")
+}

@@ -670,11 +670,15 @@ func (x *JoinSwarmRequest) GetAvailability() Availability {
 }
 
 type JoinSwarmResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Role          Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=skep.v1.Role" json:"role,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Role   Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=skep.v1.Role" json:"role,omitempty"`
+	// A person has to let the node in: the same request again goes on with the join.
+	Pending bool `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Of this machine's key, as `node ls` on a manager shows it. Set while pending.
+	KeyFingerprint string `protobuf:"bytes,6,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JoinSwarmResponse) Reset() {
@@ -719,6 +723,20 @@ func (x *JoinSwarmResponse) GetRole() Role {
 		return x.Role
 	}
 	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *JoinSwarmResponse) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
+func (x *JoinSwarmResponse) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
 }
 
 type LeaveSwarmRequest struct {
@@ -2211,10 +2229,12 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x10remote_addresses\x18\x02 \x03(\tR\x0fremoteAddresses\x12%\n" +
 	"\x0elisten_address\x18\x03 \x01(\tR\rlistenAddress\x12+\n" +
 	"\x11advertise_address\x18\x04 \x01(\tR\x10advertiseAddress\x129\n" +
-	"\favailability\x18\x05 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"O\n" +
+	"\favailability\x18\x05 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\x92\x01\n" +
 	"\x11JoinSwarmResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
-	"\x04role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\x04role\")\n" +
+	"\x04role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\x04role\x12\x18\n" +
+	"\apending\x18\x05 \x01(\bR\apending\x12'\n" +
+	"\x0fkey_fingerprint\x18\x06 \x01(\tR\x0ekeyFingerprint\")\n" +
 	"\x11LeaveSwarmRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"\x14\n" +
 	"\x12LeaveSwarmResponse\"8\n" +

@@ -25,6 +25,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ApprovalState is what a person has decided about a node.
+type ApprovalState int32
+
+const (
+	ApprovalState_APPROVAL_STATE_UNSPECIFIED ApprovalState = 0
+	// Nothing yet: the node has no certificate.
+	ApprovalState_APPROVAL_STATE_PENDING  ApprovalState = 1
+	ApprovalState_APPROVAL_STATE_APPROVED ApprovalState = 2
+)
+
+// Enum value maps for ApprovalState.
+var (
+	ApprovalState_name = map[int32]string{
+		0: "APPROVAL_STATE_UNSPECIFIED",
+		1: "APPROVAL_STATE_PENDING",
+		2: "APPROVAL_STATE_APPROVED",
+	}
+	ApprovalState_value = map[string]int32{
+		"APPROVAL_STATE_UNSPECIFIED": 0,
+		"APPROVAL_STATE_PENDING":     1,
+		"APPROVAL_STATE_APPROVED":    2,
+	}
+)
+
+func (x ApprovalState) Enum() *ApprovalState {
+	p := new(ApprovalState)
+	*p = x
+	return p
+}
+
+func (x ApprovalState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ApprovalState) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_objects_proto_enumTypes[0].Descriptor()
+}
+
+func (ApprovalState) Type() protoreflect.EnumType {
+	return &file_skep_v1_objects_proto_enumTypes[0]
+}
+
+func (x ApprovalState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ApprovalState.Descriptor instead.
+func (ApprovalState) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{0}
+}
+
 // NodeState is whether a node answers.
 type NodeState int32
 
@@ -63,11 +114,11 @@ func (x NodeState) String() string {
 }
 
 func (NodeState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_objects_proto_enumTypes[0].Descriptor()
+	return file_skep_v1_objects_proto_enumTypes[1].Descriptor()
 }
 
 func (NodeState) Type() protoreflect.EnumType {
-	return &file_skep_v1_objects_proto_enumTypes[0]
+	return &file_skep_v1_objects_proto_enumTypes[1]
 }
 
 func (x NodeState) Number() protoreflect.EnumNumber {
@@ -76,7 +127,7 @@ func (x NodeState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeState.Descriptor instead.
 func (NodeState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{0}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
 }
 
 // Reachability of a manager, as the leader sees it.
@@ -113,11 +164,11 @@ func (x Reachability) String() string {
 }
 
 func (Reachability) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_objects_proto_enumTypes[1].Descriptor()
+	return file_skep_v1_objects_proto_enumTypes[2].Descriptor()
 }
 
 func (Reachability) Type() protoreflect.EnumType {
-	return &file_skep_v1_objects_proto_enumTypes[1]
+	return &file_skep_v1_objects_proto_enumTypes[2]
 }
 
 func (x Reachability) Number() protoreflect.EnumNumber {
@@ -126,7 +177,7 @@ func (x Reachability) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reachability.Descriptor instead.
 func (Reachability) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
 }
 
 // UpdateState is how far a service's rolling update is.
@@ -163,11 +214,11 @@ func (x UpdateState) String() string {
 }
 
 func (UpdateState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_objects_proto_enumTypes[2].Descriptor()
+	return file_skep_v1_objects_proto_enumTypes[3].Descriptor()
 }
 
 func (UpdateState) Type() protoreflect.EnumType {
-	return &file_skep_v1_objects_proto_enumTypes[2]
+	return &file_skep_v1_objects_proto_enumTypes[3]
 }
 
 func (x UpdateState) Number() protoreflect.EnumNumber {
@@ -176,7 +227,7 @@ func (x UpdateState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdateState.Descriptor instead.
 func (UpdateState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{3}
 }
 
 // Cluster is the one object that describes the swarm itself.
@@ -622,6 +673,8 @@ type Node struct {
 	DataKey *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
 	// Set when somebody else may have the node's keys: nothing that it says counts any more.
 	CompromisedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=compromised_at,json=compromisedAt,proto3" json:"compromised_at,omitempty"`
+	// Whether a person has let the node in; unset where its token needed none.
+	Approval      *Approval `protobuf:"bytes,11,opt,name=approval,proto3" json:"approval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -719,6 +772,76 @@ func (x *Node) GetCompromisedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Node) GetApproval() *Approval {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+// Approval is a person's decision about a node that joins. A denied node is removed; the use of its join grant remembers that.
+type Approval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State ApprovalState          `protobuf:"varint,1,opt,name=state,proto3,enum=skep.v1.ApprovalState" json:"state,omitempty"`
+	// As the joining machine prints it: SHA256: and the digest of its public key, base64.
+	KeyFingerprint string `protobuf:"bytes,2,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	// The join grant that the node came by.
+	GrantId       string `protobuf:"bytes,3,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Approval) GetState() ApprovalState {
+	if x != nil {
+		return x.State
+	}
+	return ApprovalState_APPROVAL_STATE_UNSPECIFIED
+}
+
+func (x *Approval) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
+}
+
+func (x *Approval) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
 // NodeSpec is what `node update` changes.
 type NodeSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -731,7 +854,7 @@ type NodeSpec struct {
 
 func (x *NodeSpec) Reset() {
 	*x = NodeSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +866,7 @@ func (x *NodeSpec) String() string {
 func (*NodeSpec) ProtoMessage() {}
 
 func (x *NodeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +879,7 @@ func (x *NodeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSpec.ProtoReflect.Descriptor instead.
 func (*NodeSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeSpec) GetAnnotations() *Annotations {
@@ -800,7 +923,7 @@ type NodeDescription struct {
 
 func (x *NodeDescription) Reset() {
 	*x = NodeDescription{}
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +935,7 @@ func (x *NodeDescription) String() string {
 func (*NodeDescription) ProtoMessage() {}
 
 func (x *NodeDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +948,7 @@ func (x *NodeDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDescription.ProtoReflect.Descriptor instead.
 func (*NodeDescription) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeDescription) GetHostname() string {
@@ -893,7 +1016,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1028,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1041,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ImageSummary) GetDigest() string {
@@ -970,7 +1093,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1105,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1118,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeStatus) GetState() NodeState {
@@ -1039,7 +1162,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1174,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1187,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1097,7 +1220,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1232,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1245,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1169,7 +1292,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1304,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1317,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Service) GetId() string {
@@ -1253,7 +1376,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1388,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1401,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1326,7 +1449,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1461,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1474,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1374,7 +1497,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1509,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1522,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -1454,7 +1577,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1589,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1602,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Task) GetId() string {
@@ -1571,7 +1694,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1706,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1719,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Secret) GetId() string {
@@ -1632,7 +1755,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1767,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1780,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -1676,16 +1799,23 @@ func (x *SecretSpec) GetData() []byte {
 
 // JoinGrant lets machines join for a while, unlike a standing token.
 type JoinGrant struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Made of secret_hash, so that a token finds its grant.
+	Id   string         `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta *Meta          `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec *JoinGrantSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// SHA-256 of the token's secret. Never leaves the managers.
+	SecretHash []byte                 `protobuf:"bytes,4,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
+	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Oldest first, spec.max_uses at most.
+	Uses          []*JoinGrantUse `protobuf:"bytes,6,rep,name=uses,proto3" json:"uses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1827,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1840,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -1727,6 +1857,212 @@ func (x *JoinGrant) GetMeta() *Meta {
 	return nil
 }
 
+func (x *JoinGrant) GetSpec() *JoinGrantSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *JoinGrant) GetSecretHash() []byte {
+	if x != nil {
+		return x.SecretHash
+	}
+	return nil
+}
+
+func (x *JoinGrant) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *JoinGrant) GetUses() []*JoinGrantUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+// JoinGrantSpec says which machines may join by a grant, and as what.
+type JoinGrantSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Role  Role                   `protobuf:"varint,1,opt,name=role,proto3,enum=skep.v1.Role" json:"role,omitempty"`
+	// 30m by default.
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// The number of nodes that may join; 1 by default.
+	MaxUses uint32 `protobuf:"varint,3,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"`
+	// The name that the node gets, or empty. Only with one use.
+	NodeName string `protobuf:"bytes,4,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	// The CIDR that the machine must call from, or empty for any.
+	From string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	// Labels that the nodes get.
+	NodeLabels map[string]string `protobuf:"bytes,6,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Each node waits until a person lets it in.
+	RequireApproval bool `protobuf:"varint,7,opt,name=require_approval,json=requireApproval,proto3" json:"require_approval,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *JoinGrantSpec) Reset() {
+	*x = JoinGrantSpec{}
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinGrantSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinGrantSpec) ProtoMessage() {}
+
+func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
+func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *JoinGrantSpec) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *JoinGrantSpec) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *JoinGrantSpec) GetMaxUses() uint32 {
+	if x != nil {
+		return x.MaxUses
+	}
+	return 0
+}
+
+func (x *JoinGrantSpec) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *JoinGrantSpec) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *JoinGrantSpec) GetNodeLabels() map[string]string {
+	if x != nil {
+		return x.NodeLabels
+	}
+	return nil
+}
+
+func (x *JoinGrantSpec) GetRequireApproval() bool {
+	if x != nil {
+		return x.RequireApproval
+	}
+	return false
+}
+
+// JoinGrantUse is a node that joined, or was denied.
+type JoinGrantUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Approval.key_fingerprint. The same key again is the same use.
+	KeyFingerprint string                 `protobuf:"bytes,1,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	NodeId         string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	UsedAt         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=used_at,json=usedAt,proto3" json:"used_at,omitempty"`
+	// The IP address that the machine called from.
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Denied        bool   `protobuf:"varint,5,opt,name=denied,proto3" json:"denied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinGrantUse) Reset() {
+	*x = JoinGrantUse{}
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinGrantUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinGrantUse) ProtoMessage() {}
+
+func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
+func (*JoinGrantUse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *JoinGrantUse) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
+}
+
+func (x *JoinGrantUse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *JoinGrantUse) GetUsedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UsedAt
+	}
+	return nil
+}
+
+func (x *JoinGrantUse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *JoinGrantUse) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
 // User is a person who may talk to managers from afar.
 type User struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1739,7 +2075,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +2087,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2100,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *User) GetId() string {
@@ -1798,7 +2134,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +2146,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +2159,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -1844,7 +2180,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2192,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2205,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AuditEntry) GetId() string {
@@ -1932,7 +2268,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"JoinTokens\x12\x1b\n" +
 	"\x06worker\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06worker\x12\x1d\n" +
-	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xa1\x03\n" +
+	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xd0\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -1943,7 +2279,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\x121\n" +
 	"\bdata_key\x18\n" +
 	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\x12A\n" +
-	"\x0ecompromised_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompromisedAt\"\xaf\x01\n" +
+	"\x0ecompromised_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompromisedAt\x12-\n" +
+	"\bapproval\x18\v \x01(\v2\x11.skep.v1.ApprovalR\bapproval\"|\n" +
+	"\bApproval\x12,\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x16.skep.v1.ApprovalStateR\x05state\x12'\n" +
+	"\x0fkey_fingerprint\x18\x02 \x01(\tR\x0ekeyFingerprint\x12\x19\n" +
+	"\bgrant_id\x18\x03 \x01(\tR\agrantId\"\xaf\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
@@ -2030,10 +2371,34 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"SecretSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x17\n" +
-	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\">\n" +
+	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"\xf6\x01\n" +
 	"\tJoinGrant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
-	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\"`\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12*\n" +
+	"\x04spec\x18\x03 \x01(\v2\x16.skep.v1.JoinGrantSpecR\x04spec\x12$\n" +
+	"\vsecret_hash\x18\x04 \x01(\fB\x03\x80\x01\x01R\n" +
+	"secretHash\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12)\n" +
+	"\x04uses\x18\x06 \x03(\v2\x15.skep.v1.JoinGrantUseR\x04uses\"\xde\x02\n" +
+	"\rJoinGrantSpec\x12!\n" +
+	"\x04role\x18\x01 \x01(\x0e2\r.skep.v1.RoleR\x04role\x12+\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x19\n" +
+	"\bmax_uses\x18\x03 \x01(\rR\amaxUses\x12\x1b\n" +
+	"\tnode_name\x18\x04 \x01(\tR\bnodeName\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\x12G\n" +
+	"\vnode_labels\x18\x06 \x03(\v2&.skep.v1.JoinGrantSpec.NodeLabelsEntryR\n" +
+	"nodeLabels\x12)\n" +
+	"\x10require_approval\x18\a \x01(\bR\x0frequireApproval\x1a=\n" +
+	"\x0fNodeLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x01\n" +
+	"\fJoinGrantUse\x12'\n" +
+	"\x0fkey_fingerprint\x18\x01 \x01(\tR\x0ekeyFingerprint\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x123\n" +
+	"\aused_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06denied\x18\x05 \x01(\bR\x06denied\"`\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -2043,7 +2408,11 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
-	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta*j\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta*h\n" +
+	"\rApprovalState\x12\x1e\n" +
+	"\x1aAPPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16APPROVAL_STATE_PENDING\x10\x01\x12\x1b\n" +
+	"\x17APPROVAL_STATE_APPROVED\x10\x02*j\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12NODE_STATE_UNKNOWN\x10\x01\x12\x13\n" +
@@ -2070,117 +2439,131 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 	return file_skep_v1_objects_proto_rawDescData
 }
 
-var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_skep_v1_objects_proto_goTypes = []any{
-	(NodeState)(0),                // 0: skep.v1.NodeState
-	(Reachability)(0),             // 1: skep.v1.Reachability
-	(UpdateState)(0),              // 2: skep.v1.UpdateState
-	(*Cluster)(nil),               // 3: skep.v1.Cluster
-	(*Revocation)(nil),            // 4: skep.v1.Revocation
-	(*ClusterSpec)(nil),           // 5: skep.v1.ClusterSpec
-	(*RootCA)(nil),                // 6: skep.v1.RootCA
-	(*JoinTokens)(nil),            // 7: skep.v1.JoinTokens
-	(*Node)(nil),                  // 8: skep.v1.Node
-	(*NodeSpec)(nil),              // 9: skep.v1.NodeSpec
-	(*NodeDescription)(nil),       // 10: skep.v1.NodeDescription
-	(*ImageSummary)(nil),          // 11: skep.v1.ImageSummary
-	(*NodeStatus)(nil),            // 12: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 13: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 14: skep.v1.ManagerStatus
-	(*Service)(nil),               // 15: skep.v1.Service
-	(*ServiceSpec)(nil),           // 16: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 17: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 18: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 19: skep.v1.Task
-	(*Secret)(nil),                // 20: skep.v1.Secret
-	(*SecretSpec)(nil),            // 21: skep.v1.SecretSpec
-	(*JoinGrant)(nil),             // 22: skep.v1.JoinGrant
-	(*User)(nil),                  // 23: skep.v1.User
-	(*UserSpec)(nil),              // 24: skep.v1.UserSpec
-	(*AuditEntry)(nil),            // 25: skep.v1.AuditEntry
-	nil,                           // 26: skep.v1.NodeDescription.EngineLabelsEntry
-	(*Meta)(nil),                  // 27: skep.v1.Meta
-	(*BackupStatus)(nil),          // 28: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(Role)(0),                     // 30: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 32: skep.v1.Annotations
-	(Availability)(0),             // 33: skep.v1.Availability
-	(*Platform)(nil),              // 34: skep.v1.Platform
-	(*Resources)(nil),             // 35: skep.v1.Resources
-	(*TaskSpec)(nil),              // 36: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 37: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 38: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 39: skep.v1.TaskStatus
-	(TaskState)(0),                // 40: skep.v1.TaskState
+	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
+	(NodeState)(0),                // 1: skep.v1.NodeState
+	(Reachability)(0),             // 2: skep.v1.Reachability
+	(UpdateState)(0),              // 3: skep.v1.UpdateState
+	(*Cluster)(nil),               // 4: skep.v1.Cluster
+	(*Revocation)(nil),            // 5: skep.v1.Revocation
+	(*ClusterSpec)(nil),           // 6: skep.v1.ClusterSpec
+	(*RootCA)(nil),                // 7: skep.v1.RootCA
+	(*JoinTokens)(nil),            // 8: skep.v1.JoinTokens
+	(*Node)(nil),                  // 9: skep.v1.Node
+	(*Approval)(nil),              // 10: skep.v1.Approval
+	(*NodeSpec)(nil),              // 11: skep.v1.NodeSpec
+	(*NodeDescription)(nil),       // 12: skep.v1.NodeDescription
+	(*ImageSummary)(nil),          // 13: skep.v1.ImageSummary
+	(*NodeStatus)(nil),            // 14: skep.v1.NodeStatus
+	(*DataKeyStatus)(nil),         // 15: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 16: skep.v1.ManagerStatus
+	(*Service)(nil),               // 17: skep.v1.Service
+	(*ServiceSpec)(nil),           // 18: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 19: skep.v1.ReplicatedService
+	(*UpdateStatus)(nil),          // 20: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 21: skep.v1.Task
+	(*Secret)(nil),                // 22: skep.v1.Secret
+	(*SecretSpec)(nil),            // 23: skep.v1.SecretSpec
+	(*JoinGrant)(nil),             // 24: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 25: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 26: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 27: skep.v1.User
+	(*UserSpec)(nil),              // 28: skep.v1.UserSpec
+	(*AuditEntry)(nil),            // 29: skep.v1.AuditEntry
+	nil,                           // 30: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 31: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 32: skep.v1.Meta
+	(*BackupStatus)(nil),          // 33: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(Role)(0),                     // 35: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 37: skep.v1.Annotations
+	(Availability)(0),             // 38: skep.v1.Availability
+	(*Platform)(nil),              // 39: skep.v1.Platform
+	(*Resources)(nil),             // 40: skep.v1.Resources
+	(*TaskSpec)(nil),              // 41: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 42: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 43: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 44: skep.v1.TaskStatus
+	(TaskState)(0),                // 45: skep.v1.TaskState
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	27, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
-	5,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
-	6,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
-	7,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	28, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
-	4,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	29, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	30, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	31, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	29, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	29, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	29, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	29, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	27, // 14: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	9,  // 15: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	30, // 16: skep.v1.Node.role:type_name -> skep.v1.Role
-	10, // 17: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	12, // 18: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	14, // 19: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	13, // 20: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	31, // 21: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
-	32, // 22: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	30, // 23: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	33, // 24: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	34, // 25: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	35, // 26: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	26, // 27: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	11, // 28: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	31, // 29: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	34, // 30: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	0,  // 31: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	31, // 32: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	31, // 33: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 34: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	27, // 35: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	16, // 36: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	16, // 37: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	18, // 38: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	32, // 39: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	36, // 40: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	17, // 41: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	37, // 42: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	38, // 43: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	2,  // 44: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	31, // 45: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	31, // 46: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	27, // 47: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	36, // 48: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	38, // 49: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	39, // 50: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	40, // 51: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	27, // 52: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	21, // 53: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	32, // 54: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	27, // 55: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	27, // 56: skep.v1.User.meta:type_name -> skep.v1.Meta
-	24, // 57: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	32, // 58: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	27, // 59: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	32, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
+	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
+	8,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
+	33, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
+	34, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	35, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	36, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	34, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	34, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	34, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	34, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	32, // 14: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	11, // 15: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	35, // 16: skep.v1.Node.role:type_name -> skep.v1.Role
+	12, // 17: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	14, // 18: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	16, // 19: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	15, // 20: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	36, // 21: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
+	10, // 22: skep.v1.Node.approval:type_name -> skep.v1.Approval
+	0,  // 23: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
+	37, // 24: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	35, // 25: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	38, // 26: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	39, // 27: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	40, // 28: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	30, // 29: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	13, // 30: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	36, // 31: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	39, // 32: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,  // 33: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	36, // 34: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	36, // 35: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,  // 36: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	32, // 37: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	18, // 38: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	18, // 39: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	20, // 40: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	37, // 41: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	41, // 42: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	19, // 43: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	42, // 44: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	43, // 45: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	3,  // 46: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	36, // 47: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	36, // 48: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	32, // 49: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	41, // 50: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	43, // 51: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	44, // 52: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	45, // 53: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	32, // 54: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	23, // 55: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	37, // 56: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	32, // 57: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	25, // 58: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	36, // 59: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	26, // 60: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	35, // 61: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	34, // 62: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	31, // 63: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	36, // 64: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	32, // 65: skep.v1.User.meta:type_name -> skep.v1.Meta
+	28, // 66: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	37, // 67: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	32, // 68: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -2195,8 +2578,8 @@ func file_skep_v1_objects_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   24,
+			NumEnums:      4,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

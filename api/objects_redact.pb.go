@@ -57,3 +57,13 @@ func (*SecretSpec) Format(state fmt.State, _ rune) {
 func (*SecretSpec) LogValue() slog.Value {
 	return slog.StringValue("skep.v1.SecretSpec [redacted]")
 }
+
+// Format prints the message without its content, because it can hold a secret.
+func (*JoinGrant) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.JoinGrant [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*JoinGrant) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.JoinGrant [redacted]")
+}

@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -18,10 +20,14 @@ import (
 type Registry interface {
 	// Cluster returns the CA's part of the cluster as it is now: a token is rotated as soon as this says so.
 	Cluster(ctx context.Context) (Cluster, error)
-	// NodeRole returns the role that the node is to have in its certificate, or ErrNodeNotFound.
+	// GrantRole returns the role of the join grant whose secret has the hash, or token.ErrWrongSecret.
+	GrantRole(ctx context.Context, hash token.SecretHash) (api.Role, error)
+	// NodeRole returns the role that the node is to have in its certificate, or ErrNodeNotFound, or ErrPending while a person has to
+	// let it in.
 	NodeRole(ctx context.Context, nodeID string) (api.Role, error)
 	// AddNode records a new node and returns its ID, which was never used before. The same Request again returns the ID of the
-	// first time and changes nothing.
+	// first time and changes nothing. By a grant, what Claim decides is done whole or not at all, also if others claim it on other
+	// managers at the same time, and Claim's errors are returned, or token.ErrWrongSecret when there is no such grant any more.
 	AddNode(ctx context.Context, n NewNode) (nodeID string, err error)
 }
 
@@ -43,6 +49,14 @@ type NewNode struct {
 	Role         api.Role
 	Availability api.Availability
 	Hostname     string
+	// Grant is the ID of the join grant, or empty for a standing token. The rest is for grants.
+	Grant string
+	// KeyFingerprint is that of the node's public key, whose private part it has proved to have.
+	KeyFingerprint string
+	// Address that the call came from, or the zero value if it has none.
+	Address netip.Addr
+	// CanWait says that the joiner's program can wait for approval.
+	CanWait bool
 }
 
 // MaxHostname is the length in bytes of the longest host name that DNS allows.
@@ -55,6 +69,9 @@ type JoinRequest struct {
 	Token        string
 	Availability api.Availability
 	Hostname     string
+	CanWait      bool
+	// Address that the call came from, by the managers' word.
+	Address netip.Addr
 }
 
 // Issued is an answer of the CA.
@@ -79,8 +96,8 @@ func (a *Authority) RootPEM(ctx context.Context) ([]byte, error) {
 	return c.Root.CertificatePEM(), nil
 }
 
-// Join makes a node of the bearer of a valid token, with the token's role (C2). It returns an error of package token, or
-// ErrBadCSR. The token is looked at first, so that a stranger learns nothing else and costs nothing more.
+// Join makes a node of the bearer of a valid token, with the token's role (C2). It returns an error of package token, of Claim,
+// ErrBadCSR, or a *PendingError. The token is looked at first, so that a stranger learns nothing else and costs nothing more.
 func (a *Authority) Join(ctx context.Context, now time.Time, req JoinRequest) (Issued, error) {
 	presented, err := token.Parse(req.Token)
 	if err != nil {
@@ -91,6 +108,11 @@ func (a *Authority) Join(ctx context.Context, now time.Time, req JoinRequest) (I
 		return Issued{}, err
 	}
 	role, err := c.roleOf(presented)
+	hash := presented.SecretHash()
+	granted := errors.Is(err, token.ErrWrongSecret)
+	if granted {
+		role, err = a.registry.GrantRole(ctx, hash)
+	}
 	if err != nil {
 		return Issued{}, err
 	}
@@ -102,11 +124,18 @@ func (a *Authority) Join(ctx context.Context, now time.Time, req JoinRequest) (I
 	if err != nil {
 		return Issued{}, err
 	}
+	if granted {
+		n.Grant = hash.GrantID()
+	}
 	id, err := a.registry.AddNode(ctx, n)
 	if err != nil {
 		return Issued{}, fmt.Errorf("add node: %w", err)
 	}
-	return a.issue(ctx, c, now, id, req.CSR)
+	issued, err := a.issue(ctx, c, now, id, req.CSR)
+	if errors.Is(err, ErrPending) {
+		err = &PendingError{NodeID: id}
+	}
+	return issued, err
 }
 
 // Renew gives a node, whose identity the caller has proved, a certificate with the role that the Registry says now (C2). It
@@ -149,7 +178,7 @@ func (c Cluster) roleOf(presented token.Token) (api.Role, error) {
 
 // newNode decides what is recorded of a joiner.
 func newNode(req JoinRequest, role api.Role, key *ecdsa.PublicKey) (NewNode, error) {
-	n := NewNode{Role: role, Availability: req.Availability, Hostname: req.Hostname}
+	n := NewNode{Role: role, Availability: req.Availability, Hostname: req.Hostname, Address: req.Address, CanWait: req.CanWait}
 	switch n.Availability {
 	case api.Availability_AVAILABILITY_UNSPECIFIED:
 		n.Availability = api.Availability_AVAILABILITY_ACTIVE
@@ -164,6 +193,7 @@ func newNode(req JoinRequest, role api.Role, key *ecdsa.PublicKey) (NewNode, err
 	if err != nil {
 		return NewNode{}, fmt.Errorf("%w: %w", ErrBadCSR, err)
 	}
+	n.KeyFingerprint = fingerprint(der)
 	digest := sha256.Sum256(append(der, OU(role)...))
 	n.Request = "join-" + new(big.Int).SetBytes(digest[:]).Text(36)
 	return n, nil

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 )
 
@@ -31,6 +33,21 @@ func NewCSR(key *ecdsa.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("make certificate request: %w", err)
 	}
 	return encodePEM(csrType, der), nil
+}
+
+// Fingerprint names a node's key for people, as OpenSSH does: SHA256: and the digest of the public key (its SubjectPublicKeyInfo) in
+// base64 without padding. The two sides of an approval show it.
+func Fingerprint(key *ecdsa.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("fingerprint of a key: %w", err)
+	}
+	return fingerprint(der), nil
+}
+
+func fingerprint(der []byte) string {
+	digest := sha256.Sum256(der)
+	return "SHA256:" + base64.RawStdEncoding.EncodeToString(digest[:])
 }
 
 // parseCSR reads a request and returns it in DER with its public key, which is all that may be used of it. It returns ErrBadCSR.

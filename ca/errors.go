@@ -28,6 +28,30 @@ var (
 	ErrBadServer = errors.New("what answers at this address is not a manager of this swarm")
 	// ErrBusy is returned when the managers can't add a node at the moment, as without a leader.
 	ErrBusy = errors.New("the swarm can't add a node at the moment: try again soon")
+	// ErrRefused is returned when the managers refuse a join for a reason that they give, in words for people.
+	ErrRefused = errors.New("the swarm refuses this machine")
+	// ErrGrantExpired is returned when the time of a join grant is over.
+	ErrGrantExpired = errors.New("the join token has expired: make another one with `skep swarm join-token create` on a manager")
+	// ErrGrantUsed is returned when as many nodes as may have joined by a grant.
+	ErrGrantUsed = errors.New("the join token is used up: make another one with `skep swarm join-token create` on a manager, " +
+		"and see there with `skep swarm join-token ls` who used this one")
+	// ErrGrantAddress is returned when a grant does not allow joins from where the call came from.
+	ErrGrantAddress = errors.New("the join token must not be used from this address")
+	// ErrDenied is returned when a person has denied the node that waited.
+	ErrDenied = errors.New("the join was denied on a manager")
+	// ErrCannotWait is returned when a grant needs a person's approval and the joiner's program can't wait for it.
+	ErrCannotWait = errors.New("the join token needs a person's approval, for which this machine's version of skep is too old to wait: update it")
+	// ErrPending is returned when a person has to let the node in; the error is a *PendingError of those that join.
+	ErrPending = errors.New("the node waits for approval")
 	// ErrTooManyTries is returned when joins from this address failed too often of late.
 	ErrTooManyTries = errors.New("too many failed tries from this address: wait a minute and try again")
 )
+
+// PendingError says which node waits. It matches ErrPending.
+type PendingError struct{ NodeID string }
+
+// Error implements error.
+func (e *PendingError) Error() string { return "node " + e.NodeID + ": " + ErrPending.Error() }
+
+// Is makes the error match ErrPending.
+func (*PendingError) Is(target error) bool { return target == ErrPending }

@@ -47,8 +47,9 @@ type JoinConfig struct {
 // a connection verified with that root, sends the secret with a request for a certificate (C3). The caller saves what it
 // returns. One call is one try.
 //
-// It returns token.ErrMissing, token.ErrOtherRoot, token.ErrWrongSecret, ErrUnreachable, ErrBadServer, ErrBusy
-// or ErrTooManyTries, wrapped, or an error with the manager's words.
+// It returns token.ErrMissing, token.ErrOtherRoot, token.ErrWrongSecret, ErrUnreachable, ErrBadServer, ErrBusy, ErrTooManyTries or
+// ErrRefused with the manager's words, all wrapped. While a person has to let the node in, it returns a *PendingError: the same
+// again, with the same Key, goes on.
 func Join(ctx context.Context, cfg JoinConfig) (Credentials, error) {
 	if cfg.Token.IsZero() {
 		return Credentials{}, token.ErrMissing
@@ -101,10 +102,13 @@ func requestNode(ctx context.Context, cfg JoinConfig, roots []*x509.Certificate)
 	}
 	defer conn.Close() //nolint:errcheck // nothing was left to send
 	resp, err := api.NewCAClient(conn).IssueCertificate(ctx, &api.IssueCertificateRequest{
-		Csr: csr, Token: cfg.Token.Reveal(), Availability: cfg.Availability, Hostname: cfg.Hostname,
+		Csr: csr, Token: cfg.Token.Reveal(), Availability: cfg.Availability, Hostname: cfg.Hostname, CanWait: true,
 	})
 	if err != nil {
 		return Credentials{}, joinError(err, hs)
+	}
+	if resp.GetPending() {
+		return Credentials{}, &PendingError{NodeID: resp.GetNodeId()}
 	}
 	chain, err := ParseBundle(resp.GetCertificate())
 	if err != nil {
@@ -183,7 +187,7 @@ func joinError(err error, h *handshakes) error {
 	case codes.ResourceExhausted:
 		return ErrTooManyTries
 	case codes.InvalidArgument, codes.FailedPrecondition:
-		return errors.New(status.Convert(err).Message()) // the manager's own words say what to do
+		return fmt.Errorf("%w: %s", ErrRefused, status.Convert(err).Message()) // the manager's own words say what to do
 	}
 	if h.proved.Load() && status.Code(err) == codes.Unavailable {
 		return fmt.Errorf("%w: %s", ErrBusy, status.Convert(err).Message())

@@ -249,13 +249,14 @@ func TestList_ByEachIndex(t *testing.T) {
 		service("a", "web"), user, secret("s1", "db", nil), secret("s2", "key", nil),
 		task("t1", "a", 1, "n1"), task("t2", "a", 2, "n2"), task("t3", "a", 1, ""), withSecret,
 		&api.Node{Id: "n1", Description: &api.NodeDescription{Hostname: "host"}},
-		&api.Node{Id: "n2", Description: &api.NodeDescription{Hostname: "host"}},
+		&api.Node{Id: "n2", Description: &api.NodeDescription{Hostname: "host"}, Spec: &api.NodeSpec{Annotations: &api.Annotations{Name: "given"}}},
 	)
 	got := map[string]string{
 		"all services":      ids(storetest.List[*api.Service](t, s)),
 		"name":              ids(storetest.List[*api.Service](t, s, store.ByName("web"))),
 		"name prefix":       ids(storetest.List[*api.Service](t, s, store.ByNamePrefix("web"))),
 		"hostname":          ids(storetest.List[*api.Node](t, s, store.ByName("host"))),
+		"given name":        ids(storetest.List[*api.Node](t, s, store.ByName("given"))),
 		"id prefix":         ids(storetest.List[*api.Task](t, s, store.ByIDPrefix("t"))),
 		"service":           ids(storetest.List[*api.Task](t, s, store.ByService("a"))),
 		"node":              ids(storetest.List[*api.Task](t, s, store.ByNode("n2"))),
@@ -266,7 +267,7 @@ func TestList_ByEachIndex(t *testing.T) {
 		"nothing":           ids(storetest.List[*api.Task](t, s, store.ByNode("n"))),
 	}
 	want := map[string]string{
-		"all services": "a b", "name": "a", "name prefix": "a b", "hostname": "n1 n2", "id prefix": "t1 t2 t3 t4",
+		"all services": "a b", "name": "a", "name prefix": "a b", "hostname": "n1 n2", "given name": "n2", "id prefix": "t1 t2 t3 t4",
 		"service": "t1 t2 t3", "node": "t2 t4", "slot": "t1 t3", "service and node": "t2", "secret in tasks": "t4",
 		"secret in service": "b", "nothing": "",
 	}

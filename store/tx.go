@@ -112,7 +112,7 @@ type By struct {
 	prefix bool
 }
 
-// ByName selects by the name in the spec, or the hostname of a node. Tasks have no names.
+// ByName selects by the name in the spec; nodes by their hostname, too. Tasks have no names.
 func ByName(name string) By { return By{index: object.IndexName, key: object.Key(name)} }
 
 // ByNamePrefix selects names that start with prefix. Tasks have no names.

@@ -2,10 +2,12 @@ package catest
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
@@ -15,9 +17,11 @@ import (
 // Registry is a ca.Registry in memory.
 type Registry struct {
 	mu       sync.Mutex
-	cluster  ca.Cluster            // guarded by mu
-	nodes    map[string]ca.NewNode // guarded by mu, by node ID; no role: removed
-	requests map[string]string     // guarded by mu, node IDs by request
+	cluster  ca.Cluster                // guarded by mu
+	nodes    map[string]ca.NewNode     // guarded by mu, by node ID; no role: removed
+	waiting  map[string]bool           // guarded by mu, IDs of nodes that wait for approval
+	requests map[string]string         // guarded by mu, node IDs by request
+	grants   map[string]*api.JoinGrant // guarded by mu, by ID
 }
 
 var _ ca.Registry = (*Registry)(nil)
@@ -34,7 +38,9 @@ func NewRegistry(t testing.TB) *Registry {
 			ID: NewID(), Root: root, Worker: token.New(root.Digest()), Manager: token.New(root.Digest()), Life: ca.DefaultLife,
 		},
 		nodes:    map[string]ca.NewNode{},
+		waiting:  map[string]bool{},
 		requests: map[string]string{},
+		grants:   map[string]*api.JoinGrant{},
 	}
 }
 
@@ -50,22 +56,69 @@ func (r *Registry) NodeRole(_ context.Context, nodeID string) (api.Role, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, ok := r.nodes[nodeID]
-	if !ok {
+	switch {
+	case !ok:
 		return 0, ca.ErrNodeNotFound
+	case r.waiting[nodeID]:
+		return 0, ca.ErrPending
 	}
 	return n.Role, nil
+}
+
+// GrantRole implements ca.Registry.
+func (r *Registry) GrantRole(_ context.Context, hash token.SecretHash) (api.Role, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.grants[hash.GrantID()]
+	if !hash.Equal(g.GetSecretHash()) {
+		return 0, token.ErrWrongSecret
+	}
+	return g.GetSpec().GetRole(), nil
 }
 
 // AddNode implements ca.Registry.
 func (r *Registry) AddNode(_ context.Context, n ca.NewNode) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n.Grant != "" {
+		return r.claim(n)
+	}
 	if id, ok := r.requests[n.Request]; ok {
 		return id, nil
 	}
 	id := NewID()
 	r.nodes[id], r.requests[n.Request] = n, id
 	return id, nil
+}
+
+// claim adds a node by a grant. The caller holds mu.
+func (r *Registry) claim(n ca.NewNode) (string, error) {
+	g := r.grants[n.Grant]
+	if g == nil {
+		return "", token.ErrWrongSecret
+	}
+	claim, err := ca.ClaimGrant(g, time.Now(), n, NewID())
+	if err == nil && claim.Grant != nil {
+		r.grants[n.Grant], r.nodes[claim.NodeID] = claim.Grant, n
+		r.waiting[claim.NodeID] = g.GetSpec().GetRequireApproval()
+	}
+	return claim.NodeID, err
+}
+
+// AddGrant makes a join grant for an hour, and returns its token.
+func (r *Registry) AddGrant(spec *api.JoinGrantSpec) token.Token {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, g := NewGrant(r.cluster.Root.Digest(), spec)
+	r.grants[g.GetId()] = g
+	return t
+}
+
+// NewGrant returns a join grant for an hour, and its token.
+func NewGrant(d token.Digest, spec *api.JoinGrantSpec) (token.Token, *api.JoinGrant) {
+	t := token.New(d)
+	hash := t.SecretHash()
+	return t, &api.JoinGrant{Id: hash.GrantID(), Spec: spec, SecretHash: hash[:], ExpiresAt: timestamppb.New(time.Now().Add(time.Hour))}
 }
 
 // Node returns what was recorded of a node.
@@ -99,65 +152,4 @@ func (r *Registry) Configure(change func(*ca.Cluster)) {
 // NewID returns a fresh ID of the form that all have.
 func NewID() string {
 	return strings.Split(token.New(token.Digest{}).Reveal(), "-")[3] // 128 random bits in 25 characters, too
-}
-
-// RunRegistry is the contract of ca.Registry. Fresh returns an empty registry of a cluster, and how to remove a node from it.
-func RunRegistry(t *testing.T, fresh func(t *testing.T) (r ca.Registry, remove func(nodeID string))) {
-	worker := ca.NewNode{
-		Request: "join-1", Role: api.Role_ROLE_WORKER, Availability: api.Availability_AVAILABILITY_DRAIN, Hostname: "n1",
-	}
-	manager := ca.NewNode{Request: "join-2", Role: api.Role_ROLE_MANAGER, Availability: api.Availability_AVAILABILITY_ACTIVE}
-	add := func(t *testing.T, r ca.Registry, n ca.NewNode) string {
-		t.Helper()
-		id, err := r.AddNode(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return id
-	}
-	t.Run("the cluster is complete", func(t *testing.T) {
-		r, _ := fresh(t)
-		c, err := r.Cluster(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(c.ID) != 25 || c.Root == nil || c.Worker.IsZero() || c.Manager.IsZero() || ca.CheckLife(c.Life) != nil {
-			t.Errorf("something is missing in cluster %s", c.ID)
-		}
-		if c.Worker.Digest() != c.Root.Digest() || c.Manager.Digest() != c.Root.Digest() {
-			t.Error("tokens are for another root")
-		}
-	})
-	t.Run("an unknown node has no role", func(t *testing.T) {
-		r, _ := fresh(t)
-		if _, err := r.NodeRole(t.Context(), NewID()); !errors.Is(err, ca.ErrNodeNotFound) {
-			t.Errorf("error %v, want %v", err, ca.ErrNodeNotFound)
-		}
-	})
-	t.Run("nodes have the role they were added with", func(t *testing.T) {
-		r, _ := fresh(t)
-		for _, n := range []ca.NewNode{worker, manager} {
-			id := add(t, r, n)
-			if role, err := r.NodeRole(t.Context(), id); err != nil || role != n.Role {
-				t.Errorf("role %v, %v; want %v", role, err, n.Role)
-			}
-		}
-	})
-	t.Run("a request that is repeated is one node", func(t *testing.T) {
-		r, _ := fresh(t)
-		if a, b := add(t, r, worker), add(t, r, worker); a != b || len(a) != 25 {
-			t.Errorf("IDs %q and %q", a, b)
-		}
-		if a, b := add(t, r, worker), add(t, r, manager); a == b {
-			t.Error("two requests, one ID")
-		}
-	})
-	t.Run("a removed node stays away", func(t *testing.T) {
-		r, remove := fresh(t)
-		id := add(t, r, worker)
-		remove(id)
-		if _, err := r.NodeRole(t.Context(), id); !errors.Is(err, ca.ErrNodeNotFound) {
-			t.Errorf("error %v, want %v", err, ca.ErrNodeNotFound)
-		}
-	})
 }

@@ -4,13 +4,14 @@ import (
 	"testing"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 )
 
 func TestRegistry_KeepsTheContract(t *testing.T) {
-	catest.RunRegistry(t, func(t *testing.T) (ca.Registry, func(string)) {
+	catest.RunRegistry(t, func(t *testing.T) catest.Subject {
 		r := catest.NewRegistry(t)
-		return r, func(id string) { r.SetRole(id, api.Role_ROLE_UNSPECIFIED) }
+		return catest.Subject{
+			Registry: r, Remove: func(id string) { r.SetRole(id, api.Role_ROLE_UNSPECIFIED) }, Grant: r.AddGrant,
+		}
 	})
 }

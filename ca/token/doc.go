@@ -14,6 +14,9 @@
 // The digest comes first because it is used first: a joiner compares it with the root that the manager shows before it
 // sends a byte of the secret, so that a machine in the middle learns nothing but public data.
 //
+// A standing token and that of a join grant look the same. Of the latter the managers keep SHA-256(secret) alone: the whole hash to
+// compare, and its first 16 bytes, as 25 characters like a secret, for an ID, so that a token finds its grant without trying all.
+//
 // # Invariants
 //
 //   - T1: one token has one spelling. Parse(s).Reveal() == s for each s that Parse accepts: another case, width, a number too

@@ -110,6 +110,26 @@ func (t Token) Reveal() string {
 	return strings.Join([]string{prefix, version, t.digest.String(), base36(secret[:], secretWidth)}, "-")
 }
 
+// SecretHash is what is kept of the secret of a join grant: 128 random bits are not found again by trying.
+type SecretHash [sha256.Size]byte
+
+// SecretHash returns the SHA-256 of the secret. The zero value has none, and returns the zero hash, which no secret has.
+func (t Token) SecretHash() SecretHash {
+	if t.IsZero() {
+		return SecretHash{}
+	}
+	secret := t.secret()
+	return sha256.Sum256(secret[:])
+}
+
+// GrantID returns the ID of the join grant that has this hash: the first half of it, in the form that all IDs have.
+func (h SecretHash) GrantID() string { return base36(h[:secretSize], secretWidth) }
+
+// Equal compares two hashes in time that does not depend on them (T2). The zero hash equals none.
+func (h SecretHash) Equal(other []byte) bool {
+	return h != SecretHash{} && subtle.ConstantTimeCompare(h[:], other) == 1
+}
+
 // Check compares a presented token with one that is valid, in time that does not depend on the secret (T2). It returns nil,
 // ErrOtherRoot or ErrWrongSecret. The zero value matches nothing.
 func (t Token) Check(presented Token) error {

@@ -143,3 +143,17 @@ func TestToken_RedactsItself(t *testing.T) {
 		t.Error("nothing says that it was redacted")
 	}
 }
+
+func TestSecretHash(t *testing.T) {
+	tok, other := New(Digest{1}), New(Digest{1})
+	hash := tok.SecretHash()
+	if !hash.Equal(hash[:]) || other.SecretHash().Equal(hash[:]) || hash.Equal(hash[:31]) || hash.Equal(nil) {
+		t.Error("a hash equals itself alone")
+	}
+	if zero := (Token{}).SecretHash(); zero.Equal(zero[:]) {
+		t.Error("no token has a secret that a grant could have")
+	}
+	if id := hash.GrantID(); len(id) != secretWidth || id == other.SecretHash().GrantID() || strings.Contains(tok.Reveal(), id) {
+		t.Errorf("ID %q", id)
+	}
+}

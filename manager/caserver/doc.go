@@ -4,7 +4,8 @@
 // signs nothing itself.
 //
 //	GetRootCertificate   anyone, any manager: the root is public
-//	IssueCertificate     the bearer of a token, on the leader: a Node object and its certificate
+//	IssueCertificate     the bearer of a token, on the leader: a Node object and its certificate, or, by a join grant that needs
+//	                     approval, the Node alone; then the same request asks whether a person let it in
 //	RenewCertificate     a node, for itself, on the leader: a certificate with the role that its Node object says
 //
 // # Invariants
@@ -14,6 +15,8 @@
 //   - S1: who fails too often waits. Failures are counted by address, of the caller itself when another manager forwarded, so
 //     that one who guesses keeps nobody else from joining. What remains of guessing, 128 random bits make hopeless.
 //   - S2: no token is logged or put into an error.
+//   - S3: a join grant is used in the transaction that makes the node: no more nodes than it allows, whoever races or replays, and
+//     the same key is one use. Before a person has let a node in that needs approval, it has no certificate and so no rights.
 //
 // # Concurrency
 //

@@ -75,15 +75,13 @@ func (l *limiter) succeed(source string) {
 // sourceOf returns what failures are counted by: an IPv4 address, or the /64 of an IPv6 address, of which one machine has as many
 // addresses as it likes.
 func sourceOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	ip := hostOf(address)
+	if !ip.IsValid() {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			return host
+		}
 		return address
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
 		return ip.String()
 	}
@@ -92,4 +90,17 @@ func sourceOf(address string) string {
 		return ip.String()
 	}
 	return prefix.String()
+}
+
+// hostOf returns the IP address in host:port, in its plainest form, or the zero value when there is none.
+func hostOf(address string) netip.Addr {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip.Unmap().WithZone("")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -19,9 +20,20 @@ import (
 var errNoCluster = errors.New("this manager has not caught up with the swarm yet: try again")
 
 // registry is a ca.Registry in the store.
-type registry struct{ store *store.Store }
+type registry struct {
+	store *store.Store
+	// turn holds a token while nobody on this manager claims a grant. Claims of one grant would only refuse each other in the store,
+	// which decides between managers.
+	turn chan struct{}
+}
 
 var _ ca.Registry = registry{}
+
+func newRegistry(s *store.Store) registry {
+	r := registry{store: s, turn: make(chan struct{}, 1)}
+	r.turn <- struct{}{}
+	return r
+}
 
 // Cluster implements ca.Registry.
 func (r registry) Cluster(context.Context) (ca.Cluster, error) {
@@ -66,8 +78,11 @@ func (r registry) NodeRole(_ context.Context, nodeID string) (api.Role, error) {
 		n, err = store.Get[*api.Node](tx, nodeID)
 		return err
 	})
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return 0, ca.ErrNodeNotFound
+	case n.GetApproval().GetState() == api.ApprovalState_APPROVAL_STATE_PENDING:
+		return 0, ca.ErrPending
 	}
 	if n.GetCompromisedAt() != nil {
 		return 0, ca.ErrNodeNotFound // for others, it is gone
@@ -75,8 +90,24 @@ func (r registry) NodeRole(_ context.Context, nodeID string) (api.Role, error) {
 	return n.GetRole(), err
 }
 
+// GrantRole implements ca.Registry.
+func (r registry) GrantRole(_ context.Context, hash token.SecretHash) (api.Role, error) {
+	var g *api.JoinGrant
+	err := r.store.View(func(tx store.ReadTx) (err error) {
+		g, err = store.Get[*api.JoinGrant](tx, hash.GrantID())
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) || err == nil && !hash.Equal(g.GetSecretHash()) {
+		return 0, token.ErrWrongSecret
+	}
+	return g.GetSpec().GetRole(), err
+}
+
 // AddNode implements ca.Registry.
 func (r registry) AddNode(ctx context.Context, n ca.NewNode) (string, error) {
+	if n.Grant != "" {
+		return r.claim(ctx, n)
+	}
 	id := object.NewID()
 	err := r.store.Update(ctx, n.Request, func(tx store.Tx) error { return tx.Create(newNode(id, n)) })
 	var earlier *store.DuplicateError
@@ -88,6 +119,51 @@ func (r registry) AddNode(ctx context.Context, n ca.NewNode) (string, error) {
 		}
 	}
 	return id, err
+}
+
+// claim adds a node by a join grant: the use and the node are one transaction, which is refused when the grant has changed since it
+// was read. So of two who race for the last use, on whatever managers, one wins (S3).
+func (r registry) claim(ctx context.Context, n ca.NewNode) (string, error) {
+	select {
+	case <-r.turn:
+		defer func() { r.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	var claim ca.Claim
+	freshID := object.NewID()
+	err := r.store.Update(ctx, "", func(tx store.Tx) error {
+		g, err := store.Get[*api.JoinGrant](tx, n.Grant)
+		if errors.Is(err, store.ErrNotFound) {
+			return token.ErrWrongSecret // revoked meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if claim, err = ca.ClaimGrant(g, time.Now(), n, freshID); err != nil || claim.Grant == nil {
+			return err
+		}
+		if err := tx.Update(claim.Grant); err != nil {
+			return err
+		}
+		return tx.Create(grantedNode(claim.NodeID, n, g))
+	})
+	return claim.NodeID, err
+}
+
+// grantedNode is a new node with what its grant gives it.
+func grantedNode(id string, n ca.NewNode, g *api.JoinGrant) *api.Node {
+	node := newNode(id, n)
+	node.Spec.Annotations = &api.Annotations{Name: g.GetSpec().GetNodeName(), Labels: maps.Clone(g.GetSpec().GetNodeLabels())}
+	if n.Address.IsValid() {
+		node.Status.Address = n.Address.String()
+	}
+	if g.GetSpec().GetRequireApproval() {
+		node.Approval = &api.Approval{
+			State: api.ApprovalState_APPROVAL_STATE_PENDING, KeyFingerprint: n.KeyFingerprint, GrantId: g.GetId(),
+		}
+	}
+	return node
 }
 
 func newNode(id string, n ca.NewNode) *api.Node {

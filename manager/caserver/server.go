@@ -14,10 +14,24 @@ import (
 	"github.com/skep-io/skep/store"
 )
 
-// Config is what a Server needs, all of it.
+// Config is what a Server needs.
 type Config struct {
 	Store  *store.Store
 	Logger *slog.Logger
+	// OnRefusal is told each join that was refused, or nil. It must not block.
+	OnRefusal func(ctx context.Context, r Refusal)
+}
+
+// Refusal is a join that was refused.
+type Refusal struct {
+	// Source is the address that the call came from, or the /64 of an IPv6 address.
+	Source string
+	// Grant is the ID of the join grant whose secret was right, or empty.
+	Grant string
+	// WrongToken says that the token was of no use at all, as when somebody guesses.
+	WrongToken bool
+	// Err is why. It repeats nothing of the token (S2).
+	Err error
 }
 
 // Server is the service CA.
@@ -38,7 +52,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := registry{cfg.Store}
+	r := newRegistry(cfg.Store)
 	return &Server{cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: l}, nil
 }
 
@@ -55,16 +69,18 @@ func (s *Server) GetRootCertificate(context.Context, *api.GetRootCertificateRequ
 func (s *Server) IssueCertificate(ctx context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
 	source := sourceOf(authz.FromContext(ctx).Address)
 	if !s.limiter.begin(time.Now(), source) {
-		s.cfg.Logger.Warn("join refused", "source", source, "error", ca.ErrTooManyTries)
-		return nil, kinded(ca.ErrTooManyTries)
+		return nil, s.refused(ctx, r, source, ca.ErrTooManyTries)
 	}
 	issued, err := s.join(ctx, r)
 	if !isWrongToken(err) {
 		s.limiter.succeed(source)
 	}
+	if pending := (*ca.PendingError)(nil); errors.As(err, &pending) {
+		s.cfg.Logger.Info("node waits for approval", "node", pending.NodeID, "source", source)
+		return &api.IssueCertificateResponse{NodeId: pending.NodeID, Pending: true}, nil
+	}
 	if err != nil {
-		s.cfg.Logger.Warn("join refused", "source", source, "error", err)
-		return nil, kinded(err)
+		return nil, s.refused(ctx, r, source, err)
 	}
 	s.cfg.Logger.Info("node joined", "node", issued.Name.NodeID, "role", ca.OU(issued.Name.Role), "source", source)
 	return &api.IssueCertificateResponse{
@@ -72,12 +88,26 @@ func (s *Server) IssueCertificate(ctx context.Context, r *api.IssueCertificateRe
 	}, nil
 }
 
+// refused reports a join that was refused, and returns its error for the joiner.
+func (s *Server) refused(ctx context.Context, r *api.IssueCertificateRequest, source string, err error) error {
+	refusal := Refusal{Source: source, WrongToken: isWrongToken(err), Err: err}
+	if presented, parseErr := token.Parse(r.GetToken()); parseErr == nil && isGrantRefusal(err) {
+		refusal.Grant = presented.SecretHash().GrantID()
+	}
+	s.cfg.Logger.Warn("join refused", "source", source, "grant", refusal.Grant, "error", err)
+	if s.cfg.OnRefusal != nil {
+		s.cfg.OnRefusal(ctx, refusal)
+	}
+	return kinded(err)
+}
+
 func (s *Server) join(ctx context.Context, r *api.IssueCertificateRequest) (ca.Issued, error) {
 	if err := s.cfg.Store.Barrier(ctx); err != nil {
 		return ca.Issued{}, err
 	}
 	return s.authority.Join(ctx, time.Now(), ca.JoinRequest{
-		CSR: r.GetCsr(), Token: r.GetToken(), Availability: r.GetAvailability(), Hostname: r.GetHostname(),
+		CSR: r.GetCsr(), Token: r.GetToken(), Availability: r.GetAvailability(), Hostname: r.GetHostname(), CanWait: r.GetCanWait(),
+		Address: hostOf(authz.FromContext(ctx).Address),
 	})
 }
 
@@ -105,14 +135,22 @@ func isWrongToken(err error) bool {
 		errors.Is(err, token.ErrMalformed) || errors.Is(err, token.ErrMissing)
 }
 
+// isGrantRefusal reports whether err is one that somebody gets whose token is that of a join grant.
+func isGrantRefusal(err error) bool {
+	return errors.Is(err, ca.ErrGrantAddress) || errors.Is(err, ca.ErrGrantExpired) || errors.Is(err, ca.ErrGrantUsed) ||
+		errors.Is(err, ca.ErrDenied) || errors.Is(err, ca.ErrCannotWait)
+}
+
 // kinded gives an error its kind for clients. The texts of what they did wrong are theirs to read, others stay here.
 func kinded(err error) error {
 	var notLeader *store.NotLeaderError
 	switch {
 	case errors.As(err, &notLeader):
 		return fault.NewNotLeader(notLeader.LeaderAddr)
-	case isWrongToken(err), errors.Is(err, ca.ErrNodeNotFound):
+	case isWrongToken(err), errors.Is(err, ca.ErrNodeNotFound), errors.Is(err, ca.ErrPending):
 		return fault.Wrap(fault.PermissionDenied, err)
+	case isGrantRefusal(err):
+		return fault.Wrap(fault.Precondition, err)
 	case errors.Is(err, ca.ErrBadCSR):
 		return fault.Wrap(fault.Invalid, err)
 	case errors.Is(err, ca.ErrTooManyTries):

@@ -36,9 +36,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestRegistry_KeepsTheContract(t *testing.T) {
-	catest.RunRegistry(t, func(t *testing.T) (ca.Registry, func(string)) {
-		s, _ := found(t)
-		return registry{s}, func(id string) { remove(t, s, id) }
+	catest.RunRegistry(t, func(t *testing.T) catest.Subject {
+		s, f := found(t)
+		return catest.Subject{
+			Registry: newRegistry(s), Remove: func(id string) { remove(t, s, id) },
+			Grant: func(spec *api.JoinGrantSpec) token.Token { return grant(t, s, f, spec) },
+		}
 	})
 }
 
@@ -52,6 +55,18 @@ func found(t *testing.T) (*store.Store, Founding) {
 	s := storetest.New(t)
 	storetest.Create(t, s, f.Cluster, f.Node)
 	return s, f
+}
+
+// grant makes a join grant for an hour.
+func grant(t *testing.T, s *store.Store, f Founding, spec *api.JoinGrantSpec) token.Token {
+	t.Helper()
+	standing, err := token.Parse(f.Cluster.GetJoinTokens().GetWorker())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, g := catest.NewGrant(standing.Digest(), spec)
+	storetest.Create(t, s, g)
+	return tok
 }
 
 func remove(t *testing.T, s *store.Store, id string) {
@@ -368,7 +383,7 @@ func TestRegistry_OfADamagedStore(t *testing.T) {
 		spoil(f.Cluster)
 		s := storetest.New(t)
 		storetest.Create(t, s, f.Cluster)
-		_, err = registry{s}.Cluster(t.Context())
+		_, err = newRegistry(s).Cluster(t.Context())
 		if err == nil || fault.KindOf(kinded(err)) == fault.Unavailable || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", what, err)
 		}

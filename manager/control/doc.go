@@ -17,7 +17,7 @@
 //   - C1: no answer carries a secret's data, a CA key, a join token, an unlock key or a backup key, except the methods
 //     that are for it.
 //   - C2: a call that is repeated with the same request id changes nothing more, and answers alike. The id of an object that
-//     a call creates is derived from its request id.
+//     a call creates is derived from its request id. Of a join grant that can't be, so a repetition replaces the first one.
 //   - C3: a stored spec is complete: each field that has a default is spelt out, so that its meaning never changes later.
 //   - C4: a stored service names its image by digest, and its secrets by id and name.
 //   - C5: the managers that stay after a demotion or a removal can have a quorum.

@@ -84,6 +84,9 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		if err != nil {
 			return err
 		}
+		if err := refuseWaiting(old); err != nil {
+			return err
+		}
 		if err := checkVersion(old, request.GetVersion()); err != nil {
 			return err
 		}
@@ -195,6 +198,9 @@ func (s *Server) RemoveNode(ctx context.Context, request *api.RemoveNodeRequest)
 // checkRemoval refuses to remove a node that works, and one whose vote is needed (C5). By force, a worker goes in any state, and a
 // manager that is dead: the role manager takes the member of a node that is gone out of the group.
 func (s *Server) checkRemoval(tx store.Tx, node *api.Node, force bool) error {
+	if err := refuseWaiting(node); err != nil {
+		return err
+	}
 	member := memberOf(s.Status(), node.GetId())
 	manager := node.GetSpec().GetDesiredRole() == api.Role_ROLE_MANAGER || member != nil
 	alive := node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY

@@ -123,7 +123,7 @@ func Values(o Object, i Index) [][]byte {
 	case IndexID:
 		return one(o.GetId())
 	case IndexName:
-		return one(Name(o))
+		return names(o)
 	case IndexSecret:
 		return secrets(o)
 	}
@@ -144,6 +144,17 @@ func Values(o Object, i Index) [][]byte {
 	default:
 		return nil
 	}
+}
+
+// names returns what an object is found by: a node by its hostname, and by the name that people gave it.
+func names(o Object) [][]byte {
+	values := one(Name(o))
+	if node, ok := o.(*api.Node); ok {
+		if name := node.GetSpec().GetAnnotations().GetName(); name != Name(o) {
+			values = append(values, one(name)...)
+		}
+	}
+	return values
 }
 
 func one(s string) [][]byte {
