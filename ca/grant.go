@@ -57,7 +57,9 @@ func ClaimGrant(g *api.JoinGrant, now time.Time, n NewNode, freshID string) (Cla
 }
 
 // GrantExpired reports whether a join grant takes no new nodes any more, used up or not.
-func GrantExpired(g *api.JoinGrant, now time.Time) bool { return !now.Before(g.GetExpiresAt().AsTime()) }
+func GrantExpired(g *api.JoinGrant, now time.Time) bool {
+	return !now.Before(g.GetExpiresAt().AsTime())
+}
 
 // DenyUse returns a copy of a grant that remembers that a node which came by it was denied.
 func DenyUse(g *api.JoinGrant, nodeID string) *api.JoinGrant {

@@ -53,9 +53,11 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			env.Values[networkKey{}] = network
+			running := map[string]*background{}
+			env.Values[networkKey{}], env.Values[backgroundKey{}] = network, running
 			env.Setenv("IMAGE", "skep.local/hello")
 			env.Defer(func() {
+				endAll(running)
 				if env.T().(testing.TB).Failed() {
 					showLogs(env.T().(testing.TB), network)
 				}
@@ -69,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
+			"begin": begin, "end": end,
 		},
 	})
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Monitor time.Duration
 	// RetryPause is the pause before an unavailable call is repeated; 0 is client.RetryPause.
 	RetryPause time.Duration
+	// ApprovalPause is the time between two questions whether a person has let this machine in; 0 is 2s.
+	ApprovalPause time.Duration
 	// IsTerminal says whether a stream is a person's terminal; nil asks the kernel.
 	IsTerminal func(stream any) bool
 }
@@ -99,6 +101,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Monitor == 0 {
 		o.Monitor = progress.DefaultMonitor
+	}
+	if o.ApprovalPause == 0 {
+		o.ApprovalPause = approvalPause
 	}
 	if o.IsTerminal == nil {
 		o.IsTerminal = isTerminal

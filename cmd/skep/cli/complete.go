@@ -41,6 +41,13 @@ func nodeWords(ctx context.Context, c *client.Client) ([]string, error) {
 	return mapped(answer.GetNodes(), hostnameOf), err
 }
 
+// waitingWords lists the ids of nodes that wait for approval: a hostname is what a stranger says.
+func waitingWords(ctx context.Context, c *client.Client) ([]string, error) {
+	answer, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
+	waiting := slices.DeleteFunc(answer.GetNodes(), func(n *api.Node) bool { return !view.NewNode(n).Waits() })
+	return mapped(waiting, (*api.Node).GetId), err
+}
+
 func serviceWords(ctx context.Context, c *client.Client) ([]string, error) {
 	answer, err := c.Control.ListServices(ctx, &api.ListServicesRequest{})
 	return mapped(answer.GetServices(), serviceName), err

@@ -90,6 +90,8 @@ func (f *fake) JoinSwarm(_ context.Context, r *api.JoinSwarmRequest) (*api.JoinS
 			out.Role = api.Role_ROLE_WORKER
 		case managerToken:
 			out.Role = api.Role_ROLE_MANAGER
+		case waitingToken:
+			return f.wait(out)
 		default:
 			return fault.New(fault.PermissionDenied, "the join token is wrong or was rotated: 'skep swarm join-token' prints the present one")
 		}

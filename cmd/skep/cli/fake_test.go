@@ -39,6 +39,7 @@ type fake struct {
 	services map[string]*api.Service
 	tasks    map[string]*api.Task
 	secrets  map[string]*api.Secret
+	grants   []*api.JoinGrant
 	images   []*api.ImageInfo
 	logs     []*api.ReadLogsResponse
 	unlock   string
@@ -57,6 +58,8 @@ type fake struct {
 	slowManager string
 	// seenSecret is the last value that was stored.
 	seenSecret []byte
+	// approveAfter is how often a join that needs approval is answered with a wait.
+	approveAfter int
 	// holdLogs keeps a log open after its last line.
 	holdLogs bool
 	// changed is closed and replaced at each change.

@@ -40,12 +40,14 @@ func dockerFlags(t *testing.T) map[string]map[string]dockerFlag {
 	return out
 }
 
-// commands calls fn for every command below root, with its path without the program's name.
+// commands calls fn for every command below root that does something, with its path without the program's name.
 func commands(root *cobra.Command, fn func(path string, cmd *cobra.Command)) {
 	for _, cmd := range root.Commands() {
 		if cmd.HasSubCommands() {
 			commands(cmd, fn)
-			continue
+			if len(cmd.ValidArgs) == 0 {
+				continue
+			}
 		}
 		fn(strings.TrimPrefix(cmd.CommandPath(), "skep "), cmd)
 	}

@@ -17,7 +17,7 @@ const helpWidth = 80
 // usageLine returns Docker's line of usage.
 func usageLine(cmd *cobra.Command) string {
 	line := strings.TrimSuffix(cmd.UseLine(), " [flags]") // cobra's word for [OPTIONS], which Use has already
-	if cmd.HasParent() && cmd.HasSubCommands() {
+	if cmd.HasParent() && cmd.HasSubCommands() && len(cmd.ValidArgs) == 0 {
 		line += " COMMAND"
 	}
 	return "Usage:  " + line + "\n"

@@ -22,8 +22,8 @@ const selfNode = "self"
 func (p *program) nodeCommand() *cobra.Command {
 	return group("node", "Manage Swarm nodes", p.nodeList(), p.completed(nodeWords, p.nodeInspect()),
 		p.completed(nodeWords, p.nodePs()), p.completed(nodeWords, p.nodeUpdate()), p.completed(nodeWords, p.nodePromote()),
-		p.completed(nodeWords, p.nodeDemote()), p.completed(nodeWords, p.nodeRemove()),
-		p.completed(nodeWords, p.nodeCompromise()))
+		p.completed(nodeWords, p.nodeDemote()), p.completed(nodeWords, p.nodeRemove()), p.completed(waitingWords, p.nodeApprove()),
+		p.completed(waitingWords, p.nodeDeny()), p.completed(nodeWords, p.nodeCompromise()))
 }
 
 // nodeRow is a line of `node ls`.
@@ -35,9 +35,15 @@ type nodeRow struct {
 	Availability  string
 	ManagerStatus string
 	EngineVersion string
+	// KeyFingerprint of a node that waits for approval, or empty.
+	KeyFingerprint string `json:",omitempty"`
 }
 
-const nodeTable = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}"
+// nodeTable has one more column while some node waits for approval.
+const (
+	nodeTable        = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}"
+	waitingNodeTable = nodeTable + "\t{{.KeyFingerprint}}"
+)
 
 func (p *program) nodeList() *cobra.Command {
 	var flags listFlags
@@ -56,6 +62,7 @@ func (p *program) nodeList() *cobra.Command {
 		}
 		var objects []view.Node
 		var rows []nodeRow
+		table := nodeTable
 		for _, node := range sortedBy(answer.GetNodes(), hostnameOf) {
 			v := view.NewNode(node)
 			if !nodePasses(flags.filter, v) {
@@ -63,22 +70,29 @@ func (p *program) nodeList() *cobra.Command {
 			}
 			objects = append(objects, v)
 			rows = append(rows, newNodeRow(v, info.GetNodeId()))
+			if v.Waits() {
+				table = waitingNodeTable
+			}
 		}
 		header := nodeRow{
 			ID: "ID", Hostname: "HOSTNAME", Status: "STATUS", Availability: "AVAILABILITY", ManagerStatus: "MANAGER STATUS",
-			EngineVersion: "ENGINE VERSION",
+			EngineVersion: "ENGINE VERSION", KeyFingerprint: "KEY FINGERPRINT",
 		}
-		return writeList(p.out, &flags, nodeTable, objects, header, rows)
+		return writeList(p.out, &flags, table, objects, header, rows)
 	})
 	return cmd
 }
 
 func hostnameOf(n *api.Node) string { return n.GetDescription().GetHostname() }
 
-// nodePasses says whether a node meets the filter. A node is in the list only after it was accepted.
+// nodePasses says whether a node meets the filter.
 func nodePasses(filter flagvalue.Filter, v view.Node) bool {
+	membership := "accepted"
+	if v.Waits() {
+		membership = "pending"
+	}
 	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Description.Hostname, v.Spec.Name) &&
-		filter.Equal("role", v.Spec.Role) && filter.Equal("membership", "accepted") &&
+		filter.Equal("role", v.Spec.Role) && filter.Equal("membership", membership) &&
 		filter.Labels("label", v.Description.Engine.Labels) && filter.Labels("node.label", v.Spec.Labels)
 }
 
@@ -86,6 +100,9 @@ func newNodeRow(v view.Node, self string) nodeRow {
 	row := nodeRow{
 		ID: v.ID, Self: v.ID == self, Hostname: v.Description.Hostname, Status: capitalized(v.Status.State),
 		Availability: capitalized(v.Spec.Availability), EngineVersion: v.Description.Engine.EngineVersion,
+	}
+	if v.Waits() {
+		row.Status, row.KeyFingerprint = capitalized(v.Approval.State), v.Approval.KeyFingerprint
 	}
 	if v.ManagerStatus != nil {
 		row.ManagerStatus = capitalized(v.ManagerStatus.Reachability)
@@ -143,6 +160,9 @@ func prettyNode(n view.Node) string {
 	fmt.Fprintf(&b, "Hostname:              \t%s\nJoined at:             \t%s\n", n.Description.Hostname, prettyTime(n.CreatedAt))
 	fmt.Fprintf(&b, "Status:\n State:\t\t\t%s\n Availability:         \t%s\n", capitalized(n.Status.State), capitalized(n.Spec.Availability))
 	fmt.Fprintf(&b, " Address:\t\t%s\n", n.Status.Addr)
+	if a := n.Approval; a != nil {
+		fmt.Fprintf(&b, "Approval:\n State:\t\t\t%s\n Key fingerprint:\t%s\n", capitalized(a.State), a.KeyFingerprint)
+	}
 	if m := n.ManagerStatus; m != nil {
 		leader := "No"
 		if m.Leader {

@@ -66,6 +66,7 @@ func runSkep(ts *testscript.TestScript, neg bool, args []string) {
 func (m *machine) options(getenv func(string) string) cli.Options {
 	return cli.Options{
 		Version: "1.2.3", Now: now, Monitor: time.Nanosecond, RetryPause: time.Nanosecond,
+		ApprovalPause: time.Nanosecond,
 		LookupEnv: func(name string) (string, bool) {
 			if name == "SKEP_HOST" {
 				return "unix://" + m.socket, true
@@ -122,6 +123,12 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.state = api.LocalNodeState_LOCAL_NODE_STATE_ERROR
 	case "node":
 		f.addNode(args[1], args[2], api.Role_ROLE_WORKER)
+	case "waiting":
+		f.addWaiting(args[1], args[2])
+	case "approve-after":
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		f.approveAfter = n
 	case "manager":
 		f.addNode(args[1], args[2], api.Role_ROLE_MANAGER)
 		f.nodes[args[1]].ManagerStatus = &api.ManagerStatus{Reachability: api.Reachability(api.Reachability_value["REACHABILITY_"+args[3]])}

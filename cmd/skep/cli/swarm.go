@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -118,10 +117,6 @@ func (p *program) writeInit(answer *api.InitSwarmResponse) error {
 	return p.writeUnlockKey(answer.GetUnlockKey())
 }
 
-func (p *program) writeJoinCommand(role, token, address string) error {
-	return p.printf("To add a %s to this swarm, run the following command:\n\n    skep swarm join --token %s %s\n\n", role, token, address)
-}
-
 func (p *program) writeUnlockKey(key string) error {
 	return p.printf("\nTo unlock a swarm manager after it restarts, run the `skep swarm unlock`\ncommand and provide the following key:\n\n"+
 		"    %s\n\nRemember to store this key in a password manager, since without it you\n"+
@@ -148,72 +143,6 @@ func parseRole(text string) (api.Role, error) {
 		return api.Role_ROLE_MANAGER, nil
 	}
 	return 0, fault.New(fault.Invalid, "invalid role %q, only worker and manager are supported", text)
-}
-
-func (p *program) swarmJoin() *cobra.Command {
-	var node nodeFlags
-	var token string
-	cmd := &cobra.Command{
-		Use: "join [OPTIONS] HOST:PORT", Short: "Join a swarm as a node and/or manager", Args: exactArgs(1),
-	}
-	node.register(cmd)
-	cmd.Flags().StringVar(&token, "token", "", "Token for entry into the swarm")
-	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		availability, err := parseAvailability(node.availability)
-		if err != nil {
-			return err
-		}
-		if token == "" {
-			return fault.New(fault.Invalid, "a join token is necessary: add --token; "+
-				"'skep swarm join-token worker' on a manager prints the whole command")
-		}
-		remote, err := flagvalue.RemoteAddr(args[0])
-		if err != nil {
-			return fault.Wrap(fault.Invalid, err)
-		}
-		answer, err := c.Daemon.JoinSwarm(ctx, &api.JoinSwarmRequest{
-			Token: strings.TrimSpace(token), RemoteAddresses: []string{remote}, ListenAddress: node.listen.String(),
-			AdvertiseAddress: node.advertise, Availability: availability,
-		})
-		if err != nil {
-			return err
-		}
-		if answer.GetRole() == api.Role_ROLE_MANAGER {
-			return p.printf("This node joined a swarm as a manager.\n")
-		}
-		return p.printf("This node joined a swarm as a worker.\n")
-	})
-	return cmd
-}
-
-func (p *program) swarmJoinToken() *cobra.Command {
-	var quiet, rotate bool
-	cmd := &cobra.Command{
-		Use: "join-token [OPTIONS] (worker|manager)", Short: "Manage join tokens", Args: exactArgs(1),
-		ValidArgs: []string{"worker", "manager"},
-	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display token")
-	cmd.Flags().BoolVar(&rotate, "rotate", false, "Rotate join token")
-	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		role, err := parseRole(args[0])
-		if err != nil {
-			return &usageError{command: cmd, err: errors.New("unknown role " + args[0])}
-		}
-		answer, err := c.Control.GetJoinToken(ctx, &api.GetJoinTokenRequest{Role: role, Rotate: rotate})
-		if err != nil {
-			return err
-		}
-		if quiet {
-			return p.printf("%s\n", answer.GetToken())
-		}
-		if rotate {
-			if err := p.printf("Successfully rotated %s join token.\n\n", args[0]); err != nil {
-				return err
-			}
-		}
-		return p.writeJoinCommand(args[0], answer.GetToken(), answer.GetManagerAddress())
-	})
-	return cmd
 }
 
 func (p *program) swarmUpdate() *cobra.Command {

@@ -66,6 +66,8 @@ type Daemon struct {
 	current *node
 	// joining ends the join that is under way; nil while there is none.
 	joining context.CancelCauseFunc
+	// applicant is the key of a join that is under way, waits, or failed half way; or nil.
+	applicant *applicant
 	// locked says that the node waits for its unlock key. Once it was given, unlock keeps it, for a node that stops by itself.
 	locked bool
 	unlock seal.Key

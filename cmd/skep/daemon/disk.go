@@ -26,6 +26,7 @@ const membershipFile = "swarm.json"
 //
 //	version              the layout's version
 //	swarm.json           membership: absent while the node is in no swarm
+//	joining.json         the key that waits for a person to let it into a swarm
 //	certificates/        the node's identity
 //	raft/                the cluster store, on managers
 //	raft.former/         the store that a rejoin set aside, until the manager has caught up

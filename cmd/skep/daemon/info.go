@@ -50,7 +50,8 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 // describeMembership fills in what the node is in its swarm.
 func (d *Daemon) describeMembership(info *api.GetInfoResponse) {
 	d.mu.Lock()
-	n, pending, locked, broken := d.current, d.joining != nil, d.locked, d.broken
+	n, locked, broken := d.current, d.locked, d.broken
+	pending := d.joining != nil || n == nil && d.applicant != nil && d.applicant.waits
 	d.mu.Unlock()
 	switch {
 	case locked:

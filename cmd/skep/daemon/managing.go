@@ -188,6 +188,7 @@ func (n *node) ensureStore(ctx context.Context) (*store.Store, error) {
 			return s, nil
 		}
 		err := n.joinGroup(ctx)
+		n.noteProblem(err)
 		if err == nil {
 			continue
 		}
@@ -198,6 +199,22 @@ func (n *node) ensureStore(ctx context.Context) (*store.Store, error) {
 		case <-time.After(rejoinPause):
 		}
 	}
+}
+
+// noteProblem notes why this manager is not in the group yet, for a person who waits for it.
+func (n *node) noteProblem(err error) {
+	n.mu.Lock()
+	n.problem = err
+	n.mu.Unlock()
+	if err != nil && fault.KindOf(err) == fault.Precondition {
+		n.refusedOnce.Do(func() { close(n.refused) })
+	}
+}
+
+func (n *node) joinProblem() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.problem
 }
 
 func (n *node) opened() *store.Store {

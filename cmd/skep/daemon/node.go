@@ -60,7 +60,10 @@ type node struct {
 	// voting is closed when this manager has the state of the group, and a vote.
 	voting     chan struct{}
 	votingOnce sync.Once
-	renewer    *ca.Renewer
+	// refused is closed when the managers refuse to have this one among them, for a reason that time does not mend.
+	refused     chan struct{}
+	refusedOnce sync.Once
+	renewer     *ca.Renewer
 
 	// mu guards the rest.
 	mu         sync.Mutex
@@ -74,6 +77,8 @@ type node struct {
 	listener net.Listener
 	// founded says that the membership of the first manager is on the disk.
 	founded bool
+	// problem is why this manager is not in the group yet, or nil.
+	problem error
 	// removed says that the group removed this manager, whose certificate still says that it is one.
 	removed bool
 	// launched says that run will return, or has.
@@ -87,6 +92,7 @@ func (d *Daemon) newNode(m membership, keys *nodeKeys, identity *ca.Identity, ke
 	n := &node{
 		daemon: d, logger: d.logger, keys: keys, identity: identity,
 		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), voting: make(chan struct{}),
+		refused:    make(chan struct{}),
 		membership: m, kek: kek, source: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})

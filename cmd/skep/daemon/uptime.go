@@ -118,7 +118,9 @@ func (d *Daemon) resumeFromDisk(ctx context.Context, unlock seal.Key) error {
 	case err != nil:
 		return err
 	case member && !m.Leaving:
-		return d.comeBack(ctx, m, unlock)
+		return errors.Join(d.disk.removeApplicant(), d.comeBack(ctx, m, unlock))
+	case !member:
+		d.resumeApplicant()
 	}
 	// What is there belongs to a swarm that this node left, or did not quite enter.
 	if err := d.clearContainers(ctx); err != nil {
@@ -208,7 +210,7 @@ func (n *node) unlockKey() seal.Key {
 	return seal.Key{}
 }
 
-// await returns when the node takes part in its swarm, or can't.
+// await returns when the node takes part in its swarm, or can't, or the managers refuse it.
 func (n *node) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, joinPatience, errors.New("the managers did not answer in time"))
 	defer cancel()
@@ -217,7 +219,12 @@ func (n *node) await(ctx context.Context) error {
 		return nil
 	case <-n.done:
 		return fmt.Errorf("the node stopped: %w", n.daemon.reason())
+	case <-n.refused:
+		return n.joinProblem()
 	case <-ctx.Done():
+		if err := n.joinProblem(); err != nil {
+			return fault.New(fault.Unavailable, "%w: %w", context.Cause(ctx), err)
+		}
 		return fault.Wrap(fault.Unavailable, context.Cause(ctx))
 	}
 }

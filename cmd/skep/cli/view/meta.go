@@ -71,6 +71,9 @@ func Availability(a api.Availability) string { return word(a.String(), "AVAILABI
 // NodeState returns unknown, down or ready, or "".
 func NodeState(s api.NodeState) string { return word(s.String(), "NODE_STATE_") }
 
+// ApprovalState returns pending or approved, or "".
+func ApprovalState(s api.ApprovalState) string { return word(s.String(), "APPROVAL_STATE_") }
+
 // Reachability returns reachable or unreachable, or "".
 func Reachability(r api.Reachability) string { return word(r.String(), "REACHABILITY_") }
 

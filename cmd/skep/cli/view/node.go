@@ -11,7 +11,19 @@ type Node struct {
 	Description   NodeDescription
 	Status        NodeStatus
 	ManagerStatus *ManagerStatus `json:",omitempty"`
+	// Approval is a person's decision about the node, or nil where none was needed.
+	Approval *Approval `json:",omitempty"`
 }
+
+// Approval is a person's decision about a node that joins.
+type Approval struct {
+	// State is pending or approved.
+	State          string
+	KeyFingerprint string
+}
+
+// Waits reports whether a person has to let the node in.
+func (n Node) Waits() bool { return n.Approval != nil && n.Approval.State == "pending" }
 
 // NodeSpec is what people may change.
 type NodeSpec struct {
@@ -89,6 +101,9 @@ func NewNode(n *api.Node) Node {
 		out.ManagerStatus = &ManagerStatus{
 			Leader: manager.GetLeader(), Reachability: Reachability(manager.GetReachability()), Addr: manager.GetAddress(),
 		}
+	}
+	if a := n.GetApproval(); a != nil {
+		out.Approval = &Approval{State: ApprovalState(a.GetState()), KeyFingerprint: a.GetKeyFingerprint()}
 	}
 	return out
 }
