@@ -185,6 +185,7 @@ func (n *node) ensureStore(ctx context.Context) (*store.Store, error) {
 			}
 		}
 		if s := n.opened(); s != nil {
+			n.groupedOnce.Do(func() { close(n.grouped) })
 			return s, nil
 		}
 		err := n.joinGroup(ctx)

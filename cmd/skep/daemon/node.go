@@ -57,6 +57,9 @@ type node struct {
 	// ready is closed when the node takes part in the swarm.
 	ready     chan struct{}
 	readyOnce sync.Once
+	// grouped is closed when this manager has a store: the group took it in.
+	grouped     chan struct{}
+	groupedOnce sync.Once
 	// voting is closed when this manager has the state of the group, and a vote.
 	voting     chan struct{}
 	votingOnce sync.Once
@@ -92,8 +95,7 @@ func (d *Daemon) newNode(m membership, keys *nodeKeys, identity *ca.Identity, ke
 	n := &node{
 		daemon: d, logger: d.logger, keys: keys, identity: identity,
 		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), voting: make(chan struct{}),
-		refused:    make(chan struct{}),
-		membership: m, kek: kek, source: source,
+		refused: make(chan struct{}), grouped: make(chan struct{}), membership: m, kek: kek, source: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
 	return n

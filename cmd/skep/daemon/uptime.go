@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/keyfile"
 	"github.com/skep-io/skep/internal/fault"
@@ -210,12 +211,19 @@ func (n *node) unlockKey() seal.Key {
 	return seal.Key{}
 }
 
-// await returns when the node takes part in its swarm, or can't, or the managers refuse it.
+// await returns when the node takes part in its swarm, as a manager too when it is one, or can't, or the managers refuse it.
 func (n *node) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, joinPatience, errors.New("the managers did not answer in time"))
 	defer cancel()
+	if err := n.awaitEvent(ctx, n.ready); err != nil || n.identity.Role() != api.Role_ROLE_MANAGER {
+		return err
+	}
+	return n.awaitEvent(ctx, n.grouped)
+}
+
+func (n *node) awaitEvent(ctx context.Context, event <-chan struct{}) error {
 	select {
-	case <-n.ready:
+	case <-event:
 		return nil
 	case <-n.done:
 		return fmt.Errorf("the node stopped: %w", n.daemon.reason())
