@@ -1,12 +1,15 @@
 package caserver
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/simplelru"
+
+	"github.com/skep-io/skep/ca"
 )
 
 const (
@@ -17,30 +20,27 @@ const (
 	maxSources = 4096
 )
 
-// bucket counts failures, and forgets one each failureRefill.
+// bucket counts failures, and forgets one each failureRefill. Guarded by the limiter's mu.
 type bucket struct {
 	level float64
 	at    time.Time
+	// running are the tries under way, each of which may be a failure.
+	running int
+	// ended is closed when one of them ends, and replaced.
+	ended chan struct{}
 }
 
-// take counts one failure in advance, or returns false if there were too many.
-func (b *bucket) take(now time.Time) bool {
+// drain forgets what time has made good.
+func (b *bucket) drain(now time.Time) {
 	if drained := now.Sub(b.at); drained > 0 {
 		b.level = max(0, b.level-float64(drained)/float64(failureRefill))
 		b.at = now
 	}
-	if b.level+1 > maxFailures {
-		return false
-	}
-	b.level++
-	return true
 }
 
-// give takes back a failure that was none.
-func (b *bucket) give() { b.level = max(0, b.level-1) }
-
-// limiter slows down those who fail (S1). Each try is counted as a failure until it succeeds, so that a thousand tries at the
-// same time don't all pass.
+// limiter slows down those who fail (S1). A source that has failed too often is refused. One that has only much under way waits for
+// the outcome of that, so that neither a thousand guesses at the same time all pass, nor are a hundred machines behind one router
+// refused that join at the same time.
 type limiter struct {
 	mu      sync.Mutex
 	buckets *simplelru.LRU // guarded by mu: *bucket by source
@@ -51,25 +51,56 @@ func newLimiter() (*limiter, error) {
 	return &limiter{buckets: buckets}, err
 }
 
-// begin returns false if source failed too often. Otherwise the caller calls succeed if the try is none that counts.
-func (l *limiter) begin(now time.Time, source string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found, ok := l.buckets.Get(source)
-	b, _ := found.(*bucket)
-	if !ok {
-		b = &bucket{at: now}
-		l.buckets.Add(source, b)
+// begin returns when source may try, and how to say at the end whether the try counts as a failure. It returns
+// ca.ErrTooManyTries, or the cause of the end of ctx.
+func (l *limiter) begin(ctx context.Context, source string) (end func(failed bool), err error) {
+	for {
+		b, busy, err := l.admit(source)
+		switch {
+		case err != nil:
+			return nil, err
+		case busy == nil:
+			return func(failed bool) { l.end(b, failed) }, nil
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	return b.take(now)
 }
 
-func (l *limiter) succeed(source string) {
+// admit enters a try. When it has to wait for others, it returns a channel that is closed when one of them ends.
+func (l *limiter) admit(source string) (b *bucket, busy <-chan struct{}, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if found, ok := l.buckets.Peek(source); ok {
-		found.(*bucket).give()
+	now := time.Now()
+	found, ok := l.buckets.Get(source)
+	b, _ = found.(*bucket)
+	if !ok {
+		b = &bucket{at: now, ended: make(chan struct{})}
+		l.buckets.Add(source, b)
 	}
+	b.drain(now)
+	switch {
+	case b.level+1 > maxFailures:
+		return nil, nil, ca.ErrTooManyTries
+	case b.level+float64(b.running)+1 > maxFailures:
+		return nil, b.ended, nil
+	}
+	b.running++
+	return b, nil, nil
+}
+
+func (l *limiter) end(b *bucket, failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.running--
+	if failed {
+		b.level++
+	}
+	close(b.ended)
+	b.ended = make(chan struct{})
 }
 
 // sourceOf returns what failures are counted by: an IPv4 address, or the /64 of an IPv6 address, of which one machine has as many

@@ -68,13 +68,12 @@ func (s *Server) GetRootCertificate(context.Context, *api.GetRootCertificateRequ
 // IssueCertificate implements api.CAServer.
 func (s *Server) IssueCertificate(ctx context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
 	source := sourceOf(authz.FromContext(ctx).Address)
-	if !s.limiter.begin(time.Now(), source) {
-		return nil, s.refused(ctx, r, source, ca.ErrTooManyTries)
+	end, err := s.limiter.begin(ctx, source)
+	if err != nil {
+		return nil, s.refused(ctx, r, source, err)
 	}
 	issued, err := s.join(ctx, r)
-	if !isWrongToken(err) {
-		s.limiter.succeed(source)
-	}
+	end(isWrongToken(err))
 	if pending := (*ca.PendingError)(nil); errors.As(err, &pending) {
 		s.cfg.Logger.Info("node waits for approval", "node", pending.NodeID, "source", source)
 		return &api.IssueCertificateResponse{NodeId: pending.NodeID, Pending: true}, nil

@@ -432,14 +432,57 @@ func TestLimiter_RemembersABoundedNumberOfSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
 	for i := range 2 * maxSources {
-		l.begin(now, string(rune(i)))
+		if _, err := l.begin(t.Context(), string(rune(i))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if l.buckets.Len() != maxSources {
 		t.Errorf("remembers %d", l.buckets.Len())
 	}
-	l.succeed("unknown")
+}
+
+func TestLimiter_OfTriesAtTheSameTime(t *testing.T) {
+	for _, guessing := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l, err := newLimiter()
+			if err != nil {
+				t.Fatal(err)
+			}
+			const tries = 100
+			refused := make([]error, tries)
+			var wg sync.WaitGroup
+			for i := range tries {
+				wg.Go(func() {
+					end, err := l.begin(t.Context(), "router")
+					if refused[i] = err; err == nil {
+						<-time.After(time.Millisecond)
+						end(guessing)
+					}
+				})
+			}
+			wg.Wait()
+			n := 0
+			for _, err := range refused {
+				if errors.Is(err, ca.ErrTooManyTries) {
+					n++
+				}
+			}
+			if want := map[bool]int{false: 0, true: tries - maxFailures}[guessing]; n != want {
+				t.Errorf("guessing %v: %d refused, want %d", guessing, n, want)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			for range maxFailures {
+				if _, err := l.begin(ctx, "busy"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cancel()
+			if _, err := l.begin(ctx, "busy"); !errors.Is(err, context.Canceled) {
+				t.Errorf("waited for ever, or did not: %v", err)
+			}
+		})
+	}
 }
 
 func shortLife(d time.Duration) *api.ClusterSpec {
