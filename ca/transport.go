@@ -14,7 +14,7 @@ import (
 // HandshakeTimeout bounds a TLS handshake, so that a peer that stalls holds no place for long.
 const HandshakeTimeout = 5 * time.Second
 
-// ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshake by HandshakeTimeout and closes a connection when
+// ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshakes of TLS and HTTP/2 by HandshakeTimeout and closes a connection when
 // the certificate that opened it expires (C7): gRPC clients then connect again by themselves, with the renewed one.
 func (i *Identity) ServerCredentials() credentials.TransportCredentials {
 	return boundedCreds{TransportCredentials: credentials.NewTLS(i.ServerTLS()), trust: &i.trust}
@@ -61,10 +61,7 @@ func (b boundedCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthI
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := raw.SetDeadline(time.Time{}); err != nil {
-		_ = conn.Close() // the first error is the one that matters
-		return nil, nil, err
-	}
+	// The deadline stays for the peer's first words of HTTP/2: gRPC lifts it after them.
 	conn, _ = b.trust.keep(raw, untilExpiry(conn, info), info) // whoever is not believed may still hear why
 	return conn, info, nil
 }
