@@ -103,9 +103,9 @@ func (l *limiter) end(b *bucket, failed bool) {
 	b.ended = make(chan struct{})
 }
 
-// sourceOf returns what failures are counted by: an IPv4 address, or the /64 of an IPv6 address, of which one machine has as many
+// SourceOf returns what failures are counted by: an IPv4 address, or the /64 of an IPv6 address, of which one machine has as many
 // addresses as it likes.
-func sourceOf(address string) string {
+func SourceOf(address string) string {
 	ip := hostOf(address)
 	if !ip.IsValid() {
 		if host, _, err := net.SplitHostPort(address); err == nil {

@@ -67,7 +67,7 @@ func (s *Server) GetRootCertificate(context.Context, *api.GetRootCertificateRequ
 
 // IssueCertificate implements api.CAServer.
 func (s *Server) IssueCertificate(ctx context.Context, r *api.IssueCertificateRequest) (*api.IssueCertificateResponse, error) {
-	source := sourceOf(authz.FromContext(ctx).Address)
+	source := SourceOf(authz.FromContext(ctx).Address)
 	end, err := s.limiter.begin(ctx, source)
 	if err != nil {
 		return nil, s.refused(ctx, r, source, err)

@@ -421,8 +421,8 @@ func TestSourceOf(t *testing.T) {
 		"":                          "",
 		"host:80":                   "host",
 	} {
-		if got := sourceOf(in); got != want {
-			t.Errorf("sourceOf(%q) = %q, want %q", in, got, want)
+		if got := SourceOf(in); got != want {
+			t.Errorf("SourceOf(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -184,11 +184,11 @@ func (n *node) run(ctx context.Context) (err error) {
 
 // serve answers other nodes.
 func (n *node) serve(ctx context.Context, listener net.Listener) error {
-	server := n.daemon.networkServer(n.agent, grpc.Creds(n.identity.ServerCredentials()))
+	server := n.daemon.networkServer(n.agent, grpc.Creds(introducing{n.identity.ServerCredentials()}))
 	if err := authz.Check(server); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return serve(ctx, server, listener)
+	return serve(ctx, server, newDoorkeeper(listener))
 }
 
 // networkServer makes the server for other nodes.
