@@ -1,6 +1,7 @@
 package ca_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
@@ -152,6 +154,47 @@ func (l *liar) tokens() []string {
 	return slices.Clone(l.seen)
 }
 
+// wire is the server's end of TLS, and records what comes through it in clear: what a machine in the middle can read.
+type wire struct {
+	credentials.TransportCredentials
+
+	mu    sync.Mutex
+	heard bytes.Buffer // guarded by mu
+}
+
+func (w *wire) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := w.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tapped{conn, w}, info, nil
+}
+
+func (w *wire) Clone() credentials.TransportCredentials { return w }
+
+// heardSecret reports whether the secret of a token came through, in any message, and whether anything did.
+func (w *wire) heardSecret(tok token.Token) (secret, anything bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hash := tok.SecretHash()
+	text := tok.Reveal()
+	return bytes.Contains(w.heard.Bytes(), []byte(text[len(text)-25:])) || bytes.Contains(w.heard.Bytes(), hash[:]), w.heard.Len() > 0
+}
+
+// tapped is a connection that a wire hears.
+type tapped struct {
+	net.Conn
+	wire *wire
+}
+
+func (c tapped) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	c.wire.heard.Write(p[:n])
+	return n, err
+}
+
 func TestJoin_SendsNoSecretToAManInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		victim := catest.NewRegistry(t)
@@ -166,17 +209,20 @@ func TestJoin_SendsNoSecretToAManInTheMiddle(t *testing.T) {
 			root  []byte
 			shows ca.Credentials
 			want  error
+			heard bool // the secret, by a manager of the swarm
 		}{
-			"with its own root":                  {own.CertificatePEM(), catest.Credentials(t, own, name, 0), token.ErrOtherRoot},
-			"with both roots":                    {append(c.Root.CertificatePEM(), own.CertificatePEM()...), catest.Credentials(t, own, name, 0), token.ErrOtherRoot},
-			"with the real root, own identity":   {c.Root.CertificatePEM(), catest.Credentials(t, own, name, 0), ca.ErrBadServer},
-			"with the real root, as a worker":    {c.Root.CertificatePEM(), worker, ca.ErrBadServer},
-			"with garbage":                       {[]byte("hello"), worker, ca.ErrBadServer},
-			"with more than anybody should read": {make([]byte, 1<<20), worker, ca.ErrBadServer},
+			"with its own root":                  {own.CertificatePEM(), catest.Credentials(t, own, name, 0), token.ErrOtherRoot, false},
+			"with both roots":                    {append(c.Root.CertificatePEM(), own.CertificatePEM()...), catest.Credentials(t, own, name, 0), token.ErrOtherRoot, false},
+			"with the real root, own identity":   {c.Root.CertificatePEM(), catest.Credentials(t, own, name, 0), ca.ErrBadServer, false},
+			"with the real root, as a worker":    {c.Root.CertificatePEM(), worker, ca.ErrBadServer, false},
+			"with garbage":                       {[]byte("hello"), worker, ca.ErrBadServer, false},
+			"with more than anybody should read": {make([]byte, 1<<20), worker, ca.ErrBadServer, false},
+			"but in no middle, as a manager":     {c.Root.CertificatePEM(), catest.Credentials(t, c.Root, name, 0), ca.ErrBadServer, true},
 		} {
 			l := &liar{root: tc.root}
 			listener := newMemListener()
-			s := grpc.NewServer(grpc.Creds(ca.NewIdentity(tc.shows).ServerCredentials()))
+			w := &wire{TransportCredentials: ca.NewIdentity(tc.shows).ServerCredentials()}
+			s := grpc.NewServer(grpc.Creds(w))
 			api.RegisterCAServer(s, l)
 			served := make(chan error, 1)
 			go func() { served <- s.Serve(listener) }()
@@ -188,8 +234,11 @@ func TestJoin_SendsNoSecretToAManInTheMiddle(t *testing.T) {
 			if err := <-served; err != nil {
 				t.Error(err)
 			}
-			if seen := l.tokens(); len(seen) != 0 {
-				t.Errorf("%s: the secret was sent", what)
+			if seen := l.tokens(); (len(seen) != 0) != tc.heard {
+				t.Errorf("%s: the secret was sent: %v", what, !tc.heard)
+			}
+			if secret, anything := w.heardSecret(c.Worker); secret != tc.heard || !anything {
+				t.Errorf("%s: the secret was on the wire: %v, anything: %v", what, secret, anything)
 			}
 			if err != nil && strings.Contains(err.Error(), c.Worker.Reveal()[60:]) {
 				t.Errorf("%s: the error has the secret", what)

@@ -17,13 +17,21 @@ func FuzzParse(f *testing.F) {
 		if tok.Reveal() != s {
 			t.Fatal("one token has two spellings")
 		}
+		hash := tok.SecretHash()
+		if !hash.Equal(hash[:]) || len(hash.GrantID()) != secretWidth {
+			t.Fatal("no grant could be found by the token")
+		}
 		b := []byte(s)
 		if pos < 0 || pos >= len(b) || b[pos] == c {
 			return
 		}
 		b[pos] = c
-		if other, err := Parse(string(b)); err == nil && tok.Check(other) == nil {
+		other, err := Parse(string(b))
+		if err == nil && tok.Check(other) == nil {
 			t.Fatalf("byte %d changed to %q is still accepted", pos, c)
+		}
+		if err == nil && pos >= Len-secretWidth && other.SecretHash() == hash {
+			t.Fatalf("byte %d changed to %q finds the same grant", pos, c)
 		}
 	})
 }

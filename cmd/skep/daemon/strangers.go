@@ -131,7 +131,9 @@ func (s *stranger) leave() {
 }
 
 // introducing tells the doorkeeper who has shown a certificate that was verified.
-type introducing struct{ credentials.TransportCredentials }
+type introducing struct {
+	credentials.TransportCredentials
+}
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (i introducing) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
