@@ -11,6 +11,7 @@ import (
 
 	"github.com/skep-io/skep/manager/allocator"
 	"github.com/skep-io/skep/manager/backup"
+	"github.com/skep-io/skep/manager/joingrant"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
@@ -66,6 +67,8 @@ func (m *Manager) loops() ([]loop, error) {
 	add("update", replace, err)
 	reap, err := reaper.New(shared)
 	add("reaper", reap, err)
+	grants, err := joingrant.New(joingrant.Config{Store: s, Logger: log})
+	add("join grants", grants, err)
 	backups, err := backup.NewScheduler(backup.Config{
 		Store: s, Dir: m.cfg.BackupDir, NodeID: m.cfg.NodeID, Version: m.cfg.Version, Logger: log,
 	})
