@@ -14,6 +14,7 @@ import (
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/seal"
+	"github.com/skep-io/skep/store/storetest"
 )
 
 // headerOf returns the header that a backup of a state would have.
@@ -159,5 +160,30 @@ func TestSucceed(t *testing.T) {
 	}
 	if state.GetIndex() != header.GetIndex()+1 || heir.GetMeta().GetVersion() != state.GetIndex() {
 		t.Errorf("index %d after %d", state.GetIndex(), header.GetIndex())
+	}
+}
+
+// A token that was used up after the backup must not be good once more.
+func TestSucceed_RevokesJoinGrants(t *testing.T) {
+	s, _ := newStore(t)
+	storetest.Create(t, s,
+		&api.JoinGrant{Id: "grant", Spec: &api.JoinGrantSpec{Role: api.Role_ROLE_WORKER, MaxUses: 1}},
+		&api.Node{
+			Id: "waits", Role: api.Role_ROLE_WORKER, Spec: &api.NodeSpec{DesiredRole: api.Role_ROLE_WORKER},
+			Approval: &api.Approval{State: api.ApprovalState_APPROVAL_STATE_PENDING, GrantId: "grant"},
+		})
+	state := stateOf(t, s)
+	heir := &api.Node{Id: object.NewID(), Role: api.Role_ROLE_MANAGER, Spec: &api.NodeSpec{DesiredRole: api.Role_ROLE_MANAGER}}
+	if err := backup.Succeed(state, backup.Succession{Header: headerOf(t, state), Node: heir, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, stored := range state.GetObjects() {
+		o := object.Unwrap(stored)
+		if _, grant := o.(*api.JoinGrant); grant || o.GetId() == "waits" {
+			t.Errorf("outlived the restore: %v", o)
+		}
+	}
+	if problems := backup.Check(headerOf(t, state), state); len(problems) > 0 {
+		t.Errorf("problems: %q", problems)
 	}
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -23,7 +24,8 @@ type Succession struct {
 }
 
 // Succeed changes a state that Check found nothing wrong with, so that it goes on with one new manager: former managers stay as
-// nodes, and are workers. The CA, the join tokens and all objects stay what they are.
+// nodes, and are workers. The CA, the standing join tokens and all objects stay what they are, but for join grants: what was used up
+// after the backup would be good once more. With them go the nodes that wait for approval.
 func Succeed(state *api.StoreSnapshot, s Succession) error {
 	state.Index++
 	meta := func(old *api.Meta) *api.Meta {
@@ -34,6 +36,7 @@ func Succeed(state *api.StoreSnapshot, s Succession) error {
 		return &api.Meta{Version: state.GetIndex(), CreatedAt: created, UpdatedAt: timestamppb.New(s.Now)}
 	}
 	found := false
+	state.Objects = slices.DeleteFunc(state.GetObjects(), revoked)
 	for _, stored := range state.GetObjects() {
 		switch o := object.Unwrap(stored).(type) {
 		case *api.Cluster:
@@ -52,11 +55,23 @@ func Succeed(state *api.StoreSnapshot, s Succession) error {
 	s.Node.Meta = meta(nil)
 	state.Objects = append(state.Objects, object.Wrap(s.Node))
 	for _, v := range state.GetKindVersions() {
-		if kind := object.Kind(v.GetKind()); kind == object.KindCluster || kind == object.KindNode {
+		if kind := object.Kind(v.GetKind()); kind == object.KindCluster || kind == object.KindNode || kind == object.KindJoinGrant {
 			v.Version = state.GetIndex()
 		}
 	}
 	return nil
+}
+
+// revoked reports whether an object does not outlive a restore.
+func revoked(stored *api.StoredObject) bool {
+	switch o := object.Unwrap(stored).(type) {
+	case *api.JoinGrant:
+		return true
+	case *api.Node:
+		return o.GetApproval().GetState() == api.ApprovalState_APPROVAL_STATE_PENDING
+	default:
+		return false
+	}
 }
 
 func (s Succession) changeCluster(cluster *api.Cluster) {
