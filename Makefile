@@ -59,10 +59,11 @@ unit: ## The tests that need neither root nor built programs
 	@$(GO) test $(TESTFLAGS) -short ./...
 
 .PHONY: bench
-bench: setup build ## Measure this machine: init, join, create, scale, failover, restart, memory, the store, launch
+bench: setup build ## Measure this machine: init, join, create, scale, failover, restart, memory, the store, the CA, launch
 	@$(GO) run ./e2e/bench -bin $(BIN)
 	@$(GO) test -run '^$$' -bench . ./store
 	@$(GO) test -run '^$$' -bench . -benchtime 3s ./manager/raftnet | grep -v '\[INFO\]'
+	@$(GO) test -run '^$$' -bench . ./ca ./manager/caserver | grep -v '\[INFO\]'
 	@$(GO) test -run '^$$' -bench '^Benchmark(Launch|Create)$$' ./runtime/supervisor
 
 .PHONY: lint
