@@ -47,6 +47,9 @@ func (s *Server) compromise(tx store.Tx, key string) (*api.CompromiseNodeRespons
 	if err != nil {
 		return nil, err
 	}
+	if err := refuseWaiting(node); err != nil {
+		return nil, err
+	}
 	response, err := compromised(tx, node.GetId())
 	if err != nil {
 		return nil, err
@@ -55,6 +58,13 @@ func (s *Server) compromise(tx store.Tx, key string) (*api.CompromiseNodeRespons
 		return nil, err
 	}
 	if err := s.changeKnown(tx, response.GetManager()); err != nil {
+		return nil, err
+	}
+	grant, err := grantOf(tx, node.GetId())
+	if err == nil && grant != nil {
+		err = revokeGrant(tx, grant)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return response, shutOut(tx, node)
@@ -131,6 +141,13 @@ func compromised(tx store.ReadTx, key string) (*api.CompromiseNodeResponse, erro
 	}
 	if err := held(tx, cluster, r); err != nil {
 		return nil, err
+	}
+	grant, err := grantOf(tx, node.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if grant != nil {
+		r.Changed = append(r.Changed, "the join token "+grant.GetId()+" that it came by, which is revoked")
 	}
 	if r.GetManager() {
 		r.Changed = append(r.Changed, "the join token of managers", "the key of backups", "the data keys of all managers")

@@ -120,3 +120,20 @@ func TestCompromiseNode_ChangesAllThatAManagerKnew(t *testing.T) {
 		t.Errorf("it is to stay a %v", n.GetSpec().GetDesiredRole())
 	}
 }
+
+// It knows the token that it came by, too, which may be good for more nodes.
+func TestCompromiseNode_RevokesTheGrantItCameBy(t *testing.T) {
+	s := newSwarm(t)
+	waiting := s.waitingNode(t, "n1")
+	_, err := s.CompromiseNode(t.Context(), &api.CompromiseNodeRequest{Node: "n1"})
+	wantFault(t, err, fault.Precondition, "`skep node deny n1`")
+	grant := &api.JoinGrant{Id: "grant", Spec: &api.JoinGrantSpec{MaxUses: 9}, Uses: []*api.JoinGrantUse{{NodeId: "worker1"}}}
+	storetest.Create(t, s.store, grant)
+	got, err := s.CompromiseNode(t.Context(), &api.CompromiseNodeRequest{Node: "worker1"})
+	if err != nil || !slices.Contains(got.GetChanged(), "the join token grant that it came by, which is revoked") {
+		t.Errorf("%v, %v", got, err)
+	}
+	if left := storetest.List[*api.JoinGrant](t, s.store); len(left) != 1 || left[0].GetId() != waiting.GetId() {
+		t.Errorf("grants %v", left)
+	}
+}

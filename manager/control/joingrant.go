@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -185,18 +186,37 @@ func (s *Server) RemoveJoinGrant(ctx context.Context, request *api.RemoveJoinGra
 			return err
 		}
 		response.GrantId = grant.GetId()
-		for _, use := range grant.GetUses() {
-			node, err := store.Get[*api.Node](tx, use.GetNodeId())
-			if errors.Is(err, store.ErrNotFound) || err == nil && !waits(node) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if err := tx.Delete(object.KindNode, node.GetId()); err != nil {
-				return err
-			}
-		}
-		return tx.Delete(object.KindJoinGrant, grant.GetId())
+		return revokeGrant(tx, grant)
 	})
+}
+
+// revokeGrant removes a grant, and the nodes that wait with it.
+func revokeGrant(tx store.Tx, grant *api.JoinGrant) error {
+	for _, use := range grant.GetUses() {
+		node, err := store.Get[*api.Node](tx, use.GetNodeId())
+		if errors.Is(err, store.ErrNotFound) || err == nil && !waits(node) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.Delete(object.KindNode, node.GetId()); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(object.KindJoinGrant, grant.GetId())
+}
+
+// grantOf returns the grant that a node came by, or nil when it came by a standing token or its grant is gone.
+func grantOf(tx store.ReadTx, nodeID string) (*api.JoinGrant, error) {
+	all, err := store.All[*api.JoinGrant](tx)
+	if err != nil {
+		return nil, err
+	}
+	for grant := range all {
+		if slices.ContainsFunc(grant.GetUses(), func(u *api.JoinGrantUse) bool { return u.GetNodeId() == nodeID }) {
+			return grant, nil
+		}
+	}
+	return nil, nil
 }
