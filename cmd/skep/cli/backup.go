@@ -26,13 +26,24 @@ func (p *program) backupCommand() *cobra.Command {
 func contents(b view.Backup) string {
 	var parts []string
 	for _, kind := range slices.Sorted(maps.Keys(b.Objects)) {
-		noun := kind + "s"
-		if b.Objects[kind] == 1 {
-			noun = kind
+		if n := b.Objects[kind]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, nounFor(kind, n)))
 		}
-		parts = append(parts, fmt.Sprintf("%d %s", b.Objects[kind], noun))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// nounFor returns a kind of objects in words, for n of them: "join grant", "audit entries".
+func nounFor(kind string, n uint64) string {
+	noun := strings.ReplaceAll(kind, "_", " ")
+	stem, endsInY := strings.CutSuffix(noun, "y")
+	switch {
+	case n == 1:
+		return noun
+	case endsInY:
+		return stem + "ies"
+	}
+	return noun + "s"
 }
 
 func (p *program) backupCreate() *cobra.Command {

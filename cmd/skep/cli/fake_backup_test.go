@@ -21,7 +21,7 @@ const (
 func header(start []byte) (*api.BackupHeader, error) {
 	h := &api.BackupHeader{
 		ClusterId: "cluster1", CreatedAt: timestamppb.New(born()), Index: 42, Version: "1.2.3",
-		Counts: []*api.BackupCount{{Kind: 1, Objects: 1}, {Kind: 3, Objects: 2}},
+		Counts: []*api.BackupCount{{Kind: 1, Objects: 1}, {Kind: 3, Objects: 2}, {Kind: 6, Objects: 0}, {Kind: 8, Objects: 2}},
 	}
 	switch {
 	case bytes.HasPrefix(start, []byte("keyed")):
