@@ -219,7 +219,7 @@ func placementWarnings(tx store.ReadTx, placement *api.Placement) ([]string, err
 		return nil, err
 	}
 	for _, node := range nodes {
-		if set.Match(node) {
+		if !waits(node) && set.Match(node) {
 			return nil, nil
 		}
 	}

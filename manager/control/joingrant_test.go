@@ -161,3 +161,14 @@ func TestWaitingNode_CanOnlyBeDecidedAbout(t *testing.T) {
 	_, err = s.RemoveNode(t.Context(), &api.RemoveNodeRequest{Node: "n1", Force: true})
 	wantFault(t, err, fault.Precondition, "`skep node deny n1` removes it")
 }
+
+func TestWaitingNode_TakesNoTasks(t *testing.T) {
+	s := newSwarm(t)
+	s.waitingNode(t, "n1")
+	response, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(func(spec *api.ServiceSpec) {
+		spec.Task.Placement = &api.Placement{Constraints: []string{"node.hostname==host-n1"}}
+	})})
+	if err != nil || len(response.GetWarnings()) != 1 || !strings.Contains(response.GetWarnings()[0], "no node satisfies the constraints") {
+		t.Errorf("%v, %v", response.GetWarnings(), err)
+	}
+}

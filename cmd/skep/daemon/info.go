@@ -92,10 +92,14 @@ func (n *node) describe(info *api.GetInfoResponse) {
 		}
 	}
 	_ = s.View(func(tx store.ReadTx) error {
-		nodes, err := store.List[*api.Node](tx)
-		info.Nodes = uint32(len(nodes))
+		nodes, err := store.All[*api.Node](tx)
 		if err != nil {
 			return err
+		}
+		for node := range nodes {
+			if node.GetApproval().GetState() != api.ApprovalState_APPROVAL_STATE_PENDING { // it is none yet
+				info.Nodes++
+			}
 		}
 		clusters, err := store.List[*api.Cluster](tx)
 		for _, cluster := range clusters {
