@@ -35,8 +35,12 @@ const (
 	Caller_CALLER_WORKER Caller = 2
 	// A node of this cluster whose certificate says swarm-manager.
 	Caller_CALLER_MANAGER Caller = 3
-	// A process on the daemon's unix socket that is root or in the group skep.
+	// A process on the daemon's unix socket that is root or in the group skep, or a user with the role admin.
 	Caller_CALLER_ADMIN Caller = 4
+	// A user with the role operator: runs services.
+	Caller_CALLER_OPERATOR Caller = 5
+	// A user with the role viewer: looks, and sees no secrets.
+	Caller_CALLER_VIEWER Caller = 6
 )
 
 // Enum value maps for Caller.
@@ -47,6 +51,8 @@ var (
 		2: "CALLER_WORKER",
 		3: "CALLER_MANAGER",
 		4: "CALLER_ADMIN",
+		5: "CALLER_OPERATOR",
+		6: "CALLER_VIEWER",
 	}
 	Caller_value = map[string]int32{
 		"CALLER_UNSPECIFIED": 0,
@@ -54,6 +60,8 @@ var (
 		"CALLER_WORKER":      2,
 		"CALLER_MANAGER":     3,
 		"CALLER_ADMIN":       4,
+		"CALLER_OPERATOR":    5,
+		"CALLER_VIEWER":      6,
 	}
 )
 
@@ -178,13 +186,15 @@ const file_skep_v1_access_proto_rawDesc = "" +
 	"\acallers\x18\x01 \x03(\x0e2\x0f.skep.v1.CallerR\acallers\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\bR\x06leader\x12 \n" +
 	"\fmay_be_ahead\x18\x03 \x01(\bR\n" +
-	"mayBeAhead*l\n" +
+	"mayBeAhead*\x94\x01\n" +
 	"\x06Caller\x12\x16\n" +
 	"\x12CALLER_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCALLER_ANYONE\x10\x01\x12\x11\n" +
 	"\rCALLER_WORKER\x10\x02\x12\x12\n" +
 	"\x0eCALLER_MANAGER\x10\x03\x12\x10\n" +
-	"\fCALLER_ADMIN\x10\x04:I\n" +
+	"\fCALLER_ADMIN\x10\x04\x12\x13\n" +
+	"\x0fCALLER_OPERATOR\x10\x05\x12\x11\n" +
+	"\rCALLER_VIEWER\x10\x06:I\n" +
 	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18ߍ\x03 \x01(\v2\x0f.skep.v1.AccessR\x06accessB!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (

@@ -11,6 +11,7 @@ package api
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -3209,11 +3210,295 @@ func (x *DenyNodeResponse) GetNode() *Node {
 	return nil
 }
 
+type CreateUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Spec  *UserSpec              `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	// How long the user may come; unset is 2160h, else 1m to 87600h.
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// A certificate request, PEM, for a key that the user's machine keeps; empty for an external user.
+	Csr           []byte `protobuf:"bytes,3,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateUserRequest) Reset() {
+	*x = CreateUserRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUserRequest) ProtoMessage() {}
+
+func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
+func (*CreateUserRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *CreateUserRequest) GetSpec() *UserSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *CreateUserRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *CreateUserRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type CreateUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the certificate.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The certificates, PEM, by which the user knows the swarm's managers; empty for an external user.
+	RootCertificates []byte `protobuf:"bytes,2,opt,name=root_certificates,json=rootCertificates,proto3" json:"root_certificates,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CreateUserResponse) Reset() {
+	*x = CreateUserResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUserResponse) ProtoMessage() {}
+
+func (x *CreateUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUserResponse.ProtoReflect.Descriptor instead.
+func (*CreateUserResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *CreateUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *CreateUserResponse) GetRootCertificates() []byte {
+	if x != nil {
+		return x.RootCertificates
+	}
+	return nil
+}
+
+type ListUsersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersRequest) Reset() {
+	*x = ListUsersRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersRequest) ProtoMessage() {}
+
+func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListUsersRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+type ListUsersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Users         []*User                `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersResponse) Reset() {
+	*x = ListUsersResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersResponse) ProtoMessage() {}
+
+func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListUsersResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ListUsersResponse) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type RevokeUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeUserRequest) Reset() {
+	*x = RevokeUserRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeUserRequest) ProtoMessage() {}
+
+func (x *RevokeUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeUserRequest.ProtoReflect.Descriptor instead.
+func (*RevokeUserRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *RevokeUserRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type RevokeUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeUserResponse) Reset() {
+	*x = RevokeUserResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeUserResponse) ProtoMessage() {}
+
+func (x *RevokeUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeUserResponse.ProtoReflect.Descriptor instead.
+func (*RevokeUserResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *RevokeUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
 var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -3390,15 +3675,30 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x0fDenyNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"5\n" +
 	"\x10DenyNodeResponse\x12!\n" +
-	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node*U\n" +
+	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node\"y\n" +
+	"\x11CreateUserRequest\x12%\n" +
+	"\x04spec\x18\x01 \x01(\v2\x11.skep.v1.UserSpecR\x04spec\x12+\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x10\n" +
+	"\x03csr\x18\x03 \x01(\fR\x03csr\"d\n" +
+	"\x12CreateUserResponse\x12!\n" +
+	"\x04user\x18\x01 \x01(\v2\r.skep.v1.UserR\x04user\x12+\n" +
+	"\x11root_certificates\x18\x02 \x01(\fR\x10rootCertificates\"\x12\n" +
+	"\x10ListUsersRequest\"8\n" +
+	"\x11ListUsersResponse\x12#\n" +
+	"\x05users\x18\x01 \x03(\v2\r.skep.v1.UserR\x05users\"'\n" +
+	"\x11RevokeUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\"7\n" +
+	"\x12RevokeUserResponse\x12!\n" +
+	"\x04user\x18\x01 \x01(\v2\r.skep.v1.UserR\x04user*U\n" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xb5\x14\n" +
-	"\aControl\x12O\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xc0\x16\n" +
+	"\aControl\x12Q\n" +
 	"\n" +
-	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12Z\n" +
+	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x04\x04\x05\x06\x03\x12Z\n" +
 	"\rUpdateCluster\x12\x1d.skep.v1.UpdateClusterRequest\x1a\x1e.skep.v1.UpdateClusterResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12W\n" +
@@ -3419,51 +3719,47 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"NoteBackup\x12\x1a.skep.v1.NoteBackupRequest\x1a\x1b.skep.v1.NoteBackupResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12N\n" +
-	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12H\n" +
-	"\aGetNode\x12\x17.skep.v1.GetNodeRequest\x1a\x18.skep.v1.GetNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"\x02\x04\x03\x10\x01\x12P\n" +
+	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03\x10\x01\x12J\n" +
+	"\aGetNode\x12\x17.skep.v1.GetNodeRequest\x1a\x18.skep.v1.GetNodeResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03\x10\x01\x12R\n" +
 	"\n" +
-	"UpdateNode\x12\x1a.skep.v1.UpdateNodeRequest\x1a\x1b.skep.v1.UpdateNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"UpdateNode\x12\x1a.skep.v1.UpdateNodeRequest\x1a\x1b.skep.v1.UpdateNodeResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12Q\n" +
 	"\n" +
 	"RemoveNode\x12\x1a.skep.v1.RemoveNodeRequest\x1a\x1b.skep.v1.RemoveNodeResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Z\n" +
-	"\rCreateService\x12\x1d.skep.v1.CreateServiceRequest\x1a\x1e.skep.v1.CreateServiceResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12O\n" +
+	"\x02\x04\x03\x10\x01\x12[\n" +
+	"\rCreateService\x12\x1d.skep.v1.CreateServiceRequest\x1a\x1e.skep.v1.CreateServiceResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12Q\n" +
 	"\n" +
-	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12U\n" +
-	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12Z\n" +
-	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\n" +
+	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Z\n" +
-	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\n" +
+	"\x04\x04\x05\x06\x03\x12W\n" +
+	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12L\n" +
-	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12W\n" +
-	"\fCreateSecret\x12\x1c.skep.v1.CreateSecretRequest\x1a\x1d.skep.v1.CreateSecretResponse\"\n" +
+	"\x04\x04\x05\x06\x03\x12[\n" +
+	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12[\n" +
+	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12N\n" +
+	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12L\n" +
-	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12R\n" +
-	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12W\n" +
-	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\n" +
+	"\x04\x04\x05\x06\x03\x12X\n" +
+	"\fCreateSecret\x12\x1c.skep.v1.CreateSecretRequest\x1a\x1d.skep.v1.CreateSecretResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12M\n" +
+	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x03\x04\x05\x03\x12S\n" +
+	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x03\x04\x05\x03\x12X\n" +
+	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03\x10\x01\x12Y\n" +
+	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
-	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x030\x01\x12K\n" +
-	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x030\x01\x12]\n" +
+	"\x04\x04\x05\x06\x030\x01\x12L\n" +
+	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x03\x04\x05\x030\x01\x12]\n" +
 	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01\x12`\n" +
@@ -3480,6 +3776,16 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x02\x04\x03\x10\x01\x12K\n" +
 	"\bDenyNode\x12\x18.skep.v1.DenyNodeRequest\x1a\x19.skep.v1.DenyNodeResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"\n" +
+	"CreateUser\x12\x1a.skep.v1.CreateUserRequest\x1a\x1b.skep.v1.CreateUserResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03\x10\x01\x12L\n" +
+	"\tListUsers\x12\x19.skep.v1.ListUsersRequest\x1a\x1a.skep.v1.ListUsersResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x04\x03\x12Q\n" +
+	"\n" +
+	"RevokeUser\x12\x1a.skep.v1.RevokeUserRequest\x1a\x1b.skep.v1.RevokeUserResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
 	"\x02\x04\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
@@ -3495,7 +3801,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                  // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),       // 1: skep.v1.GetClusterRequest
@@ -3562,125 +3868,145 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*ApproveNodeResponse)(nil),     // 62: skep.v1.ApproveNodeResponse
 	(*DenyNodeRequest)(nil),         // 63: skep.v1.DenyNodeRequest
 	(*DenyNodeResponse)(nil),        // 64: skep.v1.DenyNodeResponse
-	nil,                             // 65: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                 // 66: skep.v1.Cluster
-	(*ClusterSpec)(nil),             // 67: skep.v1.ClusterSpec
-	(Role)(0),                       // 68: skep.v1.Role
-	(*DataKeyStatus)(nil),           // 69: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),            // 70: skep.v1.BackupRecord
-	(*Node)(nil),                    // 71: skep.v1.Node
-	(*NodeSpec)(nil),                // 72: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),             // 73: skep.v1.ServiceSpec
-	(*Service)(nil),                 // 74: skep.v1.Service
-	(*Task)(nil),                    // 75: skep.v1.Task
-	(*SecretSpec)(nil),              // 76: skep.v1.SecretSpec
-	(*Secret)(nil),                  // 77: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),   // 78: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),           // 79: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),               // 80: skep.v1.JoinGrant
+	(*CreateUserRequest)(nil),       // 65: skep.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),      // 66: skep.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),        // 67: skep.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),       // 68: skep.v1.ListUsersResponse
+	(*RevokeUserRequest)(nil),       // 69: skep.v1.RevokeUserRequest
+	(*RevokeUserResponse)(nil),      // 70: skep.v1.RevokeUserResponse
+	nil,                             // 71: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                 // 72: skep.v1.Cluster
+	(*ClusterSpec)(nil),             // 73: skep.v1.ClusterSpec
+	(Role)(0),                       // 74: skep.v1.Role
+	(*DataKeyStatus)(nil),           // 75: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),            // 76: skep.v1.BackupRecord
+	(*Node)(nil),                    // 77: skep.v1.Node
+	(*NodeSpec)(nil),                // 78: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),             // 79: skep.v1.ServiceSpec
+	(*Service)(nil),                 // 80: skep.v1.Service
+	(*Task)(nil),                    // 81: skep.v1.Task
+	(*SecretSpec)(nil),              // 82: skep.v1.SecretSpec
+	(*Secret)(nil),                  // 83: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),   // 84: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),           // 85: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),               // 86: skep.v1.JoinGrant
+	(*UserSpec)(nil),                // 87: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),     // 88: google.protobuf.Duration
+	(*User)(nil),                    // 89: skep.v1.User
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	66, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	67, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	66, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	68, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	69, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	70, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	71, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	71, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	72, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	71, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	73, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	74, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	74, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	74, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	65, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	73, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	74, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	75, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	76, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	77, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	77, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	77, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	74, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	75, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	72, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	73, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	72, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	74, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	75, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	76, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	77, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	77, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	78, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	77, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	79, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	80, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	80, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	80, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	71, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	79, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	80, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	81, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	82, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	83, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	83, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	83, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	80, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	81, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
 	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	78, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	84, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
 	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
 	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	78, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	84, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	79, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	80, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	80, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	71, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	71, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	31, // 35: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 36: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 37: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 38: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 39: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 40: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11, // 41: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13, // 42: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15, // 43: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17, // 44: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19, // 45: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21, // 46: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23, // 47: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25, // 48: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27, // 49: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29, // 50: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32, // 51: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34, // 52: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36, // 53: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38, // 54: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40, // 55: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42, // 56: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44, // 57: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	46, // 58: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	48, // 59: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53, // 60: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55, // 61: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57, // 62: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59, // 63: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61, // 64: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63, // 65: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	2,  // 66: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 67: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 68: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 69: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 70: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 71: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 72: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16, // 73: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18, // 74: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20, // 75: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22, // 76: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24, // 77: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26, // 78: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28, // 79: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30, // 80: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33, // 81: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35, // 82: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37, // 83: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39, // 84: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41, // 85: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43, // 86: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45, // 87: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47, // 88: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50, // 89: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54, // 90: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56, // 91: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58, // 92: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60, // 93: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62, // 94: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64, // 95: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66, // [66:96] is the sub-list for method output_type
-	36, // [36:66] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	85, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	86, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	86, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	77, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	77, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	87, // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	88, // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	89, // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	89, // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	89, // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	31, // 40: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,  // 41: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,  // 42: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,  // 43: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,  // 44: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,  // 45: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11, // 46: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13, // 47: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15, // 48: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17, // 49: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19, // 50: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21, // 51: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23, // 52: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25, // 53: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27, // 54: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29, // 55: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32, // 56: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34, // 57: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36, // 58: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38, // 59: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40, // 60: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42, // 61: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44, // 62: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	46, // 63: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	48, // 64: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53, // 65: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55, // 66: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57, // 67: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59, // 68: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61, // 69: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63, // 70: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65, // 71: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67, // 72: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69, // 73: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	2,  // 74: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 75: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 76: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 77: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 78: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 79: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 80: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16, // 81: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18, // 82: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20, // 83: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22, // 84: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24, // 85: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26, // 86: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28, // 87: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30, // 88: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33, // 89: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35, // 90: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37, // 91: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39, // 92: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41, // 93: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43, // 94: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45, // 95: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47, // 96: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50, // 97: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54, // 98: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56, // 99: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58, // 100: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60, // 101: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62, // 102: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64, // 103: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66, // 104: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68, // 105: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70, // 106: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	74, // [74:107] is the sub-list for method output_type
+	41, // [41:74] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -3702,7 +4028,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   65,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -51,6 +51,9 @@ const (
 	Control_RemoveJoinGrant_FullMethodName = "/skep.v1.Control/RemoveJoinGrant"
 	Control_ApproveNode_FullMethodName     = "/skep.v1.Control/ApproveNode"
 	Control_DenyNode_FullMethodName        = "/skep.v1.Control/DenyNode"
+	Control_CreateUser_FullMethodName      = "/skep.v1.Control/CreateUser"
+	Control_ListUsers_FullMethodName       = "/skep.v1.Control/ListUsers"
+	Control_RevokeUser_FullMethodName      = "/skep.v1.Control/RevokeUser"
 )
 
 // ControlClient is the client API for Control service.
@@ -106,6 +109,11 @@ type ControlClient interface {
 	ApproveNode(ctx context.Context, in *ApproveNodeRequest, opts ...grpc.CallOption) (*ApproveNodeResponse, error)
 	// DenyNode removes a node that waits, and tells it.
 	DenyNode(ctx context.Context, in *DenyNodeRequest, opts ...grpc.CallOption) (*DenyNodeResponse, error)
+	// CreateUser lets a person talk to managers from afar. A user of that name who was revoked or has expired is replaced.
+	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*CreateUserResponse, error)
+	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// RevokeUser refuses a user from now on, on every manager, and ends what the user has under way.
+	RevokeUser(ctx context.Context, in *RevokeUserRequest, opts ...grpc.CallOption) (*RevokeUserResponse, error)
 }
 
 type controlClient struct {
@@ -434,6 +442,36 @@ func (c *controlClient) DenyNode(ctx context.Context, in *DenyNodeRequest, opts 
 	return out, nil
 }
 
+func (c *controlClient) CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*CreateUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateUserResponse)
+	err := c.cc.Invoke(ctx, Control_CreateUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUsersResponse)
+	err := c.cc.Invoke(ctx, Control_ListUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RevokeUser(ctx context.Context, in *RevokeUserRequest, opts ...grpc.CallOption) (*RevokeUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeUserResponse)
+	err := c.cc.Invoke(ctx, Control_RevokeUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -487,6 +525,11 @@ type ControlServer interface {
 	ApproveNode(context.Context, *ApproveNodeRequest) (*ApproveNodeResponse, error)
 	// DenyNode removes a node that waits, and tells it.
 	DenyNode(context.Context, *DenyNodeRequest) (*DenyNodeResponse, error)
+	// CreateUser lets a person talk to managers from afar. A user of that name who was revoked or has expired is replaced.
+	CreateUser(context.Context, *CreateUserRequest) (*CreateUserResponse, error)
+	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// RevokeUser refuses a user from now on, on every manager, and ends what the user has under way.
+	RevokeUser(context.Context, *RevokeUserRequest) (*RevokeUserResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -586,6 +629,15 @@ func (UnimplementedControlServer) ApproveNode(context.Context, *ApproveNodeReque
 }
 func (UnimplementedControlServer) DenyNode(context.Context, *DenyNodeRequest) (*DenyNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DenyNode not implemented")
+}
+func (UnimplementedControlServer) CreateUser(context.Context, *CreateUserRequest) (*CreateUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateUser not implemented")
+}
+func (UnimplementedControlServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedControlServer) RevokeUser(context.Context, *RevokeUserRequest) (*RevokeUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeUser not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1134,6 +1186,60 @@ func _Control_DenyNode_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_CreateUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CreateUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CreateUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CreateUser(ctx, req.(*CreateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListUsers(ctx, req.(*ListUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RevokeUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RevokeUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RevokeUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RevokeUser(ctx, req.(*RevokeUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1252,6 +1358,18 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DenyNode",
 			Handler:    _Control_DenyNode_Handler,
+		},
+		{
+			MethodName: "CreateUser",
+			Handler:    _Control_CreateUser_Handler,
+		},
+		{
+			MethodName: "ListUsers",
+			Handler:    _Control_ListUsers_Handler,
+		},
+		{
+			MethodName: "RevokeUser",
+			Handler:    _Control_RevokeUser_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -2065,10 +2065,17 @@ func (x *JoinGrantUse) GetDenied() bool {
 
 // User is a person who may talk to managers from afar.
 type User struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *UserSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *UserSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The certificate that the CA issued, PEM, and the SHA-256 of its DER form; empty for an external user.
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Fingerprint []byte `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// When the user is refused by itself.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Since when the user is refused, or unset.
+	RevokedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2124,10 +2131,41 @@ func (x *User) GetSpec() *UserSpec {
 	return nil
 }
 
-// UserSpec names a user.
+func (x *User) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *User) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *User) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *User) GetRevokedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokedAt
+	}
+	return nil
+}
+
+// UserSpec says who a user is and what the user may do.
 type UserSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	Role        UserRole               `protobuf:"varint,2,opt,name=role,proto3,enum=skep.v1.UserRole" json:"role,omitempty"`
+	// The swarm's CA issues nothing: any certificate with this name does, of the CA that a daemon was given for people.
+	External      bool `protobuf:"varint,3,opt,name=external,proto3" json:"external,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2167,6 +2205,20 @@ func (x *UserSpec) GetAnnotations() *Annotations {
 		return x.Annotations
 	}
 	return nil
+}
+
+func (x *UserSpec) GetRole() UserRole {
+	if x != nil {
+		return x.Role
+	}
+	return UserRole_USER_ROLE_UNSPECIFIED
+}
+
+func (x *UserSpec) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
 }
 
 // AuditEntry is one request that somebody made, and what became of it.
@@ -2398,13 +2450,21 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x123\n" +
 	"\aused_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06usedAt\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
-	"\x06denied\x18\x05 \x01(\bR\x06denied\"`\n" +
+	"\x06denied\x18\x05 \x01(\bR\x06denied\"\x9a\x02\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
-	"\x04spec\x18\x03 \x01(\v2\x11.skep.v1.UserSpecR\x04spec\"B\n" +
+	"\x04spec\x18\x03 \x01(\v2\x11.skep.v1.UserSpecR\x04spec\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\fR\vfingerprint\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n" +
+	"\n" +
+	"revoked_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\"\x85\x01\n" +
 	"\bUserSpec\x126\n" +
-	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\"?\n" +
+	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12%\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x11.skep.v1.UserRoleR\x04role\x12\x1a\n" +
+	"\bexternal\x18\x03 \x01(\bR\bexternal\"?\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -2488,6 +2548,7 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*EndpointSpec)(nil),          // 43: skep.v1.EndpointSpec
 	(*TaskStatus)(nil),            // 44: skep.v1.TaskStatus
 	(TaskState)(0),                // 45: skep.v1.TaskState
+	(UserRole)(0),                 // 46: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
 	32, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
@@ -2557,13 +2618,16 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	36, // 64: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
 	32, // 65: skep.v1.User.meta:type_name -> skep.v1.Meta
 	28, // 66: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	37, // 67: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	32, // 68: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	36, // 67: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 68: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	37, // 69: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	46, // 70: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	32, // 71: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }

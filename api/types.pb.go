@@ -478,6 +478,59 @@ func (TaskState) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
+// UserRole is what a user may do; the rule of each RPC says what that is.
+type UserRole int32
+
+const (
+	UserRole_USER_ROLE_UNSPECIFIED UserRole = 0
+	UserRole_USER_ROLE_ADMIN       UserRole = 1
+	UserRole_USER_ROLE_OPERATOR    UserRole = 2
+	UserRole_USER_ROLE_VIEWER      UserRole = 3
+)
+
+// Enum value maps for UserRole.
+var (
+	UserRole_name = map[int32]string{
+		0: "USER_ROLE_UNSPECIFIED",
+		1: "USER_ROLE_ADMIN",
+		2: "USER_ROLE_OPERATOR",
+		3: "USER_ROLE_VIEWER",
+	}
+	UserRole_value = map[string]int32{
+		"USER_ROLE_UNSPECIFIED": 0,
+		"USER_ROLE_ADMIN":       1,
+		"USER_ROLE_OPERATOR":    2,
+		"USER_ROLE_VIEWER":      3,
+	}
+)
+
+func (x UserRole) Enum() *UserRole {
+	p := new(UserRole)
+	*p = x
+	return p
+}
+
+func (x UserRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UserRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+}
+
+func (UserRole) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[8]
+}
+
+func (x UserRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UserRole.Descriptor instead.
+func (UserRole) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
 // Meta is what the store knows of every object.
 type Meta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1828,7 +1881,12 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x11TASK_STATE_FAILED\x10\xc0\x05\x12\x18\n" +
 	"\x13TASK_STATE_REJECTED\x10\x80\x06\x12\x16\n" +
 	"\x11TASK_STATE_REMOVE\x10\xa0\x06\x12\x18\n" +
-	"\x13TASK_STATE_ORPHANED\x10\xc0\x06B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x13TASK_STATE_ORPHANED\x10\xc0\x06*h\n" +
+	"\bUserRole\x12\x19\n" +
+	"\x15USER_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fUSER_ROLE_ADMIN\x10\x01\x12\x16\n" +
+	"\x12USER_ROLE_OPERATOR\x10\x02\x12\x14\n" +
+	"\x10USER_ROLE_VIEWER\x10\x03B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_types_proto_rawDescOnce sync.Once
@@ -1842,7 +1900,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
 var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
@@ -1853,55 +1911,56 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(PublishMode)(0),              // 5: skep.v1.PublishMode
 	(MountType)(0),                // 6: skep.v1.MountType
 	(TaskState)(0),                // 7: skep.v1.TaskState
-	(*Meta)(nil),                  // 8: skep.v1.Meta
-	(*Annotations)(nil),           // 9: skep.v1.Annotations
-	(*Platform)(nil),              // 10: skep.v1.Platform
-	(*Resources)(nil),             // 11: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 12: skep.v1.ResourceRequirements
-	(*RestartPolicy)(nil),         // 13: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 14: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 15: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 16: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 17: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 18: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 19: skep.v1.SecretTarget
-	(*Mount)(nil),                 // 20: skep.v1.Mount
-	(*ContainerSpec)(nil),         // 21: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 22: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 23: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 24: skep.v1.ContainerStatus
-	nil,                           // 25: skep.v1.Annotations.LabelsEntry
-	nil,                           // 26: skep.v1.ContainerSpec.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(UserRole)(0),                 // 8: skep.v1.UserRole
+	(*Meta)(nil),                  // 9: skep.v1.Meta
+	(*Annotations)(nil),           // 10: skep.v1.Annotations
+	(*Platform)(nil),              // 11: skep.v1.Platform
+	(*Resources)(nil),             // 12: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 13: skep.v1.ResourceRequirements
+	(*RestartPolicy)(nil),         // 14: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 15: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 16: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 17: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 18: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 19: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 20: skep.v1.SecretTarget
+	(*Mount)(nil),                 // 21: skep.v1.Mount
+	(*ContainerSpec)(nil),         // 22: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 23: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 24: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 25: skep.v1.ContainerStatus
+	nil,                           // 26: skep.v1.Annotations.LabelsEntry
+	nil,                           // 27: skep.v1.ContainerSpec.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	27, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	27, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	11, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	11, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	28, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	28, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	26, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	12, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	12, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	2,  // 5: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	28, // 6: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	28, // 7: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	28, // 8: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	29, // 6: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	29, // 7: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	29, // 8: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 9: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 10: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 11: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	16, // 12: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	19, // 13: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	17, // 12: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	20, // 13: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 14: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	26, // 15: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	28, // 16: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	18, // 17: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	20, // 18: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	21, // 19: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	12, // 20: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	13, // 21: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	14, // 22: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	27, // 23: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	27, // 15: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	29, // 16: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	19, // 17: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	21, // 18: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	22, // 19: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	13, // 20: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	14, // 21: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	15, // 22: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	28, // 23: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
 	7,  // 24: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	24, // 25: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	25, // 25: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
 	26, // [26:26] is the sub-list for method output_type
 	26, // [26:26] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name
@@ -1919,7 +1978,7 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      8,
+			NumEnums:      9,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -8,6 +8,10 @@ var (
 	ErrBadCSR = errors.New("certificate request refused")
 	// ErrBadName is returned when an issuance names no proper node, or a certificate is no node's.
 	ErrBadName = errors.New("not a node certificate")
+	// ErrBadUser is returned when an issuance names no proper user, or a certificate is no user's.
+	ErrBadUser = errors.New("not a user certificate")
+	// ErrUserLife is returned when a user's certificate is asked for that would live too short or too long.
+	ErrUserLife = errors.New("a user's certificate lives from 1m to 87600h")
 	// ErrBadBundle is returned when PEM holds something else than the certificates expected, or too much.
 	ErrBadBundle = errors.New("invalid certificate bundle")
 	// ErrBadRoot is returned when a root certificate or its key can't serve as a CA.

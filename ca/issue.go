@@ -46,22 +46,31 @@ func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := local.NewSigner(r.key(), r.cert, signer.DefaultSigAlgo(r.key()), signingPolicy())
-	if err != nil {
-		return nil, fmt.Errorf("prepare signer: %w", err)
-	}
-	chain, err := s.Sign(signer.SignRequest{
-		Request:   string(encodePEM(csrType, der)), // what we parsed, not what we were sent
+	chain, err := r.sign(der, signingPolicy("client auth", "server auth"), signer.SignRequest{
 		Hosts:     append(p.Name.dnsNames(), p.Name.uri().String()),
 		Subject:   &signer.Subject{CN: p.Name.NodeID, Names: []cfcsr.Name{{O: p.Name.ClusterID, OU: OU(p.Name.Role)}}},
 		NotBefore: validity.notBefore,
 		NotAfter:  validity.notAfter,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("sign certificate: %w", err)
+		return nil, err
 	}
 	if err := r.lint(chain, key, p.Name, validity); err != nil {
 		return nil, fmt.Errorf("check signed certificate: %w", err)
+	}
+	return chain, nil
+}
+
+// sign signs what was decided about a certificate request, which is DER: what was parsed, not what was sent.
+func (r *Root) sign(csr []byte, policy *config.Signing, decided signer.SignRequest) ([]byte, error) {
+	s, err := local.NewSigner(r.key(), r.cert, signer.DefaultSigAlgo(r.key()), policy)
+	if err != nil {
+		return nil, fmt.Errorf("prepare signer: %w", err)
+	}
+	decided.Request = string(encodePEM(csrType, csr))
+	chain, err := s.Sign(decided)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
 	return chain, nil
 }
@@ -81,6 +90,11 @@ func (r *Root) validity(now time.Time, p Profile) (validity, error) {
 	if life == 0 {
 		life = DefaultLife
 	}
+	return r.within(now, life)
+}
+
+// within returns the validity of a certificate issued now that lives so long, or as long as the root.
+func (r *Root) within(now time.Time, life time.Duration) (validity, error) {
 	v := validity{now.Add(-Backdate), now.Add(life)}
 	if v.notAfter.After(r.cert.NotAfter) {
 		v.notAfter = r.cert.NotAfter
@@ -94,48 +108,59 @@ func (r *Root) validity(now time.Time, p Profile) (validity, error) {
 // lint is the second pair of eyes (C1): a certificate that is not exactly what the profile says is never handed out, whatever
 // the library that signed it made of the request.
 func (r *Root) lint(chain []byte, key *ecdsa.PublicKey, want Name, v validity) error {
-	certs, err := ParseBundle(chain)
+	cert, err := lintShape(chain, key, v)
 	if err != nil {
 		return err
 	}
-	if len(certs) != 1 {
-		return fmt.Errorf("%w: %d certificates", ErrBadName, len(certs))
-	}
-	cert := certs[0]
 	got, err := NameOf(cert)
 	switch {
 	case err != nil:
 		return err
 	case got != want:
 		return fmt.Errorf("%w: another name", ErrBadName)
-	case !key.Equal(cert.PublicKey):
-		return ErrMismatch
-	case !cert.NotBefore.Equal(v.notBefore) || !cert.NotAfter.Equal(v.notAfter):
-		return fmt.Errorf("%w: another life", ErrBadName)
-	case cert.KeyUsage != x509.KeyUsageDigitalSignature:
-		return fmt.Errorf("%w: other key usages", ErrBadName)
 	case !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}):
 		return fmt.Errorf("%w: other purposes", ErrBadName)
-	case len(cert.Extensions) != len(nodeExtensions):
-		return fmt.Errorf("%w: other extensions", ErrBadName)
-	}
-	for _, e := range cert.Extensions {
-		if !slices.Contains(nodeExtensions, e.Id.String()) {
-			return fmt.Errorf("%w: extension %s", ErrBadName, e.Id)
-		}
 	}
 	return cert.CheckSignatureFrom(r.cert)
 }
 
-// nodeExtensions is what a node certificate has, each once: key usage, extended key usage, basic constraints, subject key ID,
-// authority key ID, alternative names.
-var nodeExtensions = []string{"2.5.29.15", "2.5.29.37", "2.5.29.19", "2.5.29.14", "2.5.29.35", "2.5.29.17"}
+// lintShape checks what all profiles have in common, and returns the one certificate of the chain.
+func lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificate, error) {
+	certs, err := ParseBundle(chain)
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) != 1 {
+		return nil, fmt.Errorf("%w: %d certificates", ErrBadName, len(certs))
+	}
+	cert := certs[0]
+	switch {
+	case !key.Equal(cert.PublicKey):
+		return nil, ErrMismatch
+	case !cert.NotBefore.Equal(v.notBefore) || !cert.NotAfter.Equal(v.notAfter):
+		return nil, fmt.Errorf("%w: another life", ErrBadName)
+	case cert.KeyUsage != x509.KeyUsageDigitalSignature:
+		return nil, fmt.Errorf("%w: other key usages", ErrBadName)
+	case len(cert.Extensions) != len(leafExtensions):
+		return nil, fmt.Errorf("%w: other extensions", ErrBadName)
+	}
+	for _, e := range cert.Extensions {
+		if !slices.Contains(leafExtensions, e.Id.String()) {
+			return nil, fmt.Errorf("%w: extension %s", ErrBadName, e.Id)
+		}
+	}
+	return cert, nil
+}
 
-// signingPolicy lets the signer take the public key from a CSR and nothing else. It is made anew for each use because the
+// leafExtensions is what a certificate has that is no CA's, each once: key usage, extended key usage, basic constraints, subject key ID,
+// authority key ID, alternative names.
+var leafExtensions = []string{"2.5.29.15", "2.5.29.37", "2.5.29.19", "2.5.29.14", "2.5.29.35", "2.5.29.17"}
+
+// signingPolicy lets the signer take the public key from a CSR and nothing else, for certificates with these purposes. It is made anew for each use because the
 // library keeps a pointer to it.
-func signingPolicy() *config.Signing {
+func signingPolicy(purposes ...string) *config.Signing {
 	return &config.Signing{Default: &config.SigningProfile{
-		Usage:        []string{"digital signature", "client auth", "server auth"},
+		Usage:        append([]string{"digital signature"}, purposes...),
 		Expiry:       DefaultLife, // the library insists on one; each request brings its own times
 		ExpiryString: DefaultLife.String(),
 		CSRWhitelist: &config.CSRWhitelist{PublicKey: true, PublicKeyAlgorithm: true, SignatureAlgorithm: true},

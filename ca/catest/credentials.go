@@ -2,6 +2,7 @@ package catest
 
 import (
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"testing"
 	"time"
@@ -66,4 +67,22 @@ func Member(t testing.TB, r *Registry, role api.Role) ca.Credentials {
 		t.Fatal(err)
 	}
 	return Assemble(t, c.Root, issued.Chain, key)
+}
+
+// UserCertificate makes that of a user, with its key: root signs what it is told. Life 0 is the default.
+func UserCertificate(t testing.TB, root *ca.Root, name ca.UserName, life time.Duration) tls.Certificate {
+	t.Helper()
+	if life == 0 {
+		life = ca.DefaultUserLife
+	}
+	key, csr := KeyAndCSR(t)
+	chain, err := root.IssueUser(time.Now(), csr, name, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := ca.ParseBundle(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]}
 }
