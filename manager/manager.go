@@ -78,14 +78,14 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger}); err != nil {
+		return nil, err
+	}
 	m.control, err = control.New(control.Config{
-		Store: cfg.Store, Logs: logs, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
+		Store: cfg.Store, Logs: logs, Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
 		NewBackupKey: func() string { return seal.NewKey().BackupKey() },
 	})
 	if err != nil {
-		return nil, err
-	}
-	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger}); err != nil {
 		return nil, err
 	}
 	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
@@ -128,6 +128,9 @@ func (m *Manager) reportDataKey(ctx context.Context, key *api.DataKeyStatus) err
 
 // Nodes is what this manager knows of nodes, for the interceptor that authorizes.
 func (m *Manager) Nodes() authz.Nodes { return authz.NewNodes(m.cfg.Store) }
+
+// Users is what this manager knows of users, for the interceptor that authorizes.
+func (m *Manager) Users() authz.Users { return authz.NewUsers(m.cfg.Store) }
 
 // Run runs the store and everything that depends on it until ctx ends, and then returns nil, or until the store can't go on.
 func (m *Manager) Run(ctx context.Context) error {

@@ -25,6 +25,8 @@ const (
 
 	// The text of a call that can be neither allowed nor refused.
 	cantTellText = "this manager can't tell at the moment whether the caller is still part of the swarm: try again"
+	noUsersText  = "this node can't tell at the moment who may do what, because it is no manager or waits for the others: " +
+		"try again, or connect to another manager"
 
 	refusedReason = "NOT_AUTHORIZED"
 	errorDomain   = "skep"
@@ -50,6 +52,8 @@ type Config struct {
 	ClusterID func() string
 	// Nodes is nil where there is no store, on workers: there a certificate is believed as long as it lives.
 	Nodes Nodes
+	// Users is nil where nobody but nodes calls.
+	Users Users
 	// OnRefusal is told each refusal, or nil. It must not block.
 	OnRefusal func(context.Context, Refusal)
 }
@@ -102,6 +106,8 @@ func (a *Authorizer) authorize(ctx context.Context, method string) (Caller, erro
 	ok := false
 	switch {
 	case rule == nil: // A1
+	case caller.User != "":
+		return a.admitUser(ctx, rule, method, caller)
 	case e == nil || a.cfg.Nodes == nil:
 		ok = allowed(rule, caller.Kind)
 	default:
@@ -115,10 +121,23 @@ func (a *Authorizer) authorize(ctx context.Context, method string) (Caller, erro
 	}
 	if rule.GetLeader() && caller.Kind == api.Caller_CALLER_MANAGER {
 		if origin, forwarded := originOf(ctx, caller); forwarded {
-			return origin, nil
+			return a.admitOrigin(ctx, rule, method, origin)
 		}
 	}
 	return caller, nil
+}
+
+// admitOrigin decides once more about a call that another manager forwarded: the leader may know that a user was revoked when
+// that manager does not.
+func (a *Authorizer) admitOrigin(ctx context.Context, rule *api.Access, method string, origin Caller) (Caller, error) {
+	switch {
+	case origin.User != "":
+		return a.admitUser(ctx, rule, method, origin)
+	case !allowed(rule, origin.Kind):
+		return Caller{}, a.refusal(ctx, Refusal{origin, method})
+	default:
+		return origin, nil
+	}
 }
 
 // ask decides about a node by what the store knows, after catching up if need be.
@@ -157,6 +176,13 @@ func (a *Authorizer) identify(ctx context.Context) (Caller, *evidence) {
 			stranger.Kind = api.Caller_CALLER_ADMIN
 		}
 		return stranger, nil
+	case UserPeer:
+		if !time.Now().Before(info.expires) {
+			return stranger, nil
+		}
+		user := info.caller()
+		user.Address = stranger.Address
+		return user, nil
 	case credentials.TLSInfo:
 		e := a.node(info)
 		if e == nil {
@@ -184,13 +210,17 @@ func (a *Authorizer) node(info credentials.TLSInfo) *evidence {
 	return &evidence{name: name, issued: leaf.NotBefore.Add(ca.Backdate)}
 }
 
+// refusal refuses a call with the text that all get alike (A3).
 func (a *Authorizer) refusal(ctx context.Context, r Refusal) error {
+	if r.Caller.Kind == api.Caller_CALLER_ANYONE && r.Caller.NodeID == "" && r.Caller.User == "" {
+		return a.refuse(ctx, r, codes.Unauthenticated, strangerText)
+	}
+	return a.refuse(ctx, r, codes.PermissionDenied, refusedText)
+}
+
+func (a *Authorizer) refuse(ctx context.Context, r Refusal, code codes.Code, text string) error {
 	if a.cfg.OnRefusal != nil {
 		a.cfg.OnRefusal(ctx, r)
-	}
-	code, text := codes.PermissionDenied, refusedText
-	if r.Caller.Kind == api.Caller_CALLER_ANYONE && r.Caller.NodeID == "" {
-		code, text = codes.Unauthenticated, strangerText
 	}
 	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: refusedReason, Domain: errorDomain})
 	if err != nil {

@@ -35,7 +35,7 @@ func TestSweep_MissesNoService(t *testing.T) {
 	})
 }
 
-// TestSweep sweeps all services of the API, on both listeners, whatever the daemon will register where.
+// TestSweep sweeps all services of the API, at all doors, whatever the daemon will register where.
 func TestSweep(t *testing.T) {
 	all := func(a *authz.Authorizer, opts ...grpc.ServerOption) *grpc.Server {
 		s := grpc.NewServer(append(a.ServerOptions(), opts...)...)
@@ -44,5 +44,5 @@ func TestSweep(t *testing.T) {
 		}
 		return s
 	}
-	authztest.Sweep(t, all, all)
+	authztest.Sweep(t, authztest.Doors{Nodes: all, People: all, Socket: all})
 }

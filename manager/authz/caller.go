@@ -10,10 +10,14 @@ import (
 
 // Caller is who makes a request, as far as it is proved (A4).
 type Caller struct {
-	// Kind is CALLER_ANYONE for a stranger. For a node it is the lower of the roles that certificate and store say.
+	// Kind is CALLER_ANYONE for a stranger. For a node or user it is the lower of the roles that certificate and store say.
 	Kind api.Caller
 	// NodeID and ClusterID of the node that calls, or empty for strangers and people.
 	NodeID, ClusterID string
+	// User is the name of the user who calls, or empty for nodes, strangers and whoever is at the unix socket.
+	User string
+	// Fingerprint of the user's certificate in hex, or empty for an external user.
+	Fingerprint string
 	// Address that the call came from: host:port, or "@" for the unix socket.
 	Address string
 	// Via is the ID of the manager that forwarded the call, or empty.
@@ -40,12 +44,19 @@ const (
 	originKindKey    = "skep-origin-kind"
 	originNodeKey    = "skep-origin-node"
 	originAddressKey = "skep-origin-address"
+	originUserKey    = "skep-origin-user"
+	originProofKey   = "skep-origin-fingerprint"
 )
 
 // Origin returns the metadata with which a manager that forwards the call of ctx tells the leader whose call it is.
 func Origin(ctx context.Context) metadata.MD {
 	c := FromContext(ctx)
-	return metadata.Pairs(originKindKey, c.Kind.String(), originNodeKey, c.NodeID, originAddressKey, c.Address)
+	md := metadata.Pairs(originKindKey, c.Kind.String(), originNodeKey, c.NodeID, originAddressKey, c.Address)
+	if c.User != "" {
+		md.Set(originUserKey, c.User)
+		md.Set(originProofKey, c.Fingerprint)
+	}
+	return md
 }
 
 // originOf returns the caller that a manager says it forwards for, or false if it forwards for nobody.
@@ -55,7 +66,10 @@ func originOf(ctx context.Context, via Caller) (Caller, bool) {
 	if kind == api.Caller_CALLER_UNSPECIFIED {
 		return Caller{}, false
 	}
-	c := Caller{Kind: kind, NodeID: first(md, originNodeKey), Address: first(md, originAddressKey), Via: via.NodeID}
+	c := Caller{
+		Kind: kind, NodeID: first(md, originNodeKey), Address: first(md, originAddressKey), Via: via.NodeID,
+		User: first(md, originUserKey), Fingerprint: first(md, originProofKey),
+	}
 	if c.NodeID != "" {
 		c.ClusterID = via.ClusterID
 	}

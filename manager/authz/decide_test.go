@@ -10,7 +10,7 @@ import (
 
 // TestDecide goes through every combination of rule, certificate and knowledge, and checks what must hold for each.
 func TestDecide(t *testing.T) {
-	kinds := []api.Caller{api.Caller_CALLER_ANYONE, api.Caller_CALLER_WORKER, api.Caller_CALLER_MANAGER, api.Caller_CALLER_ADMIN}
+	kinds := []api.Caller{api.Caller_CALLER_ANYONE, api.Caller_CALLER_WORKER, api.Caller_CALLER_MANAGER, api.Caller_CALLER_VIEWER}
 	roles := []api.Role{api.Role_ROLE_WORKER, api.Role_ROLE_MANAGER}
 	changed := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	n := 0
@@ -63,8 +63,8 @@ func checkDecision(t *testing.T, rule *api.Access, e evidence, k knowledge) {
 		fail("allowed against the rule")
 	case anyone && v != allow:
 		fail("anyone may call this")
-	case kind == api.Caller_CALLER_ADMIN:
-		fail("no node is an admin")
+	case kind == api.Caller_CALLER_VIEWER:
+		fail("no node is a user")
 	case kind == api.Caller_CALLER_MANAGER && certified != kind:
 		fail("more than the certificate says")
 	case v == allow && kind == api.Caller_CALLER_MANAGER && k.known && k.record.Role != e.name.Role && (!rule.GetMayBeAhead() || k.current):

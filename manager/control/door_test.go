@@ -30,6 +30,7 @@ const (
 // swarm is a control server behind its gRPC door, on a local store.
 type swarm struct {
 	api.ControlClient
+	server *control.Server
 	store  *store.Store
 	status store.Status
 }
@@ -56,11 +57,12 @@ func newSwarm(t *testing.T) *swarm {
 	)
 	server, err := control.New(control.Config{
 		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{},
-		NewUnlockKey: object.NewID, NewBackupKey: object.NewID,
+		Users: newIssuer(t), NewUnlockKey: object.NewID, NewBackupKey: object.NewID,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.server = server
 	s.ControlClient = api.NewControlClient(serve(t, server))
 	return s
 }

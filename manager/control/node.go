@@ -99,6 +99,9 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		if err := fillAndValidateNode(node.Spec, old.GetSpec()); err != nil {
 			return err
 		}
+		if err := mayChangeRole(ctx, old, node.GetSpec()); err != nil {
+			return err
+		}
 		if demotes(old, node.GetSpec()) {
 			if err := s.checkDemotion(tx, old); err != nil {
 				return err
@@ -114,6 +117,16 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		return nil, err
 	}
 	return &api.UpdateNodeResponse{Node: withManagerStatus(node, s.Status())}, nil
+}
+
+// mayChangeRole refuses operators, who may set all of a node's spec but whether it is a manager: a manager has all secrets.
+func mayChangeRole(ctx context.Context, old *api.Node, spec *api.NodeSpec) error {
+	caller := authz.FromContext(ctx)
+	if caller.Kind != api.Caller_CALLER_OPERATOR || spec.GetDesiredRole() == old.GetSpec().GetDesiredRole() {
+		return nil
+	}
+	return fault.New(fault.PermissionDenied, "permission denied: user %s has the role operator, and only an admin promotes and demotes nodes: "+
+		"ask an admin to do it (`skep node promote` or `skep node demote`)", caller.User)
 }
 
 // fillAndValidateNode takes what spec leaves open from the present spec, and reports all problems.

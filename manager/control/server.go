@@ -26,6 +26,8 @@ type Config struct {
 	Status func() store.Status
 	// Logs answers ReadLogs.
 	Logs LogReader
+	// Users is the CA, for users' certificates.
+	Users UserIssuer
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
 	NewUnlockKey func() string
 	// NewBackupKey makes a fresh backup key in the form that people keep.
@@ -40,8 +42,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
-		return nil, errors.New("control: Store, Logs, NewUnlockKey and NewBackupKey are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
+		return nil, errors.New("control: Store, Logs, Users, NewUnlockKey and NewBackupKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status

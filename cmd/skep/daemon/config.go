@@ -22,6 +22,8 @@ type Config struct {
 	DataDir string
 	// Socket is the path of the unix socket for people.
 	Socket string
+	// People is where users may come over TCP.
+	People peopleConfig
 	// KeyProvider says what keeps the node's own key; "" is ProviderFile.
 	KeyProvider KeyProvider
 	// Credentials is the service manager's directory of credentials, or "".
@@ -50,6 +52,7 @@ const gcPercent = 50
 // flags are the command line's form of a Config.
 type flags struct {
 	config            Config
+	people            peopleFlags
 	bridge, provider  string
 	labels            []string
 	logLevel, logForm string
@@ -80,6 +83,11 @@ func Command(version string) *cobra.Command {
 	set := command.Flags()
 	set.StringVar(&f.config.DataDir, "data-dir", "/var/lib/skep", "Directory of everything that must survive a restart")
 	set.StringVar(&f.config.Socket, "socket", "/run/skep/skep.sock", "Unix socket to serve; root and the group skep may use it")
+	set.StringArrayVarP(&f.people.hosts, "host", "H", nil, "Address to serve users on, beside the socket (format: tcp://<ip|interface>[:port])")
+	set.BoolVar(&f.people.verify, "tlsverify", false, "Serve users over TCP with mutual TLS, as --host needs")
+	set.StringVar(&f.people.cacert, "tlscacert", "", "CA that vouches for external users, instead of the swarm's for users")
+	set.StringVar(&f.people.cert, "tlscert", "", "Certificate that external users know this daemon by")
+	set.StringVar(&f.people.key, "tlskey", "", "Key of --tlscert")
 	set.StringVar(&f.provider, "key-provider", string(ProviderFile), "What keeps the key of this node's disk while the swarm is not autolocked "+
 		`("file", "tpm2", "systemd-host", "credential", "auto")`)
 	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of the skep-runtime program")
@@ -133,6 +141,8 @@ func (f flags) parse(version string) (Config, error) {
 		}
 		*path = absolute
 	}
+	cfg.People, err = f.people.parse()
+	errs = append(errs, err)
 	if cfg.KeyProvider = KeyProvider(f.provider); !cfg.KeyProvider.valid() {
 		errs = append(errs, fmt.Errorf("--key-provider %q: want file, tpm2, systemd-host, credential or auto", f.provider))
 	}

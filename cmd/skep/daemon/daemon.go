@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
@@ -49,6 +50,7 @@ type Daemon struct {
 	runtime    *client.Client
 	managed    *managedServices
 	authorizer *authz.Authorizer
+	people     *authz.People
 	// start hands a node to Run, which owns its goroutines.
 	start chan *node
 	// fallen has room for one signal: the node stopped by itself, or could not come back, and may be tried again.
@@ -93,11 +95,12 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 		cfg: cfg, logger: cfg.Logger, disk: disk, own: ownKey{disk: disk, provider: cfg.KeyProvider, credentials: cfg.Credentials},
 		images: images, start: make(chan *node), fallen: make(chan struct{}, 1), resumed: make(chan struct{}),
 	}
-	d.managed = newManagedServices(d.absence)
+	d.managed, d.people = newManagedServices(d.absence), authz.NewPeople()
 	d.authorizer = authz.New(authz.Config{
-		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed, d.revoked},
+		ClusterID: d.clusterID, Nodes: nodeRecords{d.managed, d.revoked}, Users: userRecords{d.managed},
 		OnRefusal: func(ctx context.Context, r authz.Refusal) {
-			d.logger.WarnContext(ctx, "refused a call", "method", r.Method, "caller", r.Caller.Kind.String(), "node", r.Caller.NodeID, "address", r.Caller.Address)
+			d.logger.WarnContext(ctx, "refused a call", "method", r.Method, "caller", r.Caller.Kind.String(), "node", r.Caller.NodeID, "user", r.Caller.User,
+				"address", r.Caller.Address)
 		},
 	})
 	if err := d.loadBuiltin(ctx); err != nil {
@@ -119,19 +122,33 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.logger.Warn("close", "error", err)
 		}
 	}()
+	creds, err := d.peopleCredentials()
+	if err != nil {
+		return err
+	}
 	listener, err := listenUnix(d.cfg.Socket)
 	if err != nil {
 		return err
 	}
+	forPeople, err := d.listenPeople()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		// Whoever asks earlier waits, and is not told that this machine is in no swarm.
-		select {
-		case <-d.resumed:
-		case <-ctx.Done():
-		}
-		return d.serveLocal(ctx, listener)
-	})
+	// Whoever asks earlier waits, and is not told that this machine is in no swarm.
+	onceResumed := func(serve func() error) {
+		group.Go(func() error {
+			select {
+			case <-d.resumed:
+			case <-ctx.Done():
+			}
+			return serve()
+		})
+	}
+	onceResumed(func() error { return d.serveLocal(ctx, listener) })
+	for _, l := range forPeople {
+		onceResumed(func() error { return serve(ctx, d.localServer(grpc.Creds(creds)), newDoorkeeper(l)) })
+	}
 	group.Go(func() error { return d.runNodes(ctx) })
 	group.Go(func() error { d.keepUp(ctx); return nil })
 	return group.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 )
@@ -44,7 +45,21 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 		CgroupVersion: cgroupVersion(),
 	}
 	d.describeMembership(info)
+	info.PeopleAddresses = d.cfg.People.addresses(info.GetAdvertiseAddress())
+	describeUser(info, authz.FromContext(ctx))
 	return info, nil
+}
+
+// describeUser fills in who asks.
+func describeUser(info *api.GetInfoResponse, caller authz.Caller) {
+	if info.User = caller.User; caller.User == "" {
+		return
+	}
+	info.UserRole = map[api.Caller]api.UserRole{
+		api.Caller_CALLER_ADMIN:    api.UserRole_USER_ROLE_ADMIN,
+		api.Caller_CALLER_OPERATOR: api.UserRole_USER_ROLE_OPERATOR,
+		api.Caller_CALLER_VIEWER:   api.UserRole_USER_ROLE_VIEWER,
+	}[caller.Kind]
 }
 
 // describeMembership fills in what the node is in its swarm.

@@ -21,19 +21,16 @@ import (
 // maxMessage bounds a message of gRPC: an object has 1 MiB at most, a list of them comes in one message.
 const maxMessage = 64 << 20
 
-// serveLocal serves people on the unix socket until ctx ends.
+// serveLocal serves the machine's own people on the unix socket until ctx ends.
 func (d *Daemon) serveLocal(ctx context.Context, listener net.Listener) error {
 	server := d.localServer(grpc.Creds(authz.SocketCredentials(adminGroup())))
-	if err := authz.Check(server); err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	if err := notifyReady(); err != nil {
 		d.logger.Warn("can't tell the service manager that this daemon is ready", "error", err)
 	}
 	return serve(ctx, server, listener)
 }
 
-// localServer makes the server for people.
+// localServer makes the server for people, on the unix socket and over TCP.
 func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage)}, d.interceptors(), options)...)
 	api.RegisterDaemonServer(server, d)
@@ -41,8 +38,12 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	return server
 }
 
-// serve serves until ctx ends, and then lets no call linger: clients try again, elsewhere if they can.
+// serve serves until ctx ends, and then lets no call linger: clients try again, elsewhere if they can. A server with a method that
+// doesn't say who may call it doesn't serve at all.
 func serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+	if err := authz.Check(server); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	if err := server.Serve(listener); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) {

@@ -139,11 +139,12 @@ func (n *node) runManager(ctx context.Context) error {
 	}
 	raft.Attach(s)
 	defer raft.Attach(nil)
-	managed.arrive(m.Interceptor(), m.Nodes())
+	managed.arrive(m.Interceptor(), m.Nodes(), m.Users())
 	m.Register(managed)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Run(ctx) })
 	group.Go(func() error { return n.keepFormerStore(ctx, s) })
+	group.Go(func() error { return n.daemon.people.Follow(ctx, s) })
 	group.Go(func() error { return n.keepMember(ctx, s) })
 	if n.founding != nil {
 		group.Go(func() error { return manager.Bootstrap(ctx, s, *n.founding) })

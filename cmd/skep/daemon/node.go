@@ -18,7 +18,6 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
-	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -184,11 +183,7 @@ func (n *node) run(ctx context.Context) (err error) {
 
 // serve answers other nodes.
 func (n *node) serve(ctx context.Context, listener net.Listener) error {
-	server := n.daemon.networkServer(n.agent, grpc.Creds(introducing{n.identity.ServerCredentials()}))
-	if err := authz.Check(server); err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	return serve(ctx, server, newDoorkeeper(listener))
+	return serve(ctx, n.daemon.networkServer(n.agent, grpc.Creds(introducing{n.identity.ServerCredentials()})), newDoorkeeper(listener))
 }
 
 // networkServer makes the server for other nodes.

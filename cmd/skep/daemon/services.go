@@ -22,6 +22,7 @@ type managedServices struct {
 	current map[string]any
 	unary   grpc.UnaryServerInterceptor
 	nodes   authz.Nodes
+	users   authz.Users
 }
 
 func newManagedServices(absent func() error) *managedServices {
@@ -36,16 +37,16 @@ func (s *managedServices) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // arrive makes a manager's interceptor and records count, and depart takes all of it away again.
-func (s *managedServices) arrive(unary grpc.UnaryServerInterceptor, nodes authz.Nodes) {
+func (s *managedServices) arrive(unary grpc.UnaryServerInterceptor, nodes authz.Nodes, users authz.Users) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unary, s.nodes = unary, nodes
+	s.unary, s.nodes, s.users = unary, nodes, users
 }
 
 func (s *managedServices) depart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current, s.unary, s.nodes = map[string]any{}, nil, nil
+	s.current, s.unary, s.nodes, s.users = map[string]any{}, nil, nil, nil
 }
 
 func (s *managedServices) find(name string) (any, error) {
@@ -74,6 +75,13 @@ func (s *managedServices) records() authz.Nodes {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.nodes
+}
+
+// userRecords returns the present manager's records of users, or nil.
+func (s *managedServices) userRecords() authz.Users {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.users
 }
 
 // offer registers a service at a server, with handlers that look up at each call who answers.

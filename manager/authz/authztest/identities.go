@@ -23,14 +23,17 @@ import (
 
 // identity is one kind of caller, and what it is worth.
 type identity struct {
-	name  string
-	creds credentials.TransportCredentials
+	name string
+	// column is set for those that the table shows.
+	column bool
+	creds  credentials.TransportCredentials
 	// worth is as what the caller may call, or nobody if the connection itself must be refused.
 	worth api.Caller
 	// ahead is set for a manager's certificate that the store knows nothing of: the methods by which managers catch up take it.
 	ahead bool
-	// origin is put into the metadata: a claim to forward for somebody.
-	origin api.Caller
+	// origin is put into the metadata: a claim to forward for somebody, who is worth originWorth if the claim counts.
+	origin      authz.Caller
+	originWorth api.Caller
 }
 
 const (
@@ -39,6 +42,8 @@ const (
 	worker  = api.Caller_CALLER_WORKER
 	manager = api.Caller_CALLER_MANAGER
 	admin   = api.Caller_CALLER_ADMIN
+	// known gets a connection, and nothing else.
+	known = api.Caller(-1)
 )
 
 // swarm is a cluster of identities, good and bad.
@@ -47,6 +52,7 @@ type swarm struct {
 	cluster  ca.Cluster
 	server   *ca.Identity
 	nodes    nodes
+	users    users
 }
 
 func newSwarm(t *testing.T) *swarm {
@@ -56,7 +62,10 @@ func newSwarm(t *testing.T) *swarm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &swarm{registry: r, cluster: c, nodes: nodes{records: map[string]authz.Record{}}}
+	s := &swarm{
+		registry: r, cluster: c, nodes: nodes{records: map[string]authz.Record{}},
+		users: users{records: map[string]authz.UserRecord{}},
+	}
 	s.server = ca.NewIdentity(s.member(t, api.Role_ROLE_MANAGER))
 	return s
 }
@@ -105,7 +114,7 @@ func (s *swarm) networkIdentities(t *testing.T) []identity {
 	demoted, promoted := s.member(t, api.Role_ROLE_MANAGER), s.member(t, api.Role_ROLE_WORKER)
 	s.nodes.set(demoted.Name().NodeID, api.Role_ROLE_WORKER)
 	s.nodes.set(promoted.Name().NodeID, api.Role_ROLE_MANAGER)
-	known := func(c ca.Credentials) credentials.TransportCredentials {
+	of := func(c ca.Credentials) credentials.TransportCredentials {
 		return ca.NewIdentity(c).ClientCredentials(ca.OUManager)
 	}
 	other := catest.NewRegistry(t)
@@ -116,21 +125,20 @@ func (s *swarm) networkIdentities(t *testing.T) []identity {
 	sameName := catest.Credentials(t, otherRoot.Root, m.Name(), 0)
 	all := []identity{
 		{name: "no TLS", creds: insecure.NewCredentials()},
-		{name: "TLS without certificate", creds: s.with(tls.Certificate{}), worth: anyone},
-		{name: "other cluster's worker", creds: s.with(pair(catest.Member(t, other, api.Role_ROLE_WORKER)))},
-		{name: "other cluster's manager", creds: s.with(pair(catest.Member(t, other, api.Role_ROLE_MANAGER)))},
+		{name: "no certificate", column: true, creds: s.with(tls.Certificate{}), worth: anyone},
+		{name: "other cluster's worker", column: true, creds: s.with(pair(catest.Member(t, other, api.Role_ROLE_WORKER)))},
+		{name: "other cluster's manager", column: true, creds: s.with(pair(catest.Member(t, other, api.Role_ROLE_MANAGER)))},
 		{name: "other cluster's CA, a manager's name", creds: s.with(pair(sameName))},
 		{name: "same CA, other cluster's ID", creds: s.with(pair(catest.Credentials(t, s.cluster.Root, otherName(m.Name()), 0)))},
-		{name: "worker", creds: known(w), worth: worker},
-		{name: "worker that claims to forward for an admin", creds: known(w), worth: worker, origin: admin},
-		{name: "removed worker", creds: known(s.stranger(t, api.Role_ROLE_WORKER)), worth: anyone},
-		{name: "worker that is being promoted", creds: known(promoted), worth: worker},
-		{name: "demoted manager, old certificate", creds: known(demoted), worth: worker},
-		{name: "removed manager", creds: known(s.stranger(t, api.Role_ROLE_MANAGER)), worth: anyone, ahead: true},
-		{name: "manager", creds: known(m), worth: manager},
-		{name: "manager that forwards for an admin", creds: known(m), worth: manager, origin: admin},
+		{name: "removed worker", column: true, creds: of(s.stranger(t, api.Role_ROLE_WORKER)), worth: anyone},
+		{name: "removed manager", column: true, creds: of(s.stranger(t, api.Role_ROLE_MANAGER)), worth: anyone, ahead: true},
+		{name: "worker", column: true, creds: of(w), worth: worker},
+		{name: "worker that claims to forward for an admin", creds: of(w), worth: worker, origin: authz.Caller{Kind: admin}},
+		{name: "worker that is being promoted", creds: of(promoted), worth: worker},
+		{name: "demoted manager, old certificate", creds: of(demoted), worth: worker},
+		{name: "manager", column: true, creds: of(m), worth: manager},
 	}
-	return append(all, s.forgedIdentities(t, m)...)
+	return append(all, append(s.forgedIdentities(t, m), s.forwardedIdentities(of(m))...)...)
 }
 
 // forgedIdentities have a manager's name and key, and a certificate that is wrong in one way.
@@ -145,10 +153,10 @@ func (s *swarm) forgedIdentities(t *testing.T, m ca.Credentials) []identity {
 		"an unknown role":  func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"root"} },
 		"no role":          func(c *x509.Certificate) { c.Subject.OrganizationalUnit = nil },
 	} {
-		all = append(all, identity{name: "manager with a certificate: " + name, creds: s.with(s.forge(t, m, change))})
+		all = append(all, identity{name: "manager with a certificate: " + name, column: name == "expired", creds: s.with(s.forge(t, m, change))})
 	}
 	self := template(m.Chain()[0])
-	cert := signed(t, self, self, m.RevealKey(), m)
+	cert := signed(t, self, self, m.RevealKey(), pair(m))
 	faithful := s.forge(t, m, func(*x509.Certificate) {}) // shows that it is the changes that are refused
 	return append(all,
 		identity{name: "self-signed", creds: s.with(cert)},
@@ -164,6 +172,14 @@ func (s *swarm) with(cert tls.Certificate) credentials.TransportCredentials {
 
 func (s *swarm) forge(t *testing.T, like ca.Credentials, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
+	c := template(like.Chain()[0])
+	change(c)
+	return s.signedFor(t, c, pair(like))
+}
+
+// signedFor signs c by the swarm's root for the holder of a key.
+func (s *swarm) signedFor(t *testing.T, c *x509.Certificate, holder tls.Certificate) tls.Certificate {
+	t.Helper()
 	text, err := s.cluster.Root.RevealKey()
 	if err != nil {
 		t.Fatal(err)
@@ -173,9 +189,7 @@ func (s *swarm) forge(t *testing.T, like ca.Credentials, change func(*x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := template(like.Chain()[0])
-	change(c)
-	return signed(t, c, s.cluster.Root.Certificate(), key, like)
+	return signed(t, c, s.cluster.Root.Certificate(), key, holder)
 }
 
 func template(c *x509.Certificate) *x509.Certificate {
@@ -186,9 +200,9 @@ func template(c *x509.Certificate) *x509.Certificate {
 	return &t
 }
 
-func signed(t *testing.T, c, parent *x509.Certificate, by *ecdsa.PrivateKey, holder ca.Credentials) tls.Certificate {
+func signed(t *testing.T, c, parent *x509.Certificate, by *ecdsa.PrivateKey, holder tls.Certificate) tls.Certificate {
 	t.Helper()
-	key := holder.RevealKey()
+	key := holder.PrivateKey.(*ecdsa.PrivateKey)
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
 	if err != nil {
 		t.Fatal(err)
