@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os/exec"
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,17 +39,22 @@ func (s stream) Write(p []byte) (int, error) {
 func begin(ts *testscript.TestScript, neg bool, args []string) {
 	noNegation(ts, neg)
 	usage(ts, len(args) > 1, "begin NAME ARG…")
-	running := ts.Value(backgroundKey{}).(map[string]*background)
-	if running[args[0]] != nil {
-		ts.Fatalf("%s has begun something already", args[0])
-	}
 	ctx, cancel := deadline()
-	b := &background{cancel: cancel, done: make(chan error, 1)}
 	command := find(ts, args[0]).Command(ctx, args[1:]...)
+	start(ts, args[0], cancel, command, command.Start)
+}
+
+// start starts what a machine begins.
+func start(ts *testscript.TestScript, name string, cancel context.CancelFunc, command *exec.Cmd, begin func() error) {
+	running := ts.Value(backgroundKey{}).(map[string]*background)
+	if running[name] != nil {
+		ts.Fatalf("%s has begun something already", name)
+	}
+	b := &background{cancel: cancel, done: make(chan error, 1)}
 	command.Stdout, command.Stderr = stream{b, &b.out}, stream{b, &b.err}
-	ts.Check(command.Start())
+	ts.Check(begin())
 	go func() { b.done <- command.Wait() }()
-	running[args[0]] = b
+	running[name] = b
 }
 
 // end waits until what was begun on some machines has ended. It prints NAME succeeded or NAME failed for each, and what they

@@ -71,7 +71,7 @@ func TestScripts(t *testing.T) {
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
-			"begin": begin, "end": end,
+			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
 		},
 	})
 }

@@ -275,6 +275,9 @@ func (m *Machine) Skep(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// Inside starts a program, such as the command line, in the machine's network.
+func (m *Machine) Inside(command *exec.Cmd) error { return within(m.space, command.Start) }
+
 // Dial connects from inside the machine's network namespace.
 func (m *Machine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn

@@ -60,7 +60,7 @@ func (p *program) backupCreate() *cobra.Command {
 				return err
 			}
 		}
-		out, err := p.newFile(args[0])
+		out, err := p.newFile(args[0], "a backup")
 		if err != nil {
 			return err
 		}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -143,45 +141,4 @@ func (p *program) openSealed(ctx context.Context, c *client.Client, name string,
 		return nil, nil, errors.Join(err, file.Close())
 	}
 	return file, given, nil
-}
-
-// draft is a file that comes to be, or the output stream.
-type draft struct {
-	io.Writer
-	file *os.File // nil for the output stream
-}
-
-// newFile makes a file that was not there before, for its owner alone; "-" is the output stream.
-func (p *program) newFile(name string) (*draft, error) {
-	if name == "-" {
-		if p.opts.IsTerminal(p.out) {
-			return nil, fault.New(fault.Invalid, "a backup is not for a terminal: name a file, or send the output stream to one")
-		}
-		return &draft{Writer: p.out}, nil
-	}
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil, fault.New(fault.AlreadyExists, "%s exists already, and a backup replaces nothing: name another file", name)
-	case err != nil:
-		return nil, fault.New(fault.KindOf(flagvalue.FileFault(err)), "make the file: %w", err)
-	}
-	return &draft{file, file}, nil
-}
-
-// finish makes the file durable and closes it; after a failure, which it returns, it removes the file.
-func (d *draft) finish(failed error) error {
-	if d.file == nil {
-		return failed
-	}
-	if failed == nil {
-		failed = d.file.Sync()
-	}
-	if err := d.file.Close(); failed == nil {
-		failed = err
-	}
-	if failed != nil {
-		return errors.Join(failed, os.Remove(d.file.Name()))
-	}
-	return nil
 }

@@ -16,9 +16,6 @@ import (
 	"github.com/skep-io/skep/cmd/skep/cli/progress"
 )
 
-// hostVariable is the environment variable with the daemon's address.
-const hostVariable = "SKEP_HOST"
-
 // Options are what the command line takes from its program, beside the streams. The zero value is for production.
 type Options struct {
 	// Version is the program's version.
@@ -44,8 +41,8 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer
 	opts     Options
-	// host is the value of --host.
-	host string
+	// which daemon to speak to, as the flags say.
+	which whichFlags
 }
 
 // Main runs the command line args, without the program's name, and returns the exit code. It ends early when ctx ends.
@@ -80,11 +77,11 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.SetHelpFunc(p.help)
 	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := io.WriteString(stdout, usageLine(cmd)); return err })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: flagError(err)} })
-	root.PersistentFlags().StringVarP(&p.host, "host", "H", client.DefaultHost, "Daemon socket to connect to (env "+hostVariable+")")
+	p.which.register(root.PersistentFlags())
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
 	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.imageCommand(),
-		p.backupCommand(), p.infoCommand(), p.versionCommand())
+		p.backupCommand(), p.userCommand(), p.contextCommand(), p.infoCommand(), p.versionCommand())
 	root.AddCommand(opts.Commands...)
 	return root
 }
@@ -120,21 +117,17 @@ func isTerminal(stream any) bool {
 func (p *program) connected(run func(ctx context.Context, c *client.Client, args []string) error,
 ) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		c, err := client.Dial(p.daemonHost(cmd), p.opts.RetryPause)
+		to, err := p.endpoint(cmd)
+		if err != nil {
+			return err
+		}
+		c, err := client.Dial(to, p.opts.RetryPause)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
 		return run(cmd.Context(), c, args)
 	}
-}
-
-// daemonHost returns the daemon's address: the flag's, else the environment's, else the default.
-func (p *program) daemonHost(cmd *cobra.Command) string {
-	if host, set := p.opts.LookupEnv(hostVariable); set && host != "" && !cmd.Flags().Changed("host") {
-		return host
-	}
-	return p.host
 }
 
 // printf writes to the output stream.

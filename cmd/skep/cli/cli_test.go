@@ -27,7 +27,7 @@ func start(t *testing.T) (*fake, cli.Options) {
 	m := &machine{fake: newFake(), socket: filepath.Join(t.TempDir(), "skep.sock")}
 	m.fake.becomeActive()
 	m.fake.serve(t, m.socket, t.Cleanup)
-	return m.fake, m.options(func(string) string { return "" })
+	return m.fake, m.options(func(name string) string { return map[string]string{"SKEP_HOST": "unix://" + m.socket}[name] })
 }
 
 // onLine calls a function once, when what is written holds a text.

@@ -1,4 +1,4 @@
-// Package cli is the command line of skep: Docker's verbs, flags, columns and messages, over the daemon's unix socket.
+// Package cli is the command line of skep: Docker's verbs, flags, columns and messages, over the daemon's unix socket or TCP.
 //
 // It holds no decision that a second front end would need: it reads what was typed, calls the services Control and Daemon,
 // and prints. It imports neither managers nor agents. The daemon itself is a command that the program's main adds.

@@ -31,6 +31,7 @@ func (f *fake) GetInfo(context.Context, *api.GetInfoRequest) (*api.GetInfoRespon
 		KernelVersion: "6.18.0", Resources: &api.Resources{NanoCpus: 2e9, MemoryBytes: 8 << 30}, State: f.state,
 		KeyProtection: "key file beside the data", Security: []string{"seccomp", "userns"}, CgroupVersion: "2", Images: uint32(len(f.images)),
 	}
+	out.PeopleAddresses = f.people
 	if f.state == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE {
 		out.NodeId, out.ClusterId, out.Role = "node1", "cluster1", api.Role_ROLE_MANAGER
 		out.AdvertiseAddress, out.Managers, out.Nodes, out.ManagerCount = managerAddr, []string{managerAddr}, uint32(len(f.nodes)), 1

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -40,6 +41,8 @@ type fake struct {
 	tasks    map[string]*api.Task
 	secrets  map[string]*api.Secret
 	grants   []*api.JoinGrant
+	users    map[string]*api.User
+	ca       *ca.Root
 	images   []*api.ImageInfo
 	logs     []*api.ReadLogsResponse
 	unlock   string
@@ -56,6 +59,8 @@ type fake struct {
 	warnings []string
 	// slowManager is the id of the manager whose data key never changes.
 	slowManager string
+	// people are the addresses where it serves users.
+	people []string
 	// seenSecret is the last value that was stored.
 	seenSecret []byte
 	// approveAfter is how often a join that needs approval is answered with a wait.
@@ -71,7 +76,7 @@ type call struct{ method, requestID string }
 func newFake() *fake {
 	f := &fake{
 		state: api.LocalNodeState_LOCAL_NODE_STATE_INACTIVE, nodes: map[string]*api.Node{}, services: map[string]*api.Service{},
-		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, faults: map[string][]error{}, changed: make(chan struct{}),
+		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, users: map[string]*api.User{}, faults: map[string][]error{}, changed: make(chan struct{}),
 	}
 	return f
 }

@@ -84,6 +84,10 @@ func (p *program) infoPage(i view.Info) string {
 	line("CPUs", i.NCPU)
 	line("Total Memory", units.BytesSize(float64(i.MemTotal)))
 	line("Name", i.Name)
+	line("Users Served At", strings.Join(i.PeopleAddresses, " "))
+	if i.User != "" {
+		line("User", fmt.Sprintf("%s (%s)", i.User, i.UserRole))
+	}
 	line("Skep Root Dir", i.SkepRootDir)
 	return b.String()
 }

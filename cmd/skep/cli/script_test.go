@@ -41,6 +41,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			m := &machine{fake: newFake(), socket: filepath.Join(t.TempDir(), "skep.sock")}
 			m.fake.serve(t, m.socket, env.Defer)
+			env.Setenv("SKEP_HOST", "unix://"+m.socket)
+			env.Setenv("SKEP_CONFIG", filepath.Join(env.WorkDir, "config"))
 			env.Values[machineKey{}] = m
 			return nil
 		},
@@ -68,9 +70,6 @@ func (m *machine) options(getenv func(string) string) cli.Options {
 		Version: "1.2.3", Now: now, Monitor: time.Nanosecond, RetryPause: time.Nanosecond,
 		ApprovalPause: time.Nanosecond,
 		LookupEnv: func(name string) (string, bool) {
-			if name == "SKEP_HOST" {
-				return "unix://" + m.socket, true
-			}
 			value := getenv(name)
 			return value, value != ""
 		},
@@ -134,6 +133,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.nodes[args[1]].ManagerStatus = &api.ManagerStatus{Reachability: api.Reachability(api.Reachability_value["REACHABILITY_"+args[3]])}
 	case "slow":
 		f.slowManager = args[1]
+	case "people":
+		f.people = append(f.people, args[1:]...)
 	case "warn":
 		f.warnings = append(f.warnings, args[1])
 	case "stuck":

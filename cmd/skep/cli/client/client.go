@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -26,6 +27,9 @@ import (
 const (
 	// DefaultHost is where a daemon listens unless told otherwise.
 	DefaultHost = "unix:///run/skep/skep.sock"
+
+	// DefaultPort is that of daemons for users over TCP.
+	DefaultPort = "2376"
 
 	// RequestIDKey is the gRPC metadata key of the request id.
 	RequestIDKey = "skep-request-id"
@@ -66,21 +70,38 @@ type Client struct {
 	dialErr error
 }
 
-// Dial prepares a connection to host, such as unix:///run/skep/skep.sock. It does no I/O: the first call does.
+// Endpoint is a daemon, and how to prove to it who asks.
+type Endpoint struct {
+	// Host is unix:///PATH, or tcp://HOST[:PORT].
+	Host string
+	// TLS is what tcp needs.
+	TLS TLS
+}
+
+// Dial prepares a connection to a daemon. It does no I/O: the first call does.
 // The pause is waited before the one repetition of a call; 0 is [RetryPause].
-func Dial(host string, pause time.Duration) (*Client, error) {
-	path, err := socketPath(host)
+func Dial(to Endpoint, pause time.Duration) (*Client, error) {
+	network, address, err := parseHost(to.Host)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{host: host, pause: pause}
+	c := &Client{host: to.Host, pause: pause}
 	if pause == 0 {
 		c.pause = RetryPause
 	}
-	// The target is only a name: the dialer opens the socket.
+	creds := insecure.NewCredentials()
+	if network == "tcp" {
+		host, _, _ := net.SplitHostPort(address) // parseHost made it
+		config, err := to.TLS.config(host)
+		if err != nil {
+			return nil, err
+		}
+		creds = notedCreds{credentials.NewTLS(config), c.noteDialErr}
+	}
+	// The target is only a name: the dialer connects.
 	c.conn, err = grpc.NewClient("passthrough:///skep",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, path) }),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, network, address) }),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
@@ -88,7 +109,7 @@ func Dial(host string, pause time.Duration) (*Client, error) {
 		grpc.WithStreamInterceptor(c.stream),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", host, err)
+		return nil, fmt.Errorf("connect to %s: %w", to.Host, err)
 	}
 	c.Control, c.Daemon = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn)
 	return c, nil
@@ -97,24 +118,43 @@ func Dial(host string, pause time.Duration) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// socketPath returns the path of the socket that host names.
-func socketPath(host string) (string, error) {
-	path, ok := strings.CutPrefix(host, "unix://")
-	if !ok || !filepath.IsAbs(path) {
-		return "", fault.New(fault.Invalid, "%w %q: write unix:// and the absolute path of the daemon's socket, such as %s",
+// parseHost returns what host names: the path of a socket, or host:port.
+func parseHost(host string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(host, "unix://"); ok && filepath.IsAbs(path) {
+		return "unix", path, nil
+	}
+	address, ok := strings.CutPrefix(host, "tcp://")
+	if !ok || address == "" || strings.ContainsAny(address, "/@ ") {
+		return "", "", fault.New(fault.Invalid, "%w %q: write unix:// and the absolute path of the daemon's socket, such as %s, or tcp://HOST:PORT",
 			ErrHost, host, DefaultHost)
 	}
-	return path, nil
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(strings.Trim(address, "[]"), DefaultPort)
+	}
+	return "tcp", address, nil
 }
 
-// dial opens the socket and remembers why it could not, because gRPC keeps only a text.
-func (c *Client) dial(ctx context.Context, path string) (net.Conn, error) {
+// CheckHost returns ErrHost for what can't be the address of a daemon.
+func CheckHost(host string) error {
+	_, _, err := parseHost(host)
+	return err
+}
+
+// IsRemote reports whether host is reached over TCP, and so needs TLS.
+func IsRemote(host string) bool { return strings.HasPrefix(host, "tcp://") }
+
+// dial connects and remembers why it could not, because gRPC keeps only a text.
+func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", path)
+	conn, err := dialer.DialContext(ctx, network, address)
+	c.noteDialErr(err)
+	return conn, err
+}
+
+func (c *Client) noteDialErr(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dialErr = err
-	return conn, err
 }
 
 func (c *Client) lastDialErr() error {
@@ -137,6 +177,9 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, conn 
 
 // mayPass reports whether the same call may succeed soon: a daemon or manager was busy, or no leader is elected yet.
 func mayPass(err error) bool {
+	if err != nil && refusedByServer(err.Error()) {
+		return false
+	}
 	return status.Code(err) == codes.Unavailable || fault.KindOf(err) == fault.NotLeader
 }
 
@@ -179,15 +222,27 @@ func (c *Client) explain(err error) error {
 		return fault.Wrap(fault.Unavailable, context.Canceled)
 	}
 	dialErr := c.lastDialErr()
-	if status.Code(err) != codes.Unavailable || dialErr == nil {
+	switch {
+	case status.Code(err) != codes.Unavailable:
 		return fault.FromStatus(err)
-	}
-	if errors.Is(dialErr, syscall.EACCES) || errors.Is(dialErr, syscall.EPERM) {
+	case refusedByServer(err.Error()):
+		return fault.New(fault.Unauthenticated, "the daemon at %s does not accept this certificate (%s): it must be a user's of that swarm that has not expired; "+
+			"ask an admin for one (`skep user create`)", c.host, afterLast(err.Error(), "remote error: "))
+	case dialErr == nil:
+		return fault.FromStatus(err)
+	case errors.Is(dialErr, ErrServer):
+		return fault.New(fault.Unauthenticated, "%s: %w", c.host, dialErr)
+	case errors.Is(dialErr, syscall.EACCES), errors.Is(dialErr, syscall.EPERM):
 		return fault.New(fault.PermissionDenied, "%w while connecting to the skep daemon at %s: "+
 			"run the command as root, or as a member of the group skep (usermod -aG skep USER, then log in again)",
 			ErrNotAllowed, c.host)
 	}
 	return fault.Wrap(fault.Unavailable, &unreachableError{host: c.host})
+}
+
+// afterLast returns what follows the last separator in text.
+func afterLast(text, separator string) string {
+	return strings.TrimSuffix(text[strings.LastIndex(text, separator)+len(separator):], `"`)
 }
 
 // unreachableError is ErrUnreachable in Docker's words.

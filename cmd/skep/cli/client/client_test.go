@@ -67,7 +67,7 @@ func serve(t *testing.T, d *daemon, pause time.Duration) *client.Client {
 
 func dial(t *testing.T, host string, pause time.Duration) *client.Client {
 	t.Helper()
-	c, err := client.Dial(host, pause)
+	c, err := client.Dial(client.Endpoint{Host: host}, pause)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +170,8 @@ func TestCall_SaysWhoMayOpenTheSocket(t *testing.T) {
 }
 
 func TestDial_RefusesOtherHosts(t *testing.T) {
-	for _, host := range []string{"", "tcp://10.0.0.1:2375", "/run/skep.sock", "unix://run/skep.sock"} {
-		_, err := client.Dial(host, 0)
+	for _, host := range []string{"", "tcp://", "tcp://10.0.0.1/x", "ssh://10.0.0.1", "/run/skep.sock", "unix://run/skep.sock"} {
+		_, err := client.Dial(client.Endpoint{Host: host}, 0)
 		if !errors.Is(err, client.ErrHost) || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: got %v", host, err)
 		}

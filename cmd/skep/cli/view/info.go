@@ -24,7 +24,12 @@ type Info struct {
 	Containers       uint32
 	Images           uint32
 	Warnings         []string
-	Swarm            SwarmInfo
+	// PeopleAddresses are where the daemon serves users over TCP.
+	PeopleAddresses []string `json:",omitempty"`
+	// User and UserRole say as whom the daemon knows the one who asks; empty on the unix socket.
+	User     string `json:",omitempty"`
+	UserRole string `json:",omitempty"`
+	Swarm    SwarmInfo
 }
 
 // SwarmInfo is a node's relation to a swarm.
@@ -62,6 +67,7 @@ func NewInfo(i *api.GetInfoResponse) Info {
 		NCPU: i.GetResources().GetNanoCpus() / nanosPerCPU, MemTotal: i.GetResources().GetMemoryBytes(),
 		SkepRootDir: i.GetDataDir(), CgroupVersion: i.GetCgroupVersion(), SecurityOptions: i.GetSecurity(),
 		KeyProtection: i.GetKeyProtection(), Containers: i.GetContainersRunning(), Images: i.GetImages(), Warnings: i.GetWarnings(),
+		PeopleAddresses: i.GetPeopleAddresses(), User: i.GetUser(), UserRole: UserRole(i.GetUserRole()),
 		Swarm: SwarmInfo{
 			NodeID: i.GetNodeId(), NodeAddr: i.GetAdvertiseAddress(), LocalNodeState: LocalNodeState(i.GetState()),
 			ControlAvailable: i.GetRole() == api.Role_ROLE_MANAGER && i.GetState() == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE,
