@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -316,6 +317,27 @@ func TestCluster_ALeaderThatStopsHandsOver(t *testing.T) {
 		}
 		if err := members[2].createSecret("db", members[1]); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A leader that hands over takes no writes for a moment: that is no defect, and nothing was done.
+func TestCluster_WritesDuringAHandOverAreDoneOrMayBeRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		members := three(t)
+		errs := make([]error, 60)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { errs[i] = members[1].createSecret(fmt.Sprint("s", i), members[1+i%2]) })
+		}
+		if err := members[0].stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		wg.Wait()
+		for i, err := range errs {
+			if err != nil && fault.KindOf(err) != fault.Unavailable {
+				t.Errorf("write %d: %v: %v", i, fault.KindOf(err), err)
+			}
 		}
 	})
 }

@@ -156,7 +156,7 @@ func kinded(err error) error {
 		return fault.Wrap(fault.Exhausted, err)
 	case errors.Is(err, ca.ErrRootExpired), errors.Is(err, store.ErrOutdated):
 		return fault.Wrap(fault.Precondition, err)
-	case errors.Is(err, errNoCluster), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict):
+	case errors.Is(err, errNoCluster), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrBusy):
 		return fault.Wrap(fault.Unavailable, err)
 	default:
 		return err

@@ -402,6 +402,7 @@ func TestKinded(t *testing.T) {
 		{ca.ErrTooManyTries, fault.Exhausted},
 		{ca.ErrRootExpired, fault.Precondition},
 		{store.ErrStopped, fault.Unavailable},
+		{store.ErrBusy, fault.Unavailable},
 		{errors.New("disk on fire"), fault.Internal},
 	} {
 		if got := fault.KindOf(kinded(fmt.Errorf("wrapped: %w", c.err))); got != c.want {

@@ -113,7 +113,7 @@ func storeFault(err error) error {
 		return fault.Wrap(fault.NotFound, err)
 	case errors.Is(err, store.ErrNameConflict), errors.Is(err, store.ErrExists):
 		return fault.Wrap(fault.AlreadyExists, err)
-	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrResync):
+	case errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrResync), errors.Is(err, store.ErrBusy):
 		return fault.Wrap(fault.Unavailable, err)
 	default:
 		return err
