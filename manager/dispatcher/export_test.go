@@ -13,3 +13,6 @@ func CheckUpdates(s *store.Store, nodeID string, updates []*api.TaskStatusUpdate
 	}
 	return d.checkUpdates(nodeID, updates)
 }
+
+// RelayFault is what a manager that relays reports is told for an error of the store.
+var RelayFault = relayFault

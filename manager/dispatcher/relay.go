@@ -44,7 +44,7 @@ func relayFault(err error) error {
 	switch {
 	case errors.As(err, &notLeader):
 		return fault.NewNotLeader(notLeader.LeaderAddr)
-	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrStopped):
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrBusy):
 		return fault.Wrap(fault.Unavailable, err)
 	default:
 		return err
