@@ -75,6 +75,13 @@ func (d *Daemon) forgetApplicant() (waited bool, err error) {
 	return waited, d.disk.removeApplicant()
 }
 
+// endApplication forgets the applicant of a machine that is a member now. What is left on the disk goes at the next start.
+func (d *Daemon) endApplication() {
+	if _, err := d.forgetApplicant(); err != nil {
+		d.logger.Warn("a former join leaves something behind", "error", err)
+	}
+}
+
 // resumeApplicant goes on with what a restart interrupted. What can't be read is dropped: the next try is another applicant.
 func (d *Daemon) resumeApplicant() {
 	found, err := d.disk.readApplicant()

@@ -87,3 +87,20 @@ func TestApplicant_ADamagedOneIsDropped(t *testing.T) {
 		}
 	}
 }
+
+func TestApplicant_EndsWithAMembership(t *testing.T) {
+	d := newTestDaemon(t)
+	tok := token.New(token.Digest{1})
+	first, err := d.apply(tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.keepWaiting(seal.SourceKeyFile); err != nil {
+		t.Fatal(err)
+	}
+	d.endApplication()
+	assertUntouched(t, d)
+	if again, err := d.apply(tok); err != nil || again.Equal(first) {
+		t.Errorf("a member's key serves for another join: %v", err)
+	}
+}

@@ -51,9 +51,7 @@ func (d *Daemon) JoinSwarm(ctx context.Context, request *api.JoinSwarmRequest) (
 	if err != nil {
 		return nil, errors.Join(err, d.undo(ctx, n))
 	}
-	if _, err := d.forgetApplicant(); err != nil {
-		d.logger.Warn("a former join leaves something behind", "error", err)
-	}
+	d.endApplication()
 	return &api.JoinSwarmResponse{NodeId: n.identity.NodeID(), Role: n.identity.Role()}, nil
 }
 

@@ -76,6 +76,7 @@ func (d *Daemon) begin(ctx context.Context, n *node, listener net.Listener) erro
 	if err != nil {
 		return errors.Join(err, d.undo(ctx, n))
 	}
+	d.endApplication()
 	return nil
 }
 
