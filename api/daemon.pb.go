@@ -161,7 +161,7 @@ type GetInfoResponse struct {
 	BackupInterval *durationpb.Duration `protobuf:"bytes,24,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
 	// What was negotiated for the connections that this node has with others, such as "TLS 1.3, X25519MLKEM768".
 	NodeTransports []string `protobuf:"bytes,28,rep,name=node_transports,json=nodeTransports,proto3" json:"node_transports,omitempty"`
-	// Where this daemon serves people, tcp://HOST:PORT; empty where it does on the unix socket only.
+	// Where this daemon serves users whom the swarm's CA vouches for, tcp://HOST:PORT; empty where it does not.
 	PeopleAddresses []string `protobuf:"bytes,37,rep,name=people_addresses,json=peopleAddresses,proto3" json:"people_addresses,omitempty"`
 	// Who asks, when that is a user and not the unix socket.
 	User          string   `protobuf:"bytes,38,opt,name=user,proto3" json:"user,omitempty"`

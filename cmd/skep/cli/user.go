@@ -153,7 +153,7 @@ func (f *userFlags) host(ctx context.Context, c *client.Client) (string, error) 
 		return "", err
 	}
 	if len(info.GetPeopleAddresses()) == 0 {
-		return "", fault.New(fault.Precondition, "this daemon does not serve users over TCP: start it with --host tcp://ADDRESS --tlsverify, "+
+		return "", fault.New(fault.Precondition, "this daemon does not serve users of the swarm's CA over TCP: start it with --host tcp://ADDRESS --tlsverify, "+
 			"or say with --address where a manager does")
 	}
 	return info.GetPeopleAddresses()[0], nil

@@ -127,8 +127,11 @@ func (d *Daemon) identity() *ca.Identity {
 	return d.current.identity
 }
 
-// addresses are where users find this daemon, given the address that other nodes are told.
+// addresses are where users of the swarm's CA find this daemon, given the address that other nodes are told.
 func (c peopleConfig) addresses(advertised string) (hosts []string) {
+	if c.Authorities != "" {
+		return nil
+	}
 	own, _, err := net.SplitHostPort(advertised)
 	for _, address := range c.Hosts {
 		host, port, splitErr := net.SplitHostPort(address)
