@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -32,7 +33,11 @@ func (d *Daemon) serveLocal(ctx context.Context, listener net.Listener) error {
 
 // localServer makes the server for people, on the unix socket and over TCP.
 func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
-	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage)}, d.interceptors(), options)...)
+	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTime}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2}),
+	}, d.interceptors(), options)...)
 	api.RegisterDaemonServer(server, d)
 	d.managed.offer(server, &api.Control_ServiceDesc)
 	return server

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -37,6 +38,10 @@ const (
 	// RetryPause is the time between a call that was unavailable and its one repetition: about as long as the election
 	// of a new leader takes.
 	RetryPause = time.Second
+
+	// keepaliveTime and keepaliveTimeout are how soon a follower of a log notices that the daemon's machine is gone.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
 
 	// maxAnswer is the size of an answer that is accepted, in bytes: a list of 50,000 tasks fits.
 	maxAnswer = 64 << 20
@@ -104,6 +109,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, network, address) }),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithUnaryInterceptor(c.unary),
 		grpc.WithStreamInterceptor(c.stream),
