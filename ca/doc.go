@@ -18,6 +18,9 @@
 // spiffe://CLUSTER/node/NODE; for client and server authentication; valid from one hour before its issue (clocks differ)
 // until Life after it, 90 days by default.
 //
+// User: ECDSA P-256, CN = user name, OU = skep-admin, skep-operator or skep-viewer, O = cluster ID, URI spiffe://CLUSTER/user/NAME, no
+// DNS name; for client authentication only.
+//
 // # Invariants
 //
 //   - C1: of a CSR nothing but the public key reaches a certificate; names, times and usages come from the CA, and every
@@ -28,6 +31,8 @@
 //   - C5: an Identity never changes its node or its cluster, only its role, key, certificate and roots.
 //   - C6: a private node key is made on its node and leaves it in no message; the root key is in the sealed store only.
 //   - C7: TLS 1.3 and X25519MLKEM768 on every connection, no session tickets; a connection ends with the certificate that opened it.
+//   - C8: a user's certificate is no node's (NameOf refuses it), a node's is no user's (UserOf refuses it), and each is let in at doors of
+//     its kind only.
 //
 // # Concurrency
 //

@@ -1,5 +1,5 @@
 // Package daemon is a node: it joins an agent, a manager where its certificate says so, the image store and the container
-// supervisor into one process, and answers people on a unix socket. It holds no rules about services, tasks or
+// supervisor into one process, and answers people on a unix socket and, where it is told to, over TCP. It holds no rules about services, tasks or
 // certificates; those are the packages' that it joins.
 //
 //	          init, join                             new certificate: manager
