@@ -16,6 +16,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
@@ -197,6 +200,48 @@ func TestRules_GiveNoRoleLessThanALowerOne(t *testing.T) {
 			t.Errorf("%s: viewer %v, operator %v, admin %v", method, may[0], may[1], may[2])
 		}
 	}
+}
+
+// What a viewer gets has no place for a secret, but for the cluster, whose secrets the handler takes out (C1 of package control).
+func TestRules_GiveViewersNoSecrets(t *testing.T) {
+	looked := 0
+	for method, rule := range declaredRules() {
+		if !allowed(rule, api.Caller_CALLER_VIEWER) || allowed(rule, api.Caller_CALLER_ANYONE) || method == api.Control_GetCluster_FullMethodName {
+			continue
+		}
+		service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		looked++
+		if field := secretIn(d.(protoreflect.MethodDescriptor).Output(), map[protoreflect.FullName]bool{}); field != "" {
+			t.Errorf("%s answers viewers with %s", method, field)
+		}
+	}
+	if looked < 8 {
+		t.Errorf("viewers may call only %d methods", looked)
+	}
+}
+
+// secretIn returns a field marked debug_redact in a message or those inside, or "".
+func secretIn(m protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) protoreflect.FullName {
+	if seen[m.FullName()] {
+		return ""
+	}
+	seen[m.FullName()] = true
+	for i := range m.Fields().Len() {
+		field := m.Fields().Get(i)
+		if options, _ := field.Options().(*descriptorpb.FieldOptions); options.GetDebugRedact() {
+			return field.FullName()
+		}
+		if field.Message() != nil {
+			if found := secretIn(field.Message(), seen); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 func TestUsers_OfAStore(t *testing.T) {

@@ -236,6 +236,8 @@ func (c *Client) explain(err error) error {
 			"ask an admin for one (`skep user create`)", c.host, afterLast(err.Error(), "remote error: "))
 	case dialErr == nil:
 		return fault.FromStatus(err)
+	case strings.Contains(dialErr.Error(), notReadyAlert):
+		return fault.New(fault.Unavailable, "the daemon at %s lets nobody in at the moment: it starts, is locked, or is in no swarm", c.host)
 	case errors.Is(dialErr, ErrServer):
 		return fault.New(fault.Unauthenticated, "%s: %w", c.host, dialErr)
 	case errors.Is(dialErr, syscall.EACCES), errors.Is(dialErr, syscall.EPERM):

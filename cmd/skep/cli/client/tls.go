@@ -163,6 +163,9 @@ func (n notedCreds) Clone() credentials.TransportCredentials {
 	return notedCreds{n.TransportCredentials.Clone(), n.note}
 }
 
+// notReadyAlert is what a daemon says in TLS that has no identity to show.
+const notReadyAlert = "remote error: tls: internal error"
+
 // refusedByServer reports whether the text of an error says that the server did not take the certificate.
 func refusedByServer(text string) bool {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")

@@ -53,7 +53,12 @@ func (s swarm) user(t *testing.T, life time.Duration) client.TLS {
 // node serves people as a node of the swarm does, and returns its address.
 func (s swarm) node(t *testing.T, d *daemon, role api.Role) string {
 	t.Helper()
-	id := ca.NewIdentity(catest.Credentials(t, s.root, ca.Name{ClusterID: s.id, NodeID: catest.NewID(), Role: role}, 0))
+	return servePeople(t, d, ca.NewIdentity(catest.Credentials(t, s.root, ca.Name{ClusterID: s.id, NodeID: catest.NewID(), Role: role}, 0)))
+}
+
+// servePeople serves people with an identity, or nil, and returns the address.
+func servePeople(t *testing.T, d *daemon, id *ca.Identity) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +114,13 @@ func TestTLS_SpeaksToManagersOfTheSwarmOnly(t *testing.T) {
 	}
 	if len(d.ids) != heard {
 		t.Errorf("%d calls reached somebody who must not have them (I3)", len(d.ids)-heard)
+	}
+}
+
+func TestTLS_SaysThatANodeHasNoSwarm(t *testing.T) {
+	err := call(t, servePeople(t, &daemon{}, nil), newSwarm(t).user(t, 0))
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(fmt.Sprint(err), "is locked, or is in no swarm") {
+		t.Errorf("got %v", err)
 	}
 }
 
