@@ -21,6 +21,9 @@
 // User: ECDSA P-256, CN = user name, OU = skep-admin, skep-operator or skep-viewer, O = cluster ID, URI spiffe://CLUSTER/user/NAME, no
 // DNS name; for client authentication only.
 //
+// Workload (X.509-SVID): no subject, one alternative name, URI spiffe://CLUSTER/service/NAME/task/SLOT; the same purposes, for one
+// hour. [NameOf] takes nodes only and [WorkloadOf] workloads only, so that neither passes for the other.
+//
 // # Invariants
 //
 //   - C1: of a CSR nothing but the public key reaches a certificate; names, times and usages come from the CA, and every
