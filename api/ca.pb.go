@@ -351,6 +351,205 @@ func (x *RenewCertificateResponse) GetCertificate() []byte {
 	return nil
 }
 
+// WorkloadRequest asks for the identity of one task. Whom the certificate names, the store says.
+type WorkloadRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// PEM. Only the public key is used.
+	Csr           []byte `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkloadRequest) Reset() {
+	*x = WorkloadRequest{}
+	mi := &file_skep_v1_ca_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadRequest) ProtoMessage() {}
+
+func (x *WorkloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadRequest.ProtoReflect.Descriptor instead.
+func (*WorkloadRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WorkloadRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *WorkloadRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type IssueWorkloadCertificatesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 64.
+	Requests      []*WorkloadRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueWorkloadCertificatesRequest) Reset() {
+	*x = IssueWorkloadCertificatesRequest{}
+	mi := &file_skep_v1_ca_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueWorkloadCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueWorkloadCertificatesRequest) ProtoMessage() {}
+
+func (x *IssueWorkloadCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueWorkloadCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*IssueWorkloadCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *IssueWorkloadCertificatesRequest) GetRequests() []*WorkloadRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// WorkloadAnswer is the answer to one request.
+type WorkloadAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM, the task's X.509-SVID first. Empty when it is refused.
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Why there is none: asking again is of no use. Empty when there is one.
+	Refusal       string `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkloadAnswer) Reset() {
+	*x = WorkloadAnswer{}
+	mi := &file_skep_v1_ca_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadAnswer) ProtoMessage() {}
+
+func (x *WorkloadAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadAnswer.ProtoReflect.Descriptor instead.
+func (*WorkloadAnswer) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WorkloadAnswer) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *WorkloadAnswer) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+type IssueWorkloadCertificatesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each request, in their order.
+	Answers       []*WorkloadAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueWorkloadCertificatesResponse) Reset() {
+	*x = IssueWorkloadCertificatesResponse{}
+	mi := &file_skep_v1_ca_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueWorkloadCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueWorkloadCertificatesResponse) ProtoMessage() {}
+
+func (x *IssueWorkloadCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueWorkloadCertificatesResponse.ProtoReflect.Descriptor instead.
+func (*IssueWorkloadCertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *IssueWorkloadCertificatesResponse) GetAnswers() []*WorkloadAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
 var File_skep_v1_ca_proto protoreflect.FileDescriptor
 
 const file_skep_v1_ca_proto_rawDesc = "" +
@@ -375,7 +574,17 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"<\n" +
 	"\x18RenewCertificateResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate2\xb5\x02\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"<\n" +
+	"\x0fWorkloadRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"X\n" +
+	" IssueWorkloadCertificatesRequest\x124\n" +
+	"\brequests\x18\x01 \x03(\v2\x18.skep.v1.WorkloadRequestR\brequests\"L\n" +
+	"\x0eWorkloadAnswer\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x18\n" +
+	"\arefusal\x18\x02 \x01(\tR\arefusal\"V\n" +
+	"!IssueWorkloadCertificatesResponse\x121\n" +
+	"\aanswers\x18\x01 \x03(\v2\x17.skep.v1.WorkloadAnswerR\aanswers2\xb3\x03\n" +
 	"\x02CA\x12f\n" +
 	"\x12GetRootCertificate\x12\".skep.v1.GetRootCertificateRequest\x1a#.skep.v1.GetRootCertificateResponse\"\a\xfa\xed\x18\x03\n" +
 	"\x01\x01\x12b\n" +
@@ -383,7 +592,9 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\x01\x01\x10\x01\x12c\n" +
 	"\x10RenewCertificate\x12 .skep.v1.RenewCertificateRequest\x1a!.skep.v1.RenewCertificateResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x02\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x02\x03\x10\x01\x12|\n" +
+	"\x19IssueWorkloadCertificates\x12).skep.v1.IssueWorkloadCertificatesRequest\x1a*.skep.v1.IssueWorkloadCertificatesResponse\"\b\xfa\xed\x18\x04\n" +
+	"\x02\x02\x03B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_ca_proto_rawDescOnce sync.Once
@@ -397,29 +608,37 @@ func file_skep_v1_ca_proto_rawDescGZIP() []byte {
 	return file_skep_v1_ca_proto_rawDescData
 }
 
-var file_skep_v1_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_skep_v1_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_skep_v1_ca_proto_goTypes = []any{
-	(*GetRootCertificateRequest)(nil),  // 0: skep.v1.GetRootCertificateRequest
-	(*GetRootCertificateResponse)(nil), // 1: skep.v1.GetRootCertificateResponse
-	(*IssueCertificateRequest)(nil),    // 2: skep.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil),   // 3: skep.v1.IssueCertificateResponse
-	(*RenewCertificateRequest)(nil),    // 4: skep.v1.RenewCertificateRequest
-	(*RenewCertificateResponse)(nil),   // 5: skep.v1.RenewCertificateResponse
-	(Availability)(0),                  // 6: skep.v1.Availability
+	(*GetRootCertificateRequest)(nil),         // 0: skep.v1.GetRootCertificateRequest
+	(*GetRootCertificateResponse)(nil),        // 1: skep.v1.GetRootCertificateResponse
+	(*IssueCertificateRequest)(nil),           // 2: skep.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),          // 3: skep.v1.IssueCertificateResponse
+	(*RenewCertificateRequest)(nil),           // 4: skep.v1.RenewCertificateRequest
+	(*RenewCertificateResponse)(nil),          // 5: skep.v1.RenewCertificateResponse
+	(*WorkloadRequest)(nil),                   // 6: skep.v1.WorkloadRequest
+	(*IssueWorkloadCertificatesRequest)(nil),  // 7: skep.v1.IssueWorkloadCertificatesRequest
+	(*WorkloadAnswer)(nil),                    // 8: skep.v1.WorkloadAnswer
+	(*IssueWorkloadCertificatesResponse)(nil), // 9: skep.v1.IssueWorkloadCertificatesResponse
+	(Availability)(0),                         // 10: skep.v1.Availability
 }
 var file_skep_v1_ca_proto_depIdxs = []int32{
-	6, // 0: skep.v1.IssueCertificateRequest.availability:type_name -> skep.v1.Availability
-	0, // 1: skep.v1.CA.GetRootCertificate:input_type -> skep.v1.GetRootCertificateRequest
-	2, // 2: skep.v1.CA.IssueCertificate:input_type -> skep.v1.IssueCertificateRequest
-	4, // 3: skep.v1.CA.RenewCertificate:input_type -> skep.v1.RenewCertificateRequest
-	1, // 4: skep.v1.CA.GetRootCertificate:output_type -> skep.v1.GetRootCertificateResponse
-	3, // 5: skep.v1.CA.IssueCertificate:output_type -> skep.v1.IssueCertificateResponse
-	5, // 6: skep.v1.CA.RenewCertificate:output_type -> skep.v1.RenewCertificateResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	10, // 0: skep.v1.IssueCertificateRequest.availability:type_name -> skep.v1.Availability
+	6,  // 1: skep.v1.IssueWorkloadCertificatesRequest.requests:type_name -> skep.v1.WorkloadRequest
+	8,  // 2: skep.v1.IssueWorkloadCertificatesResponse.answers:type_name -> skep.v1.WorkloadAnswer
+	0,  // 3: skep.v1.CA.GetRootCertificate:input_type -> skep.v1.GetRootCertificateRequest
+	2,  // 4: skep.v1.CA.IssueCertificate:input_type -> skep.v1.IssueCertificateRequest
+	4,  // 5: skep.v1.CA.RenewCertificate:input_type -> skep.v1.RenewCertificateRequest
+	7,  // 6: skep.v1.CA.IssueWorkloadCertificates:input_type -> skep.v1.IssueWorkloadCertificatesRequest
+	1,  // 7: skep.v1.CA.GetRootCertificate:output_type -> skep.v1.GetRootCertificateResponse
+	3,  // 8: skep.v1.CA.IssueCertificate:output_type -> skep.v1.IssueCertificateResponse
+	5,  // 9: skep.v1.CA.RenewCertificate:output_type -> skep.v1.RenewCertificateResponse
+	9,  // 10: skep.v1.CA.IssueWorkloadCertificates:output_type -> skep.v1.IssueWorkloadCertificatesResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_ca_proto_init() }
@@ -435,7 +654,7 @@ func file_skep_v1_ca_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_ca_proto_rawDesc), len(file_skep_v1_ca_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CA_GetRootCertificate_FullMethodName = "/skep.v1.CA/GetRootCertificate"
-	CA_IssueCertificate_FullMethodName   = "/skep.v1.CA/IssueCertificate"
-	CA_RenewCertificate_FullMethodName   = "/skep.v1.CA/RenewCertificate"
+	CA_GetRootCertificate_FullMethodName        = "/skep.v1.CA/GetRootCertificate"
+	CA_IssueCertificate_FullMethodName          = "/skep.v1.CA/IssueCertificate"
+	CA_RenewCertificate_FullMethodName          = "/skep.v1.CA/RenewCertificate"
+	CA_IssueWorkloadCertificates_FullMethodName = "/skep.v1.CA/IssueWorkloadCertificates"
 )
 
 // CAClient is the client API for CA service.
@@ -38,6 +39,8 @@ type CAClient interface {
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// RenewCertificate gives a node a new certificate with the role that the store says.
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
+	// IssueWorkloadCertificates gives tasks that the store places on the calling node their identities. Every manager answers.
+	IssueWorkloadCertificates(ctx context.Context, in *IssueWorkloadCertificatesRequest, opts ...grpc.CallOption) (*IssueWorkloadCertificatesResponse, error)
 }
 
 type cAClient struct {
@@ -78,6 +81,16 @@ func (c *cAClient) RenewCertificate(ctx context.Context, in *RenewCertificateReq
 	return out, nil
 }
 
+func (c *cAClient) IssueWorkloadCertificates(ctx context.Context, in *IssueWorkloadCertificatesRequest, opts ...grpc.CallOption) (*IssueWorkloadCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueWorkloadCertificatesResponse)
+	err := c.cc.Invoke(ctx, CA_IssueWorkloadCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CAServer is the server API for CA service.
 // All implementations must embed UnimplementedCAServer
 // for forward compatibility.
@@ -90,6 +103,8 @@ type CAServer interface {
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// RenewCertificate gives a node a new certificate with the role that the store says.
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
+	// IssueWorkloadCertificates gives tasks that the store places on the calling node their identities. Every manager answers.
+	IssueWorkloadCertificates(context.Context, *IssueWorkloadCertificatesRequest) (*IssueWorkloadCertificatesResponse, error)
 	mustEmbedUnimplementedCAServer()
 }
 
@@ -108,6 +123,9 @@ func (UnimplementedCAServer) IssueCertificate(context.Context, *IssueCertificate
 }
 func (UnimplementedCAServer) RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewCertificate not implemented")
+}
+func (UnimplementedCAServer) IssueWorkloadCertificates(context.Context, *IssueWorkloadCertificatesRequest) (*IssueWorkloadCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueWorkloadCertificates not implemented")
 }
 func (UnimplementedCAServer) mustEmbedUnimplementedCAServer() {}
 func (UnimplementedCAServer) testEmbeddedByValue()            {}
@@ -184,6 +202,24 @@ func _CA_RenewCertificate_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CA_IssueWorkloadCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueWorkloadCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CAServer).IssueWorkloadCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CA_IssueWorkloadCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CAServer).IssueWorkloadCertificates(ctx, req.(*IssueWorkloadCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CA_ServiceDesc is the grpc.ServiceDesc for CA service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +238,10 @@ var CA_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewCertificate",
 			Handler:    _CA_RenewCertificate_Handler,
+		},
+		{
+			MethodName: "IssueWorkloadCertificates",
+			Handler:    _CA_IssueWorkloadCertificates_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

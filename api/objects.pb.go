@@ -1567,10 +1567,12 @@ type Task struct {
 	NodeId string    `protobuf:"bytes,6,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Spec   *TaskSpec `protobuf:"bytes,7,opt,name=spec,proto3" json:"spec,omitempty"`
 	// The service's spec_version that the task was made from.
-	SpecVersion   uint64        `protobuf:"varint,8,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
-	Endpoint      *EndpointSpec `protobuf:"bytes,9,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	Status        *TaskStatus   `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
-	DesiredState  TaskState     `protobuf:"varint,11,opt,name=desired_state,json=desiredState,proto3,enum=skep.v1.TaskState" json:"desired_state,omitempty"`
+	SpecVersion  uint64        `protobuf:"varint,8,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
+	Endpoint     *EndpointSpec `protobuf:"bytes,9,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Status       *TaskStatus   `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
+	DesiredState TaskState     `protobuf:"varint,11,opt,name=desired_state,json=desiredState,proto3,enum=skep.v1.TaskState" json:"desired_state,omitempty"`
+	// The SPIFFE ID in the task's certificate. Filled in by the server when asked, never stored.
+	SpiffeId      string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1680,6 +1682,13 @@ func (x *Task) GetDesiredState() TaskState {
 		return x.DesiredState
 	}
 	return TaskState_TASK_STATE_UNSPECIFIED
+}
+
+func (x *Task) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
 }
 
 // Secret is a value for tasks. Its data leave the managers only for nodes whose tasks use it.
@@ -2401,7 +2410,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12=\n" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\x8b\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xa8\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -2415,7 +2424,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bendpoint\x18\t \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\x12+\n" +
 	"\x06status\x18\n" +
 	" \x01(\v2\x13.skep.v1.TaskStatusR\x06status\x127\n" +
-	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\"d\n" +
+	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
+	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\"d\n" +
 	"\x06Secret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +

@@ -7,11 +7,12 @@
 //	IssueCertificate     the bearer of a token, on the leader: a Node object and its certificate, or, by a join grant that needs
 //	                     approval, the Node alone; then the same request asks whether a person let it in
 //	RenewCertificate     a node, for itself, on the leader: a certificate with the role that its Node object says
+//	IssueWorkloadCertificates  a node, for tasks that the store places on it, any manager: X.509-SVIDs; nothing is written
 //
 // # Invariants
 //
-//   - I8: a certificate is issued only for a token that is valid now or to a node that is in the store now. Both requests wait for
-//     a barrier first, so that a leader that was deposed without knowing it issues nothing.
+//   - I8: a certificate is issued only for a token that is valid now or to a node that is in the store now, and a task's only to the
+//     node that is to run it now. All requests wait for a barrier first, so that a manager that is behind issues nothing.
 //   - S1: who fails too often waits. Failures are counted by address, of the caller itself when another manager forwarded, so
 //     that one who guesses keeps nobody else from joining. What remains of guessing, 128 random bits make hopeless.
 //   - S2: no token is logged or put into an error.

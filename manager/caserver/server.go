@@ -41,6 +41,7 @@ type Server struct {
 	registry  registry
 	authority *ca.Authority
 	limiter   *limiter
+	pacer     *pacer
 }
 
 // New returns a server.
@@ -52,8 +53,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	p, err := newPacer()
+	if err != nil {
+		return nil, err
+	}
 	r := newRegistry(cfg.Store)
-	return &Server{cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: l}, nil
+	return &Server{cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: l, pacer: p}, nil
 }
 
 // GetRootCertificate implements api.CAServer. It reads no key: the answer is for strangers.
