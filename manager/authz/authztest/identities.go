@@ -160,6 +160,7 @@ func (s *swarm) forgedIdentities(t *testing.T, m ca.Credentials) []identity {
 	faithful := s.forge(t, m, func(*x509.Certificate) {}) // shows that it is the changes that are refused
 	return append(all,
 		identity{name: "self-signed", creds: s.with(cert)},
+		identity{name: "task", creds: s.with(s.task(t))},
 		identity{name: "manager with a certificate: faithful", creds: s.with(faithful), worth: manager})
 }
 
@@ -190,6 +191,21 @@ func (s *swarm) signedFor(t *testing.T, c *x509.Certificate, holder tls.Certific
 		t.Fatal(err)
 	}
 	return signed(t, c, s.cluster.Root.Certificate(), key, holder)
+}
+
+// task returns what a task of the swarm has, signed by the same CA as everybody's.
+func (s *swarm) task(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, csr := catest.KeyAndCSR(t)
+	chain, err := s.cluster.Root.IssueWorkload(time.Now(), csr, ca.Workload{ClusterID: s.cluster.ID, Service: "web", Slot: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := ca.ParseBundle(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key}
 }
 
 func template(c *x509.Certificate) *x509.Certificate {
