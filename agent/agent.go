@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/agent/executor"
+	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/agent/logs"
 	"github.com/skep-io/skep/agent/network"
@@ -63,6 +65,7 @@ type Agent struct {
 	log        *slog.Logger
 	secrets    *secret.Holder
 	network    *network.Network
+	identities *identity.Keeper
 	supervisor *executor.Supervisor
 	executor   *executor.Executor
 	session    *session.Client
@@ -104,7 +107,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of the agent: %w", err)
 	}
-	if err := errors.Join(a.newNetwork(), a.newSession(dir)); err != nil {
+	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities()); err != nil {
 		return nil, err
 	}
 	if err := a.newExecutor(); err != nil {
@@ -140,13 +143,28 @@ func (a *Agent) newSession(dir string) (err error) {
 	return err
 }
 
+func (a *Agent) newIdentities() (err error) {
+	id := a.cfg.Identity
+	a.identities, err = identity.New(identity.Config{
+		Dir: filepath.Join(a.cfg.DataDir, "identity"), ClusterID: id.ClusterID(), Logger: a.log,
+		Roots: func() ([]*x509.Certificate, <-chan struct{}) {
+			changed := id.Watch()
+			return id.Current().Roots(), changed
+		},
+		Ask: func(ctx context.Context, requests []*api.WorkloadRequest) ([]*api.WorkloadAnswer, error) {
+			return a.session.IssueWorkloads(ctx, requests)
+		},
+	})
+	return err
+}
+
 func (a *Agent) newExecutor() (err error) {
 	nodeID := a.cfg.Identity.NodeID()
 	a.peers = &images.Peer{Store: a.cfg.Images, NodeID: nodeID, Locate: a.session.Locate, Dial: a.dialNode, Logger: a.log}
 	a.supervisor = executor.NewSupervisor(a.cfg.Runtime, a.log)
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
-		Secrets: secretsOf{a.secrets}, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
+		Secrets: secretsOf{a.secrets}, Identities: a.identities, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
 	})
 	return err
 }
@@ -154,14 +172,14 @@ func (a *Agent) newExecutor() (err error) {
 // Close closes what New opened.
 func (a *Agent) Close() error {
 	a.secrets.Clear()
-	return errors.Join(a.tasks.Close(), a.network.Close())
+	return errors.Join(a.tasks.Close(), a.identities.Close(), a.network.Close())
 }
 
 // Run works until ctx ends, and then returns nil. Containers go on running after it.
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.tasks.Run, a.runSession, a.watchImages, a.wakeTasks,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.wakeTasks,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}

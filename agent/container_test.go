@@ -1,11 +1,13 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -129,6 +131,64 @@ func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
 	}
 }
 
+func TestContainer_HasItsIdentityInMemoryOnly(t *testing.T) {
+	m := adopted(t)
+	const dir = "/run/skep/identity/"
+	for _, user := range []string{"", "app"} {
+		tk := newTask("t1"+user, "show", dir+"svid.pem", dir+"svid_key.pem", dir+"bundle.pem", dir+"current/svid.pem", "/proc/self/mounts")
+		tk.Spec.Container.ReadOnly, tk.Spec.Container.User = true, user
+		_, out := m.run(t, tk)
+		owner := map[string]string{"": "0:0", "app": "1000:1000"}[user]
+		contains(t, out, dir+"svid.pem -r--r--r-- "+owner+"\n-----BEGIN CERTIFICATE-----",
+			dir+"svid_key.pem -r-------- "+owner+"\n-----BEGIN PRIVATE KEY-----",
+			dir+"bundle.pem -r--r--r-- "+owner+"\n"+string(m.ca.root.CertificatePEM()))
+		if !regexp.MustCompile(`(?m)^\S+ /run/skep/identity (tmpfs|ramfs) ro,nosuid,nodev,noexec`).MatchString(out) {
+			t.Errorf("W1: no read-only file system in memory:\n%s", out)
+		}
+		if c, out := m.run(t, newTask("t2"+user, "dial", dir+"workload.sock")); c.GetExitCode() != 0 {
+			t.Errorf("the socket, as %q: %s", user, out)
+		}
+	}
+	_, out := m.run(t, newTask("t3", "env"))
+	contains(t, out, "SPIFFE_ENDPOINT_SOCKET=unix://"+dir+"workload.sock\n")
+	own := newTask("t4", "env")
+	own.Spec.Container.Env = []string{"SPIFFE_ENDPOINT_SOCKET=unix:///mine"}
+	_, out = m.run(t, own)
+	contains(t, out, "SPIFFE_ENDPOINT_SOCKET=unix:///mine\n")
+	for _, id := range []string{"t1", "t2", "t1app", "t2app", "t3", "t4"} {
+		if err := m.exec.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := m.leftovers(t, "t1"); len(left) > 0 {
+		t.Errorf("I15: left behind: %q", left)
+	}
+}
+
+func TestContainer_KeepsItsIdentityAcrossARestartOfTheDaemon(t *testing.T) {
+	m := adopted(t)
+	m.start(t, newTask("t1", "serve"))
+	m.ready(t, "t1")
+	svid := filepath.Join(m.dir, "identity", "t1", "svid.pem")
+	before, err := os.ReadFile(svid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.restart(t)
+	if _, err := m.exec.Adopt(t.Context(), []string{"t1"}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(svid)
+	if err != nil || !bytes.Equal(after, before) {
+		t.Errorf("another SVID, or %v", err)
+	}
+	conn, err := net.Dial("unix", filepath.Join(m.dir, "identity", "t1", "workload.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+}
+
 // logName returns the base name of a task's log.
 func logName(t *testing.T, m *machine, id string) string {
 	t.Helper()
@@ -178,6 +238,9 @@ func TestContainer_TellsMistakesOfTheUser(t *testing.T) {
 		{"unknown image", func(c *api.ContainerSpec) { c.Image = "none:1" }, "No such image: none:1"},
 		{"no such program", func(c *api.ContainerSpec) { c.Command = []string{"/none"} }, "/none"},
 		{"no such user", func(c *api.ContainerSpec) { c.User = "nobody" }, "/etc/passwd"},
+		{"a mount over its identity", func(c *api.ContainerSpec) {
+			c.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/run/skep/identity"}}
+		}, "would hide the task's identity"},
 		{"no such capability", func(c *api.ContainerSpec) { c.CapabilityDrop = []string{"FLY"} }, "FLY"},
 	}
 	for i, test := range tests {

@@ -24,6 +24,7 @@ func (h handler) Registered(r *api.SessionResponse) {
 		for id, s := range a.tasks.Statuses() {
 			a.session.Report(id, s)
 		}
+		a.identities.Retry()
 		a.wakeUp()
 	}
 	if a.cfg.Registered != nil {

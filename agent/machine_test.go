@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +23,14 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/skep-io/skep/agent/executor"
+	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/agent/network"
 	"github.com/skep-io/skep/agent/secret"
 	"github.com/skep-io/skep/agent/task"
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/image/archive"
 	"github.com/skep-io/skep/internal/fault"
@@ -104,6 +109,7 @@ type machine struct {
 	client  *client.Client
 	images  *image.Store
 	secrets *secret.Holder
+	ca      authority
 	exec    *executor.Executor
 	net     *network.Network
 	// stop ends what the executor needs to run.
@@ -117,7 +123,7 @@ func newMachine(t testing.TB) *machine {
 		t.Skip("needs root, to make containers")
 	}
 	dir := t.TempDir()
-	m := &machine{t: t, dir: dir, parent: groupName(), secrets: &secret.Holder{}}
+	m := &machine{t: t, dir: dir, parent: groupName(), secrets: &secret.Holder{}, ca: newAuthority(t)}
 	m.supervise()
 	var err error
 	if m.client, err = client.Dial(t.Context(), filepath.Join(dir, "sock")); err != nil {
@@ -223,8 +229,9 @@ func (m *machine) open() {
 	locate := func(context.Context, string) ([]*api.ImageHolder, error) {
 		return nil, fault.New(fault.Unavailable, "no manager")
 	}
+	keeper := m.identities()
 	m.exec, err = executor.New(executor.Config{
-		Dir: filepath.Join(m.dir, "containers"), Runtime: runtime, Network: m.net, Secrets: revealer{m.secrets},
+		Dir: filepath.Join(m.dir, "containers"), Runtime: runtime, Network: m.net, Secrets: revealer{m.secrets}, Identities: keeper,
 		Images: acquirer{&images.Peer{Store: m.images, Locate: locate, Logger: log}}, NodeID: "n1", Hostname: "host", Logger: log,
 	})
 	if err != nil {
@@ -233,11 +240,54 @@ func (m *machine) open() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = runtime.Run(ctx) })
+	running.Go(func() { _ = keeper.Run(ctx) })
 	m.stop = func() {
 		cancel()
 		running.Wait()
-		_ = m.net.Close()
+		_ = errors.Join(keeper.Close(), m.net.Close())
 	}
+}
+
+// identities makes the keeper of the tasks' identities, which asks a CA of the machine's own.
+func (m *machine) identities() *identity.Keeper {
+	m.t.Helper()
+	k, err := identity.New(identity.Config{
+		Dir: filepath.Join(m.dir, "identity"), ClusterID: m.ca.id, Ask: m.ca.ask,
+		Roots: func() ([]*x509.Certificate, <-chan struct{}) {
+			return []*x509.Certificate{m.ca.root.Certificate()}, nil
+		},
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return k
+}
+
+// authority is a CA that gives every task the identity of slot 2 of web.
+type authority struct {
+	id   string
+	root *ca.Root
+}
+
+func newAuthority(t testing.TB) authority {
+	t.Helper()
+	root, err := ca.NewRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{catest.NewID(), root}
+}
+
+func (a authority) ask(_ context.Context, requests []*api.WorkloadRequest) ([]*api.WorkloadAnswer, error) {
+	var out []*api.WorkloadAnswer
+	for _, r := range requests {
+		chain, err := a.root.IssueWorkload(time.Now(), r.GetCsr(), ca.Workload{ClusterID: a.id, Service: "web", Slot: 2})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &api.WorkloadAnswer{Certificate: chain})
+	}
+	return out, nil
 }
 
 // restart ends the executor and makes a new one over the same containers.
@@ -291,10 +341,11 @@ func (m *machine) output(t *testing.T, id, text string) string {
 func (m *machine) leftovers(t *testing.T, id string) []string {
 	t.Helper()
 	out, _ := filepath.Glob(filepath.Join(m.dir, "containers", "*"))
+	identities, _ := filepath.Glob(filepath.Join(m.dir, "identity", "*"))
 	leases, _ := filepath.Glob(filepath.Join(m.dir, "network", "*.json"))
 	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/" + m.parent + "/" + id + "*")
 	unified, _ := filepath.Glob("/sys/fs/cgroup/" + m.parent + "/" + id + "*")
-	out = append(append(append(out, leases...), cgroups...), unified...)
+	out = slices.Concat(out, identities, leases, cgroups, unified)
 	states, err := m.client.List(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,10 @@ const (
 	defaultSecretMode = 0o444
 	// secretDir is where secrets with a relative name are.
 	secretDir = "/run/secrets"
+	// identityDir is where a task finds its certificate and the socket of the SPIFFE Workload API.
+	identityDir = "/run/skep/identity"
+	// workloadSocket tells SPIFFE's libraries where the socket is, by the variable that their standard names.
+	workloadSocket = "SPIFFE_ENDPOINT_SOCKET=unix://" + identityDir + "/workload.sock"
 )
 
 // plan is what a container is compiled from.
@@ -100,6 +104,7 @@ func (p plan) env() []string {
 		out = setEnv(out, e)
 	}
 	out = setEnv(out, "HOSTNAME="+p.hostname())
+	out = setEnv(out, workloadSocket) // a service may name another one
 	for _, e := range p.container().GetEnv() {
 		out = setEnv(out, e)
 	}
@@ -161,12 +166,20 @@ func (p plan) mounts(s *specs.Spec) error {
 		if !path.IsAbs(target) || target == "/" {
 			return fault.New(fault.Invalid, "mount target %q is not an absolute path below /", m.GetTarget())
 		}
+		if within(target, identityDir) {
+			return fault.New(fault.Invalid, "mount target %s would hide the task's identity", target)
+		}
 		if within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
 			return fault.New(fault.Invalid, "mount target %s would hide what isolates the container", target)
 		}
 		s.Mounts = append(s.Mounts, tmpfs(target, m))
 	}
 	return nil
+}
+
+// identityMount shows a directory of this node as the task's identity.
+func identityMount(dir string) specs.Mount {
+	return specs.Mount{Destination: identityDir, Type: "bind", Source: dir, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}}
 }
 
 func tmpfs(target string, m *api.Mount) specs.Mount {
@@ -248,6 +261,8 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 			return nil, fault.New(fault.Invalid, "secret %s: target %s has a directory below %s: give a plain name, or an absolute path elsewhere", f.name, f.path, secretDir)
 		case f.path == "/" || within(f.path, "/proc") || within(f.path, "/sys") || within(f.path, "/dev"):
 			return nil, fault.New(fault.Invalid, "secret %s: target %s is not a place for a file", f.name, f.path)
+		case within(f.path, identityDir):
+			return nil, fault.New(fault.Invalid, "secret %s: target %s is within the task's identity", f.name, f.path)
 		case seen[f.path]:
 			return nil, fault.New(fault.Invalid, "secret %s: another secret has the target %s already", f.name, f.path)
 		case f.uid >= rangeSize || f.gid >= rangeSize:

@@ -69,7 +69,8 @@ func TestCompile_Environment(t *testing.T) {
 		nodeID: "n1", nodeName: "host", idBase: 1 << 28,
 	}
 	want := []string{
-		"PATH=/bin", "A=service", "HOSTNAME=0123456789ab", "C=", "SKEP_TASK_ID=0123456789abcdefghijklmno", "SKEP_NODE_ID=n1",
+		"PATH=/bin", "A=service", "HOSTNAME=0123456789ab",
+		"SPIFFE_ENDPOINT_SOCKET=unix:///run/skep/identity/workload.sock", "C=", "SKEP_TASK_ID=0123456789abcdefghijklmno", "SKEP_NODE_ID=n1",
 		"SKEP_NODE_HOSTNAME=host", "SKEP_SERVICE_ID=s1", "SKEP_SERVICE_NAME=web", "SKEP_TASK_SLOT=3",
 		"SKEP_TASK_NAME=web.3.0123456789abcdefghijklmno",
 	}
@@ -276,6 +277,7 @@ func TestSecretFiles(t *testing.T) {
 		"itself": {ref("a", &api.SecretTarget{Name: "."})},
 		"proc":   {ref("a", &api.SecretTarget{Name: "/proc/1/mem"})},
 		"nested": {ref("a", &api.SecretTarget{Name: "certs/key"})},
+		"SVID":   {ref("a", &api.SecretTarget{Name: "/run/skep/identity/svid.pem"})},
 		"twice":  {ref("a", nil), ref("b", &api.SecretTarget{Name: "a"})},
 		"owner":  {ref("a", &api.SecretTarget{Uid: rangeSize})},
 	} {

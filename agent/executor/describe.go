@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 const cleanupTimeout = 10 * time.Second
 
 // describe compiles the container of a task, without its secrets.
-func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container, error) {
+func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address netip.Addr) (Container, error) {
 	user, err := lookupUser(h.image, firstOf(containerOf(t).GetUser(), h.image.Config.User))
 	if err != nil {
 		return Container{}, err
@@ -32,6 +33,11 @@ func (e *Executor) describe(t *api.Task, h *held, address netip.Addr) (Container
 	if err != nil {
 		return Container{}, err
 	}
+	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), h.idBase+user.uid, h.idBase+user.gid)
+	if err != nil {
+		return Container{}, err
+	}
+	s.Mounts = append(s.Mounts, identityMount(identity))
 	dir := e.dir(t.GetId())
 	return Container{
 		ID: t.GetId(), Spec: s, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),

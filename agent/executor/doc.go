@@ -1,11 +1,12 @@
 // Package executor runs the containers of this node's tasks: it turns a task, its image and its secrets into a request to the
 // container runtime, and keeps what surrounds a container.
 //
-// It decides nothing about tasks (agent/task does), starts no process (skep-runtime does), and knows images, networks and
-// secrets only by the interfaces below.
+// It decides nothing about tasks (agent/task does), starts no process (skep-runtime does), and knows images, networks,
+// secrets and identities only by the interfaces below.
 //
 //	Prepare   image leased, ids allocated, directories made       <dir>/<task>/{container.json,upper,work}
-//	Start     secrets gathered, user looked up, address reserved  -> runtime: create
+//	Start     secrets gathered, user looked up, address reserved,
+//	          identity provided                                   -> runtime: create
 //	          eth0 attached to the created container              -> runtime: start
 //	Wait      the exit code comes                                 <- runtime
 //	Release   container, interface, layer, ids and lease freed    <dir>/<task>/{container.json,log.json*} is left
@@ -26,6 +27,7 @@
 //
 // Every process gets, beside the image's and the service's variables, SKEP_NODE_ID, SKEP_NODE_HOSTNAME, SKEP_SERVICE_ID,
 // SKEP_SERVICE_NAME, SKEP_TASK_ID, SKEP_TASK_SLOT and SKEP_TASK_NAME (service.slot.id).
+// SPIFFE_ENDPOINT_SOCKET is set to its socket at /run/skep/identity, unless the service sets it to something else.
 //
 // container.json is {"version":1,"image":"sha256:...","id_base":268435456,"released":false}; log.json is Docker's json-file.
 //

@@ -28,11 +28,12 @@ const (
 // Config is what an Executor needs. The interfaces are never nil.
 type Config struct {
 	// Dir is the directory of the containers; it is made.
-	Dir     string
-	Runtime Runtime
-	Images  Images
-	Network Network
-	Secrets Secrets
+	Dir        string
+	Runtime    Runtime
+	Images     Images
+	Network    Network
+	Secrets    Secrets
+	Identities Identities
 	// NodeID and Hostname are this node's, for the environment of its tasks.
 	NodeID, Hostname string
 	// UsernsBase is the first user and group id of the node that containers may have, a positive multiple of 65,536;
@@ -184,7 +185,7 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, er
 	if err != nil {
 		return 0, err
 	}
-	c, err := e.describe(t, h, address)
+	c, err := e.describe(ctx, t, h, address)
 	if err != nil {
 		return 0, err
 	}
@@ -205,7 +206,7 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, er
 func (e *Executor) unstart(id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	return errors.Join(e.deleteContainer(ctx, id), e.cfg.Network.Detach(id))
+	return errors.Join(e.deleteContainer(ctx, id), e.cfg.Network.Detach(id), e.cfg.Identities.Withdraw(id))
 }
 
 // Wait blocks until the process has ended.
@@ -244,7 +245,7 @@ func (e *Executor) Release(ctx context.Context, id string) error {
 	if err := e.deleteContainer(ctx, id); err != nil {
 		return err
 	}
-	if err := e.cfg.Network.Detach(id); err != nil {
+	if err := errors.Join(e.cfg.Network.Detach(id), e.cfg.Identities.Withdraw(id)); err != nil {
 		return err
 	}
 	return e.free(id)
@@ -324,7 +325,7 @@ func (e *Executor) Adopt(ctx context.Context, known []string) (map[string]*api.C
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
-	if err := e.cfg.Network.Restore(known); err != nil {
+	if err := errors.Join(e.cfg.Network.Restore(known), e.cfg.Identities.Adopt(known)); err != nil {
 		return nil, err
 	}
 	found, err := e.adoptContainers(ctx, states, known)

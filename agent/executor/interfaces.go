@@ -102,6 +102,17 @@ type Network interface {
 	Address(id string) (netip.Addr, bool)
 }
 
+// Identities gives the tasks of this node their identities.
+type Identities interface {
+	// Adopt keeps the identities of the tasks with these ids, and removes all others.
+	Adopt(ids []string) error
+	// Provide makes a directory on this node with a task's identity, for a user and a group in ids of the node, and keeps the
+	// identity current.
+	Provide(ctx context.Context, id string, uid, gid uint32) (dir string, err error)
+	// Withdraw takes the identity and its directory away. It succeeds when there is nothing to take.
+	Withdraw(id string) error
+}
+
 // Secrets has the secrets of this node's tasks.
 type Secrets interface {
 	// Reveal returns a copy of a secret's data, which the caller overwrites after use, and whether the secret is here.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -129,6 +131,25 @@ func (c *Client) Locate(ctx context.Context, digest string) ([]*api.ImageHolder,
 	return r.GetHolders(), nil
 }
 
+// IssueWorkloads asks the manager of the session for the identities of tasks, one answer for each request. The error is of the kind
+// fault.Precondition when the manager is of a version that has none.
+func (c *Client) IssueWorkloads(ctx context.Context, requests []*api.WorkloadRequest) ([]*api.WorkloadAnswer, error) {
+	c.mu.Lock()
+	s := c.current
+	c.mu.Unlock()
+	if s == nil {
+		return nil, fault.New(fault.Unavailable, "no manager can be reached to ask for the identities of tasks")
+	}
+	r, err := s.ca.IssueWorkloadCertificates(ctx, &api.IssueWorkloadCertificatesRequest{Requests: requests})
+	if status.Code(err) == codes.Unimplemented {
+		return nil, fault.New(fault.Precondition, "the manager gives tasks no identities: upgrade it")
+	}
+	if err != nil {
+		return nil, fault.FromStatus(err)
+	}
+	return r.GetAnswers(), nil
+}
+
 // Run keeps a session until ctx ends, and then returns nil.
 func (c *Client) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
@@ -171,7 +192,7 @@ func (c *Client) registered(r *api.SessionResponse) {
 	c.cfg.Handler.Registered(r)
 }
 
-// setCurrent makes s the session that Locate uses; nil when there is none.
+// setCurrent makes s the session that Locate and IssueWorkloads use; nil when there is none.
 func (c *Client) setCurrent(s *session) {
 	c.mu.Lock()
 	c.current = s

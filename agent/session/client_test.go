@@ -51,11 +51,28 @@ func newCluster(t *testing.T, addresses ...string) *cluster {
 func (c *cluster) up(address string) *manager {
 	m := &manager{c: c, address: address, listener: bufconn.Listen(1 << 20), server: grpc.NewServer(), sessions: make(chan struct{})}
 	api.RegisterDispatcherServer(m.server, m)
+	api.RegisterCAServer(m.server, authority{})
 	m.serving.Go(func() { _ = m.server.Serve(m.listener) })
 	c.mu.Lock()
 	c.managers[address] = m
 	c.mu.Unlock()
 	return m
+}
+
+// authority refuses each task, and knows no request without any, like a manager of another version.
+type authority struct{ api.UnimplementedCAServer }
+
+func (a authority) IssueWorkloadCertificates(
+	ctx context.Context, r *api.IssueWorkloadCertificatesRequest,
+) (*api.IssueWorkloadCertificatesResponse, error) {
+	if len(r.GetRequests()) == 0 {
+		return a.UnimplementedCAServer.IssueWorkloadCertificates(ctx, r)
+	}
+	out := &api.IssueWorkloadCertificatesResponse{}
+	for _, request := range r.GetRequests() {
+		out.Answers = append(out.Answers, &api.WorkloadAnswer{Refusal: "of " + request.GetTaskId()})
+	}
+	return out, nil
 }
 
 func (c *cluster) down(address string) {
@@ -429,6 +446,13 @@ func TestClient_LearnsTheManagersAndRemembersThem(t *testing.T) {
 		if err != nil || len(holders) != 1 {
 			t.Errorf("Locate: %v, %v", holders, err)
 		}
+		answers, err := client.IssueWorkloads(t.Context(), []*api.WorkloadRequest{{TaskId: "t1"}})
+		if err != nil || len(answers) != 1 || answers[0].GetRefusal() != "of t1" {
+			t.Errorf("IssueWorkloads: %v, %v", answers, err)
+		}
+		if _, err := client.IssueWorkloads(t.Context(), nil); fault.KindOf(err) != fault.Precondition {
+			t.Errorf("IssueWorkloads of an old manager: %v", err)
+		}
 		client.DescriptionChanged()
 		client.DescriptionChanged()
 		after(time.Second)
@@ -436,6 +460,9 @@ func TestClient_LearnsTheManagersAndRemembersThem(t *testing.T) {
 		stop()
 		if _, err := client.Locate(t.Context(), "sha256:00"); fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("Locate without a session: %v", err)
+		}
+		if _, err := client.IssueWorkloads(t.Context(), nil); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("IssueWorkloads without a session: %v", err)
 		}
 	})
 }

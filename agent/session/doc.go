@@ -22,7 +22,7 @@
 // Concurrency: a Client is safe for concurrent use; Run is called once and returns when all its goroutines have ended. The
 // decisions (remotes, reporter, sequence) are cores without clocks, goroutines and randomness.
 //
-// Errors: [Client.Locate] returns errors of the kind fault.Unavailable while there is no session.
+// Errors: [Client.Locate] and [Client.IssueWorkloads] return errors of the kind fault.Unavailable while there is no session.
 //
 // The managers last heard of are kept in managers.json (mode 0600), so that a restarted daemon finds them all:
 // {"version":1,"managers":["host:port",...]}.

@@ -49,6 +49,7 @@ type session struct {
 	c      *Client
 	id     string
 	client api.DispatcherClient
+	ca     api.CAClient
 	stream grpc.ServerStreamingClient[api.SessionResponse]
 	// periods hands a new period of heartbeats to the goroutine that sends them; it has room for one.
 	periods chan time.Duration
@@ -63,7 +64,7 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{c: c, client: api.NewDispatcherClient(conn), periods: make(chan time.Duration, 1)}
+	s := &session{c: c, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1)}
 	first, err := s.register(ctx, cancel, conn, a.connect)
 	if err != nil {
 		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))

@@ -6,6 +6,7 @@
 // user is.
 //
 //	New ──> FS (detached) ── Write... ──> Seal (read-only) ── FD sent to the container ──> Close
+//	          └── Attach: shown at a directory until it is unmounted there
 //
 // Invariants:
 //

@@ -129,6 +129,14 @@ func (f *FS) Seal() error {
 	return nil
 }
 
+// Attach shows the mount at a directory, where it stays after Close, until it is unmounted.
+func (f *FS) Attach(path string) error {
+	if err := unix.MoveMount(f.fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach in-memory file system: %w", err)
+	}
+	return nil
+}
+
 // Close gives up the mount. If it was attached nowhere, its content is freed.
 func (f *FS) Close() {
 	if f.fd >= 0 {

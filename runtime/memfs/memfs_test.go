@@ -51,6 +51,23 @@ func TestFS_HoldsFilesInMemoryReadOnly(t *testing.T) {
 	}
 }
 
+func TestFS_StaysWhereItIsAttached(t *testing.T) {
+	f, dir := newFS(t, 100), t.TempDir()
+	if err := f.Attach(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := os.WriteFile(dir+"/key", []byte("s3cret"), 0o400); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("after the end of the mount: %v, %v", left, err)
+	}
+}
+
 func TestFS_Refuses(t *testing.T) {
 	f := newFS(t, 4)
 	for _, name := range []string{"", ".", "..", "a/b", "a\x00"} {

@@ -1,5 +1,5 @@
 // Probe is the program in the image of the agent's tests. See package tasktest for what it understands; besides that,
-// "show PATH..." prints files, and "dial ADDRESS" connects to one.
+// "show PATH..." prints files, and "dial ADDRESS" connects to one, or to a socket by its path.
 package main
 
 import (
@@ -84,7 +84,11 @@ func fill() {
 }
 
 func dial(address string) {
-	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, address, 5*time.Second)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

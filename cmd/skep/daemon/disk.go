@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -129,6 +130,9 @@ func (d disk) forget() error {
 		if err := os.RemoveAll(d.path(name)); err != nil {
 			errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 		}
+	}
+	if err := identity.RemoveAll(d.path("identity")); err != nil { // mounts, too
+		errs = append(errs, fmt.Errorf("forget the swarm: %w", err))
 	}
 	return errors.Join(errs...)
 }
