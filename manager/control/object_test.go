@@ -437,6 +437,26 @@ func TestListTasks_Filters(t *testing.T) {
 	}
 }
 
+func TestListTasks_SaysWhomCertificatesName(t *testing.T) {
+	s := newSwarm(t)
+	stored := &api.Task{Id: "t1", ServiceId: "s1", ServiceName: "web", Slot: 3}
+	storetest.Create(t, s.store, stored)
+	response, err := s.ListTasks(t.Context(), &api.ListTasksRequest{})
+	if err != nil || len(response.GetTasks()) != 1 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	cluster, err := s.GetCluster(t.Context(), &api.GetClusterRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := response.GetTasks()[0].GetSpiffeId(), "spiffe://"+cluster.GetCluster().GetId()+"/service/web/task/3"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if kept := storetest.Get[*api.Task](t, s.store, "t1"); kept.GetSpiffeId() != "" {
+		t.Errorf("it is stored: %s", kept.GetSpiffeId())
+	}
+}
+
 func TestWatchService_FollowsUntilItIsRemoved(t *testing.T) {
 	s := newSwarm(t)
 	service := s.createService(t, web())

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -14,10 +17,29 @@ import (
 // ListTasks returns the tasks of some services and nodes, or all.
 func (s *Server) ListTasks(ctx context.Context, request *api.ListTasksRequest) (*api.ListTasksResponse, error) {
 	response := new(api.ListTasksResponse)
-	return response, s.view(ctx, func(tx store.ReadTx) (err error) {
-		response.Tasks, err = listTasks(tx, request)
+	return response, s.view(ctx, func(tx store.ReadTx) error {
+		tasks, err := listTasks(tx, request)
+		if err != nil {
+			return err
+		}
+		response.Tasks, err = identified(tx, tasks)
 		return err
 	})
+}
+
+// identified returns copies of tasks that say whom their certificates name.
+func identified(tx store.ReadTx, tasks []*api.Task) ([]*api.Task, error) {
+	cluster, err := theCluster(tx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*api.Task
+	for _, task := range tasks {
+		task = proto.CloneOf(task)
+		task.SpiffeId = ca.Workload{ClusterID: cluster.GetId(), Service: task.GetServiceName(), Slot: task.GetSlot()}.SPIFFEID()
+		out = append(out, task)
+	}
+	return out, nil
 }
 
 func listTasks(tx store.ReadTx, request *api.ListTasksRequest) ([]*api.Task, error) {

@@ -362,6 +362,8 @@ func (f *fake) ListTasks(_ context.Context, r *api.ListTasksRequest) (*api.ListT
 			len(r.GetNodeIds()) > 0 && !slices.Contains(r.GetNodeIds(), task.GetNodeId()) {
 			continue
 		}
+		task = proto.CloneOf(task)
+		task.SpiffeId = fmt.Sprintf("spiffe://cluster/service/%s/task/%d", task.GetServiceName(), task.GetSlot())
 		out.Tasks = append(out.Tasks, task)
 	}
 	return out, nil

@@ -16,6 +16,8 @@ type Task struct {
 	NodeID       string `json:",omitempty"`
 	Status       TaskStatus
 	DesiredState string
+	// SpiffeID is whom the task's certificate names; Docker has none.
+	SpiffeID string `json:",omitempty"`
 }
 
 // TaskStatus is what the node says of the task.
@@ -119,6 +121,7 @@ func NewTask(t *api.Task) Task {
 	out := Task{
 		Meta: metaOf(t.GetId(), t.GetMeta()), Spec: newTaskSpec(t.GetSpec()), ServiceID: t.GetServiceId(),
 		ServiceName: t.GetServiceName(), Slot: t.GetSlot(), NodeID: t.GetNodeId(), DesiredState: TaskState(t.GetDesiredState()),
+		SpiffeID: t.GetSpiffeId(),
 		Status: TaskStatus{
 			Timestamp: timeOf(status.GetTimestamp()), State: TaskState(status.GetState()),
 			Message: status.GetMessage(), Err: status.GetErr(),
