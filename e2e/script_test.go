@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
+			"program": program,
 		},
 	})
 }
@@ -385,6 +387,19 @@ func closed(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if refused := errors.Is(err, syscall.ECONNREFUSED); refused == neg {
 		ts.Fatalf("dial %s: %v", args[1], err)
+	}
+}
+
+// program builds a static program of the tests.
+func program(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "program NAME FILE")
+	ctx, cancel := deadline()
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", ts.MkAbs(args[1]), "./testdata/"+args[0])
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		ts.Fatalf("build %s: %v: %s", args[0], err, out)
 	}
 }
 
