@@ -156,7 +156,7 @@ func (k *Keeper) begin(id string, h home, s svid) (*task, error) {
 	k.servers.Go(func() { k.serve(id, t.server, l) })
 	k.tasks[id] = t
 	if s.valid(time.Now()) {
-		k.plan.becomeIssued(id, s.chain[0], rand.Float64())
+		k.plan.becomeAdopted(id, s.chain[0], rand.Float64())
 	} else {
 		k.plan.add(id, time.Now())
 	}
@@ -371,7 +371,7 @@ func (k *Keeper) take(id string, b batch, i int) {
 		return
 	}
 	k.show(id, t, s)
-	k.plan.becomeIssued(id, s.chain[0], rand.Float64())
+	k.plan.becomeIssued(id, s.chain[0], time.Now(), rand.Float64())
 	k.log.Debug("identity of a task", "task", id, "spiffe_id", s.name.SPIFFEID(), "ends", s.chain[0].NotAfter)
 }
 

@@ -38,6 +38,7 @@ type swarm struct {
 	changed chan struct{}
 	fail    error             // what Ask returns
 	refuse  map[string]string // by task
+	behind  time.Duration     // of the managers' clocks
 	batches []int             // sizes
 	tries   []time.Time
 	logged  map[slog.Level][]time.Time
@@ -94,7 +95,7 @@ func (s *swarm) ask(_ context.Context, requests []*api.WorkloadRequest) ([]*api.
 			out = append(out, &api.WorkloadAnswer{Refusal: why})
 			continue
 		}
-		chain, err := s.root.IssueWorkload(time.Now(), r.GetCsr(), ca.Workload{ClusterID: s.clusterID, Service: r.GetTaskId(), Slot: 1})
+		chain, err := s.root.IssueWorkload(time.Now().Add(-s.behind), r.GetCsr(), ca.Workload{ClusterID: s.clusterID, Service: r.GetTaskId(), Slot: 1})
 		if err != nil {
 			return nil, err
 		}
@@ -373,6 +374,20 @@ func TestKeeper_AsksInBatches(t *testing.T) {
 		defer b.swarm.mu.Unlock()
 		if got := fmt.Sprint(b.batches); got != "[64 64 22]" {
 			t.Errorf("batches of %s", got)
+		}
+	})
+}
+
+func TestKeeper_ADifferenceOfClocksIsNoStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.behind = 3 * time.Hour
+		b.provide(t, "web")
+		<-time.After(time.Hour)
+		b.swarm.mu.Lock()
+		defer b.swarm.mu.Unlock()
+		if len(b.tries) > 61 {
+			t.Errorf("Q5: %d tries in an hour", len(b.tries))
 		}
 	})
 }

@@ -15,6 +15,8 @@ const (
 	// one that has: it is tried again several times before the SVID ends.
 	firstWait = time.Minute
 	lastShare = 4
+	// leastWait is the least time between two SVIDs of a task: where clocks differ by more than a life, each is old when it comes.
+	leastWait = time.Minute
 	// refusedWait is the time until a manager is asked again that said no.
 	refusedWait = 10 * time.Minute
 )
@@ -36,8 +38,16 @@ func (p plan) add(id string, now time.Time) { p.tasks[id] = &renewal{next: now} 
 
 func (p plan) remove(id string) { delete(p.tasks, id) }
 
-// becomeIssued takes note of the SVID that a task has now. Random is in [0, 1).
-func (p plan) becomeIssued(id string, leaf *x509.Certificate, random float64) {
+// becomeIssued takes note of an SVID that a task was just given. Random is in [0, 1).
+func (p plan) becomeIssued(id string, leaf *x509.Certificate, now time.Time, random float64) {
+	p.becomeAdopted(id, leaf, random)
+	if soonest := now.Add(leastWait); p.tasks[id].next.Before(soonest) {
+		p.tasks[id].next = soonest
+	}
+}
+
+// becomeAdopted takes note of an SVID that a task had already, and that may be due. Random is in [0, 1).
+func (p plan) becomeAdopted(id string, leaf *x509.Certificate, random float64) {
 	p.tasks[id] = &renewal{next: ca.RenewAt(leaf.NotBefore, leaf.NotAfter, random), ends: leaf.NotAfter}
 }
 

@@ -18,8 +18,8 @@ import (
 
 // What one container can take of this process: it connects to a server of root's.
 const (
-	maxConnections = 64
-	maxStreams     = 16
+	maxConnections = 32
+	maxStreams     = 8
 	maxRequest     = 4 << 10 // bytes; requests are empty
 	maxHeaders     = 8 << 10 // bytes
 	ioBuffer       = 4 << 10 // bytes
