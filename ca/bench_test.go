@@ -25,6 +25,20 @@ func BenchmarkIssue(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certificates/s")
 }
 
+// BenchmarkIssueWorkload signs the certificates of tasks.
+func BenchmarkIssueWorkload(b *testing.B) {
+	root, w := newRoot(b), ca.Workload{ClusterID: catest.NewID(), Service: "web", Slot: 1}
+	_, csr := catest.KeyAndCSR(b)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := root.IssueWorkload(time.Now(), csr, w); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certificates/s")
+}
+
 // BenchmarkHandshake connects two nodes over TCP by mutual TLS 1.3 with X25519MLKEM768; both ends run here.
 func BenchmarkHandshake(b *testing.B) {
 	root := newRoot(b)

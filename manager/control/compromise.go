@@ -169,7 +169,7 @@ func held(tx store.ReadTx, cluster *api.Cluster, r *api.CompromiseNodeResponse) 
 	for task := range tasks {
 		name := fmt.Sprintf("%s.%d", task.GetServiceName(), task.GetSlot())
 		r.Tasks = append(r.Tasks, name)
-		r.Identities = append(r.Identities, fmt.Sprintf("spiffe://%s/service/%s/task/%d", cluster.GetId(), task.GetServiceName(), task.GetSlot()))
+		r.Identities = append(r.Identities, workloadOf(cluster, task).SPIFFEID())
 		for _, reference := range task.GetSpec().GetContainer().GetSecrets() {
 			secrets[reference.GetSecretName()] = true
 		}

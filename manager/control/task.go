@@ -27,6 +27,11 @@ func (s *Server) ListTasks(ctx context.Context, request *api.ListTasksRequest) (
 	})
 }
 
+// workloadOf returns whom a task's certificate names.
+func workloadOf(cluster *api.Cluster, task *api.Task) ca.Workload {
+	return ca.Workload{ClusterID: cluster.GetId(), Service: task.GetServiceName(), Slot: task.GetSlot()}
+}
+
 // identified returns copies of tasks that say whom their certificates name.
 func identified(tx store.ReadTx, tasks []*api.Task) ([]*api.Task, error) {
 	cluster, err := theCluster(tx)
@@ -36,7 +41,7 @@ func identified(tx store.ReadTx, tasks []*api.Task) ([]*api.Task, error) {
 	var out []*api.Task
 	for _, task := range tasks {
 		task = proto.CloneOf(task)
-		task.SpiffeId = ca.Workload{ClusterID: cluster.GetId(), Service: task.GetServiceName(), Slot: task.GetSlot()}.SPIFFEID()
+		task.SpiffeId = workloadOf(cluster, task).SPIFFEID()
 		out = append(out, task)
 	}
 	return out, nil
