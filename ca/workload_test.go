@@ -122,6 +122,13 @@ func TestIdentities_NoKindPassesForAnother(t *testing.T) {
 	if w, err := ca.WorkloadOf(creds.Chain()[0]); !errors.Is(err, ca.ErrBadName) {
 		t.Errorf("a node passes for task %v: %v", w, err)
 	}
+	if user, err := ca.UserOf(svid.Leaf); !errors.Is(err, ca.ErrBadUser) {
+		t.Errorf("a task passes for user %v: %v", user, err)
+	}
+	person := catest.UserCertificate(t, root, ca.UserName{ClusterID: node.ClusterID, User: "ann", Role: api.UserRole_USER_ROLE_ADMIN}, 0)
+	if w, err := ca.WorkloadOf(person.Leaf); !errors.Is(err, ca.ErrBadName) {
+		t.Errorf("a user passes for task %v: %v", w, err)
+	}
 	if w, err := ca.WorkloadOf(root.Certificate()); !errors.Is(err, ca.ErrBadName) {
 		t.Errorf("the root passes for task %v: %v", w, err)
 	}
@@ -131,6 +138,9 @@ func TestIdentities_NoKindPassesForAnother(t *testing.T) {
 		asClient.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &svid, nil }
 		if serverErr, _ := meet(t, id.ServerTLS(), asClient); !errors.Is(serverErr, ca.ErrBadName) {
 			t.Errorf("a node about a task that knocks: %v", serverErr)
+		}
+		if serverErr, _ := meet(t, ca.PeopleTLS(func() *ca.Identity { return id }), asClient); !errors.Is(serverErr, ca.ErrBadUser) {
+			t.Errorf("where people come in about a task that knocks: %v", serverErr)
 		}
 		asServer := id.ServerTLS()
 		asServer.GetConfigForClient, asServer.Certificates = nil, []tls.Certificate{svid}
