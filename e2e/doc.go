@@ -6,6 +6,10 @@
 //	machine NAME [FLAG…]           a new machine with a running daemon
 //	swarm NAME…                    machines in one swarm: the first two capitals of a name say its role (m1: manager, w1: worker)
 //	skep NAME ARG…                 the command line on that machine
+//	from NAME ARG…                 the same as a person there, whom SKEP_CONFIG, SKEP_HOST and the like tell which daemon to speak to
+//	begin NAME ARG…                skep, while the script goes on; begin-from is from
+//	heard NAME REGEXP              waits until what was begun prints that
+//	end NAME…                      waits for what was begun there, and prints NAME succeeded or NAME failed
 //	await NAME REGEXP ARG…         the same, again and again until what it prints matches, 30 s at most
 //	capture VARIABLE NAME ARG…     what it prints becomes a variable
 //	leader VARIABLE NAME           the name of the leader's machine, as that machine sees it

@@ -85,6 +85,8 @@ func ownFlags() map[string]string {
 		"swarm update backup-schedule":   "likewise",
 		"swarm update backup-dir":        "likewise",
 		"swarm update backup-retention":  "likewise",
+		"context create skep":            "it is Docker's --docker",
+		"context ls filter":              "every list of ours has it",
 	}
 }
 
