@@ -132,6 +132,7 @@ func (u *upgrade) leaderLast() {
 		u.t.Fatalf("%s did not hand its leadership over when it was stopped", old.Name)
 	}
 	u.progress("a leader of this version, " + old.Name + " of the previous one")
+	u.noUsersYet()
 	joining := u.network.Machine("m4")
 	token := u.run(u.managers[0], "swarm", "join-token", "-q", "manager")
 	u.run(joining, "swarm", "join", "--token", token, fmt.Sprintf("%s:%d", u.managers[0].Address, lab.Port))
@@ -141,6 +142,16 @@ func (u *upgrade) leaderLast() {
 	u.install(old, u.this)
 	u.install(joining, u.this)
 	u.progress("all managers of this version")
+}
+
+// noUsersYet checks that there are no users before all managers know what an operator may not.
+func (u *upgrade) noUsersYet() {
+	ctx, cancel := deadline()
+	defer cancel()
+	_, err := u.leader().Skep(ctx, "user", "create", "--external", "--role", "operator", "olga")
+	if err == nil || !strings.Contains(err.Error(), "upgrade skep there") {
+		u.t.Errorf("a user is created while a manager is too old: %v", err)
+	}
 }
 
 // workers upgrades the worker: what runs there goes on.
