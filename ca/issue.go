@@ -156,8 +156,8 @@ func lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificat
 // authority key ID, alternative names.
 var leafExtensions = []string{"2.5.29.15", "2.5.29.37", "2.5.29.19", "2.5.29.14", "2.5.29.35", "2.5.29.17"}
 
-// signingPolicy lets the signer take the public key from a CSR and nothing else, for certificates with these purposes. It is made anew for each use because the
-// library keeps a pointer to it.
+// signingPolicy lets the signer take the public key from a CSR and nothing else, for certificates with these purposes. It is made
+// anew for each use because the library keeps a pointer to it.
 func signingPolicy(purposes ...string) *config.Signing {
 	return &config.Signing{Default: &config.SigningProfile{
 		Usage:        append([]string{"digital signature"}, purposes...),

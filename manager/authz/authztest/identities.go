@@ -160,7 +160,7 @@ func (s *swarm) forgedIdentities(t *testing.T, m ca.Credentials) []identity {
 	faithful := s.forge(t, m, func(*x509.Certificate) {}) // shows that it is the changes that are refused
 	return append(all,
 		identity{name: "self-signed", creds: s.with(cert)},
-		identity{name: "task", creds: s.with(s.task(t))},
+		identity{name: "task", column: true, creds: s.with(s.task(t))},
 		identity{name: "manager with a certificate: faithful", creds: s.with(faithful), worth: manager})
 }
 
