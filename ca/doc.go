@@ -21,8 +21,8 @@
 // User: ECDSA P-256, CN = user name, OU = skep-admin, skep-operator or skep-viewer, O = cluster ID, URI spiffe://CLUSTER/user/NAME, no
 // DNS name; for client authentication only.
 //
-// Workload (X.509-SVID): no subject, one alternative name, URI spiffe://CLUSTER/service/NAME/task/SLOT; the same purposes, for one
-// hour. [NameOf] takes nodes only and [WorkloadOf] workloads only, so that neither passes for the other.
+// Workload (X.509-SVID): no subject, one alternative name, URI spiffe://CLUSTER/service/NAME/task/SLOT; for client and server
+// authentication, for one hour. [WorkloadOf] takes nobody else, and neither [NameOf] nor [UserOf] takes a workload.
 //
 // # Invariants
 //
