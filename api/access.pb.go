@@ -92,6 +92,59 @@ func (Caller) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_access_proto_rawDescGZIP(), []int{0}
 }
 
+// AuditRule is which calls of an RPC the audit log has. Calls that are refused are in it by either rule.
+type AuditRule int32
+
+const (
+	// Not declared, which counts as AUDIT_RULE_CALLS.
+	AuditRule_AUDIT_RULE_UNSPECIFIED AuditRule = 0
+	// The refused ones only: the method changes nothing and hands out no secret, or it is what nodes say all the time.
+	AuditRule_AUDIT_RULE_REFUSALS AuditRule = 1
+	// All of them: the method changes something, or hands out a secret.
+	AuditRule_AUDIT_RULE_CALLS AuditRule = 2
+)
+
+// Enum value maps for AuditRule.
+var (
+	AuditRule_name = map[int32]string{
+		0: "AUDIT_RULE_UNSPECIFIED",
+		1: "AUDIT_RULE_REFUSALS",
+		2: "AUDIT_RULE_CALLS",
+	}
+	AuditRule_value = map[string]int32{
+		"AUDIT_RULE_UNSPECIFIED": 0,
+		"AUDIT_RULE_REFUSALS":    1,
+		"AUDIT_RULE_CALLS":       2,
+	}
+)
+
+func (x AuditRule) Enum() *AuditRule {
+	p := new(AuditRule)
+	*p = x
+	return p
+}
+
+func (x AuditRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AuditRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_access_proto_enumTypes[1].Descriptor()
+}
+
+func (AuditRule) Type() protoreflect.EnumType {
+	return &file_skep_v1_access_proto_enumTypes[1]
+}
+
+func (x AuditRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AuditRule.Descriptor instead.
+func (AuditRule) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_access_proto_rawDescGZIP(), []int{1}
+}
+
 // Access is the authorization rule of one RPC. An RPC without one is refused, and a server that registers such an RPC
 // does not start.
 type Access struct {
@@ -102,7 +155,9 @@ type Access struct {
 	Leader bool `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
 	// Whether a certificate that is newer than what this manager knows of the node suffices. Elsewhere a manager that doesn't
 	// know the caller first asks the leader what it missed; it can't when the leader's answer comes by this very method.
-	MayBeAhead    bool `protobuf:"varint,3,opt,name=may_be_ahead,json=mayBeAhead,proto3" json:"may_be_ahead,omitempty"`
+	MayBeAhead bool `protobuf:"varint,3,opt,name=may_be_ahead,json=mayBeAhead,proto3" json:"may_be_ahead,omitempty"`
+	// Which calls the audit log has.
+	Audit         AuditRule `protobuf:"varint,4,opt,name=audit,proto3,enum=skep.v1.AuditRule" json:"audit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +213,13 @@ func (x *Access) GetMayBeAhead() bool {
 	return false
 }
 
+func (x *Access) GetAudit() AuditRule {
+	if x != nil {
+		return x.Audit
+	}
+	return AuditRule_AUDIT_RULE_UNSPECIFIED
+}
+
 var file_skep_v1_access_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -181,12 +243,13 @@ var File_skep_v1_access_proto protoreflect.FileDescriptor
 
 const file_skep_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x14skep/v1/access.proto\x12\askep.v1\x1a google/protobuf/descriptor.proto\"m\n" +
+	"\x14skep/v1/access.proto\x12\askep.v1\x1a google/protobuf/descriptor.proto\"\x97\x01\n" +
 	"\x06Access\x12)\n" +
 	"\acallers\x18\x01 \x03(\x0e2\x0f.skep.v1.CallerR\acallers\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\bR\x06leader\x12 \n" +
 	"\fmay_be_ahead\x18\x03 \x01(\bR\n" +
-	"mayBeAhead*\x94\x01\n" +
+	"mayBeAhead\x12(\n" +
+	"\x05audit\x18\x04 \x01(\x0e2\x12.skep.v1.AuditRuleR\x05audit*\x94\x01\n" +
 	"\x06Caller\x12\x16\n" +
 	"\x12CALLER_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCALLER_ANYONE\x10\x01\x12\x11\n" +
@@ -194,7 +257,11 @@ const file_skep_v1_access_proto_rawDesc = "" +
 	"\x0eCALLER_MANAGER\x10\x03\x12\x10\n" +
 	"\fCALLER_ADMIN\x10\x04\x12\x13\n" +
 	"\x0fCALLER_OPERATOR\x10\x05\x12\x11\n" +
-	"\rCALLER_VIEWER\x10\x06:I\n" +
+	"\rCALLER_VIEWER\x10\x06*V\n" +
+	"\tAuditRule\x12\x1a\n" +
+	"\x16AUDIT_RULE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13AUDIT_RULE_REFUSALS\x10\x01\x12\x14\n" +
+	"\x10AUDIT_RULE_CALLS\x10\x02:I\n" +
 	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18ߍ\x03 \x01(\v2\x0f.skep.v1.AccessR\x06accessB!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
@@ -209,22 +276,24 @@ func file_skep_v1_access_proto_rawDescGZIP() []byte {
 	return file_skep_v1_access_proto_rawDescData
 }
 
-var file_skep_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_skep_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_skep_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_skep_v1_access_proto_goTypes = []any{
 	(Caller)(0),                        // 0: skep.v1.Caller
-	(*Access)(nil),                     // 1: skep.v1.Access
-	(*descriptorpb.MethodOptions)(nil), // 2: google.protobuf.MethodOptions
+	(AuditRule)(0),                     // 1: skep.v1.AuditRule
+	(*Access)(nil),                     // 2: skep.v1.Access
+	(*descriptorpb.MethodOptions)(nil), // 3: google.protobuf.MethodOptions
 }
 var file_skep_v1_access_proto_depIdxs = []int32{
 	0, // 0: skep.v1.Access.callers:type_name -> skep.v1.Caller
-	2, // 1: skep.v1.access:extendee -> google.protobuf.MethodOptions
-	1, // 2: skep.v1.access:type_name -> skep.v1.Access
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	2, // [2:3] is the sub-list for extension type_name
-	1, // [1:2] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: skep.v1.Access.audit:type_name -> skep.v1.AuditRule
+	3, // 2: skep.v1.access:extendee -> google.protobuf.MethodOptions
+	2, // 3: skep.v1.access:type_name -> skep.v1.Access
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	3, // [3:4] is the sub-list for extension type_name
+	2, // [2:3] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_access_proto_init() }
@@ -237,7 +306,7 @@ func file_skep_v1_access_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_access_proto_rawDesc), len(file_skep_v1_access_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   1,
 			NumExtensions: 1,
 			NumServices:   0,

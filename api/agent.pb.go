@@ -241,12 +241,13 @@ const file_skep_v1_agent_proto_rawDesc = "" +
 	"\btask_ids\x18\x01 \x03(\tR\ataskIds\x12-\n" +
 	"\aoptions\x18\x02 \x01(\v2\x13.skep.v1.LogOptionsR\aoptions\"<\n" +
 	"\x14ReadTaskLogsResponse\x12$\n" +
-	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineR\x04line2\xa9\x01\n" +
-	"\x05Agent\x12H\n" +
-	"\aGetBlob\x12\x17.skep.v1.GetBlobRequest\x1a\x18.skep.v1.GetBlobResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x030\x01\x12V\n" +
-	"\fReadTaskLogs\x12\x1c.skep.v1.ReadTaskLogsRequest\x1a\x1d.skep.v1.ReadTaskLogsResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x030\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineR\x04line2\xad\x01\n" +
+	"\x05Agent\x12J\n" +
+	"\aGetBlob\x12\x17.skep.v1.GetBlobRequest\x1a\x18.skep.v1.GetBlobResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x010\x01\x12X\n" +
+	"\fReadTaskLogs\x12\x1c.skep.v1.ReadTaskLogsRequest\x1a\x1d.skep.v1.ReadTaskLogsResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03 \x010\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_agent_proto_rawDescOnce sync.Once

@@ -584,17 +584,17 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x18\n" +
 	"\arefusal\x18\x02 \x01(\tR\arefusal\"V\n" +
 	"!IssueWorkloadCertificatesResponse\x121\n" +
-	"\aanswers\x18\x01 \x03(\v2\x17.skep.v1.WorkloadAnswerR\aanswers2\xb3\x03\n" +
-	"\x02CA\x12f\n" +
-	"\x12GetRootCertificate\x12\".skep.v1.GetRootCertificateRequest\x1a#.skep.v1.GetRootCertificateResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x01\x12b\n" +
-	"\x10IssueCertificate\x12 .skep.v1.IssueCertificateRequest\x1a!.skep.v1.IssueCertificateResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x01\x10\x01\x12c\n" +
-	"\x10RenewCertificate\x12 .skep.v1.RenewCertificateRequest\x1a!.skep.v1.RenewCertificateResponse\"\n" +
+	"\aanswers\x18\x01 \x03(\v2\x17.skep.v1.WorkloadAnswerR\aanswers2\xbb\x03\n" +
+	"\x02CA\x12h\n" +
+	"\x12GetRootCertificate\x12\".skep.v1.GetRootCertificateRequest\x1a#.skep.v1.GetRootCertificateResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x01 \x01\x12d\n" +
+	"\x10IssueCertificate\x12 .skep.v1.IssueCertificateRequest\x1a!.skep.v1.IssueCertificateResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x01\x10\x01 \x02\x12e\n" +
+	"\x10RenewCertificate\x12 .skep.v1.RenewCertificateRequest\x1a!.skep.v1.RenewCertificateResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x02\x03\x10\x01 \x02\x12~\n" +
+	"\x19IssueWorkloadCertificates\x12).skep.v1.IssueWorkloadCertificatesRequest\x1a*.skep.v1.IssueWorkloadCertificatesResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x02\x03\x10\x01\x12|\n" +
-	"\x19IssueWorkloadCertificates\x12).skep.v1.IssueWorkloadCertificatesRequest\x1a*.skep.v1.IssueWorkloadCertificatesResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x03B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x02\x03 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_ca_proto_rawDescOnce sync.Once

@@ -3693,100 +3693,85 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xc0\x16\n" +
-	"\aControl\x12Q\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\x82\x17\n" +
+	"\aControl\x12S\n" +
 	"\n" +
-	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x04\x04\x05\x06\x03\x12Z\n" +
-	"\rUpdateCluster\x12\x1d.skep.v1.UpdateClusterRequest\x1a\x1e.skep.v1.UpdateClusterResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
-	"\fGetJoinToken\x12\x1c.skep.v1.GetJoinTokenRequest\x1a\x1d.skep.v1.GetJoinTokenResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12W\n" +
-	"\fGetUnlockKey\x12\x1c.skep.v1.GetUnlockKeyRequest\x1a\x1d.skep.v1.GetUnlockKeyResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12]\n" +
-	"\x0eRotateDataKeys\x12\x1e.skep.v1.RotateDataKeysRequest\x1a\x1f.skep.v1.RotateDataKeysResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Y\n" +
-	"\rReportDataKey\x12\x1d.skep.v1.ReportDataKeyRequest\x1a\x1e.skep.v1.ReportDataKeyResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12W\n" +
-	"\fGetBackupKey\x12\x1c.skep.v1.GetBackupKeyRequest\x1a\x1d.skep.v1.GetBackupKeyResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12\\\n" +
+	"\rUpdateCluster\x12\x1d.skep.v1.UpdateClusterRequest\x1a\x1e.skep.v1.UpdateClusterResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12Y\n" +
+	"\fGetJoinToken\x12\x1c.skep.v1.GetJoinTokenRequest\x1a\x1d.skep.v1.GetJoinTokenResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12Y\n" +
+	"\fGetUnlockKey\x12\x1c.skep.v1.GetUnlockKeyRequest\x1a\x1d.skep.v1.GetUnlockKeyResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12_\n" +
+	"\x0eRotateDataKeys\x12\x1e.skep.v1.RotateDataKeysRequest\x1a\x1f.skep.v1.RotateDataKeysResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12[\n" +
+	"\rReportDataKey\x12\x1d.skep.v1.ReportDataKeyRequest\x1a\x1e.skep.v1.ReportDataKeyResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x10\x01 \x01\x12Y\n" +
+	"\fGetBackupKey\x12\x1c.skep.v1.GetBackupKeyRequest\x1a\x1d.skep.v1.GetBackupKeyResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12S\n" +
 	"\n" +
-	"NoteBackup\x12\x1a.skep.v1.NoteBackupRequest\x1a\x1b.skep.v1.NoteBackupResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12P\n" +
-	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\f\xfa\xed\x18\b\n" +
-	"\x04\x04\x05\x06\x03\x10\x01\x12J\n" +
-	"\aGetNode\x12\x17.skep.v1.GetNodeRequest\x1a\x18.skep.v1.GetNodeResponse\"\f\xfa\xed\x18\b\n" +
-	"\x04\x04\x05\x06\x03\x10\x01\x12R\n" +
+	"NoteBackup\x12\x1a.skep.v1.NoteBackupRequest\x1a\x1b.skep.v1.NoteBackupResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12R\n" +
+	"\tListNodes\x12\x19.skep.v1.ListNodesRequest\x1a\x1a.skep.v1.ListNodesResponse\"\x0e\xfa\xed\x18\n" +
 	"\n" +
-	"UpdateNode\x12\x1a.skep.v1.UpdateNodeRequest\x1a\x1b.skep.v1.UpdateNodeResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12Q\n" +
+	"\x04\x04\x05\x06\x03\x10\x01 \x01\x12L\n" +
+	"\aGetNode\x12\x17.skep.v1.GetNodeRequest\x1a\x18.skep.v1.GetNodeResponse\"\x0e\xfa\xed\x18\n" +
 	"\n" +
-	"RemoveNode\x12\x1a.skep.v1.RemoveNodeRequest\x1a\x1b.skep.v1.RemoveNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12[\n" +
-	"\rCreateService\x12\x1d.skep.v1.CreateServiceRequest\x1a\x1e.skep.v1.CreateServiceResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12Q\n" +
+	"\x04\x04\x05\x06\x03\x10\x01 \x01\x12T\n" +
 	"\n" +
-	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x04\x04\x05\x06\x03\x12W\n" +
-	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x04\x04\x05\x06\x03\x12[\n" +
-	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12[\n" +
-	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12N\n" +
-	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x04\x04\x05\x06\x03\x12X\n" +
-	"\fCreateSecret\x12\x1c.skep.v1.CreateSecretRequest\x1a\x1d.skep.v1.CreateSecretResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12M\n" +
-	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x03\x12S\n" +
-	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x03\x12X\n" +
-	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03\x10\x01\x12Y\n" +
-	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x04\x04\x05\x06\x030\x01\x12L\n" +
-	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x030\x01\x12]\n" +
-	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12`\n" +
-	"\x0fCreateJoinGrant\x12\x1f.skep.v1.CreateJoinGrantRequest\x1a .skep.v1.CreateJoinGrantResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12[\n" +
-	"\x0eListJoinGrants\x12\x1e.skep.v1.ListJoinGrantsRequest\x1a\x1f.skep.v1.ListJoinGrantsResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12`\n" +
-	"\x0fRemoveJoinGrant\x12\x1f.skep.v1.RemoveJoinGrantRequest\x1a .skep.v1.RemoveJoinGrantResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12T\n" +
-	"\vApproveNode\x12\x1b.skep.v1.ApproveNodeRequest\x1a\x1c.skep.v1.ApproveNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12K\n" +
-	"\bDenyNode\x12\x18.skep.v1.DenyNodeRequest\x1a\x19.skep.v1.DenyNodeResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12Q\n" +
+	"UpdateNode\x12\x1a.skep.v1.UpdateNodeRequest\x1a\x1b.skep.v1.UpdateNodeResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12S\n" +
 	"\n" +
-	"CreateUser\x12\x1a.skep.v1.CreateUserRequest\x1a\x1b.skep.v1.CreateUserResponse\"\n" +
-	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01\x12L\n" +
-	"\tListUsers\x12\x19.skep.v1.ListUsersRequest\x1a\x1a.skep.v1.ListUsersResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x03\x12Q\n" +
+	"RemoveNode\x12\x1a.skep.v1.RemoveNodeRequest\x1a\x1b.skep.v1.RemoveNodeResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12]\n" +
+	"\rCreateService\x12\x1d.skep.v1.CreateServiceRequest\x1a\x1e.skep.v1.CreateServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12S\n" +
 	"\n" +
-	"RevokeUser\x12\x1a.skep.v1.RevokeUserRequest\x1a\x1b.skep.v1.RevokeUserResponse\"\n" +
+	"GetService\x12\x1a.skep.v1.GetServiceRequest\x1a\x1b.skep.v1.GetServiceResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12Y\n" +
+	"\fListServices\x12\x1c.skep.v1.ListServicesRequest\x1a\x1d.skep.v1.ListServicesResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12]\n" +
+	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12]\n" +
+	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12P\n" +
+	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12Z\n" +
+	"\fCreateSecret\x12\x1c.skep.v1.CreateSecretRequest\x1a\x1d.skep.v1.CreateSecretResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12O\n" +
+	"\tGetSecret\x12\x19.skep.v1.GetSecretRequest\x1a\x1a.skep.v1.GetSecretResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x01\x12U\n" +
+	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x01\x12Z\n" +
+	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12[\n" +
+	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x010\x01\x12N\n" +
+	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x010\x01\x12_\n" +
+	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12b\n" +
+	"\x0fCreateJoinGrant\x12\x1f.skep.v1.CreateJoinGrantRequest\x1a .skep.v1.CreateJoinGrantResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12]\n" +
+	"\x0eListJoinGrants\x12\x1e.skep.v1.ListJoinGrantsRequest\x1a\x1f.skep.v1.ListJoinGrantsResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x04\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x04\x03 \x01\x12b\n" +
+	"\x0fRemoveJoinGrant\x12\x1f.skep.v1.RemoveJoinGrantRequest\x1a .skep.v1.RemoveJoinGrantResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12V\n" +
+	"\vApproveNode\x12\x1b.skep.v1.ApproveNodeRequest\x1a\x1c.skep.v1.ApproveNodeResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12M\n" +
+	"\bDenyNode\x12\x18.skep.v1.DenyNodeRequest\x1a\x19.skep.v1.DenyNodeResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12S\n" +
+	"\n" +
+	"CreateUser\x12\x1a.skep.v1.CreateUserRequest\x1a\x1b.skep.v1.CreateUserResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12N\n" +
+	"\tListUsers\x12\x19.skep.v1.ListUsersRequest\x1a\x1a.skep.v1.ListUsersResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x03 \x01\x12S\n" +
+	"\n" +
+	"RevokeUser\x12\x1a.skep.v1.RevokeUserRequest\x1a\x1b.skep.v1.RevokeUserResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_control_proto_rawDescOnce sync.Once

@@ -161,6 +161,8 @@ type GetInfoResponse struct {
 	BackupInterval *durationpb.Duration `protobuf:"bytes,24,opt,name=backup_interval,json=backupInterval,proto3" json:"backup_interval,omitempty"`
 	// What was negotiated for the connections that this node has with others, such as "TLS 1.3, X25519MLKEM768".
 	NodeTransports []string `protobuf:"bytes,28,rep,name=node_transports,json=nodeTransports,proto3" json:"node_transports,omitempty"`
+	// The last head of the audit log that a manager showed this node; unset while it saw none.
+	AuditHead *AuditHead `protobuf:"bytes,34,opt,name=audit_head,json=auditHead,proto3" json:"audit_head,omitempty"`
 	// Where this daemon serves users whom the swarm's CA vouches for, tcp://HOST:PORT; empty where it does not.
 	PeopleAddresses []string `protobuf:"bytes,37,rep,name=people_addresses,json=peopleAddresses,proto3" json:"people_addresses,omitempty"`
 	// Who asks, when that is a user and not the unix socket.
@@ -378,6 +380,13 @@ func (x *GetInfoResponse) GetBackupInterval() *durationpb.Duration {
 func (x *GetInfoResponse) GetNodeTransports() []string {
 	if x != nil {
 		return x.NodeTransports
+	}
+	return nil
+}
+
+func (x *GetInfoResponse) GetAuditHead() *AuditHead {
+	if x != nil {
+		return x.AuditHead
 	}
 	return nil
 }
@@ -2195,8 +2204,8 @@ var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
-	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\x9d\t\n" +
+	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
+	"\x0eGetInfoRequest\"\xd0\t\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -2225,7 +2234,9 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x13data_key_changed_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\x10dataKeyChangedAt\x12G\n" +
 	"\x14last_verified_backup\x18\x17 \x01(\v2\x15.skep.v1.BackupRecordR\x12lastVerifiedBackup\x12B\n" +
 	"\x0fbackup_interval\x18\x18 \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\x12'\n" +
-	"\x0fnode_transports\x18\x1c \x03(\tR\x0enodeTransports\x12)\n" +
+	"\x0fnode_transports\x18\x1c \x03(\tR\x0enodeTransports\x121\n" +
+	"\n" +
+	"audit_head\x18\" \x01(\v2\x12.skep.v1.AuditHeadR\tauditHead\x12)\n" +
 	"\x10people_addresses\x18% \x03(\tR\x0fpeopleAddresses\x12\x12\n" +
 	"\x04user\x18& \x01(\tR\x04user\x12.\n" +
 	"\tuser_role\x18' \x01(\x0e2\x11.skep.v1.UserRoleR\buserRole\"\xbf\x05\n" +
@@ -2362,40 +2373,43 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x18LOCAL_NODE_STATE_PENDING\x10\x02\x12\x1b\n" +
 	"\x17LOCAL_NODE_STATE_ACTIVE\x10\x03\x12\x1a\n" +
 	"\x16LOCAL_NODE_STATE_ERROR\x10\x04\x12\x1b\n" +
-	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\xdd\t\n" +
-	"\x06Daemon\x12G\n" +
-	"\aGetInfo\x12\x17.skep.v1.GetInfoRequest\x1a\x18.skep.v1.GetInfoResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x06\x12K\n" +
-	"\tInitSwarm\x12\x19.skep.v1.InitSwarmRequest\x1a\x1a.skep.v1.InitSwarmResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12K\n" +
-	"\tJoinSwarm\x12\x19.skep.v1.JoinSwarmRequest\x1a\x1a.skep.v1.JoinSwarmResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12N\n" +
+	"\x17LOCAL_NODE_STATE_LOCKED\x10\x052\xfb\t\n" +
+	"\x06Daemon\x12I\n" +
+	"\aGetInfo\x12\x17.skep.v1.GetInfoRequest\x1a\x18.skep.v1.GetInfoResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x06 \x01\x12M\n" +
+	"\tInitSwarm\x12\x19.skep.v1.InitSwarmRequest\x1a\x1a.skep.v1.InitSwarmResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02\x12M\n" +
+	"\tJoinSwarm\x12\x19.skep.v1.JoinSwarmRequest\x1a\x1a.skep.v1.JoinSwarmResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02\x12P\n" +
 	"\n" +
-	"LeaveSwarm\x12\x1a.skep.v1.LeaveSwarmRequest\x1a\x1b.skep.v1.LeaveSwarmResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12Q\n" +
-	"\vUnlockSwarm\x12\x1b.skep.v1.UnlockSwarmRequest\x1a\x1c.skep.v1.UnlockSwarmResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12Q\n" +
-	"\vRejoinSwarm\x12\x1b.skep.v1.RejoinSwarmRequest\x1a\x1c.skep.v1.RejoinSwarmResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12N\n" +
-	"\tLoadImage\x12\x19.skep.v1.LoadImageRequest\x1a\x1a.skep.v1.LoadImageResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x05(\x01\x12T\n" +
-	"\vImportImage\x12\x1b.skep.v1.ImportImageRequest\x1a\x1c.skep.v1.ImportImageResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x05(\x01\x12P\n" +
+	"LeaveSwarm\x12\x1a.skep.v1.LeaveSwarmRequest\x1a\x1b.skep.v1.LeaveSwarmResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02\x12S\n" +
+	"\vUnlockSwarm\x12\x1b.skep.v1.UnlockSwarmRequest\x1a\x1c.skep.v1.UnlockSwarmResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02\x12S\n" +
+	"\vRejoinSwarm\x12\x1b.skep.v1.RejoinSwarmRequest\x1a\x1c.skep.v1.RejoinSwarmResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02\x12P\n" +
+	"\tLoadImage\x12\x19.skep.v1.LoadImageRequest\x1a\x1a.skep.v1.LoadImageResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x05 \x02(\x01\x12V\n" +
+	"\vImportImage\x12\x1b.skep.v1.ImportImageRequest\x1a\x1c.skep.v1.ImportImageResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x05 \x02(\x01\x12R\n" +
 	"\n" +
-	"ListImages\x12\x1a.skep.v1.ListImagesRequest\x1a\x1b.skep.v1.ListImagesResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x06\x12J\n" +
-	"\bGetImage\x12\x18.skep.v1.GetImageRequest\x1a\x19.skep.v1.GetImageResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x03\x04\x05\x06\x12R\n" +
-	"\vRemoveImage\x12\x1b.skep.v1.RemoveImageRequest\x1a\x1c.skep.v1.RemoveImageResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x04\x05\x12V\n" +
-	"\fCreateBackup\x12\x1c.skep.v1.CreateBackupRequest\x1a\x1d.skep.v1.CreateBackupResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x040\x01\x12W\n" +
-	"\rInspectBackup\x12\x1d.skep.v1.InspectBackupRequest\x1a\x1e.skep.v1.InspectBackupResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04\x12V\n" +
-	"\fVerifyBackup\x12\x1c.skep.v1.VerifyBackupRequest\x1a\x1d.skep.v1.VerifyBackupResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04(\x01\x12Y\n" +
-	"\rRestoreBackup\x12\x1d.skep.v1.RestoreBackupRequest\x1a\x1e.skep.v1.RestoreBackupResponse\"\a\xfa\xed\x18\x03\n" +
-	"\x01\x04(\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"ListImages\x12\x1a.skep.v1.ListImagesRequest\x1a\x1b.skep.v1.ListImagesResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x06 \x01\x12L\n" +
+	"\bGetImage\x12\x18.skep.v1.GetImageRequest\x1a\x19.skep.v1.GetImageResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x06 \x01\x12T\n" +
+	"\vRemoveImage\x12\x1b.skep.v1.RemoveImageRequest\x1a\x1c.skep.v1.RemoveImageResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x04\x05 \x02\x12X\n" +
+	"\fCreateBackup\x12\x1c.skep.v1.CreateBackupRequest\x1a\x1d.skep.v1.CreateBackupResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x020\x01\x12Y\n" +
+	"\rInspectBackup\x12\x1d.skep.v1.InspectBackupRequest\x1a\x1e.skep.v1.InspectBackupResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x01\x12X\n" +
+	"\fVerifyBackup\x12\x1c.skep.v1.VerifyBackupRequest\x1a\x1d.skep.v1.VerifyBackupResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x01(\x01\x12[\n" +
+	"\rRestoreBackup\x12\x1d.skep.v1.RestoreBackupRequest\x1a\x1e.skep.v1.RestoreBackupResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x04 \x02(\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_daemon_proto_rawDescOnce sync.Once
@@ -2452,9 +2466,10 @@ var file_skep_v1_daemon_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
 	(*BackupRecord)(nil),          // 38: skep.v1.BackupRecord
 	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(UserRole)(0),                 // 40: skep.v1.UserRole
-	(Availability)(0),             // 41: skep.v1.Availability
-	(*BackupHeader)(nil),          // 42: skep.v1.BackupHeader
+	(*AuditHead)(nil),             // 40: skep.v1.AuditHead
+	(UserRole)(0),                 // 41: skep.v1.UserRole
+	(Availability)(0),             // 42: skep.v1.Availability
+	(*BackupHeader)(nil),          // 43: skep.v1.BackupHeader
 }
 var file_skep_v1_daemon_proto_depIdxs = []int32{
 	34, // 0: skep.v1.GetInfoResponse.platform:type_name -> skep.v1.Platform
@@ -2465,65 +2480,66 @@ var file_skep_v1_daemon_proto_depIdxs = []int32{
 	37, // 5: skep.v1.GetInfoResponse.data_key_changed_at:type_name -> google.protobuf.Timestamp
 	38, // 6: skep.v1.GetInfoResponse.last_verified_backup:type_name -> skep.v1.BackupRecord
 	39, // 7: skep.v1.GetInfoResponse.backup_interval:type_name -> google.protobuf.Duration
-	40, // 8: skep.v1.GetInfoResponse.user_role:type_name -> skep.v1.UserRole
-	41, // 9: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
-	39, // 10: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
-	39, // 11: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	39, // 12: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
-	39, // 13: skep.v1.InitSwarmRequest.backup_interval:type_name -> google.protobuf.Duration
-	41, // 14: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
-	36, // 15: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
-	37, // 16: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
-	37, // 17: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
-	34, // 18: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
-	13, // 19: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
-	13, // 20: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
-	13, // 21: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
-	13, // 22: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
-	42, // 23: skep.v1.CreateBackupResponse.header:type_name -> skep.v1.BackupHeader
-	24, // 24: skep.v1.InspectBackupRequest.secret:type_name -> skep.v1.BackupSecret
-	42, // 25: skep.v1.InspectBackupResponse.header:type_name -> skep.v1.BackupHeader
-	24, // 26: skep.v1.VerifyBackupRequest.secret:type_name -> skep.v1.BackupSecret
-	42, // 27: skep.v1.VerifyBackupResponse.header:type_name -> skep.v1.BackupHeader
-	32, // 28: skep.v1.RestoreBackupRequest.options:type_name -> skep.v1.RestoreOptions
-	24, // 29: skep.v1.RestoreOptions.secret:type_name -> skep.v1.BackupSecret
-	41, // 30: skep.v1.RestoreOptions.availability:type_name -> skep.v1.Availability
-	42, // 31: skep.v1.RestoreBackupResponse.header:type_name -> skep.v1.BackupHeader
-	1,  // 32: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
-	3,  // 33: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
-	5,  // 34: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
-	7,  // 35: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
-	9,  // 36: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
-	11, // 37: skep.v1.Daemon.RejoinSwarm:input_type -> skep.v1.RejoinSwarmRequest
-	14, // 38: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
-	16, // 39: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
-	18, // 40: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
-	20, // 41: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
-	22, // 42: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
-	25, // 43: skep.v1.Daemon.CreateBackup:input_type -> skep.v1.CreateBackupRequest
-	27, // 44: skep.v1.Daemon.InspectBackup:input_type -> skep.v1.InspectBackupRequest
-	29, // 45: skep.v1.Daemon.VerifyBackup:input_type -> skep.v1.VerifyBackupRequest
-	31, // 46: skep.v1.Daemon.RestoreBackup:input_type -> skep.v1.RestoreBackupRequest
-	2,  // 47: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
-	4,  // 48: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
-	6,  // 49: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
-	8,  // 50: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
-	10, // 51: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
-	12, // 52: skep.v1.Daemon.RejoinSwarm:output_type -> skep.v1.RejoinSwarmResponse
-	15, // 53: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
-	17, // 54: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
-	19, // 55: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
-	21, // 56: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
-	23, // 57: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
-	26, // 58: skep.v1.Daemon.CreateBackup:output_type -> skep.v1.CreateBackupResponse
-	28, // 59: skep.v1.Daemon.InspectBackup:output_type -> skep.v1.InspectBackupResponse
-	30, // 60: skep.v1.Daemon.VerifyBackup:output_type -> skep.v1.VerifyBackupResponse
-	33, // 61: skep.v1.Daemon.RestoreBackup:output_type -> skep.v1.RestoreBackupResponse
-	47, // [47:62] is the sub-list for method output_type
-	32, // [32:47] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	40, // 8: skep.v1.GetInfoResponse.audit_head:type_name -> skep.v1.AuditHead
+	41, // 9: skep.v1.GetInfoResponse.user_role:type_name -> skep.v1.UserRole
+	42, // 10: skep.v1.InitSwarmRequest.availability:type_name -> skep.v1.Availability
+	39, // 11: skep.v1.InitSwarmRequest.cert_expiry:type_name -> google.protobuf.Duration
+	39, // 12: skep.v1.InitSwarmRequest.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	39, // 13: skep.v1.InitSwarmRequest.data_key_rotation:type_name -> google.protobuf.Duration
+	39, // 14: skep.v1.InitSwarmRequest.backup_interval:type_name -> google.protobuf.Duration
+	42, // 15: skep.v1.JoinSwarmRequest.availability:type_name -> skep.v1.Availability
+	36, // 16: skep.v1.JoinSwarmResponse.role:type_name -> skep.v1.Role
+	37, // 17: skep.v1.ImageInfo.created_at:type_name -> google.protobuf.Timestamp
+	37, // 18: skep.v1.ImageInfo.loaded_at:type_name -> google.protobuf.Timestamp
+	34, // 19: skep.v1.ImageInfo.platform:type_name -> skep.v1.Platform
+	13, // 20: skep.v1.LoadImageResponse.images:type_name -> skep.v1.ImageInfo
+	13, // 21: skep.v1.ImportImageResponse.image:type_name -> skep.v1.ImageInfo
+	13, // 22: skep.v1.ListImagesResponse.images:type_name -> skep.v1.ImageInfo
+	13, // 23: skep.v1.GetImageResponse.image:type_name -> skep.v1.ImageInfo
+	43, // 24: skep.v1.CreateBackupResponse.header:type_name -> skep.v1.BackupHeader
+	24, // 25: skep.v1.InspectBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	43, // 26: skep.v1.InspectBackupResponse.header:type_name -> skep.v1.BackupHeader
+	24, // 27: skep.v1.VerifyBackupRequest.secret:type_name -> skep.v1.BackupSecret
+	43, // 28: skep.v1.VerifyBackupResponse.header:type_name -> skep.v1.BackupHeader
+	32, // 29: skep.v1.RestoreBackupRequest.options:type_name -> skep.v1.RestoreOptions
+	24, // 30: skep.v1.RestoreOptions.secret:type_name -> skep.v1.BackupSecret
+	42, // 31: skep.v1.RestoreOptions.availability:type_name -> skep.v1.Availability
+	43, // 32: skep.v1.RestoreBackupResponse.header:type_name -> skep.v1.BackupHeader
+	1,  // 33: skep.v1.Daemon.GetInfo:input_type -> skep.v1.GetInfoRequest
+	3,  // 34: skep.v1.Daemon.InitSwarm:input_type -> skep.v1.InitSwarmRequest
+	5,  // 35: skep.v1.Daemon.JoinSwarm:input_type -> skep.v1.JoinSwarmRequest
+	7,  // 36: skep.v1.Daemon.LeaveSwarm:input_type -> skep.v1.LeaveSwarmRequest
+	9,  // 37: skep.v1.Daemon.UnlockSwarm:input_type -> skep.v1.UnlockSwarmRequest
+	11, // 38: skep.v1.Daemon.RejoinSwarm:input_type -> skep.v1.RejoinSwarmRequest
+	14, // 39: skep.v1.Daemon.LoadImage:input_type -> skep.v1.LoadImageRequest
+	16, // 40: skep.v1.Daemon.ImportImage:input_type -> skep.v1.ImportImageRequest
+	18, // 41: skep.v1.Daemon.ListImages:input_type -> skep.v1.ListImagesRequest
+	20, // 42: skep.v1.Daemon.GetImage:input_type -> skep.v1.GetImageRequest
+	22, // 43: skep.v1.Daemon.RemoveImage:input_type -> skep.v1.RemoveImageRequest
+	25, // 44: skep.v1.Daemon.CreateBackup:input_type -> skep.v1.CreateBackupRequest
+	27, // 45: skep.v1.Daemon.InspectBackup:input_type -> skep.v1.InspectBackupRequest
+	29, // 46: skep.v1.Daemon.VerifyBackup:input_type -> skep.v1.VerifyBackupRequest
+	31, // 47: skep.v1.Daemon.RestoreBackup:input_type -> skep.v1.RestoreBackupRequest
+	2,  // 48: skep.v1.Daemon.GetInfo:output_type -> skep.v1.GetInfoResponse
+	4,  // 49: skep.v1.Daemon.InitSwarm:output_type -> skep.v1.InitSwarmResponse
+	6,  // 50: skep.v1.Daemon.JoinSwarm:output_type -> skep.v1.JoinSwarmResponse
+	8,  // 51: skep.v1.Daemon.LeaveSwarm:output_type -> skep.v1.LeaveSwarmResponse
+	10, // 52: skep.v1.Daemon.UnlockSwarm:output_type -> skep.v1.UnlockSwarmResponse
+	12, // 53: skep.v1.Daemon.RejoinSwarm:output_type -> skep.v1.RejoinSwarmResponse
+	15, // 54: skep.v1.Daemon.LoadImage:output_type -> skep.v1.LoadImageResponse
+	17, // 55: skep.v1.Daemon.ImportImage:output_type -> skep.v1.ImportImageResponse
+	19, // 56: skep.v1.Daemon.ListImages:output_type -> skep.v1.ListImagesResponse
+	21, // 57: skep.v1.Daemon.GetImage:output_type -> skep.v1.GetImageResponse
+	23, // 58: skep.v1.Daemon.RemoveImage:output_type -> skep.v1.RemoveImageResponse
+	26, // 59: skep.v1.Daemon.CreateBackup:output_type -> skep.v1.CreateBackupResponse
+	28, // 60: skep.v1.Daemon.InspectBackup:output_type -> skep.v1.InspectBackupResponse
+	30, // 61: skep.v1.Daemon.VerifyBackup:output_type -> skep.v1.VerifyBackupResponse
+	33, // 62: skep.v1.Daemon.RestoreBackup:output_type -> skep.v1.RestoreBackupResponse
+	48, // [48:63] is the sub-list for method output_type
+	33, // [33:48] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_daemon_proto_init() }
@@ -2532,6 +2548,7 @@ func file_skep_v1_daemon_proto_init() {
 		return
 	}
 	file_skep_v1_access_proto_init()
+	file_skep_v1_audit_proto_init()
 	file_skep_v1_backup_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_daemon_proto_msgTypes[2].OneofWrappers = []any{}

@@ -76,8 +76,10 @@ func (AssignmentAction) EnumDescriptor() ([]byte, []int) {
 }
 
 type SessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Description   *NodeDescription       `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Description *NodeDescription       `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
+	// The sequence number of the last audit head that the node saw, or 0. Not its hash: the manager has to know that.
+	AuditSequence uint64 `protobuf:"varint,7,opt,name=audit_sequence,json=auditSequence,proto3" json:"audit_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +119,13 @@ func (x *SessionRequest) GetDescription() *NodeDescription {
 		return x.Description
 	}
 	return nil
+}
+
+func (x *SessionRequest) GetAuditSequence() uint64 {
+	if x != nil {
+		return x.AuditSequence
+	}
+	return 0
 }
 
 // ManagerPeer is a manager that an agent can use.
@@ -186,8 +195,10 @@ type SessionResponse struct {
 	Revocations []*Revocation `protobuf:"bytes,20,rep,name=revocations,proto3" json:"revocations,omitempty"`
 	// The version of the cluster object that they are from: a manager may be behind.
 	RevocationsVersion uint64 `protobuf:"varint,21,opt,name=revocations_version,json=revocationsVersion,proto3" json:"revocations_version,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What the manager knows of the head that the node saw. Unset while the swarm keeps no audit log.
+	Audit         *AuditProof `protobuf:"bytes,11,opt,name=audit,proto3" json:"audit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionResponse) Reset() {
@@ -269,9 +280,18 @@ func (x *SessionResponse) GetRevocationsVersion() uint64 {
 	return 0
 }
 
+func (x *SessionResponse) GetAudit() *AuditProof {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
 type HeartbeatRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// As SessionRequest.audit_sequence.
+	AuditSequence uint64 `protobuf:"varint,7,opt,name=audit_sequence,json=auditSequence,proto3" json:"audit_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,9 +333,18 @@ func (x *HeartbeatRequest) GetSessionId() string {
 	return ""
 }
 
+func (x *HeartbeatRequest) GetAuditSequence() uint64 {
+	if x != nil {
+		return x.AuditSequence
+	}
+	return 0
+}
+
 type HeartbeatResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Period        *durationpb.Duration   `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Period *durationpb.Duration   `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
+	// As SessionResponse.audit.
+	Audit         *AuditProof `protobuf:"bytes,7,opt,name=audit,proto3" json:"audit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +382,13 @@ func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
 func (x *HeartbeatResponse) GetPeriod() *durationpb.Duration {
 	if x != nil {
 		return x.Period
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetAudit() *AuditProof {
+	if x != nil {
+		return x.Audit
 	}
 	return nil
 }
@@ -1105,12 +1141,13 @@ var File_skep_v1_dispatcher_proto protoreflect.FileDescriptor
 
 const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\n" +
-	"\x18skep/v1/dispatcher.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"L\n" +
+	"\x18skep/v1/dispatcher.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"s\n" +
 	"\x0eSessionRequest\x12:\n" +
-	"\vdescription\x18\x01 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\"@\n" +
+	"\vdescription\x18\x01 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12%\n" +
+	"\x0eaudit_sequence\x18\a \x01(\x04R\rauditSequence\"@\n" +
 	"\vManagerPeer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xde\x02\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x89\x03\n" +
 	"\x0fSessionResponse\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12!\n" +
@@ -1119,12 +1156,15 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\x10root_certificate\x18\x04 \x01(\fR\x0frootCertificate\x12D\n" +
 	"\x10heartbeat_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fheartbeatPeriod\x125\n" +
 	"\vrevocations\x18\x14 \x03(\v2\x13.skep.v1.RevocationR\vrevocations\x12/\n" +
-	"\x13revocations_version\x18\x15 \x01(\x04R\x12revocationsVersion\"1\n" +
+	"\x13revocations_version\x18\x15 \x01(\x04R\x12revocationsVersion\x12)\n" +
+	"\x05audit\x18\v \x01(\v2\x13.skep.v1.AuditProofR\x05audit\"X\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"F\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
+	"\x0eaudit_sequence\x18\a \x01(\x04R\rauditSequence\"q\n" +
 	"\x11HeartbeatResponse\x121\n" +
-	"\x06period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06period\"3\n" +
+	"\x06period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12)\n" +
+	"\x05audit\x18\a \x01(\v2\x13.skep.v1.AuditProofR\x05audit\"3\n" +
 	"\x12AssignmentsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"\x9f\x01\n" +
@@ -1174,23 +1214,29 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\x10AssignmentAction\x12!\n" +
 	"\x1dASSIGNMENT_ACTION_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ASSIGNMENT_ACTION_UPDATE\x10\x01\x12\x1c\n" +
-	"\x18ASSIGNMENT_ACTION_REMOVE\x10\x022\xda\x04\n" +
+	"\x18ASSIGNMENT_ACTION_REMOVE\x10\x022\xe8\x04\n" +
 	"\n" +
-	"Dispatcher\x12H\n" +
-	"\aSession\x12\x17.skep.v1.SessionRequest\x1a\x18.skep.v1.SessionResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x030\x01\x12L\n" +
-	"\tHeartbeat\x12\x19.skep.v1.HeartbeatRequest\x1a\x1a.skep.v1.HeartbeatResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x03\x12T\n" +
-	"\vAssignments\x12\x1b.skep.v1.AssignmentsRequest\x1a\x1c.skep.v1.AssignmentsResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x030\x01\x12a\n" +
-	"\x10UpdateTaskStatus\x12 .skep.v1.UpdateTaskStatusRequest\x1a!.skep.v1.UpdateTaskStatusResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x03\x12d\n" +
-	"\x11UpdateDescription\x12!.skep.v1.UpdateDescriptionRequest\x1a\".skep.v1.UpdateDescriptionResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x03\x12R\n" +
-	"\vLocateImage\x12\x1b.skep.v1.LocateImageRequest\x1a\x1c.skep.v1.LocateImageResponse\"\b\xfa\xed\x18\x04\n" +
-	"\x02\x02\x03\x12A\n" +
-	"\x05Relay\x12\x15.skep.v1.RelayRequest\x1a\x16.skep.v1.RelayResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"Dispatcher\x12J\n" +
+	"\aSession\x12\x17.skep.v1.SessionRequest\x1a\x18.skep.v1.SessionResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x010\x01\x12N\n" +
+	"\tHeartbeat\x12\x19.skep.v1.HeartbeatRequest\x1a\x1a.skep.v1.HeartbeatResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x01\x12V\n" +
+	"\vAssignments\x12\x1b.skep.v1.AssignmentsRequest\x1a\x1c.skep.v1.AssignmentsResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x010\x01\x12c\n" +
+	"\x10UpdateTaskStatus\x12 .skep.v1.UpdateTaskStatusRequest\x1a!.skep.v1.UpdateTaskStatusResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x01\x12f\n" +
+	"\x11UpdateDescription\x12!.skep.v1.UpdateDescriptionRequest\x1a\".skep.v1.UpdateDescriptionResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x01\x12T\n" +
+	"\vLocateImage\x12\x1b.skep.v1.LocateImageRequest\x1a\x1c.skep.v1.LocateImageResponse\"\n" +
+	"\xfa\xed\x18\x06\n" +
+	"\x02\x02\x03 \x01\x12C\n" +
+	"\x05Relay\x12\x15.skep.v1.RelayRequest\x1a\x16.skep.v1.RelayResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x10\x01 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_dispatcher_proto_rawDescOnce sync.Once
@@ -1231,10 +1277,11 @@ var file_skep_v1_dispatcher_proto_goTypes = []any{
 	(*Node)(nil),                      // 21: skep.v1.Node
 	(*durationpb.Duration)(nil),       // 22: google.protobuf.Duration
 	(*Revocation)(nil),                // 23: skep.v1.Revocation
-	(*Task)(nil),                      // 24: skep.v1.Task
-	(*Secret)(nil),                    // 25: skep.v1.Secret
-	(*TaskStatus)(nil),                // 26: skep.v1.TaskStatus
-	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
+	(*AuditProof)(nil),                // 24: skep.v1.AuditProof
+	(*Task)(nil),                      // 25: skep.v1.Task
+	(*Secret)(nil),                    // 26: skep.v1.Secret
+	(*TaskStatus)(nil),                // 27: skep.v1.TaskStatus
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
 }
 var file_skep_v1_dispatcher_proto_depIdxs = []int32{
 	20, // 0: skep.v1.SessionRequest.description:type_name -> skep.v1.NodeDescription
@@ -1242,39 +1289,41 @@ var file_skep_v1_dispatcher_proto_depIdxs = []int32{
 	2,  // 2: skep.v1.SessionResponse.managers:type_name -> skep.v1.ManagerPeer
 	22, // 3: skep.v1.SessionResponse.heartbeat_period:type_name -> google.protobuf.Duration
 	23, // 4: skep.v1.SessionResponse.revocations:type_name -> skep.v1.Revocation
-	22, // 5: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
-	0,  // 6: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
-	24, // 7: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
-	25, // 8: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
-	7,  // 9: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
-	26, // 10: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
-	9,  // 11: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
-	20, // 12: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
-	16, // 13: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
-	20, // 14: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
-	9,  // 15: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
-	22, // 16: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
-	27, // 17: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
-	17, // 18: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
-	1,  // 19: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
-	4,  // 20: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
-	6,  // 21: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
-	10, // 22: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
-	12, // 23: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
-	14, // 24: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
-	18, // 25: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
-	3,  // 26: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
-	5,  // 27: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
-	8,  // 28: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
-	11, // 29: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
-	13, // 30: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
-	15, // 31: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
-	19, // 32: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	24, // 5: skep.v1.SessionResponse.audit:type_name -> skep.v1.AuditProof
+	22, // 6: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
+	24, // 7: skep.v1.HeartbeatResponse.audit:type_name -> skep.v1.AuditProof
+	0,  // 8: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
+	25, // 9: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
+	26, // 10: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
+	7,  // 11: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
+	27, // 12: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
+	9,  // 13: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
+	20, // 14: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
+	16, // 15: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
+	20, // 16: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
+	9,  // 17: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
+	22, // 18: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
+	28, // 19: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
+	17, // 20: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
+	1,  // 21: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
+	4,  // 22: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
+	6,  // 23: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
+	10, // 24: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
+	12, // 25: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
+	14, // 26: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
+	18, // 27: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
+	3,  // 28: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
+	5,  // 29: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
+	8,  // 30: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
+	11, // 31: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
+	13, // 32: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
+	15, // 33: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
+	19, // 34: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_dispatcher_proto_init() }
@@ -1283,6 +1332,7 @@ func file_skep_v1_dispatcher_proto_init() {
 		return
 	}
 	file_skep_v1_access_proto_init()
+	file_skep_v1_audit_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_dispatcher_proto_msgTypes[6].OneofWrappers = []any{

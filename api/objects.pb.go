@@ -445,8 +445,10 @@ type ClusterSpec struct {
 	BackupDir string `protobuf:"bytes,8,opt,name=backup_dir,json=backupDir,proto3" json:"backup_dir,omitempty"`
 	// Scheduled backups that each manager keeps; 0 is the default, 7.
 	BackupRetention uint64 `protobuf:"varint,9,opt,name=backup_retention,json=backupRetention,proto3" json:"backup_retention,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The size in bytes of the audit log, beyond which the oldest entries are dropped; 0 is the default, 32 MiB.
+	AuditRetention uint64 `protobuf:"varint,16,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ClusterSpec) Reset() {
@@ -545,6 +547,13 @@ func (x *ClusterSpec) GetBackupDir() string {
 func (x *ClusterSpec) GetBackupRetention() uint64 {
 	if x != nil {
 		return x.BackupRetention
+	}
+	return 0
+}
+
+func (x *ClusterSpec) GetAuditRetention() uint64 {
+	if x != nil {
+		return x.AuditRetention
 	}
 	return 0
 }
@@ -2230,29 +2239,41 @@ func (x *UserSpec) GetExternal() bool {
 	return false
 }
 
-// AuditEntry is one request that somebody made, and what became of it.
-type AuditEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+// AuditSegment is a stretch of the audit log: entries in their order, each chained to the one before it. The store alone writes it.
+type AuditSegment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sequence number of the first entry in the form of an id, so that ids are in the order of the log.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta *Meta  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// The sequence number of the first entry; that of a log's first is 1.
+	First uint64 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"`
+	Count uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// The hash of the entry before the first; SHA-256.
+	Previous []byte `protobuf:"bytes,5,opt,name=previous,proto3" json:"previous,omitempty"`
+	// The hash of the last entry; SHA-256.
+	Head []byte `protobuf:"bytes,6,opt,name=head,proto3" json:"head,omitempty"`
+	// The entries, encoded as package chain says.
+	Entries []byte `protobuf:"bytes,7,opt,name=entries,proto3" json:"entries,omitempty"`
+	// When the swarm went on from an older state last, in nanoseconds since 1970, or 0.
+	RecoveredAt   int64 `protobuf:"varint,8,opt,name=recovered_at,json=recoveredAt,proto3" json:"recovered_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *AuditEntry) Reset() {
-	*x = AuditEntry{}
+func (x *AuditSegment) Reset() {
+	*x = AuditSegment{}
 	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *AuditEntry) String() string {
+func (x *AuditSegment) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*AuditEntry) ProtoMessage() {}
+func (*AuditSegment) ProtoMessage() {}
 
-func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2264,23 +2285,65 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
-func (*AuditEntry) Descriptor() ([]byte, []int) {
+// Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
+func (*AuditSegment) Descriptor() ([]byte, []int) {
 	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
-func (x *AuditEntry) GetId() string {
+func (x *AuditSegment) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
 }
 
-func (x *AuditEntry) GetMeta() *Meta {
+func (x *AuditSegment) GetMeta() *Meta {
 	if x != nil {
 		return x.Meta
 	}
 	return nil
+}
+
+func (x *AuditSegment) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *AuditSegment) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *AuditSegment) GetPrevious() []byte {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *AuditSegment) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *AuditSegment) GetEntries() []byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *AuditSegment) GetRecoveredAt() int64 {
+	if x != nil {
+		return x.RecoveredAt
+	}
+	return 0
 }
 
 var File_skep_v1_objects_proto protoreflect.FileDescriptor
@@ -2308,7 +2371,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
 	"\x04role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\x04role\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x9b\x04\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xc4\x04\n" +
 	"\vClusterSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12:\n" +
 	"\vcert_expiry\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -2322,7 +2385,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x0fbackup_interval\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0ebackupInterval\x12\x1d\n" +
 	"\n" +
 	"backup_dir\x18\b \x01(\tR\tbackupDir\x12)\n" +
-	"\x10backup_retention\x18\t \x01(\x04R\x0fbackupRetention\"A\n" +
+	"\x10backup_retention\x18\t \x01(\x04R\x0fbackupRetention\x12'\n" +
+	"\x0faudit_retention\x18\x10 \x01(\x04R\x0eauditRetention\"A\n" +
 	"\x06RootCA\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"H\n" +
@@ -2474,11 +2538,16 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bUserSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12%\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x11.skep.v1.UserRoleR\x04role\x12\x1a\n" +
-	"\bexternal\x18\x03 \x01(\bR\bexternal\"?\n" +
-	"\n" +
-	"AuditEntry\x12\x0e\n" +
+	"\bexternal\x18\x03 \x01(\bR\bexternal\"\xda\x01\n" +
+	"\fAuditSegment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
-	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta*h\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x04R\x05first\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x1a\n" +
+	"\bprevious\x18\x05 \x01(\fR\bprevious\x12\x12\n" +
+	"\x04head\x18\x06 \x01(\fR\x04head\x12\x18\n" +
+	"\aentries\x18\a \x01(\fR\aentries\x12!\n" +
+	"\frecovered_at\x18\b \x01(\x03R\vrecoveredAt*h\n" +
 	"\rApprovalState\x12\x1e\n" +
 	"\x1aAPPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16APPROVAL_STATE_PENDING\x10\x01\x12\x1b\n" +
@@ -2541,7 +2610,7 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*JoinGrantUse)(nil),          // 26: skep.v1.JoinGrantUse
 	(*User)(nil),                  // 27: skep.v1.User
 	(*UserSpec)(nil),              // 28: skep.v1.UserSpec
-	(*AuditEntry)(nil),            // 29: skep.v1.AuditEntry
+	(*AuditSegment)(nil),          // 29: skep.v1.AuditSegment
 	nil,                           // 30: skep.v1.NodeDescription.EngineLabelsEntry
 	nil,                           // 31: skep.v1.JoinGrantSpec.NodeLabelsEntry
 	(*Meta)(nil),                  // 32: skep.v1.Meta
@@ -2632,7 +2701,7 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	36, // 68: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
 	37, // 69: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
 	46, // 70: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	32, // 71: skep.v1.AuditEntry.meta:type_name -> skep.v1.Meta
+	32, // 71: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
 	72, // [72:72] is the sub-list for method output_type
 	72, // [72:72] is the sub-list for method input_type
 	72, // [72:72] is the sub-list for extension type_name

@@ -868,22 +868,22 @@ const file_skep_v1_raft_proto_rawDesc = "" +
 	"\rProbeResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xa4\x04\n" +
-	"\x04Raft\x12@\n" +
-	"\x04Send\x12\x14.skep.v1.SendRequest\x1a\x15.skep.v1.SendResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x18\x01(\x01\x12X\n" +
-	"\fSendSnapshot\x12\x1c.skep.v1.SendSnapshotRequest\x1a\x1d.skep.v1.SendSnapshotResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x18\x01(\x01\x12`\n" +
-	"\x0eResumeSnapshot\x12\x1e.skep.v1.ResumeSnapshotRequest\x1a\x1f.skep.v1.ResumeSnapshotResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x18\x01(\x010\x01\x12>\n" +
-	"\x04Join\x12\x14.skep.v1.JoinRequest\x1a\x15.skep.v1.JoinResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12X\n" +
-	"\fUpdateMember\x12\x1c.skep.v1.UpdateMemberRequest\x1a\x1d.skep.v1.UpdateMemberResponse\"\v\xfa\xed\x18\a\n" +
-	"\x01\x03\x10\x01\x18\x01\x12A\n" +
-	"\x05Leave\x12\x15.skep.v1.LeaveRequest\x1a\x16.skep.v1.LeaveResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x10\x01\x12A\n" +
-	"\x05Probe\x12\x15.skep.v1.ProbeRequest\x1a\x16.skep.v1.ProbeResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03\x18\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"cluster_id\x18\x02 \x01(\tR\tclusterId2\xb2\x04\n" +
+	"\x04Raft\x12B\n" +
+	"\x04Send\x12\x14.skep.v1.SendRequest\x1a\x15.skep.v1.SendResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x18\x01 \x01(\x01\x12Z\n" +
+	"\fSendSnapshot\x12\x1c.skep.v1.SendSnapshotRequest\x1a\x1d.skep.v1.SendSnapshotResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x18\x01 \x01(\x01\x12b\n" +
+	"\x0eResumeSnapshot\x12\x1e.skep.v1.ResumeSnapshotRequest\x1a\x1f.skep.v1.ResumeSnapshotResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x18\x01 \x01(\x010\x01\x12@\n" +
+	"\x04Join\x12\x14.skep.v1.JoinRequest\x1a\x15.skep.v1.JoinResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x10\x01 \x02\x12Z\n" +
+	"\fUpdateMember\x12\x1c.skep.v1.UpdateMemberRequest\x1a\x1d.skep.v1.UpdateMemberResponse\"\r\xfa\xed\x18\t\n" +
+	"\x01\x03\x10\x01\x18\x01 \x01\x12C\n" +
+	"\x05Leave\x12\x15.skep.v1.LeaveRequest\x1a\x16.skep.v1.LeaveResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x10\x01 \x02\x12C\n" +
+	"\x05Probe\x12\x15.skep.v1.ProbeRequest\x1a\x16.skep.v1.ProbeResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x03\x18\x01 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_raft_proto_rawDescOnce sync.Once

@@ -93,7 +93,7 @@ type StoredObject struct {
 	//	*StoredObject_Secret
 	//	*StoredObject_JoinGrant
 	//	*StoredObject_User
-	//	*StoredObject_AuditEntry
+	//	*StoredObject_AuditSegment
 	Object        isStoredObject_Object `protobuf_oneof:"object"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -199,10 +199,10 @@ func (x *StoredObject) GetUser() *User {
 	return nil
 }
 
-func (x *StoredObject) GetAuditEntry() *AuditEntry {
+func (x *StoredObject) GetAuditSegment() *AuditSegment {
 	if x != nil {
-		if x, ok := x.Object.(*StoredObject_AuditEntry); ok {
-			return x.AuditEntry
+		if x, ok := x.Object.(*StoredObject_AuditSegment); ok {
+			return x.AuditSegment
 		}
 	}
 	return nil
@@ -240,8 +240,8 @@ type StoredObject_User struct {
 	User *User `protobuf:"bytes,7,opt,name=user,proto3,oneof"`
 }
 
-type StoredObject_AuditEntry struct {
-	AuditEntry *AuditEntry `protobuf:"bytes,8,opt,name=audit_entry,json=auditEntry,proto3,oneof"`
+type StoredObject_AuditSegment struct {
+	AuditSegment *AuditSegment `protobuf:"bytes,8,opt,name=audit_segment,json=auditSegment,proto3,oneof"`
 }
 
 func (*StoredObject_Cluster) isStoredObject_Object() {}
@@ -258,7 +258,7 @@ func (*StoredObject_JoinGrant) isStoredObject_Object() {}
 
 func (*StoredObject_User) isStoredObject_Object() {}
 
-func (*StoredObject_AuditEntry) isStoredObject_Object() {}
+func (*StoredObject_AuditSegment) isStoredObject_Object() {}
 
 // Change is one step of a transaction. It is refused on every manager alike when the object's version is not the expected one.
 type Change struct {
@@ -327,9 +327,11 @@ func (x *Change) GetExpectedVersion() uint64 {
 type Transaction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Applied once, however often it is proposed.
-	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	ProposedAt    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=proposed_at,json=proposedAt,proto3" json:"proposed_at,omitempty"`
-	Changes       []*Change              `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	RequestId  string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ProposedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=proposed_at,json=proposedAt,proto3" json:"proposed_at,omitempty"`
+	Changes    []*Change              `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Encoded AuditEvents, which become entries of the audit log when the transaction is applied. The store does not look into them.
+	AuditEvents   [][]byte `protobuf:"bytes,4,rep,name=audit_events,json=auditEvents,proto3" json:"audit_events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +383,13 @@ func (x *Transaction) GetProposedAt() *timestamppb.Timestamp {
 func (x *Transaction) GetChanges() []*Change {
 	if x != nil {
 		return x.Changes
+	}
+	return nil
+}
+
+func (x *Transaction) GetAuditEvents() [][]byte {
+	if x != nil {
+		return x.AuditEvents
 	}
 	return nil
 }
@@ -709,7 +718,7 @@ var File_skep_v1_store_proto protoreflect.FileDescriptor
 
 const file_skep_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\xfb\x02\n" +
+	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\x81\x03\n" +
 	"\fStoredObject\x12,\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterH\x00R\acluster\x12#\n" +
 	"\x04node\x18\x02 \x01(\v2\r.skep.v1.NodeH\x00R\x04node\x12,\n" +
@@ -718,20 +727,20 @@ const file_skep_v1_store_proto_rawDesc = "" +
 	"\x06secret\x18\x05 \x01(\v2\x0f.skep.v1.SecretH\x00R\x06secret\x123\n" +
 	"\n" +
 	"join_grant\x18\x06 \x01(\v2\x12.skep.v1.JoinGrantH\x00R\tjoinGrant\x12#\n" +
-	"\x04user\x18\a \x01(\v2\r.skep.v1.UserH\x00R\x04user\x126\n" +
-	"\vaudit_entry\x18\b \x01(\v2\x13.skep.v1.AuditEntryH\x00R\n" +
-	"auditEntryB\b\n" +
+	"\x04user\x18\a \x01(\v2\r.skep.v1.UserH\x00R\x04user\x12<\n" +
+	"\raudit_segment\x18\b \x01(\v2\x15.skep.v1.AuditSegmentH\x00R\fauditSegmentB\b\n" +
 	"\x06object\"\x91\x01\n" +
 	"\x06Change\x12-\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x15.skep.v1.ChangeActionR\x06action\x12-\n" +
 	"\x06object\x18\x02 \x01(\v2\x15.skep.v1.StoredObjectR\x06object\x12)\n" +
-	"\x10expected_version\x18\x03 \x01(\x04R\x0fexpectedVersion\"\x94\x01\n" +
+	"\x10expected_version\x18\x03 \x01(\x04R\x0fexpectedVersion\"\xb7\x01\n" +
 	"\vTransaction\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12;\n" +
 	"\vproposed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"proposedAt\x12)\n" +
-	"\achanges\x18\x03 \x03(\v2\x0f.skep.v1.ChangeR\achanges\"E\n" +
+	"\achanges\x18\x03 \x03(\v2\x0f.skep.v1.ChangeR\achanges\x12!\n" +
+	"\faudit_events\x18\x04 \x03(\fR\vauditEvents\"E\n" +
 	"\tLogRecord\x128\n" +
 	"\ftransactions\x18\x01 \x03(\v2\x14.skep.v1.TransactionR\ftransactions\"/\n" +
 	"\tObjectRef\x12\x12\n" +
@@ -793,7 +802,7 @@ var file_skep_v1_store_proto_goTypes = []any{
 	(*Secret)(nil),                // 13: skep.v1.Secret
 	(*JoinGrant)(nil),             // 14: skep.v1.JoinGrant
 	(*User)(nil),                  // 15: skep.v1.User
-	(*AuditEntry)(nil),            // 16: skep.v1.AuditEntry
+	(*AuditSegment)(nil),          // 16: skep.v1.AuditSegment
 	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 	(*Member)(nil),                // 18: skep.v1.Member
 }
@@ -805,7 +814,7 @@ var file_skep_v1_store_proto_depIdxs = []int32{
 	13, // 4: skep.v1.StoredObject.secret:type_name -> skep.v1.Secret
 	14, // 5: skep.v1.StoredObject.join_grant:type_name -> skep.v1.JoinGrant
 	15, // 6: skep.v1.StoredObject.user:type_name -> skep.v1.User
-	16, // 7: skep.v1.StoredObject.audit_entry:type_name -> skep.v1.AuditEntry
+	16, // 7: skep.v1.StoredObject.audit_segment:type_name -> skep.v1.AuditSegment
 	0,  // 8: skep.v1.Change.action:type_name -> skep.v1.ChangeAction
 	1,  // 9: skep.v1.Change.object:type_name -> skep.v1.StoredObject
 	17, // 10: skep.v1.Transaction.proposed_at:type_name -> google.protobuf.Timestamp
@@ -839,7 +848,7 @@ func file_skep_v1_store_proto_init() {
 		(*StoredObject_Secret)(nil),
 		(*StoredObject_JoinGrant)(nil),
 		(*StoredObject_User)(nil),
-		(*StoredObject_AuditEntry)(nil),
+		(*StoredObject_AuditSegment)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,6 +1,6 @@
 // Package store keeps the state of a cluster: typed objects, in memory on every manager, replicated by Raft, sealed on disk.
 //
-// It does not know what objects mean. It never changes one by itself, beside the meta that it owns (version, times).
+// It does not know what objects mean. It never changes one by itself, beside the meta that it owns (version, times) and the audit log.
 //
 // # Reading
 //
@@ -22,6 +22,13 @@
 //
 // So no lock is held while the log is written: proposals pipeline. A request id makes a retry safe: the state machine
 // remembers the last requests that it applied.
+//
+// # The audit log
+//
+// A transaction may carry events for the audit log (Tx.Audit, WithRider): encoded, the store does not look into them. When it is applied,
+// the state machine gives each the next number, chains it to the one before by a hash, and appends it to the last api.AuditSegment. So
+// a change and its entry are there both or not at all, and nobody waits for the head of the chain. Segments are objects like others
+// for readers and watchers; no transaction may change one, only the oldest may go. See package chain, and docs/adr/0019-audit-log.md.
 //
 // # Life of a manager's store
 //
@@ -54,6 +61,7 @@
 //   - I2: an acknowledged write is present after any faults that leave a majority of managers their disks.
 //   - I3: managers that applied the same index have the same StateHash.
 //   - I4: a watcher sees exactly the committed changes after its start, in order.
+//   - I16: the entries of the audit log are one chain, and each event of an applied transaction is in it once.
 //
 // # Concurrency
 //

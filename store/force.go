@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -53,6 +54,9 @@ func replayAll(w *wal.WAL, state *wal.State, address string) (*raftpb.Snapshot, 
 	}
 	m.members.load([]*api.Member{self}, removed)
 	m.skip(m.index + 1) // so that no other log has the same entry at this index
+	if err := m.recovered(time.Now(), "Daemon.InitSwarm"); err != nil {
+		return nil, 0, err
+	}
 	data, err := m.freeze().encode()
 	if err != nil {
 		return nil, 0, err

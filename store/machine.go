@@ -129,8 +129,12 @@ func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error)
 			created = append(created, refOf(change.Object))
 		}
 	}
+	recorded, err := m.record(txn, t)
+	if err != nil {
+		return nil, err
+	}
 	m.requests.add(&DuplicateError{RequestID: t.GetRequestId(), Index: m.index, Created: created})
-	return changes, nil
+	return append(changes, recorded...), nil
 }
 
 // check returns what is there of the objects that t changes, or nil for those that are not; and errRefused when an expectation of t
@@ -173,6 +177,9 @@ func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
 			return nil, fmt.Errorf("%v has version %d: %w", ref, old.GetMeta().GetVersion(), errRefused)
 		}
 		names.note(c.GetAction(), old, o)
+	}
+	if err := checkSegments(txn, t); err != nil {
+		return nil, err
 	}
 	return olds, names.check(txn)
 }

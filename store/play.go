@@ -79,7 +79,7 @@ func (p *Pending) Answer() (ok bool, err error) {
 // Propose makes a transaction at a time, for Flush to propose. Its error concerns the transaction only, as Update's does, and may
 // come from a state that is behind: this manager may have been deposed without knowing it.
 func (p *Player) Propose(now time.Time, requestID string, fn func(Tx) error) (*Pending, error) {
-	transaction, err := p.s.prepare(now, requestID, fn)
+	transaction, err := p.s.prepare(now, requestID, nil, fn)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -49,6 +50,9 @@ func startFrom(state *api.StoreSnapshot, self *api.Member) (*raftpb.Snapshot, er
 	}
 	m.members.load([]*api.Member{self}, removed)
 	m.skip(m.index + 1) // so that no other log has the same entry at this index
+	if err := m.recovered(time.Now(), "Daemon.RestoreBackup"); err != nil {
+		return nil, err
+	}
 	data, err := m.freeze().encode()
 	if err != nil {
 		return nil, err

@@ -146,6 +146,9 @@ func (b *builder) add(stored *api.StoredObject) error {
 	if o == nil || o.GetId() == "" {
 		return fmt.Errorf("object %d of the snapshot is of an unknown kind or has no id: %w", b.n, ErrInvalid)
 	}
+	if s, ok := o.(*api.AuditSegment); ok {
+		o = unshared(s)
+	}
 	if err := b.txn.Insert(object.KindOf(o).String(), o); err != nil {
 		return fmt.Errorf("restore %v: %w", refOf(o), err)
 	}

@@ -96,9 +96,10 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 	} else if len(requestID) > maxRequestID || requestID[:1] == ownPrefix {
 		return fmt.Errorf("request id: %w: it must have 1 to %d characters and not start with %q", ErrInvalid, maxRequestID, ownPrefix)
 	}
+	rider := riderOf(ctx)
 	current := false // the view is known to have all that was acknowledged before the call
 	for range maxAttempts {
-		transaction, err := s.prepare(time.Now(), requestID, fn)
+		transaction, err := s.prepare(time.Now(), requestID, rider, fn)
 		if refusal := (*refusalError)(nil); errors.As(err, &refusal) {
 			if current {
 				return refusal.err
@@ -113,8 +114,15 @@ func (s *Store) Update(ctx context.Context, requestID string, fn func(Tx) error)
 			return err
 		}
 		done, err := s.log.propose(ctx, *transaction)
+		if errors.Is(err, ErrOutdated) && transaction.ridden {
+			rider = nil // the audit log begins when all managers know it
+			continue
+		}
 		if err != nil {
 			return err
+		}
+		if done.err == nil && transaction.ridden {
+			rider.Committed()
 		}
 		switch {
 		case errors.Is(done.err, ErrDuplicate) && requestID[:1] == ownPrefix:
@@ -179,10 +187,12 @@ type prepared struct {
 	requestID string
 	encoded   []byte
 	protocol  uint32 // that all members must understand
+	ridden    bool   // there is an event of a rider in it
 }
 
-// prepare runs fn at a time and encodes its changes; the result is nil when there are none. An error of fn is a *refusalError.
-func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) (*prepared, error) {
+// prepare runs fn at a time and encodes its changes, with the event of a rider or nil; the result is nil when there are none. An error of fn
+// is a *refusalError.
+func (s *Store) prepare(now time.Time, requestID string, rider Rider, fn func(Tx) error) (*prepared, error) {
 	if leadership, _ := s.log.leadership(); !leadership.Self {
 		return nil, &NotLeaderError{LeaderID: leadership.LeaderID, LeaderAddr: leadership.LeaderAddr}
 	}
@@ -196,11 +206,19 @@ func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) (*pr
 	if err := fn(tx); err != nil {
 		return nil, &refusalError{err}
 	}
-	if len(tx.changes) == 0 {
+	own := len(tx.events)
+	if err := tx.ride(rider); err != nil {
+		return nil, err
+	}
+	if len(tx.changes)+len(tx.events) == 0 {
 		return nil, nil
 	}
+	protocol := protocolOf(tx.changes)
+	if len(tx.events) > 0 {
+		protocol = max(protocol, protocolAudit)
+	}
 	encoded, err := proto.Marshal(&api.Transaction{
-		RequestId: requestID, ProposedAt: timestamppb.New(now), Changes: tx.changes,
+		RequestId: requestID, ProposedAt: timestamppb.New(now), Changes: tx.changes, AuditEvents: tx.events,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode transaction: %w", err)
@@ -208,7 +226,7 @@ func (s *Store) prepare(now time.Time, requestID string, fn func(Tx) error) (*pr
 	if len(encoded) > MaxEntrySize-entryOverhead {
 		return nil, &LimitError{What: "transaction", Size: len(encoded), Limit: MaxEntrySize - entryOverhead}
 	}
-	return &prepared{requestID, encoded, protocolOf(tx.changes)}, nil
+	return &prepared{requestID, encoded, protocol, len(tx.events) > own}, nil
 }
 
 // Watch starts a watcher of some kinds of objects, or of all. From 0 it starts with a snapshot; from an index that an

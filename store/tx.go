@@ -27,6 +27,9 @@ type ReadTx interface {
 
 	get(r Ref) (Object, error)
 	iterate(k object.Kind, by By) (memdb.ResultIterator, error)
+	lastSegment() (*api.AuditSegment, error)
+	oldestSegment() (*api.AuditSegment, error)
+	segmentOf(sequence uint64) (*api.AuditSegment, error)
 }
 
 // Tx is a snapshot with the changes of one transaction on top, which only the transaction sees until it is committed.
@@ -48,6 +51,9 @@ type Tx interface {
 	// Full reports whether the transaction has its fair size. It still takes what the limits allow, but a loop that has more to
 	// write should go on in another one, so that others share the log with it; see Store.Batch.
 	Full() bool
+	// Audit adds an event, encoded by package chain, to the audit log when the transaction is applied: at the end, with the next number.
+	// A transaction may have nothing but events.
+	Audit(event []byte) error
 	// RequireKind makes the commit depend on no object of the kind having been created, changed or deleted since the
 	// snapshot: for rare writes that depend on the absence of something.
 	RequireKind(kind object.Kind)
@@ -219,7 +225,8 @@ type tx struct {
 	view    *view
 	changes []*api.Change
 	place   map[Ref]int // of the change in changes
-	size    int         // bytes of all changed objects
+	events  [][]byte    // for the audit log
+	size    int         // bytes of all changed objects and events
 	merged  bool        // txn shows the changes, too
 }
 
@@ -364,10 +371,13 @@ func (t *tx) RequireKind(kind object.Kind) {
 	}
 }
 
-func (t *tx) Full() bool { return len(t.changes) >= fairChanges || t.size >= fairSize }
+func (t *tx) Full() bool { return len(t.changes)+len(t.events) >= fairChanges || t.size >= fairSize }
 
 // check returns the size of o if it is one that the store may hold.
 func (t *tx) check(ref Ref, o Object) (size int, err error) {
+	if ref.Kind == object.KindAuditSegment {
+		return 0, fmt.Errorf("%v: %w: the audit log is written by events only", ref, ErrInvalid)
+	}
 	if size = proto.Size(o); size > MaxObjectSize {
 		return 0, &LimitError{What: ref.String(), Size: size, Limit: MaxObjectSize}
 	}

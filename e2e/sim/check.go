@@ -9,6 +9,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/chain"
 	"github.com/skep-io/skep/store"
 )
 
@@ -27,6 +28,8 @@ func (w *world) appliedOnce(change store.Change, index store.Index) {
 		effect = fmt.Sprint("value ", o.GetSpecVersion())
 	case *api.Secret:
 		effect = fmt.Sprint(change.Action, " ", o.GetId())
+	case *api.AuditSegment: // see checkAudit
+		return
 	}
 	if before, ok := w.applied[effect]; ok && before != index {
 		w.violated("I1: %q was applied twice, at %d and at %d", effect, before, index)
@@ -76,6 +79,7 @@ func (w *world) finish() {
 		n.checkClear()
 	}
 	w.must(first.p.Store().View(w.checkAcknowledged))
+	w.must(first.p.Store().View(w.checkAudit))
 }
 
 func (w *world) checkAcknowledged(tx store.ReadTx) error {
@@ -87,6 +91,42 @@ func (w *world) checkAcknowledged(tx store.ReadTx) error {
 	for id := range w.deleted {
 		if _, err := store.Get[*api.Secret](tx, id); !errors.Is(err, store.ErrNotFound) {
 			w.violated("I2: secret %s is there, although its deletion was acknowledged", id)
+		}
+	}
+	return nil
+}
+
+// checkAudit checks that the audit log is one chain, which has each acknowledged change once (I16).
+func (w *world) checkAudit(tx store.ReadTx) error {
+	if w.protocol == 0 {
+		return nil
+	}
+	segments, err := store.List[*api.AuditSegment](tx)
+	if err != nil || len(segments) == 0 {
+		return err
+	}
+	v, err := chain.NewVerifier(cluster, chain.Anchor(segments[0]))
+	if err != nil {
+		w.violated("I16: %v", err)
+	}
+	once := map[string]bool{}
+	for _, s := range segments {
+		for link, err := range chain.Links(s) {
+			w.must(err)
+			e, err := link.Entry()
+			w.must(err)
+			if err := v.Add(e); err != nil {
+				w.violated("I16: %v", err)
+			}
+			if id := e.GetEvent().GetRequestId(); once[id] {
+				w.violated("I16: %s is in the audit log twice", id)
+			}
+			once[e.GetEvent().GetRequestId()] = true
+		}
+	}
+	for id := range w.created {
+		if !once[id] {
+			w.violated("I16: %s was acknowledged and is not in the audit log", id)
 		}
 	}
 	return nil

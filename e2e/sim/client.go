@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/chain"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -32,6 +33,7 @@ type op struct {
 	id          string // of the request, and of the secret that opCreate makes
 	target      string // the secret that opDelete removes
 	call        time.Duration
+	audited     bool // with an entry in the audit log, which all managers know
 	sure        bool // the manager that was asked has confirmed that it leads
 	ended       bool
 }
@@ -51,7 +53,7 @@ func (w *world) client(c int) {
 	w.nextID++
 	o := &op{
 		client: c, kind: opKind(w.rng.IntN(3)), key: w.rng.IntN(keys), value: uint64(w.nextID),
-		id: fmt.Sprint("request", w.nextID), call: w.now,
+		id: fmt.Sprint("request", w.nextID), call: w.now, audited: w.protocol > 0,
 	}
 	// Half of the secrets that are there go again. From the moment on when that is asked for, they may be there or not.
 	if o.kind == opCreate && len(w.alive) > 20 {
@@ -148,6 +150,11 @@ func keyName(key int) string { return fmt.Sprint("key", key) }
 
 // change is what Update would be called with.
 func (o *op) change(tx store.Tx) error {
+	if o.audited {
+		if err := tx.Audit(chain.Encode(&api.AuditEvent{RequestId: o.id})); err != nil {
+			return err
+		}
+	}
 	switch o.kind {
 	case opCreate:
 		return tx.Create(&api.Secret{Id: o.id, Spec: &api.SecretSpec{

@@ -29,7 +29,14 @@ func each(tx store.ReadTx, fn func(store.Object)) error {
 		fn(s)
 	}
 	secrets, err := store.List[*api.Secret](tx)
+	if err != nil {
+		return err
+	}
 	for _, s := range secrets {
+		fn(s)
+	}
+	segments, err := store.List[*api.AuditSegment](tx)
+	for _, s := range segments {
 		fn(s)
 	}
 	return err

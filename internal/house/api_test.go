@@ -44,6 +44,23 @@ func TestMethods_SayWhoMayCall(t *testing.T) {
 	})
 }
 
+// An RPC that changes something or hands out a secret is in the audit log.
+func TestMethods_SayWhatTheAuditLogHas(t *testing.T) {
+	files(t, func(file protoreflect.FileDescriptor) {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				method := methods.Get(j)
+				access, _ := proto.GetExtension(method.Options(), api.E_Access).(*api.Access)
+				if access.GetAudit() == api.AuditRule_AUDIT_RULE_UNSPECIFIED {
+					t.Errorf("%s does not say which calls the audit log has: add to its (access) audit: AUDIT_RULE_CALLS if it changes something "+
+						"or hands out a secret, else audit: AUDIT_RULE_REFUSALS", method.FullName())
+				}
+			}
+		}
+	})
+}
+
 func TestSecretMessages_RedactThemselves(t *testing.T) {
 	const canary = "canary-5f1d"
 	checked := 0

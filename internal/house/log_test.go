@@ -16,7 +16,8 @@ import (
 // have before anybody writes one. A release empties it.
 func gated() map[protoreflect.FullName]uint32 {
 	return map[protoreflect.FullName]uint32{
-		"skep.v1.StoredObject.join_grant": 2, "skep.v1.StoredObject.user": 2, "skep.v1.StoredObject.audit_entry": 2,
+		"skep.v1.StoredObject.join_grant": 2, "skep.v1.StoredObject.user": 2, "skep.v1.StoredObject.audit_segment": 2,
+		"skep.v1.Transaction.audit_events": 2,
 	}
 }
 

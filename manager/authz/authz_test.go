@@ -15,7 +15,7 @@ import (
 // services are all that there are; each registers itself without an implementation.
 func services() []*grpc.ServiceDesc {
 	return []*grpc.ServiceDesc{
-		&api.Agent_ServiceDesc, &api.CA_ServiceDesc, &api.Control_ServiceDesc, &api.Daemon_ServiceDesc,
+		&api.Agent_ServiceDesc, &api.Audit_ServiceDesc, &api.CA_ServiceDesc, &api.Control_ServiceDesc, &api.Daemon_ServiceDesc,
 		&api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/internal/chain"
 	"github.com/skep-io/skep/manager/backup"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -65,6 +66,12 @@ func newStore(t testing.TB) (*store.Store, *api.Cluster) {
 		Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING}, DesiredState: api.TaskState_TASK_STATE_RUNNING,
 	}
 	storetest.Create(t, s, cluster, manager, worker, secret, service, task)
+	err = s.Update(t.Context(), "", func(tx store.Tx) error {
+		return tx.Audit(chain.Encode(&api.AuditEvent{Method: "Control.CreateService", Result: "ok"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	state := stateOf(t, s)
 	state.Members = []*api.Member{{RaftId: 7, NodeId: manager.GetId(), Address: "10.0.0.1:2377"}}
 	state.RemovedRaftIds = []uint64{3}

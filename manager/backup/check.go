@@ -32,6 +32,7 @@ func Check(header *api.BackupHeader, state *api.StoreSnapshot) []string {
 	c.scratch()
 	c.log()
 	c.members()
+	c.audit()
 	for _, id := range slices.Sorted(maps.Keys(c.objects[object.KindCluster])) {
 		c.cluster(c.objects[object.KindCluster][id].(*api.Cluster))
 	}
@@ -179,8 +180,8 @@ func listed(tx store.ReadTx, kind object.Kind) (int, error) {
 		return length[*api.JoinGrant](tx)
 	case object.KindUser:
 		return length[*api.User](tx)
-	case object.KindAuditEntry:
-		return length[*api.AuditEntry](tx)
+	case object.KindAuditSegment:
+		return length[*api.AuditSegment](tx)
 	default:
 		return 0, fmt.Errorf("%v: %w", kind, store.ErrInvalid)
 	}

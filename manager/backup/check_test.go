@@ -76,6 +76,15 @@ func TestCheck_NamesWhatIsWrong(t *testing.T) {
 		"an object too large": {func(s *api.StoreSnapshot) {
 			first[*api.Secret](s).Spec.Data = make([]byte, store.MaxObjectSize)
 		}, "are the most"},
+		"an audit entry": {func(s *api.StoreSnapshot) { first[*api.AuditSegment](s).Entries[20] ^= 1 }, "the audit log is broken"},
+		"the beginning of the audit log": {func(s *api.StoreSnapshot) {
+			first[*api.AuditSegment](s).Previous[0] ^= 1
+		}, "the log does not begin as that of this cluster"},
+		"a gap in the audit log": {func(s *api.StoreSnapshot) {
+			next := proto.CloneOf(first[*api.AuditSegment](s))
+			next.Id, next.First = object.SequenceID(3), 3
+			s.Objects = append(s.Objects, object.Wrap(next))
+		}, "it does not go on from entry 1"},
 		"another cluster": {func(s *api.StoreSnapshot) { s.ClusterId = object.NewID() }, "the state is of cluster"},
 		"no cluster object": {func(s *api.StoreSnapshot) {
 			s.Objects = slices.DeleteFunc(s.Objects, func(o *api.StoredObject) bool { return o.GetCluster() != nil })

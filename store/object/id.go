@@ -29,6 +29,9 @@ func encodeID(hi, lo uint64) string {
 	return string(id[:])
 }
 
+// SequenceID returns a number in the form of an id: ids are in the order of their numbers.
+func SequenceID(n uint64) string { return encodeID(0, n) }
+
 // ValidID reports whether id has the form of an id: anything else is refused before it reaches the log.
 func ValidID(id string) bool {
 	if len(id) != IDLength {

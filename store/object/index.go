@@ -28,7 +28,7 @@ func HasIndex(k Kind, i Index) bool {
 	case IndexID:
 		return k.Valid()
 	case IndexName:
-		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditEntry
+		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditSegment
 	case IndexService, IndexNode, IndexSlot:
 		return k == KindTask
 	case IndexSecret:

@@ -22,22 +22,22 @@ type Kind uint32
 
 // The kinds of objects.
 const (
-	KindCluster    Kind = 1
-	KindNode       Kind = 2
-	KindService    Kind = 3
-	KindTask       Kind = 4
-	KindSecret     Kind = 5
-	KindJoinGrant  Kind = 6
-	KindUser       Kind = 7
-	KindAuditEntry Kind = 8
+	KindCluster      Kind = 1
+	KindNode         Kind = 2
+	KindService      Kind = 3
+	KindTask         Kind = 4
+	KindSecret       Kind = 5
+	KindJoinGrant    Kind = 6
+	KindUser         Kind = 7
+	KindAuditSegment Kind = 8
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindAuditEntry
+const MaxKind = KindAuditSegment
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditEntry}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment}
 }
 
 // String returns the kind in lower case, as errors name it: "service", "join grant".
@@ -57,8 +57,8 @@ func (k Kind) String() string {
 		return "join grant"
 	case KindUser:
 		return "user"
-	case KindAuditEntry:
-		return "audit entry"
+	case KindAuditSegment:
+		return "audit segment"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -76,7 +76,7 @@ func (k Kind) Protocol() uint32 {
 }
 
 // UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks, join
-// grants and audit entries have no name.
+// grants and audit segments have no name.
 func (k Kind) UniqueNames() bool {
 	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser
 }
@@ -98,8 +98,8 @@ func KindOf(o Object) Kind {
 		return KindJoinGrant
 	case *api.User:
 		return KindUser
-	case *api.AuditEntry:
-		return KindAuditEntry
+	case *api.AuditSegment:
+		return KindAuditSegment
 	default:
 		return 0
 	}
@@ -140,7 +140,7 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.User:
 		o.Meta = meta
-	case *api.AuditEntry:
+	case *api.AuditSegment:
 		o.Meta = meta
 	}
 }
@@ -162,8 +162,8 @@ func New(k Kind, id string) Object {
 		return &api.JoinGrant{Id: id}
 	case KindUser:
 		return &api.User{Id: id}
-	case KindAuditEntry:
-		return &api.AuditEntry{Id: id}
+	case KindAuditSegment:
+		return &api.AuditSegment{Id: id}
 	default:
 		return nil
 	}
@@ -186,8 +186,8 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_JoinGrant{JoinGrant: o}}
 	case *api.User:
 		return &api.StoredObject{Object: &api.StoredObject_User{User: o}}
-	case *api.AuditEntry:
-		return &api.StoredObject{Object: &api.StoredObject_AuditEntry{AuditEntry: o}}
+	case *api.AuditSegment:
+		return &api.StoredObject{Object: &api.StoredObject_AuditSegment{AuditSegment: o}}
 	default:
 		return nil
 	}
@@ -211,8 +211,8 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.JoinGrant
 	case *api.StoredObject_User:
 		o = w.User
-	case *api.StoredObject_AuditEntry:
-		o = w.AuditEntry
+	case *api.StoredObject_AuditSegment:
+		o = w.AuditSegment
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil

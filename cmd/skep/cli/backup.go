@@ -33,15 +33,11 @@ func contents(b view.Backup) string {
 	return strings.Join(parts, ", ")
 }
 
-// nounFor returns a kind of objects in words, for n of them: "join grant", "audit entries".
+// nounFor returns a kind of objects in words, for n of them: "join grant", "audit segments".
 func nounFor(kind string, n uint64) string {
 	noun := strings.ReplaceAll(kind, "_", " ")
-	stem, endsInY := strings.CutSuffix(noun, "y")
-	switch {
-	case n == 1:
+	if n == 1 {
 		return noun
-	case endsInY:
-		return stem + "ies"
 	}
 	return noun + "s"
 }
