@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/chain"
+	"github.com/skep-io/skep/manager/audit"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/manager/control"
@@ -58,6 +60,7 @@ type Manager struct {
 	control    *control.Server
 	ca         *caserver.Server
 	dispatcher *dispatcher.Dispatcher
+	audit      *audit.Log
 	keys       *keymanager.Manager
 }
 
@@ -88,7 +91,14 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.dispatcher, err = dispatcher.New(dispatcher.Config{Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger}); err != nil {
+	m.audit, err = audit.New(audit.Config{NodeID: cfg.NodeID, Store: cfg.Store, Send: m.sendAudit, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	m.dispatcher, err = dispatcher.New(dispatcher.Config{
+		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered,
+	})
+	if err != nil {
 		return nil, err
 	}
 	m.keys, err = keymanager.New(keymanager.Config{
@@ -110,11 +120,31 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	api.RegisterCAServer(r, m.ca)
 	api.RegisterDispatcherServer(r, m.dispatcher)
 	api.RegisterRaftServer(r, m.cfg.Raft)
+	api.RegisterAuditServer(r, m.audit)
 }
 
-// Interceptor sends calls that need the leader to it. It comes after the interceptors that turn errors into statuses and that
-// authorize.
-func (m *Manager) Interceptor() grpc.UnaryServerInterceptor { return m.forward.Unary() }
+// Interceptor sends calls that need the leader to it, and records those that are answered here in the audit log. It comes after the
+// interceptors that turn errors into statuses and that authorize.
+func (m *Manager) Interceptor() grpc.UnaryServerInterceptor {
+	forward, record := m.forward.Unary(), m.audit.Unary()
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return forward(ctx, request, info, func(ctx context.Context, request any) (any, error) {
+			return record(ctx, request, info, handler)
+		})
+	}
+}
+
+// Audit is the door to the audit log for calls that Interceptor does not see: streams, and refused ones.
+func (m *Manager) Audit() *audit.Log { return m.audit }
+
+// sendAudit gets events to the leader, in a call of this manager's own.
+func (m *Manager) sendAudit(ctx context.Context, request *api.RecordAuditRequest) error {
+	call := &grpc.UnaryServerInfo{FullMethod: api.Audit_RecordAudit_FullMethodName}
+	_, err := m.forward.Unary()(ctx, request, call, func(ctx context.Context, _ any) (any, error) {
+		return m.audit.RecordAudit(ctx, request)
+	})
+	return err
+}
 
 // reportDataKey tells the leader of this manager's data key, in a call of this manager's own.
 func (m *Manager) reportDataKey(ctx context.Context, key *api.DataKeyStatus) error {
@@ -155,6 +185,7 @@ func (m *Manager) work(ctx context.Context) error {
 	group.Go(func() error { return m.dispatcher.Run(ctx) })
 	group.Go(func() error { return m.keys.Run(ctx) })
 	group.Go(func() error { return m.followSettings(ctx) })
+	group.Go(func() error { return m.audit.Run(ctx) })
 	t := &tenures{leadership: m.cfg.Store.Leadership, loops: m.loops, logger: m.cfg.Logger}
 	group.Go(func() error { return t.run(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, store.ErrStopped) {
@@ -185,7 +216,13 @@ func Bootstrap(ctx context.Context, s *store.Store, founding caserver.Founding) 
 				if err := tx.Create(founding.Cluster); err != nil {
 					return err
 				}
-				return tx.Create(founding.Node)
+				if err := tx.Create(founding.Node); err != nil {
+					return err
+				}
+				return tx.Audit(chain.Encode(&api.AuditEvent{
+					Method: "Daemon.InitSwarm", CallerKind: "admin", Address: "@", Manager: founding.Node.GetId(),
+					ObjectKind: "cluster", ObjectId: founding.Cluster.GetId(), Result: "ok", Summary: "created",
+				}))
 			})
 			switch {
 			case err == nil, errors.Is(err, store.ErrDuplicate):

@@ -45,7 +45,7 @@ type runner interface {
 
 // loops makes all loops of a tenure afresh.
 func (m *Manager) loops() ([]loop, error) {
-	list := []loop{{"liveness", m.dispatcher.Lead}}
+	list := []loop{{"liveness", m.dispatcher.Lead}, {"audit", m.audit.Retain}}
 	var failed error
 	add := func(name string, r runner, err error) {
 		failed = errors.Join(failed, err)

@@ -2,6 +2,7 @@ package authz
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -172,6 +173,7 @@ func (a *Authorizer) identify(ctx context.Context) (Caller, *evidence) {
 	}
 	switch info := p.AuthInfo.(type) {
 	case SocketPeer:
+		stranger.Address = fmt.Sprintf("@%d", info.UID)
 		if info.Admin {
 			stranger.Kind = api.Caller_CALLER_ADMIN
 		}

@@ -18,7 +18,7 @@ type Caller struct {
 	User string
 	// Fingerprint of the user's certificate in hex, or empty for an external user.
 	Fingerprint string
-	// Address that the call came from: host:port, or "@" for the unix socket.
+	// Address that the call came from: host:port, or "@" and the user id of the process for the unix socket.
 	Address string
 	// Via is the ID of the manager that forwarded the call, or empty.
 	Via string

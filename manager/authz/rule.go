@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -34,6 +35,13 @@ func declaredRules() rules {
 		return true
 	})
 	return all
+}
+
+// Recorded returns the rules, by full method, of those that the audit log has all calls of. One that does not say is among them.
+func Recorded() map[string]*api.Access {
+	recorded := declaredRules()
+	maps.DeleteFunc(recorded, func(_ string, rule *api.Access) bool { return rule.GetAudit() == api.AuditRule_AUDIT_RULE_REFUSALS })
+	return recorded
 }
 
 // RuleOf returns what is declared beside a method, or nil if nothing is, or nothing that lets anybody call it.

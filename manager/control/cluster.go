@@ -27,6 +27,9 @@ const (
 	minBackupInterval = time.Hour
 	// maxBackups bounds what pruning goes through.
 	maxBackups = 10000
+	// minAudit leaves the audit log a few segments, and maxAudit is what managers keep in memory beside their work.
+	minAudit = 1 << 20
+	maxAudit = 1 << 30
 )
 
 // withoutKeys returns a copy of the cluster that may leave the managers (C1).
@@ -86,6 +89,9 @@ func CheckClusterSpec(spec *api.ClusterSpec) error {
 	}
 	p.dataKeyRotation(spec)
 	p.backups(spec)
+	if n := spec.GetAuditRetention(); n != 0 && (n < minAudit || n > maxAudit) {
+		p.add("audit_retention", "the audit log must have 1 MiB to 1 GiB, got %d bytes", n)
+	}
 	return p.err()
 }
 

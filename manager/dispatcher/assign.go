@@ -7,6 +7,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 )
 
@@ -59,6 +60,7 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerS
 		}
 		if news := changes(have, want); len(news) > 0 || sequence == 0 {
 			m := &api.AssignmentsResponse{Complete: sequence == 0, AppliesTo: sequence, ResultsIn: sequence + 1, Changes: news}
+			d.delivering(ctx, news)
 			if err := stream.Send(m); err != nil {
 				return err
 			}
@@ -71,6 +73,15 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerS
 		case <-s.ended:
 			return fault.New(fault.Invalid, "session invalid: %w", s.cause)
 		case <-listener.wake:
+		}
+	}
+}
+
+// delivering says which secrets are about to go to the calling node.
+func (d *Dispatcher) delivering(ctx context.Context, news []*api.AssignmentChange) {
+	for _, change := range news {
+		if secret := change.GetSecret(); secret != nil && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE {
+			d.cfg.Delivered(authz.FromContext(ctx), secret)
 		}
 	}
 }

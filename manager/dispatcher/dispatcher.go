@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 )
 
@@ -28,6 +29,8 @@ type Config struct {
 	Leadership func() (store.Leadership, <-chan struct{})
 	// Members returns the managers that agents can use; nil asks the store for the members of the Raft group.
 	Members func() []*api.Member
+	// Delivered is told, before a secret is sent to a node, of the node and the secret; nil is nobody. It must not block.
+	Delivered func(to authz.Caller, secret *api.Secret)
 	// Log gets what an administrator may want to know; nil discards it.
 	Log *slog.Logger
 }
@@ -70,6 +73,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	if cfg.Members == nil {
 		cfg.Members = func() []*api.Member { return membersOf(cfg.Store) }
+	}
+	if cfg.Delivered == nil {
+		cfg.Delivered = func(authz.Caller, *api.Secret) {}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

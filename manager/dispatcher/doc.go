@@ -29,6 +29,11 @@
 // cannot reach a leader that it knows refuses heartbeats after a period, so that its agents go elsewhere before they are
 // thought dead.
 //
+// # The audit log
+//
+// A node says up to which entry it saw the audit log; the manager shows the hash of that entry and its head, with the session's first message
+// and with each heartbeat. One that is behind catches up before it begins a session. What the node makes of it is its own.
+//
 // # Invariants
 //
 //   - I6: a task's observed state never goes down, and only the node that the task is assigned to writes it.

@@ -51,7 +51,7 @@ func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStre
 	if err != nil {
 		return fault.Status(err)
 	}
-	err = d.tell(ctx, s, stream)
+	err = d.tell(ctx, s, request.GetAuditSequence(), stream)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sessions.end(s, errClosed)
@@ -125,7 +125,14 @@ func checkDescription(description *api.NodeDescription) (*api.NodeDescription, e
 }
 
 // tell sends the session's node what it must know, at once and whenever it changes. It returns why the session ended.
-func (d *Dispatcher) tell(ctx context.Context, s *session, stream grpc.ServerStreamingServer[api.SessionResponse]) error {
+// sawAudit is how far the node saw the audit log.
+func (d *Dispatcher) tell(
+	ctx context.Context, s *session, sawAudit uint64, stream grpc.ServerStreamingServer[api.SessionResponse],
+) error {
+	proof, err := d.prove(ctx, sawAudit)
+	if err != nil {
+		return err
+	}
 	var last *api.SessionResponse
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -135,6 +142,9 @@ func (d *Dispatcher) tell(ctx context.Context, s *session, stream grpc.ServerStr
 			return err
 		}
 		period := message.GetHeartbeatPeriod().AsDuration()
+		if last == nil {
+			message.Audit = proof
+		}
 		if last == nil || !sameMessage(last, message) {
 			if err := stream.Send(message); err != nil {
 				return err
@@ -244,7 +254,12 @@ func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatReques
 		return nil, fault.Status(err)
 	}
 	s.signal() // managers come and go without a change of the store
-	return &api.HeartbeatResponse{Period: durationpb.New(period)}, nil
+	// The node saw what it names here, or showed that this manager has it: nothing is to be waited for.
+	proof, err := d.proof(request.GetAuditSequence())
+	if err != nil {
+		return nil, fault.Status(err)
+	}
+	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
 
 // reachable returns the period of heartbeats, or Unavailable when a leader that is known could not be reached for longer.

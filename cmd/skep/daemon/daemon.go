@@ -101,6 +101,7 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 		OnRefusal: func(ctx context.Context, r authz.Refusal) {
 			d.logger.WarnContext(ctx, "refused a call", "method", r.Method, "caller", r.Caller.Kind.String(), "node", r.Caller.NodeID, "user", r.Caller.User,
 				"address", r.Caller.Address)
+			d.managed.refused(r)
 		},
 	})
 	if err := d.loadBuiltin(ctx); err != nil {

@@ -40,6 +40,7 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	}, d.interceptors(), options)...)
 	api.RegisterDaemonServer(server, d)
 	d.managed.offer(server, &api.Control_ServiceDesc)
+	d.managed.offer(server, &api.Audit_ServiceDesc)
 	return server
 }
 
@@ -71,7 +72,7 @@ func adminGroup() uint32 {
 }
 
 // interceptors stand before every handler of both servers: errors become statuses, then who may call is decided, then whether the
-// node is locked, then a call that needs the leader goes there.
+// node is locked, then a call that needs the leader goes there, and the audit log has those that it should.
 func (d *Daemon) interceptors() []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (_ any, err error) {
@@ -85,7 +86,7 @@ func (d *Daemon) interceptors() []grpc.ServerOption {
 	}
 	options = append(options, d.authorizer.ServerOptions()...)
 	options = append(options, d.unlessLocked()...)
-	return append(options, grpc.ChainUnaryInterceptor(d.managed.forward))
+	return append(options, grpc.ChainUnaryInterceptor(d.managed.forward), grpc.ChainStreamInterceptor(d.managed.record))
 }
 
 // outcome is what a client gets for a call: the status of its error, and an internal error for a panic. What the client is

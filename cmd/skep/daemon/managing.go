@@ -139,7 +139,7 @@ func (n *node) runManager(ctx context.Context) error {
 	}
 	raft.Attach(s)
 	defer raft.Attach(nil)
-	managed.arrive(m.Interceptor(), m.Nodes(), m.Users())
+	managed.arrive(m.Interceptor(), m.Nodes(), m.Users(), m.Audit())
 	m.Register(managed)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Run(ctx) })

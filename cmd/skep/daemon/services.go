@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/skep-io/skep/manager/audit"
 	"github.com/skep-io/skep/manager/authz"
 )
 
@@ -23,6 +24,7 @@ type managedServices struct {
 	unary   grpc.UnaryServerInterceptor
 	nodes   authz.Nodes
 	users   authz.Users
+	audit   *audit.Log
 }
 
 func newManagedServices(absent func() error) *managedServices {
@@ -36,17 +38,17 @@ func (s *managedServices) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.current[desc.ServiceName] = impl
 }
 
-// arrive makes a manager's interceptor and records count, and depart takes all of it away again.
-func (s *managedServices) arrive(unary grpc.UnaryServerInterceptor, nodes authz.Nodes, users authz.Users) {
+// arrive makes a manager's interceptor, records and audit log count, and depart takes all of it away again.
+func (s *managedServices) arrive(unary grpc.UnaryServerInterceptor, nodes authz.Nodes, users authz.Users, log *audit.Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unary, s.nodes, s.users = unary, nodes, users
+	s.unary, s.nodes, s.users, s.audit = unary, nodes, users, log
 }
 
 func (s *managedServices) depart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current, s.unary, s.nodes, s.users = map[string]any{}, nil, nil, nil
+	s.current, s.unary, s.nodes, s.users, s.audit = map[string]any{}, nil, nil, nil, nil
 }
 
 func (s *managedServices) find(name string) (any, error) {
@@ -68,6 +70,28 @@ func (s *managedServices) forward(ctx context.Context, request any, info *grpc.U
 		return handler(ctx, request)
 	}
 	return unary(ctx, request, info, handler)
+}
+
+// log returns the present manager's door to the audit log, or nil.
+func (s *managedServices) log() *audit.Log {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.audit
+}
+
+// record is the present manager's interceptor of streams, or none.
+func (s *managedServices) record(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if log := s.log(); log != nil {
+		return log.Stream()(srv, stream, info, handler)
+	}
+	return handler(srv, stream)
+}
+
+// refused tells the present manager of a call that was refused.
+func (s *managedServices) refused(r authz.Refusal) {
+	if log := s.log(); log != nil {
+		log.Refused(r)
+	}
 }
 
 // records returns the present manager's records of nodes, or nil.

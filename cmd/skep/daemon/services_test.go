@@ -106,7 +106,7 @@ func TestManagedServices_ComeAndGoWhileTheServerRuns(t *testing.T) {
 		d.managed.arrive(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			forwarded++
 			return handler(ctx, request)
-		}, nil, nil)
+		}, nil, nil, nil)
 		check("promoted, with its interceptor", codes.OK, codes.Unimplemented)
 		if forwarded != 1 {
 			t.Errorf("the manager's interceptor saw %d calls", forwarded)
