@@ -21,6 +21,7 @@ const (
 	exitOK          = 0
 	exitUsage       = 2
 	exitEnded       = 11
+	exitBroken      = 12
 	exitInterrupted = 130
 )
 
@@ -46,6 +47,7 @@ func exitCodes() []exitCode {
 		{9, "the daemon or the managers can't be reached; try again", []fault.Kind{fault.Unavailable, fault.NotLeader}},
 		{10, "a limit was reached", []fault.Kind{fault.Exhausted}},
 		{exitEnded, "the service did not converge: its tasks failed and are not restarted", nil},
+		{exitBroken, "the audit log is not what was written", nil},
 		{exitInterrupted, "interrupted; what was asked for goes on in the background", nil},
 	}
 }
@@ -61,6 +63,9 @@ func codeOf(err error) int {
 	}
 	if errors.Is(err, progress.ErrEnded) {
 		return exitEnded
+	}
+	if isBroken(err) {
+		return exitBroken
 	}
 	kind := fault.KindOf(err)
 	for _, row := range exitCodes() {

@@ -36,6 +36,7 @@ func (f *fake) GetInfo(context.Context, *api.GetInfoRequest) (*api.GetInfoRespon
 		out.NodeId, out.ClusterId, out.Role = "node1", "cluster1", api.Role_ROLE_MANAGER
 		out.AdvertiseAddress, out.Managers, out.Nodes, out.ManagerCount = managerAddr, []string{managerAddr}, uint32(len(f.nodes)), 1
 		out.DataKeyChangedAt = timestamppb.New(born())
+		out.AuditHead = &api.AuditHead{Sequence: 7, Hash: []byte{0xab}}
 		out.NodeTransports = []string{"TLS 1.3, X25519MLKEM768"}
 		out.CertificateExpiresAt = timestamppb.New(born().Add(90 * 24 * time.Hour))
 	}

@@ -31,6 +31,7 @@ func now() time.Time  { return born().Add(5 * time.Minute) }
 type fake struct {
 	api.UnimplementedControlServer
 	api.UnimplementedDaemonServer
+	api.UnimplementedAuditServer
 
 	mu       sync.Mutex
 	version  uint64
@@ -65,6 +66,9 @@ type fake struct {
 	seenSecret []byte
 	// approveAfter is how often a join that needs approval is answered with a wait.
 	approveAfter int
+	// audit is the audit log, and auditDropped how many of its entries are not kept any more.
+	audit        []*api.AuditEntry
+	auditDropped int
 	// holdLogs keeps a log open after its last line.
 	holdLogs bool
 	// changed is closed and replaced at each change.
@@ -105,6 +109,7 @@ func (f *fake) serve(t testing.TB, socket string, cleanup func(func())) {
 	)
 	api.RegisterControlServer(server, f)
 	api.RegisterDaemonServer(server, f)
+	api.RegisterAuditServer(server, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -87,6 +87,7 @@ func ownFlags() map[string]string {
 		"swarm update backup-retention":  "likewise",
 		"context create skep":            "it is Docker's --docker",
 		"context ls filter":              "every list of ours has it",
+		"swarm update audit-retention":   "Swarm keeps no audit log",
 	}
 }
 

@@ -118,6 +118,9 @@ func writeSwarmInfo(b *strings.Builder, s view.SwarmInfo) {
 	if s.ControlAvailable {
 		writeBackupInfo(b, s)
 	}
+	if s.AuditHead != "" {
+		fmt.Fprintf(b, "  Audit Head: %s\n", s.AuditHead)
+	}
 	if len(s.NodeTransports) > 0 {
 		fmt.Fprintf(b, "  Node Transport: %s\n", strings.Join(s.NodeTransports, "; "))
 	}

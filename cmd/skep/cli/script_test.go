@@ -149,6 +149,12 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.logs = append(f.logs, &api.ReadLogsResponse{
 			Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{NodeId: args[1], Reason: args[2]}},
 		})
+	case "audit":
+		f.note(args[1], args[2], args[3], args[4])
+	case "forge":
+		f.audit[1].Event.Caller = args[1]
+	case "drop":
+		f.auditDropped = 2
 	case "uploaded":
 		fmt.Fprintf(ts.Stdout(), "%s %d\n", f.reference, len(f.uploaded))
 		ts.Check(writeUploaded(f.uploaded, ts.Stdout()))

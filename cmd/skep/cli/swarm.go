@@ -44,6 +44,7 @@ type swarmFlags struct {
 	backups          flagvalue.Period
 	backupDir        string
 	keptBackups      uint64
+	auditRetention   flagvalue.Bytes // of update only
 }
 
 func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
@@ -149,6 +150,7 @@ func (p *program) swarmUpdate() *cobra.Command {
 	var swarm swarmFlags
 	cmd := &cobra.Command{Use: "update [OPTIONS]", Short: "Update the swarm", Args: noArgs}
 	swarm.register(cmd, "Change manager autolocking setting (true|false)")
+	cmd.Flags().Var(&swarm.auditRetention, "audit-retention", "Size of the audit log, beyond which the oldest entries are dropped (0 = the default, 32 MiB)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().NFlag() == 0 {
 			return cmd.Help()
@@ -218,6 +220,9 @@ func (s *swarmFlags) apply(spec *api.ClusterSpec, changed func(string) bool) {
 	}
 	if changed("backup-retention") {
 		spec.BackupRetention = s.keptBackups
+	}
+	if changed("audit-retention") {
+		spec.AuditRetention = uint64(s.auditRetention)
 	}
 }
 

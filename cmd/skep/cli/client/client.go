@@ -65,6 +65,8 @@ type Client struct {
 	Control api.ControlClient
 	// Daemon acts on this machine; never nil.
 	Daemon api.DaemonClient
+	// Audit shows the audit log; never nil.
+	Audit api.AuditClient
 
 	host  string
 	conn  *grpc.ClientConn
@@ -117,7 +119,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", to.Host, err)
 	}
-	c.Control, c.Daemon = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn)
+	c.Control, c.Daemon, c.Audit = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn), api.NewAuditClient(c.conn)
 	return c, nil
 }
 

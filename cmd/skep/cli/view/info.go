@@ -1,6 +1,7 @@
 package view
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -40,6 +41,8 @@ type SwarmInfo struct {
 	ControlAvailable bool
 	Error            string
 	RemoteManagers   []string
+	// AuditHead is the last entry of the audit log that this node was shown, ENTRY:HASH as `audit verify --head` takes it, or empty.
+	AuditHead string
 	// NodeTransports are what secures the connections of the moment with other nodes.
 	NodeTransports       []string
 	Nodes                uint32
@@ -73,6 +76,7 @@ func NewInfo(i *api.GetInfoResponse) Info {
 			ControlAvailable: i.GetRole() == api.Role_ROLE_MANAGER && i.GetState() == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE,
 			Error:            i.GetError(), RemoteManagers: i.GetManagers(), Nodes: i.GetNodes(), Managers: i.GetManagerCount(),
 			ClusterID: i.GetClusterId(), NodeTransports: i.GetNodeTransports(),
+			AuditHead: auditHead(i.GetAuditHead()),
 		},
 	}
 	if i.GetCertificateExpiresAt() != nil {
@@ -88,4 +92,12 @@ func NewInfo(i *api.GetInfoResponse) Info {
 	}
 	out.Swarm.BackupInterval = durationOf(i.GetBackupInterval())
 	return out
+}
+
+// auditHead returns ENTRY:HASH, or nothing for nil.
+func auditHead(h *api.AuditHead) string {
+	if h == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%x", h.GetSequence(), h.GetHash())
 }
