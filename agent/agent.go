@@ -256,6 +256,9 @@ func (a *Agent) Adopted() <-chan struct{} { return a.tasks.Adopted() }
 // Managers returns the managers that this node knows, host:port.
 func (a *Agent) Managers() []string { return a.session.Managers() }
 
+// Audit returns what this node knows of the audit log, and whether it refuses a manager.
+func (a *Agent) Audit() session.AuditState { return a.session.Audit() }
+
 // Announce tells the managers what this node has, such as a new image, and returns once they know.
 func (a *Agent) Announce(ctx context.Context) error { return a.session.Describe(ctx) }
 

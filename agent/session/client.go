@@ -61,6 +61,9 @@ type Client struct {
 	// The fields below are guarded by mu.
 	remotes  *remotes
 	reporter reporter
+	witness  witness
+	// refused is why the last session did not come about or ended, if a manager was rolled back, or nil.
+	refused *RollbackError
 	// current is the session, or nil.
 	current *session
 }
@@ -75,13 +78,17 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		log.Warn("the list of managers can't be read, going on with those given", "error", err)
 	}
+	saw, err := loadWitness(cfg.Dir)
+	if err != nil {
+		log.Error("this node does not know how far it saw the audit log: it can't notice a manager that was rolled back since", "error", err)
+	}
 	known := cleanAddresses(slices.Concat(saved, cfg.Managers))
 	if len(known) == 0 {
 		return nil, ErrNoManagers
 	}
 	return &Client{
 		cfg: cfg, log: log, reported: make(chan struct{}, 1), described: make(chan struct{}, 1),
-		remotes: newRemotes(known, rand.IntN(len(known))),
+		remotes: newRemotes(known, rand.IntN(len(known))), witness: saw,
 	}, nil
 }
 
@@ -167,7 +174,11 @@ func (c *Client) Run(ctx context.Context) error {
 		c.mu.Lock()
 		c.remotes.ended(time.Since(begun))
 		c.mu.Unlock()
-		c.log.Warn("no session with a manager", "manager", a.address, "error", err)
+		level := slog.LevelWarn
+		if errors.As(err, new(*RollbackError)) {
+			level = slog.LevelError
+		}
+		c.log.Log(ctx, level, "no session with a manager", "manager", a.address, "error", err)
 		c.cfg.Handler.Disconnected(err)
 	}
 	return nil

@@ -139,8 +139,18 @@ func (c *cluster) Assign(_ context.Context, complete bool, changes []*api.Assign
 // run starts a client and returns it with a function that ends it.
 func (c *cluster) run(addresses ...string) (*session.Client, func()) {
 	c.t.Helper()
+	client, stop := c.runIn(c.t.TempDir(), addresses...)
+	return client, func() {
+		stop()
+		c.close()
+	}
+}
+
+// runIn starts a client that keeps what it remembers in a directory, and returns it with a function that ends it.
+func (c *cluster) runIn(dir string, addresses ...string) (*session.Client, func()) {
+	c.t.Helper()
 	client, err := session.New(session.Config{
-		Dir: c.t.TempDir(), Managers: addresses, Dial: c.dial, Handler: c,
+		Dir: dir, Managers: addresses, Dial: c.dial, Handler: c,
 		Describe: func() *api.NodeDescription { return &api.NodeDescription{Hostname: "h"} },
 	})
 	if err != nil {
@@ -156,7 +166,6 @@ func (c *cluster) run(addresses ...string) (*session.Client, func()) {
 	return client, func() {
 		cancel()
 		running.Wait()
-		c.close()
 	}
 }
 
@@ -179,6 +188,23 @@ type manager struct {
 	hang     bool
 	beats    []time.Time
 	statuses map[string]string
+	log      []string // the hashes of its audit log, or nil
+	anchor   int      // how many of them are not kept any more
+	recovery int64
+}
+
+// proof is what the manager shows to a node that saw its log up to an entry, as the real one does.
+func (m *manager) proof(saw uint64) *api.AuditProof {
+	if m.log == nil {
+		return nil
+	}
+	p := &api.AuditProof{Oldest: uint64(m.anchor + 1), Head: &api.AuditHead{
+		Sequence: uint64(len(m.log)), Hash: []byte(m.log[len(m.log)-1]), RecoveredAt: m.recovery,
+	}}
+	if saw >= uint64(max(m.anchor, 1)) && saw <= uint64(len(m.log)) {
+		p.Hash = []byte(m.log[saw-1])
+	}
+	return p
 }
 
 // failing returns the error that the next call of a method is to return, once.
@@ -199,6 +225,7 @@ func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServ
 	}
 	m.mu.Lock()
 	first := &api.SessionResponse{SessionId: m.address, Managers: m.peers, HeartbeatPeriod: durationpb.New(period)}
+	first.Audit = m.proof(r.GetAuditSequence())
 	m.mu.Unlock()
 	if err := stream.Send(first); err != nil {
 		return err
@@ -214,7 +241,7 @@ func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServ
 func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.HeartbeatResponse, error) {
 	m.mu.Lock()
 	m.beats = append(m.beats, time.Now())
-	hang := m.hang
+	hang, proof := m.hang, m.proof(r.GetAuditSequence())
 	m.mu.Unlock()
 	if r.GetSessionId() != m.address {
 		return nil, fault.Status(fault.New(fault.Invalid, "wrong session"))
@@ -222,7 +249,7 @@ func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.
 	if hang {
 		<-ctx.Done()
 	}
-	return &api.HeartbeatResponse{Period: durationpb.New(period)}, nil
+	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
 
 func (m *manager) Assignments(_ *api.AssignmentsRequest, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {

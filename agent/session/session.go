@@ -46,11 +46,12 @@ var (
 // session is a registration with one manager.
 type session struct {
 	// constant after the registration
-	c      *Client
-	id     string
-	client api.DispatcherClient
-	ca     api.CAClient
-	stream grpc.ServerStreamingClient[api.SessionResponse]
+	c       *Client
+	id      string
+	manager string // its address
+	client  api.DispatcherClient
+	ca      api.CAClient
+	stream  grpc.ServerStreamingClient[api.SessionResponse]
 	// periods hands a new period of heartbeats to the goroutine that sends them; it has room for one.
 	periods chan time.Duration
 }
@@ -64,7 +65,7 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{c: c, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1)}
+	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1)}
 	first, err := s.register(ctx, cancel, conn, a.connect)
 	if err != nil {
 		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))
@@ -89,7 +90,7 @@ func (s *session) register(
 	defer connected.Stop()
 	answered := time.AfterFunc(connect+callTimeout, func() { cancel(errRegister) })
 	defer answered.Stop()
-	stream, err := s.client.Session(ctx, &api.SessionRequest{Description: s.c.cfg.Describe()})
+	stream, err := s.client.Session(ctx, &api.SessionRequest{Description: s.c.cfg.Describe(), AuditSequence: s.c.sawAudit()})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (s *session) register(
 	if first.GetSessionId() == "" {
 		return nil, errors.New("the manager gave no session id")
 	}
-	return first, nil
+	return first, s.c.witnessed(s.manager, first.GetAudit()) // S4
 }
 
 // run does all that a session does until one part fails or ctx ends, and returns why.
@@ -187,11 +188,11 @@ func (s *session) heartbeat(ctx context.Context) error {
 func (s *session) beat(ctx context.Context, period time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(max(period, heartbeatTimeoutMin), heartbeatTimeoutMax))
 	defer cancel()
-	r, err := s.client.Heartbeat(ctx, &api.HeartbeatRequest{SessionId: s.id})
+	r, err := s.client.Heartbeat(ctx, &api.HeartbeatRequest{SessionId: s.id, AuditSequence: s.c.sawAudit()})
 	if err != nil {
 		return 0, err
 	}
-	return r.GetPeriod().AsDuration(), nil
+	return r.GetPeriod().AsDuration(), s.c.witnessed(s.manager, r.GetAudit())
 }
 
 // assignments passes on what is assigned to this node (S2).

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/agent"
+	"github.com/skep-io/skep/agent/session"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
@@ -91,9 +92,12 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	info.Managers = n.managers()
 	info.NodeTransports = n.identity.Transports()
 	n.mu.Lock()
-	s, source := n.store, n.source
+	s, source, a := n.store, n.source, n.agent
 	info.AdvertiseAddress = n.membership.AdvertiseAddress
 	n.mu.Unlock()
+	if a != nil {
+		describeAudit(info, a.Audit(), time.Now())
+	}
 	if s == nil {
 		return
 	}
@@ -122,6 +126,23 @@ func (n *node) describe(info *api.GetInfoResponse) {
 		}
 		return err
 	})
+}
+
+// recoveryShown is how long a recovery that lost something is a warning.
+const recoveryShown = 7 * 24 * time.Hour
+
+// describeAudit fills in how far this node saw the audit log, and warns of a manager that was rolled back.
+func describeAudit(info *api.GetInfoResponse, state session.AuditState, now time.Time) {
+	if seen := state.Seen; seen.Sequence > 0 {
+		info.AuditHead = &api.AuditHead{Sequence: seen.Sequence, Hash: seen.Hash, RecoveredAt: seen.RecoveredAt}
+	}
+	if state.Refused != nil {
+		info.Warnings = append(info.Warnings, state.Refused.Error())
+	}
+	if r := state.Recovered; r != nil && now.Sub(r.At()) < recoveryShown {
+		info.Warnings = append(info.Warnings, fmt.Sprintf("the swarm was put back to an older state on purpose at %s: this node had seen %v of the audit log",
+			r.At().UTC().Format(time.DateTime), r.Before))
+	}
 }
 
 // describeBackups fills in what a manager knows of backups.
