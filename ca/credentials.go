@@ -51,6 +51,11 @@ func NewCredentials(roots, chain []*x509.Certificate, key *ecdsa.PrivateKey) (Cr
 	}, nil
 }
 
+// Trusting returns c with other trusted roots, in the order given. It returns ErrMismatch if c's own certificate leads to none of them.
+func (c Credentials) Trusting(roots []*x509.Certificate) (Credentials, error) {
+	return NewCredentials(roots, c.chain, c.key())
+}
+
 // IsZero reports whether c is the zero value.
 func (c Credentials) IsZero() bool { return c.key == nil }
 
