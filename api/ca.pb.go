@@ -550,6 +550,203 @@ func (x *IssueWorkloadCertificatesResponse) GetAnswers() []*WorkloadAnswer {
 	return nil
 }
 
+type BeginExpiredRenewalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginExpiredRenewalRequest) Reset() {
+	*x = BeginExpiredRenewalRequest{}
+	mi := &file_skep_v1_ca_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginExpiredRenewalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginExpiredRenewalRequest) ProtoMessage() {}
+
+func (x *BeginExpiredRenewalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginExpiredRenewalRequest.ProtoReflect.Descriptor instead.
+func (*BeginExpiredRenewalRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{10}
+}
+
+type BeginExpiredRenewalResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts once, for a minute.
+	Nonce         []byte `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginExpiredRenewalResponse) Reset() {
+	*x = BeginExpiredRenewalResponse{}
+	mi := &file_skep_v1_ca_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginExpiredRenewalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginExpiredRenewalResponse) ProtoMessage() {}
+
+func (x *BeginExpiredRenewalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginExpiredRenewalResponse.ProtoReflect.Descriptor instead.
+func (*BeginExpiredRenewalResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BeginExpiredRenewalResponse) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+type RenewExpiredCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM. Only the public key is used.
+	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// The expired certificate, then those between it and a root, PEM.
+	Certificate []byte `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Nonce       []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// By the key of the expired certificate, over the nonce and the CSR; see ca.ExpiredProof.
+	Signature     []byte `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewExpiredCertificateRequest) Reset() {
+	*x = RenewExpiredCertificateRequest{}
+	mi := &file_skep_v1_ca_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewExpiredCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewExpiredCertificateRequest) ProtoMessage() {}
+
+func (x *RenewExpiredCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewExpiredCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RenewExpiredCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RenewExpiredCertificateRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *RenewExpiredCertificateRequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RenewExpiredCertificateRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *RenewExpiredCertificateRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type RenewExpiredCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM, the node's certificate first.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewExpiredCertificateResponse) Reset() {
+	*x = RenewExpiredCertificateResponse{}
+	mi := &file_skep_v1_ca_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewExpiredCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewExpiredCertificateResponse) ProtoMessage() {}
+
+func (x *RenewExpiredCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_ca_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewExpiredCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RenewExpiredCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_ca_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RenewExpiredCertificateResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 var File_skep_v1_ca_proto protoreflect.FileDescriptor
 
 const file_skep_v1_ca_proto_rawDesc = "" +
@@ -584,7 +781,17 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x18\n" +
 	"\arefusal\x18\x02 \x01(\tR\arefusal\"V\n" +
 	"!IssueWorkloadCertificatesResponse\x121\n" +
-	"\aanswers\x18\x01 \x03(\v2\x17.skep.v1.WorkloadAnswerR\aanswers2\xbb\x03\n" +
+	"\aanswers\x18\x01 \x03(\v2\x17.skep.v1.WorkloadAnswerR\aanswers\"\x1c\n" +
+	"\x1aBeginExpiredRenewalRequest\"3\n" +
+	"\x1bBeginExpiredRenewalResponse\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x88\x01\n" +
+	"\x1eRenewExpiredCertificateRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"C\n" +
+	"\x1fRenewExpiredCertificateResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate2\xa5\x05\n" +
 	"\x02CA\x12h\n" +
 	"\x12GetRootCertificate\x12\".skep.v1.GetRootCertificateRequest\x1a#.skep.v1.GetRootCertificateResponse\"\t\xfa\xed\x18\x05\n" +
 	"\x01\x01 \x01\x12d\n" +
@@ -594,7 +801,11 @@ const file_skep_v1_ca_proto_rawDesc = "" +
 	"\x02\x02\x03\x10\x01 \x02\x12~\n" +
 	"\x19IssueWorkloadCertificates\x12).skep.v1.IssueWorkloadCertificatesRequest\x1a*.skep.v1.IssueWorkloadCertificatesResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x02\x03 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x02\x03 \x01\x12m\n" +
+	"\x13BeginExpiredRenewal\x12#.skep.v1.BeginExpiredRenewalRequest\x1a$.skep.v1.BeginExpiredRenewalResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x01\x10\x01 \x01\x12y\n" +
+	"\x17RenewExpiredCertificate\x12'.skep.v1.RenewExpiredCertificateRequest\x1a(.skep.v1.RenewExpiredCertificateResponse\"\v\xfa\xed\x18\a\n" +
+	"\x01\x01\x10\x01 \x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_ca_proto_rawDescOnce sync.Once
@@ -608,7 +819,7 @@ func file_skep_v1_ca_proto_rawDescGZIP() []byte {
 	return file_skep_v1_ca_proto_rawDescData
 }
 
-var file_skep_v1_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_skep_v1_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_skep_v1_ca_proto_goTypes = []any{
 	(*GetRootCertificateRequest)(nil),         // 0: skep.v1.GetRootCertificateRequest
 	(*GetRootCertificateResponse)(nil),        // 1: skep.v1.GetRootCertificateResponse
@@ -620,22 +831,30 @@ var file_skep_v1_ca_proto_goTypes = []any{
 	(*IssueWorkloadCertificatesRequest)(nil),  // 7: skep.v1.IssueWorkloadCertificatesRequest
 	(*WorkloadAnswer)(nil),                    // 8: skep.v1.WorkloadAnswer
 	(*IssueWorkloadCertificatesResponse)(nil), // 9: skep.v1.IssueWorkloadCertificatesResponse
-	(Availability)(0),                         // 10: skep.v1.Availability
+	(*BeginExpiredRenewalRequest)(nil),        // 10: skep.v1.BeginExpiredRenewalRequest
+	(*BeginExpiredRenewalResponse)(nil),       // 11: skep.v1.BeginExpiredRenewalResponse
+	(*RenewExpiredCertificateRequest)(nil),    // 12: skep.v1.RenewExpiredCertificateRequest
+	(*RenewExpiredCertificateResponse)(nil),   // 13: skep.v1.RenewExpiredCertificateResponse
+	(Availability)(0),                         // 14: skep.v1.Availability
 }
 var file_skep_v1_ca_proto_depIdxs = []int32{
-	10, // 0: skep.v1.IssueCertificateRequest.availability:type_name -> skep.v1.Availability
+	14, // 0: skep.v1.IssueCertificateRequest.availability:type_name -> skep.v1.Availability
 	6,  // 1: skep.v1.IssueWorkloadCertificatesRequest.requests:type_name -> skep.v1.WorkloadRequest
 	8,  // 2: skep.v1.IssueWorkloadCertificatesResponse.answers:type_name -> skep.v1.WorkloadAnswer
 	0,  // 3: skep.v1.CA.GetRootCertificate:input_type -> skep.v1.GetRootCertificateRequest
 	2,  // 4: skep.v1.CA.IssueCertificate:input_type -> skep.v1.IssueCertificateRequest
 	4,  // 5: skep.v1.CA.RenewCertificate:input_type -> skep.v1.RenewCertificateRequest
 	7,  // 6: skep.v1.CA.IssueWorkloadCertificates:input_type -> skep.v1.IssueWorkloadCertificatesRequest
-	1,  // 7: skep.v1.CA.GetRootCertificate:output_type -> skep.v1.GetRootCertificateResponse
-	3,  // 8: skep.v1.CA.IssueCertificate:output_type -> skep.v1.IssueCertificateResponse
-	5,  // 9: skep.v1.CA.RenewCertificate:output_type -> skep.v1.RenewCertificateResponse
-	9,  // 10: skep.v1.CA.IssueWorkloadCertificates:output_type -> skep.v1.IssueWorkloadCertificatesResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
+	10, // 7: skep.v1.CA.BeginExpiredRenewal:input_type -> skep.v1.BeginExpiredRenewalRequest
+	12, // 8: skep.v1.CA.RenewExpiredCertificate:input_type -> skep.v1.RenewExpiredCertificateRequest
+	1,  // 9: skep.v1.CA.GetRootCertificate:output_type -> skep.v1.GetRootCertificateResponse
+	3,  // 10: skep.v1.CA.IssueCertificate:output_type -> skep.v1.IssueCertificateResponse
+	5,  // 11: skep.v1.CA.RenewCertificate:output_type -> skep.v1.RenewCertificateResponse
+	9,  // 12: skep.v1.CA.IssueWorkloadCertificates:output_type -> skep.v1.IssueWorkloadCertificatesResponse
+	11, // 13: skep.v1.CA.BeginExpiredRenewal:output_type -> skep.v1.BeginExpiredRenewalResponse
+	13, // 14: skep.v1.CA.RenewExpiredCertificate:output_type -> skep.v1.RenewExpiredCertificateResponse
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -654,7 +873,7 @@ func file_skep_v1_ca_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_ca_proto_rawDesc), len(file_skep_v1_ca_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

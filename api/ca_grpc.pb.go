@@ -25,6 +25,8 @@ const (
 	CA_IssueCertificate_FullMethodName          = "/skep.v1.CA/IssueCertificate"
 	CA_RenewCertificate_FullMethodName          = "/skep.v1.CA/RenewCertificate"
 	CA_IssueWorkloadCertificates_FullMethodName = "/skep.v1.CA/IssueWorkloadCertificates"
+	CA_BeginExpiredRenewal_FullMethodName       = "/skep.v1.CA/BeginExpiredRenewal"
+	CA_RenewExpiredCertificate_FullMethodName   = "/skep.v1.CA/RenewExpiredCertificate"
 )
 
 // CAClient is the client API for CA service.
@@ -41,6 +43,10 @@ type CAClient interface {
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// IssueWorkloadCertificates gives tasks that the store places on the calling node their identities. Every manager answers.
 	IssueWorkloadCertificates(ctx context.Context, in *IssueWorkloadCertificatesRequest, opts ...grpc.CallOption) (*IssueWorkloadCertificatesResponse, error)
+	// BeginExpiredRenewal returns a nonce, by which a node whose certificate has expired proves that it has the key now.
+	BeginExpiredRenewal(ctx context.Context, in *BeginExpiredRenewalRequest, opts ...grpc.CallOption) (*BeginExpiredRenewalResponse, error)
+	// RenewExpiredCertificate gives a node whose certificate has expired, which TLS refuses, a new one. The node is proved by its key.
+	RenewExpiredCertificate(ctx context.Context, in *RenewExpiredCertificateRequest, opts ...grpc.CallOption) (*RenewExpiredCertificateResponse, error)
 }
 
 type cAClient struct {
@@ -91,6 +97,26 @@ func (c *cAClient) IssueWorkloadCertificates(ctx context.Context, in *IssueWorkl
 	return out, nil
 }
 
+func (c *cAClient) BeginExpiredRenewal(ctx context.Context, in *BeginExpiredRenewalRequest, opts ...grpc.CallOption) (*BeginExpiredRenewalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginExpiredRenewalResponse)
+	err := c.cc.Invoke(ctx, CA_BeginExpiredRenewal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cAClient) RenewExpiredCertificate(ctx context.Context, in *RenewExpiredCertificateRequest, opts ...grpc.CallOption) (*RenewExpiredCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewExpiredCertificateResponse)
+	err := c.cc.Invoke(ctx, CA_RenewExpiredCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CAServer is the server API for CA service.
 // All implementations must embed UnimplementedCAServer
 // for forward compatibility.
@@ -105,6 +131,10 @@ type CAServer interface {
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// IssueWorkloadCertificates gives tasks that the store places on the calling node their identities. Every manager answers.
 	IssueWorkloadCertificates(context.Context, *IssueWorkloadCertificatesRequest) (*IssueWorkloadCertificatesResponse, error)
+	// BeginExpiredRenewal returns a nonce, by which a node whose certificate has expired proves that it has the key now.
+	BeginExpiredRenewal(context.Context, *BeginExpiredRenewalRequest) (*BeginExpiredRenewalResponse, error)
+	// RenewExpiredCertificate gives a node whose certificate has expired, which TLS refuses, a new one. The node is proved by its key.
+	RenewExpiredCertificate(context.Context, *RenewExpiredCertificateRequest) (*RenewExpiredCertificateResponse, error)
 	mustEmbedUnimplementedCAServer()
 }
 
@@ -126,6 +156,12 @@ func (UnimplementedCAServer) RenewCertificate(context.Context, *RenewCertificate
 }
 func (UnimplementedCAServer) IssueWorkloadCertificates(context.Context, *IssueWorkloadCertificatesRequest) (*IssueWorkloadCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueWorkloadCertificates not implemented")
+}
+func (UnimplementedCAServer) BeginExpiredRenewal(context.Context, *BeginExpiredRenewalRequest) (*BeginExpiredRenewalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginExpiredRenewal not implemented")
+}
+func (UnimplementedCAServer) RenewExpiredCertificate(context.Context, *RenewExpiredCertificateRequest) (*RenewExpiredCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewExpiredCertificate not implemented")
 }
 func (UnimplementedCAServer) mustEmbedUnimplementedCAServer() {}
 func (UnimplementedCAServer) testEmbeddedByValue()            {}
@@ -220,6 +256,42 @@ func _CA_IssueWorkloadCertificates_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CA_BeginExpiredRenewal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginExpiredRenewalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CAServer).BeginExpiredRenewal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CA_BeginExpiredRenewal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CAServer).BeginExpiredRenewal(ctx, req.(*BeginExpiredRenewalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CA_RenewExpiredCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewExpiredCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CAServer).RenewExpiredCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CA_RenewExpiredCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CAServer).RenewExpiredCertificate(ctx, req.(*RenewExpiredCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CA_ServiceDesc is the grpc.ServiceDesc for CA service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +314,14 @@ var CA_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueWorkloadCertificates",
 			Handler:    _CA_IssueWorkloadCertificates_Handler,
+		},
+		{
+			MethodName: "BeginExpiredRenewal",
+			Handler:    _CA_BeginExpiredRenewal_Handler,
+		},
+		{
+			MethodName: "RenewExpiredCertificate",
+			Handler:    _CA_RenewExpiredCertificate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -3494,6 +3494,406 @@ func (x *RevokeUserResponse) GetUser() *User {
 	return nil
 }
 
+type GetRootCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRootCARequest) Reset() {
+	*x = GetRootCARequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRootCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRootCARequest) ProtoMessage() {}
+
+func (x *GetRootCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRootCARequest.ProtoReflect.Descriptor instead.
+func (*GetRootCARequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{70}
+}
+
+type GetRootCAResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM.
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Who signs outside of the swarm, or unset.
+	External *ExternalCA `protobuf:"bytes,2,opt,name=external,proto3" json:"external,omitempty"`
+	// Unset while none is under way.
+	Rotation      *RootRotationProgress `protobuf:"bytes,3,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRootCAResponse) Reset() {
+	*x = GetRootCAResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRootCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRootCAResponse) ProtoMessage() {}
+
+func (x *GetRootCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRootCAResponse.ProtoReflect.Descriptor instead.
+func (*GetRootCAResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *GetRootCAResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *GetRootCAResponse) GetExternal() *ExternalCA {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+func (x *GetRootCAResponse) GetRotation() *RootRotationProgress {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
+// RootRotationProgress is how far a rotation of the root is.
+type RootRotationProgress struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// The root to be, PEM; that of before when the rotation was aborted.
+	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Aborted     bool   `protobuf:"varint,4,opt,name=aborted,proto3" json:"aborted,omitempty"`
+	// All nodes of the swarm.
+	Nodes uint32 `protobuf:"varint,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	// Those that have a certificate by the root to be.
+	Issued uint32 `protobuf:"varint,6,opt,name=issued,proto3" json:"issued,omitempty"`
+	// Those that trust the root to be.
+	Trusting uint32 `protobuf:"varint,7,opt,name=trusting,proto3" json:"trusting,omitempty"`
+	// Nodes that the rotation waits for, a hundred at most, those first that are down.
+	Waiting       []*WaitedForNode `protobuf:"bytes,8,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RootRotationProgress) Reset() {
+	*x = RootRotationProgress{}
+	mi := &file_skep_v1_control_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RootRotationProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RootRotationProgress) ProtoMessage() {}
+
+func (x *RootRotationProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RootRotationProgress.ProtoReflect.Descriptor instead.
+func (*RootRotationProgress) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *RootRotationProgress) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RootRotationProgress) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *RootRotationProgress) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RootRotationProgress) GetAborted() bool {
+	if x != nil {
+		return x.Aborted
+	}
+	return false
+}
+
+func (x *RootRotationProgress) GetNodes() uint32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *RootRotationProgress) GetIssued() uint32 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+func (x *RootRotationProgress) GetTrusting() uint32 {
+	if x != nil {
+		return x.Trusting
+	}
+	return 0
+}
+
+func (x *RootRotationProgress) GetWaiting() []*WaitedForNode {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// WaitedForNode is a node that is not done yet.
+type WaitedForNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Hostname      string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	State         NodeState              `protobuf:"varint,3,opt,name=state,proto3,enum=skep.v1.NodeState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitedForNode) Reset() {
+	*x = WaitedForNode{}
+	mi := &file_skep_v1_control_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitedForNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitedForNode) ProtoMessage() {}
+
+func (x *WaitedForNode) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitedForNode.ProtoReflect.Descriptor instead.
+func (*WaitedForNode) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *WaitedForNode) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *WaitedForNode) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *WaitedForNode) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+type RotateRootCARequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The root to be, PEM; empty makes a new one.
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Of the root to be, PEM; empty where an external CA has it.
+	Key      []byte      `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	External *ExternalCA `protobuf:"bytes,3,opt,name=external,proto3" json:"external,omitempty"`
+	// Go back to the root of before the rotation that is under way.
+	Abort bool `protobuf:"varint,4,opt,name=abort,proto3" json:"abort,omitempty"`
+	// As ClusterSpec.cert_expiry, from now on; unset leaves it.
+	CertExpiry    *durationpb.Duration `protobuf:"bytes,5,opt,name=cert_expiry,json=certExpiry,proto3" json:"cert_expiry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRootCARequest) Reset() {
+	*x = RotateRootCARequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRootCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRootCARequest) ProtoMessage() {}
+
+func (x *RotateRootCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRootCARequest.ProtoReflect.Descriptor instead.
+func (*RotateRootCARequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *RotateRootCARequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RotateRootCARequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateRootCARequest) GetExternal() *ExternalCA {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+func (x *RotateRootCARequest) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
+func (x *RotateRootCARequest) GetCertExpiry() *durationpb.Duration {
+	if x != nil {
+		return x.CertExpiry
+	}
+	return nil
+}
+
+type RotateRootCAResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the rotation that began.
+	RotationId string `protobuf:"bytes,1,opt,name=rotation_id,json=rotationId,proto3" json:"rotation_id,omitempty"`
+	// The root to be, PEM.
+	Certificate   []byte `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRootCAResponse) Reset() {
+	*x = RotateRootCAResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRootCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRootCAResponse) ProtoMessage() {}
+
+func (x *RotateRootCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRootCAResponse.ProtoReflect.Descriptor instead.
+func (*RotateRootCAResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *RotateRootCAResponse) GetRotationId() string {
+	if x != nil {
+		return x.RotationId
+	}
+	return ""
+}
+
+func (x *RotateRootCAResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
@@ -3689,11 +4089,41 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x11RevokeUserRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\"7\n" +
 	"\x12RevokeUserResponse\x12!\n" +
-	"\x04user\x18\x01 \x01(\v2\r.skep.v1.UserR\x04user*U\n" +
+	"\x04user\x18\x01 \x01(\v2\r.skep.v1.UserR\x04user\"\x12\n" +
+	"\x10GetRootCARequest\"\xa1\x01\n" +
+	"\x11GetRootCAResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12/\n" +
+	"\bexternal\x18\x02 \x01(\v2\x13.skep.v1.ExternalCAR\bexternal\x129\n" +
+	"\brotation\x18\x03 \x01(\v2\x1d.skep.v1.RootRotationProgressR\brotation\"\x99\x02\n" +
+	"\x14RootRotationProgress\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
+	"\n" +
+	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x18\n" +
+	"\aaborted\x18\x04 \x01(\bR\aaborted\x12\x14\n" +
+	"\x05nodes\x18\x05 \x01(\rR\x05nodes\x12\x16\n" +
+	"\x06issued\x18\x06 \x01(\rR\x06issued\x12\x1a\n" +
+	"\btrusting\x18\a \x01(\rR\btrusting\x120\n" +
+	"\awaiting\x18\b \x03(\v2\x16.skep.v1.WaitedForNodeR\awaiting\"n\n" +
+	"\rWaitedForNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
+	"\bhostname\x18\x02 \x01(\tR\bhostname\x12(\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x12.skep.v1.NodeStateR\x05state\"\xd1\x01\n" +
+	"\x13RotateRootCARequest\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
+	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\x12/\n" +
+	"\bexternal\x18\x03 \x01(\v2\x13.skep.v1.ExternalCAR\bexternal\x12\x14\n" +
+	"\x05abort\x18\x04 \x01(\bR\x05abort\x12:\n" +
+	"\vcert_expiry\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"certExpiry\"Y\n" +
+	"\x14RotateRootCAResponse\x12\x1f\n" +
+	"\vrotation_id\x18\x01 \x01(\tR\n" +
+	"rotationId\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate*U\n" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\x82\x17\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xaf\x18\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -3771,6 +4201,10 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x02\x04\x03 \x01\x12S\n" +
 	"\n" +
 	"RevokeUser\x12\x1a.skep.v1.RevokeUserRequest\x1a\x1b.skep.v1.RevokeUserResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12P\n" +
+	"\tGetRootCA\x12\x19.skep.v1.GetRootCARequest\x1a\x1a.skep.v1.GetRootCAResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12Y\n" +
+	"\fRotateRootCA\x12\x1c.skep.v1.RotateRootCARequest\x1a\x1d.skep.v1.RotateRootCAResponse\"\f\xfa\xed\x18\b\n" +
 	"\x02\x04\x03\x10\x01 \x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
@@ -3786,7 +4220,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                  // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),       // 1: skep.v1.GetClusterRequest
@@ -3859,139 +4293,158 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*ListUsersResponse)(nil),       // 68: skep.v1.ListUsersResponse
 	(*RevokeUserRequest)(nil),       // 69: skep.v1.RevokeUserRequest
 	(*RevokeUserResponse)(nil),      // 70: skep.v1.RevokeUserResponse
-	nil,                             // 71: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                 // 72: skep.v1.Cluster
-	(*ClusterSpec)(nil),             // 73: skep.v1.ClusterSpec
-	(Role)(0),                       // 74: skep.v1.Role
-	(*DataKeyStatus)(nil),           // 75: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),            // 76: skep.v1.BackupRecord
-	(*Node)(nil),                    // 77: skep.v1.Node
-	(*NodeSpec)(nil),                // 78: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),             // 79: skep.v1.ServiceSpec
-	(*Service)(nil),                 // 80: skep.v1.Service
-	(*Task)(nil),                    // 81: skep.v1.Task
-	(*SecretSpec)(nil),              // 82: skep.v1.SecretSpec
-	(*Secret)(nil),                  // 83: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),   // 84: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),           // 85: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),               // 86: skep.v1.JoinGrant
-	(*UserSpec)(nil),                // 87: skep.v1.UserSpec
-	(*durationpb.Duration)(nil),     // 88: google.protobuf.Duration
-	(*User)(nil),                    // 89: skep.v1.User
+	(*GetRootCARequest)(nil),        // 71: skep.v1.GetRootCARequest
+	(*GetRootCAResponse)(nil),       // 72: skep.v1.GetRootCAResponse
+	(*RootRotationProgress)(nil),    // 73: skep.v1.RootRotationProgress
+	(*WaitedForNode)(nil),           // 74: skep.v1.WaitedForNode
+	(*RotateRootCARequest)(nil),     // 75: skep.v1.RotateRootCARequest
+	(*RotateRootCAResponse)(nil),    // 76: skep.v1.RotateRootCAResponse
+	nil,                             // 77: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                 // 78: skep.v1.Cluster
+	(*ClusterSpec)(nil),             // 79: skep.v1.ClusterSpec
+	(Role)(0),                       // 80: skep.v1.Role
+	(*DataKeyStatus)(nil),           // 81: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),            // 82: skep.v1.BackupRecord
+	(*Node)(nil),                    // 83: skep.v1.Node
+	(*NodeSpec)(nil),                // 84: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),             // 85: skep.v1.ServiceSpec
+	(*Service)(nil),                 // 86: skep.v1.Service
+	(*Task)(nil),                    // 87: skep.v1.Task
+	(*SecretSpec)(nil),              // 88: skep.v1.SecretSpec
+	(*Secret)(nil),                  // 89: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),   // 90: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),           // 91: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),               // 92: skep.v1.JoinGrant
+	(*UserSpec)(nil),                // 93: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),     // 94: google.protobuf.Duration
+	(*User)(nil),                    // 95: skep.v1.User
+	(*ExternalCA)(nil),              // 96: skep.v1.ExternalCA
+	(NodeState)(0),                  // 97: skep.v1.NodeState
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	72, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	73, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	72, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	74, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	75, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	76, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	77, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	77, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	78, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	77, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	79, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	80, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	80, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	80, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	71, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	79, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	80, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	81, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	82, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	83, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	83, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	83, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	80, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	81, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	78, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	79, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	78, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	80, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	81, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	82, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	83, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	83, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	84, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	83, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	85, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	86, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	86, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	86, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	77, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	85, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	86, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	87, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	88, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	89, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	89, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	89, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	86, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	87, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
 	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	84, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	90, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
 	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
 	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	84, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	90, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
 	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	85, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	86, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	86, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	77, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	77, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	87, // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	88, // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	89, // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	89, // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	89, // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	31, // 40: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 41: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 42: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 43: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 44: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 45: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11, // 46: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13, // 47: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15, // 48: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17, // 49: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19, // 50: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21, // 51: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23, // 52: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25, // 53: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27, // 54: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29, // 55: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32, // 56: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34, // 57: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36, // 58: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38, // 59: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40, // 60: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42, // 61: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44, // 62: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	46, // 63: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	48, // 64: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53, // 65: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55, // 66: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57, // 67: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59, // 68: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61, // 69: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63, // 70: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65, // 71: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67, // 72: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69, // 73: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	2,  // 74: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 75: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 76: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 77: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 78: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 79: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 80: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16, // 81: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18, // 82: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20, // 83: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22, // 84: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24, // 85: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26, // 86: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28, // 87: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30, // 88: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33, // 89: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35, // 90: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37, // 91: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39, // 92: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41, // 93: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43, // 94: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45, // 95: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47, // 96: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50, // 97: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54, // 98: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56, // 99: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58, // 100: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60, // 101: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62, // 102: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64, // 103: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66, // 104: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68, // 105: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70, // 106: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	74, // [74:107] is the sub-list for method output_type
-	41, // [41:74] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	91, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	92, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	92, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	83, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	83, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	93, // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	94, // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	95, // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	95, // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	95, // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	96, // 40: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	73, // 41: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	90, // 42: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	74, // 43: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	97, // 44: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	96, // 45: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	94, // 46: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31, // 47: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,  // 48: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,  // 49: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,  // 50: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,  // 51: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,  // 52: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11, // 53: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13, // 54: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15, // 55: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17, // 56: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19, // 57: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21, // 58: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23, // 59: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25, // 60: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27, // 61: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29, // 62: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32, // 63: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34, // 64: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36, // 65: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38, // 66: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40, // 67: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42, // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44, // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	46, // 70: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	48, // 71: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53, // 72: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55, // 73: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57, // 74: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59, // 75: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61, // 76: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63, // 77: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65, // 78: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67, // 79: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69, // 80: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71, // 81: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75, // 82: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	2,  // 83: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,  // 84: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,  // 85: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,  // 86: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10, // 87: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12, // 88: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14, // 89: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16, // 90: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18, // 91: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20, // 92: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22, // 93: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24, // 94: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26, // 95: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28, // 96: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30, // 97: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33, // 98: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35, // 99: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37, // 100: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39, // 101: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41, // 102: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43, // 103: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45, // 104: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47, // 105: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50, // 106: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54, // 107: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56, // 108: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58, // 109: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60, // 110: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62, // 111: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64, // 112: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66, // 113: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68, // 114: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70, // 115: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72, // 116: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76, // 117: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	83, // [83:118] is the sub-list for method output_type
+	48, // [48:83] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -4013,7 +4466,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   71,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -54,6 +54,8 @@ const (
 	Control_CreateUser_FullMethodName      = "/skep.v1.Control/CreateUser"
 	Control_ListUsers_FullMethodName       = "/skep.v1.Control/ListUsers"
 	Control_RevokeUser_FullMethodName      = "/skep.v1.Control/RevokeUser"
+	Control_GetRootCA_FullMethodName       = "/skep.v1.Control/GetRootCA"
+	Control_RotateRootCA_FullMethodName    = "/skep.v1.Control/RotateRootCA"
 )
 
 // ControlClient is the client API for Control service.
@@ -114,6 +116,10 @@ type ControlClient interface {
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// RevokeUser refuses a user from now on, on every manager, and ends what the user has under way.
 	RevokeUser(ctx context.Context, in *RevokeUserRequest, opts ...grpc.CallOption) (*RevokeUserResponse, error)
+	// GetRootCA returns the root certificate, and how far a change of the root is.
+	GetRootCA(ctx context.Context, in *GetRootCARequest, opts ...grpc.CallOption) (*GetRootCAResponse, error)
+	// RotateRootCA begins to change the root, in place of a change that is under way, or ends such a change.
+	RotateRootCA(ctx context.Context, in *RotateRootCARequest, opts ...grpc.CallOption) (*RotateRootCAResponse, error)
 }
 
 type controlClient struct {
@@ -472,6 +478,26 @@ func (c *controlClient) RevokeUser(ctx context.Context, in *RevokeUserRequest, o
 	return out, nil
 }
 
+func (c *controlClient) GetRootCA(ctx context.Context, in *GetRootCARequest, opts ...grpc.CallOption) (*GetRootCAResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRootCAResponse)
+	err := c.cc.Invoke(ctx, Control_GetRootCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RotateRootCA(ctx context.Context, in *RotateRootCARequest, opts ...grpc.CallOption) (*RotateRootCAResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateRootCAResponse)
+	err := c.cc.Invoke(ctx, Control_RotateRootCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -530,6 +556,10 @@ type ControlServer interface {
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// RevokeUser refuses a user from now on, on every manager, and ends what the user has under way.
 	RevokeUser(context.Context, *RevokeUserRequest) (*RevokeUserResponse, error)
+	// GetRootCA returns the root certificate, and how far a change of the root is.
+	GetRootCA(context.Context, *GetRootCARequest) (*GetRootCAResponse, error)
+	// RotateRootCA begins to change the root, in place of a change that is under way, or ends such a change.
+	RotateRootCA(context.Context, *RotateRootCARequest) (*RotateRootCAResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -638,6 +668,12 @@ func (UnimplementedControlServer) ListUsers(context.Context, *ListUsersRequest) 
 }
 func (UnimplementedControlServer) RevokeUser(context.Context, *RevokeUserRequest) (*RevokeUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeUser not implemented")
+}
+func (UnimplementedControlServer) GetRootCA(context.Context, *GetRootCARequest) (*GetRootCAResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRootCA not implemented")
+}
+func (UnimplementedControlServer) RotateRootCA(context.Context, *RotateRootCARequest) (*RotateRootCAResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateRootCA not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1240,6 +1276,42 @@ func _Control_RevokeUser_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_GetRootCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRootCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetRootCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetRootCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetRootCA(ctx, req.(*GetRootCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RotateRootCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateRootCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RotateRootCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RotateRootCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RotateRootCA(ctx, req.(*RotateRootCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1370,6 +1442,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeUser",
 			Handler:    _Control_RevokeUser_Handler,
+		},
+		{
+			MethodName: "GetRootCA",
+			Handler:    _Control_GetRootCA_Handler,
+		},
+		{
+			MethodName: "RotateRootCA",
+			Handler:    _Control_RotateRootCA_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -117,3 +117,13 @@ func (*ListJoinGrantsResponse) Format(state fmt.State, _ rune) {
 func (*ListJoinGrantsResponse) LogValue() slog.Value {
 	return slog.StringValue("skep.v1.ListJoinGrantsResponse [redacted]")
 }
+
+// Format prints the message without its content, because it can hold a secret.
+func (*RotateRootCARequest) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RotateRootCARequest [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RotateRootCARequest) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RotateRootCARequest [redacted]")
+}

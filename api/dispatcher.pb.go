@@ -78,6 +78,7 @@ func (AssignmentAction) EnumDescriptor() ([]byte, []int) {
 type SessionRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Description *NodeDescription       `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
+	Tls         *NodeTLS               `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
 	// The sequence number of the last audit head that the node saw, or 0. Not its hash: the manager has to know that.
 	AuditSequence uint64 `protobuf:"varint,7,opt,name=audit_sequence,json=auditSequence,proto3" json:"audit_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -117,6 +118,13 @@ func (*SessionRequest) Descriptor() ([]byte, []int) {
 func (x *SessionRequest) GetDescription() *NodeDescription {
 	if x != nil {
 		return x.Description
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetTls() *NodeTLS {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -188,7 +196,7 @@ type SessionResponse struct {
 	Node *Node `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	// All managers, to fail over to.
 	Managers []*ManagerPeer `protobuf:"bytes,3,rep,name=managers,proto3" json:"managers,omitempty"`
-	// PEM.
+	// The roots to trust, PEM: two during a rotation.
 	RootCertificate []byte               `protobuf:"bytes,4,opt,name=root_certificate,json=rootCertificate,proto3" json:"root_certificate,omitempty"`
 	HeartbeatPeriod *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_period,json=heartbeatPeriod,proto3" json:"heartbeat_period,omitempty"`
 	// Nodes that are not to be believed whatever their certificates say.
@@ -742,6 +750,7 @@ type UpdateDescriptionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	Description   *NodeDescription       `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Tls           *NodeTLS               `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -786,6 +795,13 @@ func (x *UpdateDescriptionRequest) GetSessionId() string {
 func (x *UpdateDescriptionRequest) GetDescription() *NodeDescription {
 	if x != nil {
 		return x.Description
+	}
+	return nil
+}
+
+func (x *UpdateDescriptionRequest) GetTls() *NodeTLS {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -979,8 +995,10 @@ type NodeReport struct {
 	Description *NodeDescription    `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	Statuses    []*TaskStatusUpdate `protobuf:"bytes,4,rep,name=statuses,proto3" json:"statuses,omitempty"`
 	// When the manager last heard from the agent, in its own clock's time before sending.
-	HeardAgo      *durationpb.Duration   `protobuf:"bytes,5,opt,name=heard_ago,json=heardAgo,proto3" json:"heard_ago,omitempty"`
-	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	HeardAgo     *durationpb.Duration   `protobuf:"bytes,5,opt,name=heard_ago,json=heardAgo,proto3" json:"heard_ago,omitempty"`
+	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	// Set when the node registered or said it anew, by a program that knows it.
+	Tls           *NodeTLS `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1053,6 +1071,13 @@ func (x *NodeReport) GetHeardAgo() *durationpb.Duration {
 func (x *NodeReport) GetRegisteredAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RegisteredAt
+	}
+	return nil
+}
+
+func (x *NodeReport) GetTls() *NodeTLS {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -1141,9 +1166,10 @@ var File_skep_v1_dispatcher_proto protoreflect.FileDescriptor
 
 const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\n" +
-	"\x18skep/v1/dispatcher.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"s\n" +
+	"\x18skep/v1/dispatcher.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x97\x01\n" +
 	"\x0eSessionRequest\x12:\n" +
-	"\vdescription\x18\x01 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12%\n" +
+	"\vdescription\x18\x01 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12\"\n" +
+	"\x03tls\x18\x02 \x01(\v2\x10.skep.v1.NodeTLSR\x03tls\x12%\n" +
 	"\x0eaudit_sequence\x18\a \x01(\x04R\rauditSequence\"@\n" +
 	"\vManagerPeer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -1187,11 +1213,12 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x123\n" +
 	"\aupdates\x18\x02 \x03(\v2\x19.skep.v1.TaskStatusUpdateR\aupdates\"\x1a\n" +
-	"\x18UpdateTaskStatusResponse\"u\n" +
+	"\x18UpdateTaskStatusResponse\"\x99\x01\n" +
 	"\x18UpdateDescriptionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12:\n" +
-	"\vdescription\x18\x02 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\"\x1b\n" +
+	"\vdescription\x18\x02 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12\"\n" +
+	"\x03tls\x18\x03 \x01(\v2\x10.skep.v1.NodeTLSR\x03tls\"\x1b\n" +
 	"\x19UpdateDescriptionResponse\",\n" +
 	"\x12LocateImageRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"E\n" +
@@ -1199,7 +1226,7 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\aholders\x18\x01 \x03(\v2\x14.skep.v1.ImageHolderR\aholders\"I\n" +
 	"\vImageHolder\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
-	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"\xab\x02\n" +
+	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"\xcf\x02\n" +
 	"\n" +
 	"NodeReport\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
@@ -1207,7 +1234,8 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\vdescription\x18\x03 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x125\n" +
 	"\bstatuses\x18\x04 \x03(\v2\x19.skep.v1.TaskStatusUpdateR\bstatuses\x126\n" +
 	"\theard_ago\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bheardAgo\x12?\n" +
-	"\rregistered_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"=\n" +
+	"\rregistered_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x12\"\n" +
+	"\x03tls\x18\a \x01(\v2\x10.skep.v1.NodeTLSR\x03tls\"=\n" +
 	"\fRelayRequest\x12-\n" +
 	"\areports\x18\x01 \x03(\v2\x13.skep.v1.NodeReportR\areports\"\x0f\n" +
 	"\rRelayResponse*q\n" +
@@ -1274,56 +1302,60 @@ var file_skep_v1_dispatcher_proto_goTypes = []any{
 	(*RelayRequest)(nil),              // 18: skep.v1.RelayRequest
 	(*RelayResponse)(nil),             // 19: skep.v1.RelayResponse
 	(*NodeDescription)(nil),           // 20: skep.v1.NodeDescription
-	(*Node)(nil),                      // 21: skep.v1.Node
-	(*durationpb.Duration)(nil),       // 22: google.protobuf.Duration
-	(*Revocation)(nil),                // 23: skep.v1.Revocation
-	(*AuditProof)(nil),                // 24: skep.v1.AuditProof
-	(*Task)(nil),                      // 25: skep.v1.Task
-	(*Secret)(nil),                    // 26: skep.v1.Secret
-	(*TaskStatus)(nil),                // 27: skep.v1.TaskStatus
-	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*NodeTLS)(nil),                   // 21: skep.v1.NodeTLS
+	(*Node)(nil),                      // 22: skep.v1.Node
+	(*durationpb.Duration)(nil),       // 23: google.protobuf.Duration
+	(*Revocation)(nil),                // 24: skep.v1.Revocation
+	(*AuditProof)(nil),                // 25: skep.v1.AuditProof
+	(*Task)(nil),                      // 26: skep.v1.Task
+	(*Secret)(nil),                    // 27: skep.v1.Secret
+	(*TaskStatus)(nil),                // 28: skep.v1.TaskStatus
+	(*timestamppb.Timestamp)(nil),     // 29: google.protobuf.Timestamp
 }
 var file_skep_v1_dispatcher_proto_depIdxs = []int32{
 	20, // 0: skep.v1.SessionRequest.description:type_name -> skep.v1.NodeDescription
-	21, // 1: skep.v1.SessionResponse.node:type_name -> skep.v1.Node
-	2,  // 2: skep.v1.SessionResponse.managers:type_name -> skep.v1.ManagerPeer
-	22, // 3: skep.v1.SessionResponse.heartbeat_period:type_name -> google.protobuf.Duration
-	23, // 4: skep.v1.SessionResponse.revocations:type_name -> skep.v1.Revocation
-	24, // 5: skep.v1.SessionResponse.audit:type_name -> skep.v1.AuditProof
-	22, // 6: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
-	24, // 7: skep.v1.HeartbeatResponse.audit:type_name -> skep.v1.AuditProof
-	0,  // 8: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
-	25, // 9: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
-	26, // 10: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
-	7,  // 11: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
-	27, // 12: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
-	9,  // 13: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
-	20, // 14: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
-	16, // 15: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
-	20, // 16: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
-	9,  // 17: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
-	22, // 18: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
-	28, // 19: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
-	17, // 20: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
-	1,  // 21: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
-	4,  // 22: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
-	6,  // 23: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
-	10, // 24: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
-	12, // 25: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
-	14, // 26: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
-	18, // 27: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
-	3,  // 28: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
-	5,  // 29: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
-	8,  // 30: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
-	11, // 31: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
-	13, // 32: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
-	15, // 33: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
-	19, // 34: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	21, // 1: skep.v1.SessionRequest.tls:type_name -> skep.v1.NodeTLS
+	22, // 2: skep.v1.SessionResponse.node:type_name -> skep.v1.Node
+	2,  // 3: skep.v1.SessionResponse.managers:type_name -> skep.v1.ManagerPeer
+	23, // 4: skep.v1.SessionResponse.heartbeat_period:type_name -> google.protobuf.Duration
+	24, // 5: skep.v1.SessionResponse.revocations:type_name -> skep.v1.Revocation
+	25, // 6: skep.v1.SessionResponse.audit:type_name -> skep.v1.AuditProof
+	23, // 7: skep.v1.HeartbeatResponse.period:type_name -> google.protobuf.Duration
+	25, // 8: skep.v1.HeartbeatResponse.audit:type_name -> skep.v1.AuditProof
+	0,  // 9: skep.v1.AssignmentChange.action:type_name -> skep.v1.AssignmentAction
+	26, // 10: skep.v1.AssignmentChange.task:type_name -> skep.v1.Task
+	27, // 11: skep.v1.AssignmentChange.secret:type_name -> skep.v1.Secret
+	7,  // 12: skep.v1.AssignmentsResponse.changes:type_name -> skep.v1.AssignmentChange
+	28, // 13: skep.v1.TaskStatusUpdate.status:type_name -> skep.v1.TaskStatus
+	9,  // 14: skep.v1.UpdateTaskStatusRequest.updates:type_name -> skep.v1.TaskStatusUpdate
+	20, // 15: skep.v1.UpdateDescriptionRequest.description:type_name -> skep.v1.NodeDescription
+	21, // 16: skep.v1.UpdateDescriptionRequest.tls:type_name -> skep.v1.NodeTLS
+	16, // 17: skep.v1.LocateImageResponse.holders:type_name -> skep.v1.ImageHolder
+	20, // 18: skep.v1.NodeReport.description:type_name -> skep.v1.NodeDescription
+	9,  // 19: skep.v1.NodeReport.statuses:type_name -> skep.v1.TaskStatusUpdate
+	23, // 20: skep.v1.NodeReport.heard_ago:type_name -> google.protobuf.Duration
+	29, // 21: skep.v1.NodeReport.registered_at:type_name -> google.protobuf.Timestamp
+	21, // 22: skep.v1.NodeReport.tls:type_name -> skep.v1.NodeTLS
+	17, // 23: skep.v1.RelayRequest.reports:type_name -> skep.v1.NodeReport
+	1,  // 24: skep.v1.Dispatcher.Session:input_type -> skep.v1.SessionRequest
+	4,  // 25: skep.v1.Dispatcher.Heartbeat:input_type -> skep.v1.HeartbeatRequest
+	6,  // 26: skep.v1.Dispatcher.Assignments:input_type -> skep.v1.AssignmentsRequest
+	10, // 27: skep.v1.Dispatcher.UpdateTaskStatus:input_type -> skep.v1.UpdateTaskStatusRequest
+	12, // 28: skep.v1.Dispatcher.UpdateDescription:input_type -> skep.v1.UpdateDescriptionRequest
+	14, // 29: skep.v1.Dispatcher.LocateImage:input_type -> skep.v1.LocateImageRequest
+	18, // 30: skep.v1.Dispatcher.Relay:input_type -> skep.v1.RelayRequest
+	3,  // 31: skep.v1.Dispatcher.Session:output_type -> skep.v1.SessionResponse
+	5,  // 32: skep.v1.Dispatcher.Heartbeat:output_type -> skep.v1.HeartbeatResponse
+	8,  // 33: skep.v1.Dispatcher.Assignments:output_type -> skep.v1.AssignmentsResponse
+	11, // 34: skep.v1.Dispatcher.UpdateTaskStatus:output_type -> skep.v1.UpdateTaskStatusResponse
+	13, // 35: skep.v1.Dispatcher.UpdateDescription:output_type -> skep.v1.UpdateDescriptionResponse
+	15, // 36: skep.v1.Dispatcher.LocateImage:output_type -> skep.v1.LocateImageResponse
+	19, // 37: skep.v1.Dispatcher.Relay:output_type -> skep.v1.RelayResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_dispatcher_proto_init() }

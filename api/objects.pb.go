@@ -561,10 +561,14 @@ func (x *ClusterSpec) GetAuditRetention() uint64 {
 // RootCA is the certificate authority of the swarm.
 type RootCA struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// PEM.
+	// PEM. Join tokens pin it, until the end of a rotation.
 	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
-	// PEM, PKCS#8. Never leaves the managers.
-	Key           []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// PEM, PKCS#8. Never leaves the managers. Empty where an external CA has it.
+	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Who signs where the key is not in the store.
+	External *ExternalCA `protobuf:"bytes,3,opt,name=external,proto3" json:"external,omitempty"`
+	// The change of the root that is under way, or unset.
+	Rotation      *RootRotation `protobuf:"bytes,4,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -613,6 +617,155 @@ func (x *RootCA) GetKey() []byte {
 	return nil
 }
 
+func (x *RootCA) GetExternal() *ExternalCA {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+func (x *RootCA) GetRotation() *RootRotation {
+	if x != nil {
+		return x.Rotation
+	}
+	return nil
+}
+
+// ExternalCA is a server outside of the swarm that signs with the key of a root.
+type ExternalCA struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// https://host:port of a server that speaks cfssl's API. Its certificate is by the same root.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExternalCA) Reset() {
+	*x = ExternalCA{}
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExternalCA) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExternalCA) ProtoMessage() {}
+
+func (x *ExternalCA) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExternalCA.ProtoReflect.Descriptor instead.
+func (*ExternalCA) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExternalCA) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// RootRotation is a change of the root: nodes trust both roots until each of them has a certificate by the new one.
+type RootRotation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Another one for each rotation, also for the abortion of one.
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// The root to be, PEM. Empty when a rotation was aborted: then nodes go back to the root that they had.
+	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Of the root to be; as in RootCA.
+	Key      []byte      `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	External *ExternalCA `protobuf:"bytes,5,opt,name=external,proto3" json:"external,omitempty"`
+	// The root to be, signed by the present one, PEM. Those who trust that one only trust what the new one signs by it.
+	CrossCertificate []byte `protobuf:"bytes,6,opt,name=cross_certificate,json=crossCertificate,proto3" json:"cross_certificate,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RootRotation) Reset() {
+	*x = RootRotation{}
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RootRotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RootRotation) ProtoMessage() {}
+
+func (x *RootRotation) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RootRotation.ProtoReflect.Descriptor instead.
+func (*RootRotation) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RootRotation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RootRotation) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *RootRotation) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RootRotation) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RootRotation) GetExternal() *ExternalCA {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+func (x *RootRotation) GetCrossCertificate() []byte {
+	if x != nil {
+		return x.CrossCertificate
+	}
+	return nil
+}
+
 // JoinTokens are the standing tokens.
 type JoinTokens struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -624,7 +777,7 @@ type JoinTokens struct {
 
 func (x *JoinTokens) Reset() {
 	*x = JoinTokens{}
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +789,7 @@ func (x *JoinTokens) String() string {
 func (*JoinTokens) ProtoMessage() {}
 
 func (x *JoinTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +802,7 @@ func (x *JoinTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokens.ProtoReflect.Descriptor instead.
 func (*JoinTokens) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinTokens) GetWorker() string {
@@ -678,6 +831,10 @@ type Node struct {
 	Status      *NodeStatus      `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
 	// Set while the node is a member of the Raft group.
 	ManagerStatus *ManagerStatus `protobuf:"bytes,7,opt,name=manager_status,json=managerStatus,proto3" json:"manager_status,omitempty"`
+	// What the node said last of its certificate and whom it trusts. Unset: its program is too old to say, or it never registered.
+	Tls *NodeTLS `protobuf:"bytes,8,opt,name=tls,proto3" json:"tls,omitempty"`
+	// That a rotation of the root wants the node to renew its certificate.
+	Renewal *RenewalRequest `protobuf:"bytes,9,opt,name=renewal,proto3" json:"renewal,omitempty"`
 	// What the manager said last of the data key of its store.
 	DataKey *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
 	// Set when somebody else may have the node's keys: nothing that it says counts any more.
@@ -690,7 +847,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +859,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +872,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Node) GetId() string {
@@ -767,6 +924,20 @@ func (x *Node) GetManagerStatus() *ManagerStatus {
 	return nil
 }
 
+func (x *Node) GetTls() *NodeTLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Node) GetRenewal() *RenewalRequest {
+	if x != nil {
+		return x.Renewal
+	}
+	return nil
+}
+
 func (x *Node) GetDataKey() *DataKeyStatus {
 	if x != nil {
 		return x.DataKey
@@ -802,7 +973,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +985,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +998,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Approval) GetState() ApprovalState {
@@ -851,6 +1022,133 @@ func (x *Approval) GetGrantId() string {
 	return ""
 }
 
+// NodeTLS is what a node proves itself with, and what it accepts from others.
+type NodeTLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the public key (SubjectPublicKeyInfo) that signed the node's certificate.
+	IssuerKeyDigest []byte `protobuf:"bytes,1,opt,name=issuer_key_digest,json=issuerKeyDigest,proto3" json:"issuer_key_digest,omitempty"`
+	// SHA-256 of each root certificate that the node trusts.
+	TrustedRootDigests [][]byte `protobuf:"bytes,2,rep,name=trusted_root_digests,json=trustedRootDigests,proto3" json:"trusted_root_digests,omitempty"`
+	// The last RenewalRequest that the node has met, by its rotation_id: no renewal of before is under way there any more.
+	MetRotationId string `protobuf:"bytes,3,opt,name=met_rotation_id,json=metRotationId,proto3" json:"met_rotation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeTLS) Reset() {
+	*x = NodeTLS{}
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeTLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeTLS) ProtoMessage() {}
+
+func (x *NodeTLS) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeTLS.ProtoReflect.Descriptor instead.
+func (*NodeTLS) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NodeTLS) GetIssuerKeyDigest() []byte {
+	if x != nil {
+		return x.IssuerKeyDigest
+	}
+	return nil
+}
+
+func (x *NodeTLS) GetTrustedRootDigests() [][]byte {
+	if x != nil {
+		return x.TrustedRootDigests
+	}
+	return nil
+}
+
+func (x *NodeTLS) GetMetRotationId() string {
+	if x != nil {
+		return x.MetRotationId
+	}
+	return ""
+}
+
+// RenewalRequest asks a node for a new certificate.
+type RenewalRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rotation that it is for.
+	RotationId string `protobuf:"bytes,1,opt,name=rotation_id,json=rotationId,proto3" json:"rotation_id,omitempty"`
+	// SHA-256 of the public key that is to sign the node's certificate. A node that has such a certificate only says so.
+	IssuerKeyDigest []byte                 `protobuf:"bytes,2,opt,name=issuer_key_digest,json=issuerKeyDigest,proto3" json:"issuer_key_digest,omitempty"`
+	AskedAt         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RenewalRequest) Reset() {
+	*x = RenewalRequest{}
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewalRequest) ProtoMessage() {}
+
+func (x *RenewalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewalRequest.ProtoReflect.Descriptor instead.
+func (*RenewalRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RenewalRequest) GetRotationId() string {
+	if x != nil {
+		return x.RotationId
+	}
+	return ""
+}
+
+func (x *RenewalRequest) GetIssuerKeyDigest() []byte {
+	if x != nil {
+		return x.IssuerKeyDigest
+	}
+	return nil
+}
+
+func (x *RenewalRequest) GetAskedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AskedAt
+	}
+	return nil
+}
+
 // NodeSpec is what `node update` changes.
 type NodeSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -863,7 +1161,7 @@ type NodeSpec struct {
 
 func (x *NodeSpec) Reset() {
 	*x = NodeSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1173,7 @@ func (x *NodeSpec) String() string {
 func (*NodeSpec) ProtoMessage() {}
 
 func (x *NodeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1186,7 @@ func (x *NodeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSpec.ProtoReflect.Descriptor instead.
 func (*NodeSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeSpec) GetAnnotations() *Annotations {
@@ -932,7 +1230,7 @@ type NodeDescription struct {
 
 func (x *NodeDescription) Reset() {
 	*x = NodeDescription{}
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1242,7 @@ func (x *NodeDescription) String() string {
 func (*NodeDescription) ProtoMessage() {}
 
 func (x *NodeDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1255,7 @@ func (x *NodeDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDescription.ProtoReflect.Descriptor instead.
 func (*NodeDescription) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeDescription) GetHostname() string {
@@ -1025,7 +1323,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1335,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1348,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ImageSummary) GetDigest() string {
@@ -1102,7 +1400,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1412,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1425,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeStatus) GetState() NodeState {
@@ -1171,7 +1469,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1481,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1494,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1229,7 +1527,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1539,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1552,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1301,7 +1599,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1611,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1624,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Service) GetId() string {
@@ -1385,7 +1683,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1695,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1708,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1458,7 +1756,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1768,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1781,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1506,7 +1804,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1816,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1829,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -1588,7 +1886,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1898,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1911,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Task) GetId() string {
@@ -1712,7 +2010,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +2022,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +2035,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Secret) GetId() string {
@@ -1773,7 +2071,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +2083,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +2096,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -1833,7 +2131,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +2143,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +2156,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -1925,7 +2223,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2235,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2248,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2018,7 +2316,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2328,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2341,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2100,7 +2398,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2410,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2423,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *User) GetId() string {
@@ -2190,7 +2488,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2500,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2513,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2262,7 +2560,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2572,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2585,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -2386,14 +2684,27 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"backup_dir\x18\b \x01(\tR\tbackupDir\x12)\n" +
 	"\x10backup_retention\x18\t \x01(\x04R\x0fbackupRetention\x12'\n" +
-	"\x0faudit_retention\x18\x10 \x01(\x04R\x0eauditRetention\"A\n" +
+	"\x0faudit_retention\x18\x10 \x01(\x04R\x0eauditRetention\"\xa5\x01\n" +
 	"\x06RootCA\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
-	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"H\n" +
+	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\x12/\n" +
+	"\bexternal\x18\x03 \x01(\v2\x13.skep.v1.ExternalCAR\bexternal\x121\n" +
+	"\brotation\x18\x04 \x01(\v2\x15.skep.v1.RootRotationR\brotation\"\x1e\n" +
+	"\n" +
+	"ExternalCA\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xf0\x01\n" +
+	"\fRootRotation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
+	"\n" +
+	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x15\n" +
+	"\x03key\x18\x04 \x01(\fB\x03\x80\x01\x01R\x03key\x12/\n" +
+	"\bexternal\x18\x05 \x01(\v2\x13.skep.v1.ExternalCAR\bexternal\x12+\n" +
+	"\x11cross_certificate\x18\x06 \x01(\fR\x10crossCertificate\"H\n" +
 	"\n" +
 	"JoinTokens\x12\x1b\n" +
 	"\x06worker\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06worker\x12\x1d\n" +
-	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xd0\x03\n" +
+	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xa7\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -2401,7 +2712,9 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\x0e2\r.skep.v1.RoleR\x04role\x12:\n" +
 	"\vdescription\x18\x05 \x01(\v2\x18.skep.v1.NodeDescriptionR\vdescription\x12+\n" +
 	"\x06status\x18\x06 \x01(\v2\x13.skep.v1.NodeStatusR\x06status\x12=\n" +
-	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\x121\n" +
+	"\x0emanager_status\x18\a \x01(\v2\x16.skep.v1.ManagerStatusR\rmanagerStatus\x12\"\n" +
+	"\x03tls\x18\b \x01(\v2\x10.skep.v1.NodeTLSR\x03tls\x121\n" +
+	"\arenewal\x18\t \x01(\v2\x17.skep.v1.RenewalRequestR\arenewal\x121\n" +
 	"\bdata_key\x18\n" +
 	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\x12A\n" +
 	"\x0ecompromised_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompromisedAt\x12-\n" +
@@ -2409,7 +2722,16 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bApproval\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.skep.v1.ApprovalStateR\x05state\x12'\n" +
 	"\x0fkey_fingerprint\x18\x02 \x01(\tR\x0ekeyFingerprint\x12\x19\n" +
-	"\bgrant_id\x18\x03 \x01(\tR\agrantId\"\xaf\x01\n" +
+	"\bgrant_id\x18\x03 \x01(\tR\agrantId\"\x8f\x01\n" +
+	"\aNodeTLS\x12*\n" +
+	"\x11issuer_key_digest\x18\x01 \x01(\fR\x0fissuerKeyDigest\x120\n" +
+	"\x14trusted_root_digests\x18\x02 \x03(\fR\x12trustedRootDigests\x12&\n" +
+	"\x0fmet_rotation_id\x18\x03 \x01(\tR\rmetRotationId\"\x94\x01\n" +
+	"\x0eRenewalRequest\x12\x1f\n" +
+	"\vrotation_id\x18\x01 \x01(\tR\n" +
+	"rotationId\x12*\n" +
+	"\x11issuer_key_digest\x18\x02 \x01(\fR\x0fissuerKeyDigest\x125\n" +
+	"\basked_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\"\xaf\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
@@ -2579,7 +2901,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -2589,124 +2911,135 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Revocation)(nil),            // 5: skep.v1.Revocation
 	(*ClusterSpec)(nil),           // 6: skep.v1.ClusterSpec
 	(*RootCA)(nil),                // 7: skep.v1.RootCA
-	(*JoinTokens)(nil),            // 8: skep.v1.JoinTokens
-	(*Node)(nil),                  // 9: skep.v1.Node
-	(*Approval)(nil),              // 10: skep.v1.Approval
-	(*NodeSpec)(nil),              // 11: skep.v1.NodeSpec
-	(*NodeDescription)(nil),       // 12: skep.v1.NodeDescription
-	(*ImageSummary)(nil),          // 13: skep.v1.ImageSummary
-	(*NodeStatus)(nil),            // 14: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 15: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 16: skep.v1.ManagerStatus
-	(*Service)(nil),               // 17: skep.v1.Service
-	(*ServiceSpec)(nil),           // 18: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 19: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 20: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 21: skep.v1.Task
-	(*Secret)(nil),                // 22: skep.v1.Secret
-	(*SecretSpec)(nil),            // 23: skep.v1.SecretSpec
-	(*JoinGrant)(nil),             // 24: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 25: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 26: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 27: skep.v1.User
-	(*UserSpec)(nil),              // 28: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 29: skep.v1.AuditSegment
-	nil,                           // 30: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 31: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 32: skep.v1.Meta
-	(*BackupStatus)(nil),          // 33: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(Role)(0),                     // 35: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 37: skep.v1.Annotations
-	(Availability)(0),             // 38: skep.v1.Availability
-	(*Platform)(nil),              // 39: skep.v1.Platform
-	(*Resources)(nil),             // 40: skep.v1.Resources
-	(*TaskSpec)(nil),              // 41: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 42: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 43: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 44: skep.v1.TaskStatus
-	(TaskState)(0),                // 45: skep.v1.TaskState
-	(UserRole)(0),                 // 46: skep.v1.UserRole
+	(*ExternalCA)(nil),            // 8: skep.v1.ExternalCA
+	(*RootRotation)(nil),          // 9: skep.v1.RootRotation
+	(*JoinTokens)(nil),            // 10: skep.v1.JoinTokens
+	(*Node)(nil),                  // 11: skep.v1.Node
+	(*Approval)(nil),              // 12: skep.v1.Approval
+	(*NodeTLS)(nil),               // 13: skep.v1.NodeTLS
+	(*RenewalRequest)(nil),        // 14: skep.v1.RenewalRequest
+	(*NodeSpec)(nil),              // 15: skep.v1.NodeSpec
+	(*NodeDescription)(nil),       // 16: skep.v1.NodeDescription
+	(*ImageSummary)(nil),          // 17: skep.v1.ImageSummary
+	(*NodeStatus)(nil),            // 18: skep.v1.NodeStatus
+	(*DataKeyStatus)(nil),         // 19: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 20: skep.v1.ManagerStatus
+	(*Service)(nil),               // 21: skep.v1.Service
+	(*ServiceSpec)(nil),           // 22: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 23: skep.v1.ReplicatedService
+	(*UpdateStatus)(nil),          // 24: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 25: skep.v1.Task
+	(*Secret)(nil),                // 26: skep.v1.Secret
+	(*SecretSpec)(nil),            // 27: skep.v1.SecretSpec
+	(*JoinGrant)(nil),             // 28: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 29: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 30: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 31: skep.v1.User
+	(*UserSpec)(nil),              // 32: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 33: skep.v1.AuditSegment
+	nil,                           // 34: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 35: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 36: skep.v1.Meta
+	(*BackupStatus)(nil),          // 37: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
+	(Role)(0),                     // 39: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 41: skep.v1.Annotations
+	(Availability)(0),             // 42: skep.v1.Availability
+	(*Platform)(nil),              // 43: skep.v1.Platform
+	(*Resources)(nil),             // 44: skep.v1.Resources
+	(*TaskSpec)(nil),              // 45: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 46: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 47: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 48: skep.v1.TaskStatus
+	(TaskState)(0),                // 49: skep.v1.TaskState
+	(UserRole)(0),                 // 50: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	32, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	36, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
-	8,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	33, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	10, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
+	37, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	34, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	35, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	36, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	34, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	34, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	34, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	34, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	32, // 14: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	11, // 15: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	35, // 16: skep.v1.Node.role:type_name -> skep.v1.Role
-	12, // 17: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	14, // 18: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	16, // 19: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	15, // 20: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	36, // 21: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
-	10, // 22: skep.v1.Node.approval:type_name -> skep.v1.Approval
-	0,  // 23: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	37, // 24: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	35, // 25: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	38, // 26: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	39, // 27: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	40, // 28: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	30, // 29: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	13, // 30: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	36, // 31: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	39, // 32: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	1,  // 33: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	36, // 34: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	36, // 35: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	2,  // 36: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	32, // 37: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	18, // 38: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	18, // 39: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	20, // 40: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	37, // 41: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	41, // 42: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	19, // 43: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	42, // 44: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	43, // 45: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	3,  // 46: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	36, // 47: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	36, // 48: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	32, // 49: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	41, // 50: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	43, // 51: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	44, // 52: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	45, // 53: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	32, // 54: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	23, // 55: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	37, // 56: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	32, // 57: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	25, // 58: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	36, // 59: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	26, // 60: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	35, // 61: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	34, // 62: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	31, // 63: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	36, // 64: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	32, // 65: skep.v1.User.meta:type_name -> skep.v1.Meta
-	28, // 66: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	36, // 67: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 68: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	37, // 69: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	46, // 70: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	32, // 71: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	38, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	39, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	40, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	38, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	38, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	38, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	38, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	8,  // 14: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
+	9,  // 15: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
+	40, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	8,  // 17: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
+	36, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	15, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	39, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
+	16, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	18, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	20, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	13, // 24: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
+	14, // 25: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
+	19, // 26: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	40, // 27: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
+	12, // 28: skep.v1.Node.approval:type_name -> skep.v1.Approval
+	0,  // 29: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
+	40, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	41, // 31: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	39, // 32: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	42, // 33: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	43, // 34: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	44, // 35: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	34, // 36: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	17, // 37: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	40, // 38: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	43, // 39: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,  // 40: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	40, // 41: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	40, // 42: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,  // 43: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	36, // 44: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	22, // 45: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	22, // 46: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	24, // 47: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	41, // 48: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	45, // 49: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	23, // 50: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	46, // 51: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	47, // 52: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	3,  // 53: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	40, // 54: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	40, // 55: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	36, // 56: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	45, // 57: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	47, // 58: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	48, // 59: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	49, // 60: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	36, // 61: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	27, // 62: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	41, // 63: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	36, // 64: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	29, // 65: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	40, // 66: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 67: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	39, // 68: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	38, // 69: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	35, // 70: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	40, // 71: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	36, // 72: skep.v1.User.meta:type_name -> skep.v1.Meta
+	32, // 73: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	40, // 74: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 75: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	41, // 76: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	50, // 77: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	36, // 78: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	79, // [79:79] is the sub-list for method output_type
+	79, // [79:79] is the sub-list for method input_type
+	79, // [79:79] is the sub-list for extension type_name
+	79, // [79:79] is the sub-list for extension extendee
+	0,  // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -2722,7 +3055,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -29,6 +29,16 @@ func (*RootCA) LogValue() slog.Value {
 }
 
 // Format prints the message without its content, because it can hold a secret.
+func (*RootRotation) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.RootRotation [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*RootRotation) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.RootRotation [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*JoinTokens) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.JoinTokens [redacted]")
 }

@@ -33,8 +33,11 @@ type Registry interface {
 
 // Cluster is the CA's part of a cluster.
 type Cluster struct {
-	ID   string
+	ID string
+	// Root is what join tokens pin.
 	Root *Root
+	// Next signs instead of Root during a rotation; nil else. See Issuer.
+	Next *Root
 	// The standing join tokens.
 	Worker, Manager token.Token
 	// Life of node certificates; 0 is DefaultLife.
@@ -154,11 +157,19 @@ func (a *Authority) issue(ctx context.Context, c Cluster, now time.Time, nodeID 
 		return Issued{}, err
 	}
 	name := Name{ClusterID: c.ID, NodeID: nodeID, Role: role}
-	chain, err := c.Root.Issue(now, csr, Profile{Name: name, Life: c.Life})
+	chain, err := c.Issuer().Issue(now, csr, Profile{Name: name, Life: c.Life})
 	if err != nil {
 		return Issued{}, fmt.Errorf("issue certificate of node %s: %w", nodeID, err)
 	}
 	return Issued{Name: name, Chain: chain}, nil
+}
+
+// Issuer returns the root that signs now, whatever for.
+func (c Cluster) Issuer() *Root {
+	if c.Next != nil {
+		return c.Next
+	}
+	return c.Root
 }
 
 // roleOf returns the role that a presented token gives. Both standing tokens are compared, whatever the first comparison says (T2).

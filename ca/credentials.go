@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // Credentials are what a node proves itself with: root certificates, its own certificate chain and the key to it. A value is
@@ -32,7 +33,7 @@ func NewCredentials(roots, chain []*x509.Certificate, key *ecdsa.PrivateKey) (Cr
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         pool,
 		Intermediates: poolOf(chain[1:]),
-		CurrentTime:   leaf.NotAfter, // the root lives at least as long, while it may be younger than the backdated start
+		CurrentTime:   issuedAt(leaf), // the root may be younger than the backdated start, and a cross-signed one end before the leaf
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
@@ -49,6 +50,14 @@ func NewCredentials(roots, chain []*x509.Certificate, key *ecdsa.PrivateKey) (Cr
 		name: name, roots: roots, chain: chain, pool: pool,
 		key: func() *ecdsa.PrivateKey { return key },
 	}, nil
+}
+
+// issuedAt returns when a certificate was issued, Backdate after it became valid. One that lives for less was not backdated by us.
+func issuedAt(cert *x509.Certificate) time.Time {
+	if at := cert.NotBefore.Add(Backdate); at.Before(cert.NotAfter) {
+		return at
+	}
+	return cert.NotBefore
 }
 
 // Trusting returns c with other trusted roots, in the order given. It returns ErrMismatch if c's own certificate leads to none of them.

@@ -24,8 +24,15 @@ var (
 	ErrShortLife = errors.New("minimum certificate expiry time is: 1h0m0s")
 	// ErrRootExpired is returned when the root certificate has ended, so that nothing can be signed.
 	ErrRootExpired = errors.New("the root CA certificate has expired: the swarm must be created anew")
+	// ErrExternal is returned when an external CA does not answer, or refuses.
+	ErrExternal = errors.New("the external CA did not sign")
 	// ErrNodeNotFound is returned when the node was removed or never existed; it is told no difference.
 	ErrNodeNotFound = errors.New("this node is not part of the swarm: leave it with `skep swarm leave` and join again")
+	// ErrBadProof is returned when somebody does not prove to be the node that an expired certificate is for.
+	ErrBadProof = errors.New("renewal of an expired certificate refused")
+	// ErrGraceOver is returned when a certificate expired too long ago.
+	ErrGraceOver = errors.New("the certificate expired too long ago to be renewed: run `skep swarm leave --force` on this machine, and join it " +
+		"again with a token from `skep swarm join-token`; the node that it was can be removed with `skep node rm`")
 	// ErrUnreachable is returned when no manager answered at the address given.
 	ErrUnreachable = errors.New("manager does not answer: check the address, that port 2377 is open, and that the daemon runs there")
 	// ErrBadServer is returned when what answered is no manager of the swarm that the token belongs to.

@@ -3,7 +3,6 @@ package ca
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ type Identity struct {
 	changed chan struct{}   // guarded by mu, closed by the next Replace
 	// rootsChanged is guarded by mu, and closed by the next Replace with other roots.
 	rootsChanged chan struct{}
+	met          string // guarded by mu, see setMet
 
 	trust trust
 }
@@ -28,27 +28,56 @@ func NewIdentity(c Credentials) *Identity {
 	return &Identity{current: c, cert: c.certificate(), changed: make(chan struct{}), rootsChanged: make(chan struct{})}
 }
 
-// Replace makes c the current credentials and wakes the watchers. It returns ErrOtherNode, and changes nothing, if c is for
-// another node or cluster (C5).
+// Replace makes c the current credentials, wakes the watchers, and closes the connections to those whom it does not trust any more.
+// It returns ErrOtherNode, and changes nothing, if c is for another node or cluster (C5).
 func (i *Identity) Replace(c Credentials) error {
+	other, err := i.replace(c)
+	if other {
+		i.trust.uproot(c.pool)
+	}
+	return err
+}
+
+// replace reports whether the roots are others than before.
+func (i *Identity) replace(c Credentials) (otherRoots bool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	old := i.current.name
 	if c.IsZero() || c.name.NodeID != old.NodeID || c.name.ClusterID != old.ClusterID {
-		return ErrOtherNode
+		return false, ErrOtherNode
 	}
 	former := i.current.roots
 	i.current, i.cert = c, c.certificate()
 	close(i.changed)
 	i.changed = make(chan struct{})
-	if !slices.EqualFunc(former, c.roots, (*x509.Certificate).Equal) {
-		close(i.rootsChanged)
-		i.rootsChanged = make(chan struct{})
+	if sameRoots(former, c.roots) {
+		return false, nil
 	}
-	return nil
+	close(i.rootsChanged)
+	i.rootsChanged = make(chan struct{})
+	return true, nil
 }
 
-// Watch returns a channel that is closed by the next change. Call it before reading what is to be watched:
+// TLS is what this node says of itself to its managers.
+func (i *Identity) TLS() *api.NodeTLS {
+	i.mu.RLock()
+	c, met := i.current, i.met
+	i.mu.RUnlock()
+	said := c.tls()
+	said.MetRotationId = met
+	return said
+}
+
+// setMet notes the rotation whose wish this node has met, and wakes the watchers, also when managers missed it the first time.
+func (i *Identity) setMet(rotation string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.met = rotation
+	close(i.changed)
+	i.changed = make(chan struct{})
+}
+
+// Watch returns a channel that is closed by the next change, of the credentials or of what TLS says. Call it before reading what is to be watched:
 //
 //	for {
 //		changed := id.Watch()

@@ -18,6 +18,9 @@ const (
 	DefaultLife = 90 * 24 * time.Hour
 	// MinLife of a node certificate: less leaves no time to renew it.
 	MinLife = time.Hour
+
+	// clockSkew is how far the clock of an external CA may be from ours.
+	clockSkew = time.Minute
 )
 
 // Profile is what the CA decided about a certificate; the applicant adds a public key.
@@ -36,7 +39,7 @@ func CheckLife(d time.Duration) error {
 }
 
 // Issue signs a certificate for the public key in the CSR, which is PEM. It returns the chain as PEM, the node's certificate
-// first. It returns ErrBadCSR, ErrBadName, ErrShortLife or ErrRootExpired.
+// first. It returns ErrBadCSR, ErrBadName, ErrShortLife, ErrRootExpired or ErrExternal.
 func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
 	der, key, err := parseCSR(csr)
 	if err != nil {
@@ -58,16 +61,20 @@ func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
 	if err := r.lint(chain, key, p.Name, validity); err != nil {
 		return nil, fmt.Errorf("check signed certificate: %w", err)
 	}
-	return chain, nil
+	return append(chain, EncodeBundle(r.cross)...), nil
 }
 
-// sign signs what was decided about a certificate request, which is DER: what was parsed, not what was sent.
+// sign signs what was decided about a certificate request, which is DER: what was parsed, not what was sent. An external CA signs by
+// the decided profile, and has the policy in it.
 func (r *Root) sign(csr []byte, policy *config.Signing, decided signer.SignRequest) ([]byte, error) {
+	decided.Request = string(encodePEM(csrType, csr))
+	if r.key == nil {
+		return r.external.sign(decided)
+	}
 	s, err := local.NewSigner(r.key(), r.cert, signer.DefaultSigAlgo(r.key()), policy)
 	if err != nil {
 		return nil, fmt.Errorf("prepare signer: %w", err)
 	}
-	decided.Request = string(encodePEM(csrType, csr))
 	chain, err := s.Sign(decided)
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
@@ -108,7 +115,7 @@ func (r *Root) within(now time.Time, life time.Duration) (validity, error) {
 // lint is the second pair of eyes (C1): a certificate that is not exactly what the profile says is never handed out, whatever
 // the library that signed it made of the request.
 func (r *Root) lint(chain []byte, key *ecdsa.PublicKey, want Name, v validity) error {
-	cert, err := lintShape(chain, key, v)
+	cert, err := r.lintShape(chain, key, v)
 	if err != nil {
 		return err
 	}
@@ -118,14 +125,14 @@ func (r *Root) lint(chain []byte, key *ecdsa.PublicKey, want Name, v validity) e
 		return err
 	case got != want:
 		return fmt.Errorf("%w: another name", ErrBadName)
-	case !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}):
+	case !clientAndServer(cert.ExtKeyUsage):
 		return fmt.Errorf("%w: other purposes", ErrBadName)
 	}
 	return cert.CheckSignatureFrom(r.cert)
 }
 
 // lintShape checks what all profiles have in common, and returns the one certificate of the chain.
-func lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificate, error) {
+func (r *Root) lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificate, error) {
 	certs, err := ParseBundle(chain)
 	if err != nil {
 		return nil, err
@@ -134,12 +141,13 @@ func lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificat
 		return nil, fmt.Errorf("%w: %d certificates", ErrBadName, len(certs))
 	}
 	cert := certs[0]
+	if err := r.checkLife(cert, v); err != nil {
+		return nil, err
+	}
 	switch {
 	case !key.Equal(cert.PublicKey):
 		return nil, ErrMismatch
-	case !cert.NotBefore.Equal(v.notBefore) || !cert.NotAfter.Equal(v.notAfter):
-		return nil, fmt.Errorf("%w: another life", ErrBadName)
-	case cert.KeyUsage != x509.KeyUsageDigitalSignature:
+	case !r.keyUsage(cert.KeyUsage):
 		return nil, fmt.Errorf("%w: other key usages", ErrBadName)
 	case len(cert.Extensions) != len(leafExtensions):
 		return nil, fmt.Errorf("%w: other extensions", ErrBadName)
@@ -150,6 +158,39 @@ func lintShape(chain []byte, key *ecdsa.PublicKey, v validity) (*x509.Certificat
 		}
 	}
 	return cert, nil
+}
+
+// checkLife checks that a signed certificate has the life that was decided. An external CA decides by itself, within that: a node must
+// be able to renew it in time, and what was taken from a removed node is remembered for no longer.
+func (r *Root) checkLife(cert *x509.Certificate, v validity) error {
+	issued := v.notBefore.Add(Backdate)
+	switch {
+	case r.key != nil && (!cert.NotBefore.Equal(v.notBefore) || !cert.NotAfter.Equal(v.notAfter)):
+		return fmt.Errorf("%w: another life", ErrBadName)
+	case r.key != nil:
+		return nil
+	case cert.NotBefore.After(issued.Add(clockSkew)):
+		return fmt.Errorf("%w: it signed for the future: compare the clocks", ErrExternal)
+	case cert.NotAfter.Sub(issued) < MinLife-clockSkew:
+		return fmt.Errorf("%w: it signed for %s, %s is the least", ErrExternal, cert.NotAfter.Sub(issued).Round(time.Second), MinLife)
+	case cert.NotAfter.After(v.notAfter.Add(clockSkew)):
+		return fmt.Errorf("%w: it signed for %s, longer than the certificates of this swarm live: change its profile, or raise --cert-expiry",
+			ErrExternal, cert.NotAfter.Sub(issued).Round(time.Second))
+	}
+	return nil
+}
+
+// keyUsage reports whether a node's key may be used for what is allowed. An external CA commonly adds what only RSA needs.
+func (r *Root) keyUsage(usage x509.KeyUsage) bool {
+	if r.key == nil {
+		usage &^= x509.KeyUsageKeyEncipherment
+	}
+	return usage == x509.KeyUsageDigitalSignature
+}
+
+// clientAndServer reports whether the purposes are those of a node, in any order.
+func clientAndServer(purposes []x509.ExtKeyUsage) bool {
+	return len(purposes) == 2 && slices.Contains(purposes, x509.ExtKeyUsageClientAuth) && slices.Contains(purposes, x509.ExtKeyUsageServerAuth)
 }
 
 // leafExtensions is what a certificate has that is no CA's, each once: key usage, extended key usage, basic constraints, subject key ID,

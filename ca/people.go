@@ -86,7 +86,7 @@ func (a *Authority) IssueUser(ctx context.Context, now time.Time, user string, r
 	if err != nil {
 		return IssuedUser{}, err
 	}
-	chain, err := c.Root.IssueUser(now, csr, UserName{ClusterID: c.ID, User: user, Role: role}, life)
+	chain, err := c.Issuer().IssueUser(now, csr, UserName{ClusterID: c.ID, User: user, Role: role}, life)
 	if err != nil {
 		return IssuedUser{}, fmt.Errorf("issue certificate of user %s: %w", user, err)
 	}
@@ -94,5 +94,5 @@ func (a *Authority) IssueUser(ctx context.Context, now time.Time, user string, r
 	if err != nil {
 		return IssuedUser{}, err
 	}
-	return IssuedUser{Chain: chain, Certificate: certs[0], Roots: c.Root.CertificatePEM()}, nil
+	return IssuedUser{Chain: chain, Certificate: certs[0], Roots: EncodeBundle(c.trusted())}, nil
 }

@@ -2,10 +2,13 @@ package ca
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,7 +25,7 @@ const (
 	// The first retry of a failed renewal comes after backoffBase; each wait doubles, up to backoffMax.
 	backoffBase = 5 * time.Second
 	backoffMax  = time.Hour
-	// While the certificate lives, no wait is longer than this share of what is left: an expired one can't be renewed.
+	// While the certificate lives, no wait is longer than this share of what is left: with an expired one nobody talks to the node.
 	backoffShare = 4
 )
 
@@ -90,20 +93,25 @@ type RenewerConfig struct {
 type Renewer struct {
 	cfg  RenewerConfig
 	wish chan struct{}
+	// wanted is the last wish of a rotation, and asked a signal that there is another one.
+	wanted atomic.Pointer[api.RenewalRequest]
+	asked  chan struct{}
+	// unsaved are roots that could not be saved, and again a signal that there are some.
+	unsaved atomic.Pointer[[]*x509.Certificate]
+	again   chan struct{}
+	// changing orders changes of the identity, so that neither a new certificate nor new roots are lost to the other.
+	changing sync.Mutex
+	// version is that of the roots heard of last; owned by Follow.
+	version uint64
 }
 
 // NewRenewer returns a Renewer; Run makes it work.
 func NewRenewer(cfg RenewerConfig) *Renewer {
-	return &Renewer{cfg: cfg, wish: make(chan struct{}, 1)}
+	return &Renewer{cfg: cfg, wish: make(chan struct{}, 1), asked: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 }
 
 // RenewNow asks for a renewal at once, as when a manager says that this node's role has changed. It doesn't block.
-func (r *Renewer) RenewNow() {
-	select {
-	case r.wish <- struct{}{}:
-	default: // one wish is as good as two
-	}
-}
+func (r *Renewer) RenewNow() { wake(r.wish) }
 
 // Run renews the identity each time that its moment comes, until ctx ends, and returns nil then. A failed try is logged and
 // tried again, also after the certificate has expired: clocks are wrong at times, and then mended.
@@ -112,17 +120,28 @@ func (r *Renewer) Run(ctx context.Context) error {
 	plan.becomeCurrent(r.cfg.Identity.Current().chain[0], rand.Float64())
 	timer := time.NewTimer(time.Until(plan.next))
 	defer timer.Stop()
-	for {
+	var unsaved <-chan time.Time
+	for ctx.Err() == nil { // a try that ctx ended leaves the timer due
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-r.wish:
 			plan.becomeWanted(time.Now())
+		case <-r.asked:
+			if !r.meet() {
+				plan.becomeWanted(time.Now())
+			}
+		case <-r.again:
+			unsaved = time.After(backoffBase)
+		case <-unsaved:
+			if !r.saveAgain() {
+				unsaved = time.After(backoffBase)
+			}
 		case <-timer.C:
 			r.try(ctx, &plan)
 		}
 		timer.Reset(time.Until(plan.next))
 	}
+	return nil
 }
 
 // try renews once and enters the outcome into the plan.
@@ -134,6 +153,7 @@ func (r *Renewer) try(ctx context.Context, plan *renewal) {
 	if err == nil {
 		current := r.cfg.Identity.Current()
 		plan.becomeCurrent(current.chain[0], rand.Float64())
+		r.meet()
 		r.cfg.Logger.Info("certificate renewed", "role", OU(current.name.Role), "expires", r.cfg.Identity.Expiry(), "next", plan.next)
 		return
 	}
@@ -150,8 +170,33 @@ func (r *Renewer) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if fresh, err = fresh.Trusting(r.cfg.Identity.Current().roots); err != nil {
+		return fmt.Errorf("the roots changed meanwhile: %w", err)
+	}
+	return r.replace(fresh)
+}
+
+// Trust makes roots those that this node trusts, durably and then for every new connection. It does nothing when they are so already.
+// It returns ErrMismatch, and keeps those that it has, when the node's own certificate leads to none of them.
+func (r *Renewer) Trust(roots []*x509.Certificate) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	current := r.cfg.Identity.Current()
+	if sameRoots(current.roots, roots) {
+		return nil
+	}
+	fresh, err := current.Trusting(roots)
+	if err != nil {
+		return fmt.Errorf("trust other roots: %w", err)
+	}
+	return r.replace(fresh)
+}
+
+func (r *Renewer) replace(fresh Credentials) error {
 	if err := r.cfg.Save(fresh); err != nil {
-		return fmt.Errorf("save renewed certificate: %w", err)
+		return fmt.Errorf("save renewed credentials: %w", err)
 	}
 	return r.cfg.Identity.Replace(fresh)
 }
@@ -159,28 +204,48 @@ func (r *Renewer) renew(ctx context.Context) error {
 // RenewOver asks the manager behind conn, a connection that was made with ClientCredentials, for a certificate for a new key. It
 // returns ErrOtherNode if the answer is for somebody else. The caller saves and uses what it returns.
 func RenewOver(ctx context.Context, conn grpc.ClientConnInterface, id *Identity) (Credentials, error) {
-	key, err := NewKey()
-	if err != nil {
-		return Credentials{}, err
-	}
-	csr, err := NewCSR(key)
+	return RenewBy(ctx, id, func(ctx context.Context, r *api.RenewCertificateRequest) (*api.RenewCertificateResponse, error) {
+		return api.NewCAClient(conn).RenewCertificate(ctx, r)
+	})
+}
+
+// RenewBy is RenewOver by a way to ask that may be none over the network, as on the leader itself.
+func RenewBy(
+	ctx context.Context, id *Identity,
+	ask func(context.Context, *api.RenewCertificateRequest) (*api.RenewCertificateResponse, error),
+) (Credentials, error) {
+	key, csr, err := newKeyAndCSR()
 	if err != nil {
 		return Credentials{}, err
 	}
 	old := id.Current()
-	resp, err := api.NewCAClient(conn).RenewCertificate(ctx, &api.RenewCertificateRequest{Csr: csr, NodeId: old.name.NodeID})
+	resp, err := ask(ctx, &api.RenewCertificateRequest{Csr: csr, NodeId: old.name.NodeID})
 	if err != nil {
 		return Credentials{}, fmt.Errorf("ask for a new certificate: %w", err)
 	}
-	chain, err := ParseBundle(resp.GetCertificate())
+	return old.renewed(resp.GetCertificate(), key)
+}
+
+func newKeyAndCSR() (*ecdsa.PrivateKey, []byte, error) {
+	key, err := NewKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	csr, err := NewCSR(key)
+	return key, csr, err
+}
+
+// renewed returns what a manager's answer to a node with the credentials c makes of them, or ErrOtherNode.
+func (c Credentials) renewed(chainPEM []byte, key *ecdsa.PrivateKey) (Credentials, error) {
+	chain, err := ParseBundle(chainPEM)
 	if err != nil {
 		return Credentials{}, err
 	}
-	fresh, err := NewCredentials(old.roots, chain, key)
+	fresh, err := NewCredentials(c.roots, chain, key)
 	if err != nil {
 		return Credentials{}, err
 	}
-	if fresh.name.NodeID != old.name.NodeID || fresh.name.ClusterID != old.name.ClusterID {
+	if fresh.name.NodeID != c.name.NodeID || fresh.name.ClusterID != c.name.ClusterID {
 		return Credentials{}, ErrOtherNode
 	}
 	return fresh, nil

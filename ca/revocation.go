@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"net"
@@ -22,12 +23,14 @@ type trust struct {
 	version uint64                 // guarded by mu
 	revoked map[string]api.Role    // guarded by mu: what is left of a node's role, see Distrust
 	live    map[*liveConn]peerConn // guarded by mu
+	pool    *x509.CertPool         // guarded by mu: the roots since they last changed, or nil
 }
 
 // peerConn is what is known of a live connection.
 type peerConn struct {
-	name      Name
-	transport string
+	name         Name
+	transport    string
+	certificates []*x509.Certificate // that the peer showed, its own first
 }
 
 // Transports returns what was negotiated for the live connections with other nodes, each kind once, such as "TLS 1.3, X25519MLKEM768".
@@ -99,7 +102,11 @@ func (t *trust) keep(raw, conn net.Conn, info credentials.AuthInfo) (net.Conn, a
 	if t.live == nil {
 		t.live = map[*liveConn]peerConn{}
 	}
-	t.live[kept] = peerConn{name, tls.VersionName(tlsInfo.State.Version) + ", " + tlsInfo.State.CurveID.String()}
+	peer := peerConn{name, tls.VersionName(tlsInfo.State.Version) + ", " + tlsInfo.State.CurveID.String(), tlsInfo.State.PeerCertificates}
+	t.live[kept] = peer
+	if !peer.rootedIn(t.pool) {
+		_ = raw.Close()
+	}
 	return kept, t.believed(name)
 }
 

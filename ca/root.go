@@ -27,14 +27,20 @@ const (
 
 	rootName = "skep-ca"
 	keyType  = "PRIVATE KEY" // PKCS #8
-	redacted = "[redacted]"
+	// sec1KeyType is what `openssl ecparam -genkey -noout` writes.
+	sec1KeyType = "EC PRIVATE KEY"
+	redacted    = "[redacted]"
 )
 
-// Root is the swarm's certificate authority: a root certificate and its private key.
+// Root is the swarm's certificate authority: a root certificate and what signs with its key.
 type Root struct {
 	cert *x509.Certificate
-	// key is behind a function because fmt prints unexported fields without asking their methods.
+	// key is behind a function because fmt prints unexported fields without asking their methods. It is nil where external signs.
 	key func() *ecdsa.PrivateKey
+	// external signs where the key is not here, or is nil.
+	external *External
+	// cross are the certificates that lead from cert to an older root, and come after each certificate that is issued.
+	cross []*x509.Certificate
 }
 
 // NewRoot makes a new root with a fresh key.
@@ -61,15 +67,27 @@ func NewRoot() (*Root, error) {
 // ParseRoot reads a root from the two PEM texts that CertificatePEM and RevealKey return. The key must prove that it is the
 // certificate's by signing. It returns ErrBadRoot or ErrBadBundle; no error repeats a byte of the key.
 func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
-	der, _, err := nextPEM(keyPEM, keyType)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadRoot, err)
-	}
-	key, err := ParseKey(der)
+	key, err := parseRootKey(keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRoot, err)
 	}
 	return newRoot(certPEM, key)
+}
+
+// parseRootKey reads a key as we write it, or as older tools do.
+func parseRootKey(text []byte) (*ecdsa.PrivateKey, error) {
+	if der, _, err := nextPEM(text, sec1KeyType); err == nil {
+		key, err := x509.ParseECPrivateKey(der)
+		if err != nil || key.Curve != elliptic.P256() {
+			return nil, errors.New("the key must be ECDSA P-256")
+		}
+		return key, nil
+	}
+	der, _, err := nextPEM(text, keyType)
+	if err != nil {
+		return nil, err
+	}
+	return ParseKey(der)
 }
 
 func newRoot(certPEM []byte, key *ecdsa.PrivateKey) (*Root, error) {
@@ -95,8 +113,12 @@ func (r *Root) CertificatePEM() []byte { return encodePEM(certificateType, r.cer
 // Digest returns the digest that join tokens for this root pin.
 func (r *Root) Digest() token.Digest { return token.DigestOf([]*x509.Certificate{r.cert}) }
 
-// RevealKey returns the private key as PKCS #8 PEM. Its only use is to be put into the sealed store (C6).
+// RevealKey returns the private key as PKCS #8 PEM, or nothing where an external CA has it. Its only use is to be put into the
+// sealed store (C6).
 func (r *Root) RevealKey() ([]byte, error) {
+	if r.key == nil {
+		return nil, nil
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(r.key())
 	if err != nil {
 		return nil, fmt.Errorf("encode root key: %w", err)

@@ -14,8 +14,9 @@ import (
 // HandshakeTimeout bounds a TLS handshake, so that a peer that stalls holds no place for long.
 const HandshakeTimeout = 5 * time.Second
 
-// ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshakes of TLS and HTTP/2 by HandshakeTimeout and closes a connection when
-// the certificate that opened it expires (C7): gRPC clients then connect again by themselves, with the renewed one.
+// ServerCredentials returns ServerTLS for a gRPC server. It also bounds the handshakes of TLS and HTTP/2 by HandshakeTimeout and closes a
+// connection when the certificate that opened it expires, or its root is trusted no more (C7): gRPC clients then connect again by
+// themselves, with the renewed one.
 func (i *Identity) ServerCredentials() credentials.TransportCredentials {
 	return boundedCreds{TransportCredentials: credentials.NewTLS(i.ServerTLS()), trust: &i.trust}
 }
@@ -28,6 +29,14 @@ func (i *Identity) ClientCredentials(serverName string) credentials.TransportCre
 		least = api.Role_ROLE_MANAGER
 	}
 	return boundedCreds{credentials.NewTLS(i.ClientTLS(serverName)), &i.trust, least}
+}
+
+// ExpiredCredentials are for gRPC clients whose own certificate has expired, which no server accepts: they show none, and verify that the
+// server is a manager. See RenewExpired.
+func (i *Identity) ExpiredCredentials() credentials.TransportCredentials {
+	c := i.ClientTLS(OUManager)
+	c.GetClientCertificate = nil
+	return boundedCreds{credentials.NewTLS(c), &i.trust, api.Role_ROLE_MANAGER}
 }
 
 // boundedCreds adds limits of time to TLS, and notes the connections, for Distrust.

@@ -137,6 +137,7 @@ func (r *Root) IssueUser(now time.Time, csr []byte, name UserName, life time.Dur
 		return nil, err
 	}
 	chain, err := r.sign(der, signingPolicy("client auth"), signer.SignRequest{
+		Profile:   userProfile, // which only an external CA knows
 		Hosts:     []string{name.uri().String()},
 		Subject:   &signer.Subject{CN: name.User, Names: []cfcsr.Name{{O: name.ClusterID, OU: userOU(name.Role)}}},
 		NotBefore: v.notBefore,
@@ -153,7 +154,7 @@ func (r *Root) IssueUser(now time.Time, csr []byte, name UserName, life time.Dur
 
 // lintUser is lint for a user's certificate (C1). UserOf checks the purposes.
 func (r *Root) lintUser(chain []byte, key *ecdsa.PublicKey, want UserName, v validity) error {
-	cert, err := lintShape(chain, key, v)
+	cert, err := r.lintShape(chain, key, v)
 	if err != nil {
 		return err
 	}

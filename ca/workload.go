@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,7 +124,7 @@ func (r *Root) IssueWorkload(now time.Time, csr []byte, w Workload) ([]byte, err
 
 // lintWorkload is lint for what is no node (C1).
 func (r *Root) lintWorkload(chain []byte, key *ecdsa.PublicKey, want Workload, v validity) error {
-	cert, err := lintShape(chain, key, v)
+	cert, err := r.lintShape(chain, key, v)
 	if err != nil {
 		return err
 	}
@@ -135,7 +134,7 @@ func (r *Root) lintWorkload(chain []byte, key *ecdsa.PublicKey, want Workload, v
 		return err
 	case got != want:
 		return fmt.Errorf("%w: another workload", ErrBadName)
-	case !slices.Equal(cert.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}):
+	case !clientAndServer(cert.ExtKeyUsage):
 		return fmt.Errorf("%w: other purposes", ErrBadName)
 	}
 	return cert.CheckSignatureFrom(r.cert)

@@ -64,9 +64,11 @@ func (c *checker) cluster(cluster *api.Cluster) {
 	if cluster.GetSpec() == nil {
 		c.add("cluster %s: it has no spec", id)
 	}
-	root, err := ca.ParseRoot(cluster.GetRootCa().GetCertificate(), cluster.GetRootCa().GetKey())
+	root, err := ca.OpenRoot(cluster.GetRootCa(), nil)
 	if err != nil {
 		c.add("cluster %s: root CA: %v", id, err)
+	} else if _, err := ca.OpenIssuer(cluster.GetRootCa(), nil); err != nil {
+		c.add("cluster %s: rotation of the root CA: %v", id, err)
 	}
 	for _, row := range []struct{ role, text string }{
 		{"worker", cluster.GetJoinTokens().GetWorker()}, {"manager", cluster.GetJoinTokens().GetManager()},

@@ -8,6 +8,7 @@
 //	                     approval, the Node alone; then the same request asks whether a person let it in
 //	RenewCertificate     a node, for itself, on the leader: a certificate with the role that its Node object says
 //	IssueWorkloadCertificates  a node, for tasks that the store places on it, any manager: X.509-SVIDs; nothing is written
+//	RenewExpired…        a node whose certificate has expired, by proof of its key, on the leader: likewise
 //
 // # Invariants
 //
@@ -18,6 +19,7 @@
 //   - S2: no token is logged or put into an error.
 //   - S3: a join grant is used in the transaction that makes the node: no more nodes than it allows, whoever races or replays, and
 //     the same key is one use. Before a person has let a node in that needs approval, it has no certificate and so no rights.
+//   - S4: a proof of the key of an expired certificate counts once: it is over a nonce that the leader gave out in the last minute.
 //
 // # Concurrency
 //

@@ -2,6 +2,7 @@ package caserver
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,7 +43,7 @@ func Found(now time.Time, cfg FoundConfig) (Founding, error) {
 		return Founding{}, err
 	}
 	name := ca.Name{ClusterID: object.NewID(), NodeID: object.NewID(), Role: api.Role_ROLE_MANAGER}
-	creds, err := firstCredentials(now, root, ca.Profile{Name: name, Life: life})
+	creds, err := firstCredentials(now, root, []*x509.Certificate{root.Certificate()}, ca.Profile{Name: name, Life: life})
 	if err != nil {
 		return Founding{}, fmt.Errorf("certificate of the first manager: %w", err)
 	}
@@ -58,7 +59,7 @@ func Found(now time.Time, cfg FoundConfig) (Founding, error) {
 	}, nil
 }
 
-func firstCredentials(now time.Time, root *ca.Root, p ca.Profile) (ca.Credentials, error) {
+func firstCredentials(now time.Time, root *ca.Root, roots []*x509.Certificate, p ca.Profile) (ca.Credentials, error) {
 	key, err := ca.NewKey()
 	if err != nil {
 		return ca.Credentials{}, err
@@ -75,18 +76,19 @@ func firstCredentials(now time.Time, root *ca.Root, p ca.Profile) (ca.Credential
 	if err != nil {
 		return ca.Credentials{}, err
 	}
-	return ca.NewCredentials([]*x509.Certificate{root.Certificate()}, chain, key)
+	return ca.NewCredentials(roots, chain, key)
 }
 
 // Refound makes the new first manager of a cluster that goes on from a backup: its record and its credentials, by the CA and with the
 // life of certificates that the cluster has. It returns ca.ErrBadRoot or ca.ErrShortLife. Nothing is kept or written.
 func Refound(now time.Time, cluster *api.Cluster, hostname string, availability api.Availability) (*api.Node, ca.Credentials, error) {
-	root, err := ca.ParseRoot(cluster.GetRootCa().GetCertificate(), cluster.GetRootCa().GetKey())
-	if err != nil {
+	root, issuerErr := ca.OpenIssuer(cluster.GetRootCa(), nil)
+	roots, rootsErr := ca.Trusted(cluster.GetRootCa())
+	if err := errors.Join(issuerErr, rootsErr); err != nil {
 		return nil, ca.Credentials{}, fmt.Errorf("root CA of cluster %s: %w", cluster.GetId(), err)
 	}
 	name := ca.Name{ClusterID: cluster.GetId(), NodeID: object.NewID(), Role: api.Role_ROLE_MANAGER}
-	creds, err := firstCredentials(now, root, ca.Profile{Name: name, Life: cluster.GetSpec().GetCertExpiry().AsDuration()})
+	creds, err := firstCredentials(now, root, roots, ca.Profile{Name: name, Life: cluster.GetSpec().GetCertExpiry().AsDuration()})
 	if err != nil {
 		return nil, ca.Credentials{}, fmt.Errorf("certificate of the new manager: %w", err)
 	}

@@ -103,6 +103,16 @@ func (l *limiter) end(b *bucket, failed bool) {
 	b.ended = make(chan struct{})
 }
 
+// forgive takes back a failure of source that was none in the end.
+func (l *limiter) forgive(source string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if found, ok := l.buckets.Peek(source); ok {
+		b := found.(*bucket)
+		b.level = max(0, b.level-1)
+	}
+}
+
 // SourceOf returns what failures are counted by: an IPv4 address, or the /64 of an IPv6 address, of which one machine has as many
 // addresses as it likes.
 func SourceOf(address string) string {

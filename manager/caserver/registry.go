@@ -19,12 +19,17 @@ import (
 // errNoCluster is returned while this manager's store has not got the cluster yet.
 var errNoCluster = errors.New("this manager has not caught up with the swarm yet: try again")
 
+// errNonce is returned for a nonce that this leader did not give out, or that was used.
+var errNonce = errors.New("the nonce does not count any more: begin again")
+
 // registry is a ca.Registry in the store.
 type registry struct {
 	store *store.Store
 	// turn holds a token while nobody on this manager claims a grant. Claims of one grant would only refuse each other in the store,
 	// which decides between managers.
 	turn chan struct{}
+	// identity is who asks an external CA, or nil.
+	identity *ca.Identity
 }
 
 var _ ca.Registry = registry{}
@@ -41,8 +46,9 @@ func (r registry) Cluster(context.Context) (ca.Cluster, error) {
 	if err != nil {
 		return ca.Cluster{}, err
 	}
-	root, err := ca.ParseRoot(c.GetRootCa().GetCertificate(), c.GetRootCa().GetKey())
-	if err != nil {
+	root, rootErr := ca.OpenRoot(c.GetRootCa(), r.identity)
+	next, nextErr := r.next(c.GetRootCa())
+	if err := errors.Join(rootErr, nextErr); err != nil {
 		return ca.Cluster{}, fmt.Errorf("root CA in the store: %w", err)
 	}
 	worker, workerErr := token.Parse(c.GetJoinTokens().GetWorker())
@@ -51,8 +57,16 @@ func (r registry) Cluster(context.Context) (ca.Cluster, error) {
 		return ca.Cluster{}, fmt.Errorf("join tokens in the store: %w", err)
 	}
 	return ca.Cluster{
-		ID: c.GetId(), Root: root, Worker: worker, Manager: manager, Life: c.GetSpec().GetCertExpiry().AsDuration(),
+		ID: c.GetId(), Root: root, Next: next, Worker: worker, Manager: manager, Life: c.GetSpec().GetCertExpiry().AsDuration(),
 	}, nil
+}
+
+// next returns the root that signs during a rotation, or nil.
+func (r registry) next(stored *api.RootCA) (*ca.Root, error) {
+	if stored.GetRotation() == nil {
+		return nil, nil //nolint:nilnil // as Cluster.Next
+	}
+	return ca.OpenIssuer(stored, r.identity)
 }
 
 // cluster returns the one Cluster object.

@@ -16,8 +16,11 @@ import (
 
 // Config is what a Server needs.
 type Config struct {
+	// Store and Logger are required.
 	Store  *store.Store
 	Logger *slog.Logger
+	// Identity is who asks an external CA. Nil asks as nobody.
+	Identity *ca.Identity
 	// OnRefusal is told each join that was refused, or nil. It must not block.
 	OnRefusal func(ctx context.Context, r Refusal)
 }
@@ -42,6 +45,9 @@ type Server struct {
 	authority *ca.Authority
 	limiter   *limiter
 	pacer     *pacer
+	// renewals limits those who ask to renew expired certificates.
+	renewals   *limiter
+	challenges *challenges
 }
 
 // New returns a server.
@@ -49,8 +55,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Logger == nil {
 		return nil, errors.New("caserver: Store and Logger are required")
 	}
-	l, err := newLimiter()
-	if err != nil {
+	joins, joinsErr := newLimiter()
+	renewals, renewalsErr := newLimiter()
+	challenges, challengesErr := newChallenges()
+	if err := errors.Join(joinsErr, renewalsErr, challengesErr); err != nil {
 		return nil, err
 	}
 	p, err := newPacer()
@@ -58,7 +66,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	r := newRegistry(cfg.Store)
-	return &Server{cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: l, pacer: p}, nil
+	r.identity = cfg.Identity
+	return &Server{
+		cfg: cfg, registry: r, authority: ca.NewAuthority(r), limiter: joins, renewals: renewals, challenges: challenges,
+		pacer: p,
+	}, nil
 }
 
 // GetRootCertificate implements api.CAServer. It reads no key: the answer is for strangers.
@@ -151,7 +163,8 @@ func kinded(err error) error {
 	switch {
 	case errors.As(err, &notLeader):
 		return fault.NewNotLeader(notLeader.LeaderAddr)
-	case isWrongToken(err), errors.Is(err, ca.ErrNodeNotFound), errors.Is(err, ca.ErrPending):
+	case isWrongToken(err), errors.Is(err, ca.ErrNodeNotFound), errors.Is(err, ca.ErrPending),
+		errors.Is(err, ca.ErrBadProof), errors.Is(err, errNonce):
 		return fault.Wrap(fault.PermissionDenied, err)
 	case isGrantRefusal(err):
 		return fault.Wrap(fault.Precondition, err)
@@ -159,9 +172,10 @@ func kinded(err error) error {
 		return fault.Wrap(fault.Invalid, err)
 	case errors.Is(err, ca.ErrTooManyTries):
 		return fault.Wrap(fault.Exhausted, err)
-	case errors.Is(err, ca.ErrRootExpired), errors.Is(err, store.ErrOutdated):
+	case errors.Is(err, ca.ErrRootExpired), errors.Is(err, ca.ErrGraceOver), errors.Is(err, store.ErrOutdated):
 		return fault.Wrap(fault.Precondition, err)
-	case errors.Is(err, errNoCluster), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrBusy):
+	case errors.Is(err, errNoCluster), errors.Is(err, ca.ErrExternal), errors.Is(err, store.ErrStopped), errors.Is(err, store.ErrConflict),
+		errors.Is(err, store.ErrBusy):
 		return fault.Wrap(fault.Unavailable, err)
 	default:
 		return err

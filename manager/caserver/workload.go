@@ -99,7 +99,7 @@ func (s *Server) issueWorkload(cluster ca.Cluster, nodeID string, r *api.Workloa
 		return nil, fmt.Errorf("%w: task %s is not to run yet", errNotToRun, task.GetId())
 	}
 	w := ca.Workload{ClusterID: cluster.ID, Service: task.GetServiceName(), Slot: task.GetSlot()}
-	return cluster.Root.IssueWorkload(time.Now(), r.GetCsr(), w)
+	return cluster.Issuer().IssueWorkload(time.Now(), r.GetCsr(), w)
 }
 
 // pacer bounds how many certificates of tasks each node gets.

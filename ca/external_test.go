@@ -1,0 +1,90 @@
+package ca_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/catest"
+)
+
+func outside(t *testing.T, e *catest.ExternalCA, id *ca.Identity) *ca.Root {
+	t.Helper()
+	root, err := ca.MakeRoot(e.RootPEM, nil, &api.ExternalCA{Url: e.URL}, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestExternal_SignsForNodes(t *testing.T) {
+	e := catest.NewExternalCA(t, 48*time.Hour)
+	asker := ca.NewIdentity(catest.Credentials(t, newRoot(t), newName(api.Role_ROLE_MANAGER), 0))
+	root := outside(t, e, asker)
+	name := newName(api.Role_ROLE_WORKER)
+	cert := catest.Credentials(t, root, name, 0).Chain()[0]
+	if got, err := ca.NameOf(cert); err != nil || got != name {
+		t.Errorf("name %v, %v", got, err)
+	}
+	if life := time.Until(cert.NotAfter); life > 48*time.Hour || life < 47*time.Hour {
+		t.Errorf("the external CA decides the life; it is %v", life)
+	}
+	if e.Asked.Load() != 1 || e.Known.Load() != 1 {
+		t.Errorf("asked %d times, %d of them as a node", e.Asked.Load(), e.Known.Load())
+	}
+	if key, err := root.RevealKey(); len(key) != 0 || err != nil {
+		t.Errorf("a key that nobody has: %d bytes, %v", len(key), err)
+	}
+}
+
+func TestExternal_RefusesWhatNodesCannotUse(t *testing.T) {
+	_, csr := catest.KeyAndCSR(t)
+	profile := ca.Profile{Name: newName(api.Role_ROLE_WORKER)}
+	for _, life := range []time.Duration{10 * time.Minute, 91 * 24 * time.Hour} {
+		if _, err := outside(t, catest.NewExternalCA(t, life), nil).Issue(time.Now(), csr, profile); !errors.Is(err, ca.ErrExternal) {
+			t.Errorf("a life of %v: %v", life, err)
+		}
+	}
+	e := catest.NewExternalCA(t, 48*time.Hour)
+	other := catest.NewExternalCA(t, 48*time.Hour)
+	impostor, err := ca.MakeRoot(e.RootPEM, nil, &api.ExternalCA{Url: other.URL}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := impostor.Issue(time.Now(), csr, profile); !errors.Is(err, ca.ErrExternal) || other.Asked.Load() != 0 {
+		t.Errorf("a server that does not prove itself by the root: %v, asked %d times", err, other.Asked.Load())
+	}
+	for _, address := range []string{"", "http://127.0.0.1:8888", "https://", "https://u:p@h:1", "https://h:1/path", "h:1"} {
+		if _, err := ca.MakeRoot(e.RootPEM, nil, &api.ExternalCA{Url: address}, nil); !errors.Is(err, ca.ErrExternal) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+// A swarm goes to an external CA and comes back: whoever trusts only the root before it trusts what the next one signs.
+func TestExternal_CrossSigns(t *testing.T) {
+	own, next := newRoot(t), newRoot(t)
+	e := outside(t, catest.NewExternalCA(t, 48*time.Hour), nil)
+	for what, c := range map[string]struct{ from, to *ca.Root }{"to it": {own, e}, "back": {e, next}} {
+		if err := c.from.CheckNext(time.Now(), c.to); err != nil {
+			t.Fatal(err)
+		}
+		cross, err := c.from.CrossSign(time.Now(), c.to)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		crossCerts, err := ca.ParseBundle(cross)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c2 := catest.Credentials(t, c.to, newName(api.Role_ROLE_WORKER), 0)
+		if _, err := ca.NewCredentials(certificates(c.from), append(c2.Chain(), crossCerts...), c2.RevealKey()); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := e.CheckNext(time.Now(), outside(t, catest.NewExternalCA(t, time.Hour), nil)); !errors.Is(err, ca.ErrBadRoot) {
+		t.Errorf("to another external CA: %v", err)
+	}
+}
