@@ -139,6 +139,7 @@ func (a *Agent) newNetwork() (err error) {
 func (a *Agent) newSession(dir string) (err error) {
 	a.session, err = session.New(session.Config{
 		Dir: dir, Managers: a.cfg.Managers, Dial: a.dialManager, Describe: a.describe, Handler: handler{a}, Logger: a.log,
+		TLS: a.cfg.Identity.TLS,
 	})
 	return err
 }
@@ -179,7 +180,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.wakeTasks,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -207,6 +208,19 @@ func (a *Agent) runSession(ctx context.Context) error {
 func (a *Agent) watchImages(ctx context.Context) error {
 	for {
 		changed := a.cfg.Images.Changed()
+		select {
+		case <-changed:
+			a.session.DescriptionChanged()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchIdentity tells managers when this node's certificate or the roots that it trusts change.
+func (a *Agent) watchIdentity(ctx context.Context) error {
+	for {
+		changed := a.cfg.Identity.Watch()
 		select {
 		case <-changed:
 			a.session.DescriptionChanged()

@@ -52,6 +52,30 @@ type member struct {
 	cancel   context.CancelFunc
 	stopped  chan error // holds one, of Run
 	shut     func()
+
+	wires sync.Mutex
+	mute  bool               // guarded by wires: it reaches nobody
+	conns []*grpc.ClientConn // guarded by wires: that it dialled
+}
+
+// silence cuts a member off: nobody reaches it, and it reaches nobody.
+func (m *member) silence() {
+	m.wires.Lock()
+	m.mute = true
+	for _, conn := range m.conns {
+		_ = conn.Close()
+	}
+	m.conns = nil
+	m.wires.Unlock()
+	m.shut()
+}
+
+// revive runs a member again that was killed.
+func (m *member) revive() {
+	m.wires.Lock()
+	m.mute = false
+	m.wires.Unlock()
+	m.run()
 }
 
 // found makes a swarm of one manager.
@@ -166,12 +190,24 @@ func (m *member) dialNode(name, address string, options ...grpc.DialOption) (*gr
 			m.swarm.mu.Lock()
 			listener := m.swarm.listeners[address]
 			m.swarm.mu.Unlock()
+			m.wires.Lock()
+			mute := m.mute
+			m.wires.Unlock()
+			if mute {
+				return nil, errors.New("the wire is cut")
+			}
 			if listener.Listener == nil {
 				return nil, errors.New("nobody listens there")
 			}
 			return listener.DialContext(ctx)
 		}))
-	return grpc.NewClient("passthrough:///"+address, options...)
+	conn, err := grpc.NewClient("passthrough:///"+address, options...)
+	if err == nil {
+		m.wires.Lock()
+		m.conns = append(m.conns, conn)
+		m.wires.Unlock()
+	}
+	return conn, err
 }
 
 // run opens the store and runs the manager on it.
@@ -187,7 +223,7 @@ func (m *member) run() {
 	raft := m.newRaft()
 	raft.Attach(m.store)
 	manager, err := manager.New(manager.Config{
-		NodeID: m.identity.NodeID(), Store: m.store, Raft: raft, Logger: log, BackupDir: m.swarm.t.TempDir(),
+		NodeID: m.identity.NodeID(), Identity: m.identity, Store: m.store, Raft: raft, Logger: log, BackupDir: m.swarm.t.TempDir(),
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
 		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
 	})

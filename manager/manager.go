@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/chain"
 	"github.com/skep-io/skep/manager/audit"
 	"github.com/skep-io/skep/manager/authz"
@@ -27,7 +28,7 @@ import (
 // handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
 const handOverTimeout = 3 * time.Second
 
-// Config is what a Manager needs; all fields but Reseal, Distrust and Version are required.
+// Config is what a Manager needs; all fields but Reseal, Distrust, Identity and Version are required.
 type Config struct {
 	// NodeID is this node's.
 	NodeID string
@@ -46,6 +47,8 @@ type Config struct {
 	// Distrust is told which nodes are not to be believed, as of a version of the cluster object, now and whenever that changes. Nil
 	// is for nobody.
 	Distrust func(version store.Index, revocations []*api.Revocation)
+	// Identity is who this node is for an external CA. Nil asks as nobody.
+	Identity *ca.Identity
 	// BackupDir is where this node puts scheduled backups unless the cluster's spec says otherwise.
 	BackupDir string
 	// Version of this program.
@@ -81,12 +84,12 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger}); err != nil {
+	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger, Identity: cfg.Identity}); err != nil {
 		return nil, err
 	}
 	m.control, err = control.New(control.Config{
 		Store: cfg.Store, Logs: logs, Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
-		NewBackupKey: func() string { return seal.NewKey().BackupKey() },
+		NewBackupKey: func() string { return seal.NewKey().BackupKey() }, Identity: cfg.Identity,
 	})
 	if err != nil {
 		return nil, err
@@ -154,6 +157,14 @@ func (m *Manager) reportDataKey(ctx context.Context, key *api.DataKeyStatus) err
 		return m.control.ReportDataKey(ctx, request)
 	})
 	return err
+}
+
+// RenewOwn renews this manager's own certificate while it leads, without a connection: with one that has expired it could make none.
+func (m *Manager) RenewOwn(ctx context.Context, request *api.RenewCertificateRequest) (*api.RenewCertificateResponse, error) {
+	if leader, address, self := m.cfg.Store.Leader(); !self {
+		return nil, fmt.Errorf("renew the certificate of a manager by itself: node %s at %s leads", leader, address)
+	}
+	return m.ca.RenewCertificate(authz.NewContext(ctx, authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: m.cfg.NodeID}), request)
 }
 
 // Nodes is what this manager knows of nodes, for the interceptor that authorizes.

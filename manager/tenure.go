@@ -18,6 +18,7 @@ import (
 	"github.com/skep-io/skep/manager/orchestrator/restart"
 	"github.com/skep-io/skep/manager/orchestrator/update"
 	"github.com/skep-io/skep/manager/rolemanager"
+	"github.com/skep-io/skep/manager/rootrotation"
 	"github.com/skep-io/skep/manager/scheduler"
 	"github.com/skep-io/skep/store"
 )
@@ -69,6 +70,8 @@ func (m *Manager) loops() ([]loop, error) {
 	add("reaper", reap, err)
 	grants, err := joingrant.New(joingrant.Config{Store: s, Logger: log})
 	add("join grants", grants, err)
+	rotate, err := rootrotation.New(rootrotation.Config{Store: s, Logger: log})
+	add("rootrotation", rotate, err)
 	backups, err := backup.NewScheduler(backup.Config{
 		Store: s, Dir: m.cfg.BackupDir, NodeID: m.cfg.NodeID, Version: m.cfg.Version, Logger: log,
 	})

@@ -30,6 +30,8 @@ type Config struct {
 	Dial func(address string) (*grpc.ClientConn, error)
 	// Describe returns what this node says of itself. It must not block for long; never nil.
 	Describe func() *api.NodeDescription
+	// TLS returns what this node proves itself with and whom it trusts; never nil.
+	TLS func() *api.NodeTLS
 	// Handler is told what managers say; never nil.
 	Handler Handler
 	// Logger is used for what an administrator must know; nil is silence.
@@ -107,7 +109,7 @@ func (c *Client) Report(id string, s *api.TaskStatus) {
 	signal(c.reported)
 }
 
-// DescriptionChanged makes the client send the node's description again. It doesn't block.
+// DescriptionChanged makes the client send the node's description again, and its TLS with it. It doesn't block.
 func (c *Client) DescriptionChanged() { signal(c.described) }
 
 // Describe sends the node's description and returns once the managers have it, or why not.

@@ -152,6 +152,7 @@ func (c *cluster) runIn(dir string, addresses ...string) (*session.Client, func(
 	client, err := session.New(session.Config{
 		Dir: dir, Managers: addresses, Dial: c.dial, Handler: c,
 		Describe: func() *api.NodeDescription { return &api.NodeDescription{Hostname: "h"} },
+		TLS:      func() *api.NodeTLS { return &api.NodeTLS{IssuerKeyDigest: []byte("k")} },
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -90,7 +90,9 @@ func (s *session) register(
 	defer connected.Stop()
 	answered := time.AfterFunc(connect+callTimeout, func() { cancel(errRegister) })
 	defer answered.Stop()
-	stream, err := s.client.Session(ctx, &api.SessionRequest{Description: s.c.cfg.Describe(), AuditSequence: s.c.sawAudit()})
+	stream, err := s.client.Session(ctx, &api.SessionRequest{
+		Description: s.c.cfg.Describe(), Tls: s.c.cfg.TLS(), AuditSequence: s.c.sawAudit(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +261,9 @@ func (s *session) describe(ctx context.Context) error {
 func (s *session) redescribe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := s.client.UpdateDescription(ctx, &api.UpdateDescriptionRequest{SessionId: s.id, Description: s.c.cfg.Describe()})
+	_, err := s.client.UpdateDescription(ctx, &api.UpdateDescriptionRequest{
+		SessionId: s.id, Description: s.c.cfg.Describe(), Tls: s.c.cfg.TLS(),
+	})
 	return err
 }
 

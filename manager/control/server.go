@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -32,6 +33,8 @@ type Config struct {
 	NewUnlockKey func() string
 	// NewBackupKey makes a fresh backup key in the form that people keep.
 	NewBackupKey func() string
+	// Identity is who asks an external CA; nil asks as nobody.
+	Identity *ca.Identity
 }
 
 // Server is the service Control.

@@ -37,7 +37,7 @@ func (d *Dispatcher) steps(now time.Time, period time.Duration, reports []*api.N
 	for _, r := range reports {
 		heard := now.Add(-max(r.GetHeardAgo().AsDuration(), 0)) // not in the future
 		alive := r.GetHeardAgo() != nil && d.hear(now, period, r.GetNodeId(), heard)
-		if alive || r.GetDescription() != nil {
+		if alive || r.GetDescription() != nil || r.GetTls() != nil || r.GetRegisteredAt() != nil {
 			steps = append(steps, func(w *absorber) error { return w.node(r, alive) })
 		}
 		for _, update := range r.GetStatuses() {
@@ -87,6 +87,9 @@ func updatedNode(old *api.Node, r *api.NodeReport, alive bool, now time.Time) *a
 	}
 	if r.GetDescription() != nil {
 		n.Description = r.GetDescription()
+	}
+	if r.GetTls() != nil || r.GetRegisteredAt() != nil { // a node that registers and does not say so is too old to
+		n.Tls = r.GetTls()
 	}
 	if r.GetAddress() != "" {
 		n.Status.Address = r.GetAddress()

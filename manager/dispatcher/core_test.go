@@ -184,7 +184,7 @@ func status(task string, state api.TaskState) *api.TaskStatusUpdate {
 
 func TestOutbox_KeepsOrderAndTheNewestNews(t *testing.T) {
 	o := newOutbox()
-	o.register("n1", "10.0.0.1", &api.NodeDescription{Hostname: "old"}, after(1))
+	o.register("n1", "10.0.0.1", &api.NodeDescription{Hostname: "old"}, nil, after(1))
 	first, err := o.report("n1", []*api.TaskStatusUpdate{status("t", api.TaskState_TASK_STATE_ACCEPTED)})
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestOutbox_KeepsOrderAndTheNewestNews(t *testing.T) {
 		t.Error("take left something behind")
 	}
 	o.hear("n1", after(5))
-	o.describe("n1", &api.NodeDescription{Hostname: "new"})
+	o.describe("n1", &api.NodeDescription{Hostname: "new"}, nil)
 	if _, err := o.report("n1", []*api.TaskStatusUpdate{status("t", api.TaskState_TASK_STATE_RUNNING)}); err != nil {
 		t.Fatal(err)
 	}

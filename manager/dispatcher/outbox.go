@@ -35,6 +35,7 @@ type news struct {
 	address     string
 	registered  time.Time            // zero when it did not register
 	description *api.NodeDescription // nil when it did not change
+	tls         *api.NodeTLS         // nil when it did not change, or the node registered and did not say
 }
 
 // letter is something that somebody waits for: statuses, or nothing but the news that its node has.
@@ -66,18 +67,21 @@ func (o *outbox) hear(id string, at time.Time) {
 }
 
 // register notes a registration.
-func (o *outbox) register(id, address string, description *api.NodeDescription, at time.Time) {
+func (o *outbox) register(id, address string, description *api.NodeDescription, tls *api.NodeTLS, at time.Time) {
 	o.hear(id, at)
 	n := o.node(id)
-	n.address, n.registered = address, at
+	n.address, n.registered, n.tls = address, at, tls
 	if description != nil {
 		n.description = description
 	}
 	o.urgent = true
 }
 
-// describe notes a new description, and returns the letter to wait for.
-func (o *outbox) describe(id string, description *api.NodeDescription) *letter {
+// describe notes what a node says anew of itself, and returns the letter to wait for.
+func (o *outbox) describe(id string, description *api.NodeDescription, tls *api.NodeTLS) *letter {
+	if tls != nil {
+		o.node(id).tls = tls
+	}
 	if description != nil {
 		o.node(id).description = description
 	}
@@ -158,6 +162,9 @@ func (o *outbox) putBack(b *batch) {
 		if n.heard.Before(old.heard) {
 			n.heard = old.heard
 		}
+		if n.tls == nil && n.registered.IsZero() {
+			n.tls = old.tls
+		}
 		if n.registered.IsZero() {
 			n.registered, n.address = old.registered, old.address
 		}
@@ -183,7 +190,7 @@ func (b *batch) reports(now time.Time) []*api.NodeReport {
 	}
 	for id, n := range b.nodes {
 		r := report(id)
-		r.Address, r.Description = n.address, n.description
+		r.Address, r.Description, r.Tls = n.address, n.description, n.tls
 		if !n.heard.IsZero() {
 			r.HeardAgo = durationpb.New(max(now.Sub(n.heard), 0))
 		}

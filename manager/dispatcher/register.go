@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
@@ -47,7 +49,7 @@ func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStre
 	if err != nil {
 		return fault.Status(err)
 	}
-	s, err := d.register(ctx, who, request.GetDescription())
+	s, err := d.register(ctx, who, request.GetDescription(), request.GetTls())
 	if err != nil {
 		return fault.Status(err)
 	}
@@ -59,8 +61,13 @@ func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStre
 }
 
 // register begins a session and lets the leader know.
-func (d *Dispatcher) register(ctx context.Context, who authz.Caller, description *api.NodeDescription) (*session, error) {
+func (d *Dispatcher) register(
+	ctx context.Context, who authz.Caller, description *api.NodeDescription, tls *api.NodeTLS,
+) (*session, error) {
 	description, err := checkDescription(description)
+	if err == nil {
+		err = checkTLS(tls)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +84,7 @@ func (d *Dispatcher) register(ctx context.Context, who authz.Caller, description
 	if err != nil {
 		return nil, err
 	}
-	d.outbox.register(who.NodeID, host(who.Address), description, now)
+	d.outbox.register(who.NodeID, host(who.Address), description, tls, now)
 	d.post()
 	return s, nil
 }
@@ -122,6 +129,19 @@ func checkDescription(description *api.NodeDescription) (*api.NodeDescription, e
 			size, maxDescription)
 	}
 	return description, nil
+}
+
+// checkTLS refuses what is not a node's TLS, which is in every copy of the node.
+func checkTLS(tls *api.NodeTLS) error {
+	ok := len(tls.GetIssuerKeyDigest()) <= sha256.Size && len(tls.GetTrustedRootDigests()) <= ca.MaxCertificates &&
+		len(tls.GetMetRotationId()) <= object.IDLength
+	for _, digest := range tls.GetTrustedRootDigests() {
+		ok = ok && len(digest) <= sha256.Size
+	}
+	if !ok {
+		return fault.New(fault.Invalid, "tls: at most %d digests of %d bytes and one id are allowed", ca.MaxCertificates, sha256.Size)
+	}
+	return nil
 }
 
 // tell sends the session's node what it must know, at once and whenever it changes. It returns why the session ended.
@@ -203,7 +223,7 @@ func (d *Dispatcher) message(s *session) (*api.SessionResponse, error) {
 		m.Node = n
 		cluster, err := theCluster(tx)
 		m.Revocations, m.RevocationsVersion = cluster.GetRevocations(), cluster.GetMeta().GetVersion()
-		m.RootCertificate = cluster.GetRootCa().GetCertificate()
+		m.RootCertificate = ca.TrustedPEM(cluster.GetRootCa())
 		if p := cluster.GetSpec().GetDispatcherHeartbeat(); p.AsDuration() > 0 {
 			m.HeartbeatPeriod = p
 		}
@@ -221,7 +241,7 @@ func told(m *api.SessionResponse) *api.SessionResponse {
 	return &api.SessionResponse{
 		Managers: m.GetManagers(), RootCertificate: m.GetRootCertificate(), HeartbeatPeriod: m.GetHeartbeatPeriod(),
 		Revocations: m.GetRevocations(),
-		Node:        &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole()},
+		Node:        &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole(), Renewal: m.GetNode().GetRenewal()},
 	}
 }
 

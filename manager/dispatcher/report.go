@@ -30,11 +30,14 @@ func (d *Dispatcher) UpdateDescription(
 		return nil, fault.Status(err)
 	}
 	description, err := checkDescription(request.GetDescription())
+	if err == nil {
+		err = checkTLS(request.GetTls())
+	}
 	if err != nil {
 		return nil, fault.Status(err)
 	}
 	d.mu.Lock()
-	l := d.outbox.describe(s.nodeID, description)
+	l := d.outbox.describe(s.nodeID, description, request.GetTls())
 	d.mu.Unlock()
 	if err := d.await(ctx, l); err != nil {
 		return nil, fault.Status(err)

@@ -47,6 +47,7 @@ func (n *node) registered(r *api.SessionResponse) {
 	if role := r.GetNode().GetRole(); role != api.Role_ROLE_UNSPECIFIED && role != n.identity.Role() {
 		n.renewer.RenewNow()
 	}
+	n.followRoots(r)
 	var managers []string
 	for _, peer := range r.GetManagers() {
 		if peer.GetNodeId() != n.identity.NodeID() {

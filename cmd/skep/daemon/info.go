@@ -77,6 +77,7 @@ func (d *Daemon) describeMembership(info *api.GetInfoResponse) {
 	case n != nil:
 		info.State = api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE
 		n.describe(info)
+		n.describeExpired(info)
 	case broken != nil:
 		info.State = api.LocalNodeState_LOCAL_NODE_STATE_ERROR
 		info.Error = broken.Error()

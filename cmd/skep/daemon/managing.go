@@ -127,7 +127,7 @@ func (n *node) runManager(ctx context.Context) error {
 	}
 	defer n.setStore(nil)
 	m, err := manager.New(manager.Config{
-		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger,
+		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger, Identity: n.identity,
 		Distrust:  n.distrust,
 		BackupDir: n.daemon.disk.path(backupDir), Version: n.daemon.cfg.Version,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
@@ -141,6 +141,8 @@ func (n *node) runManager(ctx context.Context) error {
 	defer raft.Attach(nil)
 	managed.arrive(m.Interceptor(), m.Nodes(), m.Users(), m.Audit())
 	m.Register(managed)
+	n.setManager(m)
+	defer n.setManager(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Run(ctx) })
 	group.Go(func() error { return n.keepFormerStore(ctx, s) })

@@ -12,12 +12,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager"
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -77,6 +79,10 @@ type node struct {
 	agent *agent.Agent
 	// listener is where other nodes reach this one, once it listens.
 	listener net.Listener
+	// manager is what runs on store, or nil.
+	manager *manager.Manager
+	// expired is why a certificate that has expired is not renewed, as far as it was tried.
+	expired error
 	// founded says that the membership of the first manager is on the disk.
 	founded bool
 	// problem is why this manager is not in the group yet, or nil.
@@ -205,8 +211,12 @@ func (d *Daemon) networkServer(a *agent.Agent, options ...grpc.ServerOption) *gr
 
 // dial returns a connection to a node, which must prove to be it: nodeID, or any manager for ca.OUManager. It connects when used.
 func (n *node) dial(name, address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return n.dialAs(n.identity.ClientCredentials(name), address, options...)
+}
+
+func (n *node) dialAs(creds credentials.TransportCredentials, address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	options = append(options,
-		grpc.WithTransportCredentials(n.identity.ClientCredentials(name)),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTime, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	)
@@ -231,9 +241,15 @@ func (n *node) managers() []string {
 
 // eachManager calls fn with a connection to one manager after the other until it succeeds.
 func (n *node) eachManager(ctx context.Context, fn func(context.Context, *grpc.ClientConn) error) error {
+	return n.eachManagerAs(ctx, n.identity.ClientCredentials(ca.OUManager), fn)
+}
+
+func (n *node) eachManagerAs(
+	ctx context.Context, creds credentials.TransportCredentials, fn func(context.Context, *grpc.ClientConn) error,
+) error {
 	var errs []error
 	for _, address := range n.managers() {
-		conn, err := n.dial(ca.OUManager, address)
+		conn, err := n.dialAs(creds, address)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -251,13 +267,4 @@ func (n *node) eachManager(ctx context.Context, fn func(context.Context, *grpc.C
 		return fault.New(fault.Unavailable, "no manager is known")
 	}
 	return errors.Join(errs...)
-}
-
-// renew asks the managers for a new certificate.
-func (n *node) renew(ctx context.Context) (renewed ca.Credentials, err error) {
-	err = n.eachManager(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		renewed, err = ca.RenewOver(ctx, conn, n.identity)
-		return err
-	})
-	return renewed, err
 }
