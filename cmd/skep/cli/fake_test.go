@@ -58,6 +58,8 @@ type fake struct {
 	stuck string
 	// warnings come with every answer to a change of a service.
 	warnings []string
+	// rotation is that of the root that is under way, or nil.
+	rotation *api.RootRotationProgress
 	// slowManager is the id of the manager whose data key never changes.
 	slowManager string
 	// people are the addresses where it serves users.

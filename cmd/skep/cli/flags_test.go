@@ -77,6 +77,7 @@ func TestFlags_AreDockers(t *testing.T) {
 // ownFlags are those of ours on commands that Docker has, beside --json and --quiet of inspections, and why.
 func ownFlags() map[string]string {
 	return map[string]string{
+		"swarm ca abort":                 "Swarm goes back by rotating to the former root, whose key people don't have",
 		"swarm init data-key-rotation":   "Swarm's data keys change only with the unlock key",
 		"swarm update data-key-rotation": "likewise",
 		"swarm init backup-schedule":     "Swarm makes no backups",

@@ -268,16 +268,3 @@ func (p *program) swarmLeave() *cobra.Command {
 	})
 	return cmd
 }
-
-func (p *program) swarmCA() *cobra.Command {
-	return &cobra.Command{
-		Use: "ca", Short: "Display the root CA", Args: noArgs,
-		RunE: p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
-			answer, err := c.Control.GetCluster(ctx, &api.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			return p.printf("%s\n", strings.TrimSpace(string(answer.GetCluster().GetRootCa().GetCertificate())))
-		}),
-	}
-}
