@@ -54,11 +54,12 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			running := map[string]*background{}
-			env.Values[networkKey{}], env.Values[backgroundKey{}] = network, running
+			running, requests := map[string]*background{}, new(traffic)
+			env.Values[networkKey{}], env.Values[backgroundKey{}], env.Values[trafficKey{}] = network, running, requests
 			env.Setenv("IMAGE", "skep.local/hello")
 			env.Defer(func() {
 				endAll(running)
+				requests.stop()
 				if env.T().(testing.TB).Failed() {
 					showLogs(env.T().(testing.TB), network)
 				}
@@ -74,6 +75,7 @@ func TestScripts(t *testing.T) {
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
 			"program": program,
+			"newroot": newroot, "expire": expire, "signed": signed, "traffic": trafficVerb,
 		},
 	})
 }
