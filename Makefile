@@ -64,6 +64,7 @@ bench: setup build ## Measure this machine: init, join, create, scale, failover,
 	@$(GO) test -run '^$$' -bench . ./store
 	@$(GO) test -run '^$$' -bench . -benchtime 3s ./manager/raftnet | grep -v '\[INFO\]'
 	@$(GO) test -run '^$$' -bench . ./ca ./manager/caserver | grep -v '\[INFO\]'
+	@$(GO) test -run '^$$' -bench . -benchtime 1x ./manager/rootrotation
 	@$(GO) test -run '^$$' -bench '^Benchmark(Launch|Create)$$' ./runtime/supervisor
 
 .PHONY: lint

@@ -69,7 +69,8 @@ func (r *Root) crossSign(now time.Time, next *Root) ([]byte, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, RawSubject: next.cert.RawSubject, SubjectKeyId: next.cert.SubjectKeyId,
-		NotBefore: now.Add(-Backdate), NotAfter: end,
+		AuthorityKeyId: r.cert.SubjectKeyId, // all roots of ours have one name: without it, OpenSSL takes this for one that signed itself
+		NotBefore:      now.Add(-Backdate), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	return x509.CreateCertificate(rand.Reader, template, r.cert, next.cert.PublicKey, r.key())
