@@ -39,6 +39,26 @@ func TestExternal_SignsForNodes(t *testing.T) {
 	}
 }
 
+func TestExternal_SignsForPeople(t *testing.T) {
+	root := outside(t, catest.NewExternalCA(t, 48*time.Hour), nil)
+	_, csr := catest.KeyAndCSR(t)
+	name := ca.UserName{ClusterID: catest.NewID(), User: "ada", Role: api.UserRole_USER_ROLE_VIEWER}
+	chain, err := root.IssueUser(time.Now(), csr, name, ca.DefaultUserLife)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := ca.ParseBundle(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ca.UserOf(certs[0]); err != nil || got != name {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := root.IssueUser(time.Now(), csr, name, time.Hour); !errors.Is(err, ca.ErrExternal) {
+		t.Errorf("for an hour, of a CA that signs for two days: %v", err)
+	}
+}
+
 func TestExternal_RefusesWhatNodesCannotUse(t *testing.T) {
 	_, csr := catest.KeyAndCSR(t)
 	profile := ca.Profile{Name: newName(api.Role_ROLE_WORKER)}

@@ -33,7 +33,8 @@ type ExternalCA struct {
 	Asked, Known atomic.Int64
 }
 
-// NewExternalCA starts a server that signs as cfssl does by default, but for a life, and cross-signs with the profile "CA".
+// NewExternalCA starts a server that signs as cfssl does by default, but for a life; with the profile "CA" it cross-signs, and with
+// "user" it signs for people.
 func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 	t.Helper()
 	root, key := externalRoot(t)
@@ -44,7 +45,7 @@ func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 		Profiles: map[string]*config.SigningProfile{"CA": {
 			Usage: []string{"cert sign", "crl sign"}, Expiry: life, ExpiryString: life.String(),
 			CAConstraint: config.CAConstraint{IsCA: true, MaxPathLenZero: true},
-		}},
+		}, "user": {Usage: []string{"digital signature", "client auth"}, Expiry: life, ExpiryString: life.String()}},
 	}
 	s, err := local.NewSigner(key, root, signer.DefaultSigAlgo(key), policy)
 	if err != nil {
