@@ -139,9 +139,16 @@ func (a *Agent) newNetwork() (err error) {
 func (a *Agent) newSession(dir string) (err error) {
 	a.session, err = session.New(session.Config{
 		Dir: dir, Managers: a.cfg.Managers, Dial: a.dialManager, Describe: a.describe, Handler: handler{a}, Logger: a.log,
-		TLS: a.cfg.Identity.TLS,
+		TLS: a.tls,
 	})
 	return err
+}
+
+// tls is what this node says of what it and its tasks prove themselves with.
+func (a *Agent) tls() *api.NodeTLS {
+	said := a.cfg.Identity.TLS()
+	said.WorkloadIssuerKeyDigests = a.identities.Issuers()
+	return said
 }
 
 func (a *Agent) newIdentities() (err error) {
@@ -155,6 +162,7 @@ func (a *Agent) newIdentities() (err error) {
 		Ask: func(ctx context.Context, requests []*api.WorkloadRequest) ([]*api.WorkloadAnswer, error) {
 			return a.session.IssueWorkloads(ctx, requests)
 		},
+		Changed: func() { a.session.DescriptionChanged() },
 	})
 	return err
 }

@@ -1031,8 +1031,10 @@ type NodeTLS struct {
 	TrustedRootDigests [][]byte `protobuf:"bytes,2,rep,name=trusted_root_digests,json=trustedRootDigests,proto3" json:"trusted_root_digests,omitempty"`
 	// The last RenewalRequest that the node has met, by its rotation_id: no renewal of before is under way there any more.
 	MetRotationId string `protobuf:"bytes,3,opt,name=met_rotation_id,json=metRotationId,proto3" json:"met_rotation_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// SHA-256 of each public key that signed an identity which a task on the node has now.
+	WorkloadIssuerKeyDigests [][]byte `protobuf:"bytes,4,rep,name=workload_issuer_key_digests,json=workloadIssuerKeyDigests,proto3" json:"workload_issuer_key_digests,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *NodeTLS) Reset() {
@@ -1084,6 +1086,13 @@ func (x *NodeTLS) GetMetRotationId() string {
 		return x.MetRotationId
 	}
 	return ""
+}
+
+func (x *NodeTLS) GetWorkloadIssuerKeyDigests() [][]byte {
+	if x != nil {
+		return x.WorkloadIssuerKeyDigests
+	}
+	return nil
 }
 
 // RenewalRequest asks a node for a new certificate.
@@ -2722,11 +2731,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bApproval\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.skep.v1.ApprovalStateR\x05state\x12'\n" +
 	"\x0fkey_fingerprint\x18\x02 \x01(\tR\x0ekeyFingerprint\x12\x19\n" +
-	"\bgrant_id\x18\x03 \x01(\tR\agrantId\"\x8f\x01\n" +
+	"\bgrant_id\x18\x03 \x01(\tR\agrantId\"\xce\x01\n" +
 	"\aNodeTLS\x12*\n" +
 	"\x11issuer_key_digest\x18\x01 \x01(\fR\x0fissuerKeyDigest\x120\n" +
 	"\x14trusted_root_digests\x18\x02 \x03(\fR\x12trustedRootDigests\x12&\n" +
-	"\x0fmet_rotation_id\x18\x03 \x01(\tR\rmetRotationId\"\x94\x01\n" +
+	"\x0fmet_rotation_id\x18\x03 \x01(\tR\rmetRotationId\x12=\n" +
+	"\x1bworkload_issuer_key_digests\x18\x04 \x03(\fR\x18workloadIssuerKeyDigests\"\x94\x01\n" +
 	"\x0eRenewalRequest\x12\x1f\n" +
 	"\vrotation_id\x18\x01 \x01(\tR\n" +
 	"rotationId\x12*\n" +

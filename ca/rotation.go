@@ -41,9 +41,11 @@ func (t Target) Trusting(node *api.NodeTLS) bool {
 	return slices.ContainsFunc(node.GetTrustedRootDigests(), func(d []byte) bool { return bytes.Equal(d, t.RootDigest) })
 }
 
-// Done reports whether a node is where the rotation leads, and will stay there: of no earlier wish a certificate may still come.
+// Done reports whether a node, its tasks included, is where the rotation leads, and will stay there: of no earlier wish a certificate may
+// still come.
 func (t Target) Done(n *api.Node) bool {
-	return t.Issued(n.GetTls()) && t.Trusting(n.GetTls()) && n.GetTls().GetMetRotationId() == n.GetRenewal().GetRotationId()
+	return t.Issued(n.GetTls()) && t.Trusting(n.GetTls()) && n.GetTls().GetMetRotationId() == n.GetRenewal().GetRotationId() &&
+		!slices.ContainsFunc(n.GetTls().GetWorkloadIssuerKeyDigests(), func(d []byte) bool { return !bytes.Equal(d, t.KeyDigest) })
 }
 
 // Certified reports whether a node has a certificate that counts: one that waits for approval has none yet, and one that somebody else
@@ -62,13 +64,17 @@ func (c Credentials) tls() *api.NodeTLS {
 }
 
 // issuerKeyDigest returns the SHA-256 of the key that signed the node's certificate.
-func (c Credentials) issuerKeyDigest() []byte {
-	for _, issuer := range slices.Concat(c.chain[1:], c.roots) {
-		if c.chain[0].CheckSignatureFrom(issuer) == nil {
+func (c Credentials) issuerKeyDigest() []byte { return IssuerKeyDigest(c.chain, c.roots) }
+
+// IssuerKeyDigest returns the SHA-256 of the key that signed the first certificate of a chain, which is that of another one in it or of
+// a root; nil if it is none of theirs.
+func IssuerKeyDigest(chain, roots []*x509.Certificate) []byte {
+	for _, issuer := range slices.Concat(chain[1:], roots) {
+		if chain[0].CheckSignatureFrom(issuer) == nil {
 			return digest(issuer.RawSubjectPublicKeyInfo)
 		}
 	}
-	return nil // never: NewCredentials found a chain
+	return nil
 }
 
 func digest(b []byte) []byte {

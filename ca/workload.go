@@ -119,7 +119,7 @@ func (r *Root) IssueWorkload(now time.Time, csr []byte, w Workload) ([]byte, err
 	if err := r.lintWorkload(chain, key, w, v); err != nil {
 		return nil, fmt.Errorf("check signed SVID: %w", err)
 	}
-	return chain, nil
+	return append(chain, EncodeBundle(r.cross)...), nil
 }
 
 // lintWorkload is lint for what is no node (C1).

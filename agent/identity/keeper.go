@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -42,6 +43,8 @@ type Config struct {
 	// Ask asks a manager for SVIDs; it returns one answer for each request. Errors of the kind fault.Precondition say that
 	// there won't be any for now. Never nil.
 	Ask func(ctx context.Context, requests []*api.WorkloadRequest) ([]*api.WorkloadAnswer, error)
+	// Changed is called when Issuers may return others, or nil. It must not block.
+	Changed func()
 	// Logger is used for what an administrator must know; nil is silence.
 	Logger *slog.Logger
 }
@@ -180,6 +183,7 @@ func (k *Keeper) Withdraw(id string) error {
 	if !ok {
 		return removeDirectory(k.dir(id))
 	}
+	k.issuersChanged()
 	t.server.Stop()
 	return t.home.remove()
 }
@@ -294,6 +298,27 @@ func (k *Keeper) show(id string, t *task, s svid) {
 	t.svid = s
 	close(t.changed)
 	t.changed = make(chan struct{})
+	k.issuersChanged()
+}
+
+func (k *Keeper) issuersChanged() {
+	if k.cfg.Changed != nil {
+		k.cfg.Changed()
+	}
+}
+
+// Issuers returns the SHA-256 of each public key that signed an SVID which a task has now, in order.
+func (k *Keeper) Issuers() [][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var digests [][]byte
+	for _, t := range k.tasks {
+		if t.svid.valid(time.Now()) {
+			digests = append(digests, ca.IssuerKeyDigest(t.svid.chain, k.roots))
+		}
+	}
+	slices.SortFunc(digests, bytes.Compare)
+	return slices.CompactFunc(digests, bytes.Equal)
 }
 
 // renew asks for what is due, in batches, until nothing is.

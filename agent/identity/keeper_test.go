@@ -1,14 +1,17 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,7 +170,8 @@ func (h *shelf) look() []svid {
 // bench is a Keeper in a bubble, that runs until the test ends.
 type bench struct {
 	*swarm
-	keeper *Keeper
+	keeper  *Keeper
+	changes atomic.Int64 // of the issuers, as they were told
 
 	mu      sync.Mutex
 	shelves map[string]*shelf // by path; guarded by mu
@@ -176,7 +180,10 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{swarm: newSwarm(t), shelves: map[string]*shelf{}}
-	k, err := New(Config{Dir: t.TempDir(), ClusterID: b.clusterID, Roots: b.trusted, Ask: b.ask, Logger: slog.New(b.swarm)})
+	k, err := New(Config{
+		Dir: t.TempDir(), ClusterID: b.clusterID, Roots: b.trusted, Ask: b.ask, Logger: slog.New(b.swarm),
+		Changed: func() { b.changes.Add(1) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +300,54 @@ func TestKeeper_FollowsTheRoots(t *testing.T) {
 		<-time.After(29 * time.Minute)
 		if more := h.look(); len(more) > 0 {
 			t.Errorf("%d more SVIDs", len(more))
+		}
+	})
+}
+
+// Managers hear by whom the tasks' identities are: a root is dropped only when none is by it any more.
+func TestKeeper_SaysWhoSignedTheSVIDs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		by := func(root *ca.Root) []byte {
+			target, err := ca.TargetOf(&api.RootCA{Certificate: root.CertificatePEM()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return target.KeyDigest
+		}
+		want := func(what string, digests ...[]byte) {
+			t.Helper()
+			if got := b.keeper.Issuers(); !slices.EqualFunc(got, digests, bytes.Equal) {
+				t.Errorf("%s: %d issuers, or others than the %d that signed", what, len(got), len(digests))
+			}
+		}
+		want("without tasks")
+		b.provide(t, "web")
+		b.provide(t, "db")
+		former := b.root
+		want("before", by(former))
+		<-time.After(2 * time.Minute)
+		told := b.changes.Load()
+		b.set(errors.New("no manager"))
+		b.rotate(t)
+		synctest.Wait()
+		want("while no manager answers", by(former))
+		b.set(nil)
+		b.keeper.Retry()
+		<-time.After(2 * time.Minute)
+		want("after", by(b.root))
+		if b.changes.Load() == told {
+			t.Error("nobody was told")
+		}
+		told = b.changes.Load()
+		for _, id := range []string{"web", "db"} {
+			if err := b.keeper.Withdraw(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want("when the tasks have ended")
+		if b.changes.Load() == told {
+			t.Error("nobody was told of the end of the tasks")
 		}
 	})
 }

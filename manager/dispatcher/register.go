@@ -134,8 +134,8 @@ func checkDescription(description *api.NodeDescription) (*api.NodeDescription, e
 // checkTLS refuses what is not a node's TLS, which is in every copy of the node.
 func checkTLS(tls *api.NodeTLS) error {
 	ok := len(tls.GetIssuerKeyDigest()) <= sha256.Size && len(tls.GetTrustedRootDigests()) <= ca.MaxCertificates &&
-		len(tls.GetMetRotationId()) <= object.IDLength
-	for _, digest := range tls.GetTrustedRootDigests() {
+		len(tls.GetMetRotationId()) <= object.IDLength && len(tls.GetWorkloadIssuerKeyDigests()) <= ca.MaxCertificates
+	for _, digest := range slices.Concat(tls.GetTrustedRootDigests(), tls.GetWorkloadIssuerKeyDigests()) {
 		ok = ok && len(digest) <= sha256.Size
 	}
 	if !ok {

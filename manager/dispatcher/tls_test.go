@@ -44,6 +44,7 @@ func TestSession_SaysWhatTheNodeTrusts(t *testing.T) {
 				}
 				wantCode(t, "a digest that is too long", say(&api.NodeTLS{IssuerKeyDigest: make([]byte, 33)}), codes.InvalidArgument)
 				wantCode(t, "too many digests", say(&api.NodeTLS{TrustedRootDigests: slices.Repeat([][]byte{{1}}, 9)}), codes.InvalidArgument)
+				wantCode(t, "too many issuers of tasks", say(&api.NodeTLS{WorkloadIssuerKeyDigests: slices.Repeat([][]byte{{1}}, 9)}), codes.InvalidArgument)
 				a.mustRegister()
 				if got := stored(); got != nil {
 					t.Errorf("after a registration by an older program: %v", got)

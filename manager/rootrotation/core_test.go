@@ -146,6 +146,11 @@ func TestStep_WaitsForANodeThatIsDown(t *testing.T) {
 	if d := w.step(); d.Finish {
 		t.Error("finished with a node that does not trust the root to be")
 	}
+	down.Tls = proto.CloneOf(w.done)
+	down.Tls.WorkloadIssuerKeyDigests = [][]byte{w.done.GetIssuerKeyDigest(), []byte("former")}
+	if d := w.step(); d.Finish {
+		t.Error("finished with a task whose identity is by the former root")
+	}
 	for what, become := range map[string]func(*api.Node){
 		"waits for approval": func(n *api.Node) { n.Approval = &api.Approval{State: api.ApprovalState_APPROVAL_STATE_PENDING} },
 		"is compromised":     func(n *api.Node) { n.CompromisedAt = timestamppb.New(w.now) },

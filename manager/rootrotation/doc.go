@@ -19,8 +19,8 @@
 //
 // # Invariants
 //
-//   - R1: the root is dropped only when every node in the store has said that its certificate is by the root to be and that it trusts
-//     that root.
+//   - R1: the root is dropped only when every node in the store that has a certificate has said that this and the identities of its tasks
+//     are by the root to be, and that it trusts that root.
 //   - R2: at most maxAsked nodes that answer renew at the same time.
 //   - R3: everything is derived from the store: whoever leads next goes on.
 //
