@@ -20,6 +20,8 @@ const (
 	crossProfile = "CA"
 	// userProfile is the profile of an external CA that signs for people: client auth is their only purpose. Nodes have its default.
 	userProfile = "user"
+	// workloadProfile is the profile of an external CA that signs for tasks: as for nodes, but for an hour.
+	workloadProfile = "workload"
 )
 
 // External is a CA outside of the swarm that speaks cfssl's API and has the key of a root.

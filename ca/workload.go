@@ -97,7 +97,7 @@ func WorkloadOf(cert *x509.Certificate) (Workload, error) {
 }
 
 // IssueWorkload signs an X.509-SVID for the public key in the CSR, which is PEM. It returns the chain as PEM, the task's
-// certificate first. It returns ErrBadCSR, ErrBadName or ErrRootExpired.
+// certificate first. It returns ErrBadCSR, ErrBadName, ErrRootExpired or ErrExternal.
 func (r *Root) IssueWorkload(now time.Time, csr []byte, w Workload) ([]byte, error) {
 	der, key, err := parseCSR(csr)
 	if err != nil {
@@ -111,7 +111,11 @@ func (r *Root) IssueWorkload(now time.Time, csr []byte, w Workload) ([]byte, err
 		return nil, err
 	}
 	chain, err := r.sign(der, signingPolicy("client auth", "server auth"), signer.SignRequest{
-		Hosts: []string{w.SPIFFEID()}, Subject: &signer.Subject{}, NotBefore: v.notBefore, NotAfter: v.notAfter,
+		Profile:   workloadProfile, // which only an external CA knows
+		Hosts:     []string{w.SPIFFEID()},
+		Subject:   &signer.Subject{},
+		NotBefore: v.notBefore,
+		NotAfter:  v.notAfter,
 	})
 	if err != nil {
 		return nil, err

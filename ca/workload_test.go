@@ -110,6 +110,39 @@ func TestIssueWorkload_Refuses(t *testing.T) {
 	}
 }
 
+func TestIssueWorkload_ByAnExternalCA(t *testing.T) {
+	root := outside(t, catest.NewExternalCA(t, 48*time.Hour), nil)
+	cert := newSVID(t, root, catest.NewID()).Leaf
+	if life := time.Until(cert.NotAfter); (life - ca.WorkloadLife).Abs() > time.Minute { // cfssl counts from a whole minute
+		t.Errorf("it lives for %v", life)
+	}
+}
+
+// A task whose SVID is by the root to be is believed by those who don't know that root yet.
+func TestIssueWorkload_DuringARotation(t *testing.T) {
+	a, b := newRoot(t), newRoot(t)
+	issuer, err := ca.OpenIssuer(rotating(t, a, b), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := ca.Workload{ClusterID: catest.NewID(), Service: "web", Slot: 1}
+	_, csr := catest.KeyAndCSR(t)
+	chainPEM, err := issuer.IssueWorkload(time.Now(), csr, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := ca.ParseBundle(chainPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, root := range map[string]*ca.Root{"the root before": a, "the root to be": b} {
+		trusted := x509bundle.FromX509Authorities(spiffeid.RequireTrustDomainFromString(w.ClusterID), certificates(root))
+		if id, _, err := x509svid.Verify(chain, trusted); err != nil || id.String() != w.SPIFFEID() {
+			t.Errorf("by %s: %v, %v", what, id, err)
+		}
+	}
+}
+
 // TestIdentities_NoKindPassesForAnother signs with the swarm's own root, so that only the shape of a certificate can tell.
 func TestIdentities_NoKindPassesForAnother(t *testing.T) {
 	root := newRoot(t)

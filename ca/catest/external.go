@@ -22,6 +22,8 @@ import (
 	"github.com/cloudflare/cfssl/config"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/cloudflare/cfssl/signer/local"
+
+	"github.com/skep-io/skep/ca"
 )
 
 // ExternalCA is cfssl's own signing server, with a root of its own, on a loopback address.
@@ -33,21 +35,12 @@ type ExternalCA struct {
 	Asked, Known atomic.Int64
 }
 
-// NewExternalCA starts a server that signs as cfssl does by default, but for a life; with the profile "CA" it cross-signs, and with
-// "user" it signs for people.
+// NewExternalCA starts a server that signs as cfssl does by default, but for a life; with the profile "CA" it cross-signs, with
+// "user" it signs for people, with "workload" for tasks.
 func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 	t.Helper()
 	root, key := externalRoot(t)
-	policy := &config.Signing{
-		Default: &config.SigningProfile{
-			Usage: []string{"signing", "key encipherment", "server auth", "client auth"}, Expiry: life, ExpiryString: life.String(),
-		},
-		Profiles: map[string]*config.SigningProfile{"CA": {
-			Usage: []string{"cert sign", "crl sign"}, Expiry: life, ExpiryString: life.String(),
-			CAConstraint: config.CAConstraint{IsCA: true, MaxPathLenZero: true},
-		}, "user": {Usage: []string{"digital signature", "client auth"}, Expiry: life, ExpiryString: life.String()}},
-	}
-	s, err := local.NewSigner(key, root, signer.DefaultSigAlgo(key), policy)
+	s, err := local.NewSigner(key, root, signer.DefaultSigAlgo(key), externalPolicy(life))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +64,25 @@ func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 	t.Cleanup(server.Close)
 	e.URL = server.URL
 	return e
+}
+
+// externalPolicy is how an external CA signs.
+func externalPolicy(life time.Duration) *config.Signing {
+	const workload = ca.Backdate + ca.WorkloadLife
+	return &config.Signing{
+		Default: &config.SigningProfile{
+			Usage: []string{"signing", "key encipherment", "server auth", "client auth"}, Expiry: life, ExpiryString: life.String(),
+		},
+		Profiles: map[string]*config.SigningProfile{"CA": {
+			Usage: []string{"cert sign", "crl sign"}, Expiry: life, ExpiryString: life.String(),
+			CAConstraint: config.CAConstraint{IsCA: true, MaxPathLenZero: true},
+		}, "user": {
+			Usage: []string{"digital signature", "client auth"}, Expiry: life, ExpiryString: life.String(),
+		}, "workload": {
+			Usage: []string{"digital signature", "client auth", "server auth"}, Expiry: workload, ExpiryString: workload.String(),
+			Backdate: ca.Backdate,
+		}},
+	}
 }
 
 // externalRoot makes a root as an organization has one.

@@ -71,7 +71,7 @@ func serve(address string, source *workloadapi.X509Source, only tlsconfig.Author
 }
 
 func call(ctx context.Context, address string, source *workloadapi.X509Source, only tlsconfig.Authorizer) error {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: tlsconfig.MTLSClientConfig(source, source, only), DisableKeepAlives: true,
 	}}
 	for ; ; time.Sleep(time.Second) {
