@@ -98,8 +98,8 @@ type ControlClient interface {
 	WatchService(ctx context.Context, in *WatchServiceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchServiceResponse], error)
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogsResponse], error)
-	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
-	// names the rest. The node's tasks run elsewhere.
+	// CompromiseNode shuts a node out for good that somebody else may control, replaces what it knew and can be replaced from here, and
+	// names the rest. The node's tasks run elsewhere. Interrupted, it is called again.
 	CompromiseNode(ctx context.Context, in *CompromiseNodeRequest, opts ...grpc.CallOption) (*CompromiseNodeResponse, error)
 	// CreateJoinGrant makes a join token that ends by itself. Its secret is in this answer and nowhere else.
 	CreateJoinGrant(ctx context.Context, in *CreateJoinGrantRequest, opts ...grpc.CallOption) (*CreateJoinGrantResponse, error)
@@ -538,8 +538,8 @@ type ControlServer interface {
 	WatchService(*WatchServiceRequest, grpc.ServerStreamingServer[WatchServiceResponse]) error
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error
-	// CompromiseNode shuts a node out for good that somebody else may control, changes what it knew and can be changed by itself, and
-	// names the rest. The node's tasks run elsewhere.
+	// CompromiseNode shuts a node out for good that somebody else may control, replaces what it knew and can be replaced from here, and
+	// names the rest. The node's tasks run elsewhere. Interrupted, it is called again.
 	CompromiseNode(context.Context, *CompromiseNodeRequest) (*CompromiseNodeResponse, error)
 	// CreateJoinGrant makes a join token that ends by itself. Its secret is in this answer and nowhere else.
 	CreateJoinGrant(context.Context, *CreateJoinGrantRequest) (*CreateJoinGrantResponse, error)

@@ -838,7 +838,7 @@ type Node struct {
 	// What the manager said last of the data key of its store.
 	DataKey *DataKeyStatus `protobuf:"bytes,10,opt,name=data_key,json=dataKey,proto3" json:"data_key,omitempty"`
 	// Set when somebody else may have the node's keys: nothing that it says counts any more.
-	CompromisedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=compromised_at,json=compromisedAt,proto3" json:"compromised_at,omitempty"`
+	Compromise *Compromise `protobuf:"bytes,13,opt,name=compromise,proto3" json:"compromise,omitempty"`
 	// Whether a person has let the node in; unset where its token needed none.
 	Approval      *Approval `protobuf:"bytes,11,opt,name=approval,proto3" json:"approval,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -945,9 +945,9 @@ func (x *Node) GetDataKey() *DataKeyStatus {
 	return nil
 }
 
-func (x *Node) GetCompromisedAt() *timestamppb.Timestamp {
+func (x *Node) GetCompromise() *Compromise {
 	if x != nil {
-		return x.CompromisedAt
+		return x.Compromise
 	}
 	return nil
 }
@@ -1158,6 +1158,69 @@ func (x *RenewalRequest) GetAskedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Compromise says that a node is shut out for good.
+type Compromise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// Whether the node was a manager, and knew all.
+	Manager bool `protobuf:"varint,2,opt,name=manager,proto3" json:"manager,omitempty"`
+	// When what it knew was replaced; unset while that is to come.
+	ReplacedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=replaced_at,json=replacedAt,proto3" json:"replaced_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compromise) Reset() {
+	*x = Compromise{}
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compromise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compromise) ProtoMessage() {}
+
+func (x *Compromise) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compromise.ProtoReflect.Descriptor instead.
+func (*Compromise) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Compromise) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Compromise) GetManager() bool {
+	if x != nil {
+		return x.Manager
+	}
+	return false
+}
+
+func (x *Compromise) GetReplacedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReplacedAt
+	}
+	return nil
+}
+
 // NodeSpec is what `node update` changes.
 type NodeSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1170,7 +1233,7 @@ type NodeSpec struct {
 
 func (x *NodeSpec) Reset() {
 	*x = NodeSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1245,7 @@ func (x *NodeSpec) String() string {
 func (*NodeSpec) ProtoMessage() {}
 
 func (x *NodeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1258,7 @@ func (x *NodeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSpec.ProtoReflect.Descriptor instead.
 func (*NodeSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeSpec) GetAnnotations() *Annotations {
@@ -1239,7 +1302,7 @@ type NodeDescription struct {
 
 func (x *NodeDescription) Reset() {
 	*x = NodeDescription{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1314,7 @@ func (x *NodeDescription) String() string {
 func (*NodeDescription) ProtoMessage() {}
 
 func (x *NodeDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1327,7 @@ func (x *NodeDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDescription.ProtoReflect.Descriptor instead.
 func (*NodeDescription) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeDescription) GetHostname() string {
@@ -1332,7 +1395,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1407,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1420,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ImageSummary) GetDigest() string {
@@ -1409,7 +1472,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1484,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1497,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeStatus) GetState() NodeState {
@@ -1478,7 +1541,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1553,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1566,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1536,7 +1599,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1611,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1624,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1608,7 +1671,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1683,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1696,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Service) GetId() string {
@@ -1692,7 +1755,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1767,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1780,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1765,7 +1828,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1840,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1853,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1813,7 +1876,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1888,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1901,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -1895,7 +1958,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1970,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +1983,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Task) GetId() string {
@@ -2019,7 +2082,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2094,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2107,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Secret) GetId() string {
@@ -2080,7 +2143,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2155,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2168,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2140,7 +2203,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2215,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2228,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2232,7 +2295,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2307,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2320,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2325,7 +2388,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2400,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2413,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2407,7 +2470,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2482,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2495,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *User) GetId() string {
@@ -2497,7 +2560,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2572,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2585,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2569,7 +2632,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2644,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2657,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -2713,7 +2776,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"JoinTokens\x12\x1b\n" +
 	"\x06worker\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06worker\x12\x1d\n" +
-	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\xa7\x04\n" +
+	"\amanager\x18\x02 \x01(\tB\x03\x80\x01\x01R\amanager\"\x99\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12%\n" +
@@ -2725,8 +2788,10 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x03tls\x18\b \x01(\v2\x10.skep.v1.NodeTLSR\x03tls\x121\n" +
 	"\arenewal\x18\t \x01(\v2\x17.skep.v1.RenewalRequestR\arenewal\x121\n" +
 	"\bdata_key\x18\n" +
-	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\x12A\n" +
-	"\x0ecompromised_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\rcompromisedAt\x12-\n" +
+	" \x01(\v2\x16.skep.v1.DataKeyStatusR\adataKey\x123\n" +
+	"\n" +
+	"compromise\x18\r \x01(\v2\x13.skep.v1.CompromiseR\n" +
+	"compromise\x12-\n" +
 	"\bapproval\x18\v \x01(\v2\x11.skep.v1.ApprovalR\bapproval\"|\n" +
 	"\bApproval\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.skep.v1.ApprovalStateR\x05state\x12'\n" +
@@ -2741,7 +2806,13 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\vrotation_id\x18\x01 \x01(\tR\n" +
 	"rotationId\x12*\n" +
 	"\x11issuer_key_digest\x18\x02 \x01(\fR\x0fissuerKeyDigest\x125\n" +
-	"\basked_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\"\xaf\x01\n" +
+	"\basked_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\"\x8f\x01\n" +
+	"\n" +
+	"Compromise\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\amanager\x18\x02 \x01(\bR\amanager\x12;\n" +
+	"\vreplaced_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"replacedAt\"\xaf\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
@@ -2911,7 +2982,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -2928,128 +2999,131 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Approval)(nil),              // 12: skep.v1.Approval
 	(*NodeTLS)(nil),               // 13: skep.v1.NodeTLS
 	(*RenewalRequest)(nil),        // 14: skep.v1.RenewalRequest
-	(*NodeSpec)(nil),              // 15: skep.v1.NodeSpec
-	(*NodeDescription)(nil),       // 16: skep.v1.NodeDescription
-	(*ImageSummary)(nil),          // 17: skep.v1.ImageSummary
-	(*NodeStatus)(nil),            // 18: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 19: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 20: skep.v1.ManagerStatus
-	(*Service)(nil),               // 21: skep.v1.Service
-	(*ServiceSpec)(nil),           // 22: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 23: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 24: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 25: skep.v1.Task
-	(*Secret)(nil),                // 26: skep.v1.Secret
-	(*SecretSpec)(nil),            // 27: skep.v1.SecretSpec
-	(*JoinGrant)(nil),             // 28: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 29: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 30: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 31: skep.v1.User
-	(*UserSpec)(nil),              // 32: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 33: skep.v1.AuditSegment
-	nil,                           // 34: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 35: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 36: skep.v1.Meta
-	(*BackupStatus)(nil),          // 37: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
-	(Role)(0),                     // 39: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 41: skep.v1.Annotations
-	(Availability)(0),             // 42: skep.v1.Availability
-	(*Platform)(nil),              // 43: skep.v1.Platform
-	(*Resources)(nil),             // 44: skep.v1.Resources
-	(*TaskSpec)(nil),              // 45: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 46: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 47: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 48: skep.v1.TaskStatus
-	(TaskState)(0),                // 49: skep.v1.TaskState
-	(UserRole)(0),                 // 50: skep.v1.UserRole
+	(*Compromise)(nil),            // 15: skep.v1.Compromise
+	(*NodeSpec)(nil),              // 16: skep.v1.NodeSpec
+	(*NodeDescription)(nil),       // 17: skep.v1.NodeDescription
+	(*ImageSummary)(nil),          // 18: skep.v1.ImageSummary
+	(*NodeStatus)(nil),            // 19: skep.v1.NodeStatus
+	(*DataKeyStatus)(nil),         // 20: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 21: skep.v1.ManagerStatus
+	(*Service)(nil),               // 22: skep.v1.Service
+	(*ServiceSpec)(nil),           // 23: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 24: skep.v1.ReplicatedService
+	(*UpdateStatus)(nil),          // 25: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 26: skep.v1.Task
+	(*Secret)(nil),                // 27: skep.v1.Secret
+	(*SecretSpec)(nil),            // 28: skep.v1.SecretSpec
+	(*JoinGrant)(nil),             // 29: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 30: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 31: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 32: skep.v1.User
+	(*UserSpec)(nil),              // 33: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 34: skep.v1.AuditSegment
+	nil,                           // 35: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 36: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 37: skep.v1.Meta
+	(*BackupStatus)(nil),          // 38: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(Role)(0),                     // 40: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 42: skep.v1.Annotations
+	(Availability)(0),             // 43: skep.v1.Availability
+	(*Platform)(nil),              // 44: skep.v1.Platform
+	(*Resources)(nil),             // 45: skep.v1.Resources
+	(*TaskSpec)(nil),              // 46: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 47: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 48: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 49: skep.v1.TaskStatus
+	(TaskState)(0),                // 50: skep.v1.TaskState
+	(UserRole)(0),                 // 51: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	36, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	37, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	10, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	37, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	38, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	38, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	39, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	40, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	38, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	38, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	38, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	38, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	39, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	40, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	41, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	42, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	39, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	39, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	39, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	39, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	8,  // 14: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	9,  // 15: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	40, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	41, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 17: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	36, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	15, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	39, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
-	16, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	18, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	20, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	37, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	16, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	40, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
+	17, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	19, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	21, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
 	13, // 24: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
 	14, // 25: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
-	19, // 26: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	40, // 27: skep.v1.Node.compromised_at:type_name -> google.protobuf.Timestamp
+	20, // 26: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	15, // 27: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	12, // 28: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,  // 29: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	40, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	41, // 31: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	39, // 32: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	42, // 33: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	43, // 34: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	44, // 35: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	34, // 36: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	17, // 37: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	40, // 38: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	43, // 39: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	1,  // 40: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	40, // 41: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	40, // 42: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	2,  // 43: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	36, // 44: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	22, // 45: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	22, // 46: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	24, // 47: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	41, // 48: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	45, // 49: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	23, // 50: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	46, // 51: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	47, // 52: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	3,  // 53: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	40, // 54: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	40, // 55: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	36, // 56: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	45, // 57: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	47, // 58: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	48, // 59: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	49, // 60: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	36, // 61: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	27, // 62: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	41, // 63: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	36, // 64: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	29, // 65: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	40, // 66: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	30, // 67: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	39, // 68: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	38, // 69: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	35, // 70: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	40, // 71: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	36, // 72: skep.v1.User.meta:type_name -> skep.v1.Meta
-	32, // 73: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	40, // 74: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 75: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	41, // 76: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	50, // 77: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	36, // 78: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	41, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	41, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	41, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	42, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	40, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	43, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	44, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	45, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	35, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	18, // 39: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	41, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	44, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,  // 42: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	41, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	41, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,  // 45: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	37, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	23, // 47: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	23, // 48: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	25, // 49: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	42, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	46, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	24, // 52: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	47, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	48, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	3,  // 55: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	41, // 56: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	41, // 57: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	37, // 58: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	46, // 59: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	48, // 60: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	49, // 61: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	50, // 62: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	37, // 63: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	28, // 64: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	42, // 65: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	37, // 66: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	30, // 67: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	41, // 68: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 69: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	40, // 70: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	39, // 71: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	36, // 72: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	41, // 73: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	37, // 74: skep.v1.User.meta:type_name -> skep.v1.Meta
+	33, // 75: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	41, // 76: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 77: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	42, // 78: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	51, // 79: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	37, // 80: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	81, // [81:81] is the sub-list for method output_type
+	81, // [81:81] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3065,7 +3139,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

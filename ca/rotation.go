@@ -51,7 +51,7 @@ func (t Target) Done(n *api.Node) bool {
 // Certified reports whether a node has a certificate that counts: one that waits for approval has none yet, and one that somebody else
 // may control has none any more.
 func Certified(n *api.Node) bool {
-	return n.GetApproval().GetState() != api.ApprovalState_APPROVAL_STATE_PENDING && n.GetCompromisedAt() == nil
+	return n.GetApproval().GetState() != api.ApprovalState_APPROVAL_STATE_PENDING && n.GetCompromise() == nil
 }
 
 // tls is what a node with these credentials says of them to its managers.

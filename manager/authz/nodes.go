@@ -24,7 +24,7 @@ func (n storeNodes) Node(id string) (Record, bool) {
 		return Record{}, false
 	}
 	return Record{
-		Role: found.GetRole(), ChangedAt: found.GetMeta().GetUpdatedAt().AsTime(), Revoked: found.GetCompromisedAt() != nil,
+		Role: found.GetRole(), ChangedAt: found.GetMeta().GetUpdatedAt().AsTime(), Revoked: found.GetCompromise() != nil,
 	}, true
 }
 

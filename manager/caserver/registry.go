@@ -98,7 +98,7 @@ func (r registry) NodeRole(_ context.Context, nodeID string) (api.Role, error) {
 	case n.GetApproval().GetState() == api.ApprovalState_APPROVAL_STATE_PENDING:
 		return 0, ca.ErrPending
 	}
-	if n.GetCompromisedAt() != nil {
+	if n.GetCompromise() != nil {
 		return 0, ca.ErrNodeNotFound // for others, it is gone
 	}
 	return n.GetRole(), err

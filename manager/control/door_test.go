@@ -33,6 +33,8 @@ type swarm struct {
 	server *control.Server
 	store  *store.Store
 	status store.Status
+	// removeMember takes a manager out of the group; nil does nothing.
+	removeMember func(raftID uint64) error
 }
 
 // noLogs is a LogReader without logs.
@@ -57,6 +59,12 @@ func newSwarm(t *testing.T) *swarm {
 	)
 	server, err := control.New(control.Config{
 		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{},
+		RemoveMember: func(_ context.Context, raftID uint64) error {
+			if s.removeMember == nil {
+				return nil
+			}
+			return s.removeMember(raftID)
+		},
 		Users: newIssuer(t), NewUnlockKey: object.NewID, NewBackupKey: object.NewID,
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		if err := checkVersion(old, request.GetVersion()); err != nil {
 			return err
 		}
-		if old.GetCompromisedAt() != nil {
+		if old.GetCompromise() != nil {
 			return fault.New(fault.Precondition, "node %s is compromised and stays shut out: remove it with `skep node rm`, "+
 				"set the machine up anew, and let it join as another node", old.GetId())
 		}

@@ -196,7 +196,7 @@ func beginRotation(tx store.Tx, before *api.RootCA, rotation *api.RootRotation, 
 		return store.ErrConflict
 	}
 	if !request.GetAbort() {
-		if err := checkFollowers(tx); err != nil {
+		if err := checkFollowers(tx, ""); err != nil {
 			return err
 		}
 	}
@@ -210,15 +210,15 @@ func beginRotation(tx store.Tx, before *api.RootCA, rotation *api.RootRotation, 
 	return tx.Update(cluster)
 }
 
-// checkFollowers refuses a rotation that a node could not follow, and would be waiting for.
-func checkFollowers(tx store.ReadTx) error {
+// checkFollowers refuses a rotation that a node, other than one that need not, could not follow, and would be waiting for.
+func checkFollowers(tx store.ReadTx, other string) error {
 	nodes, err := store.List[*api.Node](tx)
 	if err != nil {
 		return err
 	}
 	var mute []*api.Node
 	for _, n := range nodes {
-		if n.GetTls() == nil && ca.Certified(n) {
+		if n.GetTls() == nil && ca.Certified(n) && n.GetId() != other {
 			mute = append(mute, n)
 		}
 	}

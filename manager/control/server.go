@@ -25,6 +25,8 @@ type Config struct {
 	Store *store.Store
 	// Status describes the Raft group; nil takes that of Store.
 	Status func() store.Status
+	// RemoveMember takes a manager out of the Raft group and returns when it gets no more of the log; nil is that of Store.
+	RemoveMember func(ctx context.Context, raftID uint64) error
 	// Logs answers ReadLogs.
 	Logs LogReader
 	// Users is the CA, for users' certificates.
@@ -50,6 +52,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status
+	}
+	if cfg.RemoveMember == nil {
+		cfg.RemoveMember = cfg.Store.RemoveMember
 	}
 	return &Server{Config: cfg}, nil
 }

@@ -73,7 +73,7 @@ func (w *absorber) node(r *api.NodeReport, alive bool) error {
 		return err
 	}
 	n := updatedNode(old, r, alive, w.now)
-	if n == nil || old.GetCompromisedAt() != nil {
+	if n == nil || old.GetCompromise() != nil {
 		return nil
 	}
 	return w.tx.Update(n)

@@ -162,7 +162,7 @@ func (m *Manager) setRole(ctx context.Context, e SetRole) error {
 		if err != nil || old.GetSpec().GetDesiredRole() != e.Role {
 			return err
 		}
-		if old.GetCompromisedAt() == nil { // else nothing is left of its role
+		if old.GetCompromise() == nil { // else nothing is left of its role
 			if err := authz.Revoke(tx, time.Now(), e.NodeID, e.Role); err != nil {
 				return err
 			}

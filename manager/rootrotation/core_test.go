@@ -153,7 +153,7 @@ func TestStep_WaitsForANodeThatIsDown(t *testing.T) {
 	}
 	for what, become := range map[string]func(*api.Node){
 		"waits for approval": func(n *api.Node) { n.Approval = &api.Approval{State: api.ApprovalState_APPROVAL_STATE_PENDING} },
-		"is compromised":     func(n *api.Node) { n.CompromisedAt = timestamppb.New(w.now) },
+		"is compromised":     func(n *api.Node) { n.Compromise = &api.Compromise{At: timestamppb.New(w.now)} },
 	} {
 		n := proto.CloneOf(down)
 		become(n)

@@ -94,7 +94,7 @@ func NewNode(n *api.Node) Node {
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
 	}
-	if n.GetCompromisedAt() != nil {
+	if n.GetCompromise() != nil {
 		out.Status.State = "compromised"
 	}
 	if manager := n.GetManagerStatus(); manager != nil {
