@@ -2,35 +2,23 @@ package manager
 
 import (
 	"context"
-	"errors"
 
-	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
 
 // followSettings gives this manager what the cluster object says, now and whenever it changes.
-func (m *Manager) followSettings(ctx context.Context) error {
-	for {
-		watch, err := m.cfg.Store.Watch(ctx, 0, object.KindCluster)
-		if err == nil {
-			err = m.settings(ctx, watch)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (m *Manager) followSettings(ctx context.Context) error { return store.Follow(ctx, m.settings) }
 
-// settings applies what is there and what a watcher says, until it ends.
-func (m *Manager) settings(ctx context.Context, watch *store.Watcher) error {
+func (m *Manager) settings(ctx context.Context) error {
+	watch, err := m.cfg.Store.Watch(ctx, 0, object.KindCluster)
+	if err != nil {
+		return err
+	}
 	for {
 		err := m.cfg.Store.View(func(tx store.ReadTx) error {
-			clusters, err := store.List[*api.Cluster](tx)
-			for _, cluster := range clusters {
+			cluster, err := store.TheCluster(tx)
+			if cluster != nil {
 				m.cfg.Store.SetSnapshotInterval(cluster.GetSpec().GetSnapshotInterval())
 				m.cfg.Distrust(cluster.GetMeta().GetVersion(), cluster.GetRevocations())
 			}

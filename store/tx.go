@@ -69,6 +69,15 @@ func Get[T Object](tx ReadTx, id string) (T, error) {
 	return o.(T), nil
 }
 
+// TheCluster returns the one object that describes the swarm, or nil while there is none.
+func TheCluster(tx ReadTx) (*api.Cluster, error) {
+	all, err := List[*api.Cluster](tx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[0], nil
+}
+
 // All goes through the objects of type T that match all of by, ordered by the first of them and then by id; without by, through
 // all, ordered by id. It copies nothing, and it may be left at any time.
 func All[T Object](tx ReadTx, by ...By) (iter.Seq[T], error) {

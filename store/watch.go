@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/skep-io/skep/store/object"
@@ -107,6 +108,15 @@ func (w *Watcher) TryNext() (batch Batch, ok bool, err error) {
 	}
 }
 
+// Drain passes over what there is already: for whoever looks at the state afterwards anyway.
+func (w *Watcher) Drain() error {
+	for {
+		if _, more, err := w.TryNext(); err != nil || !more {
+			return err
+		}
+	}
+}
+
 // Ready returns a channel that is closed once TryNext may have something to say. Take a new one after each TryNext.
 func (w *Watcher) Ready() <-chan struct{} { return w.at.followed }
 
@@ -132,4 +142,18 @@ func (w *Watcher) filter(b Batch) Batch {
 		}
 	}
 	return Batch{Index: b.Index, Changes: kept}
+}
+
+// Follow calls run, which starts a watcher and works by it, and calls it again each time it ends with ErrResync. It returns nil once
+// ctx ended, and otherwise what run returns.
+func Follow(ctx context.Context, run func(context.Context) error) error {
+	for {
+		err := run(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, ErrResync):
+			return err
+		}
+	}
 }

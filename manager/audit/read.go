@@ -100,11 +100,11 @@ func (r *reader) log(tx store.ReadTx) (*api.AuditLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	clusters, err := store.List[*api.Cluster](tx)
-	if err != nil || len(clusters) == 0 {
+	cluster, err := store.TheCluster(tx)
+	if err != nil || cluster == nil {
 		return nil, errors.Join(err, fault.New(fault.Unavailable, "the swarm is not set up yet: try again in a moment"))
 	}
-	log := &api.AuditLog{ClusterId: clusters[0].GetId(), Head: head}
+	log := &api.AuditLog{ClusterId: cluster.GetId(), Head: head}
 	if head == nil {
 		log.Head = &api.AuditHead{Hash: chain.Genesis(log.GetClusterId())}
 		log.Anchor = log.GetHead()

@@ -68,15 +68,13 @@ func (l *Log) prune(ctx context.Context) error {
 
 // surplus returns the oldest segments, without which the log has its size. The last is none of them.
 func surplus(tx store.ReadTx) ([]*api.AuditSegment, error) {
-	clusters, err := store.List[*api.Cluster](tx)
+	cluster, err := store.TheCluster(tx)
 	if err != nil {
 		return nil, err
 	}
 	limit := uint64(DefaultRetention)
-	for _, c := range clusters {
-		if wanted := c.GetSpec().GetAuditRetention(); wanted > 0 {
-			limit = wanted
-		}
+	if wanted := cluster.GetSpec().GetAuditRetention(); wanted > 0 {
+		limit = wanted
 	}
 	segments, err := store.List[*api.AuditSegment](tx)
 	if err != nil {

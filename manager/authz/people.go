@@ -65,15 +65,11 @@ func (p *People) Recheck(users Users) {
 
 // Follow keeps to what a store says of users until ctx ends, and then returns nil.
 func (p *People) Follow(ctx context.Context, s *store.Store) error {
-	for {
-		err := p.follow(ctx, s)
-		switch {
-		case ctx.Err() != nil, errors.Is(err, store.ErrStopped):
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return fmt.Errorf("follow users: %w", err)
-		}
+	err := store.Follow(ctx, func(ctx context.Context) error { return p.follow(ctx, s) })
+	if err != nil && !errors.Is(err, store.ErrStopped) {
+		return fmt.Errorf("follow users: %w", err)
 	}
+	return nil
 }
 
 func (p *People) follow(ctx context.Context, s *store.Store) error {

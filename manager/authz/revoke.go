@@ -15,11 +15,11 @@ import (
 // Revoke makes a transaction that changes a node's role, or removes the node (then the role is unspecified), tell those who know
 // nothing of the node but its certificates: until the last of them has expired. What is over at now is forgotten on the way.
 func Revoke(tx store.Tx, now time.Time, nodeID string, role api.Role) error {
-	clusters, err := store.List[*api.Cluster](tx)
-	if err != nil || len(clusters) == 0 {
+	old, err := store.TheCluster(tx)
+	if err != nil || old == nil {
 		return err
 	}
-	cluster := proto.CloneOf(clusters[0])
+	cluster := proto.CloneOf(old)
 	cluster.Revocations = slices.DeleteFunc(cluster.GetRevocations(), func(r *api.Revocation) bool {
 		return r.GetNodeId() == nodeID || !r.GetExpiresAt().AsTime().After(now)
 	})

@@ -51,17 +51,7 @@ func NewScheduler(cfg Config) (*Scheduler, error) {
 }
 
 // Run works until ctx ends, and then returns nil, or until this manager does not lead any more.
-func (s *Scheduler) Run(ctx context.Context) error {
-	for {
-		err := s.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (s *Scheduler) Run(ctx context.Context) error { return store.Follow(ctx, s.run) }
 
 func (s *Scheduler) run(ctx context.Context) error {
 	watch, err := s.cfg.Store.Watch(ctx, 0, object.KindCluster)
@@ -91,10 +81,8 @@ func (s *Scheduler) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-timer.C:
 		case <-watch.Ready():
-			for ok := true; ok; {
-				if _, ok, err = watch.TryNext(); err != nil {
-					return err
-				}
+			if err := watch.Drain(); err != nil {
+				return err
 			}
 		}
 	}
@@ -118,23 +106,21 @@ func (s *Scheduler) cluster(ctx context.Context) (*api.Cluster, error) {
 
 func theCluster(view func(func(store.ReadTx) error) error) (*api.Cluster, error) {
 	var cluster *api.Cluster
-	return cluster, view(func(tx store.ReadTx) error {
-		all, err := store.List[*api.Cluster](tx)
-		if len(all) > 0 {
-			cluster = all[0]
-		}
+	err := view(func(tx store.ReadTx) (err error) {
+		cluster, err = store.TheCluster(tx)
 		return err
 	})
+	return cluster, err
 }
 
 // change commits a change of the cluster object.
 func (s *Scheduler) change(ctx context.Context, fn func(*api.Cluster)) error {
 	return s.cfg.Store.Update(ctx, "", func(tx store.Tx) error {
-		all, err := store.List[*api.Cluster](tx)
-		if err != nil || len(all) == 0 {
+		old, err := store.TheCluster(tx)
+		if err != nil || old == nil {
 			return err
 		}
-		cluster := proto.CloneOf(all[0])
+		cluster := proto.CloneOf(old)
 		fn(cluster)
 		return tx.Update(cluster)
 	})

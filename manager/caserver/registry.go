@@ -71,18 +71,15 @@ func (r registry) next(stored *api.RootCA) (*ca.Root, error) {
 
 // cluster returns the one Cluster object.
 func (r registry) cluster() (*api.Cluster, error) {
-	var all []*api.Cluster
+	var cluster *api.Cluster
 	err := r.store.View(func(tx store.ReadTx) (err error) {
-		all, err = store.List[*api.Cluster](tx)
+		cluster, err = store.TheCluster(tx)
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && cluster == nil {
+		err = errNoCluster
 	}
-	if len(all) == 0 {
-		return nil, errNoCluster
-	}
-	return all[0], nil
+	return cluster, err
 }
 
 // NodeRole implements ca.Registry.

@@ -115,22 +115,13 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 func (d *Dispatcher) period() (time.Duration, error) {
 	period := defaultPeriod
 	err := d.cfg.Store.View(func(tx store.ReadTx) error {
-		cluster, err := theCluster(tx)
+		cluster, err := store.TheCluster(tx)
 		if p := cluster.GetSpec().GetDispatcherHeartbeat().AsDuration(); p > 0 {
 			period = p
 		}
 		return err
 	})
 	return period, err
-}
-
-// theCluster returns the cluster object, or nil while there is none.
-func theCluster(tx store.ReadTx) (*api.Cluster, error) {
-	clusters, err := store.List[*api.Cluster](tx)
-	if err != nil || len(clusters) == 0 {
-		return nil, err
-	}
-	return clusters[0], nil
 }
 
 // post tells the goroutine that delivers.

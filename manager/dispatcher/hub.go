@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/skep-io/skep/api"
@@ -44,17 +43,10 @@ func (d *Dispatcher) listen(nodeID string) (*listener, func()) {
 
 // follow wakes streams whenever the store changes for them, until ctx ends.
 func (d *Dispatcher) follow(ctx context.Context) error {
-	for {
-		err := d.followFrom(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, store.ErrResync):
-			continue
-		default:
-			return fmt.Errorf("dispatcher: follow the store: %w", err)
-		}
+	if err := store.Follow(ctx, d.followFrom); err != nil {
+		return fmt.Errorf("dispatcher: follow the store: %w", err)
 	}
+	return nil
 }
 
 func (d *Dispatcher) followFrom(ctx context.Context) error {

@@ -221,7 +221,7 @@ func (d *Dispatcher) message(s *session) (*api.SessionResponse, error) {
 			return err
 		}
 		m.Node = n
-		cluster, err := theCluster(tx)
+		cluster, err := store.TheCluster(tx)
 		m.Revocations, m.RevocationsVersion = cluster.GetRevocations(), cluster.GetMeta().GetVersion()
 		m.RootCertificate = ca.TrustedPEM(cluster.GetRootCa())
 		if p := cluster.GetSpec().GetDispatcherHeartbeat(); p.AsDuration() > 0 {

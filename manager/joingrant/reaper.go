@@ -63,17 +63,7 @@ func New(cfg Config) (*Reaper, error) {
 }
 
 // Run works until ctx ends, and then returns nil, or until this manager does not lead any more.
-func (r *Reaper) Run(ctx context.Context) error {
-	for {
-		err := r.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (r *Reaper) Run(ctx context.Context) error { return store.Follow(ctx, r.run) }
 
 func (r *Reaper) run(ctx context.Context) error {
 	watch, err := r.cfg.Store.Watch(ctx, 0, object.KindJoinGrant)
@@ -88,10 +78,8 @@ func (r *Reaper) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-timer.C:
 		case <-watch.Ready():
-			for ok := true; ok; {
-				if _, ok, err = watch.TryNext(); err != nil {
-					return err
-				}
+			if err := watch.Drain(); err != nil {
+				return err
 			}
 		}
 		next, err := r.settle(ctx)

@@ -52,17 +52,7 @@ func New(cfg Config) (*Manager, error) {
 }
 
 // Run works until ctx ends, and then returns nil, or until the store stops.
-func (m *Manager) Run(ctx context.Context) error {
-	for {
-		err := m.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (m *Manager) Run(ctx context.Context) error { return store.Follow(ctx, m.run) }
 
 func (m *Manager) run(ctx context.Context) error {
 	if err := m.catchUp(ctx); err != nil {
@@ -83,10 +73,8 @@ func (m *Manager) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-time.After(rest):
 		case <-watch.Ready():
-			for ok := true; ok; {
-				if _, ok, err = watch.TryNext(); err != nil {
-					return err
-				}
+			if err := watch.Drain(); err != nil {
+				return err
 			}
 		}
 	}
@@ -135,11 +123,9 @@ func (m *Manager) settle(ctx context.Context) (time.Duration, error) {
 // view returns the cluster and this node as they are now, or nil where they are not known yet.
 func (m *Manager) view() (cluster *api.Cluster, self *api.Node, err error) {
 	err = m.cfg.Store.View(func(tx store.ReadTx) error {
-		clusters, err := store.List[*api.Cluster](tx)
-		if err != nil || len(clusters) == 0 {
+		if cluster, err = store.TheCluster(tx); err != nil || cluster == nil {
 			return err
 		}
-		cluster = clusters[0]
 		if self, err = store.Get[*api.Node](tx, m.cfg.NodeID); errors.Is(err, store.ErrNotFound) {
 			return nil
 		}

@@ -75,17 +75,10 @@ func compareKeys(a, b key) int {
 // Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
 // this manager does not lead any more, and any other error when the store fails.
 func (l *Loop) Run(ctx context.Context) error {
-	for {
-		err := l.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, store.ErrResync):
-			continue
-		default:
-			return fmt.Errorf("%s: %w", l.name, err)
-		}
+	if err := store.Follow(ctx, l.run); err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
 	}
+	return nil
 }
 
 // run works from a fresh snapshot until ctx or the watch ends.
@@ -298,12 +291,12 @@ func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
 	if v.Tasks, err = store.List[*api.Task](tx, by); err != nil {
 		return View{}, err
 	}
-	clusters, err := store.List[*api.Cluster](tx)
+	cluster, err := store.TheCluster(tx)
 	if err != nil {
 		return View{}, err
 	}
-	if len(clusters) > 0 && clusters[0].GetSpec() != nil {
-		v.HistoryLimit = clusters[0].GetSpec().GetTaskHistoryLimit()
+	if spec := cluster.GetSpec(); spec != nil {
+		v.HistoryLimit = spec.GetTaskHistoryLimit()
 	}
 	return v, nil
 }

@@ -49,17 +49,7 @@ func New(cfg Config) (*Manager, error) {
 }
 
 // Run works until ctx ends, and then returns nil, or until this manager does not lead any more.
-func (m *Manager) Run(ctx context.Context) error {
-	for {
-		err := m.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (m *Manager) Run(ctx context.Context) error { return store.Follow(ctx, m.run) }
 
 func (m *Manager) run(ctx context.Context) error {
 	watch, err := m.cfg.Store.Watch(ctx, 0, object.KindNode)
@@ -82,10 +72,8 @@ func (m *Manager) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-retry.C:
 		case <-watch.Ready():
-			for ok := true; ok; {
-				if _, ok, err = watch.TryNext(); err != nil {
-					return err
-				}
+			if err := watch.Drain(); err != nil {
+				return err
 			}
 		}
 	}

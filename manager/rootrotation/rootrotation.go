@@ -38,17 +38,7 @@ func New(cfg Config) (*Loop, error) {
 }
 
 // Run works until ctx ends, and then returns nil, or until this manager does not lead any more.
-func (l *Loop) Run(ctx context.Context) error {
-	for {
-		err := l.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, store.ErrResync):
-			return err
-		}
-	}
-}
+func (l *Loop) Run(ctx context.Context) error { return store.Follow(ctx, l.run) }
 
 func (l *Loop) run(ctx context.Context) error {
 	watch, err := l.cfg.Store.Watch(ctx, 0, object.KindCluster, object.KindNode)
@@ -79,11 +69,7 @@ func await(ctx context.Context, watch *store.Watcher, rest time.Duration) error 
 		return nil
 	case <-watch.Ready():
 	}
-	for {
-		if _, more, err := watch.TryNext(); err != nil || !more {
-			return err
-		}
-	}
+	return watch.Drain()
 }
 
 // step decides once and does it, and returns after what time to decide again. An error ends the loop.
@@ -124,15 +110,15 @@ func (l *Loop) state() (s State, cluster *api.Cluster, err error) {
 }
 
 func stateOf(tx store.ReadTx) (s State, cluster *api.Cluster, err error) {
-	clusters, err := store.List[*api.Cluster](tx)
-	if err != nil || len(clusters) == 0 {
+	cluster, err = store.TheCluster(tx)
+	if err != nil || cluster == nil {
 		return State{}, nil, err
 	}
-	s.Root = clusters[0].GetRootCa()
+	s.Root = cluster.GetRootCa()
 	if s.Root.GetRotation() != nil {
 		s.Nodes, err = store.List[*api.Node](tx)
 	}
-	return s, clusters[0], err
+	return s, cluster, err
 }
 
 // ask writes into the records of nodes that they are to renew their certificates, unless the rotation is another one by now.

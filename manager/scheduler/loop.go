@@ -47,17 +47,10 @@ func New(cfg Config) (*Loop, error) {
 // Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
 // this manager does not lead any more, and any other error when the store fails.
 func (l *Loop) Run(ctx context.Context) error {
-	for {
-		err := l.run(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, store.ErrResync):
-			continue
-		default:
-			return fmt.Errorf("scheduler: %w", err)
-		}
+	if err := store.Follow(ctx, l.run); err != nil {
+		return fmt.Errorf("scheduler: %w", err)
 	}
+	return nil
 }
 
 func (l *Loop) run(ctx context.Context) error {

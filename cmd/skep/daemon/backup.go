@@ -112,11 +112,9 @@ func (d *Daemon) backupSecret(given *api.BackupSecret, h *api.BackupHeader) (bac
 	}
 	var secret backup.Secret
 	return secret, s.View(func(tx store.ReadTx) error {
-		clusters, err := store.List[*api.Cluster](tx)
-		for _, cluster := range clusters {
-			if key, err := seal.ParseBackupKey(cluster.GetBackupKey()); err == nil && cluster.GetId() == h.GetClusterId() {
-				secret = backup.FromKey(key)
-			}
+		cluster, err := store.TheCluster(tx)
+		if key, err := seal.ParseBackupKey(cluster.GetBackupKey()); err == nil && cluster.GetId() == h.GetClusterId() {
+			secret = backup.FromKey(key)
 		}
 		return err
 	})

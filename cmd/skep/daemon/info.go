@@ -121,10 +121,8 @@ func (n *node) describe(info *api.GetInfoResponse) {
 				info.Nodes++
 			}
 		}
-		clusters, err := store.List[*api.Cluster](tx)
-		for _, cluster := range clusters {
-			describeBackups(info, cluster)
-		}
+		cluster, err := store.TheCluster(tx)
+		describeBackups(info, cluster)
 		return err
 	})
 }
