@@ -19,11 +19,12 @@ var ErrRevoked = errors.New("the node was removed from the swarm, or its certifi
 
 // trust is what a node knows of others beside their certificates, and the connections that it has with them.
 type trust struct {
+	live Connections[peerConn]
+
 	mu      sync.Mutex
-	version uint64                 // guarded by mu
-	revoked map[string]api.Role    // guarded by mu: what is left of a node's role, see Distrust
-	live    map[*liveConn]peerConn // guarded by mu
-	pool    *x509.CertPool         // guarded by mu: the roots since they last changed, or nil
+	version uint64              // guarded by mu
+	revoked map[string]api.Role // guarded by mu: what is left of a node's role, see Distrust
+	pool    *x509.CertPool      // guarded by mu: the roots since they last changed, or nil
 }
 
 // peerConn is what is known of a live connection.
@@ -35,10 +36,8 @@ type peerConn struct {
 
 // Transports returns what was negotiated for the live connections with other nodes, each kind once, such as "TLS 1.3, X25519MLKEM768".
 func (i *Identity) Transports() []string {
-	i.trust.mu.Lock()
-	defer i.trust.mu.Unlock()
 	kinds := map[string]bool{}
-	for _, peer := range i.trust.live {
+	for _, peer := range i.trust.live.Peers() {
 		kinds[peer.transport] = true
 	}
 	return slices.Sorted(maps.Keys(kinds))
@@ -48,24 +47,20 @@ func (i *Identity) Transports() []string {
 // unspecified for none. Live connections with such nodes are closed at once; a node that was demoted connects again with its new
 // certificate. What is older than what is known already, by its version, changes nothing.
 func (i *Identity) Distrust(version uint64, revoked map[string]api.Role) {
-	for _, conn := range i.trust.replace(version, revoked) {
-		_ = conn.raw.Close() // TLS would wait to say goodbye; its owner finds it closed
+	if i.trust.replace(version, revoked) {
+		i.trust.live.Cut(func(peer peerConn) bool { return i.trust.believed(peer.name) != peer.name.Role })
 	}
 }
 
-func (t *trust) replace(version uint64, revoked map[string]api.Role) (doomed []*liveConn) {
+// replace reports whether what is known is of that version now.
+func (t *trust) replace(version uint64, revoked map[string]api.Role) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if version < t.version {
-		return nil
+		return false
 	}
 	t.version, t.revoked = version, revoked
-	for conn, peer := range t.live {
-		if t.believed(peer.name) != peer.name.Role {
-			doomed = append(doomed, conn)
-		}
-	}
-	return doomed
+	return true
 }
 
 // Revoked returns the role that is left to a node that Distrust was told of, or false.
@@ -76,8 +71,10 @@ func (i *Identity) Revoked(nodeID string) (api.Role, bool) {
 	return role, known
 }
 
-// believed returns the role that a node with a certificate may act in: that of the certificate, or less. Called with mu.
+// believed returns the role that a node with a certificate may act in: that of the certificate, or less.
 func (t *trust) believed(name Name) api.Role {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	role, known := t.revoked[name.NodeID]
 	if !known {
 		return name.Role
@@ -85,8 +82,8 @@ func (t *trust) believed(name Name) api.Role {
 	return min(role, name.Role)
 }
 
-// keep notes a connection with a node, over raw, until it is closed. It returns the connection to use, and the role that the node is believed
-// to have.
+// keep notes a connection with a node, over raw, until it is closed. It returns the connection to use, and the role that the node is
+// believed to have. What changes while it does so is either seen here, or finds the connection noted.
 func (t *trust) keep(raw, conn net.Conn, info credentials.AuthInfo) (net.Conn, api.Role) {
 	tlsInfo, ok := info.(credentials.TLSInfo)
 	if t == nil || !ok || len(tlsInfo.State.PeerCertificates) == 0 {
@@ -96,31 +93,13 @@ func (t *trust) keep(raw, conn net.Conn, info credentials.AuthInfo) (net.Conn, a
 	if err != nil {
 		return conn, api.Role_ROLE_UNSPECIFIED
 	}
-	kept := &liveConn{conn, t, raw}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.live == nil {
-		t.live = map[*liveConn]peerConn{}
-	}
 	peer := peerConn{name, tls.VersionName(tlsInfo.State.Version) + ", " + tlsInfo.State.CurveID.String(), tlsInfo.State.PeerCertificates}
-	t.live[kept] = peer
-	if !peer.rootedIn(t.pool) {
-		_ = raw.Close()
+	kept := t.live.Keep(raw, conn, peer)
+	t.mu.Lock()
+	pool := t.pool
+	t.mu.Unlock()
+	if !peer.rootedIn(pool) {
+		_ = raw.Close() // see Connections.Cut
 	}
 	return kept, t.believed(name)
-}
-
-// liveConn is a connection with a node that trust knows of.
-type liveConn struct {
-	net.Conn
-	trust *trust
-	raw   net.Conn // below TLS
-}
-
-// Close implements net.Conn.
-func (c *liveConn) Close() error {
-	c.trust.mu.Lock()
-	delete(c.trust.live, c)
-	c.trust.mu.Unlock()
-	return c.Conn.Close()
 }

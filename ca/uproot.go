@@ -6,13 +6,9 @@ import "crypto/x509"
 // before (C7). gRPC connects again by itself, and the peer shows the certificate that it has by then.
 func (t *trust) uproot(pool *x509.CertPool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.pool = pool
-	for conn, peer := range t.live {
-		if !peer.rootedIn(pool) {
-			_ = conn.raw.Close() // see Distrust
-		}
-	}
+	t.mu.Unlock()
+	t.live.Cut(func(peer peerConn) bool { return !peer.rootedIn(pool) })
 }
 
 // rootedIn reports whether the peer's certificate leads to a root of the pool; nil is any.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -32,13 +31,10 @@ type UserPeer struct {
 
 // People is the server's side of listeners for people. It knows the connections of users, so that one who may not come any more can
 // be shown out. Safe for concurrent use.
-type People struct {
-	mu   sync.Mutex
-	open map[*userConn]struct{} // guarded by mu
-}
+type People struct{ open ca.Connections[UserPeer] }
 
 // NewPeople returns a People without connections.
-func NewPeople() *People { return &People{open: map[*userConn]struct{}{}} }
+func NewPeople() *People { return &People{} }
 
 // Credentials makes users of the peers of TLS, which has verified their certificates: those of the swarm's CA, or, if external, of
 // another.
@@ -48,19 +44,10 @@ func (p *People) Credentials(tls credentials.TransportCredentials, external bool
 
 // Recheck ends the connections of users who were revoked, or have another certificate by now, whatever is under way on them.
 func (p *People) Recheck(users Users) {
-	var gone []*userConn
-	p.mu.Lock()
-	for c := range p.open {
-		record, known := users.User(c.peer.Name)
-		if standingOf(c.peer.caller(), record, known) != current {
-			gone = append(gone, c)
-			delete(p.open, c)
-		}
-	}
-	p.mu.Unlock()
-	for _, c := range gone {
-		_ = c.raw.Close() // TLS would wait to say goodbye; its owner finds it closed
-	}
+	p.open.Cut(func(peer UserPeer) bool {
+		record, known := users.User(peer.Name)
+		return standingOf(peer.caller(), record, known) != current
+	})
 }
 
 // Follow keeps to what a store says of users until ctx ends, and then returns nil.
@@ -87,22 +74,6 @@ func (u UserPeer) caller() Caller {
 	return Caller{Kind: u.Most, User: u.Name, Fingerprint: u.Fingerprint}
 }
 
-// userConn is a connection that its People knows while it is open.
-type userConn struct {
-	net.Conn
-	raw    net.Conn // below TLS
-	people *People
-	peer   UserPeer
-}
-
-// Close implements net.Conn.
-func (c *userConn) Close() error {
-	c.people.mu.Lock()
-	delete(c.people.open, c)
-	c.people.mu.Unlock()
-	return c.Conn.Close()
-}
-
 type peopleCreds struct {
 	credentials.TransportCredentials
 	people   *People
@@ -120,11 +91,7 @@ func (c peopleCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthIn
 		_ = conn.Close() // the first error is the one that matters
 		return nil, nil, err
 	}
-	user := &userConn{conn, raw, c.people, peer}
-	c.people.mu.Lock()
-	defer c.people.mu.Unlock()
-	c.people.open[user] = struct{}{}
-	return user, peer, nil
+	return c.people.open.Keep(raw, conn, peer), peer, nil
 }
 
 // identify reads the user from a verified certificate.

@@ -315,8 +315,8 @@ func TestPeople_ShowOutWhoWasRevokedAndNobodyElse(t *testing.T) {
 			t.Error("a connection goes on that had to end")
 		}
 	}
-	if len(p.open) != 1 {
-		t.Errorf("%d connections are known", len(p.open))
+	if len(p.open.Peers()) != 1 {
+		t.Errorf("%d connections are known", len(p.open.Peers()))
 	}
 	if err := alice.SetReadDeadline(time.Now()); err != nil {
 		t.Fatal(err)
