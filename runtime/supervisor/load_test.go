@@ -19,6 +19,7 @@ import (
 func TestLoad_ManyAtOnce(t *testing.T) {
 	n := newNode(t)
 	const workers, each = 4, 6
+	failed := make(chan error, workers)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -26,12 +27,13 @@ func TestLoad_ManyAtOnce(t *testing.T) {
 				id := fmt.Sprintf("c%d-%d", w, i)
 				r := n.request(id, "exit", fmt.Sprint(w*each+i))
 				r.Files = []client.File{{Dir: "/run/secrets", Name: "key", Data: client.Secret(id)}}
-				if _, err := n.Create(t.Context(), r); err != nil {
-					t.Error(err)
-					return
+				_, err := n.Create(t.Context(), r)
+				if err == nil {
+					err = n.Start(t.Context(), id)
 				}
-				if err := n.Start(t.Context(), id); err != nil {
-					t.Error(err)
+				if err != nil {
+					failed <- fmt.Errorf("container %s: %w", id, err) // its exit will never be announced
+					return
 				}
 			}
 		})
@@ -44,12 +46,16 @@ func TestLoad_ManyAtOnce(t *testing.T) {
 	}
 	got := map[string]int{}
 	for len(got) < len(want) {
-		e, ok := <-n.events
-		if !ok {
-			t.Fatal("event stream ended")
-		}
-		if e.Type == client.EventExited {
-			got[e.State.ID] = e.State.ExitCode
+		select {
+		case err := <-failed:
+			t.Fatal(err)
+		case e, ok := <-n.events:
+			if !ok {
+				t.Fatal("event stream ended")
+			}
+			if e.Type == client.EventExited {
+				got[e.State.ID] = e.State.ExitCode
+			}
 		}
 	}
 	wg.Wait()
