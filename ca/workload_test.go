@@ -186,7 +186,7 @@ func TestIdentities_NoKindPassesForAnother(t *testing.T) {
 // meet runs one handshake over a connection that buffers, and returns what each side made of it.
 func meet(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
-	l := catest.Listen(1 << 16)
+	l := catest.Listen()
 	defer l.Close() //nolint:errcheck // nothing was to be sent
 	done := make(chan error, 1)
 	go func() {

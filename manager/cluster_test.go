@@ -38,7 +38,7 @@ type swarm struct {
 	members  []*member // that run or ran
 
 	mu        sync.Mutex
-	listeners map[string]catest.Listener // by address; guarded by mu
+	listeners map[string]*catest.Listener // by address; guarded by mu
 }
 
 // member is one manager of a swarm.
@@ -91,7 +91,7 @@ func found(t *testing.T) (*swarm, *member) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]catest.Listener{}}
+	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]*catest.Listener{}}
 	m := s.newMember("m1:2377", founding.Credentials)
 	self := &api.Member{RaftId: store.NewRaftID(), NodeId: founding.Node.GetId(), Address: m.address}
 	if err := store.Bootstrap(m.disk, founding.Cluster.GetId(), self); err != nil {
@@ -196,7 +196,7 @@ func (m *member) dialNode(name, address string, options ...grpc.DialOption) (*gr
 			if mute {
 				return nil, errors.New("the wire is cut")
 			}
-			if listener.Listener == nil {
+			if listener == nil {
 				return nil, errors.New("nobody listens there")
 			}
 			return listener.DialContext(ctx)
@@ -261,8 +261,7 @@ func (m *member) serve(served *manager.Manager, nodes authz.Nodes) {
 	if nodes == nil {
 		nodes = trust{}
 	}
-	const buffer = 1 << 20
-	listener := catest.Listen(buffer)
+	listener := catest.Listen()
 	options := append([]grpc.ServerOption{
 		grpc.Creds(m.identity.ServerCredentials()),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -38,7 +38,7 @@ func (s *swarm) dialStranger(ctx context.Context, address string) (net.Conn, err
 	s.mu.Lock()
 	listener := s.listeners[address]
 	s.mu.Unlock()
-	if listener.Listener == nil {
+	if listener == nil {
 		return nil, errors.New("nobody listens there")
 	}
 	return listener.DialContext(ctx)

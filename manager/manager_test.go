@@ -11,10 +11,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager"
 	"github.com/skep-io/skep/manager/authz"
@@ -83,8 +83,7 @@ func start(t *testing.T) (*store.Store, caserver.Founding, *grpc.ClientConn) {
 
 func serve(t *testing.T, m *manager.Manager) (conn *grpc.ClientConn, stop func()) {
 	t.Helper()
-	const buffer = 1 << 20
-	listener := bufconn.Listen(buffer)
+	listener := catest.Listen()
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			response, err := handler(identify(ctx), request)

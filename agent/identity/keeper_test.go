@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
@@ -127,7 +126,7 @@ func (s *swarm) WithGroup(string) slog.Handler { return s }
 // shelf is a home of the tests.
 type shelf struct {
 	name     string
-	listener *bufconn.Listener
+	listener *catest.Listener
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -190,7 +189,7 @@ func newBench(t *testing.T) *bench {
 	k.make = func(path string, _, _ uint32) (home, error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		h := &shelf{name: path, listener: bufconn.Listen(1 << 16)}
+		h := &shelf{name: path, listener: catest.Listen()}
 		b.shelves[path] = h
 		return h, nil
 	}

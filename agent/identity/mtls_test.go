@@ -33,7 +33,7 @@ func (b *bench) named(service string) spiffeid.ID {
 // meet has two services speak mutual TLS, and returns the server's certificate.
 func meet(t *testing.T, server, client *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
-	l := catest.Listen(1 << 16)
+	l := catest.Listen()
 	defer l.Close() //nolint:errcheck // nothing was to be sent
 	done := make(chan error, 1)
 	go func() {

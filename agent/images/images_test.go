@@ -20,9 +20,9 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/image/archive"
 	"github.com/skep-io/skep/image/unpack"
@@ -98,12 +98,12 @@ func (h *holder) GetBlob(r *api.GetBlobRequest, stream grpc.ServerStreamingServe
 type swarm struct {
 	*Peer
 	t     *testing.T
-	conns map[string]*bufconn.Listener
+	conns map[string]*catest.Listener
 	all   []*api.ImageHolder
 }
 
 func newSwarm(t *testing.T) *swarm {
-	s := &swarm{t: t, conns: map[string]*bufconn.Listener{}}
+	s := &swarm{t: t, conns: map[string]*catest.Listener{}}
 	s.Peer = &Peer{
 		Store: openStore(t), NodeID: "self", Logger: slog.New(slog.DiscardHandler),
 		Locate: func(context.Context, string) ([]*api.ImageHolder, error) { return s.all, nil },
@@ -116,7 +116,7 @@ func newSwarm(t *testing.T) *swarm {
 }
 
 func (s *swarm) add(nodeID string, h *holder) {
-	l := bufconn.Listen(1 << 20)
+	l := catest.Listen()
 	g := grpc.NewServer()
 	api.RegisterAgentServer(g, h)
 	var serving sync.WaitGroup

@@ -14,11 +14,11 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/agent/session"
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -49,7 +49,7 @@ func newCluster(t *testing.T, addresses ...string) *cluster {
 }
 
 func (c *cluster) up(address string) *manager {
-	m := &manager{c: c, address: address, listener: bufconn.Listen(1 << 20), server: grpc.NewServer(), sessions: make(chan struct{})}
+	m := &manager{c: c, address: address, listener: catest.Listen(), server: grpc.NewServer(), sessions: make(chan struct{})}
 	api.RegisterDispatcherServer(m.server, m)
 	api.RegisterCAServer(m.server, authority{})
 	m.serving.Go(func() { _ = m.server.Serve(m.listener) })
@@ -175,7 +175,7 @@ type manager struct {
 	api.UnimplementedDispatcherServer
 	c        *cluster
 	address  string
-	listener *bufconn.Listener
+	listener *catest.Listener
 	server   *grpc.Server
 	serving  sync.WaitGroup
 	// sessions, when closed, ends all sessions.

@@ -96,14 +96,14 @@ func setRole(t *testing.T, s *store.Store, id string, role api.Role) {
 type swarm struct {
 	store    *store.Store
 	founding Founding
-	listener catest.Listener
+	listener *catest.Listener
 	log      *syncBuffer
 }
 
 func newSwarm(t *testing.T) *swarm {
 	t.Helper()
 	st, f := found(t)
-	s := &swarm{store: st, founding: f, listener: catest.Listen(1 << 16), log: &syncBuffer{}}
+	s := &swarm{store: st, founding: f, listener: catest.Listen(), log: &syncBuffer{}}
 	server, err := New(Config{Store: st, Logger: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)

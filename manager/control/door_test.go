@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/control"
@@ -78,8 +78,7 @@ func newSwarm(t *testing.T) *swarm {
 // serve returns a connection to a control server.
 func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 	t.Helper()
-	const buffer = 1 << 20
-	listener := bufconn.Listen(buffer)
+	listener := catest.Listen()
 	door := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			response, err := handle(ctx, req)

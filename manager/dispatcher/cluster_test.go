@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/dispatcher"
 	"github.com/skep-io/skep/store"
@@ -38,7 +38,7 @@ type cluster struct {
 
 type manager struct {
 	*dispatcher.Dispatcher
-	listener *bufconn.Listener
+	listener *catest.Listener
 	stop     func()
 	lead     func() // ends Lead, or nil
 }
@@ -66,7 +66,7 @@ func (c *cluster) start(id string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m := &manager{Dispatcher: d, listener: bufconn.Listen(1 << 20)}
+	m := &manager{Dispatcher: d, listener: catest.Listen()}
 	server := grpc.NewServer(grpc.UnaryInterceptor(identifyUnary), grpc.StreamInterceptor(identifyStream))
 	api.RegisterDispatcherServer(server, d)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/store"
@@ -59,7 +59,7 @@ type manager struct {
 	id       string
 	client   api.ControlClient // as a person uses it
 	server   *grpc.Server
-	listener *bufconn.Listener
+	listener *catest.Listener
 	forward  *forward.Forwarder
 
 	mu     sync.Mutex
@@ -103,8 +103,7 @@ func newCluster(t *testing.T, ids ...string) *cluster {
 
 func (c *cluster) start(t *testing.T, id string) *manager {
 	t.Helper()
-	const buffer = 1 << 16
-	m := &manager{id: id, listener: bufconn.Listen(buffer)}
+	m := &manager{id: id, listener: catest.Listen()}
 	var err error
 	m.forward, err = forward.New(forward.Config{
 		NodeID: id, Leadership: c.seenBy(id),
@@ -140,7 +139,7 @@ func (c *cluster) start(t *testing.T, id string) *manager {
 	return m
 }
 
-func dial(t *testing.T, listener *bufconn.Listener) *grpc.ClientConn {
+func dial(t *testing.T, listener *catest.Listener) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///manager", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))

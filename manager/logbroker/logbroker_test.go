@@ -16,11 +16,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/store"
@@ -31,7 +31,7 @@ import (
 // agent is the Agent service of one node.
 type agent struct {
 	api.UnimplementedAgentServer
-	listener *bufconn.Listener
+	listener *catest.Listener
 
 	mu    sync.Mutex
 	tasks map[string]*taskLog // guarded by mu
@@ -132,8 +132,7 @@ func (s *swarm) node(id string, state api.NodeState) {
 func (s *swarm) agent(id string) *agent {
 	s.t.Helper()
 	s.node(id, api.NodeState_NODE_STATE_READY)
-	const buffer = 1 << 16
-	a := &agent{listener: bufconn.Listen(buffer), tasks: map[string]*taskLog{}}
+	a := &agent{listener: catest.Listen(), tasks: map[string]*taskLog{}}
 	s.agents[id] = a
 	server := grpc.NewServer()
 	api.RegisterAgentServer(server, a)

@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/raftnet"
 	"github.com/skep-io/skep/store"
@@ -37,7 +37,7 @@ type network struct {
 	tap  tap
 
 	mu        sync.Mutex
-	listeners map[string]*bufconn.Listener // by address
+	listeners map[string]*catest.Listener // by address
 }
 
 type node struct {
@@ -53,7 +53,7 @@ type node struct {
 }
 
 func newNetwork(t testing.TB) *network {
-	return &network{t: t, listeners: map[string]*bufconn.Listener{}}
+	return &network{t: t, listeners: map[string]*catest.Listener{}}
 }
 
 func (n *network) dialAs(self string) raftnet.DialFunc {
@@ -103,7 +103,7 @@ func (m *node) serve() {
 	})
 	m.grpc = grpc.NewServer(grpc.StreamInterceptor(m.n.tap.intercept))
 	api.RegisterRaftServer(m.grpc, m.server)
-	listener := bufconn.Listen(1 << 20)
+	listener := catest.Listen()
 	m.n.mu.Lock()
 	m.n.listeners[m.address()] = listener
 	m.n.mu.Unlock()

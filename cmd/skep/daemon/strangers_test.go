@@ -113,7 +113,7 @@ func TestDoorkeeper_BoundsStrangers(t *testing.T) {
 
 // door is a node's server as the network meets it.
 type door struct {
-	listener catest.Listener
+	listener *catest.Listener
 	root     *ca.Root
 	cluster  string
 }
@@ -124,7 +124,7 @@ func openDoor(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &door{listener: catest.Listen(1 << 20), root: root, cluster: catest.NewID()}
+	o := &door{listener: catest.Listen(), root: root, cluster: catest.NewID()}
 	id := ca.NewIdentity(o.credentials(t, api.Role_ROLE_MANAGER))
 	d := newTestDaemon(t)
 	server := d.networkServer(&agent.Agent{}, grpc.Creds(introducing{id.ServerCredentials()}))
