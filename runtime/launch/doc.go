@@ -27,6 +27,8 @@
 //	I4  Seccomp is the last call before execve when no-new-privileges is set.
 //	I5  When the parent goes away before Start, the child exits.
 //	I6  A failed Create leaves no process and no descriptor behind.
+//	I7  The mounts below /proc, /dev and /sys are made after all others. So a link in an image, or one that another
+//	    container swaps into a shared directory, leads no mount over them: what it leads there is hidden below them.
 //
 // A Launcher is safe for concurrent use. A Process may be waited for by one goroutine and signalled by others.
 //

@@ -80,6 +80,15 @@ func (p *program) file(name, rel string, how uint64) reg {
 	return p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str(rel), request, size)
 }
 
+// mounts makes the mounts of the plan: first those whose targets an image may redirect, then the trusted ones.
+func (p *program) mounts(trusted bool) {
+	for i, m := range p.plan.Mounts {
+		if m.Trusted == trusted {
+			p.mount(i, m)
+		}
+	}
+}
+
 // mount makes mount i of the plan.
 func (p *program) mount(i int, m spec.Mount) {
 	name, how := "mount /"+m.Target, uint64(resolveInRoot)

@@ -42,10 +42,9 @@ func (p *program) build(stdio [3]int, ctl int) error {
 	p.receive()
 	p.identity()
 	p.attachRoot()
-	for i, m := range p.plan.Mounts {
-		p.mount(i, m)
-	}
+	p.mounts(false)
 	p.attachMemory()
+	p.mounts(true) // I7
 	p.sysctls()
 	p.masks()
 	p.readOnlyPaths()

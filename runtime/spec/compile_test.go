@@ -93,6 +93,7 @@ func TestCompile_Limits(t *testing.T) {
 
 func TestCompile_Mounts(t *testing.T) {
 	s := base(t)
+	s.Linux.Sysctl = nil // which needs /proc
 	s.Mounts = []specs.Mount{
 		{Destination: "/data/", Type: "bind", Source: "/srv//data", Options: []string{"rbind", "ro", "dev", "idmap"}},
 		{Destination: "/tmp", Type: "tmpfs", Options: []string{"size=1m", "noexec", "suid"}},
@@ -147,6 +148,8 @@ func TestCompile_Refuses(t *testing.T) {
 		{"too many bytes", func(s *specs.Spec) { s.Process.Args = []string{strings.Repeat("x", maxStrings+1)} }, "process.args"},
 		{"relative directory", func(s *specs.Spec) { s.Process.Cwd = "x" }, "process.cwd"},
 		{"terminal", func(s *specs.Spec) { s.Process.Terminal = true }, "process.terminal"},
+		{"bind mount over /proc", mount(specs.Mount{Destination: "/proc", Type: "bind", Source: "/srv"}), "mounts[7] /proc"},
+		{"parameters without /proc", func(s *specs.Spec) { s.Mounts = s.Mounts[1:] }, "linux.sysctl"},
 		{"hooks", func(s *specs.Spec) { s.Hooks = &specs.Hooks{} }, "hooks"},
 		{"unmapped user", func(s *specs.Spec) { s.Process.User.UID = 70000 }, "process.user.uid"},
 		{"unmapped group", func(s *specs.Spec) { s.Process.User.AdditionalGids = []uint32{70000} }, "process.user.gid"},

@@ -56,7 +56,7 @@ func Default() (*specs.Spec, error) {
 			},
 			Resources:     &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &pids}},
 			MaskedPaths:   maskedPaths(),
-			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			ReadonlyPaths: readOnlyPaths(),
 			// A port below 1024 is nobody's privilege in a namespace with one tenant.
 			Sysctl: map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"},
 		},
@@ -85,6 +85,12 @@ func maskedPaths() []string {
 		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
 		"/sys/firmware",
 	}
+}
+
+// readOnlyPaths change the host. Those of /proc/pressure everybody may write to: each write makes the kernel watch the
+// pressure of the whole machine.
+func readOnlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/pressure", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
 func defaultMounts() []specs.Mount {

@@ -17,6 +17,8 @@
 //	I5  Effective, permitted, inheritable and ambient capabilities are all within the bounding set.
 //	I6  No string contains a NUL byte.
 //	I7  Control groups are shown read-only, and only the container's own.
+//	I8  At /proc is a procfs or nothing, so that parameters are written to the kernel and to nobody's file; and where
+//	    there are parameters, it is there.
 //
 // Compile and Default are safe for concurrent use. A Plan must not be modified.
 //

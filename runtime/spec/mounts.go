@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -16,6 +17,9 @@ func (c *compiler) mounts(list []specs.Mount) {
 	}
 	for i, m := range list {
 		c.plan.Mounts = append(c.plan.Mounts, c.mount(fmt.Sprintf("mounts[%d] %.128s", i, m.Destination), m))
+	}
+	if len(c.plan.Sysctls) > 0 && !slices.ContainsFunc(c.plan.Mounts, func(m Mount) bool { return m.Type == "proc" }) { // I8
+		c.bad("linux.sysctl", "can't be set without a mount of /proc")
 	}
 }
 
@@ -37,6 +41,9 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	if !bind {
 		c.filesystem(field, &m, in)
 	} else {
+		if m.Target == "proc" { // I8
+			c.bad(field, "/proc is the kernel's file system and nothing else")
+		}
 		m.Source = path.Clean(c.text(field, in.Source))
 		if !path.IsAbs(in.Source) || len(in.Source) > maxPath {
 			c.bad(field, "source %.128q is not an absolute path", in.Source)
