@@ -1,5 +1,5 @@
 // Command bench measures, on this machine and with the built programs, what a user waits for: init, join, create, scale,
-// failover, and the memory of an idle node. Beside each figure stands the mark that the project wants to hold.
+// failover, the launch of a container, and the memory of an idle node. Beside each figure stands the mark that the project wants to hold.
 //
 // Machines are shared and noisy: compare figures of one run with each other, not with another day's.
 package main
@@ -31,16 +31,17 @@ func main() {
 	lab.Main()
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	creates := flag.Int("n", 30, "services created to measure create to running")
+	only := flag.String("only", "", "measure this alone: cluster, launch")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Stdout, *bin, *creates); err != nil {
+	if err := run(ctx, os.Stdout, *bin, *creates, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer, bin string, creates int) (err error) {
+func run(ctx context.Context, out io.Writer, bin string, creates int, only string) (err error) {
 	if missing := lab.Missing(); missing != "" {
 		return fmt.Errorf("this needs %s: run it as root", missing)
 	}
@@ -59,13 +60,24 @@ func run(ctx context.Context, out io.Writer, bin string, creates int) (err error
 	defer func() { err = errors.Join(err, network.Close(), os.RemoveAll(dir)) }()
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "WHAT\tMEASURED\tMARK")
-	b := bench{out: table, network: network, creates: creates}
-	for _, measure := range []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.restart} {
-		bounded, cancel := context.WithTimeout(ctx, patience)
-		err := measure(bounded)
-		cancel()
-		if err != nil {
-			return errors.Join(err, table.Flush())
+	b := bench{out: table, bin: bin, network: network, creates: creates}
+	for _, group := range []struct {
+		name     string
+		measures []func(context.Context) error
+	}{
+		{"launch", []func(context.Context) error{b.launch}},
+		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.restart}},
+	} {
+		if only != "" && only != group.name {
+			continue
+		}
+		for _, measure := range group.measures {
+			bounded, cancel := context.WithTimeout(ctx, patience)
+			err := measure(bounded)
+			cancel()
+			if err != nil {
+				return errors.Join(err, table.Flush())
+			}
 		}
 	}
 	return table.Flush()
@@ -74,6 +86,7 @@ func run(ctx context.Context, out io.Writer, bin string, creates int) (err error
 // bench is a run under way.
 type bench struct {
 	out     io.Writer
+	bin     string
 	network *lab.Network
 	creates int
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need and what a fresh Debian 12 with Go, git and make lacks: a C compiler, for the
-# race detector only; and, when called with the word test, systemd-creds and a TPM in software, for the tests of keys that those
-# keep. Says what it would need elsewhere.
+# race detector only; when called with the word test, systemd-creds and a TPM in software, for the tests of keys that those
+# keep; and when called with the word bench, what launches are compared with. Says what it would need elsewhere.
 set -euo pipefail
 
 missing=()
@@ -10,6 +10,10 @@ if [ "${1:-}" = test ]; then
   command -v systemd-creds >/dev/null || missing+=(systemd)
   command -v swtpm >/dev/null || missing+=(swtpm libtss2-tcti-swtpm0)
   command -v tpm2_flushcontext >/dev/null || missing+=(tpm2-tools)
+fi
+if [ "${1:-}" = bench ]; then
+  command -v busybox >/dev/null || missing+=(busybox-static)
+  command -v runc >/dev/null || missing+=(runc)
 fi
 
 if [ "${#missing[@]}" -eq 0 ]; then
