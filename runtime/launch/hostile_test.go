@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -92,6 +93,48 @@ func TestCreate_LinksWithinTheImageWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(p.Pid()), "root/run/app/marker")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCreate_RenamesElsewhereDisturbNobody holds that whoever renames files all the time, anywhere on the machine, can't
+// keep containers from being made whose images have links with "..", which the kernel refuses to follow meanwhile.
+func TestCreate_RenamesElsewhereDisturbNobody(t *testing.T) {
+	source, busy := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(busy+"/a", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended, stop := make(chan error, 1), make(chan struct{})
+	go func() {
+		for from, to := busy+"/a", busy+"/b"; ; from, to = to, from {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := os.Rename(from, to); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for i := range 20 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			b := newBench(t)
+			b.link(strings.Repeat("../", 40)+"run", "var/run")
+			if err := os.MkdirAll(filepath.Join(b.layer, "run"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.create(func(s *specs.Spec) {
+				s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: source, Destination: "/var/run/app"})
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(stop)
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }

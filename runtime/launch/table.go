@@ -26,7 +26,13 @@ type step struct {
 	// Errors that don't matter; to is the step to go on with after one, or 0 for the next.
 	tolerated [4]uintptr
 	to        uintptr
+	// again is how often EAGAIN makes the child try once more.
+	again uintptr
 }
+
+// lookups is how often a path is looked up again when something anywhere on the machine was renamed meanwhile: then
+// the kernel can't be sure that a ".." stayed within the root (openat2(2), EAGAIN).
+const lookups = 1000
 
 // Pseudo system calls.
 const (
@@ -116,6 +122,9 @@ func (t *table) give(r reg) { t.free = append(t.free, r) }
 // call adds a system call. name says in an error what was being done.
 func (t *table) call(name string, nr uintptr, args ...arg) *step {
 	s := step{nr: nr}
+	if nr == unix.SYS_OPENAT2 {
+		s.again = lookups
+	}
 	for i, a := range args {
 		s.arg[i], s.from[i] = a.value, a.from
 	}
