@@ -35,6 +35,9 @@ func main() {
 		signal.Ignore()
 		fmt.Println("ready")
 		rest()
+	case "end":
+	default:
+		exhaust(word, args)
 	}
 }
 

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// exhaust are the attacks that race for something, or use up what they can get.
+func exhaust(word string, args []string) {
+	switch word {
+	case "swap":
+		swap(args[0], args[1])
+	case "hog":
+		hog(args[0])
+	case "bomb":
+		bomb()
+	case "zombies":
+		zombies(number(args[0]))
+	case "flood":
+		flood(args[0])
+	}
+}
+
+// swap exchanges two names for ever.
+func swap(a, b string) {
+	fmt.Println("ready")
+	for {
+		if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+}
+
+// hog fills a directory, or memory itself if none is given.
+func hog(dir string) {
+	page := make([]byte, 1<<20)
+	for i := range page {
+		page[i] = 1
+	}
+	if dir == "" {
+		var all [][]byte
+		for {
+			all = append(all, append([]byte(nil), page...))
+		}
+	}
+	for i := 0; ; i++ {
+		if err := os.WriteFile(fmt.Sprintf("%s/%d", dir, i), page, 0o600); err != nil {
+			fmt.Println("wrote", i, err)
+			return
+		}
+	}
+}
+
+// bomb has every process start others for ever, each deaf to signals.
+func bomb() {
+	signal.Ignore()
+	if len(os.Args) == 2 {
+		fmt.Println("ready")
+	}
+	for {
+		c := exec.Command("/attacker", "bomb", "child")
+		if c.Start() == nil {
+			go func() { _ = c.Wait() }()
+		}
+	}
+}
+
+// zombies starts children that nobody waits for, half of them orphans.
+func zombies(n int) {
+	if n < 0 { // a child that leaves an orphan behind
+		_, _ = syscall.ForkExec("/attacker", []string{"attacker", "end"}, &syscall.ProcAttr{})
+		return
+	}
+	started := 0
+	for i := range n {
+		args := []string{"attacker", "end"}
+		if i%2 == 1 {
+			args = []string{"attacker", "zombies", "-1"}
+		}
+		if _, err := syscall.ForkExec("/attacker", args, &syscall.ProcAttr{}); err == nil {
+			started++
+		}
+	}
+	fmt.Println("started", started)
+	rest()
+}
+
+// flood writes without end: lines, or without a line's end.
+func flood(kind string) {
+	chunk := []byte(strings.Repeat("x", 1<<16))
+	if kind == "lines" {
+		for i := 63; i < len(chunk); i += 64 {
+			chunk[i] = '\n'
+		}
+	}
+	for {
+		if _, err := os.Stdout.Write(chunk); err != nil {
+			return
+		}
+	}
+}
