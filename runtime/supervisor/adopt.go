@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,32 +16,61 @@ import (
 	"github.com/skep-io/skep/runtime/protocol"
 )
 
+// found is what an earlier supervisor left behind of its knowledge.
+type found struct {
+	records map[string][]byte
+	damaged error // or nil: why a part of the records is missing
+}
+
 // adoptAll takes over what an earlier supervisor left.
-func (s *Supervisor) adoptAll(ctx context.Context) error {
+func (s *Supervisor) adoptAll(ctx context.Context, f found) error {
+	ids := make(map[string]bool, len(f.records))
+	for id := range f.records {
+		ids[id] = true
+	}
 	entries, err := os.ReadDir(s.containersDir())
 	if err != nil {
 		return fmt.Errorf("find containers: %w", err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() || !validID.MatchString(e.Name()) {
-			s.logger.Warn("not a container's directory", "name", e.Name())
+		ids[e.Name()] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if !validID.MatchString(id) {
+			s.logger.Warn("not a container's directory", "name", id)
 			continue
 		}
-		if err := s.adopt(ctx, e.Name()); err != nil { // one container must not keep the others from being served
-			s.logger.Error("container not taken over", "container", e.Name(), "error", err)
+		if err := s.adopt(ctx, f, id); err != nil { // one container must not keep the others from being served
+			s.logger.Error("container not taken over", "container", id, "error", err)
 		}
 	}
 	return nil
 }
 
+// recall gives the record of a container, or fs.ErrNotExist if none was ever written.
+func (s *Supervisor) recall(f found, id, dir string) (record, error) {
+	if text, ok := f.records[id]; ok {
+		return parse(text)
+	}
+	r, err := load(dir)
+	switch {
+	case err == nil: // of an earlier version; now the journal has it
+		return r, s.save(r, r.State.Status == protocol.Exited)
+	case errors.Is(err, fs.ErrNotExist) && f.damaged != nil:
+		return record{}, fmt.Errorf("%w: %w", errRecord, f.damaged)
+	default:
+		return record{}, err
+	}
+}
+
 // adopt takes over one container.
-func (s *Supervisor) adopt(ctx context.Context, id string) error {
+func (s *Supervisor) adopt(ctx context.Context, f found, id string) error {
 	group, err := s.tree.Group(id)
 	if err != nil {
 		return err
 	}
 	c := &container{id: id, dir: filepath.Join(s.containersDir(), id), group: group, ended: make(chan struct{})}
-	r, err := load(c.dir)
+	r, err := s.recall(f, id, c.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its creation was never finished, so nobody knows of it.
 		return errors.Join(group.KillAll(), group.Remove(ctx), os.RemoveAll(c.dir))

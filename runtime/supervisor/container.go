@@ -36,7 +36,7 @@ type container struct {
 
 	removal sync.Mutex // held by Delete: one at a time
 
-	mu      sync.Mutex // guards machine and the journal record
+	mu      sync.Mutex // guards machine, and the order of the container's records
 	machine machine
 
 	// public is what clients see: the state as it was last announced. Guarded by Supervisor.mu.
@@ -53,7 +53,7 @@ func (s *Supervisor) feed(c *container, in input) error {
 	}
 	for _, e := range effects {
 		r := record{Version: recordVersion, State: e.event.State, Log: c.log, Boot: c.boot, Started: c.started}
-		if err := r.save(c.dir, e.durable); err != nil {
+		if err := s.save(r, e.durable); err != nil {
 			// The container's fate does not depend on the disk: it goes on, and the failure is on record elsewhere.
 			s.logger.Error("journal not written", "container", c.id, "error", err)
 		}

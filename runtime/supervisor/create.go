@@ -151,7 +151,8 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	c.process = p
 	c.machine = created(s.now(), c.id, p.Pid())
 	if c.started, err = launch.StartTime(p.Pid()); err == nil {
-		err = record{Version: recordVersion, State: c.machine.state, Log: c.log, Boot: c.boot, Started: c.started}.save(c.dir, false)
+		r := record{Version: recordVersion, State: c.machine.state, Log: c.log, Boot: c.boot, Started: c.started}
+		err = s.save(r, false)
 	}
 	if err != nil {
 		p.Abort()
@@ -173,7 +174,8 @@ func (s *Supervisor) remove(ctx context.Context, c *container) error {
 	if err := c.group.Remove(ctx); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.id, err)
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
+	// The record goes last: while it is there, a supervisor that finds it can finish this.
+	if err := errors.Join(os.RemoveAll(c.dir), s.journal.Delete(c.id)); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.id, err)
 	}
 	s.mu.Lock()

@@ -20,13 +20,13 @@
 //
 //	lock                       held while a supervisor uses the directory
 //	overlay/                   for mounting (package overlay)
-//	containers/ID/state.json   the journal: one record, JSON, replaced as a whole
+//	journal                    the last record of each container, JSON (package journal)
 //	containers/ID/stdout, stderr  named pipes, so that output survives a restart of the supervisor
 //
 // Invariants:
 //
 //	I1  An exit is on the disk before anybody is told of it, and stays there until Delete. A disk that refuses does not
-//	    keep an exit from being told; the log says so.
+//	    keep an exit from being told; the log says so. Exits that come at the same time share an fdatasync.
 //	I2  Statuses never go backwards, and each change is announced once, in order, to every subscriber.
 //	I3  Data of secret files is in the containers' memory only: the supervisor overwrites its copy when Create ends.
 //	I4  The end of a client, or of the supervisor, ends no container but those not started yet.

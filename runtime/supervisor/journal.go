@@ -32,49 +32,28 @@ type record struct {
 	Started uint64
 }
 
-// recordName is a container's record in its directory.
-const recordName = "state.json"
-
-// save replaces the record in dir. If durable, it is on the disk when save returns.
-func (r record) save(dir string, durable bool) error {
+// encode gives the record as the journal keeps it.
+func (r record) encode() ([]byte, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
+		return nil, fmt.Errorf("encode journal record: %w", err)
 	}
-	name := filepath.Join(dir, recordName)
-	if err := writeFile(name+".new", text, durable); err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	if durable {
-		return syncDir(dir)
-	}
-	return nil
+	return text, nil
 }
 
-func writeFile(name string, text []byte, durable bool) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// save makes r the record of its container. If durable, it is on the disk when save returns.
+func (s *Supervisor) save(r record, durable bool) error {
+	text, err := r.encode()
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
-	if durable && err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return s.journal.Put(r.State.ID, text, durable)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+// recordName is where supervisors before the journal kept a container's record: in its directory.
+const recordName = "state.json"
 
-// load reads the record in dir.
+// load reads the record in dir, of an earlier supervisor.
 func load(dir string) (record, error) {
 	f, err := os.Open(filepath.Join(dir, recordName))
 	if err != nil {

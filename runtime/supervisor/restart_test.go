@@ -277,3 +277,48 @@ func TestSocket_IsRootsOnly(t *testing.T) { // I5
 		t.Errorf("another user: %q, %v", out, err)
 	}
 }
+
+// TestRestart_RecordsOfBeforeTheJournal: earlier supervisors kept each record in its container's directory.
+func TestRestart_RecordsOfBeforeTheJournal(t *testing.T) {
+	n := prepare(t)
+	dir := filepath.Join(n.cfg.Root, "containers", "old")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := `{"Version":1,"State":{"ID":"old","Status":"exited","ExitCode":33},"Boot":"b","Started":1}`
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spawn(n).stop(syscall.SIGTERM)
+	if err := os.RemoveAll(dir); err != nil { // the journal has it now
+		t.Fatal(err)
+	}
+	spawn(n)
+	if got, err := n.State(t.Context(), "old"); err != nil || got.Status != client.Exited || got.ExitCode != 33 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestRestart_DamagedJournal(t *testing.T) { // I7
+	n := prepare(t)
+	p := spawn(n)
+	n.begin(n.request("a", "wait"))
+	n.awaitLine("a", "waiting")
+	n.begin(n.request("b", "wait"))
+	p.stop(syscall.SIGTERM)
+	name := filepath.Join(n.cfg.Root, "journal")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[40] ^= 1
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spawn(n)
+	for _, id := range []string{"a", "b"} {
+		if got, err := n.State(t.Context(), id); err != nil || got.ExitCode != 255 || !strings.Contains(got.Error, "not readable") {
+			t.Errorf("%s: %+v, %v", id, got, err)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/journal"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/protocol"
@@ -76,6 +77,8 @@ type Supervisor struct {
 	launcher *launch.Launcher
 	null     *os.File
 	launches chan struct{} // a place for each launch under way
+	journal  *journal.Journal
+	left     found // by an earlier supervisor; Run takes it
 
 	mu          sync.Mutex // guards all below
 	containers  map[string]*container
@@ -122,6 +125,9 @@ func (s *Supervisor) prepare() error {
 	if err := unix.FcntlFlock(lock.Fd(), unix.F_SETLK, whole); err != nil {
 		return fmt.Errorf("%w: %s is in use", ErrInUse, s.cfg.Root)
 	}
+	if s.journal, s.left.records, s.left.damaged, err = journal.Open(filepath.Join(s.cfg.Root, "journal")); err != nil {
+		return err
+	}
 	if s.boot, err = bootID(); err != nil {
 		return err
 	}
@@ -148,6 +154,9 @@ func (s *Supervisor) Close() {
 	if s.launcher != nil {
 		s.launcher.Close()
 	}
+	if s.journal != nil {
+		s.journal.Close()
+	}
 	for _, f := range []*os.File{s.null, s.lock} {
 		if f != nil {
 			f.Close()
@@ -161,7 +170,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.adoptAll(ctx); err != nil {
+	left := s.left
+	s.left = found{}
+	if err := s.adoptAll(ctx, left); err != nil {
 		listener.Close()
 		return err
 	}
