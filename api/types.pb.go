@@ -1263,7 +1263,12 @@ type Mount struct {
 	// Bytes; 0 is the kernel's default.
 	TmpfsSizeBytes int64 `protobuf:"varint,4,opt,name=tmpfs_size_bytes,json=tmpfsSizeBytes,proto3" json:"tmpfs_size_bytes,omitempty"`
 	// Permission bits; 0 is 01777.
-	TmpfsMode     uint32 `protobuf:"varint,5,opt,name=tmpfs_mode,json=tmpfsMode,proto3" json:"tmpfs_mode,omitempty"`
+	TmpfsMode uint32 `protobuf:"varint,5,opt,name=tmpfs_mode,json=tmpfsMode,proto3" json:"tmpfs_mode,omitempty"`
+	// Programs on it may be run.
+	TmpfsExec bool `protobuf:"varint,6,opt,name=tmpfs_exec,json=tmpfsExec,proto3" json:"tmpfs_exec,omitempty"`
+	// The owner of its root directory, in the ids of the container.
+	TmpfsUid      uint32 `protobuf:"varint,7,opt,name=tmpfs_uid,json=tmpfsUid,proto3" json:"tmpfs_uid,omitempty"`
+	TmpfsGid      uint32 `protobuf:"varint,8,opt,name=tmpfs_gid,json=tmpfsGid,proto3" json:"tmpfs_gid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1333,6 +1338,89 @@ func (x *Mount) GetTmpfsMode() uint32 {
 	return 0
 }
 
+func (x *Mount) GetTmpfsExec() bool {
+	if x != nil {
+		return x.TmpfsExec
+	}
+	return false
+}
+
+func (x *Mount) GetTmpfsUid() uint32 {
+	if x != nil {
+		return x.TmpfsUid
+	}
+	return 0
+}
+
+func (x *Mount) GetTmpfsGid() uint32 {
+	if x != nil {
+		return x.TmpfsGid
+	}
+	return 0
+}
+
+// Ulimit is a resource limit of the process, setrlimit(2). -1 is no limit.
+type Ulimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In lower case and without RLIMIT_, such as nofile.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Soft          int64  `protobuf:"varint,2,opt,name=soft,proto3" json:"soft,omitempty"`
+	Hard          int64  `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ulimit) Reset() {
+	*x = Ulimit{}
+	mi := &file_skep_v1_types_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ulimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ulimit) ProtoMessage() {}
+
+func (x *Ulimit) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
+func (*Ulimit) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Ulimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ulimit) GetSoft() int64 {
+	if x != nil {
+		return x.Soft
+	}
+	return 0
+}
+
+func (x *Ulimit) GetHard() int64 {
+	if x != nil {
+		return x.Hard
+	}
+	return 0
+}
+
 // ContainerSpec is the process that a task runs, in the words of Docker's swarm.ContainerSpec.
 type ContainerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1357,13 +1445,26 @@ type ContainerSpec struct {
 	Mounts          []*Mount             `protobuf:"bytes,13,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	CapabilityAdd   []string             `protobuf:"bytes,14,rep,name=capability_add,json=capabilityAdd,proto3" json:"capability_add,omitempty"`
 	CapabilityDrop  []string             `protobuf:"bytes,15,rep,name=capability_drop,json=capabilityDrop,proto3" json:"capability_drop,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Supplementary groups, by name or gid, beside those that the image gives the user.
+	Groups []string `protobuf:"bytes,16,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Input, output and errors are a terminal.
+	Tty bool `protobuf:"varint,17,opt,name=tty,proto3" json:"tty,omitempty"`
+	// A program of Skep's is process 1: it passes signals on and reaps zombies.
+	Init bool `protobuf:"varint,18,opt,name=init,proto3" json:"init,omitempty"`
+	// Kernel parameters of the container's own namespaces, by their dotted names.
+	Sysctls map[string]string `protobuf:"bytes,19,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ulimits []*Ulimit         `protobuf:"bytes,20,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
+	// -998 to 1000: how likely the kernel ends the process when the node's memory is used up; 1000 is first.
+	OomScoreAdj int64 `protobuf:"varint,21,opt,name=oom_score_adj,json=oomScoreAdj,proto3" json:"oom_score_adj,omitempty"`
+	// The size of /dev/shm in bytes; 0 is 64 MiB.
+	ShmSizeBytes  int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1476,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1489,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -1496,6 +1597,55 @@ func (x *ContainerSpec) GetCapabilityDrop() []string {
 	return nil
 }
 
+func (x *ContainerSpec) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *ContainerSpec) GetInit() bool {
+	if x != nil {
+		return x.Init
+	}
+	return false
+}
+
+func (x *ContainerSpec) GetSysctls() map[string]string {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetUlimits() []*Ulimit {
+	if x != nil {
+		return x.Ulimits
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetOomScoreAdj() int64 {
+	if x != nil {
+		return x.OomScoreAdj
+	}
+	return 0
+}
+
+func (x *ContainerSpec) GetShmSizeBytes() int64 {
+	if x != nil {
+		return x.ShmSizeBytes
+	}
+	return 0
+}
+
 // TaskSpec is the template of a service's tasks.
 type TaskSpec struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1511,7 +1661,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1673,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1686,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -1590,7 +1740,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1752,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1765,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -1669,7 +1819,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1831,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1844,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -1789,14 +1939,22 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04mode\x18\x04 \x01(\rR\x04mode\"\xad\x01\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\"\x86\x02\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
 	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12(\n" +
 	"\x10tmpfs_size_bytes\x18\x04 \x01(\x03R\x0etmpfsSizeBytes\x12\x1d\n" +
 	"\n" +
-	"tmpfs_mode\x18\x05 \x01(\rR\ttmpfsMode\"\xcf\x04\n" +
+	"tmpfs_mode\x18\x05 \x01(\rR\ttmpfsMode\x12\x1d\n" +
+	"\n" +
+	"tmpfs_exec\x18\x06 \x01(\bR\ttmpfsExec\x12\x1b\n" +
+	"\ttmpfs_uid\x18\a \x01(\rR\btmpfsUid\x12\x1b\n" +
+	"\ttmpfs_gid\x18\b \x01(\rR\btmpfsGid\"D\n" +
+	"\x06Ulimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\x03R\x04hard\"\xfd\x06\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -1814,8 +1972,18 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\asecrets\x18\f \x03(\v2\x18.skep.v1.SecretReferenceR\asecrets\x12&\n" +
 	"\x06mounts\x18\r \x03(\v2\x0e.skep.v1.MountR\x06mounts\x12%\n" +
 	"\x0ecapability_add\x18\x0e \x03(\tR\rcapabilityAdd\x12'\n" +
-	"\x0fcapability_drop\x18\x0f \x03(\tR\x0ecapabilityDrop\x1a9\n" +
+	"\x0fcapability_drop\x18\x0f \x03(\tR\x0ecapabilityDrop\x12\x16\n" +
+	"\x06groups\x18\x10 \x03(\tR\x06groups\x12\x10\n" +
+	"\x03tty\x18\x11 \x01(\bR\x03tty\x12\x12\n" +
+	"\x04init\x18\x12 \x01(\bR\x04init\x12=\n" +
+	"\asysctls\x18\x13 \x03(\v2#.skep.v1.ContainerSpec.SysctlsEntryR\asysctls\x12)\n" +
+	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
+	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
+	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSysctlsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x02\n" +
 	"\bTaskSpec\x124\n" +
@@ -1901,7 +2069,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -1925,47 +2093,51 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*SecretReference)(nil),       // 19: skep.v1.SecretReference
 	(*SecretTarget)(nil),          // 20: skep.v1.SecretTarget
 	(*Mount)(nil),                 // 21: skep.v1.Mount
-	(*ContainerSpec)(nil),         // 22: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 23: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 24: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 25: skep.v1.ContainerStatus
-	nil,                           // 26: skep.v1.Annotations.LabelsEntry
-	nil,                           // 27: skep.v1.ContainerSpec.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*Ulimit)(nil),                // 22: skep.v1.Ulimit
+	(*ContainerSpec)(nil),         // 23: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 24: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 25: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 26: skep.v1.ContainerStatus
+	nil,                           // 27: skep.v1.Annotations.LabelsEntry
+	nil,                           // 28: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 29: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	28, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	28, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	26, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	30, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	30, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	27, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	12, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	12, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	2,  // 5: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	29, // 6: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	29, // 7: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	29, // 8: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	31, // 6: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	31, // 7: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	31, // 8: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 9: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 10: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 11: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	17, // 12: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
 	20, // 13: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 14: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	27, // 15: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	29, // 16: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	28, // 15: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	31, // 16: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
 	19, // 17: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
 	21, // 18: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	22, // 19: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	13, // 20: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	14, // 21: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	15, // 22: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	28, // 23: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	7,  // 24: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	25, // 25: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	29, // 19: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	22, // 20: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	23, // 21: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	13, // 22: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	14, // 23: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	15, // 24: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	30, // 25: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	7,  // 26: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	26, // 27: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -1979,7 +2151,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

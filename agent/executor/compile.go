@@ -77,6 +77,9 @@ func (p plan) compile(s *specs.Spec) error {
 	if err := p.mounts(s); err != nil {
 		return err
 	}
+	if err := p.process(s); err != nil {
+		return err
+	}
 	return p.limits(s)
 }
 
@@ -183,7 +186,10 @@ func identityMount(dir string) specs.Mount {
 }
 
 func tmpfs(target string, m *api.Mount) specs.Mount {
-	options := []string{"nosuid", "nodev", "noexec"}
+	options := []string{"nosuid", "nodev"}
+	if !m.GetTmpfsExec() {
+		options = append(options, "noexec")
+	}
 	mode := m.GetTmpfsMode()
 	if mode == 0 {
 		mode = 0o1777
@@ -191,6 +197,9 @@ func tmpfs(target string, m *api.Mount) specs.Mount {
 	options = append(options, fmt.Sprintf("mode=%o", mode&0o7777))
 	if size := m.GetTmpfsSizeBytes(); size > 0 {
 		options = append(options, "size="+strconv.FormatInt(size, 10))
+	}
+	if m.GetTmpfsUid() != 0 || m.GetTmpfsGid() != 0 {
+		options = append(options, fmt.Sprintf("uid=%d", m.GetTmpfsUid()), fmt.Sprintf("gid=%d", m.GetTmpfsGid()))
 	}
 	if m.GetReadOnly() {
 		options = append(options, "ro")

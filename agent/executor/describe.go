@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ const cleanupTimeout = 10 * time.Second
 
 // describe compiles the container of a task, without its secrets.
 func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address netip.Addr) (Container, error) {
-	user, err := lookupUser(h.image, firstOf(containerOf(t).GetUser(), h.image.Config.User))
+	user, err := lookupUser(h.image, firstOf(containerOf(t).GetUser(), h.image.Config.User), containerOf(t).GetGroups())
 	if err != nil {
 		return Container{}, err
 	}
@@ -57,12 +58,13 @@ func copySpec(in *specs.Spec) *specs.Spec {
 	linux.Resources = &resources
 	out.Process, out.Root, out.Linux = &process, &root, &linux
 	out.Mounts = slices.Clone(in.Mounts)
+	process.Rlimits, linux.Sysctl = slices.Clone(process.Rlimits), maps.Clone(linux.Sysctl)
 	return &out
 }
 
-// lookupUser resolves a user with the image's own files (E4).
-func lookupUser(image Image, name string) (account, error) {
-	if !needsAccounts(name) {
+// lookupUser resolves a user, and groups beside its own, with the image's own files (E4).
+func lookupUser(image Image, name string, groups []string) (account, error) {
+	if !needsAccounts(name) && len(groups) == 0 {
 		return account{}, nil
 	}
 	var a accounts
@@ -73,7 +75,7 @@ func lookupUser(image Image, name string) (account, error) {
 	if a.group, err = readImageFile(image.Layers, "/etc/group", maxAccounts); err != nil {
 		return account{}, err
 	}
-	return a.lookup(name)
+	return a.lookup(name, groups...)
 }
 
 // secrets returns the task's secrets as files. Those that are not here yet may come: the error is temporary.

@@ -33,8 +33,31 @@ type accounts struct {
 	passwd, group []byte
 }
 
-// lookup resolves a specification such as "app", "1000", "app:staff" or "1000:1000", as Docker does. Empty is root.
-func (a accounts) lookup(spec string) (account, error) {
+// lookup resolves a specification such as "app", "1000", "app:staff" or "1000:1000", as Docker does. Empty is root. The groups, by
+// name or id, come beside those that the user has.
+func (a accounts) lookup(spec string, groups ...string) (account, error) {
+	out, err := a.account(spec)
+	if err != nil {
+		return account{}, err
+	}
+	for _, group := range groups {
+		gid, err := a.groupID(group)
+		switch {
+		case err != nil:
+			return account{}, err
+		case gid >= rangeSize:
+			return account{}, fault.New(fault.Invalid, "group %.80q: %d is not within the %d ids of a container", group, gid, rangeSize)
+		case !slices.Contains(out.groups, gid):
+			out.groups = append(out.groups, gid)
+		}
+	}
+	if len(out.groups) > maxGroups {
+		return account{}, fault.New(fault.Invalid, "user %q is in %d groups: at most %d are possible", spec, len(out.groups), maxGroups)
+	}
+	return out, nil
+}
+
+func (a accounts) account(spec string) (account, error) {
 	user, group, grouped := strings.Cut(spec, ":")
 	if user == "" {
 		user = "0"

@@ -79,10 +79,10 @@ func TestLookup_IsBounded(t *testing.T) {
 }
 
 func FuzzLookup(f *testing.F) {
-	f.Add(testPasswd, testGroup, "app:staff")
-	f.Add("", "", "1000")
-	f.Fuzz(func(t *testing.T, passwd, group, spec string) {
-		got, err := accounts{passwd: []byte(passwd), group: []byte(group)}.lookup(spec)
+	f.Add(testPasswd, testGroup, "app:staff", "www")
+	f.Add("", "", "1000", "7")
+	f.Fuzz(func(t *testing.T, passwd, group, spec, added string) {
+		got, err := accounts{passwd: []byte(passwd), group: []byte(group)}.lookup(spec, added)
 		if err == nil && (got.uid >= rangeSize || got.gid >= rangeSize || len(got.groups) > maxGroups) {
 			t.Errorf("%+v", got)
 		}

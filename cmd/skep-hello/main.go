@@ -23,6 +23,7 @@ type options struct {
 	after      time.Duration
 	fillMemory int64
 	forks      int
+	note       string
 	sleeper    bool
 }
 
@@ -66,6 +67,7 @@ func parse(args []string, output io.Writer) (options, error) {
 	set.DurationVar(&o.after, "after", 0, "exit by oneself after this `time`; 0 never does")
 	set.StringVar(&fill, "fill-memory", "", "allocate and touch this `size`, such as 64M; at most 16G")
 	set.IntVar(&o.forks, "forks", 0, "start this `number` of child processes; at most 10000")
+	set.StringVar(&o.note, "note", "", "append a line to this `file`, and say how many there are")
 	set.BoolVar(&o.sleeper, "sleeper", false, "be one of those children")
 	if err := set.Parse(args); err != nil {
 		return o, err
@@ -97,6 +99,9 @@ func run(ctx context.Context, out io.Writer, o options) (int, error) {
 	if o.forks > 0 {
 		release := forks(out, o.forks)
 		defer release()
+	}
+	if o.note != "" {
+		note(out, o.note)
 	}
 	if o.listen != "off" {
 		closeServer, err := serve(out, o.listen)

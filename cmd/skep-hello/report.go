@@ -39,6 +39,9 @@ func (m machine) read(name string) string {
 //	no_new_privs, seccomp
 //	limit.memory, limit.cpu, limit.pids
 //	rlimit.nofile, rlimit.core, rlimit.as
+//	oom_score_adj
+//	sysctl.NAME                          some of the container's own namespaces
+//	mount.PATH                           type, options and size of what is mounted beside the kernel's
 //	rootfs                               read-only or writable
 //	address.eth0                         by comma
 //	secret.NAME                          sha256:… mode owner file-system
@@ -60,6 +63,13 @@ func report(m machine) string {
 	line("rlimit.nofile", rlimit(syscall.RLIMIT_NOFILE))
 	line("rlimit.core", rlimit(syscall.RLIMIT_CORE))
 	line("rlimit.as", rlimit(syscall.RLIMIT_AS))
+	line("oom_score_adj", m.read("proc/self/oom_score_adj"))
+	for _, name := range []string{"net.ipv4.ip_unprivileged_port_start", "kernel.msgmax"} {
+		line("sysctl."+name, m.read("proc/sys/"+strings.ReplaceAll(name, ".", "/")))
+	}
+	for _, mount := range m.mounts() {
+		line("mount."+mount.path, mount.String())
+	}
 	line("rootfs", rootfs(m.path("/")))
 	line("address.eth0", addresses("eth0"))
 	for _, s := range m.secrets() {

@@ -122,6 +122,31 @@ func TestCreateService_Refuses(t *testing.T) {
 				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},
 			}
 		}, "duplicate mount point: /x/"},
+		{"group", func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "a:b"} }, `groups[1]: invalid group "a:b"`},
+		{"sysctl of the node", func(s *api.ServiceSpec) {
+			s.Task.Container.Sysctls = map[string]string{"kernel.core_pattern": "|/x"}
+		}, "sysctl 'kernel.core_pattern' is not one of the container's own namespaces"},
+		{"sysctl outside of its directory", func(s *api.ServiceSpec) {
+			s.Task.Container.Sysctls = map[string]string{"net...kernel.core_pattern": "|/x"}
+		}, "is not one of the container's own namespaces"},
+		{"sysctl without a value", func(s *api.ServiceSpec) {
+			s.Task.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": ""}
+		}, "sysctl 'net.ipv4.ip_forward' has no value"},
+		{"ulimit", func(s *api.ServiceSpec) { s.Task.Container.Ulimits = []*api.Ulimit{{Name: "memory"}} }, "invalid ulimit type: memory"},
+		{"soft ulimit", func(s *api.ServiceSpec) {
+			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "nofile", Soft: -1, Hard: 5}}
+		}, "ulimit nofile: soft limit -1 must be less than or equal to hard limit 5"},
+		{"ulimit twice", func(s *api.ServiceSpec) {
+			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "core"}, {Name: "core"}}
+		}, "duplicate ulimit: core"},
+		{"real-time priority", func(s *api.ServiceSpec) {
+			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "rtprio", Soft: 1, Hard: 1}}
+		}, "real-time priority takes the processor from the node itself"},
+		{"OOM score", func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj = -999 }, "oom_score_adj: invalid OOM score -999"},
+		{"size of /dev/shm", func(s *api.ServiceSpec) { s.Task.Container.ShmSizeBytes = -1 }, "invalid size of /dev/shm -1"},
+		{"owner of a tmpfs", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x", TmpfsUid: 65536}}
+		}, "owner 65536:0 of a tmpfs is not within the 65536 ids"},
 		{"unknown secret", func(s *api.ServiceSpec) {
 			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "nope"}}
 		}, "secret not found: nope"},

@@ -145,6 +145,7 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	p.capabilities(at+".capability_drop", c.GetCapabilityDrop())
 	p.mounts(at+".mounts", c.GetMounts())
 	p.secretTargets(at+".secrets", c.GetSecrets())
+	p.process(at, c)
 }
 
 // template refuses a value in which Swarm fills in templates, and that has one: taken literally it would be wrong in silence. It
@@ -168,6 +169,7 @@ func (p *problems) noNUL(path string, c *api.ContainerSpec) {
 		{"env", c.GetEnv()},
 		{"dir", []string{c.GetDir()}},
 		{"user", []string{c.GetUser()}},
+		{"groups", c.GetGroups()},
 	} {
 		for _, value := range field.values {
 			if strings.ContainsRune(value, 0) {
@@ -208,6 +210,9 @@ func (p *problems) mounts(field string, mounts []*api.Mount) {
 		}
 		if mount.GetTmpfsMode() > maxModeBits {
 			p.add(at+".tmpfs_mode", "invalid tmpfs mode %#o", mount.GetTmpfsMode())
+		}
+		if mount.GetTmpfsUid() > maxID || mount.GetTmpfsGid() > maxID {
+			p.add(at, "owner %d:%d of a tmpfs is not within the %d ids of a container", mount.GetTmpfsUid(), mount.GetTmpfsGid(), maxID+1)
 		}
 	}
 }

@@ -89,6 +89,14 @@ func ownFlags() map[string]string {
 		"context create skep":            "it is Docker's --docker",
 		"context ls filter":              "every list of ours has it",
 		"swarm update audit-retention":   "Swarm keeps no audit log",
+		"service create group-add":       "docker run's and service update's word for --group",
+		"service create ipc":             "docker run's; host is refused with the reason",
+		"service update ipc":             "likewise",
+		"service create pid":             "docker run's; host is refused with the reason",
+		"service update pid":             "likewise",
+		"service create shm-size":        "docker run's",
+		"service update shm-size":        "likewise",
+		"service create tmpfs":           "docker run's, shorter than --mount",
 	}
 }
 

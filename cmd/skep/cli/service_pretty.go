@@ -2,6 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,6 +94,7 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	}
 	writeLine(" Add:", strings.Join(c.CapabilityAdd, ", "))
 	writeLine(" Drop:", strings.Join(c.CapabilityDrop, ", "))
+	writePrettyProcess(writeLine, c)
 	if len(c.Mounts) > 0 {
 		b.WriteString("Mounts:\n")
 		for _, m := range c.Mounts {
@@ -102,6 +106,29 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 		for _, s := range c.Secrets {
 			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.SecretName)
 		}
+	}
+}
+
+// writePrettyProcess writes what was asked for beside the defaults.
+func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSpec) {
+	writeLine("Groups:\t", strings.Join(c.Groups, ", "))
+	if c.TTY {
+		writeLine("TTY:\t", "true")
+	}
+	if c.Init {
+		writeLine("Init:\t", "true")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sysctls)) {
+		writeLine("Sysctl:", name+"="+c.Sysctls[name])
+	}
+	for _, u := range c.Ulimits {
+		writeLine("Ulimit:", flagvalue.FormatUlimit(u.Name, u.Soft, u.Hard))
+	}
+	if c.OomScoreAdj != 0 {
+		writeLine("OOM score:", strconv.FormatInt(c.OomScoreAdj, 10))
+	}
+	if c.ShmSize != 0 {
+		writeLine("Shm size:", units.BytesSize(float64(c.ShmSize)))
 	}
 }
 

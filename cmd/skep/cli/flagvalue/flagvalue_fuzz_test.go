@@ -57,6 +57,20 @@ func FuzzMount(f *testing.F) {
 	})
 }
 
+func FuzzTmpfs(f *testing.F) {
+	f.Add("/t:ro,size=1m,mode=0700,uid=1,gid=2,exec")
+	f.Fuzz(func(t *testing.T, text string) {
+		var mounts flagvalue.Mounts
+		if (flagvalue.Tmpfs{Mounts: &mounts}).Set(text) != nil {
+			return
+		}
+		m := mounts[0]
+		if m.GetType() != api.MountType_MOUNT_TYPE_TMPFS || !path.IsAbs(m.GetTarget()) || m.GetTmpfsSizeBytes() < 0 || m.GetTmpfsMode() > 0o7777 {
+			t.Errorf("%q became %v", text, m)
+		}
+	})
+}
+
 func FuzzEnvFile(f *testing.F) {
 	f.Add("A=1\n# c\n\nB\n C=2")
 	f.Fuzz(func(t *testing.T, text string) {

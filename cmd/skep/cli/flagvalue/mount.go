@@ -101,6 +101,51 @@ func parseSwitch(pair field) (bool, error) {
 	return on, nil
 }
 
+// parseTmpfs reads PATH[:OPTION,...]. The options are mount(8)'s; those that would let a program gain power are refused.
+func parseTmpfs(text string) (*api.Mount, error) {
+	target, options, _ := strings.Cut(text, ":")
+	if !path.IsAbs(target) {
+		return nil, fmt.Errorf("invalid tmpfs %q: write an absolute path", text)
+	}
+	mount := &api.Mount{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: target}
+	for option := range strings.SplitSeq(options, ",") {
+		if err := setTmpfsOption(mount, option); err != nil {
+			return nil, err
+		}
+	}
+	return mount, nil
+}
+
+func setTmpfsOption(mount *api.Mount, option string) (err error) {
+	key, value, _ := strings.Cut(option, "=")
+	switch key {
+	case "", "rw", "noexec", "nosuid", "nodev":
+	case "ro":
+		mount.ReadOnly = true
+	case "exec":
+		mount.TmpfsExec = true
+	case "size":
+		mount.TmpfsSizeBytes, err = parseBytes(value)
+	case "mode":
+		mount.TmpfsMode, err = parseMode(value)
+	case "uid":
+		mount.TmpfsUid, err = parseUint32(value)
+	case "gid":
+		mount.TmpfsGid, err = parseUint32(value)
+	default:
+		return fmt.Errorf("invalid tmpfs option %q: write ro, exec, size=, mode=, uid= or gid=", option)
+	}
+	if err != nil {
+		return fmt.Errorf("invalid value for tmpfs option %s: %s", key, value)
+	}
+	return nil
+}
+
+func parseUint32(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	return uint32(n), err
+}
+
 func wrongMountType(name string) error {
 	return fmt.Errorf("a mount of the type %q can't be had: write type=tmpfs,target=PATH", name)
 }

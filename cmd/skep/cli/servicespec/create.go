@@ -24,6 +24,7 @@ type Create struct {
 	secrets                 flagvalue.Secrets
 	ports                   flagvalue.Ports
 	mounts                  flagvalue.Mounts
+	lists                   lists
 }
 
 // replicatedMode is the one mode that there is.
@@ -32,6 +33,7 @@ const replicatedMode = "replicated"
 // Register declares the flags on set, which is read by [Create.Spec].
 func (c *Create) Register(set *pflag.FlagSet) {
 	c.register(set, true)
+	c.lists.registerCreate(set)
 	set.Var(&c.constraints, "constraint", "Placement constraints")
 	set.Var(&c.containerLabels, "container-label", "Container labels")
 	set.VarP(&c.env, "env", "e", "Set environment variables")
@@ -42,6 +44,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.StringVar(&c.name, "name", "", "Service name")
 	set.VarP(&c.ports, "publish", "p", "Publish a port as a node port")
 	set.Var(&c.secrets, "secret", "Specify secrets to expose to the service")
+	set.Var(flagvalue.Tmpfs{Mounts: &c.mounts}, "tmpfs", "Mount a tmpfs directory (format: <path>[:<option>,...])")
 }
 
 // Spec returns the spec of a service that runs image with args, as the flags say.
@@ -69,6 +72,7 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Secrets: secrets, Mounts: c.mounts,
 		}},
 	}
+	c.lists.apply(spec.Task.Container, removals{})
 	if len(c.constraints) > 0 {
 		placementOf(spec.Task).Constraints = c.constraints
 	}

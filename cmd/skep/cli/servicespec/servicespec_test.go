@@ -82,7 +82,9 @@ func TestCreate_ReadsEveryFlag(t *testing.T) {
 		"--restart-condition=on-failure", "--restart-delay=1s", "--restart-max-attempts=3", "--restart-window=1m",
 		"--update-parallelism=0", "--update-delay=2s", "--update-order=start-first", "-p", "published=80,target=8080,mode=host",
 		"--mount", "type=tmpfs,target=/t", "--cap-add=net_admin", "--cap-drop=ALL", "--stop-signal=SIGINT", "--stop-grace-period=3s",
-		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400")
+		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400", "--group=staff", "--group-add=7", "-t", "--init",
+		"--sysctl=net.ipv4.ip_forward=1", "--ulimit=nofile=10:20", "--oom-score-adj=5", "--shm-size=1M", "--pid=private",
+		"--tmpfs=/s:size=1m,mode=700,uid=3,exec")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,10 @@ task {
     secrets { secret_id: "id-db" secret_name: "db" target { name: "db" mode: 0444 } }
     secrets { secret_id: "id-key" secret_name: "key" target { name: "/k" uid: 7 mode: 0400 } }
     mounts { type: MOUNT_TYPE_TMPFS target: "/t" }
+    mounts { type: MOUNT_TYPE_TMPFS target: "/s" tmpfs_size_bytes: 1048576 tmpfs_mode: 0700 tmpfs_uid: 3 tmpfs_exec: true }
     capability_add: "CAP_NET_ADMIN" capability_drop: "ALL"
+    groups: "staff" groups: "7" tty: true init: true sysctls { key: "net.ipv4.ip_forward" value: "1" }
+    ulimits { name: "nofile" soft: 10 hard: 20 } oom_score_adj: 5 shm_size_bytes: 1048576
   }
   resources {
     limits { nano_cpus: 500000000 memory_bytes: 67108864 pids: 100 }
@@ -135,6 +140,13 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--replicas-max-per-node=-3":     "invalid syntax",
 		"--secret=source=a,nope=1":       "invalid field in secret request: nope",
 		"--publish=target=80,mode=there": "must be either 'ingress' or 'host'",
+		"--pid=host":                     "an administrator gives it by a grant",
+		"--ipc=host":                     "an administrator gives it by a grant",
+		"--ipc=container:x":              `invalid --ipc "container:x": write private`,
+		"--ulimit=memory=3":              "invalid ulimit type: memory",
+		"--tmpfs=x":                      "write an absolute path",
+		"--tmpfs=/x:suid":                `invalid tmpfs option "suid"`,
+		"--tmpfs=/x:size=much":           "invalid value for tmpfs option size: much",
 	} {
 		_, err := create(t, "app", nil, strings.Fields(flags)...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -161,6 +173,7 @@ task {
     secrets { secret_id: "id-db" secret_name: "db" target { name: "db" mode: 0444 } }
     mounts { type: MOUNT_TYPE_TMPFS target: "/t" } read_only: true
     capability_add: "CAP_NET_ADMIN" capability_drop: "CAP_CHOWN"
+    groups: "staff" sysctls { key: "net.ipv4.ip_forward" value: "1" } ulimits { name: "nofile" soft: 1 hard: 2 } init: true
   }
   resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
   restart { condition: RESTART_CONDITION_ANY delay { seconds: 5 } }
@@ -171,19 +184,29 @@ task {
 // TestUpdate_ChangesOnlyWhatAFlagNames keeps I1: each case names the one field that differs.
 func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 	for flags, change := range map[string]func(*api.ServiceSpec){
-		"":                                        func(*api.ServiceSpec) {},
-		"--replicas=5":                            func(s *api.ServiceSpec) { s.Replicated.Replicas = 5 },
-		"--replicas=0":                            func(s *api.ServiceSpec) { s.Replicated.Replicas = 0 },
-		"--image=app:2":                           func(s *api.ServiceSpec) { s.Task.Container.Image = "docker.io/library/app:2" },
-		"--args=":                                 func(s *api.ServiceSpec) { s.Task.Container.Args = nil },
-		"--force":                                 func(s *api.ServiceSpec) { s.Task.ForceUpdate = 1 },
-		"--env-add=A=9 --env-add=C=3 --env-rm=B":  func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"A=9", "C=3"} },
-		"--label-rm=a --label-add=z=":             func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"b": "2", "z": ""} },
-		"--container-label-rm=c":                  func(s *api.ServiceSpec) { s.Task.Container.Labels = nil },
-		"--constraint-rm=node.role==worker":       func(s *api.ServiceSpec) { s.Task.Placement.Constraints = nil },
-		"--constraint-add=node.role==worker":      func(*api.ServiceSpec) {},
-		"--mount-rm=/t":                           func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
-		"--mount-add=type=tmpfs,target=/t,ro":     func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
+		"":                                       func(*api.ServiceSpec) {},
+		"--replicas=5":                           func(s *api.ServiceSpec) { s.Replicated.Replicas = 5 },
+		"--replicas=0":                           func(s *api.ServiceSpec) { s.Replicated.Replicas = 0 },
+		"--image=app:2":                          func(s *api.ServiceSpec) { s.Task.Container.Image = "docker.io/library/app:2" },
+		"--args=":                                func(s *api.ServiceSpec) { s.Task.Container.Args = nil },
+		"--force":                                func(s *api.ServiceSpec) { s.Task.ForceUpdate = 1 },
+		"--env-add=A=9 --env-add=C=3 --env-rm=B": func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"A=9", "C=3"} },
+		"--label-rm=a --label-add=z=":            func(s *api.ServiceSpec) { s.Annotations.Labels = map[string]string{"b": "2", "z": ""} },
+		"--container-label-rm=c":                 func(s *api.ServiceSpec) { s.Task.Container.Labels = nil },
+		"--constraint-rm=node.role==worker":      func(s *api.ServiceSpec) { s.Task.Placement.Constraints = nil },
+		"--constraint-add=node.role==worker":     func(*api.ServiceSpec) {},
+		"--mount-rm=/t":                          func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
+		"--mount-add=type=tmpfs,target=/t,ro":    func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
+		"--group-add=staff --group-add=www":      func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "www"} },
+		"--group-rm=staff":                       func(s *api.ServiceSpec) { s.Task.Container.Groups = nil },
+		"--sysctl-rm=net.ipv4.ip_forward":        func(s *api.ServiceSpec) { s.Task.Container.Sysctls = nil },
+		"--sysctl-add=net.ipv4.ip_forward=0":     func(s *api.ServiceSpec) { s.Task.Container.Sysctls["net.ipv4.ip_forward"] = "0" },
+		"--ulimit-rm=nofile --ulimit-add=core=0": func(s *api.ServiceSpec) {
+			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "core"}}
+		},
+		"--ulimit-add=nofile=7":                   func(s *api.ServiceSpec) { s.Task.Container.Ulimits[0] = &api.Ulimit{Name: "nofile", Soft: 7, Hard: 7} },
+		"--init=false --tty":                      func(s *api.ServiceSpec) { s.Task.Container.Init, s.Task.Container.Tty = false, true },
+		"--oom-score-adj=9 --shm-size=1g":         func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj, s.Task.Container.ShmSizeBytes = 9, 1<<30 },
 		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },
 		"--publish-rm=80/udp":                     func(*api.ServiceSpec) {},
 		"--secret-rm=db":                          func(s *api.ServiceSpec) { s.Task.Container.Secrets = nil },

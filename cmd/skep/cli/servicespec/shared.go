@@ -21,6 +21,8 @@ const (
 type shared struct {
 	set *pflag.FlagSet
 
+	process processFlags
+
 	capAdd, capDrop      flagvalue.List
 	entrypoint           flagvalue.Words
 	hostname, user, dir  string
@@ -42,6 +44,7 @@ type shared struct {
 // register declares the flags. With defaults the help names Docker's defaults, as it does for create.
 func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
+	s.process.register(set)
 	say := func(text, value string) string {
 		if !defaults {
 			return text
@@ -96,6 +99,9 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	}
 	task := taskOf(spec)
 	s.applyContainer(task.Container)
+	if err := s.process.apply(s.changed, task.Container); err != nil {
+		return err
+	}
 	if s.changed("replicas-max-per-node") {
 		placementOf(task).MaxReplicas = s.maxPerNode
 	}

@@ -32,11 +32,14 @@ type Update struct {
 	portRemove                      flagvalue.TargetPorts
 	mountAdd                        flagvalue.Mounts
 	mountRemove                     flagvalue.List
+	add                             lists
+	remove                          removals
 }
 
 // Register declares the flags on set, which is read by [Update.Apply].
 func (u *Update) Register(set *pflag.FlagSet) {
 	u.register(set, false)
+	u.add.registerUpdate(set, &u.remove)
 	set.Var(&u.args, "args", "Service command args")
 	set.Var(&u.constraintAdd, "constraint-add", "Add or update a placement constraint")
 	set.Var(&u.constraintRemove, "constraint-rm", "Remove a constraint")
@@ -69,6 +72,7 @@ func (u *Update) Check() error {
 		disjoint("constraint", u.constraintAdd, u.constraintRemove),
 		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
 		disjoint("publish", ports, u.portRemove),
+		u.add.check(u.remove),
 	)
 }
 
@@ -91,6 +95,7 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
 		missing("published port", ports, u.portRemove),
 		missing("secret", secrets, u.secretRemove),
+		u.remove.missing(c),
 	)
 }
 
@@ -154,6 +159,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 	u.applyLabels(spec)
 	u.applyConstraints(task)
 	u.applyMounts(task.Container)
+	u.add.apply(task.Container, u.remove)
 	u.applyPorts(spec)
 	return spec, u.applySecrets(ctx, task.Container, resolve)
 }

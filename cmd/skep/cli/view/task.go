@@ -1,6 +1,7 @@
 package view
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -84,6 +85,19 @@ type ContainerSpec struct {
 	Mounts          []Mount           `json:",omitempty"`
 	CapabilityAdd   []string          `json:",omitempty"`
 	CapabilityDrop  []string          `json:",omitempty"`
+	Groups          []string          `json:",omitempty"`
+	TTY             bool              `json:",omitempty"`
+	Init            bool              `json:",omitempty"`
+	Sysctls         map[string]string `json:",omitempty"`
+	Ulimits         []Ulimit          `json:",omitempty"`
+	OomScoreAdj     int64             `json:",omitempty"`
+	ShmSize         int64             `json:",omitempty"`
+}
+
+// Ulimit is a resource limit of the process; -1 is none.
+type Ulimit struct {
+	Name       string
+	Hard, Soft int64
 }
 
 // SecretReference gives a task one secret.
@@ -109,10 +123,11 @@ type Mount struct {
 	TmpfsOptions *TmpfsOptions `json:",omitempty"`
 }
 
-// TmpfsOptions are a size in bytes and permission bits.
+// TmpfsOptions are a size in bytes and permission bits, and options as Docker's API has them: [["exec"],["uid","1000"]].
 type TmpfsOptions struct {
-	SizeBytes int64  `json:",omitempty"`
-	Mode      uint32 `json:",omitempty"`
+	SizeBytes int64      `json:",omitempty"`
+	Mode      uint32     `json:",omitempty"`
+	Options   [][]string `json:",omitempty"`
 }
 
 // NewTask shows a task.
@@ -170,6 +185,11 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Env: c.GetEnv(), Dir: c.GetDir(), User: c.GetUser(), ReadOnly: c.GetReadOnly(), StopSignal: c.GetStopSignal(),
 		StopGracePeriod: durationOf(c.GetStopGracePeriod()),
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
+		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
+		ShmSize: c.GetShmSizeBytes(),
+	}
+	for _, u := range c.GetUlimits() {
+		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
 	}
 	for _, s := range c.GetSecrets() {
 		out.Secrets = append(out.Secrets, SecretReference{
@@ -187,8 +207,18 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 
 func newMount(m *api.Mount) Mount {
 	out := Mount{Type: MountType(m.GetType()), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()}
-	if m.GetTmpfsSizeBytes() != 0 || m.GetTmpfsMode() != 0 {
-		out.TmpfsOptions = &TmpfsOptions{SizeBytes: m.GetTmpfsSizeBytes(), Mode: m.GetTmpfsMode()}
+	tmpfs := TmpfsOptions{SizeBytes: m.GetTmpfsSizeBytes(), Mode: m.GetTmpfsMode()}
+	if m.GetTmpfsExec() {
+		tmpfs.Options = append(tmpfs.Options, []string{"exec"})
+	}
+	if id := m.GetTmpfsUid(); id != 0 {
+		tmpfs.Options = append(tmpfs.Options, []string{"uid", strconv.FormatUint(uint64(id), 10)})
+	}
+	if id := m.GetTmpfsGid(); id != 0 {
+		tmpfs.Options = append(tmpfs.Options, []string{"gid", strconv.FormatUint(uint64(id), 10)})
+	}
+	if tmpfs.SizeBytes != 0 || tmpfs.Mode != 0 || tmpfs.Options != nil {
+		out.TmpfsOptions = &tmpfs
 	}
 	return out
 }

@@ -1,0 +1,83 @@
+package executor
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// minOOMScore is above the score of the container supervisor, which must outlive every container.
+const minOOMScore, maxOOMScore = -998, 1000
+
+// process sets the kernel's parameters and limits of the process.
+func (p plan) process(s *specs.Spec) error {
+	c := p.container()
+	if c.GetInit() {
+		return fault.New(fault.Invalid, "an init is not there yet in this version")
+	}
+	s.Process.Terminal = c.GetTty()
+	for name, value := range c.GetSysctls() {
+		s.Linux.Sysctl[name] = value // the runtime refuses those that are the node's
+	}
+	if score := int(c.GetOomScoreAdj()); score != 0 {
+		if score < minOOMScore || score > maxOOMScore {
+			return fault.New(fault.Invalid, "OOM score %d is not within %d to %d", score, minOOMScore, maxOOMScore)
+		}
+		s.Process.OOMScoreAdj = &score
+	}
+	if size := c.GetShmSizeBytes(); size > 0 {
+		resizeShm(s, size)
+	}
+	for _, u := range c.GetUlimits() {
+		if err := setUlimit(s.Process, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resizeShm changes the size of /dev/shm, which the defaults have.
+func resizeShm(s *specs.Spec, size int64) {
+	for i, m := range s.Mounts {
+		if m.Destination != "/dev/shm" {
+			continue
+		}
+		var options []string
+		for _, o := range m.Options {
+			if !strings.HasPrefix(o, "size=") {
+				options = append(options, o)
+			}
+		}
+		s.Mounts[i].Options = append(options, fmt.Sprintf("size=%d", size))
+	}
+}
+
+// setUlimit sets a resource limit in place of a default one, if there is one.
+func setUlimit(process *specs.Process, u *api.Ulimit) error {
+	soft, hard := rlimit(u.GetSoft()), rlimit(u.GetHard())
+	if u.GetSoft() < -1 || u.GetHard() < -1 || soft > hard {
+		return fault.New(fault.Invalid, "ulimit %s=%d:%d: the soft limit must not be above the hard one", u.GetName(), u.GetSoft(), u.GetHard())
+	}
+	limit := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.GetName()), Soft: soft, Hard: hard}
+	for i, present := range process.Rlimits {
+		if present.Type == limit.Type {
+			process.Rlimits[i] = limit
+			return nil
+		}
+	}
+	process.Rlimits = append(process.Rlimits, limit)
+	return nil
+}
+
+// rlimit returns a limit as the kernel has it: all ones are none.
+func rlimit(n int64) uint64 {
+	if n < 0 {
+		return math.MaxUint64
+	}
+	return uint64(n)
+}

@@ -1,0 +1,125 @@
+package servicespec
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// processFlags are the flags about the process and its kernel parameters that create and update both have.
+type processFlags struct {
+	init, tty   bool
+	oomScoreAdj int64
+	shmSize     flagvalue.Bytes
+	pid, ipc    string
+}
+
+func (f *processFlags) register(set *pflag.FlagSet) {
+	set.BoolVar(&f.init, "init", false, "Use an init inside each service container to forward signals and reap processes")
+	set.StringVar(&f.ipc, "ipc", "", `IPC namespace to use ("private")`)
+	set.Int64Var(&f.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-998 to 1000)")
+	set.StringVar(&f.pid, "pid", "", `PID namespace to use ("private")`)
+	set.Var(&f.shmSize, "shm-size", "Size of /dev/shm (default 64m)")
+	set.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+}
+
+// apply changes what a given flag names (I1).
+func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec) error {
+	if err := privateOnly("pid", f.pid); err != nil {
+		return err
+	}
+	if err := privateOnly("ipc", f.ipc); err != nil {
+		return err
+	}
+	if changed("init") {
+		c.Init = f.init
+	}
+	if changed("tty") {
+		c.Tty = f.tty
+	}
+	if changed("oom-score-adj") {
+		c.OomScoreAdj = f.oomScoreAdj
+	}
+	if changed("shm-size") {
+		c.ShmSizeBytes = int64(f.shmSize)
+	}
+	return nil
+}
+
+// privateOnly refuses to share a namespace: no service can ask for that, whoever creates it.
+func privateOnly(flag, mode string) error {
+	switch mode {
+	case "", "private":
+		return nil
+	case "host":
+		return fault.New(fault.PermissionDenied, "--%s host would show the service every process of its node's: containers never share this "+
+			"namespace; what else of a node a service needs, an administrator gives it by a grant (`skep grant create`)", flag)
+	default:
+		return fault.New(fault.Invalid, "invalid --%s %q: write private", flag, mode)
+	}
+}
+
+// lists are what create sets and update adds to.
+type lists struct {
+	groups  flagvalue.List
+	sysctls flagvalue.Labels
+	ulimits flagvalue.Ulimits
+}
+
+// removals are what update takes away: groups, and sysctls and ulimits by their names.
+type removals struct {
+	groups, sysctls, ulimits flagvalue.List
+}
+
+func (l *lists) registerCreate(set *pflag.FlagSet) {
+	set.Var(&l.groups, "group", "Set one or more supplementary user groups for the container")
+	set.Var(&l.groups, "group-add", "The same as --group")
+	set.Var(&l.sysctls, "sysctl", "Sysctl options")
+	set.Var(&l.ulimits, "ulimit", "Ulimit options")
+}
+
+func (l *lists) registerUpdate(set *pflag.FlagSet, r *removals) {
+	set.Var(&l.groups, "group-add", "Add an additional supplementary user group to the container")
+	set.Var(&r.groups, "group-rm", "Remove a previously added supplementary user group from the container")
+	set.Var(&l.sysctls, "sysctl-add", "Add or update a Sysctl option")
+	set.Var(&r.sysctls, "sysctl-rm", "Remove a Sysctl option")
+	set.Var(&l.ulimits, "ulimit-add", "Add or update a ulimit option")
+	set.Var(&r.ulimits, "ulimit-rm", "Remove a ulimit option")
+}
+
+// apply removes and then adds. The container's lists must be its own.
+func (l *lists) apply(c *api.ContainerSpec, r removals) {
+	c.Groups = slices.DeleteFunc(c.Groups, func(g string) bool { return slices.Contains(r.groups, g) })
+	c.Groups = merge(c.Groups, l.groups, func(g string) string { return g })
+	c.Sysctls = changeLabels(c.Sysctls, l.sysctls, r.sysctls)
+	c.Ulimits = slices.DeleteFunc(c.Ulimits, func(u *api.Ulimit) bool { return slices.Contains(r.ulimits, u.GetName()) })
+	c.Ulimits = merge(c.Ulimits, l.ulimits, (*api.Ulimit).GetName)
+}
+
+// check returns an error when one thing is both added and removed.
+func (l *lists) check(r removals) error {
+	for _, err := range []error{
+		disjoint("group", l.groups, r.groups),
+		disjoint("sysctl", slices.Sorted(maps.Keys(l.sysctls)), r.sysctls),
+		disjoint("ulimit", keysOf(l.ulimits, (*api.Ulimit).GetName), r.ulimits),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing returns a sentence for each thing to remove that the container does not have.
+func (r removals) missing(c *api.ContainerSpec) []string {
+	return slices.Concat(
+		missing("group", c.GetGroups(), r.groups),
+		missing("sysctl", slices.Collect(maps.Keys(c.GetSysctls())), r.sysctls),
+		missing("ulimit", keysOf(c.GetUlimits(), (*api.Ulimit).GetName), r.ulimits),
+	)
+}

@@ -1,0 +1,99 @@
+package control
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Limits of what a service asks for of its process.
+const (
+	maxID      = 65535 // containers have 16-bit ids
+	maxGroups  = 1024
+	maxSysctls = 64 // the runtime takes 128
+	// minOOMScore is above the score of the container supervisor, -999: a service must never be kept at its cost, since it is
+	// the parent of all containers of the node.
+	minOOMScore = -998
+	maxOOMScore = 1000
+	minShmSize  = 4096 // bytes: a page
+)
+
+// process checks the flags about the process and its kernel parameters.
+func (p *problems) process(at string, c *api.ContainerSpec) {
+	if len(c.GetGroups()) > maxGroups {
+		p.add(at+".groups", "%d groups are too many: at most %d are allowed", len(c.GetGroups()), maxGroups)
+	}
+	for i, group := range c.GetGroups() {
+		if group == "" || strings.ContainsAny(group, ":,") {
+			p.add(fmt.Sprintf("%s.groups[%d]", at, i), "invalid group %q: use a name or a number", clip(group))
+		}
+	}
+	if n := c.GetOomScoreAdj(); n < minOOMScore || n > maxOOMScore {
+		p.add(at+".oom_score_adj", "invalid OOM score %d: it must be %d to %d; below that, the node would lose the parent of all its "+
+			"containers before this one", n, minOOMScore, maxOOMScore)
+	}
+	if n := c.GetShmSizeBytes(); n < 0 || n > 0 && n < minShmSize {
+		p.add(at+".shm_size_bytes", "invalid size of /dev/shm %d: it must be at least %d bytes", n, minShmSize)
+	}
+	p.sysctls(at+".sysctls", c.GetSysctls())
+	p.ulimits(at+".ulimits", c.GetUlimits())
+}
+
+func (p *problems) sysctls(at string, all map[string]string) {
+	if len(all) > maxSysctls {
+		p.add(at, "%d sysctls are too many: at most %d are allowed", len(all), maxSysctls)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		switch value := all[name]; {
+		case !namespacedSysctl(name):
+			p.add(at, "sysctl '%s' is not one of the container's own namespaces: kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* "+
+				"and net.* can be set; all others are the node's", clip(name))
+		case value == "" || strings.ContainsRune(value, 0):
+			p.add(at, "sysctl '%s' has no value: write %s=VALUE", clip(name), clip(name))
+		}
+	}
+}
+
+// namespacedSysctl reports whether a kernel parameter belongs to a namespace of the container; the runtime refuses others, too.
+func namespacedSysctl(name string) bool {
+	switch name {
+	case "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+		"kernel.shm_rmid_forced":
+		return true
+	}
+	return (strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "fs.mqueue.")) &&
+		!strings.ContainsAny(name, "/\x00") && !strings.Contains(name, "..")
+}
+
+// knownUlimits are Docker's, which are the kernel's RLIMIT_ names.
+func knownUlimits() []string {
+	return []string{
+		"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
+		"sigpending", "stack",
+	}
+}
+
+func (p *problems) ulimits(at string, limits []*api.Ulimit) {
+	taken := map[string]bool{}
+	for i, limit := range limits {
+		field, name := fmt.Sprintf("%s[%d]", at, i), limit.GetName()
+		switch soft, hard := limit.GetSoft(), limit.GetHard(); {
+		case !slices.Contains(knownUlimits(), name):
+			p.add(field, "invalid ulimit type: %s", clip(name))
+		case taken[name]:
+			p.add(field, "duplicate ulimit: %s", name)
+		case soft < -1 || hard < -1:
+			p.add(field, "ulimit %s is negative: write -1 for no limit", name)
+		case hard != -1 && (soft > hard || soft == -1):
+			p.add(field, "ulimit %s: soft limit %d must be less than or equal to hard limit %d", name, soft, hard)
+		case name == "rtprio" && hard != 0:
+			p.add(field, "ulimit rtprio: a process with real-time priority takes the processor from the node itself, whatever its "+
+				"CPU limit is: services can't have it")
+		}
+		taken[name] = true
+	}
+}
