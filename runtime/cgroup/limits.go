@@ -20,6 +20,10 @@ type Limits struct {
 	CPUShares uint64
 	// Pids is the most processes and threads; 0 is no limit.
 	Pids int64
+	// Devices are rules that follow one which denies everything, in order. If nil they allow the use, not the making, of
+	// the devices that every container has. Elsewhere a container with a user namespace can open no device either: its
+	// mounts are nodev, and it can't make nodes. The controller is a second wall.
+	Devices []DeviceRule
 }
 
 // defaultPeriod is the kernel's own.
@@ -114,24 +118,13 @@ func (l Limits) controller(name string) []setting {
 		}
 	case "devices":
 		s = append(s, setting{"devices.deny", "a", false})
-		for _, d := range allowedDevices() {
-			s = append(s, setting{"devices.allow", d, false})
+		rules := l.Devices
+		if rules == nil {
+			rules = stockDevices("rw")
+		}
+		for _, r := range rules {
+			s = append(s, r.legacy())
 		}
 	}
 	return s
-}
-
-// allowedDevices are those that every container has. Elsewhere a container can open no device either: its mounts are
-// nodev, and it can't make nodes in its user namespace. The controller is a second wall.
-func allowedDevices() []string {
-	return []string{
-		"c 1:3 rw",   // null
-		"c 1:5 rw",   // zero
-		"c 1:7 rw",   // full
-		"c 1:8 rw",   // random
-		"c 1:9 rw",   // urandom
-		"c 5:0 rw",   // tty
-		"c 5:2 rw",   // ptmx
-		"c 136:* rw", // pts
-	}
 }

@@ -17,9 +17,11 @@ import (
 type baggage struct {
 	root    int // or -1
 	devices []int
+	further []int // the plan's devices, or /dev/null where the child makes them itself
 	binds   []bindMount
 	groups  []int // the views of the control group, if the plan shows them
 	memory  []int // the job's
+	starter []int // the job's, if it has one
 	program *program
 }
 
@@ -53,6 +55,9 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 			return fmt.Errorf("device %s: %w", hostDevices()[i].name, err)
 		}
 	}
+	if err := b.openDevices(job.Plan); err != nil {
+		return err
+	}
 	for _, m := range job.Plan.Mounts {
 		if !m.Bind() {
 			continue
@@ -61,28 +66,44 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 			return fmt.Errorf("bind mount %s at /%s: %w", m.Source, m.Target, err)
 		}
 	}
-	if slices.ContainsFunc(job.Plan.Mounts, func(m spec.Mount) bool { return m.Type == cgroupType }) {
-		if err := b.openGroups(job.Group); err != nil {
-			return fmt.Errorf("show control group: %w", err)
+	for _, m := range job.Plan.Mounts {
+		if m.Type == cgroupType && b.groups == nil {
+			if err := b.openGroups(job.Group, m.Attr); err != nil {
+				return fmt.Errorf("show control group: %w", err)
+			}
 		}
 	}
 	for _, m := range job.Memory {
 		b.memory = append(b.memory, m.FS.FD())
 	}
-	b.program = &program{table: newTable(), plan: job.Plan, memory: job.Memory, views: job.Group.Views()}
+	b.program = &program{
+		table: newTable(), plan: job.Plan, memory: job.Memory, views: job.Group.Views(), control: control + len(job.Preserve),
+		rootfs: job.Rootfs, pause: job.Mounted != nil, starter: job.Starter != nil,
+	}
+	if job.Starter != nil {
+		b.starter = []int{int(job.Starter.Fd())}
+	}
 	b.program.rootAt = 0
 	b.program.devicesAt = 1
-	b.program.bindsAt = b.program.devicesAt + len(b.devices)
+	b.program.furtherAt = b.program.devicesAt + len(b.devices)
+	b.program.bindsAt = b.program.furtherAt + len(b.further)
 	b.program.groupsAt = b.program.bindsAt + len(b.binds)
 	b.program.memoryAt = b.program.groupsAt + len(b.groups)
-	b.program.fds = make([]int32, b.program.memoryAt+len(b.memory))
+	b.program.starterAt = b.program.memoryAt + len(b.memory)
+	b.program.fds = make([]int32, b.program.starterAt+len(b.starter))
+	if n := len(b.program.fds); n > maxDescriptors {
+		return fmt.Errorf("%d mounts and devices from the host, at most %d are possible", n, maxDescriptors)
+	}
 	for _, m := range b.binds {
 		b.program.binds = append(b.program.binds, source{dir: m.dir})
 	}
 	return nil
 }
 
-// openBind clones one source. Mount events never travel between the container and the host.
+// maxDescriptors is SCM_MAX_FD: what fits one message.
+const maxDescriptors = 253
+
+// openBind clones one source. Mount events travel between the container and the host only where the plan says so.
 func (b *baggage) openBind(m spec.Mount) error {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if m.Recursive {
@@ -98,16 +119,75 @@ func (b *baggage) openBind(m spec.Mount) error {
 		return err
 	}
 	b.binds[len(b.binds)-1].dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
-	clear := uint64(0)
-	if m.Attr&unix.MOUNT_ATTR__ATIME != 0 {
-		clear = unix.MOUNT_ATTR__ATIME
+	if err := setMount(fd, unix.MountAttr{Attr_set: m.AllAttr, Attr_clr: m.AllClear}); err != nil {
+		return err
 	}
-	return setMount(fd, unix.MountAttr{Attr_set: m.Attr, Attr_clr: clear, Propagation: unix.MS_PRIVATE})
+	clear := m.Clear
+	if m.Attr&unix.MOUNT_ATTR__ATIME != 0 {
+		clear |= unix.MOUNT_ATTR__ATIME
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Attr, Attr_clr: clear}); err != nil {
+		return err
+	}
+	return propagate(fd, m.Propagation)
 }
 
-// openGroups clones the container's own directories of the control group hierarchies, read-only: nothing above them
-// can be reached through a clone.
-func (b *baggage) openGroups(group *cgroup.Group) error {
+// propagate sets how mount events travel from and to a detached mount: not at all if how is 0.
+func propagate(fd int, how uint64) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if how == 0 || how&unix.MS_REC != 0 {
+		flags |= unix.AT_RECURSIVE
+	}
+	if how &^= unix.MS_REC; how == 0 {
+		how = unix.MS_PRIVATE
+	}
+	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Propagation: how})
+}
+
+// openRootfs clones the directory that is the root. A root that shares mount events does so when it is in place.
+func (b *baggage) openRootfs(job Job) error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, job.Rootfs, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	b.root = fd
+	how := uint64(0)
+	if job.Plan.RootPropagation&(unix.MS_SHARED|unix.MS_SLAVE) != 0 {
+		how = unix.MS_SLAVE | unix.MS_REC
+	}
+	return propagate(fd, how)
+}
+
+// openDevices clones the host's devices that the plan names, for a container that can't make nodes.
+func (b *baggage) openDevices(plan *spec.Plan) error {
+	if !plan.UserNS() {
+		return nil
+	}
+	for _, d := range plan.Devices {
+		source := d.Source
+		if d.Type == unix.S_IFIFO {
+			source = "/dev/null"
+		}
+		fd, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return fmt.Errorf("device %s: %w", source, err)
+		}
+		b.further = append(b.further, fd)
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		if err == nil && d.Type != unix.S_IFIFO && (st.Mode&unix.S_IFMT != d.Type || st.Rdev != unix.Mkdev(d.Major, d.Minor)) { // I3
+			err = ErrDevice
+		}
+		if err != nil {
+			return fmt.Errorf("device %s: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// openGroups clones the container's own directories of the control group hierarchies: nothing above them can be reached
+// through a clone. Of attr it takes whether they can be written.
+func (b *baggage) openGroups(group *cgroup.Group, attr uint64) error {
 	for _, v := range group.Views() {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, v.Dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
@@ -115,7 +195,7 @@ func (b *baggage) openGroups(group *cgroup.Group) error {
 		}
 		b.groups = append(b.groups, fd)
 		attr := unix.MountAttr{
-			Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+			Attr_set:    attr&unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
 			Propagation: unix.MS_PRIVATE,
 		}
 		if err := setMount(fd, attr); err != nil {
@@ -146,27 +226,24 @@ func setMount(fd int, attr unix.MountAttr) error {
 
 // fds lists the descriptors for the child, in the order that the table expects.
 func (b *baggage) fds() []int {
-	out := append([]int{b.root}, b.devices...)
+	out := slices.Concat([]int{b.root}, b.devices, b.further)
 	for _, m := range b.binds {
 		out = append(out, m.fd)
 	}
-	return append(append(out, b.groups...), b.memory...)
+	return slices.Concat(out, b.groups, b.memory, b.starter)
 }
 
 func (b *baggage) close() {
 	if b.root >= 0 {
 		unix.Close(b.root)
 	}
-	for _, fd := range append(b.devices, b.groups...) {
+	for _, fd := range slices.Concat(b.devices, b.further, b.groups) {
 		unix.Close(fd)
 	}
 	for _, m := range b.binds {
 		unix.Close(m.fd)
 	}
 }
-
-// highFD is above every descriptor number that the child uses for itself.
-const highFD = 16
 
 // fork starts the child on its table.
 func (b *baggage) fork(job Job) (*Process, error) {
@@ -180,15 +257,19 @@ func (b *baggage) fork(job Job) (*Process, error) {
 			unix.Close(fd)
 		}
 	}()
-	for _, fd := range []int{int(job.Stdio[0].Fd()), int(job.Stdio[1].Fd()), int(job.Stdio[2].Fd()), pair[1]} {
-		high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highFD)
+	var wanted []int
+	for _, f := range slices.Concat(job.Stdio[:], job.Preserve) {
+		wanted = append(wanted, int(f.Fd()))
+	}
+	for _, fd := range append(wanted, pair[1]) {
+		high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, b.program.control+1)
 		if err != nil {
 			unix.Close(pair[0])
 			return nil, fmt.Errorf("child's descriptors: %w", err)
 		}
 		moved = append(moved, high)
 	}
-	if err := b.program.build([3]int{moved[0], moved[1], moved[2]}, moved[3]); err != nil {
+	if err := b.program.build(moved[:len(wanted)], moved[len(wanted)]); err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("build launch table: %w", err)
 	}
@@ -197,7 +278,7 @@ func (b *baggage) fork(job Job) (*Process, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	ctl := os.NewFile(uintptr(pair[0]), "control")
-	pid, pidfd, err := fork(b.program.table, namespaces, job.Group.FD())
+	pid, pidfd, err := b.clone(job)
 	if err != nil && pid == 0 {
 		return nil, errors.Join(err, ctl.Close())
 	}

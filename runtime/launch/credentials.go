@@ -15,6 +15,9 @@ func (p *program) credentials() {
 	proc := &p.plan.Process
 	p.call("enter the working directory", unix.SYS_FCHDIR, p.workDir.arg())
 	p.call("umask", unix.SYS_UMASK, num(proc.Umask))
+	if p.plan.Personality.Set {
+		p.call("personality", unix.SYS_PERSONALITY, num(p.plan.Personality.Domain))
+	}
 	if !proc.NoNewPrivs {
 		p.seccomp() // needs CAP_SYS_ADMIN, so it can't come last
 	}
@@ -29,7 +32,7 @@ func (p *program) credentials() {
 		p.call("no new privileges", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
 	}
 	p.capabilities()
-	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(control), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC)) // I1
+	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(p.control), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC)) // I1
 	if proc.NoNewPrivs {
 		p.seccomp() // I4
 	}

@@ -35,9 +35,11 @@ type report struct {
 }
 
 const (
-	stepReady  = ^uint64(0)
-	reportSize = 16
-	// control is the child's descriptor of the control socket.
+	stepReady   = ^uint64(0)
+	stepMounted = ^uint64(0) - 1 // and waits for a byte
+	stepConsole = ^uint64(0) - 2 // and has sent a descriptor with it
+	reportSize  = 16
+	// control is the child's descriptor of the control socket, if the program gets no descriptors but its stdio.
 	control = 3
 	// exitFailed is the exit status of a child that couldn't run the program; nobody sees it but a debugger.
 	exitFailed = 126
@@ -45,7 +47,7 @@ const (
 
 // fork clones a child that walks t. groupFD is a v2 control group to start in, or -1. It gives the child's id and its
 // pidfd, which is non-blocking.
-func fork(t *table, flags uint64, groupFD int) (pid, pidfd int, err error) {
+func fork(t *table, ctl int, flags uint64, groupFD int) (pid, pidfd int, err error) {
 	ca := &cloneArgs{flags: flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
 	ca.pidfd = uint64(uintptr(unsafe.Pointer(&ca.result)))
 	if groupFD >= 0 {
@@ -55,7 +57,7 @@ func fork(t *table, flags uint64, groupFD int) (pid, pidfd int, err error) {
 	regs := new([registers]uintptr)
 	failure := new(report)
 	syscall.ForkLock.Lock()
-	child, errno := clone(ca, &t.steps[0], uintptr(len(t.steps)), regs, failure)
+	child, errno := clone(ca, &t.steps[0], uintptr(len(t.steps)), regs, failure, uintptr(ctl))
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(t)
 	runtime.KeepAlive(ca)
@@ -87,12 +89,12 @@ func cloneError(errno syscall.Errno) error {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func clone(ca *cloneArgs, first *step, n uintptr, regs *[registers]uintptr, failure *report) (uintptr, syscall.Errno) {
+func clone(ca *cloneArgs, first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) (uintptr, syscall.Errno) {
 	beforeFork()
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), cloneArgsSize, 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
 		afterForkInChild()
-		walk(first, n, regs, failure)
+		walk(first, n, regs, failure, ctl)
 	}
 	afterFork()
 	return pid, errno
@@ -105,7 +107,7 @@ func clone(ca *cloneArgs, first *step, n uintptr, regs *[registers]uintptr, fail
 //go:noinline
 //go:nosplit
 //go:nocheckptr
-func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report) {
+func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) {
 	var a [6]uintptr
 	for i := uintptr(0); i < n; {
 		s := (*step)(unsafe.Add(unsafe.Pointer(first), i*unsafe.Sizeof(*first)))
@@ -116,6 +118,10 @@ func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report) {
 		}
 		if s.nr == callLoad {
 			regs[s.out&(registers-1)] = uintptr(*s.word)
+			continue
+		}
+		if s.nr == callStore {
+			*s.word = int32(regs[s.from[0]&(registers-1)])
 			continue
 		}
 		for j := 0; j < 6; j++ {
@@ -139,7 +145,7 @@ func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report) {
 				continue
 			}
 			failure.step, failure.errno = uint64(i-1), uint64(errno)
-			syscall.RawSyscall6(unix.SYS_WRITE, control, uintptr(unsafe.Pointer(failure)), reportSize, 0, 0, 0)
+			syscall.RawSyscall6(unix.SYS_WRITE, ctl, uintptr(unsafe.Pointer(failure)), reportSize, 0, 0, 0)
 			break
 		}
 		if s.must && r == 0 {

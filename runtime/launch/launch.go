@@ -41,12 +41,24 @@ type Job struct {
 	Plan *spec.Plan
 	// Root are the layers; Create fills in UserNS, RootUID, RootGID and Suid.
 	Root overlay.Layers
+	// Rootfs is a directory of the host to use as the root instead of layers, as it is; or "".
+	Rootfs string
 	// Memory are in-memory file systems to attach, after the plan's mounts. They stay the caller's.
 	Memory []Memory
 	// Group is the control group to start in; it stays the caller's.
 	Group *cgroup.Group
-	// Stdio are the descriptors for standard input, output and error; they stay the caller's.
+	// Stdio are the descriptors for standard input, output and error; they stay the caller's. With a terminal they are
+	// used until that is there.
 	Stdio [3]*os.File
+	// Preserve are descriptors that the program gets from number 3 on; they stay the caller's.
+	Preserve []*os.File
+	// Starter is a listening unix socket, or nil: with it, the container outlives the caller, and waits for the word of
+	// a StartBy instead of Process.Start.
+	Starter *os.File
+	// Mounted is called with the process's number when all mounts are made, before the host's root is dropped; or nil.
+	Mounted func(ctx context.Context, pid int) error
+	// Console is called with the main end of the process's terminal, which becomes its own; nil if the plan has none.
+	Console func(terminal *os.File) error
 }
 
 // Memory is one in-memory file system and where it goes.
@@ -129,16 +141,15 @@ func (l *Launcher) Close() {
 // createTime bounds Create: all its work is local, and storage that doesn't answer for so long is broken.
 const createTime = 60 * time.Second
 
-// namespaces are all but the cgroup namespace, which the child makes when it is in its control group.
-const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS |
-	unix.CLONE_NEWNET
-
 // Create brings a container to the point before its program runs: namespaces, control group, root file system and
 // mounts are ready, and its process waits. The caller closes the Process, and before that waits for its end. When
 // Create fails, nothing is left (I6).
 func (l *Launcher) Create(ctx context.Context, job Job) (*Process, error) {
 	if len(job.Memory) > maxMemory {
 		return nil, fmt.Errorf("%d in-memory mounts, at most %d are possible", len(job.Memory), maxMemory)
+	}
+	if job.Plan.Process.Terminal != (job.Console != nil) {
+		return nil, errors.New("a terminal needs someone who takes its other end, and only then")
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTime)
 	defer cancel()
@@ -165,11 +176,15 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 			return err
 		}
 	}
-	if err := mapIDs(p.pid, job.Plan); err != nil {
-		return err
+	if job.Plan.UserNS() {
+		if err := mapIDs(p.pid, job.Plan); err != nil {
+			return err
+		}
 	}
-	if err := writeProc(p.pid, "oom_score_adj", strconv.Itoa(job.Plan.OOMScoreAdj)); err != nil {
-		return err
+	if !job.Plan.InheritScore {
+		if err := writeProc(p.pid, "oom_score_adj", strconv.Itoa(job.Plan.OOMScoreAdj)); err != nil {
+			return err
+		}
 	}
 	if err := l.mountAll(job, b, p.pid); err != nil {
 		return err
@@ -177,11 +192,28 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 	if err := p.send(b.fds()); err != nil {
 		return fmt.Errorf("hand over mounts: %w", err)
 	}
-	return p.awaitReady(ctx)
+	if err := p.awaitReady(ctx, job); err != nil {
+		return err
+	}
+	if job.Starter != nil { // whoever starts it knows nothing of the plan
+		return p.setLimits()
+	}
+	return nil
 }
 
 // mountAll makes the mounts that need the container's user namespace.
 func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
+	if job.Rootfs != "" {
+		if err := b.openRootfs(job); err != nil {
+			return fmt.Errorf("root file system %s: %w", job.Rootfs, err)
+		}
+	}
+	if !job.Plan.UserNS() {
+		if job.Rootfs == "" {
+			return errors.New("root file system: layers are shown through a user namespace, and the container has none")
+		}
+		return nil
+	}
 	userns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open user namespace: %w", err)
@@ -189,6 +221,9 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 	defer unix.Close(userns)
 	if err := b.mapBinds(userns); err != nil {
 		return err
+	}
+	if job.Rootfs != "" {
+		return nil
 	}
 	layers := job.Root
 	layers.UserNS = userns

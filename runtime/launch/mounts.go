@@ -18,8 +18,17 @@ const (
 	openDir    = unix.O_PATH | unix.O_DIRECTORY
 )
 
-// attachRoot cuts the child off from the host's mount events and puts the root mount over the host's root, from where
-// pivot_root will take it. The host's /proc stays reachable for the kernel until then, which it demands of those who
+// findRootfs opens the place of the root on the host, while the child still has the host's ids to reach it.
+func (p *program) findRootfs() {
+	if p.rootfs == "" {
+		return
+	}
+	request, size := p.resolve(openDir, 0, 0)
+	p.attachTo = p.result("root "+p.rootfs, unix.SYS_OPENAT2, cwd(), p.str(p.rootfs), request, size)
+}
+
+// attachRoot cuts the child off from the host's mount events and puts the root mount over the host's root, or where
+// hooks expect it, from where pivot_root will take it. The host's /proc stays reachable for the kernel until then, which it demands of those who
 // mount another one in a user namespace.
 func (p *program) attachRoot() {
 	p.call("private mounts", unix.SYS_MOUNT, p.str(""), p.str("/"), p.str(""), num(unix.MS_REC|unix.MS_PRIVATE), num(0))
@@ -28,7 +37,18 @@ func (p *program) attachRoot() {
 			p.overHostRoot("attach memory", p.memoryAt+i)
 		}
 	}
-	p.root = p.overHostRoot("attach root", p.rootAt)
+	if !p.plan.StockDev || !p.plan.UserNS() {
+		// Masks are clones of the null device, which must be attached for that; here nothing else attaches it.
+		null := p.received(p.devicesAt)
+		p.call("attach null device", unix.SYS_MOVE_MOUNT, null.arg(), p.str(""), cwd(), p.str("/dev/null"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		p.give(null)
+	}
+	if p.rootfs == "" {
+		p.root = p.overHostRoot("attach root", p.rootAt)
+		return
+	}
+	p.root = p.received(p.rootAt)
+	p.onto("attach root", p.root, p.attachTo)
 }
 
 // overHostRoot attaches a received mount on top of the host's root and gives its register.
@@ -103,13 +123,27 @@ func (p *program) mount(i int, m spec.Mount) {
 		p.controlGroups(name, m)
 		return
 	}
-	mounted := p.filesystem(name, m)
-	target := p.directory(name, m.Target, how)
-	p.onto(name, mounted, target)
-	if m.Type == "tmpfs" && m.Target == "dev" {
-		p.devices(mounted)
+	if m.Type == tmpfsType { // it may have to take mount points and devices first: closeTmpfs
+		m.Attr &^= unix.MOUNT_ATTR_RDONLY
 	}
+	mounted := p.filesystem(name, m)
+	p.onto(name, mounted, p.directory(name, m.Target, how))
 	p.close(mounted)
+}
+
+const tmpfsType = "tmpfs"
+
+// closeTmpfs makes those read-only that the plan wants so.
+func (p *program) closeTmpfs() {
+	for _, m := range p.plan.Mounts {
+		if m.Type != tmpfsType || m.Attr&unix.MOUNT_ATTR_RDONLY == 0 {
+			continue
+		}
+		name := "make read-only /" + m.Target
+		r := p.directory(name, m.Target, resolveInRoot)
+		p.setAttr(name, r, unix.MOUNT_ATTR_RDONLY, 0)
+		p.close(r)
+	}
 }
 
 // onto attaches mounted to target and closes target.
@@ -121,7 +155,11 @@ func (p *program) onto(name string, mounted, target reg) {
 // filesystem creates a file system of the container's own and gives the detached mount.
 func (p *program) filesystem(name string, m spec.Mount) reg {
 	fs := p.result(name, unix.SYS_FSOPEN, p.str(m.Type), num(unix.FSOPEN_CLOEXEC))
-	options := append([]spec.Option{{Key: "source", Value: m.Type}}, m.Options...)
+	source := m.Source
+	if source == "" {
+		source = m.Type
+	}
+	options := append([]spec.Option{{Key: "source", Value: source}}, m.Options...)
 	for _, o := range options {
 		kind, value := unix.FSCONFIG_SET_STRING, p.str(o.Value)
 		if o.Value == "" {
@@ -182,28 +220,10 @@ func (p *program) controlGroups(name string, m spec.Mount) {
 		p.call(name, unix.SYS_MOVE_MOUNT, mounted.arg(), p.str(""), all.arg(), p.str(dir), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 		p.close(mounted)
 	}
-	p.setAttr(name, all, unix.MOUNT_ATTR_RDONLY, 0)
+	if m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		p.setAttr(name, all, unix.MOUNT_ATTR_RDONLY, 0)
+	}
 	p.close(all)
-}
-
-// devices fills /dev: the host's devices (I3), and the usual links.
-func (p *program) devices(dev reg) {
-	for i, d := range hostDevices() {
-		name := "device /dev/" + d.name
-		p.call(name, unix.SYS_MKNODAT, dev.arg(), p.str(d.name), num(unix.S_IFREG|0o666), num(0))
-		mounted := p.received(p.devicesAt + i)
-		p.call(name, unix.SYS_MOVE_MOUNT, mounted.arg(), p.str(""), dev.arg(), p.str(d.name), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
-		p.give(mounted) // stays open: masks are clones of it
-	}
-	for _, l := range [][2]string{
-		{"/proc/self/fd", "fd"},
-		{"/proc/self/fd/0", "stdin"},
-		{"/proc/self/fd/1", "stdout"},
-		{"/proc/self/fd/2", "stderr"},
-		{"pts/ptmx", "ptmx"},
-	} {
-		p.call("link /dev/"+l[1], unix.SYS_SYMLINKAT, p.str(l[0]), dev.arg(), p.str(l[1]))
-	}
 }
 
 // attachMemory attaches the in-memory file systems, or single files of them.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -53,43 +52,89 @@ func (p *Process) send(fds []int) error {
 	return errors.Join(err, sent)
 }
 
-// read gives the child's next report; nil when it closed the socket.
-func (p *Process) read(ctx context.Context) (*report, error) {
-	stop := context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Unix(1, 0)) })
+// read gives the child's next report, and the descriptor that came with it or nil; no report when it closed the socket.
+func read(ctx context.Context, control *os.File) (*report, *os.File, error) {
+	stop := context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	r := &report{}
+	conn, err := control.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, rights := &report{}, make([]byte, unix.CmsgSpace(4))
 	buffer := unsafe.Slice((*byte)(unsafe.Pointer(r)), reportSize)
-	n, err := p.control.Read(buffer)
+	var n, extra int
+	var failed error
+	err = conn.Read(func(fd uintptr) bool {
+		n, extra, _, _, failed = unix.Recvmsg(int(fd), buffer, rights, unix.MSG_CMSG_CLOEXEC)
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	err = errors.Join(err, failed)
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET):
-		return nil, nil
+	case errors.Is(err, unix.ECONNRESET) || err == nil && n == 0:
+		return nil, nil, nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
-		return nil, fmt.Errorf("wait for container process: %w", context.Cause(ctx))
+		return nil, nil, fmt.Errorf("wait for container process: %w", context.Cause(ctx))
 	case err != nil:
-		return nil, fmt.Errorf("wait for container process: %w", err)
-	case n != reportSize:
-		return nil, fmt.Errorf("wait for container process: report of %d bytes", n)
+		return nil, nil, fmt.Errorf("wait for container process: %w", err)
 	}
-	return r, nil
+	f, err := descriptor(rights[:extra])
+	if err == nil && n != reportSize {
+		err = fmt.Errorf("report of %d bytes", n)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("wait for container process: %w", err)
+	}
+	return r, f, nil
 }
 
-func (p *Process) awaitReady(ctx context.Context) error {
-	r, err := p.read(ctx)
-	switch {
-	case err != nil:
-		return err
-	case r == nil:
-		return ErrExited
-	case r.step != stepReady:
-		return p.failed(r)
+// descriptor takes the one descriptor out of a control message.
+func descriptor(message []byte) (*os.File, error) {
+	if len(message) == 0 {
+		return nil, nil
 	}
-	return nil
+	messages, err := unix.ParseSocketControlMessage(message)
+	if err != nil || len(messages) != 1 {
+		return nil, fmt.Errorf("%d control messages: %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, fmt.Errorf("%d descriptors: %w", len(fds), err)
+	}
+	return os.NewFile(uintptr(fds[0]), "terminal"), nil
 }
 
-func (p *Process) failed(r *report) error {
+// awaitReady answers what the child reports on its way, until it is ready.
+func (p *Process) awaitReady(ctx context.Context, job Job) error {
+	for {
+		r, f, err := read(ctx, p.control)
+		switch {
+		case err != nil:
+			return err
+		case r == nil:
+			return ErrExited
+		case r.step == stepReady:
+			return nil
+		case r.step == stepConsole && f != nil:
+			if err := job.Console(f); err != nil {
+				return fmt.Errorf("hand over the terminal: %w", err)
+			}
+		case r.step == stepMounted:
+			if err := job.Mounted(ctx, p.pid); err != nil {
+				return err
+			}
+			if _, err := p.control.Write([]byte{1}); err != nil {
+				return ErrExited
+			}
+		default:
+			return failed(p.names, r)
+		}
+	}
+}
+
+func failed(names []string, r *report) error {
 	name := fmt.Sprintf("step %d", r.step)
-	if r.step < uint64(len(p.names)) {
-		name = p.names[r.step]
+	if r.step < uint64(len(names)) {
+		name = names[r.step]
 	}
 	return &StepError{Step: name, Errno: unix.Errno(r.errno)}
 }
@@ -103,23 +148,45 @@ func (p *Process) Start(ctx context.Context) error {
 	if p.control == nil {
 		return errors.New("container process was started before")
 	}
+	defer p.closeControl()
+	if err := p.setLimits(); err != nil {
+		return err
+	}
+	return start(ctx, p.control, p.names)
+}
+
+// start gives the word on a control socket and waits for what comes of it.
+func start(ctx context.Context, control *os.File, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	defer p.closeControl()
-	for _, r := range p.rlimits { // from outside, since raising a hard limit takes rights on the host
-		if err := p.limit(r); err != nil {
-			return fmt.Errorf("set resource limit %d: %w", r.Resource, err)
-		}
-	}
-	if _, err := p.control.Write([]byte{1}); err != nil {
+	if _, err := control.Write([]byte{1}); err != nil {
 		return ErrExited
 	}
-	r, err := p.read(ctx)
+	r, _, err := read(ctx, control)
 	if err != nil {
 		return err
 	}
 	if r != nil {
-		return p.failed(r)
+		return failed(names, r)
+	}
+	return nil
+}
+
+// Steps names the steps of the process's way to its program, for StartBy. It is nil once the program runs.
+func (p *Process) Steps() []string { return p.names }
+
+// StartBy lets the program of a container run that was created with a Starter, from any process. conn is a connection
+// to that socket, which stays the caller's, and steps are the Process's. It is otherwise like Process.Start.
+func StartBy(ctx context.Context, conn *os.File, steps []string) error {
+	return start(ctx, conn, steps)
+}
+
+// setLimits sets the resource limits, from outside, since raising a hard limit takes rights on the host.
+func (p *Process) setLimits() error {
+	for _, r := range p.rlimits {
+		if err := p.limit(r); err != nil {
+			return fmt.Errorf("set resource limit %d: %w", r.Resource, err)
+		}
 	}
 	return nil
 }

@@ -16,13 +16,18 @@ type program struct {
 	// fds is where the kernel puts the received descriptors, in the child's copy of this memory. Minus one until then.
 	fds []int32
 	// Indexes into fds.
-	rootAt, devicesAt, bindsAt, groupsAt, memoryAt int
+	rootAt, devicesAt, furtherAt, bindsAt, groupsAt, memoryAt, starterAt int
 
-	binds   []source // in the order of the plan's bind mounts
-	memory  []Memory
-	views   []cgroup.View
-	root    reg // the root mount
-	workDir reg
+	control  int      // the child's descriptor of the control socket
+	rootfs   string   // where on the host the root is attached, or "" for /
+	attachTo reg      // rootfs, opened
+	starter  bool     // whether a socket to start by was sent
+	pause    bool     // whether the parent has something to do when all is mounted
+	binds    []source // in the order of the plan's bind mounts
+	memory   []Memory
+	views    []cgroup.View
+	root     reg // the root mount
+	workDir  reg
 }
 
 // source is what is known of a bind mount's source when the table is built.
@@ -36,16 +41,22 @@ const (
 	resolveInRoot  = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 )
 
-// build writes the whole table. in, out, errs and ctl are the parent's descriptors, all above control.
-func (p *program) build(stdio [3]int, ctl int) error {
-	p.isolate(stdio, ctl)
+// build writes the whole table. passed are the parent's descriptors that become the child's from 0 on, and ctl is its
+// control socket; all are above what they become.
+func (p *program) build(passed []int, ctl int) error {
+	p.isolate(passed, ctl)
 	p.receive()
+	p.findRootfs()
 	p.identity()
 	p.attachRoot()
 	p.mounts(false)
 	p.attachMemory()
 	p.mounts(true) // I7
+	p.devices()
+	p.console()
 	p.sysctls()
+	p.pauseMounted()
+	p.closeTmpfs()
 	p.masks()
 	p.readOnlyPaths()
 	p.enterWorkDir()
@@ -58,13 +69,13 @@ func (p *program) build(stdio [3]int, ctl int) error {
 }
 
 // isolate drops everything that the fork brought along (I1).
-func (p *program) isolate(stdio [3]int, ctl int) {
+func (p *program) isolate(passed []int, ctl int) {
 	p.call("protect memory", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
-	for to, from := range stdio {
+	for to, from := range passed {
 		p.call("stdio", unix.SYS_DUP3, num(from), num(to), num(0))
 	}
-	p.call("control socket", unix.SYS_DUP3, num(ctl), num(control), num(unix.O_CLOEXEC))
-	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(control+1), num(^uint32(0)), num(0))
+	p.call("control socket", unix.SYS_DUP3, num(ctl), num(p.control), num(unix.O_CLOEXEC))
+	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(p.control+1), num(^uint32(0)), num(0))
 	p.resetSignals()
 }
 
@@ -101,7 +112,7 @@ func (p *program) receive() {
 	iov := &unix.Iovec{Base: &payload[0], Len: 1}
 	msg := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &buffer[0], Controllen: uint64(len(buffer))}
 	p.keep = append(p.keep, payload, iov, buffer)
-	p.call("receive mounts", unix.SYS_RECVMSG, num(control), p.ptr(unsafe.Pointer(msg)), num(unix.MSG_CMSG_CLOEXEC)).must = true
+	p.call("receive mounts", unix.SYS_RECVMSG, num(p.control), p.ptr(unsafe.Pointer(msg)), num(unix.MSG_CMSG_CLOEXEC)).must = true
 }
 
 // received loads a descriptor that the parent sent.
@@ -109,7 +120,9 @@ func (p *program) received(i int) reg { return p.load(&p.fds[i]) }
 
 // identity makes the child root of its own world.
 func (p *program) identity() {
-	p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	if p.plan.Namespaces&unix.CLONE_NEWCGROUP != 0 {
+		p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	}
 	p.call("clear groups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("group root", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	p.call("user root", unix.SYS_SETRESUID, num(0), num(0), num(0))
@@ -144,6 +157,9 @@ func (p *program) pivot() {
 	p.call("pivot_root", unix.SYS_PIVOT_ROOT, p.str("."), p.str("."))
 	p.call("drop the host's root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
 	p.call("enter /", unix.SYS_CHDIR, p.str("/"))
+	if flags := p.plan.RootPropagation; flags != 0 {
+		p.call("propagation of the root", unix.SYS_MOUNT, p.str(""), p.str("/"), p.str(""), num(flags), num(0))
+	}
 }
 
 // interfaceFlags is struct ifreq as SIOCSIFFLAGS reads it.
@@ -153,8 +169,11 @@ type interfaceFlags struct {
 	_     [22]byte
 }
 
-// loopback brings the loopback interface up.
+// loopback brings the loopback interface of a new network up.
 func (p *program) loopback() {
+	if p.plan.Namespaces&unix.CLONE_NEWNET == 0 {
+		return
+	}
 	req := &interfaceFlags{name: [16]byte{'l', 'o'}, flags: unix.IFF_UP}
 	s := p.take()
 	open := p.call("loopback", unix.SYS_SOCKET, num(unix.AF_INET), num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), num(0))
@@ -169,8 +188,25 @@ func (p *program) loopback() {
 // waitForStart tells the parent that all is ready and waits for its word.
 func (p *program) waitForStart() {
 	ready := &report{step: stepReady}
-	p.call("report", unix.SYS_WRITE, num(control), p.ptr(unsafe.Pointer(ready)), num(reportSize))
-	p.call("wait for start", unix.SYS_READ, num(control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
+	p.call("report", unix.SYS_WRITE, num(p.control), p.ptr(unsafe.Pointer(ready)), num(reportSize))
+	if p.starter {
+		socket := p.received(p.starterAt)
+		conn := p.result("wait for start", unix.SYS_ACCEPT4, socket.arg(), num(0), num(0), num(unix.SOCK_CLOEXEC))
+		p.call("wait for start", unix.SYS_DUP3, conn.arg(), num(p.control), num(unix.O_CLOEXEC))
+		p.close(conn)
+		p.close(socket)
+	}
+	p.call("wait for start", unix.SYS_READ, num(p.control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
+}
+
+// pauseMounted lets the parent do something between the mounts and the drop of the host's root.
+func (p *program) pauseMounted() {
+	if !p.pause {
+		return
+	}
+	mounted := &report{step: stepMounted}
+	p.call("report", unix.SYS_WRITE, num(p.control), p.ptr(unsafe.Pointer(mounted)), num(reportSize))
+	p.call("wait for hooks", unix.SYS_READ, num(p.control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
 }
 
 // exec runs the program: the first of the paths that there is.

@@ -20,7 +20,7 @@ type step struct {
 	arg  [6]uintptr
 	from [6]reg // where an argument comes from, if not 0
 	out  reg    // where the result goes, if not 0
-	word *int32 // of callLoad
+	word *int32 // of callLoad and callStore
 	// A call that gives zero where must is set ends the child: end of file on the control socket (I5).
 	must bool
 	// Errors that don't matter; to is the step to go on with after one, or 0 for the next.
@@ -40,6 +40,8 @@ const (
 	callLoad = ^uintptr(0)
 	// callJump goes on at to.
 	callJump = ^uintptr(0) - 1
+	// callStore stores from[0] at word: a descriptor to send.
+	callStore = ^uintptr(0) - 2
 )
 
 // table is the program of one child, and what keeps its memory alive until the fork.
@@ -145,6 +147,12 @@ func (t *table) load(p *int32) reg {
 	s := t.call("load", callLoad)
 	s.word, s.out = p, r
 	return r
+}
+
+// store adds the storing of a register in the 32-bit integer at p.
+func (t *table) store(r reg, p *int32) {
+	s := t.call("store", callStore, r.arg())
+	s.word = p
 }
 
 // close adds the closing of the descriptor in r and returns the register.

@@ -32,6 +32,9 @@ const (
 
 // compiler gathers the plan and everything that is wrong.
 type compiler struct {
+	// bundle says that the configuration is a bundle's, whose author decides on its isolation: the invariants are not
+	// demanded of it.
+	bundle   bool
 	plan     Plan
 	problems []error
 }
@@ -57,14 +60,21 @@ func (c *compiler) unsupported(fields map[string]bool) {
 	}
 }
 
-// Compile checks s for a machine of the given GOARCH and gives its plan. It does not keep or modify s.
-func Compile(s *specs.Spec, goarch string) (*Plan, error) {
+// Compile checks s for a machine of the given GOARCH and gives its plan, for which the invariants of this package hold.
+// It does not keep or modify s.
+func Compile(s *specs.Spec, goarch string) (*Plan, error) { return compile(s, goarch, false) }
+
+// CompileBundle is Compile for the configuration of an OCI bundle: what it doesn't ask for, the container doesn't get.
+// Of the invariants only I5 and I6 hold. Root and hooks are the caller's to care for.
+func CompileBundle(s *specs.Spec, goarch string) (*Plan, error) { return compile(s, goarch, true) }
+
+func compile(s *specs.Spec, goarch string, bundle bool) (*Plan, error) {
 	if s == nil || s.Process == nil || s.Linux == nil {
 		return nil, fmt.Errorf("%w: process and linux must be given", ErrSpec)
 	}
-	c := &compiler{}
+	c := &compiler{bundle: bundle}
 	c.unsupported(map[string]bool{
-		"hooks": s.Hooks != nil, "solaris": s.Solaris != nil, "windows": s.Windows != nil, "vm": s.VM != nil,
+		"hooks": s.Hooks != nil && !bundle, "solaris": s.Solaris != nil, "windows": s.Windows != nil, "vm": s.VM != nil,
 		"zos": s.ZOS != nil, "freebsd": s.FreeBSD != nil,
 	})
 	c.plan.ReadOnlyRoot = s.Root != nil && s.Root.Readonly
@@ -74,6 +84,7 @@ func Compile(s *specs.Spec, goarch string) (*Plan, error) {
 	c.process(s.Process)
 	c.mounts(s.Mounts)
 	c.seccomp(s.Linux.Seccomp, goarch)
+	c.dev()
 	if len(c.problems) > 0 {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, errors.Join(c.problems...))
 	}
@@ -98,7 +109,7 @@ func (c *compiler) text(field, s string) string {
 // inside checks an absolute path in the container and gives it relative to the root.
 func (c *compiler) inside(field, p string) string {
 	c.text(field, p)
-	if !path.IsAbs(p) || len(p) > maxPath {
+	if !path.IsAbs(p) && !c.bundle || len(p) > maxPath {
 		c.bad(field, "%.128q is not an absolute path of at most %d bytes", p, maxPath)
 	}
 	p = strings.TrimPrefix(path.Clean("/"+p), "/")
@@ -110,16 +121,22 @@ func (c *compiler) inside(field, p string) string {
 
 func (c *compiler) linux(l *specs.Linux) {
 	c.unsupported(map[string]bool{
-		"linux.devices": len(l.Devices) > 0, "linux.intelRdt": l.IntelRdt != nil,
-		"linux.personality": l.Personality != nil, "linux.timeOffsets": len(l.TimeOffsets) > 0,
+		"linux.intelRdt": l.IntelRdt != nil, "linux.timeOffsets": len(l.TimeOffsets) > 0,
 		"linux.mountLabel": l.MountLabel != "", "linux.netDevices": len(l.NetDevices) > 0,
-		"linux.cgroupsPath": l.CgroupsPath != "", "linux.memoryPolicy": l.MemoryPolicy != nil,
+		"linux.memoryPolicy": l.MemoryPolicy != nil,
+		"linux.devices":      len(l.Devices) > 0 && !c.bundle,
+		"linux.personality":  l.Personality != nil && !c.bundle,
+		"linux.cgroupsPath":  l.CgroupsPath != "" && !c.bundle,
 		"linux.rootfsPropagation": l.RootfsPropagation != "" && l.RootfsPropagation != "private" &&
-			l.RootfsPropagation != "rprivate",
+			l.RootfsPropagation != "rprivate" && !c.bundle,
 	})
-	c.namespaces(l.Namespaces)
-	c.plan.UIDs = c.ranges("linux.uidMappings", l.UIDMappings)
-	c.plan.GIDs = c.ranges("linux.gidMappings", l.GIDMappings)
+	if c.bundle {
+		c.bundleLinux(l)
+	} else {
+		c.namespaces(l.Namespaces)
+		c.plan.UIDs = c.ranges("linux.uidMappings", l.UIDMappings)
+		c.plan.GIDs = c.ranges("linux.gidMappings", l.GIDMappings)
+	}
 	c.plan.Masked = c.paths("linux.maskedPaths", l.MaskedPaths)
 	c.plan.ReadOnly = c.paths("linux.readonlyPaths", l.ReadonlyPaths)
 	c.sysctls(l.Sysctl)
@@ -140,6 +157,7 @@ func (c *compiler) namespaces(list []specs.LinuxNamespace) {
 			c.bad("linux.namespaces", "joining the %s namespace %.128q is not supported by this runtime", n.Type, n.Path)
 		}
 		delete(missing, n.Type)
+		c.plan.Namespaces |= namespaceFlags()[n.Type]
 	}
 	names := make([]string, 0, len(missing))
 	for n := range missing {
@@ -162,14 +180,14 @@ func (c *compiler) ranges(field string, list []specs.LinuxIDMapping) []IDRange {
 		switch {
 		case m.Size == 0 || m.ContainerID+m.Size < m.ContainerID || m.HostID+m.Size < m.HostID:
 			c.bad(field, "range of %d ids from %d to %d is empty or too long", m.Size, m.ContainerID, m.HostID)
-		case m.HostID == 0:
+		case m.HostID == 0 && !c.bundle:
 			c.bad(field, "would give the container the host's root, id 0")
 		case overlaps(out, m):
 			c.bad(field, "ranges overlap at %d", m.ContainerID)
 		}
 		out = append(out, IDRange{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
 	}
-	if _, ok := Host(out, 0); !ok {
+	if _, ok := Host(out, 0); !ok { // the launcher's child is the container's root until it is someone else
 		c.bad(field, "must map the container's id 0")
 	}
 	return out
@@ -220,7 +238,11 @@ func (c *compiler) sysctls(all map[string]string) {
 	}
 	for name, value := range all {
 		field := fmt.Sprintf("linux.sysctl[%.64s]", name)
-		if !namespaced(name) || strings.ContainsAny(name, "/\x00") || strings.Contains(name, "..") {
+		if c.bundle && !c.owns(name) {
+			c.bad(field, "is not a parameter of a namespace that the container does not share")
+			continue
+		}
+		if !c.bundle && !namespaced(name) || strings.ContainsAny(name, "/\x00") || strings.Contains(name, "..") {
 			c.bad(field, "is not a parameter of the container's own namespaces")
 			continue
 		}

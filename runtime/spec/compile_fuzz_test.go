@@ -23,6 +23,9 @@ func FuzzCompile(f *testing.F) {
 		if len(data) > 1<<18 || json.Unmarshal(data, s) != nil {
 			return
 		}
+		if b, err := CompileBundle(s, "amd64"); err == nil {
+			checkBundle(t, b)
+		}
 		p, err := Compile(s, "amd64")
 		if err != nil {
 			return
@@ -50,4 +53,20 @@ func FuzzCompile(f *testing.F) {
 			t.Fatal("a NUL byte")
 		}
 	})
+}
+
+func checkBundle(t *testing.T, p *Plan) {
+	t.Helper()
+	for _, m := range p.Mounts {
+		if m.Target == "." || path.Clean("/"+m.Target) != "/"+m.Target {
+			t.Fatalf("mount %+v", m)
+		}
+	}
+	c := p.Process.Capabilities // I5
+	if (c.Effective|c.Permitted|c.Inheritable|c.Ambient)&^c.Bounding != 0 {
+		t.Fatalf("capabilities %+v", c)
+	}
+	if strings.ContainsRune(strings.Join(append(p.Process.Args, p.Process.Env...), ""), 0) { // I6
+		t.Fatal("a NUL byte")
+	}
 }

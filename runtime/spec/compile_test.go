@@ -86,7 +86,7 @@ func TestCompile_Limits(t *testing.T) {
 		Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))}, CPU: &specs.LinuxCPU{Quota: ptr(int64(-1))},
 		Pids: &specs.LinuxPids{Limit: ptr(int64(-1))},
 	}
-	if p, err := Compile(s, "amd64"); err != nil || p.Limits != (cgroup.Limits{}) {
+	if p, err := Compile(s, "amd64"); err != nil || !cmp.Equal(p.Limits, cgroup.Limits{}) {
 		t.Errorf("unlimited: %+v, %v", p, err)
 	}
 }
@@ -105,7 +105,7 @@ func TestCompile_Mounts(t *testing.T) {
 	}
 	const nosuid, nodev = unix.MOUNT_ATTR_NOSUID, unix.MOUNT_ATTR_NODEV
 	want := []Mount{
-		{Target: "data", Source: "/srv/data", Recursive: true, IDMap: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev},
+		{Target: "data", Source: "/srv/data", Recursive: true, IDMap: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev},
 		{Target: "tmp", Type: "tmpfs", Options: []Option{{"size", "1m"}}, Attr: unix.MOUNT_ATTR_NOEXEC | nosuid | nodev},
 		{Target: "dev/pts", Trusted: true, Type: "devpts", Options: []Option{{"newinstance", ""}, {"gid", "5"}}, Attr: nosuid},
 	}

@@ -4,7 +4,8 @@
 // shows at launch. It is not a full OCI implementation: what it doesn't offer it refuses, by the name of the field,
 // and never ignores.
 //
-//	*specs.Spec ──Compile──> *Plan ──(package launch)──> table of system calls
+//	*specs.Spec ──Compile────────> *Plan ──(package launch)──> table of system calls
+//	            ──CompileBundle──>
 //	Default() is a spec to start from: least privilege, nothing missing.
 //
 // Invariants of every Plan that Compile returns:
@@ -20,7 +21,11 @@
 //	I8  At /proc is a procfs or nothing, so that parameters are written to the kernel and to nobody's file; and where
 //	    there are parameters, it is there.
 //
-// Compile and Default are safe for concurrent use. A Plan must not be modified.
+// They are the policy of the supervisor, whose clients ask for services. An OCI bundle is written by an engine that has
+// its own policy: CompileBundle takes it at its word, and demands only I5, I6, a mount namespace, and that /proc is the
+// kernel's.
+//
+// Compile, CompileBundle and Default are safe for concurrent use. A Plan must not be modified.
 //
 // All problems of a spec are reported in one error, which wraps ErrSpec; each line begins with the field.
 //

@@ -18,7 +18,7 @@ func (c *compiler) mounts(list []specs.Mount) {
 	for i, m := range list {
 		c.plan.Mounts = append(c.plan.Mounts, c.mount(fmt.Sprintf("mounts[%d] %.128s", i, m.Destination), m))
 	}
-	if len(c.plan.Sysctls) > 0 && !slices.ContainsFunc(c.plan.Mounts, func(m Mount) bool { return m.Type == "proc" }) { // I8
+	if len(c.plan.Sysctls) > 0 && !slices.ContainsFunc(c.plan.Mounts, func(m Mount) bool { return m.Target == "proc" }) { // I8
 		c.bad("linux.sysctl", "can't be set without a mount of /proc")
 	}
 }
@@ -27,7 +27,7 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	m := Mount{Target: c.inside(field, in.Destination)}
 	m.Trusted = within(m.Target, "proc") || within(m.Target, "dev") || within(m.Target, "sys")
 	cgroup := in.Type == "cgroup" && m.Target == cgroupTarget
-	if m.Target == "." || strings.HasPrefix(m.Target, "proc/") || strings.HasPrefix(m.Target, "sys/") && !cgroup { // I3
+	if m.Target == "." || !c.bundle && (strings.HasPrefix(m.Target, "proc/") || strings.HasPrefix(m.Target, "sys/") && !cgroup) { // I3
 		c.bad(field, "can't be a mount point of a container")
 	}
 	c.unsupported(map[string]bool{
@@ -38,10 +38,13 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	for _, o := range in.Options {
 		bind = bind || o == "bind" || o == "rbind"
 	}
-	if !bind {
+	switch {
+	case !bind && c.bundle:
+		c.bundleFilesystem(field, &m, in)
+	case !bind:
 		c.filesystem(field, &m, in)
-	} else {
-		if m.Target == "proc" { // I8
+	default:
+		if m.Target == "proc" && !c.bundle { // I8
 			c.bad(field, "/proc is the kernel's file system and nothing else")
 		}
 		m.Source = path.Clean(c.text(field, in.Source))
@@ -52,6 +55,10 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	for _, o := range in.Options {
 		c.option(field, &m, o)
 	}
+	if c.bundle {
+		c.bundleTarget(field, m)
+		return m
+	}
 	if m.Type != "devpts" { // I4; a devpts without devices is none
 		m.Attr |= unix.MOUNT_ATTR_NODEV
 	}
@@ -60,6 +67,13 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	}
 	if cgroup { // I7
 		m.Attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	if !m.Bind() {
+		return m
+	}
+	m.AllAttr |= m.Attr // what is mounted below the source is not safer than the source
+	if m.Attr&unix.MOUNT_ATTR__ATIME != 0 {
+		m.AllClear |= unix.MOUNT_ATTR__ATIME
 	}
 	return m
 }
@@ -104,6 +118,9 @@ func flags() map[string]flag {
 	}
 }
 
+// maxParameter is the kernel's limit for one parameter of a file system.
+const maxParameter = 256
+
 // parameters are the options that each file system takes itself.
 func parameters(fstype string) []string {
 	switch fstype {
@@ -116,6 +133,9 @@ func parameters(fstype string) []string {
 }
 
 func (c *compiler) option(field string, m *Mount, o string) {
+	if c.bundle && c.bundleOption(m, o) {
+		return
+	}
 	if f, ok := flags()[o]; ok {
 		m.Attr &^= f.attr
 		if f.on {
@@ -134,8 +154,12 @@ func (c *compiler) option(field string, m *Mount, o string) {
 		}
 	}
 	key, value, _ := strings.Cut(o, "=")
+	if c.bundle && !m.Bind() && len(o) < maxParameter {
+		m.Options = append(m.Options, Option{Key: c.text(field, key), Value: c.text(field, value)})
+		return
+	}
 	for _, p := range parameters(m.Type) {
-		if p == key && len(o) < 256 { // the kernel's limit for one parameter
+		if p == key && len(o) < maxParameter {
 			m.Options = append(m.Options, Option{Key: key, Value: c.text(field, value)})
 			return
 		}

@@ -1,13 +1,19 @@
 package spec
 
 import (
+	"golang.org/x/sys/unix"
+
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/seccomp"
 )
 
 // Plan is a checked configuration, ready to launch.
 type Plan struct {
-	UIDs, GIDs   []IDRange // of the user namespace, never empty
+	// Namespaces are CLONE_NEW flags: those that the container has of its own. It joins those of Join, and shares all
+	// others with the launcher.
+	Namespaces   uint64
+	Join         []Join
+	UIDs, GIDs   []IDRange // of the user namespace; empty if it has none of its own
 	Hostname     string    // or "" for the host's
 	Domainname   string    // or "" for the host's
 	ReadOnlyRoot bool
@@ -17,8 +23,37 @@ type Plan struct {
 	Sysctls      []Sysctl // sorted by path
 	Limits       cgroup.Limits
 	OOMScoreAdj  int
-	Process      Process
-	Seccomp      *seccomp.Filter // or nil for none
+	InheritScore bool // keep the launcher's OOM score, OOMScoreAdj is void
+	// StockDev says to put the devices and links that every container has into /dev.
+	StockDev bool
+	Devices  []Device // further ones
+	// RootPropagation is of the root mount: an MS_ flag, or 0 for private; with MS_REC for all below it.
+	RootPropagation uint64
+	Personality     Personality
+	Process         Process
+	Seccomp         *seccomp.Filter // or nil for none
+}
+
+// Join is a namespace that others made: one of the CLONE_NEW flags and an absolute path.
+type Join struct {
+	Kind uint64
+	Path string
+}
+
+// Device is a device node or a FIFO of the container.
+type Device struct {
+	Target       string // clean, relative to the root
+	Source       string // the same device on the host, for containers that can't make nodes
+	Type         uint32 // S_IFCHR, S_IFBLK or S_IFIFO
+	Major, Minor uint32
+	Mode         uint32 // permissions
+	UID, GID     uint32 // inside the container
+}
+
+// Personality is an execution domain of personality(2).
+type Personality struct {
+	Set    bool
+	Domain uint32
 }
 
 // IDRange maps Size ids from Container to Host.
@@ -34,17 +69,23 @@ type Mount struct {
 	// image could put a mount that the container relies on elsewhere. Other targets may go through links that stay
 	// in the root.
 	Trusted bool
-	// Attr are MOUNT_ATTR_ flags.
-	Attr uint64
+	// Attr and Clear are MOUNT_ATTR_ flags to set and, on a bind mount, to take away; AllAttr and AllClear are for the
+	// mounts below it too.
+	Attr, Clear, AllAttr, AllClear uint64
+	// Propagation is of a bind mount: an MS_ flag, or 0 for private; with MS_REC for all below it.
+	Propagation uint64
 	// Type is a file system to create, or "" for a bind mount of Source. "cgroup" shows the container's own control
 	// group, of whichever version.
 	Type    string
 	Options []Option // of the file system
-	// Source is an absolute host path, for bind mounts.
+	// Source is an absolute host path for bind mounts, else what the mount table shows.
 	Source    string
 	Recursive bool // with what is mounted below Source
 	IDMap     bool // ids on Source are those inside the container
 }
+
+// UserNS reports whether the container has a user namespace of its own.
+func (p *Plan) UserNS() bool { return p.Namespaces&unix.CLONE_NEWUSER != 0 }
 
 // Bind reports whether the mount shows a tree of the host.
 func (m Mount) Bind() bool { return m.Type == "" }
@@ -78,6 +119,9 @@ type Process struct {
 	Capabilities Capabilities
 	NoNewPrivs   bool
 	Rlimits      []Rlimit
+	// Terminal gives the process a terminal of the container as its standard streams, of Rows and Columns if not 0.
+	Terminal      bool
+	Rows, Columns uint16
 }
 
 // Capabilities are bit sets, bit n for capability n.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"strings"
 
@@ -11,21 +12,26 @@ import (
 
 func (c *compiler) process(p *specs.Process) {
 	c.unsupported(map[string]bool{
-		"process.terminal": p.Terminal, "process.consoleSize": p.ConsoleSize != nil,
+		"process.terminal": p.Terminal && !c.bundle, "process.consoleSize": p.ConsoleSize != nil && !c.bundle,
 		"process.apparmorProfile": p.ApparmorProfile != "", "process.selinuxLabel": p.SelinuxLabel != "",
 		"process.scheduler": p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
 		"process.execCPUAffinity": p.ExecCPUAffinity != nil,
 	})
 	out := &c.plan.Process
 	out.NoNewPrivs = p.NoNewPrivileges
+	out.Terminal = p.Terminal
+	if size := p.ConsoleSize; size != nil {
+		out.Rows, out.Columns = uint16(min(size.Height, math.MaxUint16)), uint16(min(size.Width, math.MaxUint16))
+	}
 	out.Cwd = c.inside("process.cwd", p.Cwd)
 	c.user(&p.User)
 	c.arguments(p)
 	out.Capabilities = c.capabilities(p.Capabilities)
 	c.rlimits(p.Rlimits)
+	c.plan.InheritScore = c.bundle && p.OOMScoreAdj == nil
 	if p.OOMScoreAdj != nil {
 		c.plan.OOMScoreAdj = *p.OOMScoreAdj
-		if *p.OOMScoreAdj < -998 || *p.OOMScoreAdj > 1000 { // -999 is the supervisor's
+		if *p.OOMScoreAdj < -998 && !c.bundle || *p.OOMScoreAdj > 1000 { // -999 is the supervisor's
 			c.bad("process.oomScoreAdj", "%d is not in -998 to 1000", *p.OOMScoreAdj)
 		}
 	}
@@ -37,7 +43,7 @@ func (c *compiler) user(u *specs.User) {
 	if u.Umask != nil {
 		out.Umask = *u.Umask & 0o777
 	}
-	if _, ok := Host(c.plan.UIDs, u.UID); !ok {
+	if !c.mapped(c.plan.UIDs, u.UID) {
 		c.bad("process.user.uid", "%d is not mapped in the container", u.UID)
 	}
 	if len(u.AdditionalGids) > maxGroups {
@@ -45,11 +51,17 @@ func (c *compiler) user(u *specs.User) {
 		return
 	}
 	for _, gid := range append([]uint32{u.GID}, u.AdditionalGids...) {
-		if _, ok := Host(c.plan.GIDs, gid); !ok {
+		if !c.mapped(c.plan.GIDs, gid) {
 			c.bad("process.user.gid", "%d is not mapped in the container", gid)
 		}
 	}
 	out.Groups = append(out.Groups, u.AdditionalGids...)
+}
+
+// mapped reports whether the container knows an id: without a user namespace it knows all.
+func (c *compiler) mapped(ranges []IDRange, id uint32) bool {
+	_, ok := Host(ranges, id)
+	return ok || !c.plan.UserNS() && c.bundle
 }
 
 // defaultPath is searched when the environment has no PATH.

@@ -11,11 +11,14 @@ import (
 const MinMemory = 4 << 20
 
 func (c *compiler) resources(r *specs.LinuxResources) {
+	if c.bundle {
+		c.deviceRules(r)
+	}
 	if r == nil {
 		return
 	}
 	c.unsupported(map[string]bool{
-		"linux.resources.devices": len(r.Devices) > 0, "linux.resources.blockIO": r.BlockIO != nil,
+		"linux.resources.devices": len(r.Devices) > 0 && !c.bundle, "linux.resources.blockIO": r.BlockIO != nil,
 		"linux.resources.hugepageLimits": len(r.HugepageLimits) > 0, "linux.resources.network": r.Network != nil,
 		"linux.resources.rdma": len(r.Rdma) > 0, "linux.resources.unified": len(r.Unified) > 0,
 	})
