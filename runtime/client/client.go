@@ -202,7 +202,10 @@ func exchange(ctx context.Context, conn net.Conn, call protocol.Call, attachment
 // Create makes a container: namespaces, control group, root file system, mounts and files are ready when it returns,
 // and the process waits for Start. The data of the request's files is sent and not kept.
 func (c *Client) Create(ctx context.Context, r Request) (State, error) {
-	sent, parts := r.Detach()
+	sent, parts, err := r.Detach()
+	if err != nil {
+		return State{}, fmt.Errorf("create container: %w", err)
+	}
 	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpCreate, Request: &sent}, parts...)
 	return stateOf(reply, err)
 }

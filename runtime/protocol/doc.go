@@ -11,7 +11,7 @@
 //	4 bytes  length of the message, big endian, 1 to MaxMessage
 //	4 bytes  length of the attachment, big endian, 0 to MaxAttachment
 //	message  JSON: a Call or a Reply
-//	attachment  the data of the call's Files, one after the other in their order
+//	attachment  of create: the seccomp profile, then the data of the call's Files in their order
 //
 // Invariants:
 //

@@ -13,8 +13,8 @@ import (
 const (
 	// MaxMessage holds a configuration with the most arguments (1 MiB) after JSON's escaping.
 	MaxMessage = 8 << 20
-	// MaxAttachment holds 16 secrets or configs of the largest size, 1 MiB.
-	MaxAttachment = 16 << 20
+	// MaxAttachment holds 16 secrets or configs and a seccomp profile of the largest size, 1 MiB.
+	MaxAttachment = 17 << 20
 )
 
 // ErrFrame is returned when a frame is malformed or too long. The connection is of no use after it.

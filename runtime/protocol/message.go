@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,6 +101,11 @@ type Request struct {
 	Rootfs Rootfs
 	Files  []File    `json:",omitempty"`
 	Log    LogConfig `json:",omitzero"`
+	// Seccomp is the JSON of the specification's seccomp profile, or empty for none: Detach takes it out of Spec, so that
+	// the supervisor reads a profile once and not for each container.
+	Seccomp []byte `json:"-"`
+	// SeccompSize is set when sending.
+	SeccompSize int `json:",omitempty"`
 }
 
 // State is what is known of a container.
@@ -219,24 +225,37 @@ func (e *remoteError) Error() string { return e.text }
 
 func (e *remoteError) Unwrap() error { return e.sentinel }
 
-// Attach splits an attachment among the request's files, whose Data then are parts of it.
+// Attach splits an attachment into the request's profile and the data of its files, which then are parts of it.
 func (r *Request) Attach(attachment []byte) error {
-	for i := range r.Files {
-		f := &r.Files[i]
-		if f.Size < 0 || f.Size > len(attachment) {
-			return fmt.Errorf("%w: files of more bytes than attached", ErrFrame)
+	take := func(n int) ([]byte, error) {
+		if n < 0 || n > len(attachment) {
+			return nil, fmt.Errorf("%w: a part of %d bytes, %d are attached", ErrFrame, n, len(attachment))
 		}
-		f.Data, attachment = attachment[:f.Size:f.Size], attachment[f.Size:]
+		part := attachment[:n:n]
+		attachment = attachment[n:]
+		return part, nil
+	}
+	var err error
+	if r.Seccomp, err = take(r.SeccompSize); err != nil {
+		return err
+	}
+	for i := range r.Files {
+		if r.Files[i].Data, err = take(r.Files[i].Size); err != nil {
+			return err
+		}
 	}
 	if len(attachment) > 0 {
-		return fmt.Errorf("%w: more bytes attached than the files have", ErrFrame)
+		return fmt.Errorf("%w: more bytes attached than the request says", ErrFrame)
 	}
 	return nil
 }
 
-// Detach gives a copy of the request for sending, whose files have their sizes, and the parts of its attachment.
-func (r Request) Detach() (Request, [][]byte) {
-	var parts [][]byte
+// Detach gives a copy of the request for sending, which says how long the parts of its attachment are, and those.
+func (r Request) Detach() (Request, [][]byte, error) {
+	if err := r.detachProfile(); err != nil {
+		return r, nil, err
+	}
+	parts := [][]byte{r.Seccomp}
 	files := make([]File, len(r.Files))
 	for i, f := range r.Files {
 		f.Size = len(f.Data)
@@ -244,5 +263,20 @@ func (r Request) Detach() (Request, [][]byte) {
 		files[i] = f
 	}
 	r.Files = files
-	return r, parts
+	return r, parts, nil
+}
+
+// detachProfile moves the profile from a copy of the specification to Seccomp.
+func (r *Request) detachProfile() error {
+	if r.Spec != nil && r.Spec.Linux != nil && r.Spec.Linux.Seccomp != nil {
+		text, err := json.Marshal(r.Spec.Linux.Seccomp)
+		if err != nil {
+			return fmt.Errorf("encode seccomp profile: %w", err)
+		}
+		spec, linux := *r.Spec, *r.Spec.Linux
+		linux.Seccomp, spec.Linux = nil, &linux
+		r.Spec, r.Seccomp = &spec, text
+	}
+	r.SeccompSize = len(r.Seccomp)
+	return nil
 }

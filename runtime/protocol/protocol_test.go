@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestFrame_CarriesACallWithItsFiles(t *testing.T) {
@@ -20,7 +21,12 @@ func TestFrame_CarriesACallWithItsFiles(t *testing.T) {
 		{Dir: "/", Name: "y", Single: true, Data: Secret("")},
 		{Dir: "/run/secrets", Name: "z", Mode: 0o400, Data: Secret("omega")},
 	}}
-	sent, parts := request.Detach()
+	profile := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow}
+	request.Spec = &specs.Spec{Hostname: "h", Linux: &specs.Linux{Seccomp: profile}}
+	sent, parts, err := request.Detach()
+	if err != nil || request.Spec.Linux.Seccomp != profile {
+		t.Fatalf("Detach: %v, or it changed the request", err)
+	}
 	var wire bytes.Buffer
 	if err := Write(&wire, Call{Op: OpCreate, Request: &sent}, parts...); err != nil {
 		t.Fatal(err)
@@ -32,6 +38,9 @@ func TestFrame_CarriesACallWithItsFiles(t *testing.T) {
 	}
 	if err := got.Request.Attach(attachment); err != nil {
 		t.Fatal(err)
+	}
+	if got := got.Request; string(got.Seccomp) != `{"defaultAction":"SCMP_ACT_ALLOW"}` || got.Spec.Hostname != "h" || got.Spec.Linux.Seccomp != nil {
+		t.Errorf("profile %q, in the specification %v", got.Seccomp, got.Spec.Linux.Seccomp)
 	}
 	for i, want := range []string{"alpha", "", "omega"} {
 		if string(got.Request.Files[i].Data) != want {
@@ -68,6 +77,10 @@ func TestFrame_Refuses(t *testing.T) {
 		r := Request{Files: []File{{Size: sizes[0]}}}
 		if err := r.Attach([]byte("abc")); !errors.Is(err, ErrFrame) {
 			t.Errorf("file of %d bytes with 3 attached: %v, want ErrFrame", sizes[0], err)
+		}
+		r = Request{SeccompSize: sizes[0]}
+		if err := r.Attach([]byte("abc")); !errors.Is(err, ErrFrame) {
+			t.Errorf("profile of %d bytes with 3 attached: %v, want ErrFrame", sizes[0], err)
 		}
 	}
 }

@@ -21,7 +21,7 @@ var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // create makes a container. It does not keep the request; the caller overwrites its files' data.
 func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.State, error) {
-	plan, err := check(r)
+	plan, err := s.check(r)
 	if err != nil {
 		return protocol.State{}, err
 	}
@@ -55,11 +55,16 @@ func (s *Supervisor) admit(id string, c *container) {
 }
 
 // check compiles the plan of a request.
-func check(r *protocol.Request) (*spec.Plan, error) {
+func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
 	if r == nil || !validID.MatchString(r.ID) {
 		return nil, fmt.Errorf("%w: a container needs a name of letters, digits, \"_\", \".\" and \"-\"", protocol.ErrInvalid)
 	}
 	plan, err := spec.Compile(r.Spec, runtime.GOARCH)
+	if err == nil && len(r.Seccomp) > 0 {
+		if plan.Seccomp, err = s.filters.Compile(r.Seccomp, runtime.GOARCH); err != nil {
+			err = fmt.Errorf("linux.seccomp: %w", err)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w: %w", r.ID, protocol.ErrInvalid, err)
 	}

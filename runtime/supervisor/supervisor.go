@@ -18,6 +18,7 @@ import (
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/protocol"
+	"github.com/skep-io/skep/runtime/seccomp"
 )
 
 // Errors of this package, beside those of package protocol.
@@ -78,6 +79,7 @@ type Supervisor struct {
 	null     *os.File
 	launches chan struct{} // a place for each launch under way
 	journal  *journal.Journal
+	filters  seccomp.Cache
 	left     found // by an earlier supervisor; Run takes it
 
 	mu          sync.Mutex // guards all below
