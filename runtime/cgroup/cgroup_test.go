@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // tree opens a parent group of its own for the test and removes it afterwards.
@@ -53,22 +54,60 @@ func create(t *testing.T, tr *Tree, name string, l Limits) *Group {
 func TestLimits_Unified(t *testing.T) {
 	got := Limits{
 		Memory: 64 << 20, MemoryReservation: 32 << 20, CPUQuota: 50 * time.Millisecond, CPUShares: 1024, Pids: 100,
+		CPUs: "0-1", IO: []IORate{{Major: 8, Minor: 16, ReadBPS: 1000, WriteIOPS: 7}, {Major: 9, WriteBPS: 5}},
 	}.unified()
 	want := []setting{
+		{"memory.oom.group", "1", true},
+		{"memory.high", "66584576", false},
 		{"memory.max", "67108864", false},
 		{"memory.swap.max", "0", true},
-		{"memory.oom.group", "1", true},
 		{"memory.low", "33554432", false},
 		{"cpu.max", "50000 100000", false},
 		{"cpu.weight", "39", false},
+		{"cpuset.cpus", "0-1", false},
 		{"pids.max", "100", false},
+		{"io.max", "8:16 rbps=1000 wiops=7", false},
+		{"io.max", "9:0 wbps=5", false},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(setting{})); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
-	if got := (Limits{}).unified(); len(got) != 0 {
-		t.Errorf("no limits give settings %v", got)
+	want = []setting{{"memory.oom.group", "1", true}}
+	if diff := cmp.Diff(want, (Limits{}).unified(), cmp.AllowUnexported(setting{})); diff != "" {
+		t.Errorf("settings without limits (-want +got):\n%s", diff)
 	}
+}
+
+func TestLimits_Swap(t *testing.T) {
+	const limit = 64 << 20
+	for _, tc := range []struct {
+		swap    int64
+		unified string
+		legacy  string // "" for none
+	}{
+		{0, "0", "67108864"},
+		{limit, "0", "67108864"},
+		{limit + 4096, "4096", "67112960"},
+		{Unlimited, "max", ""},
+	} {
+		l := Limits{Memory: limit, MemorySwap: tc.swap}
+		if got := value(l.unified(), "memory.swap.max"); got != tc.unified {
+			t.Errorf("swap %d is %q on v2, want %q", tc.swap, got, tc.unified)
+		}
+		if got := value(l.legacy([]string{"memory"}), "memory.memsw.limit_in_bytes"); got != tc.legacy {
+			t.Errorf("swap %d is %q on v1, want %q", tc.swap, got, tc.legacy)
+		}
+	}
+}
+
+// value gives what is written into a file, or "" if nothing is.
+func value(all []setting, file string) string {
+	for _, s := range all {
+		if s.file == file {
+			return s.value
+		}
+	}
+	return ""
 }
 
 func TestLimits_Weight(t *testing.T) {
@@ -80,7 +119,10 @@ func TestLimits_Weight(t *testing.T) {
 }
 
 func TestLimits_Legacy(t *testing.T) {
-	got := Limits{Memory: 64 << 20, CPUQuota: 50 * time.Millisecond, CPUShares: 512, Pids: 9}.legacy([]string{"cpu", "cpuacct", "memory", "pids"})
+	got := Limits{
+		Memory: 64 << 20, CPUQuota: 50 * time.Millisecond, CPUShares: 512, Pids: 9,
+		CPUs: "0", IO: []IORate{{Major: 8, ReadBPS: 1, WriteBPS: 2, ReadIOPS: 3, WriteIOPS: 4}},
+	}.legacy([]string{"cpu", "cpuacct", "memory", "pids", "cpuset", "blkio"})
 	want := []setting{
 		{"cpu.shares", "512", false},
 		{"cpu.cfs_period_us", "100000", false},
@@ -88,6 +130,11 @@ func TestLimits_Legacy(t *testing.T) {
 		{"memory.limit_in_bytes", "67108864", false},
 		{"memory.memsw.limit_in_bytes", "67108864", true},
 		{"pids.max", "9", false},
+		{"cpuset.cpus", "0", false},
+		{"blkio.throttle.read_bps_device", "8:0 1", false},
+		{"blkio.throttle.write_bps_device", "8:0 2", false},
+		{"blkio.throttle.read_iops_device", "8:0 3", false},
+		{"blkio.throttle.write_iops_device", "8:0 4", false},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(setting{})); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -131,7 +178,7 @@ garbage
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"cpu": "/sys/fs/cgroup/cpu", "memory": "/sys/fs/cgroup/memory"}
+	want := map[string]string{"cpu": "/sys/fs/cgroup/cpu", "cpuacct": "/sys/fs/cgroup/cpu", "memory": "/sys/fs/cgroup/memory"}
 	if diff := cmp.Diff(want, legacy); diff != "" || unified != "/sys/fs/cgroup/unified" {
 		t.Errorf("unified at %q, legacy (-want +got):\n%s", unified, diff)
 	}
@@ -145,8 +192,14 @@ func TestGroup_LimitsAreInForce(t *testing.T) {
 	g := create(t, tr, "limits", Limits{Memory: 16 << 20, CPUQuota: 50 * time.Millisecond, Pids: 7})
 	files := map[string]string{"memory.limit_in_bytes": "16777216", "cpu.cfs_quota_us": "50000", "pids.max": "7"}
 	if tr.Unified() {
-		files = map[string]string{"memory.max": "16777216", "cpu.max": "50000 100000", "pids.max": "7"}
+		files = map[string]string{"memory.max": "16777216", "memory.high": "16646144", "cpu.max": "50000 100000", "pids.max": "7"}
 	}
+	checkFiles(t, g, files)
+}
+
+// checkFiles compares files of a group, in whichever of its directories.
+func checkFiles(t *testing.T, g *Group, files map[string]string) {
+	t.Helper()
 	for file, want := range files {
 		found := false
 		for _, dir := range g.dirs {
@@ -161,6 +214,92 @@ func TestGroup_LimitsAreInForce(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("no %s in %v", file, g.dirs)
+		}
+	}
+}
+
+func TestGroup_RunsOnItsProcessorsOnly(t *testing.T) {
+	tr := tree(t)
+	g, err := tr.Create("cpus", Limits{CPUs: "0"})
+	if errors.Is(err, ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if err := g.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil || !strings.Contains(string(status), "\nCpus_allowed_list:\t0\n") {
+		t.Errorf("status, error %v:\n%s", err, status)
+	}
+	same, err := tr.Group("cpus") // after a restart of the supervisor
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(g.Views(), same.Views()); diff != "" {
+		t.Errorf("views (-created +found):\n%s", diff)
+	}
+}
+
+// A machine without block devices other than those in memory can't show a rate in force.
+func TestGroup_RatesOfADeviceAreInForce(t *testing.T) {
+	tr := tree(t)
+	var st unix.Stat_t
+	if err := unix.Stat("/dev/loop0", &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		t.Skipf("needs a block device at /dev/loop0: %v", err)
+	}
+	device := IORate{Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)), ReadBPS: 1 << 20, WriteIOPS: 50}
+	g, err := tr.Create("io", Limits{IO: []IORate{device}})
+	if errors.Is(err, ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Remove(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	id := fmt.Sprintf("%d:%d", device.Major, device.Minor)
+	files := map[string]string{
+		"blkio.throttle.read_bps_device": id + " 1048576", "blkio.throttle.write_iops_device": id + " 50",
+	}
+	if tr.Unified() {
+		files = map[string]string{"io.max": id + " rbps=1048576 wbps=max riops=max wiops=50"}
+	}
+	checkFiles(t, g, files)
+}
+
+func TestTree_RefusesLimitsWithoutTheirController(t *testing.T) {
+	dir := t.TempDir()
+	mounted := map[string]string{}
+	for _, c := range []string{"cpu", "memory", "pids"} {
+		mounted[c] = filepath.Join(dir, c)
+		if err := os.Mkdir(mounted[c], 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr, err := openLegacy(mounted, "skep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []Limits{{CPUs: "0"}, {IO: []IORate{{Major: 8, ReadBPS: 1}}}} {
+		if _, err := tr.Create("c", l); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("Create with %+v: %v, want ErrUnsupported", l, err)
 		}
 	}
 }

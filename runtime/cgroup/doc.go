@@ -9,8 +9,8 @@
 //	    ├─ Create(name, limits) ──> Group ── FD/Add ──> (processes) ── KillAll ──> Remove
 //	    └─ Group(name) ───────────> Group   (after a restart of the supervisor)
 //
-// On v1 a group is one directory per controller; on v2 it is one directory. Memory limits include swap: a container
-// never swaps past its limit.
+// On v1 a group is one directory per controller; on v2 it is one directory. Unless its limits say otherwise, a container
+// with a memory limit does not swap.
 //
 // Invariants:
 //
@@ -21,5 +21,6 @@
 // A Tree is safe for concurrent use. A Group is not, except that OOMKills, KillAll and OOMEvents may be called at any
 // time before Remove returns.
 //
-// Sources: linux/Documentation/admin-guide/cgroup-v1/{memory,devices,pids}.rst and cgroup-v2.rst.
+// Sources: linux/Documentation/admin-guide/cgroup-v1/{memory,devices,pids,cpusets,
+// blkio-controller}.rst and cgroup-v2.rst.
 package cgroup

@@ -52,6 +52,11 @@ func (g *Group) fill(dir string, h hierarchy, l Limits) error {
 	settings := l.unified()
 	if !g.unified {
 		settings = l.legacy(h.controllers)
+		if slices.Contains(h.controllers, "cpuset") {
+			if err := inheritCPUSet(dir); err != nil {
+				return err
+			}
+		}
 	}
 	for _, s := range settings {
 		if err := write(dir, s); err != nil {

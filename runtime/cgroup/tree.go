@@ -19,7 +19,8 @@ import (
 var (
 	// ErrName is returned when a group's name is not one plain path element.
 	ErrName = errors.New("not usable as the name of a control group")
-	// ErrUnsupported is returned when the machine offers no memory, cpu and pids controllers.
+	// ErrUnsupported is returned when the machine offers no memory, cpu and pids controllers, or not the one that a limit
+	// needs.
 	ErrUnsupported = errors.New("no usable control groups on this machine")
 	// ErrBusy is returned when processes are left in a group that should go.
 	ErrBusy = errors.New("control group still has processes")
@@ -69,9 +70,11 @@ func OpenUnified(dir string) (*Tree, error) {
 	return &Tree{unified: true, hiers: []hierarchy{{dir: dir}}}, nil
 }
 
-// wanted are the v1 controllers that a container is put into. Devices may be missing. Each costs a launch about half a
-// millisecond, so there are no more than are used.
-func wanted() []string { return []string{"memory", "cpu", "pids", "devices"} }
+// wanted are the v1 controllers that a container is put into. All but the first three may be missing. Each costs every
+// launch some time, so there are no more than are used; cpuset only for who asks for it.
+func wanted() []string {
+	return []string{"memory", "cpu", "pids", "cpuacct", "blkio", "devices", "cpuset"}
+}
 
 // maxMountinfo bounds what is read of the mount table; a line is about 100 bytes.
 const maxMountinfo = 16 << 20
@@ -104,12 +107,12 @@ func mounts(r io.Reader) (unified string, legacy map[string]string, err error) {
 
 // hasControllers reports whether the v2 hierarchy at dir has what containers need; in hybrid setups it does not.
 func hasControllers(dir string) bool {
+	return hasController(dir, "memory") && hasController(dir, "pids") && hasController(dir, "cpu")
+}
+
+func hasController(dir, name string) bool {
 	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-	if err != nil {
-		return false
-	}
-	fields := strings.Fields(string(have))
-	return slices.Contains(fields, "memory") && slices.Contains(fields, "pids") && slices.Contains(fields, "cpu")
+	return err == nil && slices.Contains(strings.Fields(string(have)), name)
 }
 
 func openUnified(root, parent string) (*Tree, error) {
@@ -118,8 +121,9 @@ func openUnified(root, parent string) (*Tree, error) {
 		return nil, err
 	}
 	for _, at := range []string{root, dir} {
-		for _, c := range []string{"+memory", "+cpu", "+pids"} {
-			if err := write(at, setting{"cgroup.subtree_control", c, false}); err != nil {
+		for _, c := range []string{"memory", "cpu", "pids", "io", "cpuset"} {
+			optional := c == "io" || c == "cpuset" // Create refuses limits without their controller
+			if err := write(at, setting{"cgroup.subtree_control", "+" + c, optional}); err != nil {
 				return nil, fmt.Errorf("enable the controller: %w", err)
 			}
 		}
@@ -149,6 +153,13 @@ func openLegacy(mounted map[string]string, parent string) (*Tree, error) {
 		}
 		t.hiers = append(t.hiers, hierarchy{controllers: []string{c}, dir: dir})
 	}
+	for _, h := range t.hiers {
+		if slices.Contains(h.controllers, "cpuset") {
+			if err := inheritCPUSet(h.dir); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return t, nil
 }
 
@@ -157,12 +168,16 @@ func (t *Tree) Unified() bool { return t.unified }
 
 // Create makes the group name with its limits in force (I1). It fails with fs.ErrExist if there is one.
 func (t *Tree) Create(name string, l Limits) (*Group, error) {
-	g, err := t.Group(name)
-	if err != nil {
-		return nil, err
+	if !validName.MatchString(name) {
+		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}
+	if err := t.offers(l); err != nil {
+		return nil, fmt.Errorf("create control group %s: %w", name, err)
+	}
+	hiers := slices.DeleteFunc(slices.Clone(t.hiers), func(h hierarchy) bool { return h.onDemand() && !l.cpuset() })
+	g := t.group(name, hiers)
 	for i, dir := range g.dirs {
-		if err := g.create(dir, t.hiers[i], l); err != nil {
+		if err := g.create(dir, hiers[i], l); err != nil {
 			g.Close()
 			for _, made := range g.dirs[:i] { // I2
 				_ = unix.Rmdir(made)
@@ -171,6 +186,31 @@ func (t *Tree) Create(name string, l Limits) (*Group, error) {
 		}
 	}
 	return g, nil
+}
+
+// onDemand reports whether only containers that need the hierarchy are put into it.
+func (h hierarchy) onDemand() bool { return len(h.controllers) == 1 && h.controllers[0] == "cpuset" }
+
+func (l Limits) cpuset() bool { return l.CPUs != "" || l.Mems != "" }
+
+// offers returns ErrUnsupported for a limit whose controller the machine lacks: it would not be in force.
+func (t *Tree) offers(l Limits) error {
+	for _, need := range []struct {
+		limited         bool
+		unified, legacy string
+	}{
+		{l.cpuset(), "cpuset", "cpuset"},
+		{len(l.IO) > 0, "io", "blkio"},
+	} {
+		switch {
+		case !need.limited:
+		case t.unified && !hasController(t.hiers[0].dir, need.unified):
+			return fmt.Errorf("%w: the limit needs the controller %s, which the kernel or the parent group does not offer", ErrUnsupported, need.unified)
+		case !t.unified && !slices.ContainsFunc(t.hiers, func(h hierarchy) bool { return slices.Contains(h.controllers, need.legacy) }):
+			return fmt.Errorf("%w: the limit needs the controller %s, which is not mounted", ErrUnsupported, need.legacy)
+		}
+	}
+	return nil
 }
 
 // Remove removes the parent group itself. It fails if groups are left in it.
@@ -189,8 +229,19 @@ func (t *Tree) Group(name string) (*Group, error) {
 	if !validName.MatchString(name) {
 		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}
+	hiers := slices.DeleteFunc(slices.Clone(t.hiers), func(h hierarchy) bool {
+		if !h.onDemand() {
+			return false
+		}
+		_, err := os.Stat(filepath.Join(h.dir, name))
+		return err != nil
+	})
+	return t.group(name, hiers), nil
+}
+
+func (t *Tree) group(name string, hiers []hierarchy) *Group {
 	g := &Group{name: name, unified: t.unified, fd: -1}
-	for _, h := range t.hiers {
+	for _, h := range hiers {
 		dir := filepath.Join(h.dir, name)
 		g.dirs = append(g.dirs, dir)
 		g.views = append(g.views, View{Controllers: h.controllers, Dir: dir})
@@ -198,7 +249,26 @@ func (t *Tree) Group(name string) (*Group, error) {
 			g.memory = dir
 		}
 	}
-	return g, nil
+	return g
+}
+
+// inheritCPUSet gives a group of the v1 controller cpuset what its parent has: a new group has no processor and no memory
+// node, and takes no process.
+func inheritCPUSet(dir string) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		own, err := os.ReadFile(filepath.Join(dir, file))
+		if err == nil && strings.TrimSpace(string(own)) != "" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		if err != nil {
+			return fmt.Errorf("read the parent's processors: %w", err)
+		}
+		if err := write(dir, setting{file, strings.TrimSpace(string(text)), false}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func makeDir(dir string) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/skep-io/skep/runtime/cgroup"
 )
 
-// maxDevices bounds the devices of a bundle.
+// maxDevices bounds the devices of a bundle, the rules for devices, and the devices with limits.
 const maxDevices = 256
 
 // namespaceFlags are the namespaces that a container can have, by the words of the specification.

@@ -174,9 +174,15 @@ func TestCompile_Refuses(t *testing.T) {
 			s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(MinMemory - 1))}
 		}, "linux.resources.memory.limit"},
 		{"swap", func(s *specs.Spec) {
-			s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(MinMemory)), Swap: ptr(int64(2 * MinMemory))}
+			s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(2 * MinMemory)), Swap: ptr(int64(MinMemory))}
 		}, "linux.resources.memory.swap"},
-		{"cpuset", func(s *specs.Spec) { s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0"} }, "linux.resources.cpu.cpus"},
+		{"swap alone", func(s *specs.Spec) {
+			s.Linux.Resources.Memory = &specs.LinuxMemory{Swap: ptr(int64(MinMemory))}
+		}, "linux.resources.memory.swap"},
+		{"cpuset", func(s *specs.Spec) { s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0\n1"} }, "linux.resources.cpu.cpus"},
+		{"rate of nothing", func(s *specs.Spec) {
+			s.Linux.Resources.BlockIO = &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{{}}}
+		}, "linux.resources.blockIO.throttleReadBpsDevice"},
 		{"tiny quota", func(s *specs.Spec) { s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: ptr(int64(1))} }, "linux.resources.cpu.quota"},
 		{"seccomp", func(s *specs.Spec) { s.Linux.Seccomp.DefaultAction = "X" }, "linux.seccomp"},
 		{"masked root", func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"/x/.."} }, "linux.maskedPaths"},
@@ -205,5 +211,33 @@ func TestCompile_Refuses(t *testing.T) {
 		if _, err := Compile(s, "amd64"); !errors.Is(err, ErrSpec) {
 			t.Errorf("%v: %v, want ErrSpec", s, err)
 		}
+	}
+}
+
+func TestCompile_Resources(t *testing.T) {
+	s := base(t)
+	rate := func(minor int64, rate uint64) []specs.LinuxThrottleDevice {
+		d := specs.LinuxThrottleDevice{Rate: rate}
+		d.Major, d.Minor = 8, minor
+		return []specs.LinuxThrottleDevice{d}
+	}
+	s.Linux.Resources = &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: ptr(int64(MinMemory)), Swap: ptr(int64(cgroup.Unlimited))},
+		CPU:    &specs.LinuxCPU{Cpus: "0-1,3", Mems: "0"},
+		BlockIO: &specs.LinuxBlockIO{
+			ThrottleReadBpsDevice: rate(0, 1), ThrottleWriteBpsDevice: rate(0, 2),
+			ThrottleReadIOPSDevice: rate(16, 3), ThrottleWriteIOPSDevice: rate(0, 4),
+		},
+	}
+	p, err := Compile(s, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := cgroup.Limits{
+		Memory: MinMemory, MemorySwap: cgroup.Unlimited, CPUs: "0-1,3", Mems: "0",
+		IO: []cgroup.IORate{{Major: 8, ReadBPS: 1, WriteBPS: 2, WriteIOPS: 4}, {Major: 8, Minor: 16, ReadIOPS: 3}},
+	}
+	if diff := cmp.Diff(want, p.Limits); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
 	}
 }
