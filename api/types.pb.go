@@ -765,9 +765,15 @@ func (x *Resources) GetPids() int64 {
 
 // ResourceRequirements are a task's bounds and reservations. Only reservations influence scheduling.
 type ResourceRequirements struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Limits        *Resources             `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
-	Reservations  *Resources             `protobuf:"bytes,2,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Limits       *Resources             `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
+	Reservations *Resources             `protobuf:"bytes,2,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	// Bytes of memory and swap together, not below the memory limit: 0 is no swap, -1 as much as the node has.
+	MemorySwapBytes int64 `protobuf:"varint,3,opt,name=memory_swap_bytes,json=memorySwapBytes,proto3" json:"memory_swap_bytes,omitempty"`
+	// The processors of the node that a task may use, such as "0-3,5"; empty is all.
+	CpusetCpus string `protobuf:"bytes,4,opt,name=cpuset_cpus,json=cpusetCpus,proto3" json:"cpuset_cpus,omitempty"`
+	// Bounds on block devices of the node, at most one for a path.
+	DeviceRates   []*DeviceRate `protobuf:"bytes,5,rep,name=device_rates,json=deviceRates,proto3" json:"device_rates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -816,6 +822,107 @@ func (x *ResourceRequirements) GetReservations() *Resources {
 	return nil
 }
 
+func (x *ResourceRequirements) GetMemorySwapBytes() int64 {
+	if x != nil {
+		return x.MemorySwapBytes
+	}
+	return 0
+}
+
+func (x *ResourceRequirements) GetCpusetCpus() string {
+	if x != nil {
+		return x.CpusetCpus
+	}
+	return ""
+}
+
+func (x *ResourceRequirements) GetDeviceRates() []*DeviceRate {
+	if x != nil {
+		return x.DeviceRates
+	}
+	return nil
+}
+
+// DeviceRate bounds the reads and writes of a task on one block device. A rate of 0 is no limit.
+type DeviceRate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the device's file on the node.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Bytes a second.
+	ReadBps  uint64 `protobuf:"varint,2,opt,name=read_bps,json=readBps,proto3" json:"read_bps,omitempty"`
+	WriteBps uint64 `protobuf:"varint,3,opt,name=write_bps,json=writeBps,proto3" json:"write_bps,omitempty"`
+	// Operations a second.
+	ReadIops      uint64 `protobuf:"varint,4,opt,name=read_iops,json=readIops,proto3" json:"read_iops,omitempty"`
+	WriteIops     uint64 `protobuf:"varint,5,opt,name=write_iops,json=writeIops,proto3" json:"write_iops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceRate) Reset() {
+	*x = DeviceRate{}
+	mi := &file_skep_v1_types_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceRate) ProtoMessage() {}
+
+func (x *DeviceRate) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceRate.ProtoReflect.Descriptor instead.
+func (*DeviceRate) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeviceRate) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DeviceRate) GetReadBps() uint64 {
+	if x != nil {
+		return x.ReadBps
+	}
+	return 0
+}
+
+func (x *DeviceRate) GetWriteBps() uint64 {
+	if x != nil {
+		return x.WriteBps
+	}
+	return 0
+}
+
+func (x *DeviceRate) GetReadIops() uint64 {
+	if x != nil {
+		return x.ReadIops
+	}
+	return 0
+}
+
+func (x *DeviceRate) GetWriteIops() uint64 {
+	if x != nil {
+		return x.WriteIops
+	}
+	return 0
+}
+
 // RestartPolicy says when a task that ended is replaced by a new one in its slot.
 type RestartPolicy struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -832,7 +939,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +951,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +964,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RestartPolicy) GetCondition() RestartCondition {
@@ -901,7 +1008,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1020,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1033,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Placement) GetConstraints() []string {
@@ -957,7 +1064,7 @@ type UpdateConfig struct {
 
 func (x *UpdateConfig) Reset() {
 	*x = UpdateConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1076,7 @@ func (x *UpdateConfig) String() string {
 func (*UpdateConfig) ProtoMessage() {}
 
 func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1089,7 @@ func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConfig.ProtoReflect.Descriptor instead.
 func (*UpdateConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateConfig) GetParallelism() uint64 {
@@ -1020,7 +1127,7 @@ type PortConfig struct {
 
 func (x *PortConfig) Reset() {
 	*x = PortConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1139,7 @@ func (x *PortConfig) String() string {
 func (*PortConfig) ProtoMessage() {}
 
 func (x *PortConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1152,7 @@ func (x *PortConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortConfig.ProtoReflect.Descriptor instead.
 func (*PortConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PortConfig) GetProtocol() Protocol {
@@ -1086,7 +1193,7 @@ type EndpointSpec struct {
 
 func (x *EndpointSpec) Reset() {
 	*x = EndpointSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1205,7 @@ func (x *EndpointSpec) String() string {
 func (*EndpointSpec) ProtoMessage() {}
 
 func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1218,7 @@ func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSpec.ProtoReflect.Descriptor instead.
 func (*EndpointSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EndpointSpec) GetPorts() []*PortConfig {
@@ -1133,7 +1240,7 @@ type SecretReference struct {
 
 func (x *SecretReference) Reset() {
 	*x = SecretReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1252,7 @@ func (x *SecretReference) String() string {
 func (*SecretReference) ProtoMessage() {}
 
 func (x *SecretReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1265,7 @@ func (x *SecretReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretReference.ProtoReflect.Descriptor instead.
 func (*SecretReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SecretReference) GetSecretId() string {
@@ -1197,7 +1304,7 @@ type SecretTarget struct {
 
 func (x *SecretTarget) Reset() {
 	*x = SecretTarget{}
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1316,7 @@ func (x *SecretTarget) String() string {
 func (*SecretTarget) ProtoMessage() {}
 
 func (x *SecretTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1329,7 @@ func (x *SecretTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretTarget.ProtoReflect.Descriptor instead.
 func (*SecretTarget) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SecretTarget) GetName() string {
@@ -1275,7 +1382,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1394,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1407,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Mount) GetType() MountType {
@@ -1372,7 +1479,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1491,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1504,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ulimit) GetName() string {
@@ -1464,7 +1571,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1583,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1596,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -1661,7 +1768,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1780,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1793,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -1740,7 +1847,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1859,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1872,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -1819,7 +1926,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1938,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1951,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -1905,10 +2012,22 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tResources\x12\x1b\n" +
 	"\tnano_cpus\x18\x01 \x01(\x03R\bnanoCpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
-	"\x04pids\x18\x03 \x01(\x03R\x04pids\"z\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\xff\x01\n" +
 	"\x14ResourceRequirements\x12*\n" +
 	"\x06limits\x18\x01 \x01(\v2\x12.skep.v1.ResourcesR\x06limits\x126\n" +
-	"\freservations\x18\x02 \x01(\v2\x12.skep.v1.ResourcesR\freservations\"\xcf\x01\n" +
+	"\freservations\x18\x02 \x01(\v2\x12.skep.v1.ResourcesR\freservations\x12*\n" +
+	"\x11memory_swap_bytes\x18\x03 \x01(\x03R\x0fmemorySwapBytes\x12\x1f\n" +
+	"\vcpuset_cpus\x18\x04 \x01(\tR\n" +
+	"cpusetCpus\x126\n" +
+	"\fdevice_rates\x18\x05 \x03(\v2\x13.skep.v1.DeviceRateR\vdeviceRates\"\x94\x01\n" +
+	"\n" +
+	"DeviceRate\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x19\n" +
+	"\bread_bps\x18\x02 \x01(\x04R\areadBps\x12\x1b\n" +
+	"\twrite_bps\x18\x03 \x01(\x04R\bwriteBps\x12\x1b\n" +
+	"\tread_iops\x18\x04 \x01(\x04R\breadIops\x12\x1d\n" +
+	"\n" +
+	"write_iops\x18\x05 \x01(\x04R\twriteIops\"\xcf\x01\n" +
 	"\rRestartPolicy\x127\n" +
 	"\tcondition\x18\x01 \x01(\x0e2\x19.skep.v1.RestartConditionR\tcondition\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12!\n" +
@@ -2069,7 +2188,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -2085,59 +2204,61 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*Platform)(nil),              // 11: skep.v1.Platform
 	(*Resources)(nil),             // 12: skep.v1.Resources
 	(*ResourceRequirements)(nil),  // 13: skep.v1.ResourceRequirements
-	(*RestartPolicy)(nil),         // 14: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 15: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 16: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 17: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 18: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 19: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 20: skep.v1.SecretTarget
-	(*Mount)(nil),                 // 21: skep.v1.Mount
-	(*Ulimit)(nil),                // 22: skep.v1.Ulimit
-	(*ContainerSpec)(nil),         // 23: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 24: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 25: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 26: skep.v1.ContainerStatus
-	nil,                           // 27: skep.v1.Annotations.LabelsEntry
-	nil,                           // 28: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 29: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*DeviceRate)(nil),            // 14: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 15: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 16: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 17: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 18: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 19: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 20: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 21: skep.v1.SecretTarget
+	(*Mount)(nil),                 // 22: skep.v1.Mount
+	(*Ulimit)(nil),                // 23: skep.v1.Ulimit
+	(*ContainerSpec)(nil),         // 24: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 25: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 26: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 27: skep.v1.ContainerStatus
+	nil,                           // 28: skep.v1.Annotations.LabelsEntry
+	nil,                           // 29: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 30: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	30, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	30, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	27, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	31, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	31, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	28, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	12, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	12, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	2,  // 5: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	31, // 6: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	31, // 7: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	31, // 8: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
-	3,  // 9: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	4,  // 10: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	5,  // 11: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	17, // 12: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	20, // 13: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	6,  // 14: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	28, // 15: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	31, // 16: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	19, // 17: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	21, // 18: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	29, // 19: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	22, // 20: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	23, // 21: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	13, // 22: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	14, // 23: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	15, // 24: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	30, // 25: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	7,  // 26: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	26, // 27: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	14, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	2,  // 6: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
+	32, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	32, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	32, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	3,  // 10: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
+	4,  // 11: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	5,  // 12: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	18, // 13: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	21, // 14: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	6,  // 15: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	29, // 16: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	32, // 17: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	20, // 18: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	22, // 19: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	30, // 20: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	23, // 21: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	24, // 22: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	13, // 23: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	15, // 24: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	16, // 25: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	31, // 26: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	7,  // 27: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	27, // 28: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -2151,7 +2272,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -16,12 +15,6 @@ import (
 )
 
 const (
-	// minMemory is the least memory limit in bytes: below it the kernel kills a process before its first instruction.
-	minMemory = 4 << 20
-	// cpuPeriod is the time in microseconds over which a CPU limit is averaged, and minQuota the least share of it, the
-	// kernel's.
-	cpuPeriod = 100_000
-	minQuota  = 1_000
 	// defaultPath is the search path of a process whose image and service name none.
 	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// shortID is the length of the default host name, as Docker's.
@@ -205,35 +198,6 @@ func tmpfs(target string, m *api.Mount) specs.Mount {
 		options = append(options, "ro")
 	}
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: options}
-}
-
-// limits bounds what the container can use up.
-func (p plan) limits(s *specs.Spec) error {
-	limits := p.task.GetSpec().GetResources().GetLimits()
-	r := s.Linux.Resources
-	if memory := limits.GetMemoryBytes(); memory != 0 {
-		if memory < minMemory {
-			return fault.New(fault.Invalid, "memory limit of %s: the least is %s", units.BytesSize(float64(memory)), units.BytesSize(minMemory))
-		}
-		r.Memory = &specs.LinuxMemory{Limit: &memory, Swap: &memory}
-		if reserved := p.task.GetSpec().GetResources().GetReservations().GetMemoryBytes(); reserved > 0 && reserved <= memory {
-			r.Memory.Reservation = &reserved
-		}
-	}
-	if cpus := limits.GetNanoCpus(); cpus != 0 {
-		quota, period := cpus/(1_000_000_000/cpuPeriod), uint64(cpuPeriod)
-		if quota < minQuota {
-			return fault.New(fault.Invalid, "CPU limit of %.4g: the least is %.4g", float64(cpus)/1e9, float64(minQuota)/cpuPeriod)
-		}
-		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period}
-	}
-	switch pids := limits.GetPids(); {
-	case pids < 0:
-		return fault.New(fault.Invalid, "limit of %d processes: the least is 1", pids)
-	case pids > 0:
-		r.Pids = &specs.LinuxPids{Limit: &pids}
-	}
-	return nil
 }
 
 // secretFile is where a secret goes in a container.

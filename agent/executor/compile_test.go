@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -329,4 +330,52 @@ func TestResolvers(t *testing.T) {
 	check("nameserver 198.51.100.53\n")
 	files[systemdResolvers] = ""
 	check("options edns0\n")
+}
+
+func TestCompile_LimitsOfDevices(t *testing.T) {
+	task := newTask(nil)
+	compile := func(path string) (*specs.LinuxBlockIO, error) {
+		task.Spec.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: path, ReadBps: 5, WriteIops: 6}}}
+		s, err := compiled(t, plan{task: task, image: ocispec.ImageConfig{Cmd: []string{"x"}}, idBase: 1 << 28})
+		return s.Linux.Resources.BlockIO, err
+	}
+	for path, want := range map[string]string{
+		"/dev/null":    "it is no block device on this node",
+		"/dev/missing": "this node has no such device",
+	} {
+		if _, err := compile(path); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", path, err, want)
+		}
+	}
+	if _, err := os.Stat("/dev/loop0"); err != nil {
+		t.Skipf("needs a block device: %v", err)
+	}
+	got, err := compile("/dev/loop0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := specs.LinuxThrottleDevice{Rate: 5}
+	device.Major = 7
+	want := &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{device}}
+	device.Rate = 6
+	want.ThrottleWriteIOPSDevice = []specs.LinuxThrottleDevice{device}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(specs.LinuxThrottleDevice{})); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
+}
+
+func TestCompile_SwapAndProcessors(t *testing.T) {
+	for _, tc := range []struct{ asked, want int64 }{{0, 8 << 20}, {-1, -1}, {12 << 20, 12 << 20}} {
+		task := newTask(nil)
+		task.Spec.Resources = &api.ResourceRequirements{
+			Limits: &api.Resources{MemoryBytes: 8 << 20}, MemorySwapBytes: tc.asked, CpusetCpus: "0",
+		}
+		s, err := compiled(t, plan{task: task, image: ocispec.ImageConfig{Cmd: []string{"x"}}, idBase: 1 << 28})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := *s.Linux.Resources.Memory.Swap; got != tc.want || s.Linux.Resources.CPU.Cpus != "0" {
+			t.Errorf("swap %d gives %d and CPUs %q, want %d", tc.asked, got, s.Linux.Resources.CPU.Cpus, tc.want)
+		}
+	}
 }

@@ -85,6 +85,27 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"pids", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{Pids: -1}}
 		}, "invalid pids value -1"},
+		{"swap without memory", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{MemorySwapBytes: -1}
+		}, "task.resources.memory_swap_bytes: a limit of memory and swap needs a memory limit"},
+		{"swap below memory", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 8 << 20}, MemorySwapBytes: 4 << 20}
+		}, "task.resources.memory_swap_bytes: memory and swap together, 4194304 bytes, should be larger than the memory limit, 8388608"},
+		{"swap", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 8 << 20}, MemorySwapBytes: -2}
+		}, "task.resources.memory_swap_bytes: invalid memory swap value -2"},
+		{"cpuset", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{CpusetCpus: "0-"}
+		}, `task.resources.cpuset_cpus: invalid list of CPUs "0-"`},
+		{"device path", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: "/dev/../etc"}}}
+		}, `task.resources.device_rates[0].path: invalid device "/dev/../etc"`},
+		{"device twice", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: "/dev/sda"}, {Path: "/dev/sda"}}}
+		}, "task.resources.device_rates[1].path: duplicate device: /dev/sda"},
+		{"operations", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: "/dev/sda", ReadIops: 1 << 32}}}
+		}, "task.resources.device_rates[0]: too many operations a second"},
 		{"restart condition", func(s *api.ServiceSpec) { s.Task.Restart = &api.RestartPolicy{Condition: 9} }, "task.restart.condition: has no value"},
 		{"restart delay", func(s *api.ServiceSpec) {
 			s.Task.Restart = &api.RestartPolicy{Delay: durationpb.New(-time.Second)}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,11 @@ func ownFlags() map[string]string {
 	}
 }
 
+// runFlags are limits that `docker run` has, and Swarm never gave to services.
+func runFlags() []string {
+	return []string{"memory-swap", "cpuset-cpus", "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops"}
+}
+
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {
 	docker, own := dockerFlags(t), ownFlags()
@@ -110,6 +116,9 @@ func TestFlags_BesideDockersAreFew(t *testing.T) {
 			}
 			if docker[path] == nil || own[path+" "+flag.Name] != "" {
 				return // a command of our own, or a flag with a reason
+			}
+			if (path == "service create" || path == "service update") && slices.Contains(runFlags(), flag.Name) {
+				return
 			}
 			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {
 				return

@@ -154,4 +154,29 @@ func writePrettyResources(b *strings.Builder, r *view.ResourceRequirements) {
 	b.WriteString("Resources:\n")
 	write("Reservations", r.Reservations)
 	write("Limits", r.Limits)
+	writePrettyLimits(b, r)
+}
+
+// writePrettyLimits writes the limits that Docker's services don't have.
+func writePrettyLimits(b *strings.Builder, r *view.ResourceRequirements) {
+	switch {
+	case r.MemorySwap < 0:
+		b.WriteString(" Memory and swap:\tunlimited\n")
+	case r.MemorySwap > 0:
+		fmt.Fprintf(b, " Memory and swap:\t%s\n", units.BytesSize(float64(r.MemorySwap)))
+	}
+	if r.CpusetCpus != "" {
+		fmt.Fprintf(b, " CPUs:\t\t%s\n", r.CpusetCpus)
+	}
+	for _, d := range r.DeviceRates {
+		fmt.Fprintf(b, " Device:\t%s\n", d.Path)
+		for _, rate := range []struct {
+			title, unit string
+			value       uint64
+		}{{"Read", "B", d.ReadBps}, {"Write", "B", d.WriteBps}, {"Read", " operations", d.ReadIOps}, {"Write", " operations", d.WriteIOps}} {
+			if rate.value > 0 {
+				fmt.Fprintf(b, "  %s:\t%d%s/s\n", rate.title, rate.value, rate.unit)
+			}
+		}
+	}
 }

@@ -271,3 +271,43 @@ func TestUpdate_RefusesBadInput(t *testing.T) {
 		}
 	}
 }
+
+func TestLimits_AreDockerRuns(t *testing.T) {
+	got, err := create(t, "app", nil, "--limit-memory=64M", "--memory-swap=-1", "--cpuset-cpus=0-1", "--device-read-bps=/dev/sda:10mb",
+		"--device-write-bps=/dev/sda:1024", "--device-read-iops=/dev/disk/by-id/a:b:7", "--device-write-iops=/dev/sda:8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := spec(t, `annotations {} replicated { replicas: 1 } task {
+		container { image: "docker.io/library/app:latest" }
+		resources { limits { memory_bytes: 67108864 } memory_swap_bytes: -1 cpuset_cpus: "0-1"
+			device_rates { path: "/dev/sda" read_bps: 10485760 write_bps: 1024 write_iops: 8 }
+			device_rates { path: "/dev/disk/by-id/a:b" read_iops: 7 } } }`)
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	got, err = update(t, got, "--memory-swap=0", "--device-read-bps=/dev/sda:0", "--device-read-iops=/dev/disk/by-id/a:b:0", "--cpuset-cpus=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = spec(t, `annotations {} replicated { replicas: 1 } task {
+		container { image: "docker.io/library/app:latest" }
+		resources { limits { memory_bytes: 67108864 } device_rates { path: "/dev/sda" write_bps: 1024 write_iops: 8 } } }`)
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	for flag, want := range map[string]string{
+		"--memory-swap=-2":                       "write a size such as 1g, or -1",
+		"--device-read-bps=/dev/sda":             "write PATH:RATE",
+		"--device-read-bps=sda:1":                "path of a block device below /dev",
+		"--device-read-bps=/dev/../x:1":          "path of a block device below /dev",
+		"--device-read-bps=/dev/sda:-1":          "write bytes a second",
+		"--device-write-iops=/dev/sda:1mb":       "write operations a second",
+		"--device-read-iops=/dev/sda:1e999":      "write operations a second",
+		"--device-read-iops=/dev/sda:4294967296": "at most 4294967295",
+	} {
+		if _, err := create(t, "app", nil, flag); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", flag, err, want)
+		}
+	}
+}

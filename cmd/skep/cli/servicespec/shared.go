@@ -19,6 +19,7 @@ const (
 
 // shared are the flags that create and update both have, with the same meaning.
 type shared struct {
+	limits
 	set *pflag.FlagSet
 
 	process processFlags
@@ -45,6 +46,7 @@ type shared struct {
 func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
+	s.limits.register(set)
 	say := func(text, value string) string {
 		if !defaults {
 			return text
@@ -142,7 +144,7 @@ func (s *shared) applyContainer(c *api.ContainerSpec) {
 }
 
 func (s *shared) applyResources(task *api.TaskSpec) error {
-	if !s.changed("limit-cpu", "limit-memory", "limit-pids", "reserve-cpu", "reserve-memory") {
+	if !s.changed(append(limitFlags(), "limit-cpu", "limit-memory", "limit-pids", "reserve-cpu", "reserve-memory")...) {
 		return nil
 	}
 	if s.limitPids < 0 {
@@ -151,6 +153,7 @@ func (s *shared) applyResources(task *api.TaskSpec) error {
 	if task.Resources == nil {
 		task.Resources = &api.ResourceRequirements{}
 	}
+	s.applyLimits(task.Resources)
 	if s.changed("limit-cpu", "limit-memory", "limit-pids") && task.Resources.Limits == nil {
 		task.Resources.Limits = &api.Resources{}
 	}

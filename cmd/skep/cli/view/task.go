@@ -52,6 +52,19 @@ type TaskSpec struct {
 type ResourceRequirements struct {
 	Limits       *Resources `json:",omitempty"`
 	Reservations *Resources `json:",omitempty"`
+	// MemorySwap is memory and swap together in bytes; -1 is no limit.
+	MemorySwap  int64        `json:",omitempty"`
+	CpusetCpus  string       `json:",omitempty"`
+	DeviceRates []DeviceRate `json:",omitempty"`
+}
+
+// DeviceRate are bounds on a device of the node, in bytes and operations a second; 0 is none.
+type DeviceRate struct {
+	Path      string
+	ReadBps   uint64 `json:",omitempty"`
+	WriteBps  uint64 `json:",omitempty"`
+	ReadIOps  uint64 `json:",omitempty"`
+	WriteIOps uint64 `json:",omitempty"`
 }
 
 // RestartPolicy says when an ended task is replaced.
@@ -154,7 +167,7 @@ func NewTask(t *api.Task) Task {
 func newTaskSpec(s *api.TaskSpec) TaskSpec {
 	out := TaskSpec{ContainerSpec: newContainerSpec(s.GetContainer()), ForceUpdate: s.GetForceUpdate()}
 	if r := s.GetResources(); r != nil {
-		out.Resources = &ResourceRequirements{Limits: resources(r.GetLimits()), Reservations: resources(r.GetReservations())}
+		out.Resources = requirements(r)
 	}
 	if r := s.GetRestart(); r != nil {
 		out.RestartPolicy = &RestartPolicy{
@@ -164,6 +177,19 @@ func newTaskSpec(s *api.TaskSpec) TaskSpec {
 	}
 	if p := s.GetPlacement(); p != nil {
 		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas()}
+	}
+	return out
+}
+
+func requirements(r *api.ResourceRequirements) *ResourceRequirements {
+	out := &ResourceRequirements{
+		Limits: resources(r.GetLimits()), Reservations: resources(r.GetReservations()),
+		MemorySwap: r.GetMemorySwapBytes(), CpusetCpus: r.GetCpusetCpus(),
+	}
+	for _, d := range r.GetDeviceRates() {
+		out.DeviceRates = append(out.DeviceRates, DeviceRate{
+			Path: d.GetPath(), ReadBps: d.GetReadBps(), WriteBps: d.GetWriteBps(), ReadIOps: d.GetReadIops(), WriteIOps: d.GetWriteIops(),
+		})
 	}
 	return out
 }

@@ -1,0 +1,64 @@
+package control
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Limits of the limits of a task.
+const (
+	maxDeviceRates = 64   // more than a node has disks
+	maxCPUSet      = 1024 // bytes
+	maxDevicePath  = 256
+	unlimitedSwap  = -1
+)
+
+// cpusetPattern is the kernel's form of a list of processors.
+var cpusetPattern = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
+
+// requirements checks what a task may use up, whatever the node has.
+func (p *problems) requirements(at string, r *api.ResourceRequirements) {
+	p.resources(at+".limits", r.GetLimits())
+	p.resources(at+".reservations", r.GetReservations())
+	memory, swap := r.GetLimits().GetMemoryBytes(), r.GetMemorySwapBytes()
+	switch {
+	case swap == 0:
+	case swap < unlimitedSwap:
+		p.add(at+".memory_swap_bytes", "invalid memory swap value %d: write bytes, or -1 for no limit", swap)
+	case memory == 0:
+		p.add(at+".memory_swap_bytes", "a limit of memory and swap needs a memory limit: give --limit-memory too")
+	case swap != unlimitedSwap && swap < memory:
+		p.add(at+".memory_swap_bytes", "memory and swap together, %d bytes, should be larger than the memory limit, %d", swap, memory)
+	}
+	if c := r.GetCpusetCpus(); c != "" && (len(c) > maxCPUSet || !cpusetPattern.MatchString(c)) {
+		p.add(at+".cpuset_cpus", "invalid list of CPUs %q: write numbers and ranges, as in 0-3,5", clip(c))
+	}
+	p.deviceRates(at+".device_rates", r.GetDeviceRates())
+}
+
+func (p *problems) deviceRates(field string, rates []*api.DeviceRate) {
+	if len(rates) > maxDeviceRates {
+		p.add(field, "%d devices are too many: at most %d are allowed", len(rates), maxDeviceRates)
+		return
+	}
+	seen := map[string]bool{}
+	for i, r := range rates {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		device := r.GetPath()
+		switch {
+		case !strings.HasPrefix(device, "/dev/") || path.Clean(device) != device || len(device) > maxDevicePath || strings.ContainsRune(device, 0):
+			p.add(at+".path", "invalid device %q: must be a path below /dev", clip(device))
+		case seen[device]:
+			p.add(at+".path", "duplicate device: %s", clip(device))
+		}
+		seen[device] = true
+		const maxIOPS = 1<<32 - 1 // the kernel's number has 32 bits
+		if r.GetReadIops() > maxIOPS || r.GetWriteIops() > maxIOPS {
+			p.add(at, "too many operations a second: at most %d can be set", uint64(maxIOPS))
+		}
+	}
+}
