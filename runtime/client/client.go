@@ -57,6 +57,8 @@ var (
 	ErrInvalid  = protocol.ErrInvalid
 	ErrState    = protocol.ErrState
 	ErrStart    = protocol.ErrStart
+	// ErrNoProgram is of Exec: what to run, or the directory to run it in, is not there.
+	ErrNoProgram = protocol.ErrNoProgram
 	// ErrClosed is returned when a Client is used after Close.
 	ErrClosed = errors.New("client is closed")
 )

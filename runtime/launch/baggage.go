@@ -1,9 +1,7 @@
 package launch
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -247,48 +245,11 @@ func (b *baggage) close() {
 
 // fork starts the child on its table.
 func (b *baggage) fork(job Job) (*Process, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	clone := func() (pid, pidfd int, err error) { return b.clone(job) }
+	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), b.program.build, clone)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	var moved []int // the child's ends, out of the way of the numbers that it will give them
-	defer func() {
-		for _, fd := range append(moved, pair[1]) {
-			unix.Close(fd)
-		}
-	}()
-	var wanted []int
-	for _, f := range slices.Concat(job.Stdio[:], job.Preserve) {
-		wanted = append(wanted, int(f.Fd()))
-	}
-	for _, fd := range append(wanted, pair[1]) {
-		high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, b.program.control+1)
-		if err != nil {
-			unix.Close(pair[0])
-			return nil, fmt.Errorf("child's descriptors: %w", err)
-		}
-		moved = append(moved, high)
-	}
-	if err := b.program.build(moved[:len(wanted)], moved[len(wanted)]); err != nil {
-		unix.Close(pair[0])
-		return nil, fmt.Errorf("build launch table: %w", err)
-	}
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		unix.Close(pair[0])
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	ctl := os.NewFile(uintptr(pair[0]), "control")
-	pid, pidfd, err := b.clone(job)
-	if err != nil && pid == 0 {
-		return nil, errors.Join(err, ctl.Close())
-	}
-	p := &Process{
-		pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, names: b.program.names,
-		rlimits: job.Plan.Process.Rlimits,
-	}
-	if err != nil {
-		p.Abort()
 		return nil, err
 	}
+	p.rlimits = job.Plan.Process.Rlimits
 	return p, nil
 }

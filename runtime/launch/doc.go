@@ -17,6 +17,16 @@
 //	    Start returns <──────── end of file ───── (the socket closes on execve)
 //	            error <──────── step and errno ── at any time; the child exits
 //
+// One more process for a running container (Exec) goes the same way, without anything to mount:
+//
+//	parent, on a thread in the container's    child (table)
+//	pid namespace
+//	    clone3 ─────────────────────────────────> close everything but stdio and the control socket
+//	    cgroup, oom score, resource limits        wait
+//	    pidfd of the first process ─────────────> receive it; setns into all its namespaces at once
+//	                                              ids, working directory, bounding set … seccomp, execve
+//	    Exec returns <──────── end of file, or step and errno
+//
 // Invariants:
 //
 //	I1  The child holds no descriptor of the parent but its stdio and the control socket, from its first steps on, and

@@ -162,6 +162,11 @@ func start(ctx context.Context, control *os.File, names []string) error {
 	if _, err := control.Write([]byte{1}); err != nil {
 		return ErrExited
 	}
+	return awaitProgram(ctx, control, names)
+}
+
+// awaitProgram waits until the child runs the program, or says why it can't.
+func awaitProgram(ctx context.Context, control *os.File, names []string) error {
 	r, _, err := read(ctx, control)
 	if err != nil {
 		return err

@@ -123,6 +123,17 @@ func (p *program) identity() {
 	if p.plan.Namespaces&unix.CLONE_NEWCGROUP != 0 {
 		p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	}
+	p.becomeRoot()
+	if h := p.plan.Hostname; h != "" {
+		p.call("hostname", unix.SYS_SETHOSTNAME, p.str(h), num(len(h)))
+	}
+	if d := p.plan.Domainname; d != "" {
+		p.call("domain name", unix.SYS_SETDOMAINNAME, p.str(d), num(len(d)))
+	}
+}
+
+// becomeRoot takes the ids of the root of the child's user namespace, and a session of its own.
+func (p *program) becomeRoot() {
 	p.call("clear groups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("group root", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	p.call("user root", unix.SYS_SETRESUID, num(0), num(0), num(0))
@@ -131,12 +142,6 @@ func (p *program) identity() {
 	// A keyring of its own, where the kernel has them.
 	p.call("keyring", unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).
 		tolerate(unix.ENOSYS, unix.EPERM, unix.EDQUOT, unix.EACCES)
-	if h := p.plan.Hostname; h != "" {
-		p.call("hostname", unix.SYS_SETHOSTNAME, p.str(h), num(len(h)))
-	}
-	if d := p.plan.Domainname; d != "" {
-		p.call("domain name", unix.SYS_SETDOMAINNAME, p.str(d), num(len(d)))
-	}
 }
 
 // enterWorkDir opens the working directory, making it if the image lacks it.

@@ -6,6 +6,12 @@
 //	client ──Call──> supervisor ──Reply──> client      one at a time on a connection
 //	client ──Call{Op: OpEvents}──> supervisor ──Reply{Event}──> ... until either side closes
 //
+//	client ──Call{Op: OpExec}──> supervisor ──Reply{Started}, descriptors──> client
+//	client ──Call{Op: OpKill}──> supervisor    any number of them, without a reply
+//	                             supervisor ──Reply{Ended}──> client    and the connection is closed
+//
+// A process of an exec that is not detached is killed when its client closes the connection.
+//
 // A frame, on the wire:
 //
 //	4 bytes  length of the message, big endian, 1 to MaxMessage

@@ -21,8 +21,10 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrState is returned when a container is not in a state for the request.
 	ErrState = errors.New("container is not in the right state")
-	// ErrStart is returned when a container's program could not be run.
-	ErrStart = errors.New("container could not be started")
+	// ErrStart is returned when a container's program, or that of an exec, could not be run.
+	ErrStart = errors.New("program could not be started")
+	// ErrNoProgram is returned when the program of an exec, or its directory, is not there.
+	ErrNoProgram = errors.New("program not found")
 )
 
 // Status is where in its life a container is.
@@ -163,6 +165,7 @@ const (
 	OpKillAll Op = "killall"
 	OpDelete  Op = "delete"
 	OpEvents  Op = "events"
+	OpExec    Op = "exec"
 )
 
 // Call is a message of a client.
@@ -171,6 +174,7 @@ type Call struct {
 	ID      string   `json:",omitempty"` // all but create, list and events
 	Signal  int      `json:",omitempty"` // of kill
 	Request *Request `json:",omitempty"` // of create
+	Exec    *Exec    `json:",omitempty"` // of exec
 }
 
 // Reply is a message of the supervisor.
@@ -179,6 +183,9 @@ type Reply struct {
 	State  *State   `json:",omitempty"` // of create and state
 	States []State  `json:",omitempty"` // of list
 	Event  *Event   `json:",omitempty"`
+	// Started and Ended are of exec: the first reply, and the last.
+	Started *Started `json:",omitempty"`
+	Ended   *Ended   `json:",omitempty"`
 }
 
 // Failure is an error on the wire.
@@ -191,6 +198,7 @@ type Failure struct {
 func kinds() map[string]error {
 	return map[string]error{
 		"not-found": ErrNotFound, "exists": ErrExists, "invalid": ErrInvalid, "state": ErrState, "start": ErrStart,
+		"no-program": ErrNoProgram,
 	}
 }
 

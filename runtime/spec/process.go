@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -94,7 +95,7 @@ func (c *compiler) arguments(p *specs.Process) {
 	if total > maxStrings {
 		c.bad("process.args", "%d bytes of arguments and variables, at most %d are possible", total, maxStrings)
 	}
-	out.Args, out.Env = append(out.Args, p.Args...), append(out.Env, p.Env...)
+	out.Args, out.Env = slices.Clone(p.Args), slices.Clone(p.Env)
 	out.Programs = programs(p.Args[0], search)
 }
 

@@ -35,6 +35,7 @@ type container struct {
 	watches sync.WaitGroup
 
 	removal sync.Mutex // held by Delete: one at a time
+	execs   execs
 
 	mu      sync.Mutex // guards machine, and the order of the container's records
 	machine machine
@@ -188,6 +189,7 @@ func (c *container) halt() {
 	if c.process != nil {
 		c.process.Close()
 	}
+	c.execs.halt()
 	c.output.close()
 	c.watches.Wait()
 	c.group.Close()

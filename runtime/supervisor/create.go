@@ -116,6 +116,9 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 		return nil, err
 	}
 	defer undo(func() error { return c.group.Remove(ctx) })
+	if err := saveExecPlan(c.dir, plan); err != nil {
+		return nil, err
+	}
 	uid, _ := spec.Host(plan.UIDs, plan.Process.UID)
 	gid, _ := spec.Host(plan.GIDs, plan.Process.GID)
 	if err := makePipes(c.dir, uid, gid); err != nil {

@@ -21,6 +21,7 @@
 //	lock                       held while a supervisor uses the directory
 //	overlay/                   for mounting (package overlay)
 //	journal                    the last record of each container, JSON (package journal)
+//	containers/ID/exec.json    what later processes of the container are given, JSON, version 1
 //	containers/ID/stdout, stderr  named pipes, so that output survives a restart of the supervisor
 //
 // Invariants:
@@ -33,6 +34,8 @@
 //	I5  Only root may talk to the supervisor.
 //	I6  A failed Create leaves nothing behind.
 //	I7  What a new supervisor can't learn about the end of a container it says, and doesn't guess.
+//	I8  A process of an exec has at most the rights of the container's first one, in its namespaces and control group;
+//	    it ends with its client, unless that let it go, and with the container.
 //
 // After a restart, containers are found by their journal and taken over if the process with the recorded number
 // started when the record says. Then their exit codes are known on kernels from 6.15 on, and on all kernels when the

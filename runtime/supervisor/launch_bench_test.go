@@ -51,3 +51,20 @@ func BenchmarkCreate(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkExec is the life of a process in a running container, through the socket: start, exit.
+func BenchmarkExec(b *testing.B) {
+	n := prepare(b)
+	spawn(n)
+	n.begin(n.request("c", "wait"))
+	for b.Loop() {
+		e, err := n.Exec(b.Context(), "c", client.ExecRequest{Args: []string{"/inside", "exit", "0"}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if code, err := e.Wait(b.Context()); code != 0 || err != nil {
+			b.Fatal(code, err)
+		}
+		e.Close()
+	}
+}

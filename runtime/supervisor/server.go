@@ -16,8 +16,8 @@ import (
 	"github.com/skep-io/skep/runtime/protocol"
 )
 
-// maxConnections bounds the connections at once: an agent uses a handful.
-const maxConnections = 256
+// maxConnections bounds the connections at once: an agent uses a handful, and one for each exec.
+const maxConnections = 1024
 
 // writeTime bounds the sending of one message to a client that doesn't read.
 const writeTime = 30 * time.Second
@@ -153,8 +153,12 @@ func (v *server) talk(conn *net.UnixConn) {
 			}
 			return
 		}
-		if call.Op == protocol.OpEvents {
+		switch call.Op {
+		case protocol.OpEvents:
 			v.stream(conn)
+			return
+		case protocol.OpExec:
+			v.session(conn, call)
 			return
 		}
 		reply := v.answer(call, attachment)

@@ -76,7 +76,8 @@ type Supervisor struct {
 	boot     string
 	tree     *cgroup.Tree
 	launcher *launch.Launcher
-	null     *os.File
+	null     *os.File      // for reading
+	nullOut  *os.File      // for writing
 	launches chan struct{} // a place for each launch under way
 	journal  *journal.Journal
 	filters  seccomp.Cache
@@ -143,7 +144,10 @@ func (s *Supervisor) prepare() error {
 	if s.launcher, err = launch.New(driver); err != nil {
 		return err
 	}
-	s.null, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if s.null, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0); err != nil {
+		return err
+	}
+	s.nullOut, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	return err
 }
 
@@ -159,7 +163,7 @@ func (s *Supervisor) Close() {
 	if s.journal != nil {
 		s.journal.Close()
 	}
-	for _, f := range []*os.File{s.null, s.lock} {
+	for _, f := range []*os.File{s.null, s.nullOut, s.lock} {
 		if f != nil {
 			f.Close()
 		}

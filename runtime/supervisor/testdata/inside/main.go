@@ -2,8 +2,10 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -178,6 +180,19 @@ func main() {
 		fmt.Fprintln(f, "reopened")
 	case "try":
 		printJSON(try())
+	case "cat": // what is read, to both outputs
+		_, _ = io.Copy(io.MultiWriter(os.Stdout, os.Stderr), os.Stdin)
+	case "terminal": // what the terminal is; again for each line that is typed
+		for in := bufio.NewScanner(os.Stdin); ; {
+			size, _ := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+			name, _ := os.Readlink("/proc/self/fd/0")
+			st, _ := os.Stat(name)
+			_, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+			fmt.Printf("%s %v %dx%d controlling %v\n", name, st.Mode().Perm(), size.Row, size.Col, err == nil)
+			if !in.Scan() {
+				return
+			}
+		}
 	case "files":
 		printJSON(files(os.Args[2:]))
 	case "exit":

@@ -1,0 +1,215 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// ExecJob is one more process for a running container. Exec keeps nothing of it.
+type ExecJob struct {
+	// Plan has the process, its filter and the rest of what the container's first process was given: what only a new
+	// container needs of it, such as mounts, is not looked at.
+	Plan *spec.Plan
+	// Group is the container's control group; it stays the caller's.
+	Group *cgroup.Group
+	// Stdio are the descriptors for standard input, output and error; they stay the caller's.
+	Stdio [3]*os.File
+	// Terminal says that Stdio is a terminal, which is to be the controlling one of the process.
+	Terminal bool
+}
+
+// Exec runs a program in the container whose first process is first: in its namespaces and its control group, and with no
+// right that the plan doesn't give. It returns once the program runs, or a *StepError if it can't be run. The caller waits
+// for the Process and closes it.
+//
+// The child is in the container's namespaces before its execve, with a copy of this process's memory. It can't be looked
+// into from there: it is not dumpable, and its memory belongs to the user namespace of the host, where nobody in the
+// container has a capability (ptrace(2), "Ptrace access mode checking").
+func (l *Launcher) Exec(ctx context.Context, first *Process, job ExecJob) (*Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	var p *Process
+	err := first.withPidfd(func(pidfd int) error {
+		join, err := differing(first.pid, pidfd)
+		if err != nil {
+			return err
+		}
+		prog := &program{table: newTable(), plan: job.Plan, fds: make([]int32, 1), control: control}
+		build := func(stdio []int, ctl int) error {
+			return prog.buildExec(stdio, ctl, join&^unix.CLONE_NEWPID, job.Terminal)
+		}
+		p, err = prog.spawn(job.Stdio[:], build, func() (pid, child int, err error) {
+			err = inPIDNamespace(pidfd, join, func() (err error) {
+				pid, child, err = fork(prog.table, prog.control, 0, job.Group.FD())
+				return err
+			})
+			return pid, child, err
+		})
+		if err != nil {
+			return err
+		}
+		return p.admit(job, pidfd)
+	})
+	if err == nil {
+		err = awaitProgram(ctx, p.control, p.names)
+		p.closeControl()
+	}
+	if err != nil && p != nil {
+		p.Abort()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// withPidfd lends the pidfd.
+func (p *Process) withPidfd(f func(pidfd int) error) error {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return os.ErrProcessDone // closed, because it has ended
+	}
+	return failed
+}
+
+// namespaceFiles are those in /proc/PID/ns, with the flags that setns takes for them.
+func namespaceFiles() map[string]int {
+	return map[string]int{
+		"user": unix.CLONE_NEWUSER, "mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "ipc": unix.CLONE_NEWIPC,
+		"uts": unix.CLONE_NEWUTS, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
+	}
+}
+
+// differing gives the flags of the namespaces that the process doesn't share with this one. To join one's own user
+// namespace again is refused by the kernel.
+func differing(pid, pidfd int) (int, error) {
+	flags := 0
+	for name, flag := range namespaceFiles() {
+		var own, theirs unix.Stat_t
+		if err := unix.Stat("/proc/self/ns/"+name, &own); err != nil {
+			return 0, fmt.Errorf("look at %s namespace: %w", name, err)
+		}
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, name), &theirs); err != nil {
+			return 0, os.ErrProcessDone
+		}
+		if own.Dev != theirs.Dev || own.Ino != theirs.Ino {
+			flags |= flag
+		}
+	}
+	// While it lives, its number was its own.
+	if unix.PidfdSendSignal(pidfd, 0, nil, 0) != nil {
+		return 0, os.ErrProcessDone
+	}
+	return flags, nil
+}
+
+// inPIDNamespace calls f on a thread whose children begin in the process's pid namespace: a process can't change its own.
+// While the thread is locked, the Go runtime clones no thread from it.
+func inPIDNamespace(pidfd, join int, f func() error) error {
+	if join&unix.CLONE_NEWPID == 0 {
+		return f()
+	}
+	own, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open pid namespace: %w", err)
+	}
+	defer unix.Close(own)
+	done := make(chan error, 1)
+	go func() { // a goroutine of its own: if the way back fails, its thread ends with it
+		runtime.LockOSThread()
+		if err := unix.Setns(pidfd, unix.CLONE_NEWPID); err != nil {
+			runtime.UnlockOSThread()
+			done <- joinError(err)
+			return
+		}
+		err := f()
+		if unix.Setns(own, unix.CLONE_NEWPID) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// joinError words a failing setns.
+func joinError(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return fmt.Errorf("join pid namespace: %w", err)
+}
+
+// admit gives the waiting child what it can't have of its own right, and then the container's pidfd, which it waits for.
+func (p *Process) admit(job ExecJob, pidfd int) error {
+	if job.Group.FD() < 0 {
+		if err := job.Group.Add(p.pid); err != nil {
+			return err
+		}
+	}
+	if !job.Plan.InheritScore {
+		if err := writeProc(p.pid, "oom_score_adj", strconv.Itoa(job.Plan.OOMScoreAdj)); err != nil {
+			return err
+		}
+	}
+	p.rlimits = job.Plan.Process.Rlimits
+	if err := p.setLimits(); err != nil {
+		return err
+	}
+	if err := p.send([]int{pidfd}); err != nil {
+		return fmt.Errorf("hand over the container: %w", err)
+	}
+	return nil
+}
+
+// buildExec writes the table of a process that joins the namespaces in join.
+func (p *program) buildExec(stdio []int, ctl, join int, terminal bool) error {
+	p.isolate(stdio, ctl)
+	p.receive()
+	container := p.received(0)
+	if join != 0 {
+		p.call("join namespaces", unix.SYS_SETNS, container.arg(), num(join))
+	}
+	p.close(container)
+	p.becomeRoot()
+	// Joining made the process dumpable, where the host's fs.suid_dumpable says so.
+	p.call("protect memory", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
+	if terminal {
+		p.call("controlling terminal", unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
+	}
+	p.root = p.result("open root", unix.SYS_OPENAT, cwd(), p.str("/"), num(openDir|unix.O_CLOEXEC), num(0))
+	p.workDir = p.root
+	if dir := p.plan.Process.Cwd; dir != "." {
+		request, size := p.resolve(openDir, 0, resolveInRoot)
+		p.workDir = p.result("working directory /"+dir, unix.SYS_OPENAT2, p.root.arg(), p.str(dir), request, size)
+	}
+	p.credentials()
+	p.exec()
+	return p.sealed()
+}
+
+// Root opens the root directory that the process has now (O_PATH). The caller closes the descriptor.
+func (p *Process) Root() (int, error) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", p.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.ErrProcessDone
+	}
+	// While it lives, its number was its own.
+	if err := p.Signal(0); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
