@@ -24,8 +24,29 @@ type Runtime interface {
 	Wait(ctx context.Context, id string) (State, error)
 	// Kill sends a signal to the process.
 	Kill(ctx context.Context, id string, s unix.Signal) error
+	// Exec runs a command in a running container until it ends, and says what became of it; when ctx ends first, the command is
+	// killed, and the error is the cause of ctx's end. Errors are fault.Invalid when the command can't be run, and fault.Conflict
+	// when the container doesn't run.
+	Exec(ctx context.Context, id string, c Command) (Outcome, error)
 	// Delete ends the process if it still lives, and frees all that the runtime has of the container.
 	Delete(ctx context.Context, id string) error
+}
+
+// Command is a command to run in a container, as the container's user and with its environment and directory.
+type Command struct {
+	Args []string
+	// Env is added to the container's environment.
+	Env []string
+	// MaxOutput is the most bytes of output that are kept, the first ones.
+	MaxOutput int
+}
+
+// Outcome is what became of a Command.
+type Outcome struct {
+	// ExitCode is 128 plus the signal for a process that a signal ended.
+	ExitCode int
+	// Output is what it wrote to its standard output and standard error, in about the order that it did.
+	Output []byte
 }
 
 // Container is what a runtime makes a container of.

@@ -215,7 +215,7 @@ func kinded(err error) error {
 		return nil
 	case errors.Is(err, client.ErrNotFound):
 		return fault.Wrap(fault.NotFound, err)
-	case errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrStart):
+	case errors.Is(err, client.ErrInvalid), errors.Is(err, client.ErrStart), errors.Is(err, client.ErrNoProgram):
 		return fault.Wrap(fault.Invalid, err)
 	case errors.As(err, &connection), errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.New(fault.Unavailable, "the container supervisor does not answer, is skep-runtime running? %w", err)

@@ -1,0 +1,62 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/client"
+)
+
+// outputTime bounds the wait for the rest of a command's output after its end.
+const outputTime = time.Second
+
+// Exec implements [Runtime].
+func (s *Supervisor) Exec(ctx context.Context, id string, c Command) (Outcome, error) {
+	e, err := s.client.Exec(ctx, id, client.ExecRequest{Args: c.Args, Env: c.Env})
+	if errors.Is(err, client.ErrState) {
+		return Outcome{}, fault.Wrap(fault.Conflict, err)
+	}
+	if err != nil {
+		return Outcome{}, kinded(err)
+	}
+	output := &head{room: c.MaxOutput}
+	var readers sync.WaitGroup
+	for _, f := range []*os.File{e.Stdout, e.Stderr} {
+		readers.Go(func() {
+			// It ends with the last process that has the pipe, or with the exec.
+			_, _ = io.Copy(output, f)
+		})
+	}
+	code, err := e.Wait(ctx)
+	// A process that it left behind may hold the pipes for ever.
+	for _, f := range []*os.File{e.Stdout, e.Stderr} {
+		_ = f.SetReadDeadline(time.Now().Add(outputTime)) // pipes have deadlines
+	}
+	readers.Wait()
+	e.Close()
+	if err != nil {
+		return Outcome{}, kinded(err)
+	}
+	return Outcome{ExitCode: code, Output: output.kept}, nil
+}
+
+// head keeps the first bytes that are written to it, and takes the rest. It is safe for concurrent use.
+type head struct {
+	mu   sync.Mutex // guards all below
+	room int
+	kept []byte
+}
+
+// Write implements io.Writer. It never fails.
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := min(len(p), h.room)
+	h.kept, h.room = append(h.kept, p[:n]...), h.room-n
+	return len(p), nil
+}
