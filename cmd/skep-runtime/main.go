@@ -1,11 +1,15 @@
-// Command skep-runtime is the parent of every container on a node.
+// Command skep-runtime is the parent of every container on a node, and a runtime of OCI bundles for container engines.
 //
 //	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+//	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run ...
 //
-// It prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
+// The supervisor prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
 // ends; containers run on, and the next supervisor with the same root takes them over, unless --kill-on-exit is given.
 //
-// Exit status: 0 after a signal, 1 on an error, 2 on wrong usage.
+// The other commands are those of runc, so that dockerd --add-runtime and podman --runtime can call them; package
+// runtime/bundle says what they do. They need no supervisor.
+//
+// Exit status: 0 after a signal, 1 on an error, 2 on wrong usage; of run, the program's.
 package main
 
 import (
@@ -20,6 +24,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/sealed"
@@ -29,6 +34,8 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+       skep-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [ARGS]
+           with create, start, state, kill, delete or run, as runc has them
        skep-runtime version
 `
 
@@ -41,9 +48,13 @@ func run(args []string, out, errs io.Writer) int {
 	case "supervise":
 		return supervise(args[1:], out, errs)
 	case "version", "--version":
-		fmt.Fprintln(out, "skep-runtime", version())
+		fmt.Fprintln(out, "skep-runtime version", version())
+		fmt.Fprintln(out, "spec:", specs.Version)
 		return 0
 	default:
+		if status, found := oci(args, out, errs); found {
+			return status
+		}
 		fmt.Fprint(errs, usage)
 		return 2
 	}

@@ -188,7 +188,7 @@ func (g *Group) KillAll() error {
 			return nil
 		}
 		for _, pid := range pids {
-			if err := g.kill(pid); err != nil {
+			if err := g.signal(pid, unix.SIGKILL); err != nil {
 				return err
 			}
 		}
@@ -196,9 +196,9 @@ func (g *Group) KillAll() error {
 	return nil
 }
 
-// kill kills one process by a handle that was taken while the process was in the group, so that a number which the
+// signal signals one process by a handle that was taken while the process was in the group, so that a number which the
 // kernel gave to another process meanwhile can't be hit.
-func (g *Group) kill(pid int) error {
+func (g *Group) signal(pid int, s unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -211,8 +211,8 @@ func (g *Group) kill(pid int) error {
 	if err != nil || !slices.Contains(pids, pid) {
 		return err
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d of control group %s: %w", pid, g.name, err)
+	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process %d of control group %s: %w", pid, g.name, err)
 	}
 	return nil
 }

@@ -46,6 +46,10 @@ func Open(parent string) (*Tree, error) {
 	if !validName.MatchString(parent) {
 		return nil, fmt.Errorf("%w: %q", ErrName, parent)
 	}
+	return open(parent)
+}
+
+func open(parent string) (*Tree, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("find control groups: %w", err)

@@ -144,6 +144,9 @@ func (c *compiler) capabilities(in *specs.LinuxCapabilities) Capabilities {
 	if out.Effective&^out.Permitted != 0 {
 		c.bad("process.capabilities", "effective must be within permitted")
 	}
+	if c.bundle { // what the kernel would not raise is in the bundles that engines write
+		out.Ambient &= out.Permitted & out.Inheritable
+	}
 	if out.Ambient&^(out.Permitted&out.Inheritable) != 0 {
 		c.bad("process.capabilities", "ambient must be within permitted and inheritable")
 	}

@@ -1,0 +1,297 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// Create is what a container is made of.
+type Create struct {
+	ID     string
+	Bundle string // the directory with config.json
+	// Stdio are the standard streams of a container without a terminal. They stay the caller's.
+	Stdio [3]*os.File
+	// Preserve are descriptors that the program gets from 3 on. They stay the caller's.
+	Preserve []*os.File
+	// Console takes the terminal of a container that has one; or nil.
+	Console func(terminal *os.File) error
+	// PidFile gets the number of the process; or "".
+	PidFile string
+}
+
+// defaultParent is the control group of containers whose bundle names none.
+const defaultParent = "/skep-oci"
+
+// Create makes a container whose program waits for Start. The caller closes the process, or waits for it first.
+func (r *Runtime) Create(ctx context.Context, job Create) (_ *launch.Process, err error) {
+	c, plan, err := r.prepare(job)
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w", job.ID, err)
+	}
+	if err := os.MkdirAll(r.root, 0o711); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", job.ID, err)
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			err = ErrExists
+		}
+		return nil, fmt.Errorf("create container %s: %w", job.ID, err)
+	}
+	undo := []func() error{func() error { return os.RemoveAll(c.dir) }}
+	defer func() {
+		if err != nil { // I1
+			for _, f := range undo {
+				err = errors.Join(err, f())
+			}
+			err = fmt.Errorf("create container %s: %w", job.ID, err)
+		}
+	}()
+	group, err := makeGroup(c.record.Group, plan.Limits)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error {
+		return errors.Join(group.KillAll(), group.Remove(context.WithoutCancel(ctx)))
+	})
+	return c.launch(ctx, job, plan, group)
+}
+
+// prepare reads the bundle and decides, without touching anything.
+func (r *Runtime) prepare(job Create) (*container, *spec.Plan, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil, errors.New("only root can create containers with this runtime; use runc for rootless ones")
+	}
+	dir, err := r.dir(job.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	bundle, err := filepath.Abs(job.Bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := Config(bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := spec.CompileBundle(config, runtime.GOARCH)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case config.Root == nil || config.Root.Path == "":
+		return nil, nil, fmt.Errorf("%w: root.path: is required", spec.ErrSpec)
+	case config.Hooks != nil && len(config.Hooks.StartContainer) > 0:
+		return nil, nil, fmt.Errorf("%w: hooks.startContainer: is not supported by this runtime", spec.ErrSpec)
+	case plan.Process.Terminal && job.Console == nil:
+		return nil, nil, errors.New("process.terminal is set, and there is no --console-socket that takes the terminal")
+	case !plan.Process.Terminal:
+		job.Console = nil
+	}
+	rootfs := config.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(bundle, rootfs)
+	}
+	if rootfs, err = filepath.EvalSymlinks(rootfs); err != nil {
+		return nil, nil, fmt.Errorf("root.path: %w", err)
+	}
+	group, err := groupPath(config.Linux.CgroupsPath, job.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &container{id: job.ID, dir: dir, config: config}
+	c.record = record{Version: recordVersion, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Group: group}
+	return c, plan, nil
+}
+
+// groupPath gives the control group of a container, as the cgroupfs drivers of engines mean it.
+func groupPath(path, id string) (string, error) {
+	switch {
+	case path == "":
+		return filepath.Join(defaultParent, id), nil
+	case strings.Count(path, ":") == 2 && !strings.Contains(path, "/"):
+		return "", fmt.Errorf("linux.cgroupsPath: %.128q is for the systemd driver, which this runtime does not have; set the engine to cgroupfs", path)
+	}
+	path = filepath.Clean("/" + path)
+	if filepath.Dir(path) == "/" {
+		return "", fmt.Errorf("linux.cgroupsPath: %.128q has no parent group", path)
+	}
+	return path, nil
+}
+
+func makeGroup(path string, limits cgroup.Limits) (*cgroup.Group, error) {
+	tree, err := cgroup.OpenAt(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	return tree.Create(filepath.Base(path), limits)
+}
+
+// launch makes the process and remembers it.
+func (c *container) launch(ctx context.Context, job Create, plan *spec.Plan, group *cgroup.Group) (*launch.Process, error) {
+	launcher, err := launch.New(nil) // no layers, so no overlay mounts
+	if err != nil {
+		return nil, err
+	}
+	defer launcher.Close()
+	starter, err := c.listen()
+	if err != nil {
+		return nil, err
+	}
+	defer starter.Close()
+	if err := own(job.Stdio, plan); err != nil {
+		return nil, err
+	}
+	l := launch.Job{
+		Plan: plan, Rootfs: c.record.Rootfs, Group: group, Stdio: job.Stdio, Preserve: job.Preserve, Starter: starter,
+	}
+	if plan.Process.Terminal {
+		l.Console = job.Console
+	}
+	if h := c.config.Hooks; h != nil {
+		l.Mounted = c.createHooks
+	}
+	p, err := launcher.Create(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.remember(p, job.PidFile); err != nil {
+		p.Abort()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (c *container) remember(p *launch.Process, pidFile string) (err error) {
+	c.record.Pid, c.record.Steps = p.Pid(), p.Steps()
+	if c.record.Started, err = launch.StartTime(p.Pid()); err != nil {
+		return err
+	}
+	if err := c.save(); err != nil {
+		return err
+	}
+	return writePid(pidFile, p.Pid())
+}
+
+// writePid writes a pid file at once, since engines watch for it.
+func writePid(file string, pid int) error {
+	if file == "" {
+		return nil
+	}
+	temporary := filepath.Join(filepath.Dir(file), "."+filepath.Base(file))
+	if err := os.WriteFile(temporary, []byte(strconv.Itoa(pid)), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, file)
+}
+
+// own gives the standard streams to the program's user, so that it can open them again by /dev/stdout. Devices and
+// what can't be changed stay as they are.
+func own(stdio [3]*os.File, plan *spec.Plan) error {
+	uid, gid := plan.Process.UID, plan.Process.GID
+	if plan.UserNS() {
+		uid, _ = spec.Host(plan.UIDs, uid)
+		gid, _ = spec.Host(plan.GIDs, gid)
+	}
+	for _, f := range stdio {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return fmt.Errorf("standard streams: %w", err)
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			if err := f.Chown(int(uid), int(gid)); err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EPERM) {
+				return fmt.Errorf("standard streams: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// socket gives a path to the container's socket that fits an address, however long the root's path is.
+func (c *container) socket() (address *net.UnixAddr, dir *os.File, err error) {
+	if dir, err = os.Open(c.dir); err != nil {
+		return nil, nil, err
+	}
+	return &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), startFile), Net: "unixpacket"}, dir, nil
+}
+
+// listen makes the socket by which the container is started.
+func (c *container) listen() (*os.File, error) {
+	address, dir, err := c.socket()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	l, err := net.ListenUnix(address.Net, address)
+	if err != nil {
+		return nil, fmt.Errorf("socket to start by: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		return nil, fmt.Errorf("socket to start by: %w", err)
+	}
+	// The child blocks in accept.
+	return f, unix.SetNonblock(int(f.Fd()), false)
+}
+
+// Start lets the program of a created container run. It returns when it does, or what went wrong.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	c, err := r.find(id)
+	if err != nil {
+		return err
+	}
+	if status := c.status(); status != specs.StateCreated {
+		return fmt.Errorf("start container %s: %w: it is %s, not created", id, ErrState, status)
+	}
+	if err := c.start(ctx); err != nil {
+		return fmt.Errorf("start container %s: %w", id, err)
+	}
+	if h := c.config.Hooks; h != nil {
+		for _, err := range runHooks(ctx, "poststart", h.Poststart, c.state(specs.StateRunning), nil) {
+			r.logger.Warn("hook failed", "container", id, "error", err)
+		}
+	}
+	return nil
+}
+
+func (c *container) start(ctx context.Context) error {
+	address, dir, err := c.socket()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	conn, err := net.DialUnix(address.Net, nil, address)
+	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: it was started before", ErrState)
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	f, err := conn.File()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := os.Remove(filepath.Join(c.dir, startFile)); err != nil { // of two starters one goes on
+		return fmt.Errorf("%w: it was started before", ErrState)
+	}
+	return launch.StartBy(ctx, f, c.record.Steps)
+}
