@@ -56,6 +56,7 @@ func (p *program) overHostRoot(name string, at int) reg {
 	r := p.received(at)
 	p.call(name, unix.SYS_MOVE_MOUNT, r.arg(), p.str(""), cwd(), p.str("/"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	if at != p.rootAt {
+		p.stacked++
 		p.give(r) // the descriptor stays open; it is loaded again when it is needed
 	}
 	return r

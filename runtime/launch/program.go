@@ -25,6 +25,7 @@ type program struct {
 	pause    bool     // whether the parent has something to do when all is mounted
 	binds    []source // in the order of the plan's bind mounts
 	memory   []Memory
+	stacked  int // how many mounts are over the host's root, beside the container's
 	views    []cgroup.View
 	root     reg // the root mount
 	workDir  reg
@@ -160,7 +161,11 @@ func (p *program) pivot() {
 	}
 	p.call("enter the root", unix.SYS_FCHDIR, p.root.arg())
 	p.call("pivot_root", unix.SYS_PIVOT_ROOT, p.str("."), p.str("."))
-	p.call("drop the host's root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
+	// Each call takes the topmost of what is stacked here: what attachRoot put over the host's root, and then that with all below
+	// it. One call too few would leave the host's root behind "/..".
+	for range p.stacked + 1 {
+		p.call("drop the host's root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
+	}
 	p.call("enter /", unix.SYS_CHDIR, p.str("/"))
 	if flags := p.plan.RootPropagation; flags != 0 {
 		p.call("propagation of the root", unix.SYS_MOUNT, p.str(""), p.str("/"), p.str(""), num(flags), num(0))

@@ -79,7 +79,11 @@ func TestInside_Isolation(t *testing.T) {
 
 func TestInside_Mounts(t *testing.T) {
 	n := newNode(t)
-	_, text := n.complete(n.request("c", "look"))
+	r := n.request("c", "look")
+	for _, name := range []string{"hosts", "hostname"} { // which are attached beside the root on the way
+		r.Files = append(r.Files, client.File{Dir: "/etc", Name: name, Single: true})
+	}
+	_, text := n.complete(r)
 	got := decode[look](t, text).Mounts
 	for target, want := range map[string]string{
 		"/":                   "ro,nosuid,nodev,relatime overlay",
@@ -104,7 +108,7 @@ func TestInside_Mounts(t *testing.T) {
 		}
 	}
 	for target := range got {
-		if !regexp.MustCompile(`^/$|^/(proc|dev|sys)(/|$)`).MatchString(target) {
+		if !regexp.MustCompile(`^/$|^/(proc|dev|sys)(/|$)|^/etc/host(s|name)$`).MatchString(target) {
 			t.Errorf("a mount that nobody asked for: %s", target)
 		}
 	}

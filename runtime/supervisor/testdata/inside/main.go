@@ -63,6 +63,9 @@ func look() Report {
 	for line := range strings.Lines(read("/proc/self/mountinfo")) {
 		left, right, _ := strings.Cut(line, " - ")
 		f := strings.Fields(left)
+		if f[4] == "/" && r.Mounts["/"] != "" {
+			f[4] = "/.." // what is stacked on the root is to be found there
+		}
 		r.Mounts[f[4]] = f[5] + " " + strings.Fields(right)[0]
 	}
 	fds, _ := os.ReadDir("/proc/self/fd")
