@@ -2938,7 +2938,7 @@ func (x *ListJoinGrantsResponse) GetGrants() []*JoinGrant {
 type RemoveJoinGrantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An id or an unambiguous prefix of one.
-	Grant         string `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	JoinGrant     string `protobuf:"bytes,1,opt,name=join_grant,json=joinGrant,proto3" json:"join_grant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2973,16 +2973,16 @@ func (*RemoveJoinGrantRequest) Descriptor() ([]byte, []int) {
 	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
-func (x *RemoveJoinGrantRequest) GetGrant() string {
+func (x *RemoveJoinGrantRequest) GetJoinGrant() string {
 	if x != nil {
-		return x.Grant
+		return x.JoinGrant
 	}
 	return ""
 }
 
 type RemoveJoinGrantResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	GrantId       string                 `protobuf:"bytes,1,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	JoinGrantId   string                 `protobuf:"bytes,1,opt,name=join_grant_id,json=joinGrantId,proto3" json:"join_grant_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3017,9 +3017,9 @@ func (*RemoveJoinGrantResponse) Descriptor() ([]byte, []int) {
 	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
-func (x *RemoveJoinGrantResponse) GetGrantId() string {
+func (x *RemoveJoinGrantResponse) GetJoinGrantId() string {
 	if x != nil {
-		return x.GrantId
+		return x.JoinGrantId
 	}
 	return ""
 }
@@ -3898,7 +3898,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4062,11 +4062,12 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x0fmanager_address\x18\x03 \x01(\tR\x0emanagerAddress\"\x17\n" +
 	"\x15ListJoinGrantsRequest\"D\n" +
 	"\x16ListJoinGrantsResponse\x12*\n" +
-	"\x06grants\x18\x01 \x03(\v2\x12.skep.v1.JoinGrantR\x06grants\".\n" +
-	"\x16RemoveJoinGrantRequest\x12\x14\n" +
-	"\x05grant\x18\x01 \x01(\tR\x05grant\"4\n" +
-	"\x17RemoveJoinGrantResponse\x12\x19\n" +
-	"\bgrant_id\x18\x01 \x01(\tR\agrantId\"Q\n" +
+	"\x06grants\x18\x01 \x03(\v2\x12.skep.v1.JoinGrantR\x06grants\"7\n" +
+	"\x16RemoveJoinGrantRequest\x12\x1d\n" +
+	"\n" +
+	"join_grant\x18\x01 \x01(\tR\tjoinGrant\"=\n" +
+	"\x17RemoveJoinGrantResponse\x12\"\n" +
+	"\rjoin_grant_id\x18\x01 \x01(\tR\vjoinGrantId\"Q\n" +
 	"\x12ApproveNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12'\n" +
 	"\x0fkey_fingerprint\x18\x02 \x01(\tR\x0ekeyFingerprint\"8\n" +
@@ -4123,7 +4124,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xaf\x18\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\x83\x1b\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4205,6 +4206,15 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tGetRootCA\x12\x19.skep.v1.GetRootCARequest\x1a\x1a.skep.v1.GetRootCAResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12Y\n" +
 	"\fRotateRootCA\x12\x1c.skep.v1.RotateRootCARequest\x1a\x1d.skep.v1.RotateRootCAResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12V\n" +
+	"\vCreateGrant\x12\x1b.skep.v1.CreateGrantRequest\x1a\x1c.skep.v1.CreateGrantResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12M\n" +
+	"\bGetGrant\x12\x18.skep.v1.GetGrantRequest\x1a\x19.skep.v1.GetGrantResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12S\n" +
+	"\n" +
+	"ListGrants\x12\x1a.skep.v1.ListGrantsRequest\x1a\x1b.skep.v1.ListGrantsResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12V\n" +
+	"\vRemoveGrant\x12\x1b.skep.v1.RemoveGrantRequest\x1a\x1c.skep.v1.RemoveGrantResponse\"\f\xfa\xed\x18\b\n" +
 	"\x02\x04\x03\x10\x01 \x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
@@ -4320,131 +4330,147 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*User)(nil),                    // 95: skep.v1.User
 	(*ExternalCA)(nil),              // 96: skep.v1.ExternalCA
 	(NodeState)(0),                  // 97: skep.v1.NodeState
+	(*CreateGrantRequest)(nil),      // 98: skep.v1.CreateGrantRequest
+	(*GetGrantRequest)(nil),         // 99: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),       // 100: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),      // 101: skep.v1.RemoveGrantRequest
+	(*CreateGrantResponse)(nil),     // 102: skep.v1.CreateGrantResponse
+	(*GetGrantResponse)(nil),        // 103: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),      // 104: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),     // 105: skep.v1.RemoveGrantResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	78, // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	79, // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	78, // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	80, // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	81, // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	82, // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	83, // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	83, // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	84, // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	83, // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	85, // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	86, // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	86, // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	86, // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	77, // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	85, // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	86, // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	87, // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	88, // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	89, // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	89, // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	89, // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	86, // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	87, // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	49, // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	90, // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	51, // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	52, // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	90, // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,  // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	91, // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	92, // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	92, // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	83, // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	83, // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	93, // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	94, // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	95, // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	95, // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	95, // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	96, // 40: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
-	73, // 41: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
-	90, // 42: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
-	74, // 43: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
-	97, // 44: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
-	96, // 45: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
-	94, // 46: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
-	31, // 47: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,  // 48: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,  // 49: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,  // 50: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,  // 51: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,  // 52: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11, // 53: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13, // 54: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15, // 55: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17, // 56: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19, // 57: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21, // 58: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23, // 59: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25, // 60: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27, // 61: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29, // 62: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32, // 63: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34, // 64: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36, // 65: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38, // 66: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40, // 67: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42, // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44, // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	46, // 70: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	48, // 71: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53, // 72: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55, // 73: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57, // 74: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59, // 75: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61, // 76: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63, // 77: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65, // 78: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67, // 79: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69, // 80: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71, // 81: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75, // 82: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	2,  // 83: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,  // 84: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,  // 85: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,  // 86: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10, // 87: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12, // 88: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14, // 89: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16, // 90: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18, // 91: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20, // 92: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22, // 93: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24, // 94: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26, // 95: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28, // 96: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30, // 97: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33, // 98: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35, // 99: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37, // 100: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39, // 101: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41, // 102: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43, // 103: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45, // 104: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47, // 105: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50, // 106: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54, // 107: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56, // 108: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58, // 109: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60, // 110: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62, // 111: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64, // 112: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66, // 113: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68, // 114: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70, // 115: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72, // 116: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76, // 117: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	83, // [83:118] is the sub-list for method output_type
-	48, // [48:83] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	79,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	78,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	80,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	81,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	82,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	83,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	83,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	84,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	83,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	85,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	86,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	86,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	86,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	77,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	85,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	86,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	87,  // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	88,  // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	89,  // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	89,  // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	89,  // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	86,  // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	87,  // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	49,  // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	90,  // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	51,  // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	52,  // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	90,  // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,   // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	91,  // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	92,  // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	92,  // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	83,  // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	83,  // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	93,  // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	94,  // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	95,  // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	95,  // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	95,  // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	96,  // 40: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	73,  // 41: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	90,  // 42: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	74,  // 43: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	97,  // 44: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	96,  // 45: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	94,  // 46: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31,  // 47: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,   // 48: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,   // 49: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,   // 50: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,   // 51: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,   // 52: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11,  // 53: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13,  // 54: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15,  // 55: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17,  // 56: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19,  // 57: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21,  // 58: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23,  // 59: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25,  // 60: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27,  // 61: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29,  // 62: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32,  // 63: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34,  // 64: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36,  // 65: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38,  // 66: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40,  // 67: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42,  // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44,  // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	46,  // 70: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	48,  // 71: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53,  // 72: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55,  // 73: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57,  // 74: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59,  // 75: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61,  // 76: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63,  // 77: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65,  // 78: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67,  // 79: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69,  // 80: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71,  // 81: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75,  // 82: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	98,  // 83: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	99,  // 84: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	100, // 85: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	101, // 86: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	2,   // 87: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 88: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 89: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 90: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 91: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 92: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 93: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 94: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 95: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 96: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 97: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 98: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 99: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 100: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 101: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 102: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 103: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 104: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 105: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 106: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 107: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 108: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47,  // 109: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	50,  // 110: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 111: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 112: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 113: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 114: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 115: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 116: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 117: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 118: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 119: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 120: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 121: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	102, // 122: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	103, // 123: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	104, // 124: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	105, // 125: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	87,  // [87:126] is the sub-list for method output_type
+	48,  // [48:87] is the sub-list for method input_type
+	48,  // [48:48] is the sub-list for extension type_name
+	48,  // [48:48] is the sub-list for extension extendee
+	0,   // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -4454,6 +4480,7 @@ func file_skep_v1_control_proto_init() {
 	}
 	file_skep_v1_access_proto_init()
 	file_skep_v1_backup_proto_init()
+	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_control_proto_msgTypes[49].OneofWrappers = []any{

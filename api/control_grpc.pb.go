@@ -56,6 +56,10 @@ const (
 	Control_RevokeUser_FullMethodName      = "/skep.v1.Control/RevokeUser"
 	Control_GetRootCA_FullMethodName       = "/skep.v1.Control/GetRootCA"
 	Control_RotateRootCA_FullMethodName    = "/skep.v1.Control/RotateRootCA"
+	Control_CreateGrant_FullMethodName     = "/skep.v1.Control/CreateGrant"
+	Control_GetGrant_FullMethodName        = "/skep.v1.Control/GetGrant"
+	Control_ListGrants_FullMethodName      = "/skep.v1.Control/ListGrants"
+	Control_RemoveGrant_FullMethodName     = "/skep.v1.Control/RemoveGrant"
 )
 
 // ControlClient is the client API for Control service.
@@ -120,6 +124,12 @@ type ControlClient interface {
 	GetRootCA(ctx context.Context, in *GetRootCARequest, opts ...grpc.CallOption) (*GetRootCAResponse, error)
 	// RotateRootCA begins to change the root, in place of a change that is under way, or ends such a change.
 	RotateRootCA(ctx context.Context, in *RotateRootCARequest, opts ...grpc.CallOption) (*RotateRootCAResponse, error)
+	// CreateGrant stores privileges that services can be given from now on.
+	CreateGrant(ctx context.Context, in *CreateGrantRequest, opts ...grpc.CallOption) (*CreateGrantResponse, error)
+	GetGrant(ctx context.Context, in *GetGrantRequest, opts ...grpc.CallOption) (*GetGrantResponse, error)
+	ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error)
+	// RemoveGrant removes a grant that no service and no task has.
+	RemoveGrant(ctx context.Context, in *RemoveGrantRequest, opts ...grpc.CallOption) (*RemoveGrantResponse, error)
 }
 
 type controlClient struct {
@@ -498,6 +508,46 @@ func (c *controlClient) RotateRootCA(ctx context.Context, in *RotateRootCAReques
 	return out, nil
 }
 
+func (c *controlClient) CreateGrant(ctx context.Context, in *CreateGrantRequest, opts ...grpc.CallOption) (*CreateGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateGrantResponse)
+	err := c.cc.Invoke(ctx, Control_CreateGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) GetGrant(ctx context.Context, in *GetGrantRequest, opts ...grpc.CallOption) (*GetGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetGrantResponse)
+	err := c.cc.Invoke(ctx, Control_GetGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGrantsResponse)
+	err := c.cc.Invoke(ctx, Control_ListGrants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RemoveGrant(ctx context.Context, in *RemoveGrantRequest, opts ...grpc.CallOption) (*RemoveGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveGrantResponse)
+	err := c.cc.Invoke(ctx, Control_RemoveGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -560,6 +610,12 @@ type ControlServer interface {
 	GetRootCA(context.Context, *GetRootCARequest) (*GetRootCAResponse, error)
 	// RotateRootCA begins to change the root, in place of a change that is under way, or ends such a change.
 	RotateRootCA(context.Context, *RotateRootCARequest) (*RotateRootCAResponse, error)
+	// CreateGrant stores privileges that services can be given from now on.
+	CreateGrant(context.Context, *CreateGrantRequest) (*CreateGrantResponse, error)
+	GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error)
+	ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error)
+	// RemoveGrant removes a grant that no service and no task has.
+	RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -674,6 +730,18 @@ func (UnimplementedControlServer) GetRootCA(context.Context, *GetRootCARequest) 
 }
 func (UnimplementedControlServer) RotateRootCA(context.Context, *RotateRootCARequest) (*RotateRootCAResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateRootCA not implemented")
+}
+func (UnimplementedControlServer) CreateGrant(context.Context, *CreateGrantRequest) (*CreateGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateGrant not implemented")
+}
+func (UnimplementedControlServer) GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetGrant not implemented")
+}
+func (UnimplementedControlServer) ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGrants not implemented")
+}
+func (UnimplementedControlServer) RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveGrant not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1312,6 +1380,78 @@ func _Control_RotateRootCA_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_CreateGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CreateGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CreateGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CreateGrant(ctx, req.(*CreateGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_GetGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetGrant(ctx, req.(*GetGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ListGrants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGrantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListGrants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListGrants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListGrants(ctx, req.(*ListGrantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RemoveGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RemoveGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RemoveGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RemoveGrant(ctx, req.(*RemoveGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1450,6 +1590,22 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateRootCA",
 			Handler:    _Control_RotateRootCA_Handler,
+		},
+		{
+			MethodName: "CreateGrant",
+			Handler:    _Control_CreateGrant_Handler,
+		},
+		{
+			MethodName: "GetGrant",
+			Handler:    _Control_GetGrant_Handler,
+		},
+		{
+			MethodName: "ListGrants",
+			Handler:    _Control_ListGrants_Handler,
+		},
+		{
+			MethodName: "RemoveGrant",
+			Handler:    _Control_RemoveGrant_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1951,7 +1951,9 @@ type Task struct {
 	Status       *TaskStatus   `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
 	DesiredState TaskState     `protobuf:"varint,11,opt,name=desired_state,json=desiredState,proto3,enum=skep.v1.TaskState" json:"desired_state,omitempty"`
 	// The SPIFFE ID in the task's certificate. Filled in by the server when asked, never stored.
-	SpiffeId      string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	SpiffeId string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// The grants in the spec as they are, without their meta.
+	Grants        []*Grant `protobuf:"bytes,30,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2068,6 +2070,13 @@ func (x *Task) GetSpiffeId() string {
 		return x.SpiffeId
 	}
 	return ""
+}
+
+func (x *Task) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
 }
 
 // Secret is a value for tasks. Its data leave the managers only for nodes whose tasks use it.
@@ -2720,7 +2729,7 @@ var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\xef\x03\n" +
+	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x13skep/v1/types.proto\"\xef\x03\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
@@ -2877,7 +2886,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12=\n" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xa8\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xd0\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -2892,7 +2901,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x06status\x18\n" +
 	" \x01(\v2\x13.skep.v1.TaskStatusR\x06status\x127\n" +
 	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
-	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\"d\n" +
+	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12&\n" +
+	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"d\n" +
 	"\x06Secret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +
@@ -3035,7 +3045,8 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*EndpointSpec)(nil),          // 48: skep.v1.EndpointSpec
 	(*TaskStatus)(nil),            // 49: skep.v1.TaskStatus
 	(TaskState)(0),                // 50: skep.v1.TaskState
-	(UserRole)(0),                 // 51: skep.v1.UserRole
+	(*Grant)(nil),                 // 51: skep.v1.Grant
+	(UserRole)(0),                 // 52: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
 	37, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
@@ -3101,29 +3112,30 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	48, // 60: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
 	49, // 61: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
 	50, // 62: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	37, // 63: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	28, // 64: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	42, // 65: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	37, // 66: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	30, // 67: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	41, // 68: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 69: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	40, // 70: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	39, // 71: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	36, // 72: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	41, // 73: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	37, // 74: skep.v1.User.meta:type_name -> skep.v1.Meta
-	33, // 75: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	41, // 76: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 77: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	42, // 78: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	51, // 79: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	37, // 80: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	81, // [81:81] is the sub-list for method output_type
-	81, // [81:81] is the sub-list for method input_type
-	81, // [81:81] is the sub-list for extension type_name
-	81, // [81:81] is the sub-list for extension extendee
-	0,  // [0:81] is the sub-list for field type_name
+	51, // 63: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	37, // 64: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	28, // 65: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	42, // 66: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	37, // 67: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	30, // 68: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	41, // 69: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 70: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	40, // 71: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	39, // 72: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	36, // 73: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	41, // 74: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	37, // 75: skep.v1.User.meta:type_name -> skep.v1.Meta
+	33, // 76: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	41, // 77: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 78: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	42, // 79: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	52, // 80: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	37, // 81: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	82, // [82:82] is the sub-list for method output_type
+	82, // [82:82] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3132,6 +3144,7 @@ func file_skep_v1_objects_proto_init() {
 		return
 	}
 	file_skep_v1_backup_proto_init()
+	file_skep_v1_grant_proto_init()
 	file_skep_v1_types_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

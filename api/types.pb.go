@@ -1360,6 +1360,59 @@ func (x *SecretTarget) GetMode() uint32 {
 	return 0
 }
 
+// GrantReference gives a service's containers what a grant has.
+type GrantReference struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GrantId       string                 `protobuf:"bytes,1,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	GrantName     string                 `protobuf:"bytes,2,opt,name=grant_name,json=grantName,proto3" json:"grant_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantReference) Reset() {
+	*x = GrantReference{}
+	mi := &file_skep_v1_types_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantReference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantReference) ProtoMessage() {}
+
+func (x *GrantReference) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantReference.ProtoReflect.Descriptor instead.
+func (*GrantReference) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GrantReference) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+func (x *GrantReference) GetGrantName() string {
+	if x != nil {
+		return x.GrantName
+	}
+	return ""
+}
+
 // Mount is a file system that a container gets beside its root.
 type Mount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1382,7 +1435,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1447,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1460,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Mount) GetType() MountType {
@@ -1479,7 +1532,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1544,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1557,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ulimit) GetName() string {
@@ -1564,14 +1617,16 @@ type ContainerSpec struct {
 	// -998 to 1000: how likely the kernel ends the process when the node's memory is used up; 1000 is first.
 	OomScoreAdj int64 `protobuf:"varint,21,opt,name=oom_score_adj,json=oomScoreAdj,proto3" json:"oom_score_adj,omitempty"`
 	// The size of /dev/shm in bytes; 0 is 64 MiB.
-	ShmSizeBytes  int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
+	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
+	// What the containers have beyond the default, because an administrator granted it.
+	Grants        []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1638,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1651,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -1753,6 +1808,13 @@ func (x *ContainerSpec) GetShmSizeBytes() int64 {
 	return 0
 }
 
+func (x *ContainerSpec) GetGrants() []*GrantReference {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
 // TaskSpec is the template of a service's tasks.
 type TaskSpec struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1768,7 +1830,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1842,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1855,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -1847,7 +1909,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1921,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1934,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -1926,7 +1988,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2000,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2013,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -2058,7 +2120,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04mode\x18\x04 \x01(\rR\x04mode\"\x86\x02\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\"J\n" +
+	"\x0eGrantReference\x12\x19\n" +
+	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x1d\n" +
+	"\n" +
+	"grant_name\x18\x02 \x01(\tR\tgrantName\"\x86\x02\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -2073,7 +2139,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
-	"\x04hard\x18\x03 \x01(\x03R\x04hard\"\xfd\x06\n" +
+	"\x04hard\x18\x03 \x01(\x03R\x04hard\"\xae\a\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -2098,7 +2164,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\asysctls\x18\x13 \x03(\v2#.skep.v1.ContainerSpec.SysctlsEntryR\asysctls\x12)\n" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
-	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x1a9\n" +
+	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12/\n" +
+	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2188,7 +2255,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -2212,53 +2279,55 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*EndpointSpec)(nil),          // 19: skep.v1.EndpointSpec
 	(*SecretReference)(nil),       // 20: skep.v1.SecretReference
 	(*SecretTarget)(nil),          // 21: skep.v1.SecretTarget
-	(*Mount)(nil),                 // 22: skep.v1.Mount
-	(*Ulimit)(nil),                // 23: skep.v1.Ulimit
-	(*ContainerSpec)(nil),         // 24: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 25: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 26: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 27: skep.v1.ContainerStatus
-	nil,                           // 28: skep.v1.Annotations.LabelsEntry
-	nil,                           // 29: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 30: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*GrantReference)(nil),        // 22: skep.v1.GrantReference
+	(*Mount)(nil),                 // 23: skep.v1.Mount
+	(*Ulimit)(nil),                // 24: skep.v1.Ulimit
+	(*ContainerSpec)(nil),         // 25: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 26: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 27: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 28: skep.v1.ContainerStatus
+	nil,                           // 29: skep.v1.Annotations.LabelsEntry
+	nil,                           // 30: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 31: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	31, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	31, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	28, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	32, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	32, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	29, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	12, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	12, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	14, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	2,  // 6: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	32, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	32, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	32, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	33, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	33, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	33, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 10: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 11: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 12: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	18, // 13: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
 	21, // 14: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 15: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	29, // 16: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	32, // 17: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	30, // 16: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	33, // 17: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
 	20, // 18: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	22, // 19: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	30, // 20: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	23, // 21: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	24, // 22: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	13, // 23: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	15, // 24: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	16, // 25: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	31, // 26: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	7,  // 27: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	27, // 28: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	23, // 19: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	31, // 20: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	24, // 21: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	22, // 22: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	25, // 23: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	13, // 24: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	15, // 25: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	16, // 26: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	32, // 27: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	7,  // 28: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	28, // 29: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -2272,7 +2341,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

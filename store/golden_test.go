@@ -20,6 +20,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/storetest"
 	"github.com/skep-io/skep/store/vfs"
@@ -144,7 +145,8 @@ func withRecovery(want, got *api.StoreSnapshot) {
 	isLog := func(o *api.StoredObject) bool { return o.GetAuditSegment() != nil }
 	if i := slices.IndexFunc(want.Objects, isLog); i >= 0 {
 		want.Objects[i] = got.Objects[slices.IndexFunc(got.Objects, isLog)]
-		want.KindVersions[len(want.KindVersions)-1] = got.KindVersions[len(got.KindVersions)-1]
+		isVersion := func(v *api.KindVersion) bool { return v.GetKind() == uint32(object.KindAuditSegment) }
+		want.KindVersions[slices.IndexFunc(want.KindVersions, isVersion)] = got.KindVersions[slices.IndexFunc(got.KindVersions, isVersion)]
 	}
 }
 

@@ -141,7 +141,7 @@ func (p plan) hostname() string {
 
 // capabilities adds to and drops from the default ones. A process that is not root has none in effect, as Docker's.
 func (p plan) capabilities(s *specs.Spec) error {
-	caps, err := changeCapabilities(s.Process.Capabilities.Bounding, p.container().GetCapabilityAdd(), p.container().GetCapabilityDrop())
+	caps, err := changeCapabilities(s.Process.Capabilities.Bounding, addedCapabilities(p.task), p.container().GetCapabilityDrop())
 	if err != nil {
 		return err
 	}
@@ -150,6 +150,15 @@ func (p plan) capabilities(s *specs.Spec) error {
 		s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = slices.Clone(caps), slices.Clone(caps)
 	}
 	return nil
+}
+
+// addedCapabilities returns those that a task has beyond the default ones: by its spec, and by its grants.
+func addedCapabilities(t *api.Task) []string {
+	added := slices.Clone(containerOf(t).GetCapabilityAdd())
+	for _, grant := range t.GetGrants() {
+		added = append(added, grant.GetSpec().GetCapabilities()...)
+	}
+	return added
 }
 
 // mounts adds what the service asks for.

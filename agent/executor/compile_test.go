@@ -235,6 +235,21 @@ func TestCompile_OnlyRootHasCapabilitiesInEffect(t *testing.T) {
 	}
 }
 
+// TestCompile_GivesWhatIsGranted: a task has the capabilities of its grants, unless its service drops them.
+func TestCompile_GivesWhatIsGranted(t *testing.T) {
+	task := newTask(&api.ContainerSpec{Command: []string{"/x"}, CapabilityDrop: []string{"ALL"}})
+	task.Grants = []*api.Grant{{Spec: &api.GrantSpec{Capabilities: []string{"CAP_NET_ADMIN"}}}}
+	s, err := compiled(t, plan{task: task, idBase: 1 << 28})
+	if err != nil || !slices.Equal(s.Process.Capabilities.Effective, []string{"CAP_NET_ADMIN"}) {
+		t.Errorf("got %v, %v", s.Process.Capabilities, err)
+	}
+	task.Spec.Container.CapabilityDrop = []string{"NET_ADMIN"}
+	s, err = compiled(t, plan{task: task, idBase: 1 << 28})
+	if err != nil || len(s.Process.Capabilities.Bounding) != 14 || slices.Contains(s.Process.Capabilities.Bounding, "CAP_NET_ADMIN") {
+		t.Errorf("dropped: got %v, %v", s.Process.Capabilities, err)
+	}
+}
+
 func TestCheckHostname(t *testing.T) {
 	for name, want := range map[string]bool{
 		"": true, "web-1.example": true, "WEB": true, "a b": false, "a\n1.2.3.4 bank": false, strings.Repeat("a", 65): false,

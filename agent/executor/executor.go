@@ -127,7 +127,7 @@ func checkTask(t *api.Task) error {
 		return fault.New(fault.Invalid, "the service names no image")
 	}
 	_, secrets := secretFiles(t)
-	_, caps := changeCapabilities(nil, c.GetCapabilityAdd(), c.GetCapabilityDrop())
+	_, caps := changeCapabilities(nil, addedCapabilities(t), c.GetCapabilityDrop())
 	return errors.Join(checkHostname(c.GetHostname()), secrets, caps)
 }
 

@@ -182,6 +182,8 @@ func listed(tx store.ReadTx, kind object.Kind) (int, error) {
 		return length[*api.User](tx)
 	case object.KindAuditSegment:
 		return length[*api.AuditSegment](tx)
+	case object.KindGrant:
+		return length[*api.Grant](tx)
 	default:
 		return 0, fmt.Errorf("%v: %w", kind, store.ErrInvalid)
 	}

@@ -26,7 +26,7 @@ const secretsFolder = "/run/secrets"
 
 // admit turns a spec as it came in into the one that is stored (C3, C4), or says why it can't be. old is the service's present
 // spec, nil for a new one. The spec must be the caller's own. The warnings are for the user.
-func admit(tx store.Tx, spec, old *api.ServiceSpec) (warnings []string, err error) {
+func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnings []string, err error) {
 	fillService(spec)
 	if err := validateService(spec); err != nil {
 		return nil, err
@@ -34,12 +34,23 @@ func admit(tx store.Tx, spec, old *api.ServiceSpec) (warnings []string, err erro
 	if err := resolveSecrets(tx, spec.GetTask().GetContainer().GetSecrets()); err != nil {
 		return nil, err
 	}
+	grants, err := resolveGrants(tx, spec.GetTask().GetContainer().GetGrants())
+	if err != nil {
+		return nil, err
+	}
 	pinned, err := pinImage(tx, spec.GetTask().GetContainer().GetImage(), old.GetTask().GetContainer().GetImage())
 	if err != nil {
 		return nil, err
 	}
 	spec.Task.Container.Image = pinned
-	return placementWarnings(tx, spec.GetTask().GetPlacement())
+	if err := admitPrivileges(ctx, spec.GetTask().GetContainer(), old.GetTask().GetContainer(), grants); err != nil {
+		return nil, err
+	}
+	constraints, err := grantConstraints(spec.GetTask().GetPlacement(), grants)
+	if err != nil {
+		return nil, err
+	}
+	return placementWarnings(tx, constraints)
 }
 
 // resolveSecrets completes references with the ids and names of the secrets that they mean, and makes the transaction depend
@@ -206,11 +217,11 @@ func means(ref reference.Reference, image *api.ImageSummary) bool {
 }
 
 // placementWarnings says when no node would take the service's tasks now.
-func placementWarnings(tx store.ReadTx, placement *api.Placement) ([]string, error) {
-	if len(placement.GetConstraints()) == 0 {
+func placementWarnings(tx store.ReadTx, constraints []string) ([]string, error) {
+	if len(constraints) == 0 {
 		return nil, nil
 	}
-	set, err := constraint.Parse(placement.GetConstraints())
+	set, err := constraint.Parse(constraints)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err)
 	}
@@ -224,7 +235,7 @@ func placementWarnings(tx store.ReadTx, placement *api.Placement) ([]string, err
 		}
 	}
 	return []string{fmt.Sprintf("no node satisfies the constraints (%s): tasks stay pending until one does; see `skep node inspect` "+
-		"for the labels of a node, and set one with `skep node update --label-add`", strings.Join(placement.GetConstraints(), ", "))}, nil
+		"for the labels of a node, and set one with `skep node update --label-add`", strings.Join(constraints, ", "))}, nil
 }
 
 // placementHolds reports whether all tasks of a service that are to run may stay where they are under a new placement.

@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -81,7 +82,7 @@ func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 	listener := catest.Listen()
 	door := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-			response, err := handle(ctx, req)
+			response, err := handle(authz.NewContext(ctx, authz.Caller{Kind: callerOf(ctx)}), req)
 			return response, fault.Status(err)
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
@@ -104,6 +105,18 @@ func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 		}
 	})
 	return conn
+}
+
+// as has a call made by a kind of caller; without it, administrators call.
+func as(t *testing.T, caller api.Caller) context.Context {
+	return metadata.AppendToOutgoingContext(t.Context(), "test-caller", caller.String())
+}
+
+func callerOf(ctx context.Context) api.Caller {
+	if names := metadata.ValueFromIncomingContext(ctx, "test-caller"); len(names) > 0 {
+		return api.Caller(api.Caller_value[names[0]])
+	}
+	return api.Caller_CALLER_ADMIN
 }
 
 func node(id string, role api.Role, images ...*api.ImageSummary) *api.Node {

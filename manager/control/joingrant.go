@@ -40,8 +40,8 @@ func withoutHash(grant *api.JoinGrant) *api.JoinGrant {
 	return grant
 }
 
-// fillGrant enters the defaults.
-func fillGrant(spec *api.JoinGrantSpec) {
+// fillJoinGrant enters the defaults.
+func fillJoinGrant(spec *api.JoinGrantSpec) {
 	if spec.GetTtl() == nil {
 		spec.Ttl = durationpb.New(defaultGrantTTL)
 	}
@@ -50,8 +50,8 @@ func fillGrant(spec *api.JoinGrantSpec) {
 	}
 }
 
-// validateGrant reports all problems of a grant's spec.
-func validateGrant(spec *api.JoinGrantSpec) error {
+// validateJoinGrant reports all problems of a grant's spec.
+func validateJoinGrant(spec *api.JoinGrantSpec) error {
 	p := new(problems)
 	p.knownFields(spec)
 	if role := spec.GetRole(); role != api.Role_ROLE_WORKER && role != api.Role_ROLE_MANAGER {
@@ -91,8 +91,8 @@ func (s *Server) CreateJoinGrant(ctx context.Context, request *api.CreateJoinGra
 		return nil, fault.New(fault.Invalid, "spec: the grant's spec is missing")
 	}
 	spec := proto.CloneOf(request.GetSpec())
-	fillGrant(spec)
-	if err := validateGrant(spec); err != nil {
+	fillJoinGrant(spec)
+	if err := validateJoinGrant(spec); err != nil {
 		return nil, err
 	}
 	made, secret, err := s.makeGrant(ctx, id, spec, "")
@@ -179,13 +179,13 @@ func (s *Server) RemoveJoinGrant(ctx context.Context, request *api.RemoveJoinGra
 	if err != nil {
 		return nil, err
 	}
-	response := &api.RemoveJoinGrantResponse{GrantId: request.GetGrant()}
+	response := &api.RemoveJoinGrantResponse{JoinGrantId: request.GetJoinGrant()}
 	return response, s.update(ctx, id, func(tx store.Tx) error {
-		grant, err := resolve[*api.JoinGrant](tx, request.GetGrant())
+		grant, err := resolve[*api.JoinGrant](tx, request.GetJoinGrant())
 		if err != nil {
 			return err
 		}
-		response.GrantId = grant.GetId()
+		response.JoinGrantId = grant.GetId()
 		return revokeGrant(tx, grant)
 	})
 }

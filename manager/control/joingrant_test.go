@@ -15,7 +15,7 @@ import (
 	"github.com/skep-io/skep/store/storetest"
 )
 
-func (s *swarm) createGrant(t *testing.T, spec *api.JoinGrantSpec) (*api.JoinGrant, token.Token) {
+func (s *swarm) createJoinGrant(t *testing.T, spec *api.JoinGrantSpec) (*api.JoinGrant, token.Token) {
 	t.Helper()
 	response, err := s.CreateJoinGrant(t.Context(), &api.CreateJoinGrantRequest{Spec: spec})
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *swarm) waitingNode(t *testing.T, id string) *api.JoinGrant {
 func TestCreateJoinGrant_ShowsItsSecretOnceAndKeepsAHash(t *testing.T) {
 	s := newSwarm(t)
 	before := time.Now()
-	grant, secret := s.createGrant(t, &api.JoinGrantSpec{Role: api.Role_ROLE_WORKER})
+	grant, secret := s.createJoinGrant(t, &api.JoinGrantSpec{Role: api.Role_ROLE_WORKER})
 	if d := grant.GetExpiresAt().AsTime().Sub(before); grant.GetSpec().GetMaxUses() != 1 || d < 30*time.Minute || d > 31*time.Minute {
 		t.Errorf("defaults: %v", grant)
 	}
@@ -104,14 +104,14 @@ func TestCreateJoinGrant_ReportsAllProblems(t *testing.T) {
 func TestRemoveJoinGrant_TakesThoseWhoWaitWithIt(t *testing.T) {
 	s := newSwarm(t)
 	grant := s.waitingNode(t, "n1")
-	joined, _ := s.createGrant(t, &api.JoinGrantSpec{Role: api.Role_ROLE_WORKER})
-	if _, err := s.RemoveJoinGrant(t.Context(), &api.RemoveJoinGrantRequest{Grant: "grant"}); err != nil {
+	joined, _ := s.createJoinGrant(t, &api.JoinGrantSpec{Role: api.Role_ROLE_WORKER})
+	if _, err := s.RemoveJoinGrant(t.Context(), &api.RemoveJoinGrantRequest{JoinGrant: "grant"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.GetNode(t.Context(), &api.GetNodeRequest{Node: "n1"}); err == nil {
 		t.Error("a node goes on waiting with a grant that was revoked")
 	}
-	_, err := s.RemoveJoinGrant(t.Context(), &api.RemoveJoinGrantRequest{Grant: grant.GetId()})
+	_, err := s.RemoveJoinGrant(t.Context(), &api.RemoveJoinGrantRequest{JoinGrant: grant.GetId()})
 	wantFault(t, err, fault.NotFound, "join grant "+grant.GetId()+" not found")
 	if grants := storetest.List[*api.JoinGrant](t, s.store); len(grants) != 1 || grants[0].GetId() != joined.GetId() {
 		t.Errorf("grants %v", grants)

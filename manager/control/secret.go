@@ -112,7 +112,7 @@ func (s *Server) RemoveSecret(ctx context.Context, request *api.RemoveSecretRequ
 			return err
 		}
 		if len(users) > 0 {
-			return inUse(secret, users)
+			return inUse("secret", secret.GetSpec().GetAnnotations().GetName(), users)
 		}
 		response.SecretId = secret.GetId()
 		// A service that starts to use it at this moment requires that it is there, and this requires that no service has changed:
@@ -122,7 +122,8 @@ func (s *Server) RemoveSecret(ctx context.Context, request *api.RemoveSecretRequ
 	})
 }
 
-func inUse(secret *api.Secret, users []*api.Service) error {
+// inUse says which services keep an object from being removed.
+func inUse(kind, name string, users []*api.Service) error {
 	var names []string
 	for _, service := range users {
 		names = append(names, service.GetSpec().GetAnnotations().GetName())
@@ -132,6 +133,5 @@ func inUse(secret *api.Secret, users []*api.Service) error {
 	if len(names) > 1 {
 		noun = "services"
 	}
-	return fault.New(fault.Precondition, "secret '%s' is in use by the following %s: %s",
-		secret.GetSpec().GetAnnotations().GetName(), noun, strings.Join(names, ", "))
+	return fault.New(fault.Precondition, "%s '%s' is in use by the following %s: %s", kind, name, noun, strings.Join(names, ", "))
 }

@@ -34,7 +34,7 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 			}
 		}
 		var err error
-		if warnings, err = admit(tx, spec, nil); err != nil {
+		if warnings, err = admit(ctx, tx, spec, nil); err != nil {
 			return err
 		}
 		err = tx.Create(&api.Service{Id: id, Spec: spec, SpecVersion: 1})
@@ -123,7 +123,7 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 		if orNew(&spec.Annotations).GetName() != old.GetSpec().GetAnnotations().GetName() {
 			return fault.New(fault.Invalid, "annotations.name: renaming services is not supported")
 		}
-		if warnings, err = admit(tx, spec, old.GetSpec()); err != nil {
+		if warnings, err = admit(ctx, tx, spec, old.GetSpec()); err != nil {
 			return err
 		}
 		return replaceSpec(tx, old, spec)

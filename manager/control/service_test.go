@@ -23,7 +23,7 @@ func TestCreateService_SpellsOutTheDefaults(t *testing.T) {
 	s.createSecret(t, "db")
 	service := s.createService(t, web(func(spec *api.ServiceSpec) {
 		spec.Task.Container.Secrets = []*api.SecretReference{{SecretName: "db"}}
-		spec.Task.Container.CapabilityAdd = []string{"net_admin", "all"}
+		spec.Task.Container.CapabilityAdd = []string{"net_raw", "cap_kill"}
 		spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80}}}
 	}))
 	secret := storetest.List[*api.Secret](t, s.store)[0]
@@ -42,7 +42,7 @@ func TestCreateService_SpellsOutTheDefaults(t *testing.T) {
 			},
 			Container: &api.ContainerSpec{
 				Image: "docker.io/library/app:1@" + digestA, StopGracePeriod: durationpb.New(10 * time.Second),
-				CapabilityAdd: []string{"CAP_NET_ADMIN", "ALL"},
+				CapabilityAdd: []string{"CAP_NET_RAW", "CAP_KILL"},
 				Secrets: []*api.SecretReference{{
 					SecretId: secret.GetId(), SecretName: "db", Target: &api.SecretTarget{Name: "db", Mode: 0o444},
 				}},

@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/manager/constraint"
+	"github.com/skep-io/skep/manager/privilege"
 )
 
 // Limits of a service spec. Docker's are the least memory and CPU; the others keep a spec far below what the store takes.
@@ -180,7 +181,7 @@ func (p *problems) noNUL(path string, c *api.ContainerSpec) {
 
 func (p *problems) capabilities(path string, names []string) {
 	for _, name := range names {
-		if !knownCapability(name) {
+		if !privilege.KnownCapability(name) {
 			p.add(path, "unknown capability: %q", clip(name))
 		}
 	}

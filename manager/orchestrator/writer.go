@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -77,6 +78,14 @@ func (w *writer) create(v View, c Creation) error {
 	}
 	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
 	t.Status.Timestamp = timestamppb.New(w.now)
+	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
+		// It is there, as the service is: a grant that a service names can't be removed.
+		grant, err := store.Get[*api.Grant](w.tx, reference.GetGrantId())
+		if err != nil {
+			return fmt.Errorf("grant %s of service %s: %w", reference.GetGrantName(), t.GetServiceName(), err)
+		}
+		t.Grants = append(t.Grants, &api.Grant{Id: grant.GetId(), Spec: proto.CloneOf(grant.GetSpec())})
+	}
 	return w.tx.Create(t)
 }
 

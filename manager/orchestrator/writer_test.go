@@ -90,3 +90,18 @@ func TestApply_OrphansKeepTheirContainer(t *testing.T) {
 		t.Errorf("%d tasks are left", got)
 	}
 }
+
+// TestApply_TasksCarryTheirGrants: a node knows what a task may have from the task alone.
+func TestApply_TasksCarryTheirGrants(t *testing.T) {
+	s := storetest.New(t)
+	service := simService("s", 1, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1)
+	service.Spec.Task.Container = &api.ContainerSpec{Grants: []*api.GrantReference{{GrantId: "g", GrantName: "tun"}}}
+	storetest.Create(t, s, service, &api.Grant{Id: "g", Spec: &api.GrantSpec{
+		Annotations: &api.Annotations{Name: "tun"}, Capabilities: []string{"CAP_NET_ADMIN"},
+	}})
+	apply(t, s, orchestrator.Effect{Create: &orchestrator.Creation{Slot: 1, Desired: api.TaskState_TASK_STATE_RUNNING}})
+	tasks := storetest.List[*api.Task](t, s, store.ByReferencedGrant("g"))
+	if len(tasks) != 1 || len(tasks[0].GetGrants()) != 1 || tasks[0].GetGrants()[0].GetSpec().GetCapabilities()[0] != "CAP_NET_ADMIN" {
+		t.Errorf("got tasks %v", tasks)
+	}
+}

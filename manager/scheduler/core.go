@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -89,7 +90,10 @@ type group struct {
 	key         groupKey
 	tasks       []*task // in order of arrival
 	constraints constraint.Set
-	need        need
+	// granted are the constraints of the tasks' grants, which grants names.
+	granted constraint.Set
+	grants  string
+	need    need
 	// stale says that something changed since the group was tried last.
 	stale bool
 }
@@ -185,7 +189,7 @@ func (c *Core) forget(t *task) {
 
 func (c *Core) enqueue(t *task) {
 	what := needOf(t.api)
-	key := groupKey{t.api.GetServiceId(), t.api.GetSpecVersion(), what.key(t.api.GetSpec().GetPlacement().GetConstraints())}
+	key := groupKey{t.api.GetServiceId(), t.api.GetSpecVersion(), what.key(slices.Concat(t.api.GetSpec().GetPlacement().GetConstraints(), constraint.OfGrants(t.api.GetGrants())))}
 	g := c.waiting[key]
 	if g == nil {
 		g = newGroup(key, t.api, what)
@@ -205,6 +209,16 @@ func newGroup(key groupKey, t *api.Task, what need) *group {
 		g.need.nowhere = true
 	}
 	g.constraints = set
+	if g.granted, err = constraint.Parse(constraint.OfGrants(t.GetGrants())); err != nil {
+		g.need.nowhere = true
+	}
+	var names []string
+	for _, grant := range t.GetGrants() {
+		if len(grant.GetSpec().GetNodeLabels()) > 0 {
+			names = append(names, grant.GetSpec().GetAnnotations().GetName())
+		}
+	}
+	g.grants = strings.Join(names, ", ")
 	return g
 }
 

@@ -135,7 +135,7 @@ func (c *Core) rank(now time.Time, g *group) *candidates {
 func (c *Core) eligibleFor(g *group) []*node {
 	var key strings.Builder
 	key.WriteString(g.need.digest)
-	for _, constraint := range g.constraints {
+	for _, constraint := range slices.Concat(g.constraints, g.granted) {
 		key.WriteByte(0)
 		key.WriteString(constraint.String())
 	}
@@ -144,7 +144,7 @@ func (c *Core) eligibleFor(g *group) []*node {
 		return nodes
 	}
 	for _, n := range c.ordered {
-		if n.available && g.constraints.Match(n.api) && c.hasPlatform(n, g.need) {
+		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.hasPlatform(n, g.need) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -201,6 +201,11 @@ func (c *Core) filters(g *group) []filter {
 		{
 			func(n *node) bool { return !g.need.nowhere && g.constraints.Match(n.api) },
 			"scheduling constraints not satisfied on 1 node", "scheduling constraints not satisfied on %d nodes",
+		},
+		{
+			func(n *node) bool { return g.granted.Match(n.api) },
+			"1 node without the labels that the service's grants ask for (" + g.grants + ")",
+			"%d nodes without the labels that the service's grants ask for (" + g.grants + ")",
 		},
 		{func(n *node) bool { return c.hasPlatform(n, g.need) }, "unsupported platform on 1 node", "unsupported platform on %d nodes"},
 		{

@@ -18,7 +18,7 @@ import (
 //
 //	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
-//	       [constraint=node.labels.k==v] [image=app@sha256:x] [at=10s]
+//	       [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -166,6 +166,11 @@ func parseTask(id string, settings map[string]string) *api.Task {
 	}
 	if port := settings["port"]; port != "" {
 		t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: uint32(number(port)), Protocol: api.Protocol_PROTOCOL_TCP}}
+	}
+	if parts := strings.Split(settings["grant"], ":"); len(parts) == 3 {
+		t.Grants = []*api.Grant{{Id: parts[0], Spec: &api.GrantSpec{
+			Annotations: &api.Annotations{Name: parts[0]}, NodeLabels: map[string]string{parts[1]: parts[2]},
+		}}}
 	}
 	if c := settings["constraint"]; c != "" {
 		t.Spec.Placement.Constraints = []string{c}

@@ -20,6 +20,7 @@ const (
 	IndexNode    Index = "node"    // tasks on a node
 	IndexSlot    Index = "slot"    // tasks of one slot of a service
 	IndexSecret  Index = "secret"  // services and tasks that reference a secret
+	IndexGrant   Index = "grant"   // services and tasks that have a grant
 )
 
 // HasIndex reports whether objects of kind k can be found by index i.
@@ -31,7 +32,7 @@ func HasIndex(k Kind, i Index) bool {
 		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditSegment
 	case IndexService, IndexNode, IndexSlot:
 		return k == KindTask
-	case IndexSecret:
+	case IndexSecret, IndexGrant:
 		return k == KindService || k == KindTask
 	default:
 		return false
@@ -43,7 +44,7 @@ func Schema() *memdb.DBSchema {
 	schema := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{}}
 	for _, k := range Kinds() {
 		table := &memdb.TableSchema{Name: k.String(), Indexes: map[string]*memdb.IndexSchema{}}
-		for _, i := range []Index{IndexID, IndexName, IndexService, IndexNode, IndexSlot, IndexSecret} {
+		for _, i := range []Index{IndexID, IndexName, IndexService, IndexNode, IndexSlot, IndexSecret, IndexGrant} {
 			if !HasIndex(k, i) {
 				continue
 			}
@@ -125,7 +126,9 @@ func Values(o Object, i Index) [][]byte {
 	case IndexName:
 		return names(o)
 	case IndexSecret:
-		return secrets(o)
+		return referenced(o, (*api.ContainerSpec).GetSecrets, (*api.SecretReference).GetSecretId)
+	case IndexGrant:
+		return referenced(o, (*api.ContainerSpec).GetGrants, (*api.GrantReference).GetGrantId)
 	}
 	task, ok := o.(*api.Task)
 	if !ok {
@@ -164,7 +167,8 @@ func one(s string) [][]byte {
 	return [][]byte{Key(s)}
 }
 
-func secrets(o Object) [][]byte {
+// referenced returns the ids that the container of a service or task references, each once.
+func referenced[R any](o Object, references func(*api.ContainerSpec) []R, idOf func(R) string) [][]byte {
 	var spec *api.TaskSpec
 	switch o := o.(type) {
 	case *api.Service:
@@ -174,8 +178,8 @@ func secrets(o Object) [][]byte {
 	}
 	var values [][]byte
 	seen := map[string]bool{}
-	for _, reference := range spec.GetContainer().GetSecrets() {
-		id := reference.GetSecretId()
+	for _, reference := range references(spec.GetContainer()) {
+		id := idOf(reference)
 		if id == "" || seen[id] {
 			continue
 		}

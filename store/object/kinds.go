@@ -30,14 +30,15 @@ const (
 	KindJoinGrant    Kind = 6
 	KindUser         Kind = 7
 	KindAuditSegment Kind = 8
+	KindGrant        Kind = 9
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindAuditSegment
+const MaxKind = KindGrant
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant}
 }
 
 // String returns the kind in lower case, as errors name it: "service", "join grant".
@@ -59,6 +60,8 @@ func (k Kind) String() string {
 		return "user"
 	case KindAuditSegment:
 		return "audit segment"
+	case KindGrant:
+		return "grant"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -78,7 +81,7 @@ func (k Kind) Protocol() uint32 {
 // UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks, join
 // grants and audit segments have no name.
 func (k Kind) UniqueNames() bool {
-	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser
+	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser || k == KindGrant
 }
 
 // KindOf returns the kind of o, which may be a typed nil, or 0 when o is not a stored object.
@@ -100,6 +103,8 @@ func KindOf(o Object) Kind {
 		return KindUser
 	case *api.AuditSegment:
 		return KindAuditSegment
+	case *api.Grant:
+		return KindGrant
 	default:
 		return 0
 	}
@@ -117,6 +122,8 @@ func Name(o Object) string {
 	case *api.Secret:
 		return o.GetSpec().GetAnnotations().GetName()
 	case *api.User:
+		return o.GetSpec().GetAnnotations().GetName()
+	case *api.Grant:
 		return o.GetSpec().GetAnnotations().GetName()
 	default:
 		return ""
@@ -142,6 +149,8 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.AuditSegment:
 		o.Meta = meta
+	case *api.Grant:
+		o.Meta = meta
 	}
 }
 
@@ -164,6 +173,8 @@ func New(k Kind, id string) Object {
 		return &api.User{Id: id}
 	case KindAuditSegment:
 		return &api.AuditSegment{Id: id}
+	case KindGrant:
+		return &api.Grant{Id: id}
 	default:
 		return nil
 	}
@@ -188,6 +199,8 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_User{User: o}}
 	case *api.AuditSegment:
 		return &api.StoredObject{Object: &api.StoredObject_AuditSegment{AuditSegment: o}}
+	case *api.Grant:
+		return &api.StoredObject{Object: &api.StoredObject_Grant{Grant: o}}
 	default:
 		return nil
 	}
@@ -213,6 +226,8 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.User
 	case *api.StoredObject_AuditSegment:
 		o = w.AuditSegment
+	case *api.StoredObject_Grant:
+		o = w.Grant
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil

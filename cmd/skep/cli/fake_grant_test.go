@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -34,13 +35,49 @@ func (f *fake) ListJoinGrants(context.Context, *api.ListJoinGrantsRequest) (*api
 }
 
 func (f *fake) RemoveJoinGrant(_ context.Context, r *api.RemoveJoinGrantRequest) (*api.RemoveJoinGrantResponse, error) {
-	return &api.RemoveJoinGrantResponse{GrantId: r.GetGrant()}, f.change(func() error {
+	return &api.RemoveJoinGrantResponse{JoinGrantId: r.GetJoinGrant()}, f.change(func() error {
 		before := len(f.grants)
-		f.grants = slices.DeleteFunc(f.grants, func(g *api.JoinGrant) bool { return g.GetId() == r.GetGrant() })
+		f.grants = slices.DeleteFunc(f.grants, func(g *api.JoinGrant) bool { return g.GetId() == r.GetJoinGrant() })
 		if len(f.grants) == before {
-			return fault.New(fault.NotFound, "join grant %s not found", r.GetGrant())
+			return fault.New(fault.NotFound, "join grant %s not found", r.GetJoinGrant())
 		}
 		return nil
+	})
+}
+
+func grantNamed(g *api.Grant) string { return g.GetSpec().GetAnnotations().GetName() }
+
+func (f *fake) CreateGrant(_ context.Context, r *api.CreateGrantRequest) (*api.CreateGrantResponse, error) {
+	out := &api.CreateGrantResponse{}
+	return out, f.change(func() error {
+		out.Grant = &api.Grant{Id: f.id("grant"), Meta: f.meta(), Spec: r.GetSpec()}
+		f.granted[out.Grant.GetId()] = out.GetGrant()
+		return f.ready()
+	})
+}
+
+func (f *fake) GetGrant(_ context.Context, r *api.GetGrantRequest) (*api.GetGrantResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	grant, err := lookUp("grant", f.granted, grantNamed, r.GetGrant())
+	return &api.GetGrantResponse{Grant: grant}, err
+}
+
+func (f *fake) ListGrants(context.Context, *api.ListGrantsRequest) (*api.ListGrantsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &api.ListGrantsResponse{Grants: slices.Collect(maps.Values(f.granted))}, f.ready()
+}
+
+func (f *fake) RemoveGrant(_ context.Context, r *api.RemoveGrantRequest) (*api.RemoveGrantResponse, error) {
+	out := &api.RemoveGrantResponse{}
+	return out, f.change(func() error {
+		grant, err := lookUp("grant", f.granted, grantNamed, r.GetGrant())
+		if err == nil {
+			out.GrantId = grant.GetId()
+			delete(f.granted, grant.GetId())
+		}
+		return err
 	})
 }
 

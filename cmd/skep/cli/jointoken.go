@@ -52,7 +52,7 @@ func (p *program) swarmJoinToken() *cobra.Command {
 		}
 		return p.writeJoinCommand(args[0], answer.GetToken(), answer.GetManagerAddress())
 	})
-	cmd.AddCommand(p.joinTokenCreate(), p.joinTokenList(), p.completed(grantWords, p.joinTokenRevoke()))
+	cmd.AddCommand(p.joinTokenCreate(), p.joinTokenList(), p.completed(joinGrantWords, p.joinTokenRevoke()))
 	return cmd
 }
 
@@ -60,8 +60,8 @@ func (p *program) writeJoinCommand(role, token, address string) error {
 	return p.printf("To add a %s to this swarm, run the following command:\n\n    skep swarm join --token %s %s\n\n", role, token, address)
 }
 
-// grantFlags are those of `join-token create`.
-type grantFlags struct {
+// joinGrantFlags are those of `join-token create`.
+type joinGrantFlags struct {
 	role, name, from string
 	ttl              time.Duration
 	uses             uint32
@@ -70,7 +70,7 @@ type grantFlags struct {
 }
 
 func (p *program) joinTokenCreate() *cobra.Command {
-	var f grantFlags
+	var f joinGrantFlags
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS]", Short: "Create a join token that ends by itself", Args: noArgs,
 	}
@@ -103,7 +103,7 @@ func (p *program) joinTokenCreate() *cobra.Command {
 	return cmd
 }
 
-func (f *grantFlags) spec() (*api.JoinGrantSpec, error) {
+func (f *joinGrantFlags) spec() (*api.JoinGrantSpec, error) {
 	role, err := parseRole(f.role)
 	if err != nil {
 		return nil, err
@@ -133,8 +133,8 @@ func (p *program) writeGrant(g view.JoinGrant) error {
 	return p.printf("%sTo end it before: skep swarm join-token revoke %s\n", text, g.ID)
 }
 
-// grantRow is a line of `join-token ls`.
-type grantRow struct {
+// joinGrantRow is a line of `join-token ls`.
+type joinGrantRow struct {
 	ID       string
 	Role     string
 	Uses     string
@@ -145,7 +145,7 @@ type grantRow struct {
 	Labels   string
 }
 
-const grantTable = "{{.ID}}\t{{.Role}}\t{{.Uses}}\t{{.Expires}}\t{{.NodeName}}\t{{.From}}\t{{.Approval}}\t{{.Labels}}"
+const joinGrantTable = "{{.ID}}\t{{.Role}}\t{{.Uses}}\t{{.Expires}}\t{{.NodeName}}\t{{.From}}\t{{.Approval}}\t{{.Labels}}"
 
 func (p *program) joinTokenList() *cobra.Command {
 	var flags listFlags
@@ -159,7 +159,7 @@ func (p *program) joinTokenList() *cobra.Command {
 			return err
 		}
 		var objects []view.JoinGrant
-		var rows []grantRow
+		var rows []joinGrantRow
 		for _, grant := range sortedBy(answer.GetGrants(), grantExpiry) {
 			v := view.NewJoinGrant(grant)
 			if !flags.filter.Prefix("id", v.ID) || !flags.filter.Equal("role", v.Role) {
@@ -168,10 +168,10 @@ func (p *program) joinTokenList() *cobra.Command {
 			objects = append(objects, v)
 			rows = append(rows, p.newGrantRow(v))
 		}
-		header := grantRow{
+		header := joinGrantRow{
 			ID: "ID", Role: "ROLE", Uses: "USES", Expires: "EXPIRES", NodeName: "NODE NAME", From: "FROM", Approval: "APPROVAL", Labels: "LABELS",
 		}
-		return writeList(p.out, &flags, grantTable, objects, header, rows)
+		return writeList(p.out, &flags, joinGrantTable, objects, header, rows)
 	})
 	return cmd
 }
@@ -181,8 +181,8 @@ func grantExpiry(g *api.JoinGrant) string {
 	return g.GetExpiresAt().AsTime().UTC().Format(time.RFC3339) + g.GetId()
 }
 
-func (p *program) newGrantRow(g view.JoinGrant) grantRow {
-	row := grantRow{
+func (p *program) newGrantRow(g view.JoinGrant) joinGrantRow {
+	row := joinGrantRow{
 		ID: g.ID, Role: g.Role, NodeName: g.NodeName, From: cmp.Or(g.From, "any"), Labels: joinLabels(g.NodeLabels), Approval: "no",
 		Uses: fmt.Sprintf("%d/%d", g.Used(), g.MaxUses), Expires: "expired",
 	}
@@ -201,17 +201,17 @@ func (p *program) joinTokenRevoke() *cobra.Command {
 		Args: minArgs(1),
 		RunE: p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 			return each(args, func(id string) error {
-				answer, err := c.Control.RemoveJoinGrant(ctx, &api.RemoveJoinGrantRequest{Grant: id})
+				answer, err := c.Control.RemoveJoinGrant(ctx, &api.RemoveJoinGrantRequest{JoinGrant: id})
 				if err != nil {
 					return err
 				}
-				return p.printf("%s\n", answer.GetGrantId())
+				return p.printf("%s\n", answer.GetJoinGrantId())
 			})
 		}),
 	}
 }
 
-func grantWords(ctx context.Context, c *client.Client) ([]string, error) {
+func joinGrantWords(ctx context.Context, c *client.Client) ([]string, error) {
 	answer, err := c.Control.ListJoinGrants(ctx, &api.ListJoinGrantsRequest{})
 	return mapped(answer.GetGrants(), (*api.JoinGrant).GetId), err
 }

@@ -89,6 +89,11 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	if c.ReadOnly {
 		writeLine("Read-only:", "true")
 	}
+	var grants []string
+	for _, g := range c.Grants {
+		grants = append(grants, g.GrantName)
+	}
+	writeLine("Grants:\t", strings.Join(grants, ", "))
 	if len(c.CapabilityAdd)+len(c.CapabilityDrop) > 0 {
 		b.WriteString(" Capabilities:\n")
 	}

@@ -25,6 +25,7 @@ type Create struct {
 	ports                   flagvalue.Ports
 	mounts                  flagvalue.Mounts
 	lists                   lists
+	grants                  flagvalue.List
 }
 
 // replicatedMode is the one mode that there is.
@@ -38,6 +39,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.Var(&c.containerLabels, "container-label", "Container labels")
 	set.VarP(&c.env, "env", "e", "Set environment variables")
 	set.Var(&c.envFiles, "env-file", "Read in a file of environment variables")
+	set.Var(&c.grants, "grant", "Give what a grant has")
 	set.VarP(&c.labels, "label", "l", "Service labels")
 	set.StringVar(&c.mode, "mode", replicatedMode, `Service mode ("replicated")`)
 	set.Var(&c.mounts, "mount", "Attach a filesystem mount to the service")
@@ -70,6 +72,7 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 		Replicated:  &api.ReplicatedService{Replicas: 1},
 		Task: &api.TaskSpec{Container: &api.ContainerSpec{
 			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Secrets: secrets, Mounts: c.mounts,
+			Grants: grantReferences(c.grants),
 		}},
 	}
 	c.lists.apply(spec.Task.Container, removals{})

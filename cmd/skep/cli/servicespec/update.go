@@ -34,6 +34,7 @@ type Update struct {
 	mountRemove                     flagvalue.List
 	add                             lists
 	remove                          removals
+	grantAdd, grantRemove           flagvalue.List
 }
 
 // Register declares the flags on set, which is read by [Update.Apply].
@@ -48,6 +49,8 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	set.Var(&u.envAdd, "env-add", "Add or update an environment variable")
 	set.Var(&u.envRemove, "env-rm", "Remove an environment variable")
 	set.BoolVar(&u.force, "force", false, "Force update even if no changes require it")
+	set.Var(&u.grantAdd, "grant-add", "Give what a grant has")
+	set.Var(&u.grantRemove, "grant-rm", "Take back what a grant has")
 	set.StringVar(&u.image, "image", "", "Service image tag")
 	set.Var(&u.labelAdd, "label-add", "Add or update a service label")
 	set.Var(&u.labelRemove, "label-rm", "Remove a label by its key")
@@ -71,6 +74,7 @@ func (u *Update) Check() error {
 		disjoint("container-label", slices.Sorted(maps.Keys(u.containerLabelAdd)), u.containerLabelDrop),
 		disjoint("constraint", u.constraintAdd, u.constraintRemove),
 		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
+		disjoint("grant", u.grantAdd, u.grantRemove),
 		disjoint("publish", ports, u.portRemove),
 		u.add.check(u.remove),
 	)
@@ -83,11 +87,16 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 	for _, s := range c.GetSecrets() {
 		secrets = append(secrets, s.GetSecretName(), s.GetSecretId())
 	}
+	var grants []string
+	for _, g := range c.GetGrants() {
+		grants = append(grants, g.GetGrantName(), g.GetGrantId())
+	}
 	var ports []flagvalue.TargetPort
 	for _, p := range present.GetEndpoint().GetPorts() {
 		ports = append(ports, flagvalue.TargetPort{Number: p.GetTargetPort(), Protocol: p.GetProtocol()})
 	}
 	return slices.Concat(
+		missing("grant", grants, u.grantRemove),
 		missing("environment variable", keysOf(c.GetEnv(), variableName), u.envRemove),
 		missing("label", slices.Collect(maps.Keys(present.GetAnnotations().GetLabels())), u.labelRemove),
 		missing("container label", slices.Collect(maps.Keys(c.GetLabels())), u.containerLabelDrop),
@@ -160,6 +169,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 	u.applyConstraints(task)
 	u.applyMounts(task.Container)
 	u.add.apply(task.Container, u.remove)
+	u.applyGrants(task.Container)
 	u.applyPorts(spec)
 	return spec, u.applySecrets(ctx, task.Container, resolve)
 }

@@ -96,6 +96,7 @@ type ContainerSpec struct {
 	StopGracePeriod *time.Duration    `json:",omitempty"`
 	Secrets         []SecretReference `json:",omitempty"`
 	Mounts          []Mount           `json:",omitempty"`
+	Grants          []GrantReference  `json:",omitempty"`
 	CapabilityAdd   []string          `json:",omitempty"`
 	CapabilityDrop  []string          `json:",omitempty"`
 	Groups          []string          `json:",omitempty"`
@@ -210,6 +211,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Image: c.GetImage(), Labels: c.GetLabels(), Command: c.GetCommand(), Args: c.GetArgs(), Hostname: c.GetHostname(),
 		Env: c.GetEnv(), Dir: c.GetDir(), User: c.GetUser(), ReadOnly: c.GetReadOnly(), StopSignal: c.GetStopSignal(),
 		StopGracePeriod: durationOf(c.GetStopGracePeriod()),
+		Grants:          grantReferences(c.GetGrants()),
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(),

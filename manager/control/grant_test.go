@@ -1,0 +1,150 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/storetest"
+)
+
+func (s *swarm) createGrant(t *testing.T, name string, changes ...func(*api.GrantSpec)) *api.Grant {
+	t.Helper()
+	spec := &api.GrantSpec{Annotations: &api.Annotations{Name: name}, Capabilities: []string{"net_admin"}}
+	for _, change := range changes {
+		change(spec)
+	}
+	response, err := s.CreateGrant(t.Context(), &api.CreateGrantRequest{Spec: spec})
+	if err != nil {
+		t.Fatalf("create grant: %v", err)
+	}
+	return response.GetGrant()
+}
+
+func withGrant(names ...string) func(*api.ServiceSpec) {
+	return func(spec *api.ServiceSpec) {
+		for _, name := range names {
+			spec.Task.Container.Grants = append(spec.Task.Container.Grants, &api.GrantReference{GrantName: name})
+		}
+	}
+}
+
+func withCapability(name string) func(*api.ServiceSpec) {
+	return func(spec *api.ServiceSpec) { spec.Task.Container.CapabilityAdd = []string{name} }
+}
+
+func TestCreateGrant_RefusesWhatIsNone(t *testing.T) {
+	s := newSwarm(t)
+	for want, change := range map[string]func(*api.GrantSpec){
+		"annotations.name: invalid name":     func(g *api.GrantSpec) { g.Annotations.Name = "-" },
+		"description: 2000 bytes":            func(g *api.GrantSpec) { g.Description = strings.Repeat("a", 2000) },
+		"spec: grants nothing":               func(g *api.GrantSpec) { g.Capabilities = nil },
+		`unknown capability: "CAP_FLY"`:      func(g *api.GrantSpec) { g.Capabilities = []string{"fly"} },
+		"node_labels: invalid constraint":    func(g *api.GrantSpec) { g.NodeLabels = map[string]string{"a b": "c"} },
+		"has fields that this version does ": func(g *api.GrantSpec) { g.ProtoReflect().SetUnknown([]byte("\xa2\x06\x01x")) },
+	} {
+		spec := &api.GrantSpec{Annotations: &api.Annotations{Name: "tun"}, Capabilities: []string{"NET_ADMIN"}}
+		change(spec)
+		_, err := s.CreateGrant(t.Context(), &api.CreateGrantRequest{Spec: spec})
+		wantFault(t, err, fault.Invalid, want)
+	}
+	s.createGrant(t, "tun")
+	_, err := s.CreateGrant(t.Context(), &api.CreateGrantRequest{Spec: &api.GrantSpec{
+		Annotations: &api.Annotations{Name: "tun"}, Capabilities: []string{"bpf"},
+	}})
+	wantFault(t, err, fault.AlreadyExists, "a grant never changes")
+}
+
+// What is beyond the default is refused by its name, with the way to get it; with a grant it is not.
+func TestCreateService_TakesAGrantForMoreThanTheDefault(t *testing.T) {
+	s := newSwarm(t)
+	_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(withCapability("net_admin"))})
+	wantFault(t, err, fault.Precondition, "capability CAP_NET_ADMIN is beyond what containers have by default")
+	wantFault(t, err, fault.Precondition, "`skep grant create NAME --cap-add NET_ADMIN`")
+	_, err = s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(withGrant("tun"))})
+	wantFault(t, err, fault.Invalid, "grant not found: tun")
+	grant := s.createGrant(t, "tun")
+	service := s.createService(t, web(withCapability("net_admin"), withGrant("tun")))
+	if got := service.GetSpec().GetTask().GetContainer().GetGrants()[0]; got.GetGrantId() != grant.GetId() || got.GetGrantName() != "tun" {
+		t.Errorf("got reference %v", got)
+	}
+	_, err = s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(withGrant("tun", grant.GetId()))})
+	wantFault(t, err, fault.Invalid, "tun is there twice")
+}
+
+// Operators hand out what is meant for them; else they scale and move what an administrator made, and change no container of it.
+func TestUpdateService_OperatorsKeepGrantedContainersAsTheyAre(t *testing.T) {
+	s := newSwarm(t)
+	s.createGrant(t, "tun")
+	s.createGrant(t, "shared", func(g *api.GrantSpec) { g.Operators = true })
+	operator := as(t, api.Caller_CALLER_OPERATOR)
+	_, err := s.CreateService(operator, &api.CreateServiceRequest{Spec: web(withGrant("tun"))})
+	wantFault(t, err, fault.PermissionDenied, "grant tun is for administrators")
+	if _, err := s.CreateService(operator, &api.CreateServiceRequest{Spec: web(withGrant("shared"), func(spec *api.ServiceSpec) {
+		spec.Annotations.Name = "theirs"
+	})}); err != nil {
+		t.Errorf("a grant for operators: %v", err)
+	}
+	service := s.createService(t, web(withGrant("tun")))
+	change := func(change func(*api.ServiceSpec)) error {
+		spec := proto.CloneOf(service.GetSpec())
+		change(spec)
+		answer, err := s.UpdateService(operator, &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec})
+		if err == nil {
+			service = answer.GetService()
+		}
+		return err
+	}
+	if err := change(func(spec *api.ServiceSpec) { spec.Replicated.Replicas = 5; spec.Task.ForceUpdate++ }); err != nil {
+		t.Errorf("scale: %v", err)
+	}
+	err = change(func(spec *api.ServiceSpec) { spec.Task.Container.Args = []string{"sh"} })
+	wantFault(t, err, fault.PermissionDenied, "grant tun is for administrators")
+	if err := change(func(spec *api.ServiceSpec) { spec.Task.Container.Grants = nil }); err != nil {
+		t.Errorf("give it back: %v", err)
+	}
+}
+
+func TestRemoveGrant_KeepsWhatServicesAndTasksHave(t *testing.T) {
+	s := newSwarm(t)
+	grant := s.createGrant(t, "tun")
+	service := s.createService(t, web(withGrant("tun")))
+	remove := func() error {
+		_, err := s.RemoveGrant(t.Context(), &api.RemoveGrantRequest{Grant: "tun"})
+		return err
+	}
+	wantFault(t, remove(), fault.Precondition, "grant 'tun' is in use by the following service: web")
+	if _, err := s.RemoveService(t.Context(), &api.RemoveServiceRequest{Service: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	task := &api.Task{
+		Id: "t", ServiceId: service.GetId(), ServiceName: "web", Slot: 1, Spec: service.GetSpec().GetTask(),
+		Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING},
+	}
+	storetest.Create(t, s.store, task)
+	wantFault(t, remove(), fault.Precondition, "task web.1 has it")
+	ended := proto.CloneOf(storetest.Get[*api.Task](t, s.store, "t"))
+	ended.Status.State = api.TaskState_TASK_STATE_SHUTDOWN
+	if err := s.store.Update(t.Context(), "", func(tx store.Tx) error { return tx.Update(ended) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := remove(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.GetGrant(t.Context(), &api.GetGrantRequest{Grant: grant.GetId()})
+	wantFault(t, err, fault.NotFound, "not found")
+}
+
+// A service whose grants ask for labels that no node has is told so at once.
+func TestCreateService_WarnsOfLabelsThatGrantsAskFor(t *testing.T) {
+	s := newSwarm(t)
+	s.createGrant(t, "kvm", func(g *api.GrantSpec) { g.NodeLabels = map[string]string{"vmx": "yes"} })
+	response, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(withGrant("kvm"))})
+	if err != nil || len(response.GetWarnings()) != 1 || !strings.Contains(response.GetWarnings()[0], "node.labels.vmx==yes") {
+		t.Errorf("got warnings %q, %v", response.GetWarnings(), err)
+	}
+}

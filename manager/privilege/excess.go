@@ -1,0 +1,60 @@
+package privilege
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Excess is something that a container asks for, that the default one has not, and that no grant gives it.
+type Excess struct {
+	// What names it: "capability CAP_NET_ADMIN".
+	What string
+	// Option is how `skep grant create` gives it: "--cap-add NET_ADMIN".
+	Option string
+}
+
+// Excesses returns what a container asks for beyond the default and beyond its grants, in a fixed order.
+func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
+	granted := grantedCapabilities(grants)
+	all := slices.Contains(granted, AllCapabilities)
+	var out []Excess
+	for _, name := range effective(c.GetCapabilityAdd(), c.GetCapabilityDrop()) {
+		if !all && !slices.Contains(granted, name) && !slices.Contains(DefaultCapabilities(), name) {
+			out = append(out, Excess{"capability " + name, "--cap-add " + strings.TrimPrefix(name, capabilityPrefix)})
+		}
+	}
+	return out
+}
+
+// grantedCapabilities returns all that some grant names; ALL among them stands for every one.
+func grantedCapabilities(grants []*api.Grant) (names []string) {
+	for _, g := range grants {
+		names = append(names, g.GetSpec().GetCapabilities()...)
+	}
+	return names
+}
+
+// maxListed bounds how many excesses an error lists: --cap-add ALL has 27.
+const maxListed = 5
+
+// Explain says for an error what is in excess, and what to do about it.
+func Explain(excesses []Excess) string {
+	listed, more := excesses, ""
+	if len(excesses) > maxListed {
+		listed, more = excesses[:maxListed], fmt.Sprintf(" and %d more", len(excesses)-maxListed)
+	}
+	var whats, options []string
+	for _, e := range listed {
+		whats, options = append(whats, e.What), append(options, e.Option)
+	}
+	verb := "is"
+	if len(excesses) > 1 {
+		verb = "are"
+	}
+	return fmt.Sprintf("%s%s %s beyond what containers have by default, and no grant of the service gives it: "+
+		"an administrator makes one with `skep grant create NAME %s`, and the service names it with --grant NAME",
+		strings.Join(whats, ", "), more, verb, strings.Join(options, " "))
+}

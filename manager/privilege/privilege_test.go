@@ -1,0 +1,72 @@
+package privilege_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/privilege"
+)
+
+func grant(capabilities ...string) *api.Grant {
+	return &api.Grant{Spec: &api.GrantSpec{Capabilities: capabilities}}
+}
+
+func TestExcesses_OfCapabilities(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		add, drop []string
+		grants    []*api.Grant
+		want      string
+	}{
+		{name: "nothing"},
+		{name: "a default one", add: []string{"CAP_NET_RAW"}},
+		{name: "beyond", add: []string{"CAP_NET_ADMIN", "CAP_BPF"}, want: "capability CAP_NET_ADMIN, capability CAP_BPF"},
+		{name: "added and dropped", add: []string{"CAP_NET_ADMIN"}, drop: []string{"CAP_NET_ADMIN"}},
+		{name: "all but what is dropped", drop: []string{"ALL"}, add: []string{"CAP_SYS_TIME"}, want: "capability CAP_SYS_TIME"},
+		{name: "granted", add: []string{"CAP_NET_ADMIN"}, grants: []*api.Grant{grant("CAP_BPF"), grant("CAP_NET_ADMIN")}},
+		{name: "another is granted", add: []string{"CAP_NET_ADMIN"}, grants: []*api.Grant{grant("CAP_BPF")}, want: "capability CAP_NET_ADMIN"},
+		{name: "all are granted", add: []string{"ALL"}, grants: []*api.Grant{grant("ALL")}},
+	} {
+		var got []string
+		for _, e := range privilege.Excesses(&api.ContainerSpec{CapabilityAdd: tt.add, CapabilityDrop: tt.drop}, tt.grants) {
+			got = append(got, e.What)
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// --cap-add ALL is everything beyond the default, each by its name, so that one grant of all that is named covers it.
+func TestExcesses_AllNamesEveryOne(t *testing.T) {
+	all := &api.ContainerSpec{CapabilityAdd: []string{privilege.AllCapabilities}}
+	excesses := privilege.Excesses(all, nil)
+	if want := len(privilege.Capabilities()) - len(privilege.DefaultCapabilities()); len(excesses) != want {
+		t.Errorf("%d excesses, want %d", len(excesses), want)
+	}
+	text := privilege.Explain(excesses)
+	if !strings.Contains(text, "and 22 more are beyond") || !strings.Contains(text, "skep grant create NAME --cap-add DAC_READ_SEARCH") {
+		t.Errorf("got %s", text)
+	}
+	var names []string
+	for _, e := range excesses {
+		names = append(names, "CAP_"+strings.TrimPrefix(e.Option, "--cap-add "))
+	}
+	if left := privilege.Excesses(all, []*api.Grant{grant(names...)}); len(left) != 0 {
+		t.Errorf("what the text says to grant leaves %v", left)
+	}
+}
+
+// Admission and the runtime must mean the same fourteen (P1): the runtime's are in its own package, which managers don't import.
+func TestDefaultCapabilities_AreKnown(t *testing.T) {
+	for _, name := range privilege.DefaultCapabilities() {
+		if !slices.Contains(privilege.Capabilities(), name) {
+			t.Errorf("%s is no capability", name)
+		}
+	}
+	if n := len(privilege.DefaultCapabilities()); n != 14 {
+		t.Errorf("%d default capabilities, Docker has 14", n)
+	}
+}
