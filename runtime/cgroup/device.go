@@ -18,6 +18,17 @@ type DeviceRule struct {
 // AnyDevice stands for every number in a DeviceRule.
 const AnyDevice = -1
 
+// deviceRules are the rules, of which there always are some.
+func (l Limits) deviceRules() []DeviceRule {
+	if l.Devices == nil {
+		return StockDevices()
+	}
+	return l.Devices
+}
+
+// StockDevices are the rules for a container that asks for nothing more: it may use what every container has.
+func StockDevices() []DeviceRule { return stockDevices("rw") }
+
 // NodeDevices are the rules for a container that makes device nodes itself: it may make any, and open those that every
 // container has.
 func NodeDevices() []DeviceRule {

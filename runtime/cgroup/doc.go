@@ -12,6 +12,9 @@
 // On v1 a group is one directory per controller; on v2 it is one directory. Unless its limits say otherwise, a container
 // with a memory limit does not swap.
 //
+// No device can be opened or made but those that Limits.Devices allow: on v1 by the devices controller, where it is mounted,
+// on v2 by a program of our own at the group (bpf.go).
+//
 // Invariants:
 //
 //	I1  Limits are in force before the first process is added.

@@ -71,7 +71,7 @@ func (g *Group) fill(dir string, h hierarchy, l Limits) error {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	g.fd = fd
-	return nil
+	return guardDevices(fd, l.deviceRules())
 }
 
 // FD is the v2 directory, for clone3 with CLONE_INTO_CGROUP, or -1 on v1 and for a handle from Tree.Group. It stays the group's.

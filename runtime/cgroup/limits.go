@@ -164,11 +164,7 @@ func (l Limits) controller(name string) []setting {
 		}
 	case "devices":
 		s = append(s, setting{"devices.deny", "a", false})
-		rules := l.Devices
-		if rules == nil {
-			rules = stockDevices("rw")
-		}
-		for _, r := range rules {
+		for _, r := range l.deviceRules() {
 			s = append(s, r.legacy())
 		}
 	}

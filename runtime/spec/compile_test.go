@@ -180,6 +180,15 @@ func TestCompile_Refuses(t *testing.T) {
 			s.Linux.Resources.Memory = &specs.LinuxMemory{Swap: ptr(int64(MinMemory))}
 		}, "linux.resources.memory.swap"},
 		{"cpuset", func(s *specs.Spec) { s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0\n1"} }, "linux.resources.cpu.cpus"},
+		{"every device", func(s *specs.Spec) {
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+		}, "linux.resources.devices"},
+		{"a kind of device", func(s *specs.Spec) {
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "r"}}
+		}, "linux.resources.devices"},
+		{"access to a device", func(s *specs.Spec) {
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "b", Major: ptr(int64(8)), Minor: ptr(int64(0)), Access: "x"}}
+		}, "linux.resources.devices"},
 		{"rate of nothing", func(s *specs.Spec) {
 			s.Linux.Resources.BlockIO = &specs.LinuxBlockIO{ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{{}}}
 		}, "linux.resources.blockIO.throttleReadBpsDevice"},
@@ -222,8 +231,9 @@ func TestCompile_Resources(t *testing.T) {
 		return []specs.LinuxThrottleDevice{d}
 	}
 	s.Linux.Resources = &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: ptr(int64(MinMemory)), Swap: ptr(int64(cgroup.Unlimited))},
-		CPU:    &specs.LinuxCPU{Cpus: "0-1,3", Mems: "0"},
+		Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(232)), Access: "rw"}},
+		Memory:  &specs.LinuxMemory{Limit: ptr(int64(MinMemory)), Swap: ptr(int64(cgroup.Unlimited))},
+		CPU:     &specs.LinuxCPU{Cpus: "0-1,3", Mems: "0"},
 		BlockIO: &specs.LinuxBlockIO{
 			ThrottleReadBpsDevice: rate(0, 1), ThrottleWriteBpsDevice: rate(0, 2),
 			ThrottleReadIOPSDevice: rate(16, 3), ThrottleWriteIOPSDevice: rate(0, 4),
@@ -235,7 +245,8 @@ func TestCompile_Resources(t *testing.T) {
 	}
 	want := cgroup.Limits{
 		Memory: MinMemory, MemorySwap: cgroup.Unlimited, CPUs: "0-1,3", Mems: "0",
-		IO: []cgroup.IORate{{Major: 8, ReadBPS: 1, WriteBPS: 2, WriteIOPS: 4}, {Major: 8, Minor: 16, ReadIOPS: 3}},
+		Devices: append(cgroup.StockDevices(), cgroup.DeviceRule{Allow: true, Type: 'c', Major: 10, Minor: 232, Access: "rw"}),
+		IO:      []cgroup.IORate{{Major: 8, ReadBPS: 1, WriteBPS: 2, WriteIOPS: 4}, {Major: 8, Minor: 16, ReadIOPS: 3}},
 	}
 	if diff := cmp.Diff(want, p.Limits); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)

@@ -21,8 +21,10 @@ func (c *compiler) resources(r *specs.LinuxResources) {
 	if r == nil {
 		return
 	}
+	if !c.bundle && len(r.Devices) > 0 {
+		c.furtherDevices(r.Devices)
+	}
 	c.unsupported(map[string]bool{
-		"linux.resources.devices":        len(r.Devices) > 0 && !c.bundle,
 		"linux.resources.hugepageLimits": len(r.HugepageLimits) > 0, "linux.resources.network": r.Network != nil,
 		"linux.resources.rdma": len(r.Rdma) > 0, "linux.resources.unified": len(r.Unified) > 0,
 	})
@@ -38,6 +40,24 @@ func (c *compiler) resources(r *specs.LinuxResources) {
 	if r.BlockIO != nil {
 		c.blockIO(r.BlockIO)
 	}
+}
+
+// furtherDevices adds devices to those that every container has. Each must be named: there is no rule here that opens up a kind
+// of device, or all.
+func (c *compiler) furtherDevices(list []specs.LinuxDeviceCgroup) {
+	if len(list) > maxDevices {
+		c.bad("linux.resources.devices", "%d rules, at most %d are possible", len(list), maxDevices)
+		return
+	}
+	rules := cgroup.StockDevices()
+	for _, d := range list {
+		r := c.deviceRule(d)
+		if !r.Allow || r.Type == 'a' || r.Major == cgroup.AnyDevice || r.Minor == cgroup.AnyDevice {
+			c.bad("linux.resources.devices", "each must allow one device, by its type and both of its numbers")
+		}
+		rules = append(rules, r)
+	}
+	c.plan.Limits.Devices = rules
 }
 
 func (c *compiler) memory(m *specs.LinuxMemory) {
