@@ -379,6 +379,161 @@ func (MountType) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
+// SeccompMode says which system calls a process may make.
+type SeccompMode int32
+
+const (
+	// Those of Docker's default profile, for the process's capabilities.
+	SeccompMode_SECCOMP_MODE_UNSPECIFIED SeccompMode = 0
+	// All.
+	SeccompMode_SECCOMP_MODE_UNCONFINED SeccompMode = 1
+	// Those of a profile of its own.
+	SeccompMode_SECCOMP_MODE_CUSTOM SeccompMode = 2
+)
+
+// Enum value maps for SeccompMode.
+var (
+	SeccompMode_name = map[int32]string{
+		0: "SECCOMP_MODE_UNSPECIFIED",
+		1: "SECCOMP_MODE_UNCONFINED",
+		2: "SECCOMP_MODE_CUSTOM",
+	}
+	SeccompMode_value = map[string]int32{
+		"SECCOMP_MODE_UNSPECIFIED": 0,
+		"SECCOMP_MODE_UNCONFINED":  1,
+		"SECCOMP_MODE_CUSTOM":      2,
+	}
+)
+
+func (x SeccompMode) Enum() *SeccompMode {
+	p := new(SeccompMode)
+	*p = x
+	return p
+}
+
+func (x SeccompMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+}
+
+func (SeccompMode) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[7]
+}
+
+func (x SeccompMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SeccompMode.Descriptor instead.
+func (SeccompMode) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+// AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
+type AppArmorMode int32
+
+const (
+	// Skep's own, which each node loads.
+	AppArmorMode_APP_ARMOR_MODE_UNSPECIFIED AppArmorMode = 0
+	// None.
+	AppArmorMode_APP_ARMOR_MODE_UNCONFINED AppArmorMode = 1
+	// One that the administrator of the node has loaded. A node without it refuses the task.
+	AppArmorMode_APP_ARMOR_MODE_PROFILE AppArmorMode = 2
+)
+
+// Enum value maps for AppArmorMode.
+var (
+	AppArmorMode_name = map[int32]string{
+		0: "APP_ARMOR_MODE_UNSPECIFIED",
+		1: "APP_ARMOR_MODE_UNCONFINED",
+		2: "APP_ARMOR_MODE_PROFILE",
+	}
+	AppArmorMode_value = map[string]int32{
+		"APP_ARMOR_MODE_UNSPECIFIED": 0,
+		"APP_ARMOR_MODE_UNCONFINED":  1,
+		"APP_ARMOR_MODE_PROFILE":     2,
+	}
+)
+
+func (x AppArmorMode) Enum() *AppArmorMode {
+	p := new(AppArmorMode)
+	*p = x
+	return p
+}
+
+func (x AppArmorMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+}
+
+func (AppArmorMode) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[8]
+}
+
+func (x AppArmorMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AppArmorMode.Descriptor instead.
+func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
+// UsernsMode says whose user and group ids a container has.
+type UsernsMode int32
+
+const (
+	// A range of its own: root in the container is nobody on the node.
+	UsernsMode_USERNS_MODE_UNSPECIFIED UsernsMode = 0
+	// The node's: root in the container is root on the node.
+	UsernsMode_USERNS_MODE_HOST UsernsMode = 1
+)
+
+// Enum value maps for UsernsMode.
+var (
+	UsernsMode_name = map[int32]string{
+		0: "USERNS_MODE_UNSPECIFIED",
+		1: "USERNS_MODE_HOST",
+	}
+	UsernsMode_value = map[string]int32{
+		"USERNS_MODE_UNSPECIFIED": 0,
+		"USERNS_MODE_HOST":        1,
+	}
+)
+
+func (x UsernsMode) Enum() *UsernsMode {
+	p := new(UsernsMode)
+	*p = x
+	return p
+}
+
+func (x UsernsMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+}
+
+func (UsernsMode) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[9]
+}
+
+func (x UsernsMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UsernsMode.Descriptor instead.
+func (UsernsMode) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+}
+
 // TaskState is a point in a task's life. Tasks only move forward.
 type TaskState int32
 
@@ -462,11 +617,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[7]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -475,7 +630,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -515,11 +670,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[8]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -528,7 +683,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // Meta is what the store knows of every object.
@@ -1581,6 +1736,271 @@ func (x *Ulimit) GetHard() int64 {
 	return 0
 }
 
+// SeccompOptions choose the seccomp filter.
+type SeccompOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  SeccompMode            `protobuf:"varint,1,opt,name=mode,proto3,enum=skep.v1.SeccompMode" json:"mode,omitempty"`
+	// Docker's JSON, for SECCOMP_MODE_CUSTOM only; 256 KiB at most.
+	Profile       []byte `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeccompOptions) Reset() {
+	*x = SeccompOptions{}
+	mi := &file_skep_v1_types_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeccompOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeccompOptions) ProtoMessage() {}
+
+func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeccompOptions.ProtoReflect.Descriptor instead.
+func (*SeccompOptions) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SeccompOptions) GetMode() SeccompMode {
+	if x != nil {
+		return x.Mode
+	}
+	return SeccompMode_SECCOMP_MODE_UNSPECIFIED
+}
+
+func (x *SeccompOptions) GetProfile() []byte {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+// AppArmorOptions choose the AppArmor profile.
+type AppArmorOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  AppArmorMode           `protobuf:"varint,1,opt,name=mode,proto3,enum=skep.v1.AppArmorMode" json:"mode,omitempty"`
+	// Its name, for APP_ARMOR_MODE_PROFILE only.
+	Profile       string `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppArmorOptions) Reset() {
+	*x = AppArmorOptions{}
+	mi := &file_skep_v1_types_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppArmorOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppArmorOptions) ProtoMessage() {}
+
+func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppArmorOptions.ProtoReflect.Descriptor instead.
+func (*AppArmorOptions) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AppArmorOptions) GetMode() AppArmorMode {
+	if x != nil {
+		return x.Mode
+	}
+	return AppArmorMode_APP_ARMOR_MODE_UNSPECIFIED
+}
+
+func (x *AppArmorOptions) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+// SELinuxContext changes the label of a process, on nodes that have SELinux. Empty parts are those of the node's policy for
+// containers, and a pair of categories of the container's own.
+type SELinuxContext struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process has the label of the container supervisor, which is hardly confined.
+	Disable       bool   `protobuf:"varint,1,opt,name=disable,proto3" json:"disable,omitempty"`
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Role          string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Type          string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Level         string `protobuf:"bytes,5,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SELinuxContext) Reset() {
+	*x = SELinuxContext{}
+	mi := &file_skep_v1_types_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SELinuxContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SELinuxContext) ProtoMessage() {}
+
+func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SELinuxContext.ProtoReflect.Descriptor instead.
+func (*SELinuxContext) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SELinuxContext) GetDisable() bool {
+	if x != nil {
+		return x.Disable
+	}
+	return false
+}
+
+func (x *SELinuxContext) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SELinuxContext) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *SELinuxContext) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *SELinuxContext) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+// Privileges are what isolates a process, in the words of Docker's swarm Privileges. The zero value of each part is the strictest.
+type Privileges struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Seccomp        *SeccompOptions        `protobuf:"bytes,1,opt,name=seccomp,proto3" json:"seccomp,omitempty"`
+	Apparmor       *AppArmorOptions       `protobuf:"bytes,2,opt,name=apparmor,proto3" json:"apparmor,omitempty"`
+	SelinuxContext *SELinuxContext        `protobuf:"bytes,3,opt,name=selinux_context,json=selinuxContext,proto3" json:"selinux_context,omitempty"`
+	// Set-user-id programs, and those with file capabilities, give what they say (no-new-privileges=false).
+	NewPrivileges bool       `protobuf:"varint,4,opt,name=new_privileges,json=newPrivileges,proto3" json:"new_privileges,omitempty"`
+	Userns        UsernsMode `protobuf:"varint,5,opt,name=userns,proto3,enum=skep.v1.UsernsMode" json:"userns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Privileges) Reset() {
+	*x = Privileges{}
+	mi := &file_skep_v1_types_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Privileges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Privileges) ProtoMessage() {}
+
+func (x *Privileges) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Privileges.ProtoReflect.Descriptor instead.
+func (*Privileges) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Privileges) GetSeccomp() *SeccompOptions {
+	if x != nil {
+		return x.Seccomp
+	}
+	return nil
+}
+
+func (x *Privileges) GetApparmor() *AppArmorOptions {
+	if x != nil {
+		return x.Apparmor
+	}
+	return nil
+}
+
+func (x *Privileges) GetSelinuxContext() *SELinuxContext {
+	if x != nil {
+		return x.SelinuxContext
+	}
+	return nil
+}
+
+func (x *Privileges) GetNewPrivileges() bool {
+	if x != nil {
+		return x.NewPrivileges
+	}
+	return false
+}
+
+func (x *Privileges) GetUserns() UsernsMode {
+	if x != nil {
+		return x.Userns
+	}
+	return UsernsMode_USERNS_MODE_UNSPECIFIED
+}
+
 // ContainerSpec is the process that a task runs, in the words of Docker's swarm.ContainerSpec.
 type ContainerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1619,14 +2039,16 @@ type ContainerSpec struct {
 	// The size of /dev/shm in bytes; 0 is 64 MiB.
 	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
 	// What the containers have beyond the default, because an administrator granted it.
-	Grants        []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
+	Grants []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
+	// What isolates the process otherwise than by default; unset is the default in everything.
+	Privileges    *Privileges `protobuf:"bytes,30,opt,name=privileges,proto3" json:"privileges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +2060,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +2073,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -1815,6 +2237,13 @@ func (x *ContainerSpec) GetGrants() []*GrantReference {
 	return nil
 }
 
+func (x *ContainerSpec) GetPrivileges() *Privileges {
+	if x != nil {
+		return x.Privileges
+	}
+	return nil
+}
+
 // TaskSpec is the template of a service's tasks.
 type TaskSpec struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1830,7 +2259,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2271,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2284,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -1909,7 +2338,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2350,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2363,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -1988,7 +2417,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2429,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2442,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -2139,7 +2568,26 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
-	"\x04hard\x18\x03 \x01(\x03R\x04hard\"\xae\a\n" +
+	"\x04hard\x18\x03 \x01(\x03R\x04hard\"T\n" +
+	"\x0eSeccompOptions\x12(\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x14.skep.v1.SeccompModeR\x04mode\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\fR\aprofile\"V\n" +
+	"\x0fAppArmorOptions\x12)\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x15.skep.v1.AppArmorModeR\x04mode\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\"|\n" +
+	"\x0eSELinuxContext\x12\x18\n" +
+	"\adisable\x18\x01 \x01(\bR\adisable\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\tR\x05level\"\x8b\x02\n" +
+	"\n" +
+	"Privileges\x121\n" +
+	"\aseccomp\x18\x01 \x01(\v2\x17.skep.v1.SeccompOptionsR\aseccomp\x124\n" +
+	"\bapparmor\x18\x02 \x01(\v2\x18.skep.v1.AppArmorOptionsR\bapparmor\x12@\n" +
+	"\x0fselinux_context\x18\x03 \x01(\v2\x17.skep.v1.SELinuxContextR\x0eselinuxContext\x12%\n" +
+	"\x0enew_privileges\x18\x04 \x01(\bR\rnewPrivileges\x12+\n" +
+	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\"\xe3\a\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -2165,7 +2613,10 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12/\n" +
-	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x1a9\n" +
+	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
+	"\n" +
+	"privileges\x18\x1e \x01(\v2\x13.skep.v1.PrivilegesR\n" +
+	"privileges\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2219,7 +2670,19 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x11PUBLISH_MODE_HOST\x10\x01*=\n" +
 	"\tMountType\x12\x1a\n" +
 	"\x16MOUNT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10MOUNT_TYPE_TMPFS\x10\x01*\x84\x03\n" +
+	"\x10MOUNT_TYPE_TMPFS\x10\x01*a\n" +
+	"\vSeccompMode\x12\x1c\n" +
+	"\x18SECCOMP_MODE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17SECCOMP_MODE_UNCONFINED\x10\x01\x12\x17\n" +
+	"\x13SECCOMP_MODE_CUSTOM\x10\x02*i\n" +
+	"\fAppArmorMode\x12\x1e\n" +
+	"\x1aAPP_ARMOR_MODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19APP_ARMOR_MODE_UNCONFINED\x10\x01\x12\x1a\n" +
+	"\x16APP_ARMOR_MODE_PROFILE\x10\x02*?\n" +
+	"\n" +
+	"UsernsMode\x12\x1b\n" +
+	"\x17USERNS_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10USERNS_MODE_HOST\x10\x01*\x84\x03\n" +
 	"\tTaskState\x12\x1a\n" +
 	"\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTASK_STATE_NEW\x10\x01\x12\x16\n" +
@@ -2254,8 +2717,8 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -2264,70 +2727,84 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(Protocol)(0),                 // 4: skep.v1.Protocol
 	(PublishMode)(0),              // 5: skep.v1.PublishMode
 	(MountType)(0),                // 6: skep.v1.MountType
-	(TaskState)(0),                // 7: skep.v1.TaskState
-	(UserRole)(0),                 // 8: skep.v1.UserRole
-	(*Meta)(nil),                  // 9: skep.v1.Meta
-	(*Annotations)(nil),           // 10: skep.v1.Annotations
-	(*Platform)(nil),              // 11: skep.v1.Platform
-	(*Resources)(nil),             // 12: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 13: skep.v1.ResourceRequirements
-	(*DeviceRate)(nil),            // 14: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 15: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 16: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 17: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 18: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 19: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 20: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 21: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 22: skep.v1.GrantReference
-	(*Mount)(nil),                 // 23: skep.v1.Mount
-	(*Ulimit)(nil),                // 24: skep.v1.Ulimit
-	(*ContainerSpec)(nil),         // 25: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 26: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 27: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 28: skep.v1.ContainerStatus
-	nil,                           // 29: skep.v1.Annotations.LabelsEntry
-	nil,                           // 30: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 31: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(SeccompMode)(0),              // 7: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 8: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 9: skep.v1.UsernsMode
+	(TaskState)(0),                // 10: skep.v1.TaskState
+	(UserRole)(0),                 // 11: skep.v1.UserRole
+	(*Meta)(nil),                  // 12: skep.v1.Meta
+	(*Annotations)(nil),           // 13: skep.v1.Annotations
+	(*Platform)(nil),              // 14: skep.v1.Platform
+	(*Resources)(nil),             // 15: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 16: skep.v1.ResourceRequirements
+	(*DeviceRate)(nil),            // 17: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 18: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 19: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 20: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 21: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 22: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 23: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 24: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 25: skep.v1.GrantReference
+	(*Mount)(nil),                 // 26: skep.v1.Mount
+	(*Ulimit)(nil),                // 27: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 28: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 29: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 30: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 31: skep.v1.Privileges
+	(*ContainerSpec)(nil),         // 32: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 33: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 34: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 35: skep.v1.ContainerStatus
+	nil,                           // 36: skep.v1.Annotations.LabelsEntry
+	nil,                           // 37: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 38: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	32, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	32, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	29, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	12, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	12, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	14, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	39, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	39, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	36, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	15, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	15, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	17, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	2,  // 6: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	33, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	33, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	33, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	40, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	40, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	40, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 10: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 11: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 12: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	18, // 13: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	21, // 14: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	21, // 13: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	24, // 14: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 15: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	30, // 16: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	33, // 17: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	20, // 18: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	23, // 19: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	31, // 20: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	24, // 21: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	22, // 22: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	25, // 23: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	13, // 24: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	15, // 25: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	16, // 26: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	32, // 27: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	7,  // 28: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	28, // 29: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	7,  // 16: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	8,  // 17: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	28, // 18: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	29, // 19: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	30, // 20: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	9,  // 21: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	37, // 22: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	40, // 23: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	23, // 24: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	26, // 25: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	38, // 26: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	27, // 27: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	25, // 28: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	31, // 29: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	32, // 30: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	16, // 31: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	18, // 32: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	19, // 33: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	39, // 34: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	10, // 35: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	35, // 36: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -2340,8 +2817,8 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   23,
+			NumEnums:      12,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

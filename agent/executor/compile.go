@@ -64,7 +64,11 @@ func (p plan) compile(s *specs.Spec) error {
 	s.Root.Readonly = p.container().GetReadOnly()
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: p.idBase, Size: rangeSize}}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = ids, slices.Clone(ids)
+	before := s.Process.Capabilities.Bounding
 	if err := p.capabilities(s); err != nil {
+		return err
+	}
+	if err := p.privileges(s, before); err != nil {
 		return err
 	}
 	if err := p.mounts(s); err != nil {

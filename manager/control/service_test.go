@@ -134,6 +134,27 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"env", func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"=x"} }, "env[0]: invalid environment variable"},
 		{"zero byte", func(s *api.ServiceSpec) { s.Task.Container.Args = []string{"a\x00b"} }, "task.container.args: contains a zero byte"},
 		{"capability", func(s *api.ServiceSpec) { s.Task.Container.CapabilityDrop = []string{"fly"} }, `unknown capability: "CAP_FLY"`},
+		{"seccomp profile", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = seccompProfile("{\n \"defaultAction\": \"ALLOW\"\n}")
+		}, `task.container.privileges.seccomp.profile: line 2, column 19: defaultAction: unknown action "ALLOW"`},
+		{"profile without its mode", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Seccomp: &api.SeccompOptions{Profile: []byte("{}")}}
+		}, "seccomp.profile: is for the mode of a custom profile only"},
+		{"seccomp mode of the future", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Seccomp: &api.SeccompOptions{Mode: 99}}
+		}, "seccomp.mode: has no value that this version knows"},
+		{"AppArmor profile", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Apparmor: &api.AppArmorOptions{Mode: api.AppArmorMode_APP_ARMOR_MODE_PROFILE, Profile: "a\nb"}}
+		}, `apparmor.profile: invalid name of an AppArmor profile: "a\nb"`},
+		{"AppArmor profile without its mode", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Apparmor: &api.AppArmorOptions{Profile: "web"}}
+		}, "apparmor.profile: is for the mode of a profile only"},
+		{"SELinux label", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{SelinuxContext: &api.SELinuxContext{Level: "s0:x"}}
+		}, `selinux_context.level: invalid level of an SELinux label: "s0:x"`},
+		{"SELinux label that is disabled", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{SelinuxContext: &api.SELinuxContext{Disable: true, Type: "t"}}
+		}, "selinux_context.type: can't be given where labels are disabled"},
 		{"mount type", func(s *api.ServiceSpec) { s.Task.Container.Mounts = []*api.Mount{{Target: "/x"}} }, "mounts[0].type: has no value"},
 		{"mount target", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/../"}}
@@ -425,4 +446,36 @@ func TestRemoveService_IsIdempotentByRequestID(t *testing.T) {
 	}
 	_, err := s.RemoveService(t.Context(), &api.RemoveServiceRequest{Service: "web"})
 	wantFault(t, err, fault.NotFound, "service web not found")
+}
+
+func seccompProfile(text string) *api.Privileges {
+	return &api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_CUSTOM, Profile: []byte(text)}}
+}
+
+func TestServices_AreNotIsolatedLessWithoutAGrant(t *testing.T) {
+	s := newSwarm(t)
+	strict := seccompProfile(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}`)
+	service := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Task.Container.Privileges = strict }))
+	if diff := cmp.Diff(strict, service.GetSpec().GetTask().GetContainer().GetPrivileges(), protocmp.Transform()); diff != "" {
+		t.Errorf("a stricter profile needs no grant (-want +got):\n%s", diff)
+	}
+	for want, weak := range map[string]*api.Privileges{
+		"seccomp=unconfined (":      {Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}},
+		"seccomp=PROFILE (":         seccompProfile(`{"defaultAction":"SCMP_ACT_ALLOW"}`),
+		"no-new-privileges=false (": {NewPrivileges: true},
+		"userns=host (":             {Userns: api.UsernsMode_USERNS_MODE_HOST},
+		"label=disable (":           {SelinuxContext: &api.SELinuxContext{Disable: true}},
+		"apparmor=unconfined (":     {Apparmor: &api.AppArmorOptions{Mode: api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED}},
+	} {
+		_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(func(spec *api.ServiceSpec) {
+			spec.Annotations.Name = "weak"
+			spec.Task.Container.Privileges = weak
+		})})
+		wantFault(t, err, fault.PermissionDenied, want)
+		wantFault(t, err, fault.PermissionDenied, "skep grant create")
+		spec := proto.CloneOf(service.GetSpec())
+		spec.Task.Container.Privileges = weak
+		_, err = s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec})
+		wantFault(t, err, fault.PermissionDenied, want)
+	}
 }

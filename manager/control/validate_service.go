@@ -64,6 +64,13 @@ func (p *problems) known(path string, value protoreflect.Enum) {
 	}
 }
 
+// value checks that an enum, whose unset value is a default of its own, has one that this version knows.
+func (p *problems) value(path string, value protoreflect.Enum) {
+	if n := value.Number(); value.Descriptor().Values().ByNumber(n) == nil {
+		p.add(path, "has no value that this version knows: %d", n)
+	}
+}
+
 func (p *problems) serviceName(path, name string) {
 	switch {
 	case name == "":
@@ -146,6 +153,7 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	p.mounts(at+".mounts", c.GetMounts())
 	p.secretTargets(at+".secrets", c.GetSecrets())
 	p.process(at, c)
+	p.privileges(at+".privileges", c.GetPrivileges())
 }
 
 // template refuses a value in which Swarm fills in templates, and that has one: taken literally it would be wrong in silence. It

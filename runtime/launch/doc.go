@@ -34,7 +34,8 @@
 //	I2  No mount target is reached by a path that an image could redirect: each is opened component by component below
 //	    the root with openat2, and mounts go onto the opened descriptor.
 //	I3  Devices and masks are the host's own devices, cloned from descriptors whose device numbers were checked.
-//	I4  Seccomp is the last call before execve when no-new-privileges is set.
+//	I4  Seccomp is the last call before execve when no-new-privileges is set. Otherwise loading takes CAP_SYS_ADMIN: then it
+//	    comes before any capability is dropped, and a profile must allow the calls that drop them.
 //	I5  When the parent goes away before Start, the child exits.
 //	I6  A failed Create leaves no process and no descriptor behind.
 //	I7  The mounts below /proc, /dev and /sys are made after all others. So a link in an image, or one that another

@@ -2,8 +2,12 @@ package seccomp
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -356,4 +360,31 @@ func bytesOf(f *Filter) []byte {
 		out.Write(binary.LittleEndian.AppendUint32(nil, p.K))
 	}
 	return out.Bytes()
+}
+
+// The program is a function of the profile and of the machine that it is for, not of the one that compiles, nor of the process. When the
+// tables of calls or the compiler change, these change, and nothing else changes them.
+func TestCompile_SameBytesEverywhere(t *testing.T) { // I1
+	text, err := os.ReadFile("testdata/profile.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for goarch, want := range map[string]string{
+		"amd64": "2297f1f3ecea74bf48982accf855f3367601c2050995c4d447efc2bb2ccd31ba",
+		"arm64": "d173da9193230901828f8ce7e10ac44ddac05256f09f7ed0b63a22fda0183c0e",
+	} {
+		for range 50 {
+			p := &specs.LinuxSeccomp{}
+			if err := json.Unmarshal(text, p); err != nil {
+				t.Fatal(err)
+			}
+			f, err := Compile(p, goarch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%x", sha256.Sum256(bytesOf(f))); got != want {
+				t.Fatalf("for %s: a program of %d instructions with the sum %s, want %s", goarch, len(f.Program), got, want)
+			}
+		}
+	}
 }

@@ -101,6 +101,10 @@ func ownFlags() map[string]string {
 		"service create shm-size":        "docker run's",
 		"service update shm-size":        "likewise",
 		"service create tmpfs":           "docker run's, shorter than --mount",
+		"service create security-opt":    "docker run has it; Swarm's services can't be isolated otherwise than by default",
+		"service update security-opt":    "likewise",
+		"service create userns":          "likewise",
+		"service update userns":          "likewise",
 	}
 }
 

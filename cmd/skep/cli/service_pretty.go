@@ -100,6 +100,7 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	writeLine(" Add:", strings.Join(c.CapabilityAdd, ", "))
 	writeLine(" Drop:", strings.Join(c.CapabilityDrop, ", "))
 	writePrettyProcess(writeLine, c)
+	writeLine("Security Options:", strings.Join(c.Privileges.Options(), ", "))
 	if len(c.Mounts) > 0 {
 		b.WriteString("Mounts:\n")
 		for _, m := range c.Mounts {

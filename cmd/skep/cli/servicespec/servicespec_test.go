@@ -2,6 +2,8 @@ package servicespec_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -147,6 +149,15 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--tmpfs=x":                      "write an absolute path",
 		"--tmpfs=/x:suid":                `invalid tmpfs option "suid"`,
 		"--tmpfs=/x:size=much":           "invalid value for tmpfs option size: much",
+
+		"--userns=shared":                            "invalid --userns \"shared\": write private or host",
+		"--security-opt=fast":                        `invalid --security-opt "fast"`,
+		"--security-opt=seccomp=":                    `invalid --security-opt "seccomp="`,
+		"--security-opt=seccomp=/nonexistent":        "opening seccomp profile (/nonexistent) failed: open /nonexistent: no such file",
+		"--security-opt=seccomp=/dev/zero":           "seccomp profile /dev/zero is too long",
+		"--security-opt=label=kind:x":                "invalid --security-opt label=kind:x",
+		"--security-opt=label=user":                  "invalid --security-opt label=user",
+		"--security-opt=no-new-privileges=sometimes": "write true or false",
 	} {
 		_, err := create(t, "app", nil, strings.Fields(flags)...)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -155,6 +166,53 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 	}
 	if _, err := create(t, "Not An Image", nil); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("bad image: got %v", err)
+	}
+}
+
+func TestSecurityOptions(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "p.json")
+	if err := os.WriteFile(profile, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[string]string{
+		"--security-opt=seccomp=unconfined":                                "seccomp { mode: SECCOMP_MODE_UNCONFINED }",
+		"--security-opt=seccomp:unconfined":                                "seccomp { mode: SECCOMP_MODE_UNCONFINED }",
+		"--security-opt=seccomp=" + profile:                                `seccomp { mode: SECCOMP_MODE_CUSTOM profile: "{}" }`,
+		"--security-opt=seccomp=unconfined --security-opt=seccomp=default": "",
+		"--security-opt=seccomp=builtin":                                   "",
+		"--security-opt=no-new-privileges":                                 "",
+		"--security-opt=no-new-privileges=false":                           "new_privileges: true",
+		"--security-opt=no-new-privileges:false":                           "new_privileges: true",
+		"--security-opt=apparmor=unconfined":                               "apparmor { mode: APP_ARMOR_MODE_UNCONFINED }",
+		"--security-opt=apparmor=web":                                      `apparmor { mode: APP_ARMOR_MODE_PROFILE profile: "web" }`,
+		"--security-opt=label=disable":                                     "selinux_context { disable: true }",
+		"--security-opt=label=type:web_t --security-opt=label=level:s0:c1,c2 --security-opt=label=user:u --security-opt=label=role:r": `selinux_context { user: "u" role: "r" type: "web_t" level: "s0:c1,c2" }`,
+		"--userns=host":    "userns: USERNS_MODE_HOST",
+		"--userns=private": "",
+	} {
+		got, err := create(t, "app", nil, strings.Fields(flags)...)
+		if err != nil {
+			t.Errorf("%s: %v", flags, err)
+			continue
+		}
+		var parsed *api.Privileges
+		if want != "" {
+			parsed = spec(t, "task { container { privileges { "+want+" } } }").GetTask().GetContainer().GetPrivileges()
+		}
+		if diff := cmp.Diff(parsed, got.GetTask().GetContainer().GetPrivileges(), protocmp.Transform()); diff != "" {
+			t.Errorf("%s: %s", flags, diff)
+		}
+	}
+	weak := spec(t, `task { container { privileges { userns: USERNS_MODE_HOST new_privileges: true seccomp { mode: SECCOMP_MODE_UNCONFINED } } } }`)
+	got, err := update(t, weak, "--security-opt=seccomp=default", "--userns=private")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&api.Privileges{NewPrivileges: true}, got.GetTask().GetContainer().GetPrivileges(), protocmp.Transform()); diff != "" {
+		t.Errorf("an update that takes part of it back: %s", diff)
+	}
+	if got, err = update(t, got, "--security-opt=no-new-privileges"); err != nil || got.GetTask().GetContainer().GetPrivileges() != nil {
+		t.Errorf("an update that takes the rest back: %v, %v", got.GetTask().GetContainer().GetPrivileges(), err)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 type shared struct {
 	limits
 	set *pflag.FlagSet
+	privileges
 
 	process processFlags
 
@@ -47,6 +48,7 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
 	s.limits.register(set)
+	s.privileges.register(set)
 	say := func(text, value string) string {
 		if !defaults {
 			return text
@@ -103,6 +105,11 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	s.applyContainer(task.Container)
 	if err := s.process.apply(s.changed, task.Container); err != nil {
 		return err
+	}
+	if s.changed("security-opt", "userns") {
+		if err := s.privileges.apply(task.Container, s.changed("userns")); err != nil {
+			return err
+		}
 	}
 	if s.changed("replicas-max-per-node") {
 		placementOf(task).MaxReplicas = s.maxPerNode

@@ -106,6 +106,7 @@ type ContainerSpec struct {
 	Ulimits         []Ulimit          `json:",omitempty"`
 	OomScoreAdj     int64             `json:",omitempty"`
 	ShmSize         int64             `json:",omitempty"`
+	Privileges      *Privileges       `json:",omitempty"`
 }
 
 // Ulimit is a resource limit of the process; -1 is none.
@@ -214,7 +215,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Grants:          grantReferences(c.GetGrants()),
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
-		ShmSize: c.GetShmSizeBytes(),
+		ShmSize: c.GetShmSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
 	for _, u := range c.GetUlimits() {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})

@@ -1,0 +1,72 @@
+package executor
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+
+	moby "github.com/moby/profiles/seccomp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// maxProfile is the most bytes of a seccomp profile, as the managers have it.
+const maxProfile = 256 << 10
+
+// privileges isolates the process otherwise than by default, where the service says so. Capabilities must be compiled already: the
+// seccomp profile allows more to a process that has more.
+func (p plan) privileges(s *specs.Spec, before []string) error {
+	pr := p.container().GetPrivileges()
+	s.Process.NoNewPrivileges = !pr.GetNewPrivileges()
+	if pr.GetUserns() == api.UsernsMode_USERNS_MODE_HOST {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		s.Linux.Namespaces = slices.DeleteFunc(slices.Clone(s.Linux.Namespaces), func(ns specs.LinuxNamespace) bool {
+			return ns.Type == specs.UserNamespace
+		})
+	}
+	return p.seccomp(s, pr.GetSeccomp(), before)
+}
+
+// seccomp chooses the filter. The default one is there already, for the capabilities of before.
+func (p plan) seccomp(s *specs.Spec, options *api.SeccompOptions, before []string) (err error) {
+	switch options.GetMode() {
+	case api.SeccompMode_SECCOMP_MODE_UNCONFINED:
+		s.Linux.Seccomp = nil
+	case api.SeccompMode_SECCOMP_MODE_CUSTOM:
+		s.Linux.Seccomp, err = loadProfile(options.GetProfile(), s)
+	case api.SeccompMode_SECCOMP_MODE_UNSPECIFIED:
+		if !slices.Equal(before, s.Process.Capabilities.Bounding) {
+			s.Linux.Seccomp, err = moby.GetDefaultProfile(s)
+		}
+	default:
+		err = fault.New(fault.Invalid, "seccomp mode %d is none that this node knows: update it", options.GetMode())
+	}
+	return err
+}
+
+// loadProfile reads a profile in Docker's JSON, for the capabilities in s and for this machine. The managers have checked it, and said
+// where a mistake is.
+func loadProfile(profile []byte, s *specs.Spec) (*specs.LinuxSeccomp, error) {
+	if len(profile) > maxProfile {
+		return nil, fault.New(fault.Invalid, "seccomp profile of %d bytes: at most %d are possible", len(profile), maxProfile)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(profile))
+	decoder.DisallowUnknownFields() // Docker's own reader would drop what they restrict
+	if err := decoder.Decode(new(moby.Seccomp)); err != nil {
+		return nil, fault.New(fault.Invalid, "seccomp profile: %w", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, fault.New(fault.Invalid, "seccomp profile: something follows its end")
+	}
+	loaded, err := moby.LoadProfile(string(profile), s)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "seccomp profile: %w", err)
+	}
+	if loaded == nil { // Docker takes {} for no filter at all
+		return nil, fault.New(fault.Invalid, "seccomp profile: it has no default action")
+	}
+	return loaded, nil
+}

@@ -1,0 +1,107 @@
+package executor
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	moby "github.com/moby/profiles/seccomp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+)
+
+// isolated compiles a container with these privileges and capabilities to add.
+func isolated(t *testing.T, pr *api.Privileges, add ...string) (*specs.Spec, error) {
+	t.Helper()
+	return compiled(t, plan{
+		task:   newTask(&api.ContainerSpec{Privileges: pr, CapabilityAdd: add}),
+		image:  ocispec.ImageConfig{Cmd: []string{"/x"}},
+		idBase: 1 << 28,
+	})
+}
+
+func seccompOf(mode api.SeccompMode, profile string) *api.Privileges {
+	return &api.Privileges{Seccomp: &api.SeccompOptions{Mode: mode, Profile: []byte(profile)}}
+}
+
+// allows reports whether a profile has a rule that allows a call without a condition.
+func allows(p *specs.LinuxSeccomp, name string) bool {
+	return slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool {
+		return s.Action == specs.ActAllow && len(s.Args) == 0 && slices.Contains(s.Names, name)
+	})
+}
+
+func TestPrivileges_DefaultIsTheStrictest(t *testing.T) {
+	s, err := isolated(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Process.NoNewPrivileges || s.Linux.Seccomp == nil || len(s.Linux.UIDMappings) != 1 || len(s.Linux.Namespaces) != 7 {
+		t.Errorf("no new privileges %v, seccomp %v, ids %v, namespaces %v", s.Process.NoNewPrivileges, s.Linux.Seccomp != nil,
+			s.Linux.UIDMappings, s.Linux.Namespaces)
+	}
+}
+
+func TestPrivileges_SeccompFollowsTheCapabilities(t *testing.T) {
+	plain, err := isolated(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := isolated(t, nil, "SYS_TIME")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if allows(plain.Linux.Seccomp, "clock_settime") || !allows(more.Linux.Seccomp, "clock_settime") {
+		t.Errorf("clock_settime: %v by default, %v with the capability", allows(plain.Linux.Seccomp, "clock_settime"),
+			allows(more.Linux.Seccomp, "clock_settime"))
+	}
+}
+
+func TestPrivileges_Seccomp(t *testing.T) {
+	s, err := isolated(t, seccompOf(api.SeccompMode_SECCOMP_MODE_UNCONFINED, ""))
+	if err != nil || s.Linux.Seccomp != nil {
+		t.Errorf("unconfined: %v, %v", s.Linux.Seccomp, err)
+	}
+	const tiny = `{"defaultAction":"SCMP_ACT_KILL","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"},
+		{"names":["bpf"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_BPF"]}}]}`
+	if s, err = isolated(t, seccompOf(api.SeccompMode_SECCOMP_MODE_CUSTOM, tiny)); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Linux.Seccomp; p.DefaultAction != specs.ActKill || !allows(p, "read") || allows(p, "write") || allows(p, "bpf") {
+		t.Errorf("a profile of its own: %+v", p)
+	}
+	if s, err = isolated(t, seccompOf(api.SeccompMode_SECCOMP_MODE_CUSTOM, tiny), "BPF"); err != nil || !allows(s.Linux.Seccomp, "bpf") {
+		t.Errorf("a rule for a capability is left out: %v", err)
+	}
+	whole, err := json.Marshal(moby.DefaultProfile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := isolated(t, seccompOf(api.SeccompMode_SECCOMP_MODE_CUSTOM, string(whole))); err != nil {
+		t.Errorf("Docker's own: %v", err)
+	}
+}
+
+func TestPrivileges_RefusesProfilesThatRestrictNothing(t *testing.T) {
+	for profile, want := range map[string]string{
+		`{}`: "no default action", `{"defaultAction":"SCMP_ACT_KILL","syscals":[]}`: `unknown field "syscals"`, `x`: "invalid character",
+		`{"defaultAction":"SCMP_ACT_KILL"}{}`: "something follows", strings.Repeat(" ", maxProfile+1): "at most 262144",
+	} {
+		if _, err := isolated(t, seccompOf(api.SeccompMode_SECCOMP_MODE_CUSTOM, profile)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %q", profile, err, want)
+		}
+	}
+}
+
+func TestPrivileges_Weakened(t *testing.T) {
+	s, err := isolated(t, &api.Privileges{NewPrivileges: true, Userns: api.UsernsMode_USERNS_MODE_HOST})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Process.NoNewPrivileges || len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 || len(s.Linux.Namespaces) != 6 {
+		t.Errorf("no new privileges %v, ids %v, namespaces %v", s.Process.NoNewPrivileges, s.Linux.UIDMappings, s.Linux.Namespaces)
+	}
+}
