@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/runtime/bundle"
+	"github.com/skep-io/skep/runtime/console"
 	"github.com/skep-io/skep/runtime/sealed"
 )
 
@@ -33,7 +34,8 @@ type verb func(c *command, ctx context.Context, args []string) (int, error)
 func verbs() map[string]verb {
 	return map[string]verb{
 		"create": (*command).create, "start": (*command).start, "state": (*command).state, "kill": (*command).kill,
-		"delete": (*command).delete, "run": (*command).runContainer,
+		"delete": (*command).delete, "run": (*command).runContainer, "exec": (*command).exec, "ps": (*command).ps,
+		"features": (*command).features, "spec": (*command).spec,
 	}
 }
 
@@ -165,7 +167,7 @@ func (o *creation) job(id string) (bundle.Create, error) {
 	if o.console != "" {
 		job.Console = func(t *os.File) error {
 			defer t.Close()
-			return bundle.SendTerminal(o.console, t)
+			return console.Send(o.console, t)
 		}
 	}
 	return job, nil

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/sealed"
 )
 
@@ -55,12 +56,6 @@ func (c *command) runContainer(ctx context.Context, args []string) (status int, 
 		job.Console = window.take
 	}
 	defer window.restore()
-	// From here on signals are the program's, once there is one.
-	signals := make(chan os.Signal, 64)
-	if !detach {
-		signal.Notify(signals)
-		defer signal.Stop(signals)
-	}
 	p, err := c.runtime.Create(ctx, job)
 	if err != nil {
 		return 0, err
@@ -74,10 +69,19 @@ func (c *command) runContainer(ctx context.Context, args []string) (status int, 
 		return 0, nil
 	}
 	defer p.Close()
+	status, err = await(p, window)
+	return status, errors.Join(err, c.runtime.Delete(ctx, job.ID, true))
+}
+
+// await passes signals on until the program has ended, and gives its status.
+func await(p *launch.Process, window *terminal) (int, error) {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	defer signal.Stop(signals)
 	go forward(signals, p.Signal, window)
 	exit, err := p.Wait()
 	window.drain()
-	return exit.Code, errors.Join(err, c.runtime.Delete(ctx, job.ID, true))
+	return exit.Code, err
 }
 
 // forward passes signals on for as long as the process lives, but for those that are about this process itself.

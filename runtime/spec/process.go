@@ -127,6 +127,15 @@ const capabilityNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL S
 	"AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF " +
 	"CHECKPOINT_RESTORE"
 
+// CapabilityNames lists the capabilities that a configuration may name, in the order of their numbers.
+func CapabilityNames() []string {
+	names := strings.Fields(capabilityNames)
+	for i, n := range names {
+		names[i] = "CAP_" + n
+	}
+	return names
+}
+
 func (c *compiler) capabilities(in *specs.LinuxCapabilities) Capabilities {
 	if in == nil {
 		return Capabilities{} // none at all

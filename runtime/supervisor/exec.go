@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/console"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/protocol"
 	"github.com/skep-io/skep/runtime/spec"
@@ -287,11 +288,11 @@ func (d *descriptors) terminal(root func() (int, error), plan *spec.Plan, uid ui
 		return err
 	}
 	defer unix.Close(dir)
-	gid, ok := spec.Host(plan.GIDs, ttyGroup)
+	gid, ok := spec.Host(plan.GIDs, console.Group)
 	if !ok {
 		gid, _ = spec.Host(plan.GIDs, 0)
 	}
-	master, slave, err := openTerminal(dir, uid, gid, size)
+	master, slave, err := console.Open(dir, uid, gid, size.Rows, size.Cols)
 	if err != nil {
 		return fmt.Errorf("make terminal: %w", err)
 	}

@@ -1,4 +1,10 @@
-package supervisor
+// Package console makes terminals inside containers, and hands terminals to who looks after them.
+//
+// A terminal is made in the container's own file system of terminals, so that programs there find themselves at a
+// /dev/pts/N that they can see. No path that an image could redirect is followed.
+//
+// Source: ioctl_tty(2), pts(4); for Send, runc's docs/terminals.md.
+package console
 
 import (
 	"errors"
@@ -6,12 +12,10 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/skep-io/skep/runtime/protocol"
 )
 
-// ttyGroup is the group of terminals inside a container, as everywhere.
-const ttyGroup = 5
+// Group is the group of terminals inside a container, as everywhere.
+const Group = 5
 
 // devptsMagic is the type of the file system of terminals (linux/magic.h).
 const devptsMagic = 0x1cd1
@@ -19,19 +23,19 @@ const devptsMagic = 0x1cd1
 // terminalMode lets the user read and write, and the group of terminals write.
 const terminalMode = 0o620
 
-// errTerminal is returned when a container has no file system of terminals where it belongs.
-var errTerminal = errors.New("/dev/pts/ptmx of the container is not what it should be")
+// ErrNone is returned when a container has no file system of terminals where it belongs.
+var ErrNone = errors.New("/dev/pts/ptmx of the container is not what it should be")
 
-// openTerminal makes a terminal in the devpts of the container whose root directory is root, so that the container sees
-// its own /dev/pts/N and no path of the host. The terminal belongs to uid and gid, in ids of the host.
-func openTerminal(root int, uid, gid uint32, size protocol.Size) (master, slave *os.File, err error) {
+// Open makes a terminal in the devpts of the container whose root directory is root, so that the container sees its own
+// /dev/pts/N and no path of the host. The terminal belongs to uid and gid, in ids of the host. The caller closes both.
+func Open(root int, uid, gid uint32, rows, columns uint16) (master, slave *os.File, err error) {
 	master, err = openMaster(root)
 	if err != nil {
 		return nil, nil, err
 	}
 	slave, err = openSlave(master, uid, gid)
 	if err == nil {
-		err = resize(master, size)
+		err = resize(master, rows, columns)
 	}
 	if err != nil {
 		master.Close()
@@ -59,7 +63,7 @@ func openMaster(root int) (*os.File, error) {
 		return nil, fmt.Errorf("look at /%s: %w", path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(5, 2) || fs.Type != devptsMagic {
-		return nil, errTerminal
+		return nil, ErrNone
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", at), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -89,12 +93,12 @@ func openSlave(master *os.File, uid, gid uint32) (*os.File, error) {
 	return slave, nil
 }
 
-// resize sets the size of a terminal's window. Zero leaves it unknown, as it begins.
-func resize(master *os.File, size protocol.Size) error {
-	if size == (protocol.Size{}) {
+// resize sets the size of a terminal's window. Zeros leave it unknown, as it begins.
+func resize(master *os.File, rows, columns uint16) error {
+	if rows == 0 && columns == 0 {
 		return nil
 	}
-	err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
+	err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
 	if err != nil {
 		return fmt.Errorf("set size of terminal: %w", err)
 	}

@@ -1,4 +1,4 @@
-package bundle
+package console
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendTerminal gives a terminal to who listens at a unix socket, as engines ask for by --console-socket: one message
+// Send gives a terminal to who listens at a unix socket, as engines ask for by --console-socket: one message
 // with its name and its descriptor.
-func SendTerminal(socket string, terminal *os.File) error {
+func Send(socket string, terminal *os.File) error {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("console socket: %w", err)
