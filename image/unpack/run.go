@@ -195,7 +195,9 @@ func cloneTree(dir string, attrs uint64) (*os.File, error) {
 		return nil, fmt.Errorf("%w: clone mount of %s (needs root and Linux 5.12): %w", ErrSandbox, dir, err)
 	}
 	tree := os.NewFile(uintptr(fd), dir)
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: attrs}); err != nil {
+	// Private, since the kernel pivots into no mount that shares its events with others, as the host's do under systemd.
+	attr := &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
 		tree.Close()
 		return nil, fmt.Errorf("%w: restrict mount of %s (needs root and Linux 5.12): %w", ErrSandbox, dir, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 func gzipped(t testing.TB, data []byte) []byte {
@@ -60,6 +61,21 @@ func TestRun_UnpacksEveryCompression(t *testing.T) {
 				t.Errorf("tree (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestRun_WhereMountsAreShared unpacks where systemd has made mounts share their events, which is the case on most hosts.
+func TestRun_WhereMountsAreShared(t *testing.T) {
+	base := scratch(t)
+	if err := unix.Mount("", base, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	dir := subdir(t, base, "layer")
+	if _, err := run(t, dir, nil, tarOf(t, file("a", "a"))); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{".": "drwxr-xr-x 0:0", "a": "-rw-r--r-- 0:0 a"}, tree(t, dir)); diff != "" {
+		t.Errorf("tree (-want +got):\n%s", diff)
 	}
 }
 
