@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	github.com/anishathalye/porcupine v1.3.1
+	github.com/cavaliergopher/cpio v1.0.1
 	github.com/cloudflare/cfssl v1.6.5
 	github.com/cockroachdb/datadriven v1.0.3
 	github.com/distribution/reference v0.6.0

@@ -135,17 +135,20 @@ func (n *node) clean() {
 	}
 }
 
+// patience bounds every wait: far more than anything takes, on an emulated processor too, so that only a hang reaches it.
+const patience = time.Minute
+
 // until waits for something that gives no notice.
 func (n *node) until(what string, ok func() bool) {
 	n.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(10 * time.Second)
+	limit := time.After(patience)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-limit:
-			n.Fatalf("%s: not within 10 s", what)
+			n.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }
@@ -221,7 +224,7 @@ func (n *node) deleteAll() {
 // await gives the first event of a type for a container.
 func (n *node) await(id string, t client.EventType) client.State {
 	n.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(patience)
 	for {
 		select {
 		case e, ok := <-n.events:
@@ -232,7 +235,7 @@ func (n *node) await(id string, t client.EventType) client.State {
 				return e.State
 			}
 		case <-limit:
-			n.Fatalf("no event %s of %s within 20 s", t, id)
+			n.Fatalf("no event %s of %s within %v", t, id, patience)
 		}
 	}
 }
@@ -301,7 +304,7 @@ func (n *node) output(id, stream string) string {
 // awaitLine waits until a container has printed a line.
 func (n *node) awaitLine(id, want string) {
 	n.Helper()
-	ctx, cancel := context.WithTimeout(n.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(n.Context(), patience)
 	defer cancel()
 	r, err := logfile.NewReader(n.logPath(id), logfile.Options{Follow: true})
 	if err != nil {

@@ -15,12 +15,19 @@ if [ "${1:-}" = bench ]; then
   command -v busybox >/dev/null || missing+=(busybox-static)
   command -v runc >/dev/null || missing+=(runc)
 fi
+kernel=
+if [ "${1:-}" = vm ]; then
+  command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+  command -v busybox >/dev/null || missing+=(busybox-static)
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+  compgen -G "$2/boot/vmlinuz-*" >/dev/null || kernel=linux-image-cloud-amd64
+fi
 
-if [ "${#missing[@]}" -eq 0 ]; then
+if [ "${#missing[@]}" -eq 0 ] && [ -z "$kernel" ]; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-  echo "setup: install these with your package manager: ${missing[*]}" >&2
+  echo "setup: install these with your package manager: ${missing[*]} $kernel" >&2
   exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
@@ -29,4 +36,15 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ "${#missing[@]}" -gt 0 ]; then
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+if [ -n "$kernel" ]; then
+  dir=$(mktemp -d)
+  trap 'rm -rf "$dir"' EXIT
+  image=$(apt-cache depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n1)
+  (cd "$dir" && apt-get download -qq "$image" 2>/dev/null && dpkg -x "$image"*.deb kernel)
+  rm -rf "$2"
+  mkdir -p "$(dirname "$2")"
+  cp -r "$dir/kernel" "$2"
+fi
