@@ -39,14 +39,18 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 		return Container{}, err
 	}
 	s.Mounts = append(s.Mounts, identityMount(identity))
+	inits, err := initFiles(p.container())
+	if err != nil {
+		return Container{}, err
+	}
 	dir := e.dir(t.GetId())
 	return Container{
 		ID: t.GetId(), Spec: s, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
-		Files: []File{
+		Files: append(inits, []File{
 			{Path: "/etc/hosts", Data: hostsFile(p.hostname(), address), Mode: 0o644},
 			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},
 			{Path: "/etc/resolv.conf", Data: dns, Mode: 0o644},
-		},
+		}...),
 		Log: Log{Path: filepath.Join(dir, logFileName), MaxSize: logMaxSize, MaxFiles: logMaxFiles},
 	}, nil
 }

@@ -68,6 +68,8 @@ type File struct {
 	Data     []byte
 	UID, GID uint32
 	Mode     uint32
+	// Exec says that it is a program to run.
+	Exec bool
 	// Secret says that Data must never reach a disk.
 	Secret bool
 }

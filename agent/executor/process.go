@@ -3,12 +3,15 @@ package executor
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/pid1"
+	"github.com/skep-io/skep/runtime/spec"
 )
 
 // minOOMScore is above the score of the container supervisor, which must outlive every container.
@@ -18,7 +21,7 @@ const minOOMScore, maxOOMScore = -998, 1000
 func (p plan) process(s *specs.Spec) error {
 	c := p.container()
 	if c.GetInit() {
-		return fault.New(fault.Invalid, "an init is not there yet in this version")
+		s.Process.Args = underInit(s.Process.Args, s.Process.Env)
 	}
 	s.Process.Terminal = c.GetTty()
 	for name, value := range c.GetSysctls() {
@@ -39,6 +42,32 @@ func (p plan) process(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// initPath is where the init is in a container: beside the task's identity, in memory and read-only.
+const initPath = "/run/skep/init"
+
+// underInit returns the arguments of an init that runs a program. It tries the paths where the runtime would look.
+func underInit(args, env []string) []string {
+	search := ""
+	for _, e := range env {
+		if value, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = value
+		}
+	}
+	return slices.Concat([]string{initPath}, spec.Programs(args[0], search), []string{pid1.Separator}, args)
+}
+
+// initFiles returns the init of a task that asks for one.
+func initFiles(c *api.ContainerSpec) ([]File, error) {
+	if !c.GetInit() {
+		return nil, nil
+	}
+	program, err := pid1.Program()
+	if err != nil {
+		return nil, err
+	}
+	return []File{{Path: initPath, Data: program, Mode: 0o555, Exec: true}}, nil
 }
 
 // resizeShm changes the size of /dev/shm, which the defaults have.

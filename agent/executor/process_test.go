@@ -51,6 +51,29 @@ func TestCompile_SetsTheKernelsParametersAndLimits(t *testing.T) {
 	}
 }
 
+func TestCompile_RunsTheProgramUnderAnInit(t *testing.T) {
+	for _, tt := range []struct {
+		path string
+		want []string
+	}{
+		{"x", []string{initPath, "/a/x", "/b/x", "--", "x", "1"}},
+		{"/bin/x", []string{initPath, "/bin/x", "--", "/bin/x", "1"}},
+	} {
+		task := newTask(&api.ContainerSpec{Init: true, Command: []string{tt.path}, Args: []string{"1"}, Env: []string{"PATH=/a:rel:/b"}})
+		s, err := compiled(t, plan{task: task, idBase: 1 << 28})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, s.Process.Args); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	files, err := initFiles(&api.ContainerSpec{Init: true})
+	if err != nil || len(files) != 1 || files[0].Path != initPath || !files[0].Exec || len(files[0].Data) == 0 {
+		t.Errorf("%v, %v", files, err)
+	}
+}
+
 func TestCompile_RefusesWhatTheManagersWould(t *testing.T) {
 	for want, c := range map[string]*api.ContainerSpec{
 		"OOM score -999":                      {OomScoreAdj: -999},

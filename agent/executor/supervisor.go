@@ -121,7 +121,7 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
 	for _, f := range c.Files {
 		r.Files = append(r.Files, client.File{
 			Dir: path.Dir(f.Path), Name: path.Base(f.Path), Mode: fs.FileMode(f.Mode), UID: f.UID, GID: f.GID,
-			Single: !within(f.Path, secretDir), Data: f.Data,
+			Single: !within(f.Path, secretDir), Exec: f.Exec, Data: f.Data,
 		})
 	}
 	state, err := s.client.Create(ctx, r)

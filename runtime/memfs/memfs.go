@@ -27,7 +27,7 @@ type FS struct {
 const maxFiles = 4096
 
 // New makes an empty file system of at most size bytes, whose root directory has the given mode and host ids. The
-// mount is nosuid, nodev and noexec.
+// mount is nosuid, nodev and, unless AllowExec is called, noexec.
 func New(size int64, mode, uid, gid uint32) (*FS, error) {
 	fd, err := create("tmpfs", size, mode)
 	if errors.Is(err, unix.EINVAL) { // no noswap before 6.4
@@ -116,6 +116,15 @@ func (f *FS) Mkdir(name string, mode, uid, gid uint32) error {
 	}
 	if err != nil {
 		return fmt.Errorf("make %s in memory: %w", name, err)
+	}
+	return nil
+}
+
+// AllowExec lets programs on the file system be run.
+func (f *FS) AllowExec() error {
+	attr := &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOEXEC}
+	if err := unix.MountSetattr(f.fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
+		return fmt.Errorf("let programs in memory be run: %w", err)
 	}
 	return nil
 }

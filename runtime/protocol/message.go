@@ -82,6 +82,8 @@ type File struct {
 	GID  uint32      `json:",omitempty"`
 	// Single shows just this file at Dir/Name and leaves the rest of Dir as it is.
 	Single bool `json:",omitempty"`
+	// Exec lets it be run as a program, if it is single: others never can.
+	Exec bool `json:",omitempty"`
 	// Data is the content. Sending does not change it.
 	Data Secret `json:"-"`
 	// Size is set when sending.

@@ -124,8 +124,8 @@ func TestCompile_Programs(t *testing.T) {
 		{"x", "/a:b::/c", []string{"/a/x", "/c/x"}},
 		{"x", "", []string{"/bin/x"}},
 	} {
-		if diff := cmp.Diff(tc.want, programs(tc.name, tc.path)); diff != "" {
-			t.Errorf("programs(%q, %q) (-want +got):\n%s", tc.name, tc.path, diff)
+		if diff := cmp.Diff(tc.want, Programs(tc.name, tc.path)); diff != "" {
+			t.Errorf("Programs(%q, %q) (-want +got):\n%s", tc.name, tc.path, diff)
 		}
 	}
 }

@@ -96,15 +96,15 @@ func (c *compiler) arguments(p *specs.Process) {
 		c.bad("process.args", "%d bytes of arguments and variables, at most %d are possible", total, maxStrings)
 	}
 	out.Args, out.Env = slices.Clone(p.Args), slices.Clone(p.Env)
-	out.Programs = programs(p.Args[0], search)
+	out.Programs = Programs(p.Args[0], search)
 }
 
 // maxSearch bounds the places where a program is looked for.
 const maxSearch = 64
 
-// programs gives the paths to try for a program, as a shell would. A relative entry of PATH is skipped: it would
+// Programs gives the paths to try for a program, as a shell would. A relative entry of PATH is skipped: it would
 // depend on the working directory.
-func programs(name, search string) []string {
+func Programs(name, search string) []string {
 	if strings.Contains(name, "/") {
 		return []string{name}
 	}

@@ -91,6 +91,8 @@ func target(f protocol.File) (string, error) {
 		return "", fmt.Errorf("%w: not an absolute directory and a plain name", protocol.ErrInvalid)
 	case dir == "" && !f.Single:
 		return "", fmt.Errorf("%w: files can't replace the root directory", protocol.ErrInvalid)
+	case f.Exec && !f.Single:
+		return "", fmt.Errorf("%w: only a single file can be a program", protocol.ErrInvalid)
 	case first == "proc" || first == "sys" || first == "dev":
 		return "", fmt.Errorf("%w: /%s is the kernel's", protocol.ErrInvalid, first)
 	}
@@ -109,6 +111,12 @@ func (m *memory) in(f protocol.File, dir string, plan *spec.Plan, total int64) (
 		return nil, err
 	}
 	if f.Single {
+		if f.Exec {
+			if err := mem.AllowExec(); err != nil {
+				mem.Close()
+				return nil, err
+			}
+		}
 		m.mounts = append(m.mounts, launch.Memory{Target: path.Join(dir, f.Name), File: f.Name, FS: mem})
 		return mem, nil
 	}

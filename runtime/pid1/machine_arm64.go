@@ -1,0 +1,5 @@
+package pid1
+
+import "debug/elf"
+
+const machine = elf.EM_AARCH64
