@@ -111,6 +111,7 @@ func serve(cfg supervisor.Config) error {
 	if err := sealed.Exec("skep-runtime"); err != nil { // comes back here, from memory
 		return err
 	}
+	debug.SetGCPercent(gcPercent)
 	protect(cfg.Logger)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -122,6 +123,10 @@ func serve(cfg supervisor.Config) error {
 	return s.Run(ctx)
 }
 
+// gcPercent lets little garbage pile up: each launch copies this process's memory, or a part of it, so a small heap is
+// worth more than the time that collecting it takes.
+const gcPercent = 40
+
 // oomScore keeps the kernel from choosing the supervisor, whose end would cost the exit codes of all containers.
 const oomScore = "-999"
 
@@ -129,6 +134,10 @@ const oomScore = "-999"
 func protect(logger *slog.Logger) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0); err != nil {
 		logger.Warn("the kernel may kill the supervisor when memory runs out", "error", err)
+	}
+	// Run from memory it would be known by the number of a descriptor.
+	if err := os.WriteFile("/proc/self/comm", []byte("skep-runtime"), 0); err != nil {
+		logger.Warn("the supervisor has no name among the processes", "error", err)
 	}
 	// A session of its own, so that a signal to the terminal of whoever started it does not reach it. That fails for
 	// a process that was started from a shell, where such signals are meant for it.

@@ -23,6 +23,8 @@ var (
 	ErrDevice = errors.New("device of the host is not what it should be")
 	// ErrExited is returned when the child ended without a word, for example because it was killed.
 	ErrExited = errors.New("container process ended before it ran the program")
+	// ErrInterrupted is returned by Wait after Interrupt.
+	ErrInterrupted = errors.New("waiting was interrupted")
 )
 
 // StepError is returned when a step on the way to the program failed.

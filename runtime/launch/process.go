@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -30,7 +32,8 @@ type Process struct {
 	pidfd   *os.File
 	control *os.File // or nil: started, or adopted
 	adopted bool
-	names   []string // of the table's steps
+	halted  atomic.Bool // Interrupt was called
+	names   []string    // of the table's steps
 	rlimits []spec.Rlimit
 }
 
@@ -239,6 +242,10 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return nil
 }
 
+// SyscallConn gives access to the descriptor that names the process; see pidfd_open(2). It can be read from (in the sense
+// of poll) when Wait will not block for long.
+func (p *Process) SyscallConn() (syscall.RawConn, error) { return p.pidfd.SyscallConn() }
+
 // Wait blocks until the process has ended and reaps it. No thread is held meanwhile.
 func (p *Process) Wait() (Exit, error) {
 	if p.adopted && !p.child() {
@@ -346,6 +353,10 @@ func (p *Process) child() bool {
 // reaping by another, some kernels give no second one.
 const adoptedCheck = time.Second
 
+// Interrupt ends a Wait under way and all later ones for a process that is not a child, within a second. Close must not
+// be called while something else uses the descriptor; this may.
+func (p *Process) Interrupt() { p.halted.Store(true) }
+
 // waitAdopted waits for a process that isn't a child of this one.
 func (p *Process) waitAdopted() (Exit, error) {
 	conn, err := p.pidfd.SyscallConn()
@@ -353,6 +364,9 @@ func (p *Process) waitAdopted() (Exit, error) {
 		return Exit{}, err
 	}
 	for {
+		if p.halted.Load() {
+			return Exit{}, ErrInterrupted
+		}
 		var exit Exit
 		if err := p.pidfd.SetReadDeadline(time.Now().Add(adoptedCheck)); err != nil {
 			return Exit{}, err

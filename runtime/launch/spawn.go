@@ -45,6 +45,7 @@ func (p *program) spawn(passed []*os.File, build func(passed []int, ctl int) err
 	}
 	ctl := os.NewFile(uintptr(pair[0]), "control")
 	pid, pidfd, err := clone()
+	p.release()
 	if err != nil && pid == 0 {
 		return nil, errors.Join(err, ctl.Close())
 	}

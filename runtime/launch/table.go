@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -54,14 +55,25 @@ type table struct {
 }
 
 // usualSteps is about what the default configuration takes.
-const usualSteps = 512
+const usualSteps = 640
+
+// stepBuffers are for the steps of tables: 80 KB of garbage for each launch would be half of it all.
+var stepBuffers = sync.Pool{New: func() any { return new(make([]step, 0, usualSteps)) }}
 
 func newTable() *table {
-	t := &table{steps: make([]step, 0, usualSteps), names: make([]string, 0, usualSteps)}
+	t := &table{steps: (*stepBuffers.Get().(*[]step))[:0], names: make([]string, 0, usualSteps)}
 	for r := reg(registers - 1); r > 0; r-- {
 		t.free = append(t.free, r)
 	}
 	return t
+}
+
+// release gives up the steps, which the child has a copy of.
+func (t *table) release() {
+	steps := t.steps
+	clear(steps) // no address of what is garbage now
+	stepBuffers.Put(&steps)
+	t.steps = nil
 }
 
 // arg is one argument: a constant or a register.

@@ -1,9 +1,9 @@
 // Package logfile keeps what a container prints in size-bounded files, and reads and follows them.
 //
-// It is not a log shipper and knows nothing of containers: streams come in as readers, and lines come out.
+// It is not a log shipper and knows nothing of containers: bytes come in, and lines come out.
 //
-//	Writer:  Pump(stdout) ─┐
-//	         Pump(stderr) ─┴─> path ──(full)──> path.1 ──> path.2 ──> ... ──> removed
+//	Writer:  Stream(stdout) ─┐
+//	         Stream(stderr) ─┴─> path ──(full)──> path.1 ──> path.2 ──> ... ──> removed
 //	Reader:  path.2, path.1, path ──> Next ──(at the end, following)──> wait for the writer ──> Next
 //
 // Format, which is Docker's json-file: one JSON object a line,
@@ -22,5 +22,5 @@
 //	    file is removed before it was read, it goes on with the oldest there is.
 //	I4  A reader waits for the kernel's word (inotify), never for a clock.
 //
-// A Writer is safe for concurrent use; a Reader is for one goroutine.
+// A Writer is safe for concurrent use; a Stream and a Reader are for one goroutine at a time.
 package logfile

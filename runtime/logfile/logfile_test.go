@@ -53,12 +53,10 @@ func all(t testing.TB, r *Reader) []string {
 	}
 }
 
-func TestPump_WritesDockersFormat(t *testing.T) {
+func TestStream_WritesDockersFormat(t *testing.T) {
 	path := t.TempDir() + "/log"
 	w := newWriter(t, Config{Path: path})
-	if err := w.Pump(Stdout, strings.NewReader("one <&>\ntwo \xff")); err != nil {
-		t.Fatal(err)
-	}
+	pump(t, w.Stream(Stdout), strings.NewReader("one <&>\ntwo \xff"))
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -71,13 +69,11 @@ func TestPump_WritesDockersFormat(t *testing.T) {
 	}
 }
 
-func TestPump_SplitsLongLines(t *testing.T) {
+func TestStream_SplitsLongLines(t *testing.T) {
 	path := t.TempDir() + "/log"
 	w := newWriter(t, Config{Path: path})
 	long := strings.Repeat("a", MaxText) + strings.Repeat("b", MaxText-1) + "\n" + strings.Repeat("c", MaxText) + "\n"
-	if err := w.Pump(Stderr, iotestOneByte{strings.NewReader(long)}); err != nil {
-		t.Fatal(err)
-	}
+	pump(t, w.Stream(Stderr), iotestOneByte{strings.NewReader(long)})
 	want := []string{
 		"stderr:" + strings.Repeat("a", MaxText), "stderr:" + strings.Repeat("b", MaxText-1) + "\n",
 		"stderr:" + strings.Repeat("c", MaxText), "stderr:\n",
@@ -85,6 +81,15 @@ func TestPump_SplitsLongLines(t *testing.T) {
 	if diff := cmp.Diff(want, all(t, newReader(t, path, Options{}))); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
 	}
+}
+
+// pump writes all that r gives.
+func pump(t *testing.T, s *Stream, r io.Reader) {
+	t.Helper()
+	if _, err := io.Copy(s, r); err != nil {
+		t.Fatal(err)
+	}
+	s.End()
 }
 
 // iotestOneByte reads in odd pieces.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -58,8 +57,10 @@ type Writer struct {
 	lost    uint64     // lines since the last that was written
 	dropped uint64     // lines in all
 	cause   error      // of the first of those lost
-	buffer  bytes.Buffer
 }
+
+// buffers are for encoding: one for each Writer would be as large as its longest line, for as long as it is open.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // New opens the log for appending, and makes it if it isn't there. The caller closes the Writer.
 func New(cfg Config) (*Writer, error) {
@@ -97,15 +98,17 @@ func (w *Writer) open() error {
 func (w *Writer) Write(e Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.buffer.Reset()
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
 	if w.lost > 0 {
-		w.tellLoss(e.Time)
+		w.tellLoss(b, e.Time)
 	}
-	if err := encode(&w.buffer, e); err != nil {
+	if err := encode(b, e); err != nil {
 		w.drop(err)
 		return
 	}
-	if err := w.append(); err != nil {
+	if err := w.append(b.Bytes()); err != nil {
 		w.drop(err)
 		return
 	}
@@ -113,10 +116,10 @@ func (w *Writer) Write(e Entry) {
 }
 
 // tellLoss puts a line about the lost ones before the next.
-func (w *Writer) tellLoss(now time.Time) {
+func (w *Writer) tellLoss(b *bytes.Buffer, now time.Time) {
 	text := fmt.Sprintf("skep: %d log lines lost: %v\n", w.lost, w.cause)
 	// Encoding a string and a time fails only for a year beyond 9999, and then the entry after it fails too.
-	_ = encode(&w.buffer, Entry{Time: now, Stream: Stderr, Text: []byte(text)})
+	_ = encode(b, Entry{Time: now, Stream: Stderr, Text: []byte(text)})
 }
 
 func (w *Writer) drop(err error) {
@@ -127,19 +130,19 @@ func (w *Writer) drop(err error) {
 	w.dropped++
 }
 
-// append writes the buffer as a whole or not at all.
-func (w *Writer) append() error {
+// append writes text as a whole or not at all.
+func (w *Writer) append(text []byte) error {
 	if w.file == nil {
 		if err := w.open(); err != nil {
 			return err
 		}
 	}
-	if w.size > 0 && w.size+int64(w.buffer.Len()) > w.maxSize {
+	if w.size > 0 && w.size+int64(len(text)) > w.maxSize {
 		if err := w.rotate(); err != nil {
 			return err
 		}
 	}
-	n, err := w.file.Write(w.buffer.Bytes())
+	n, err := w.file.Write(text)
 	if err != nil {
 		if n > 0 {
 			err = errors.Join(err, w.file.Truncate(w.size))
@@ -193,49 +196,49 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// pumpBuffer is what is read at once. Every stream of every container has one, so it is small.
-const pumpBuffer = 8 << 10
-
-// Pump appends what r gives, line by line, until r ends or fails.
-func (w *Writer) Pump(stream string, r io.Reader) error {
-	chunk := make([]byte, pumpBuffer)
-	var rest []byte // of a line whose end has not come
-	for {
-		n, err := r.Read(chunk)
-		rest = w.lines(stream, rest, chunk[:n])
-		if err == nil {
-			continue
-		}
-		if len(rest) > 0 {
-			w.Write(Entry{Time: time.Now(), Stream: stream, Text: rest})
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
+// Stream is one stream of a container on its way into a log: it takes bytes in pieces of any size, and appends lines.
+// Its methods must not be called at once.
+type Stream struct {
+	writer *Writer
+	name   string
+	rest   []byte // of a line whose end has not come, or nil
 }
 
-// lines writes the complete lines of rest and data, and full parts of longer ones, and gives what is left.
-func (w *Writer) lines(stream string, rest, data []byte) []byte {
-	now := time.Now()
+// Stream gives the way into the log for a stream.
+func (w *Writer) Stream(name string) *Stream { return &Stream{writer: w, name: name} }
+
+// Write appends the complete lines of what came so far, and full parts of longer ones. It keeps nothing of data, and
+// never fails: lines that can't be written are counted (I2).
+func (s *Stream) Write(data []byte) (int, error) {
+	now, n := time.Now(), len(data)
 	for len(data) > 0 {
-		take := min(len(data), MaxText-len(rest))
+		take := min(len(data), MaxText-len(s.rest))
 		end := bytes.IndexByte(data[:take], '\n')
 		if end >= 0 {
 			take = end + 1
 		}
 		text := data[:take]
 		data = data[take:]
-		whole := end >= 0 || len(rest)+take == MaxText
-		if !whole || len(rest) > 0 {
-			rest = append(rest, text...)
-			text = rest
+		whole := end >= 0 || len(s.rest)+take == MaxText
+		if !whole || len(s.rest) > 0 {
+			s.rest = append(s.rest, text...)
+			text = s.rest
 		}
 		if whole {
-			w.Write(Entry{Time: now, Stream: stream, Text: text})
-			rest = rest[:0]
+			s.writer.Write(Entry{Time: now, Stream: s.name, Text: text})
+			s.rest = s.rest[:0]
 		}
 	}
-	return rest
+	if len(s.rest) == 0 {
+		s.rest = nil // streams are silent most of the time
+	}
+	return n, nil
+}
+
+// End appends a last line that has no end.
+func (s *Stream) End() {
+	if len(s.rest) > 0 {
+		s.writer.Write(Entry{Time: time.Now(), Stream: s.name, Text: s.rest})
+	}
+	s.rest = nil
 }

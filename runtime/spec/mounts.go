@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -106,7 +107,7 @@ type flag struct {
 	on   bool
 }
 
-func flags() map[string]flag {
+var flags = sync.OnceValue(func() map[string]flag {
 	return map[string]flag{
 		"ro": {unix.MOUNT_ATTR_RDONLY, true}, "rw": {unix.MOUNT_ATTR_RDONLY, false},
 		"nosuid": {unix.MOUNT_ATTR_NOSUID, true}, "suid": {unix.MOUNT_ATTR_NOSUID, false},
@@ -116,7 +117,7 @@ func flags() map[string]flag {
 		"strictatime": {unix.MOUNT_ATTR_STRICTATIME, true}, "relatime": {unix.MOUNT_ATTR__ATIME, false},
 		"defaults": {0, false}, "bind": {0, false}, "private": {0, false}, "rprivate": {0, false},
 	}
-}
+})
 
 // maxParameter is the kernel's limit for one parameter of a file system.
 const maxParameter = 256

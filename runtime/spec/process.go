@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -175,16 +176,19 @@ func (c *compiler) capabilitySet(set string, names []string) uint64 {
 	return bits
 }
 
+// capabilities are the numbers of the capabilities by their names.
+var capabilities = sync.OnceValue(func() map[string]int {
+	numbers := make(map[string]int)
+	for n, name := range strings.Fields(capabilityNames) {
+		numbers["CAP_"+name] = n
+	}
+	return numbers
+})
+
 // capability gives the number of a capability, or -1.
 func capability(name string) int {
-	short, ok := strings.CutPrefix(name, "CAP_")
-	if !ok {
-		return -1
-	}
-	for n, s := range strings.Fields(capabilityNames) {
-		if s == short {
-			return n
-		}
+	if n, ok := capabilities()[name]; ok {
+		return n
 	}
 	return -1
 }

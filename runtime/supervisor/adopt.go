@@ -131,7 +131,7 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 			return err
 		}
 	}
-	if c.output, err = openOutput(c.dir, c.log); err != nil {
+	if c.output, err = s.openOutput(c.dir, c.log); err != nil {
 		s.logger.Error("output of the container is lost", "container", c.id, "error", err)
 	}
 	s.watch(c)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/launch"
-	"github.com/skep-io/skep/runtime/logfile"
 	"github.com/skep-io/skep/runtime/protocol"
 )
 
@@ -30,9 +28,12 @@ type container struct {
 	process *launch.Process // or nil: ended before this supervisor came
 	ended   chan struct{}   // closed when the exit is announced
 
-	// Owned by the goroutines that watch adds.
-	output  *output
-	watches sync.WaitGroup
+	output *output
+
+	watching sync.Mutex // guards the next three
+	exit     *watch     // of the process's end
+	oom      *watch     // or nil
+	ooms     *os.File   // what oom watches, or nil
 
 	removal sync.Mutex // held by Delete: one at a time
 	execs   execs
@@ -74,44 +75,63 @@ func (s *Supervisor) publish(c *container, e protocol.Event) {
 	}
 }
 
-// watch starts the goroutines that follow a container to its end. They end with it, or when halt is called.
+// watch follows a container to its end, or until halt is called.
 func (s *Supervisor) watch(c *container) {
-	oom, err := c.group.OOMEvents()
+	c.watching.Lock()
+	defer c.watching.Unlock()
+	var err error
+	if c.ooms, err = c.group.OOMEvents(); err == nil {
+		c.oom, err = s.poller.addFile(c.ooms, func() bool { return s.sawOOM(c) })
+	}
 	if err != nil {
 		s.logger.Warn("OOM kills are told at the end only", "container", c.id, "error", err)
-	} else {
-		c.watches.Go(func() { s.watchOOM(c, oom) })
 	}
-	c.watches.Go(func() {
+	c.exit, err = s.poller.addFile(c.process, func() bool {
 		exit, err := c.process.Wait()
-		if oom != nil {
-			oom.Close() // ends watchOOM
+		if err == nil { // else halted
+			s.finish(c, exit)
 		}
-		if err != nil { // halted
-			return
-		}
-		s.finish(c, exit)
+		return false
 	})
+	if err != nil {
+		s.logger.Error("the end of the container will not be seen", "container", c.id, "error", err)
+	}
 }
 
 // oomLag is how long a v1 kernel may take from the notice to the kill.
 const oomLag = 50 * time.Millisecond
 
-func (s *Supervisor) watchOOM(c *container, events *os.File) {
-	buffer := make([]byte, 4096)
-	for {
-		if _, err := events.Read(buffer); err != nil {
-			return
-		}
-		for range 2 {
-			if n, err := c.group.OOMKills(); err == nil && n > 0 {
-				// Only an unknown input is refused.
-				_ = s.feed(c, oomKilled{})
-				break
-			}
-			time.Sleep(oomLag)
-		}
+// sawOOM looks whether a process was killed for want of memory, and reports whether to go on watching.
+func (s *Supervisor) sawOOM(c *container) bool {
+	conn, err := c.ooms.SyscallConn()
+	if err != nil {
+		return false
 	}
+	var buffer [4096]byte
+	// What it says is not needed, only that it is taken away.
+	if err := conn.Read(func(fd uintptr) bool { _, _ = unix.Read(int(fd), buffer[:]); return true }); err != nil {
+		return false
+	}
+	for range 2 {
+		if n, err := c.group.OOMKills(); err == nil && n > 0 {
+			// Only an unknown input is refused.
+			_ = s.feed(c, oomKilled{})
+			return false // it is told once
+		}
+		time.Sleep(oomLag)
+	}
+	return true
+}
+
+// unwatchOOM gives up what is needed for OOM kills.
+func (c *container) unwatchOOM() {
+	c.watching.Lock()
+	defer c.watching.Unlock()
+	c.oom.close()
+	if c.ooms != nil {
+		c.ooms.Close()
+	}
+	c.oom, c.ooms = nil, nil
 }
 
 // drainTime bounds the wait for output after the end: with the process all writers are gone, unless one of them is
@@ -124,6 +144,7 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 		s.logger.Error("processes may be left", "container", c.id, "error", err)
 	}
 	c.output.drain(drainTime)
+	c.unwatchOOM()
 	in := exited{code: exit.Code, signal: int(exit.Signal)}
 	if exit.Unknown { // I7
 		in.code, in.text = unknownExit, "exit code not known: the supervisor was restarted, and the kernel doesn't tell"
@@ -186,133 +207,18 @@ func (s *Supervisor) signal(c *container, sig unix.Signal, all bool) error {
 
 // halt stops watching; the container goes on, but for one that was not started (I4). It may be called again.
 func (c *container) halt() {
+	c.watching.Lock()
+	exit := c.exit
+	c.watching.Unlock()
+	if c.process != nil {
+		c.process.Interrupt()
+	}
+	exit.close()
+	c.unwatchOOM()
 	if c.process != nil {
 		c.process.Close()
 	}
 	c.execs.halt()
 	c.output.close()
-	c.watches.Wait()
 	c.group.Close()
-}
-
-// output are the pipes of a container and what pumps them into its log.
-type output struct {
-	writer *logfile.Writer // or nil: output is dropped
-	pipes  []*os.File      // the reading ends
-	pumps  sync.WaitGroup
-}
-
-// streams are the names of the pipes.
-func streams() []string { return []string{logfile.Stdout, logfile.Stderr} }
-
-// pipeMode lets every user of the container open /dev/stdout again, as programs do that give up their rights. Others
-// can't reach the pipe: its directory is root's.
-const pipeMode = 0o622
-
-// makePipes makes the named pipes in dir, owned by the container's user.
-func makePipes(dir string, uid, gid uint32) error {
-	for _, name := range streams() {
-		path := filepath.Join(dir, name)
-		err := unix.Mkfifo(path, 0o600)
-		if err == nil {
-			err = unix.Chown(path, int(uid), int(gid))
-		}
-		if err == nil {
-			err = unix.Chmod(path, pipeMode)
-		}
-		if err != nil {
-			return fmt.Errorf("make pipe %s: %w", path, err)
-		}
-	}
-	return nil
-}
-
-// openWriters opens the container's ends. They are open for reading too, so that a container whose supervisor is away
-// waits when the pipe is full instead of dying from it. They are opened through a clone of dir's mount, so that the
-// container sees no path of the host in /proc/self/fd.
-func openWriters(dir string) ([]*os.File, error) {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open pipes: %w", err)
-	}
-	defer unix.Close(tree)
-	var files []*os.File
-	for _, name := range streams() {
-		fd, err := unix.Openat(tree, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			closeAll(files)
-			return nil, fmt.Errorf("open pipe %s: %w", name, err)
-		}
-		files = append(files, os.NewFile(uintptr(fd), name))
-	}
-	return files, nil
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
-}
-
-// openOutput opens the supervisor's ends and the log, and starts pumping.
-func openOutput(dir string, cfg protocol.LogConfig) (*output, error) {
-	o := &output{}
-	for _, name := range streams() {
-		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			o.close()
-			return nil, fmt.Errorf("open pipe: %w", err)
-		}
-		o.pipes = append(o.pipes, os.NewFile(uintptr(fd), name))
-	}
-	if cfg.Path != "" {
-		w, err := logfile.New(logfile.Config{Path: cfg.Path, MaxSize: cfg.MaxSize, MaxFiles: cfg.MaxFiles})
-		if err != nil {
-			o.close()
-			return nil, err
-		}
-		o.writer = w
-	}
-	for _, pipe := range o.pipes {
-		o.pumps.Go(func() { o.pump(pipe) })
-	}
-	return o, nil
-}
-
-func (o *output) pump(pipe *os.File) {
-	if o.writer == nil {
-		_, _ = pipe.WriteTo(discard{})
-		return
-	}
-	// It fails when the pipe is closed under it, and what there was is written.
-	_ = o.writer.Pump(pipe.Name(), pipe)
-}
-
-// discard drops output.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// drain waits for the end of output, but not longer than limit, and closes.
-func (o *output) drain(limit time.Duration) {
-	if o == nil {
-		return
-	}
-	for _, p := range o.pipes {
-		// The pipe may be closed already, when the supervisor ends.
-		_ = p.SetReadDeadline(time.Now().Add(limit))
-	}
-	o.pumps.Wait()
-	o.close()
-}
-
-func (o *output) close() {
-	if o == nil {
-		return
-	}
-	closeAll(o.pipes)
-	o.pumps.Wait()
-	if o.writer != nil {
-		o.writer.Close()
-	}
 }

@@ -129,7 +129,7 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 		return nil, err
 	}
 	defer closeAll(writers)
-	if c.output, err = openOutput(c.dir, r.Log); err != nil {
+	if c.output, err = s.openOutput(c.dir, r.Log); err != nil {
 		return nil, err
 	}
 	defer undo(func() error { c.output.close(); return nil })

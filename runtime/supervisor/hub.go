@@ -10,7 +10,7 @@ const maxQueue = 4096
 
 // subscriber is one event stream.
 type subscriber struct {
-	events chan protocol.Event // closed when the subscriber was cut off or has left
+	events chan *protocol.Event // closed when the subscriber was cut off or has left; what it gives is not to be modified
 }
 
 // subscribe begins a stream: the states of all containers, then every change from there on. The caller ends it with
@@ -19,11 +19,11 @@ func (s *Supervisor) subscribe() *subscriber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	sub := &subscriber{events: make(chan protocol.Event, len(s.containers)+maxQueue)}
+	sub := &subscriber{events: make(chan *protocol.Event, len(s.containers)+maxQueue)}
 	for _, state := range s.statesLocked() {
-		sub.events <- protocol.Event{Type: protocol.EventSnapshot, Time: now, State: state}
+		sub.events <- &protocol.Event{Type: protocol.EventSnapshot, Time: now, State: state}
 	}
-	sub.events <- protocol.Event{Type: protocol.EventSynced, Time: now}
+	sub.events <- &protocol.Event{Type: protocol.EventSynced, Time: now}
 	s.subscribers[sub] = true
 	return sub
 }
@@ -45,7 +45,7 @@ func (s *Supervisor) cutOffLocked(sub *subscriber) {
 func (s *Supervisor) announceLocked(e protocol.Event) {
 	for sub := range s.subscribers {
 		select {
-		case sub.events <- e:
+		case sub.events <- &e:
 		default:
 			s.cutOffLocked(sub)
 		}

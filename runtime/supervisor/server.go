@@ -249,7 +249,7 @@ func (v *server) stream(conn *net.UnixConn) {
 		v.unsubscribe(sub)
 	}
 	for e := range sub.events {
-		if !v.reply(conn, protocol.Reply{Event: &e}) {
+		if !v.reply(conn, protocol.Reply{Event: e}) {
 			break
 		}
 	}

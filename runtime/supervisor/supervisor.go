@@ -79,6 +79,7 @@ type Supervisor struct {
 	null     *os.File      // for reading
 	nullOut  *os.File      // for writing
 	launches chan struct{} // a place for each launch under way
+	poller   *poller
 	journal  *journal.Journal
 	filters  seccomp.Cache
 	left     found // by an earlier supervisor; Run takes it
@@ -144,6 +145,9 @@ func (s *Supervisor) prepare() error {
 	if s.launcher, err = launch.New(driver); err != nil {
 		return err
 	}
+	if s.poller, err = newPoller(); err != nil {
+		return err
+	}
 	if s.null, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0); err != nil {
 		return err
 	}
@@ -163,6 +167,9 @@ func (s *Supervisor) Close() {
 	if s.journal != nil {
 		s.journal.Close()
 	}
+	if s.poller != nil {
+		s.poller.close()
+	}
 	for _, f := range []*os.File{s.null, s.nullOut, s.lock} {
 		if f != nil {
 			f.Close()
@@ -176,6 +183,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var polling sync.WaitGroup
+	polling.Go(s.poller.run)
+	defer func() { s.poller.close(); polling.Wait() }()
 	left := s.left
 	s.left = found{}
 	if err := s.adoptAll(ctx, left); err != nil {

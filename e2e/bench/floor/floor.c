@@ -51,6 +51,18 @@ static void put(const char *dir, const char *file, const char *text) {
 	close(fd);
 }
 
+// inherit copies a file of a group's parent, as cpuset needs it.
+static void inherit(const char *dir, const char *file) {
+	char path[8192], text[256];
+	snprintf(path, sizeof path, "%s/../%s", dir, file);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) return;
+	int n = must(read(fd, text, sizeof text - 1), path);
+	text[n] = 0;
+	close(fd);
+	put(dir, file, text);
+}
+
 static int attr(int fd, uint64_t set, int userns) {
 	struct mount_attr a = {.attr_set = set};
 	if (userns >= 0) {
@@ -158,6 +170,7 @@ static void container(const char *layer, int journal, int groups, char **group) 
 	for (int i = 0; i < groups; i++) {
 		snprintf(dirs[i], sizeof dirs[i], "%s/%s", group[i], name);
 		must(mkdir(dirs[i], 0755), dirs[i]);
+		inherit(dirs[i], "cpuset.cpus"), inherit(dirs[i], "cpuset.mems");
 		const char *limits[][2] = {{"memory.limit_in_bytes", "268435456"}, {"memory.max", "268435456"}, {"pids.max", "4096"}, {"cpu.cfs_quota_us", "100000"}, {"cpu.max", "100000 100000"}};
 		for (int l = 0; l < 5; l++) {
 			snprintf(path, sizeof path, "%s/%s", dirs[i], limits[l][0]);

@@ -1,0 +1,203 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/protocol"
+)
+
+// streams are the names of the pipes.
+func streams() []string { return []string{logfile.Stdout, logfile.Stderr} }
+
+// pipeMode lets every user of the container open /dev/stdout again, as programs do that give up their rights. Others
+// can't reach the pipe: its directory is root's.
+const pipeMode = 0o622
+
+// makePipes makes the named pipes in dir, owned by the container's user.
+func makePipes(dir string, uid, gid uint32) error {
+	for _, name := range streams() {
+		path := filepath.Join(dir, name)
+		err := unix.Mkfifo(path, 0o600)
+		if err == nil {
+			err = unix.Chown(path, int(uid), int(gid))
+		}
+		if err == nil {
+			err = unix.Chmod(path, pipeMode)
+		}
+		if err != nil {
+			return fmt.Errorf("make pipe %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// openWriters opens the container's ends. They are open for reading too, so that a container whose supervisor is away
+// waits when the pipe is full instead of dying from it. They are opened through a clone of dir's mount, so that the
+// container sees no path of the host in /proc/self/fd.
+func openWriters(dir string) ([]*os.File, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open pipes: %w", err)
+	}
+	defer unix.Close(tree)
+	var files []*os.File
+	for _, name := range streams() {
+		fd, err := unix.Openat(tree, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			closeAll(files)
+			return nil, fmt.Errorf("open pipe %s: %w", name, err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), name))
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// output are the reading ends of a container's pipes, and the log that they end in.
+type output struct {
+	writer *logfile.Writer // or nil: output is dropped
+	pipes  []*outPipe
+
+	mu   sync.Mutex    // guards open
+	open int           // pipes that have not ended
+	end  chan struct{} // closed when all have
+
+	once sync.Once // closes
+}
+
+// outPipe is the reading end of one of them.
+type outPipe struct {
+	output *output
+	fd     int
+	stream *logfile.Stream // or nil: output is dropped
+	watch  *watch
+	ended  bool // guarded by the watch
+}
+
+// openOutput opens the supervisor's ends and the log, and begins to read.
+func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig) (*output, error) {
+	o := &output{end: make(chan struct{}), open: len(streams())}
+	if cfg.Path != "" {
+		w, err := logfile.New(logfile.Config{Path: cfg.Path, MaxSize: cfg.MaxSize, MaxFiles: cfg.MaxFiles})
+		if err != nil {
+			return nil, err
+		}
+		o.writer = w
+	}
+	for _, name := range streams() {
+		if err := s.openPipe(o, dir, name); err != nil {
+			o.close()
+			return nil, fmt.Errorf("open pipe: %w", err)
+		}
+	}
+	return o, nil
+}
+
+func (s *Supervisor) openPipe(o *output, dir, name string) error {
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	p := &outPipe{output: o, fd: fd}
+	if o.writer != nil {
+		p.stream = o.writer.Stream(name)
+	}
+	if p.watch, err = s.poller.add(fd, p.pump); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	o.pipes = append(o.pipes, p)
+	return nil
+}
+
+// pipeBuffer is what is read at once, and pipeTurn how often, before others get their turn: as much as a pipe holds.
+const (
+	pipeBuffer = 8 << 10
+	pipeTurn   = 8
+)
+
+// pipeBuffers are for reading, while there is something to read.
+var pipeBuffers = sync.Pool{New: func() any { return new([pipeBuffer]byte) }}
+
+// pump moves what there is in the pipe to the log, and reports whether there may be more later.
+func (p *outPipe) pump() bool {
+	buffer := pipeBuffers.Get().(*[pipeBuffer]byte)
+	defer pipeBuffers.Put(buffer)
+	for range pipeTurn {
+		n, err := unix.Read(p.fd, buffer[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return true
+		case n <= 0: // the end, since all writers are gone; other errors end it, too
+			p.finish()
+			return false
+		case p.stream != nil:
+			_, _ = p.stream.Write(buffer[:n]) // never fails
+		}
+	}
+	return true
+}
+
+// finish ends the stream. It is called by pump, or after the watch was closed.
+func (p *outPipe) finish() {
+	if p.ended {
+		return
+	}
+	p.ended = true
+	if p.stream != nil {
+		p.stream.End()
+	}
+	p.output.mu.Lock()
+	defer p.output.mu.Unlock()
+	if p.output.open--; p.output.open == 0 {
+		close(p.output.end)
+	}
+}
+
+// drain waits for the end of output, but not longer than limit, and closes.
+func (o *output) drain(limit time.Duration) {
+	if o == nil {
+		return
+	}
+	for _, p := range o.pipes {
+		p.watch.fire() // most often that is all, and nobody needs to be waited for
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-o.end:
+	case <-timer.C:
+	}
+	o.close()
+}
+
+// close stops reading. It may be called again, and at once with drain.
+func (o *output) close() {
+	if o == nil {
+		return
+	}
+	o.once.Do(func() {
+		for _, p := range o.pipes {
+			p.watch.close()
+			p.finish()
+			unix.Close(p.fd)
+		}
+		if o.writer != nil {
+			o.writer.Close()
+		}
+	})
+}
