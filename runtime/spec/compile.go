@@ -256,6 +256,9 @@ func (c *compiler) seccomp(profile *specs.LinuxSeccomp, goarch string) {
 	if profile == nil {
 		return
 	}
+	if c.bundle {
+		profile = seccomp.Settle(profile)
+	}
 	f, err := seccomp.Compile(profile, goarch)
 	if err != nil {
 		c.bad("linux.seccomp", "%v", err)
