@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,26 +90,24 @@ func (r *Runtime) prepare(job Create) (*container, *spec.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	rootfs, err := findRoot(bundle, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := setModes(rootfs, config.Mounts); err != nil {
+		return nil, nil, err
+	}
 	plan, err := spec.CompileBundle(config, runtime.GOARCH)
 	if err != nil {
 		return nil, nil, err
 	}
 	switch {
-	case config.Root == nil || config.Root.Path == "":
-		return nil, nil, fmt.Errorf("%w: root.path: is required", spec.ErrSpec)
 	case config.Hooks != nil && len(config.Hooks.StartContainer) > 0:
 		return nil, nil, fmt.Errorf("%w: hooks.startContainer: is not supported by this runtime", spec.ErrSpec)
 	case plan.Process.Terminal && job.Console == nil:
 		return nil, nil, errors.New("process.terminal is set, and there is no --console-socket that takes the terminal")
 	case !plan.Process.Terminal:
 		job.Console = nil
-	}
-	rootfs := config.Root.Path
-	if !filepath.IsAbs(rootfs) {
-		rootfs = filepath.Join(bundle, rootfs)
-	}
-	if rootfs, err = filepath.EvalSymlinks(rootfs); err != nil {
-		return nil, nil, fmt.Errorf("root.path: %w", err)
 	}
 	group, err := groupPath(config.Linux.CgroupsPath, job.ID)
 	if err != nil {
@@ -117,6 +116,52 @@ func (r *Runtime) prepare(job Create) (*container, *spec.Plan, error) {
 	c := &container{id: job.ID, dir: dir, config: config}
 	c.record = record{Version: recordVersion, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Group: group}
 	return c, plan, nil
+}
+
+// findRoot gives the directory that is the container's root.
+func findRoot(bundle string, config *specs.Spec) (string, error) {
+	if config.Root == nil || config.Root.Path == "" {
+		return "", fmt.Errorf("%w: root.path: is required", spec.ErrSpec)
+	}
+	path := config.Root.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(bundle, path)
+	}
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("root.path: %w", err)
+	}
+	return path, nil
+}
+
+// mountPointMode is that of a mount point that has to be made.
+const mountPointMode = 0o755
+
+// setModes lets a file system in memory have the mode of the directory that it is mounted on, as runc does, unless the
+// bundle says otherwise: the kernel's default would let everybody write.
+func setModes(rootfs string, mounts []specs.Mount) error {
+	root, err := unix.Open(rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("root.path %s: %w", rootfs, err)
+	}
+	defer unix.Close(root)
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != "tmpfs" || slices.ContainsFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "mode=") }) {
+			continue
+		}
+		mode := uint32(mountPointMode)
+		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+		if fd, err := unix.Openat2(root, m.Destination, &how); err == nil {
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) == nil {
+				mode = st.Mode & 0o7777
+			}
+			unix.Close(fd)
+		}
+		m.Options = append(m.Options, fmt.Sprintf("mode=%o", mode))
+	}
+	return nil
 }
 
 // groupPath gives the control group of a container, as the cgroupfs drivers of engines mean it.

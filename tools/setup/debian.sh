@@ -9,6 +9,8 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 if [ "${1:-}" = test ]; then
   command -v systemd-creds >/dev/null || missing+=(systemd)
   command -v swtpm >/dev/null || missing+=(swtpm libtss2-tcti-swtpm0)
+  command -v runc >/dev/null || missing+=(runc)
+  [ -x /bin/busybox ] || missing+=(busybox-static)
   command -v tpm2_flushcontext >/dev/null || missing+=(tpm2-tools)
 fi
 if [ "${1:-}" = bench ]; then
