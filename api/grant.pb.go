@@ -94,7 +94,9 @@ type GrantSpec struct {
 	// Whether operators may use it, too. By default only administrators let a service have it, or change the container of one that has.
 	Operators bool `protobuf:"varint,3,opt,name=operators,proto3" json:"operators,omitempty"`
 	// Such as CAP_NET_ADMIN. They hold in the container's namespaces only.
-	Capabilities []string `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Capabilities []string       `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Devices      []*GrantDevice `protobuf:"bytes,5,rep,name=devices,proto3" json:"devices,omitempty"`
+	Mounts       []*GrantMount  `protobuf:"bytes,6,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	// Labels that a node must have, or no task of such a service is placed there.
 	NodeLabels    map[string]string `protobuf:"bytes,8,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -159,11 +161,143 @@ func (x *GrantSpec) GetCapabilities() []string {
 	return nil
 }
 
+func (x *GrantSpec) GetDevices() []*GrantDevice {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *GrantSpec) GetMounts() []*GrantMount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
 func (x *GrantSpec) GetNodeLabels() map[string]string {
 	if x != nil {
 		return x.NodeLabels
 	}
 	return nil
+}
+
+// GrantDevice is a device of the node. The node's permissions hold: it must be one that others than its owner may use.
+type GrantDevice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Below /dev, the same in the container.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Letters of rw: read, write; both by default.
+	Permissions   string `protobuf:"bytes,2,opt,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantDevice) Reset() {
+	*x = GrantDevice{}
+	mi := &file_skep_v1_grant_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantDevice) ProtoMessage() {}
+
+func (x *GrantDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_grant_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantDevice.ProtoReflect.Descriptor instead.
+func (*GrantDevice) Descriptor() ([]byte, []int) {
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GrantDevice) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *GrantDevice) GetPermissions() string {
+	if x != nil {
+		return x.Permissions
+	}
+	return ""
+}
+
+// GrantMount is a file or directory of the node, with all that is mounted below it. User ids are the same on both sides.
+type GrantMount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An absolute path on the node.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// An absolute path in the container, the same by default.
+	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	ReadOnly      bool   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantMount) Reset() {
+	*x = GrantMount{}
+	mi := &file_skep_v1_grant_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantMount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantMount) ProtoMessage() {}
+
+func (x *GrantMount) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_grant_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantMount.ProtoReflect.Descriptor instead.
+func (*GrantMount) Descriptor() ([]byte, []int) {
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GrantMount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *GrantMount) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *GrantMount) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
 }
 
 type CreateGrantRequest struct {
@@ -175,7 +309,7 @@ type CreateGrantRequest struct {
 
 func (x *CreateGrantRequest) Reset() {
 	*x = CreateGrantRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[2]
+	mi := &file_skep_v1_grant_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +321,7 @@ func (x *CreateGrantRequest) String() string {
 func (*CreateGrantRequest) ProtoMessage() {}
 
 func (x *CreateGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[2]
+	mi := &file_skep_v1_grant_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +334,7 @@ func (x *CreateGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGrantRequest.ProtoReflect.Descriptor instead.
 func (*CreateGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{2}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateGrantRequest) GetSpec() *GrantSpec {
@@ -219,7 +353,7 @@ type CreateGrantResponse struct {
 
 func (x *CreateGrantResponse) Reset() {
 	*x = CreateGrantResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[3]
+	mi := &file_skep_v1_grant_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -231,7 +365,7 @@ func (x *CreateGrantResponse) String() string {
 func (*CreateGrantResponse) ProtoMessage() {}
 
 func (x *CreateGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[3]
+	mi := &file_skep_v1_grant_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -244,7 +378,7 @@ func (x *CreateGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGrantResponse.ProtoReflect.Descriptor instead.
 func (*CreateGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateGrantResponse) GetGrant() *Grant {
@@ -263,7 +397,7 @@ type GetGrantRequest struct {
 
 func (x *GetGrantRequest) Reset() {
 	*x = GetGrantRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[4]
+	mi := &file_skep_v1_grant_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +409,7 @@ func (x *GetGrantRequest) String() string {
 func (*GetGrantRequest) ProtoMessage() {}
 
 func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[4]
+	mi := &file_skep_v1_grant_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +422,7 @@ func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetGrantRequest) GetGrant() string {
@@ -307,7 +441,7 @@ type GetGrantResponse struct {
 
 func (x *GetGrantResponse) Reset() {
 	*x = GetGrantResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[5]
+	mi := &file_skep_v1_grant_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +453,7 @@ func (x *GetGrantResponse) String() string {
 func (*GetGrantResponse) ProtoMessage() {}
 
 func (x *GetGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[5]
+	mi := &file_skep_v1_grant_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +466,7 @@ func (x *GetGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantResponse.ProtoReflect.Descriptor instead.
 func (*GetGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetGrantResponse) GetGrant() *Grant {
@@ -350,7 +484,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	mi := &file_skep_v1_grant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -362,7 +496,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	mi := &file_skep_v1_grant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -375,7 +509,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{8}
 }
 
 type ListGrantsResponse struct {
@@ -387,7 +521,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	mi := &file_skep_v1_grant_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +533,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	mi := &file_skep_v1_grant_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +546,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*Grant {
@@ -431,7 +565,7 @@ type RemoveGrantRequest struct {
 
 func (x *RemoveGrantRequest) Reset() {
 	*x = RemoveGrantRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[8]
+	mi := &file_skep_v1_grant_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +577,7 @@ func (x *RemoveGrantRequest) String() string {
 func (*RemoveGrantRequest) ProtoMessage() {}
 
 func (x *RemoveGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[8]
+	mi := &file_skep_v1_grant_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +590,7 @@ func (x *RemoveGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGrantRequest.ProtoReflect.Descriptor instead.
 func (*RemoveGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoveGrantRequest) GetGrant() string {
@@ -475,7 +609,7 @@ type RemoveGrantResponse struct {
 
 func (x *RemoveGrantResponse) Reset() {
 	*x = RemoveGrantResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[9]
+	mi := &file_skep_v1_grant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +621,7 @@ func (x *RemoveGrantResponse) String() string {
 func (*RemoveGrantResponse) ProtoMessage() {}
 
 func (x *RemoveGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[9]
+	mi := &file_skep_v1_grant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +634,7 @@ func (x *RemoveGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGrantResponse.ProtoReflect.Descriptor instead.
 func (*RemoveGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RemoveGrantResponse) GetGrantId() string {
@@ -518,17 +652,27 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12&\n" +
-	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\xab\x02\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\x88\x03\n" +
 	"\tGrantSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1c\n" +
 	"\toperators\x18\x03 \x01(\bR\toperators\x12\"\n" +
-	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\x12C\n" +
+	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\x12.\n" +
+	"\adevices\x18\x05 \x03(\v2\x14.skep.v1.GrantDeviceR\adevices\x12+\n" +
+	"\x06mounts\x18\x06 \x03(\v2\x13.skep.v1.GrantMountR\x06mounts\x12C\n" +
 	"\vnode_labels\x18\b \x03(\v2\".skep.v1.GrantSpec.NodeLabelsEntryR\n" +
 	"nodeLabels\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"<\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
+	"\vGrantDevice\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12 \n" +
+	"\vpermissions\x18\x02 \x01(\tR\vpermissions\"Y\n" +
+	"\n" +
+	"GrantMount\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"<\n" +
 	"\x12CreateGrantRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\";\n" +
 	"\x13CreateGrantResponse\x12$\n" +
@@ -557,36 +701,40 @@ func file_skep_v1_grant_proto_rawDescGZIP() []byte {
 	return file_skep_v1_grant_proto_rawDescData
 }
 
-var file_skep_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_skep_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_skep_v1_grant_proto_goTypes = []any{
 	(*Grant)(nil),               // 0: skep.v1.Grant
 	(*GrantSpec)(nil),           // 1: skep.v1.GrantSpec
-	(*CreateGrantRequest)(nil),  // 2: skep.v1.CreateGrantRequest
-	(*CreateGrantResponse)(nil), // 3: skep.v1.CreateGrantResponse
-	(*GetGrantRequest)(nil),     // 4: skep.v1.GetGrantRequest
-	(*GetGrantResponse)(nil),    // 5: skep.v1.GetGrantResponse
-	(*ListGrantsRequest)(nil),   // 6: skep.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),  // 7: skep.v1.ListGrantsResponse
-	(*RemoveGrantRequest)(nil),  // 8: skep.v1.RemoveGrantRequest
-	(*RemoveGrantResponse)(nil), // 9: skep.v1.RemoveGrantResponse
-	nil,                         // 10: skep.v1.GrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                // 11: skep.v1.Meta
-	(*Annotations)(nil),         // 12: skep.v1.Annotations
+	(*GrantDevice)(nil),         // 2: skep.v1.GrantDevice
+	(*GrantMount)(nil),          // 3: skep.v1.GrantMount
+	(*CreateGrantRequest)(nil),  // 4: skep.v1.CreateGrantRequest
+	(*CreateGrantResponse)(nil), // 5: skep.v1.CreateGrantResponse
+	(*GetGrantRequest)(nil),     // 6: skep.v1.GetGrantRequest
+	(*GetGrantResponse)(nil),    // 7: skep.v1.GetGrantResponse
+	(*ListGrantsRequest)(nil),   // 8: skep.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),  // 9: skep.v1.ListGrantsResponse
+	(*RemoveGrantRequest)(nil),  // 10: skep.v1.RemoveGrantRequest
+	(*RemoveGrantResponse)(nil), // 11: skep.v1.RemoveGrantResponse
+	nil,                         // 12: skep.v1.GrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                // 13: skep.v1.Meta
+	(*Annotations)(nil),         // 14: skep.v1.Annotations
 }
 var file_skep_v1_grant_proto_depIdxs = []int32{
-	11, // 0: skep.v1.Grant.meta:type_name -> skep.v1.Meta
+	13, // 0: skep.v1.Grant.meta:type_name -> skep.v1.Meta
 	1,  // 1: skep.v1.Grant.spec:type_name -> skep.v1.GrantSpec
-	12, // 2: skep.v1.GrantSpec.annotations:type_name -> skep.v1.Annotations
-	10, // 3: skep.v1.GrantSpec.node_labels:type_name -> skep.v1.GrantSpec.NodeLabelsEntry
-	1,  // 4: skep.v1.CreateGrantRequest.spec:type_name -> skep.v1.GrantSpec
-	0,  // 5: skep.v1.CreateGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 6: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 7: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 2: skep.v1.GrantSpec.annotations:type_name -> skep.v1.Annotations
+	2,  // 3: skep.v1.GrantSpec.devices:type_name -> skep.v1.GrantDevice
+	3,  // 4: skep.v1.GrantSpec.mounts:type_name -> skep.v1.GrantMount
+	12, // 5: skep.v1.GrantSpec.node_labels:type_name -> skep.v1.GrantSpec.NodeLabelsEntry
+	1,  // 6: skep.v1.CreateGrantRequest.spec:type_name -> skep.v1.GrantSpec
+	0,  // 7: skep.v1.CreateGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 8: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 9: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_grant_proto_init() }
@@ -601,7 +749,7 @@ func file_skep_v1_grant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_grant_proto_rawDesc), len(file_skep_v1_grant_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

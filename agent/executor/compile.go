@@ -74,6 +74,9 @@ func (p plan) compile(s *specs.Spec) error {
 	if err := p.mounts(s); err != nil {
 		return err
 	}
+	if err := p.granted(s); err != nil {
+		return err
+	}
 	if err := p.process(s); err != nil {
 		return err
 	}

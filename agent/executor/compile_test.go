@@ -394,3 +394,35 @@ func TestCompile_SwapAndProcessors(t *testing.T) {
 		}
 	}
 }
+
+// TestCompile_GivesWhatIsGrantedOfTheNode: files with the node's ids, and devices that the node lets others use, and no more.
+func TestCompile_GivesWhatIsGrantedOfTheNode(t *testing.T) {
+	task := newTask(&api.ContainerSpec{Command: []string{"/x"}})
+	granted := &api.GrantSpec{
+		Annotations: &api.Annotations{Name: "g"}, Mounts: []*api.GrantMount{{Source: "/srv", Target: "/data", ReadOnly: true}},
+		Devices: []*api.GrantDevice{{Path: "/dev/full", Permissions: "r"}},
+	}
+	task.Grants = []*api.Grant{{Spec: granted}}
+	s, err := compiled(t, plan{task: task, idBase: 1 << 28})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "ro"}}
+	if diff := cmp.Diff(want, s.Mounts[len(s.Mounts)-1]); diff != "" {
+		t.Error(diff)
+	}
+	if len(s.Linux.Resources.Devices) != 1 || *s.Linux.Resources.Devices[0].Minor != 7 || s.Linux.Resources.Devices[0].Access != "r" {
+		t.Errorf("got rules %v", s.Linux.Resources.Devices)
+	}
+	for device, text := range map[string]string{
+		"/dev/nothere": "this node has no device /dev/nothere", "/etc/passwd": "is no device", "/dev/mem": "who need rw: set the mode",
+	} {
+		if _, err := os.Lstat(device); err != nil && device == "/dev/mem" {
+			continue // not every machine has one
+		}
+		granted.Devices = []*api.GrantDevice{{Path: device, Permissions: "rw"}}
+		if _, err := compiled(t, plan{task: task, idBase: 1 << 28}); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: got %v", device, err)
+		}
+	}
+}

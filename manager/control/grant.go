@@ -26,6 +26,7 @@ const (
 // fillGrant spells out the defaults of a spec that nobody else can see yet (C3).
 func fillGrant(spec *api.GrantSpec) {
 	normalizeCapabilities(spec.GetCapabilities())
+	fillGrantNode(spec)
 }
 
 // validateGrant reports all problems of a filled spec.
@@ -41,10 +42,12 @@ func validateGrant(spec *api.GrantSpec) error {
 	if len(spec.GetDescription()) > maxDescription {
 		p.add("description", "%d bytes, at most %d are allowed", len(spec.GetDescription()), maxDescription)
 	}
-	if len(spec.GetCapabilities()) == 0 {
-		p.add("spec", "grants nothing: name a capability")
+	if len(spec.GetCapabilities())+len(spec.GetDevices())+len(spec.GetMounts()) == 0 {
+		p.add("spec", "grants nothing: name a capability, a device, or a file or directory of the host")
 	}
 	p.capabilities("capabilities", spec.GetCapabilities())
+	p.grantDevices(spec.GetDevices())
+	p.grantMounts(spec.GetMounts())
 	if _, err := constraint.Parse(constraint.OfGrants([]*api.Grant{{Spec: spec}})); err != nil {
 		p.add("node_labels", "%v", err)
 	}

@@ -7,12 +7,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"github.com/skep-io/skep/runtime/cgroup"
 )
-
-// maxDevices bounds the devices of a bundle, the rules for devices, and the devices with limits.
-const maxDevices = 256
 
 // namespaceFlags are the namespaces that a container can have, by the words of the specification.
 func namespaceFlags() map[specs.LinuxNamespaceType]uint64 {
@@ -33,7 +28,6 @@ func (c *compiler) bundleLinux(l *specs.Linux) {
 	} else if len(l.UIDMappings) > 0 || len(l.GIDMappings) > 0 {
 		c.bad("linux.uidMappings", "needs a new user namespace")
 	}
-	c.devices(l.Devices)
 	c.rootPropagation(l.RootfsPropagation)
 	c.personality(l.Personality)
 	for _, s := range []struct{ field, value string }{{"hostname", c.plan.Hostname}, {"domainname", c.plan.Domainname}} {
@@ -85,75 +79,6 @@ func (c *compiler) owns(name string) bool {
 		return false
 	}
 	return (c.plan.Namespaces&kind != 0 || c.joins(kind)) && !strings.ContainsAny(name, "/\x00") && !strings.Contains(name, "..")
-}
-
-func (c *compiler) devices(list []specs.LinuxDevice) {
-	if len(list) > maxDevices {
-		c.bad("linux.devices", "%d devices, at most %d are possible", len(list), maxDevices)
-		return
-	}
-	for _, d := range list {
-		field := "linux.devices " + d.Path
-		types := map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
-		out := Device{
-			Target: c.inside(field, d.Path), Source: d.Path, Type: types[d.Type],
-			Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666,
-		}
-		if d.FileMode != nil {
-			out.Mode = uint32(*d.FileMode & 0o777)
-		}
-		if d.UID != nil {
-			out.UID = *d.UID
-		}
-		if d.GID != nil {
-			out.GID = *d.GID
-		}
-		if out.Target == "." || within(out.Target, "proc") || within(out.Target, "sys") {
-			c.bad(field, "can't be the place of a device")
-		}
-		if out.Type == 0 || d.Major < 0 || d.Minor < 0 || d.Major >= 1<<12 || d.Minor >= 1<<20 { // the kernel's dev_t
-			c.bad(field, "type %.8q, %d:%d is no device", d.Type, d.Major, d.Minor)
-		}
-		c.plan.Devices = append(c.plan.Devices, out)
-	}
-}
-
-// deviceRules are the bundle's, and then what every container may do.
-func (c *compiler) deviceRules(r *specs.LinuxResources) {
-	rules := []cgroup.DeviceRule{}
-	if r != nil {
-		for _, d := range r.Devices {
-			rules = append(rules, c.deviceRule(d))
-		}
-	}
-	if len(rules) > maxDevices {
-		c.bad("linux.resources.devices", "%d rules, at most %d are possible", len(rules), maxDevices)
-	}
-	c.plan.Limits.Devices = append(rules, cgroup.NodeDevices()...)
-}
-
-func (c *compiler) deviceRule(d specs.LinuxDeviceCgroup) cgroup.DeviceRule {
-	out := cgroup.DeviceRule{Allow: d.Allow, Type: 'a', Major: cgroup.AnyDevice, Minor: cgroup.AnyDevice, Access: d.Access}
-	if d.Major != nil && *d.Major >= 0 {
-		out.Major = *d.Major
-	}
-	if d.Minor != nil && *d.Minor >= 0 {
-		out.Minor = *d.Minor
-	}
-	switch d.Type {
-	case "", "a":
-		if out.Major != cgroup.AnyDevice || out.Minor != cgroup.AnyDevice {
-			c.bad("linux.resources.devices", "numbers mean nothing without a type")
-		}
-	case "c", "b":
-		out.Type = d.Type[0]
-	default:
-		c.bad("linux.resources.devices", "type %.8q is not a, b or c", d.Type)
-	}
-	if out.Type != 'a' && (d.Access == "" || strings.Trim(d.Access, "rwm") != "") {
-		c.bad("linux.resources.devices", "access %.8q is not of the letters r, w and m", d.Access)
-	}
-	return out
 }
 
 // propagation gives the MS_ flag of a word, and whether it is one.

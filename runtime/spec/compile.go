@@ -124,12 +124,12 @@ func (c *compiler) linux(l *specs.Linux) {
 		"linux.intelRdt": l.IntelRdt != nil, "linux.timeOffsets": len(l.TimeOffsets) > 0,
 		"linux.mountLabel": l.MountLabel != "", "linux.netDevices": len(l.NetDevices) > 0,
 		"linux.memoryPolicy": l.MemoryPolicy != nil,
-		"linux.devices":      len(l.Devices) > 0 && !c.bundle,
 		"linux.personality":  l.Personality != nil && !c.bundle,
 		"linux.cgroupsPath":  l.CgroupsPath != "" && !c.bundle,
 		"linux.rootfsPropagation": l.RootfsPropagation != "" && l.RootfsPropagation != "private" &&
 			l.RootfsPropagation != "rprivate" && !c.bundle,
 	})
+	c.devices(l.Devices)
 	if c.bundle {
 		c.bundleLinux(l)
 	} else {

@@ -8,6 +8,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/cgroup"
 )
 
 // FuzzCompile holds that no configuration panics the compiler, and that the invariants hold of every plan.
@@ -43,6 +45,16 @@ func FuzzCompile(f *testing.F) {
 				m.Target == "." || path.Clean("/"+m.Target) != "/"+m.Target || strings.HasPrefix(m.Target, "proc/") ||
 				m.Type != "devpts" && m.Attr&unix.MOUNT_ATTR_NODEV == 0 {
 				t.Fatalf("mount %+v", m)
+			}
+		}
+		for _, d := range p.Devices { // I9
+			if !strings.HasPrefix(d.Target, "dev/") || d.Type != unix.S_IFCHR && d.Type != unix.S_IFBLK {
+				t.Fatalf("device %+v", d)
+			}
+		}
+		for _, r := range p.Limits.Devices {
+			if !r.Allow || r.Type == 'a' || strings.Contains(r.Access, "m") || r.Major == cgroup.AnyDevice {
+				t.Fatalf("device rule %+v", r)
 			}
 		}
 		c := p.Process.Capabilities // I5

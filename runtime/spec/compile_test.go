@@ -168,6 +168,23 @@ func TestCompile_Refuses(t *testing.T) {
 		{"wraps around", ids(specs.LinuxIDMapping{HostID: 1 << 31, Size: 1<<32 - 1}), "linux.uidMappings"},
 		{"overlap", ids(specs.LinuxIDMapping{HostID: 100000, Size: 10}, specs.LinuxIDMapping{ContainerID: 10, HostID: 100005, Size: 10}), "linux.uidMappings"},
 		{"device", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{}} }, "linux.devices"},
+		{"device of every container", func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/null", Type: "c", Major: 10, Minor: 229}}
+		}, "linux.devices"},
+		{"device elsewhere", func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/etc/x", Type: "c", Major: 10, Minor: 229}}
+		}, "linux.devices"},
+		{"rule for every device", func(s *specs.Spec) {
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "a", Access: "rwm"}}
+		}, "linux.resources.devices"},
+		{"rule to make a device", func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}}
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(229)), Access: "rwm"}}
+		}, "linux.resources.devices"},
+		{"rule for another device", func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}}
+			s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(-1)), Access: "r"}}
+		}, "linux.resources.devices"},
 		{"sysctl of the host", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} }, "linux.sysctl"},
 		{"sysctl with a path", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.../../kernel": "1"} }, "linux.sysctl"},
 		{"little memory", func(s *specs.Spec) {
@@ -230,6 +247,7 @@ func TestCompile_Resources(t *testing.T) {
 		d.Major, d.Minor = 8, minor
 		return []specs.LinuxThrottleDevice{d}
 	}
+	s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}}
 	s.Linux.Resources = &specs.LinuxResources{
 		Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(232)), Access: "rw"}},
 		Memory:  &specs.LinuxMemory{Limit: ptr(int64(MinMemory)), Swap: ptr(int64(cgroup.Unlimited))},

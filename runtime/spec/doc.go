@@ -20,6 +20,7 @@
 //	I7  Control groups are shown read-only, and only the container's own.
 //	I8  At /proc is a procfs or nothing, so that parameters are written to the kernel and to nobody's file; and where
 //	    there are parameters, it is there.
+//	I9  Further devices are below /dev, in the place of none that every container has, and only they can be used.
 //
 // They are the policy of the supervisor, whose clients ask for services. An OCI bundle is written by an engine that has
 // its own policy: CompileBundle takes it at its word, and demands only I5, I6, a mount namespace, and that /proc is the

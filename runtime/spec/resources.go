@@ -52,8 +52,8 @@ func (c *compiler) furtherDevices(list []specs.LinuxDeviceCgroup) {
 	rules := cgroup.StockDevices()
 	for _, d := range list {
 		r := c.deviceRule(d)
-		if !r.Allow || r.Type == 'a' || r.Major == cgroup.AnyDevice || r.Minor == cgroup.AnyDevice {
-			c.bad("linux.resources.devices", "each must allow one device, by its type and both of its numbers")
+		if !c.has(r) { // I9
+			c.bad("linux.resources.devices", "each must allow to read or write one of linux.devices, by its type and both of its numbers")
 		}
 		rules = append(rules, r)
 	}

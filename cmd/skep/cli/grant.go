@@ -25,6 +25,8 @@ type grantFlags struct {
 	operators          bool
 	labels, nodeLabels flagvalue.Labels
 	capabilities       flagvalue.List
+	devices            flagvalue.Devices
+	mounts             flagvalue.HostMounts
 }
 
 func (p *program) grantCreate() *cobra.Command {
@@ -38,6 +40,8 @@ func (p *program) grantCreate() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Var(&f.capabilities, "cap-add", "Give Linux capabilities")
+	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw])")
+	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro])")
 	flags.StringVar(&f.description, "description", "", "Say why it is there")
 	flags.VarP(&f.labels, "label", "l", "Grant labels")
 	flags.Var(&f.nodeLabels, "node-label", "Only on nodes that have this label")
@@ -55,7 +59,7 @@ func (p *program) grantCreate() *cobra.Command {
 func (f *grantFlags) spec(name string) *api.GrantSpec {
 	return &api.GrantSpec{
 		Annotations: &api.Annotations{Name: name, Labels: f.labels}, Description: f.description, Operators: f.operators,
-		Capabilities: f.capabilities, NodeLabels: f.nodeLabels,
+		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, NodeLabels: f.nodeLabels,
 	}
 }
 

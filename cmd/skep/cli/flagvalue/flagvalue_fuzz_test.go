@@ -141,3 +141,35 @@ func FuzzScalars(f *testing.F) {
 		}
 	})
 }
+
+func FuzzHostMount(f *testing.F) {
+	for _, text := range []string{"/a", "/a:ro", "/a:/b:ro", "/a:/b:rw", "a:/b", "/a::ro", "/a:ro:ro"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var mounts flagvalue.HostMounts
+		if mounts.Set(text) != nil {
+			return
+		}
+		m := mounts[0]
+		if !path.IsAbs(m.GetSource()) || m.GetTarget() != "" && !path.IsAbs(m.GetTarget()) || strings.Contains(m.GetSource()+m.GetTarget(), ":") ||
+			m.GetReadOnly() != strings.HasSuffix(text, ":ro") {
+			t.Errorf("%q became %v", text, m)
+		}
+	})
+}
+
+func FuzzDevice(f *testing.F) {
+	for _, text := range []string{"/dev/kvm", "/dev/kvm:r", "/dev/kvm:/dev/x:r", "kvm"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var devices flagvalue.Devices
+		if devices.Set(text) != nil {
+			return
+		}
+		if d := devices[0]; !path.IsAbs(d.GetPath()) || strings.Contains(d.GetPath()+d.GetPermissions(), ":") {
+			t.Errorf("%q became %v", text, d)
+		}
+	})
+}

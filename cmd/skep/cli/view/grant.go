@@ -19,22 +19,57 @@ type GrantSpec struct {
 	Description  string            `json:",omitempty"`
 	Operators    bool              `json:",omitempty"`
 	Capabilities []string          `json:",omitempty"`
+	Devices      []GrantDevice     `json:",omitempty"`
+	Mounts       []GrantMount      `json:",omitempty"`
 	NodeLabels   map[string]string `json:",omitempty"`
+}
+
+// GrantDevice is a device of the host.
+type GrantDevice struct {
+	Path        string
+	Permissions string
+}
+
+// GrantMount is a file or directory of the host.
+type GrantMount struct {
+	Source   string
+	Target   string
+	ReadOnly bool `json:",omitempty"`
 }
 
 // NewGrant shows a grant.
 func NewGrant(g *api.Grant) Grant {
 	spec := g.GetSpec()
-	return Grant{Meta: metaOf(g.GetId(), g.GetMeta()), Spec: GrantSpec{
+	out := Grant{Meta: metaOf(g.GetId(), g.GetMeta()), Spec: GrantSpec{
 		Name: spec.GetAnnotations().GetName(), Labels: labelsOf(spec.GetAnnotations().GetLabels()), Description: spec.GetDescription(),
 		Operators: spec.GetOperators(), Capabilities: spec.GetCapabilities(), NodeLabels: spec.GetNodeLabels(),
 	}}
+	for _, d := range spec.GetDevices() {
+		out.Spec.Devices = append(out.Spec.Devices, GrantDevice{Path: d.GetPath(), Permissions: d.GetPermissions()})
+	}
+	for _, m := range spec.GetMounts() {
+		out.Spec.Mounts = append(out.Spec.Mounts, GrantMount{Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()})
+	}
+	return out
 }
 
 // Gives lists what a container gets, in a few words each.
 func (g Grant) Gives() (what []string) {
 	for _, name := range g.Spec.Capabilities {
 		what = append(what, strings.TrimPrefix(name, "CAP_"))
+	}
+	for _, d := range g.Spec.Devices {
+		what = append(what, d.Path+":"+d.Permissions)
+	}
+	for _, m := range g.Spec.Mounts {
+		text := m.Source
+		if m.Target != m.Source {
+			text += ":" + m.Target
+		}
+		if m.ReadOnly {
+			text += ":ro"
+		}
+		what = append(what, text)
 	}
 	return what
 }

@@ -1,0 +1,77 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// granted gives the container what its grants have of this node. Capabilities are given with the service's own.
+func (p plan) granted(s *specs.Spec) error {
+	for _, grant := range p.task.GetGrants() {
+		name := grant.GetSpec().GetAnnotations().GetName()
+		for _, m := range grant.GetSpec().GetMounts() {
+			s.Mounts = append(s.Mounts, hostMount(m))
+		}
+		for _, d := range grant.GetSpec().GetDevices() {
+			if err := addDevice(s, d); err != nil {
+				return fmt.Errorf("grant %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// hostMount shows a file or directory of this node. Its ids on this node are those in the container: root there is root here, which is
+// what an administrator who grants it expects, and what makes it of use. Set-user-id programs and devices in it don't work.
+func hostMount(m *api.GrantMount) specs.Mount {
+	options := []string{"rbind", "nosuid", "nodev", "idmap"}
+	if m.GetReadOnly() {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Destination: m.GetTarget(), Type: "bind", Source: m.GetSource(), Options: options}
+}
+
+// addDevice gives the container a device of this node. The container has it as this node does: its root is nobody here, so the device has to
+// be open to others.
+func addDevice(s *specs.Spec, d *api.GrantDevice) error {
+	var st unix.Stat_t
+	err := unix.Lstat(d.GetPath(), &st)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.Invalid, "this node has no device %s: give the grant a --node-label that only nodes with one have", d.GetPath())
+	case err != nil:
+		return fmt.Errorf("device %s: %w", d.GetPath(), err)
+	}
+	kind := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[st.Mode&unix.S_IFMT]
+	if kind == "" {
+		return fault.New(fault.Invalid, "%s of this node is no device", d.GetPath())
+	}
+	if missing := missingPermissions(st.Mode, d.GetPermissions()); missing != "" {
+		return fault.New(fault.Invalid, "device %s has mode %#o on this node, and a container is one of the others there, who need %s: "+
+			"set the mode, such as by a udev rule", d.GetPath(), st.Mode&0o777, missing)
+	}
+	major, minor := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
+	s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: d.GetPath(), Type: kind, Major: major, Minor: minor})
+	s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, specs.LinuxDeviceCgroup{
+		Allow: true, Type: kind, Major: &major, Minor: &minor, Access: d.GetPermissions(),
+	})
+	return nil
+}
+
+// missingPermissions returns which of the wanted permissions others don't have.
+func missingPermissions(mode uint32, wanted string) (missing string) {
+	for _, letter := range wanted {
+		bit := map[rune]uint32{'r': 0o4, 'w': 0o2}[letter]
+		if mode&bit == 0 {
+			missing += string(letter)
+		}
+	}
+	return missing
+}

@@ -1,0 +1,100 @@
+package control
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// Limits of what a grant gives of a node.
+const (
+	maxGrantDevices = 64
+	maxGrantMounts  = 64
+	maxPath         = 4095 // PATH_MAX without the zero byte
+)
+
+// fillGrantNode spells out the defaults.
+func fillGrantNode(spec *api.GrantSpec) {
+	for _, device := range spec.GetDevices() {
+		if device.GetPermissions() == "" {
+			device.Permissions = "rw"
+		}
+	}
+	for _, mount := range spec.GetMounts() {
+		if mount.GetTarget() == "" {
+			mount.Target = mount.GetSource()
+		}
+	}
+}
+
+func (p *problems) grantDevices(devices []*api.GrantDevice) {
+	if len(devices) > maxGrantDevices {
+		p.add("devices", "%d devices are too many: at most %d are allowed", len(devices), maxGrantDevices)
+		return
+	}
+	taken := map[string]bool{}
+	for i, device := range devices {
+		at := fmt.Sprintf("devices[%d]", i)
+		p.deviceFile(at+".path", device.GetPath())
+		if strings.Trim(device.GetPermissions(), "rw") != "" {
+			p.add(at+".permissions", "invalid permissions %q: r, w or rw; a container makes no device files", clip(device.GetPermissions()))
+		}
+		if taken[device.GetPath()] {
+			p.add(at+".path", "%s is there twice", clip(device.GetPath()))
+		}
+		taken[device.GetPath()] = true
+	}
+}
+
+// deviceFile checks the path of a device. Those that every container has a device or file system of its own at stay so.
+func (p *problems) deviceFile(field, file string) {
+	name, below := strings.CutPrefix(file, "/dev/")
+	switch first, _, _ := strings.Cut(name, "/"); {
+	case !below || !plainPath(file) || name == "":
+		p.add(field, "invalid device %q: must be the clean path of a file below /dev", clip(file))
+	case slices.Contains([]string{
+		"pts", "shm", "mqueue", "ptmx", "console", "fd", "stdin", "stdout", "stderr",
+		"null", "zero", "full", "random", "urandom", "tty",
+	}, first):
+		p.add(field, "every container has its own %s", clip(file))
+	}
+}
+
+// plainPath reports whether a path is absolute, in its shortest form, and one that a system call takes.
+func plainPath(file string) bool {
+	return path.IsAbs(file) && path.Clean(file) == file && len(file) <= maxPath && !strings.ContainsRune(file, 0)
+}
+
+func (p *problems) grantMounts(mounts []*api.GrantMount) {
+	if len(mounts) > maxGrantMounts {
+		p.add("mounts", "%d mounts are too many: at most %d are allowed", len(mounts), maxGrantMounts)
+		return
+	}
+	taken := map[string]bool{}
+	for i, mount := range mounts {
+		at := fmt.Sprintf("mounts[%d]", i)
+		if !plainPath(mount.GetSource()) {
+			p.add(at+".source", "invalid path %q on the host: must be absolute and clean", clip(mount.GetSource()))
+		}
+		target := mount.GetTarget()
+		switch {
+		case !plainPath(target) || target == "/":
+			p.add(at+".target", "invalid mount target %q: must be an absolute, clean path other than /", clip(target))
+		case reservedTarget(target):
+			p.add(at+".target", "%s would hide what isolates or identifies the container: choose another target (SOURCE:TARGET)", clip(target))
+		case taken[target]:
+			p.add(at+".target", "duplicate mount point: %s", clip(target))
+		}
+		taken[target] = true
+	}
+}
+
+// reservedTarget reports whether a path in a container is Skep's.
+func reservedTarget(target string) bool {
+	return slices.ContainsFunc([]string{"/proc", "/sys", "/dev", "/run/skep", "/run/secrets"}, func(dir string) bool {
+		return target == dir || strings.HasPrefix(target, dir+"/")
+	})
+}
