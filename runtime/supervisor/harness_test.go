@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 }
 
 func build(dir string) error {
-	for _, pkg := range []string{"./testdata/inside", "./testdata/attacker", "../../cmd/skep-runtime"} {
+	for _, pkg := range []string{"./testdata/inside", "./testdata/attacker", "./testdata/unsealed", "../../cmd/skep-runtime"} {
 		c := exec.Command("go", "build", "-o", dir, pkg)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := c.CombinedOutput(); err != nil {

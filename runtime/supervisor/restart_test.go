@@ -25,10 +25,16 @@ type process struct {
 // spawn starts the supervisor's binary for n and connects to it.
 func spawn(n *node, args ...string) *process {
 	n.Helper()
+	return spawnProgram(n, filepath.Join(programs, "skep-runtime"), args...)
+}
+
+// spawnProgram does so with another binary.
+func spawnProgram(n *node, program string, args ...string) *process {
+	n.Helper()
 	args = append([]string{
 		"supervise", "--root", n.cfg.Root, "--socket", n.cfg.Socket, "--cgroup-parent", n.cfg.CgroupParent,
 	}, args...)
-	p := &process{node: n, cmd: exec.Command(filepath.Join(programs, "skep-runtime"), args...)}
+	p := &process{node: n, cmd: exec.Command(program, args...)}
 	p.cmd.Stderr = os.Stderr
 	if !testing.Verbose() {
 		p.cmd.Stderr = nil

@@ -74,7 +74,7 @@ func boot() error {
 	if err := errors.Join(mount("proc", "/proc", "proc", ""), mount("sysfs", "/sys", "sysfs", ""), mount("devtmpfs", "/dev", "devtmpfs", "")); err != nil {
 		return err
 	}
-	if err := modprobe("virtio_pci", "virtio_blk"); err != nil {
+	if err := errors.Join(modprobe("virtio_pci"), modprobe("virtio_blk")); err != nil {
 		return err
 	}
 	if err := awaitFile("/dev/vda"); err != nil {
@@ -104,11 +104,9 @@ func mount(source, target, kind, options string) error {
 	return nil
 }
 
-func modprobe(names ...string) error {
-	for _, name := range names {
-		if out, err := exec.Command("/bin/busybox", "modprobe", name).CombinedOutput(); err != nil {
-			return fmt.Errorf("load %s: %w: %s", name, err, out)
-		}
+func modprobe(name string, parameters ...string) error {
+	if out, err := exec.Command("/bin/busybox", append([]string{"modprobe", name}, parameters...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("load %s: %w: %s", name, err, out)
 	}
 	return nil
 }
@@ -194,7 +192,7 @@ func settle() error {
 	if out, err := exec.Command("/bin/busybox", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("loopback: %w: %s", err, out)
 	}
-	return modprobe("overlay")
+	return errors.Join(modprobe("overlay"), modprobe("loop", "max_loop=1")) // one block device, for limits
 }
 
 // controllers moves all processes into a group of their own, as a service manager does, so that the others may have

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -16,6 +17,8 @@ func exhaust(word string, args []string) {
 	switch word {
 	case "swap":
 		swap(args[0], args[1])
+	case "overwrite":
+		overwrite(args[0])
 	case "hog":
 		hog(args[0])
 	case "bomb":
@@ -34,6 +37,41 @@ func swap(a, b string) {
 		if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
+		}
+	}
+}
+
+// overwrite waits until another process of the container runs a program whose path contains the given word, keeps hold
+// of that program, and writes to it when nothing runs it any more.
+func overwrite(word string) {
+	fmt.Println("ready")
+	held := hold(word)
+	fmt.Println("held")
+	path := fmt.Sprintf("/proc/self/fd/%d", held)
+	for {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == unix.ETXTBSY {
+			continue
+		}
+		if err == nil {
+			_, err = unix.Write(fd, []byte("evil"))
+		}
+		fmt.Println("overwrite:", text(err))
+		rest()
+	}
+}
+
+func hold(word string) int {
+	for {
+		all, _ := filepath.Glob("/proc/[0-9]*/exe")
+		for _, exe := range all {
+			to, err := os.Readlink(exe)
+			if err != nil || !strings.Contains(to, word) {
+				continue
+			}
+			if fd, err := unix.Open(exe, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+				return fd
+			}
 		}
 	}
 }
