@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -115,12 +116,59 @@ func serve(cfg supervisor.Config) error {
 	protect(cfg.Logger)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if err := receive(&cfg); err != nil {
+		return err
+	}
+	for {
+		next, err := superviseOnce(ctx, cfg)
+		if next == nil || err != nil {
+			return err
+		}
+		// It comes back only if the program can't be run. Then this one goes on.
+		cfg.Logger.Error("supervisor not replaced", "program", next.Program, "error", replace(next))
+		cfg.Handover = next
+	}
+}
+
+// superviseOnce supervises until ctx ends or another program is to take over.
+func superviseOnce(ctx context.Context, cfg supervisor.Config) (*supervisor.Handover, error) {
 	s, err := supervisor.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	err = s.Run(ctx)
+	return s.Next(), err
+}
+
+// handoverVariable names the descriptor that the program before this one passed.
+const handoverVariable = "SKEP_RUNTIME_HANDOVER"
+
+// receive takes what the program before this one passed.
+func receive(cfg *supervisor.Config) error {
+	text := os.Getenv(handoverVariable)
+	if text == "" {
+		return nil
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", handoverVariable, err)
+	}
+	if err := os.Unsetenv(handoverVariable); err != nil {
+		return err
+	}
+	cfg.Handover, err = supervisor.Receive(fd)
+	return err
+}
+
+// replace puts the next program in the place of this one.
+func replace(next *supervisor.Handover) error {
+	fd, err := next.Pass()
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	return s.Run(ctx)
+	err = sealed.Replace("skep-runtime", next.Program, append(os.Environ(), fmt.Sprintf("%s=%d", handoverVariable, fd)))
+	return errors.Join(err, next.Keep(fd))
 }
 
 // gcPercent lets little garbage pile up: each launch copies this process's memory, or a part of it, so a small heap is

@@ -139,7 +139,7 @@ func (c *Client) give(conn net.Conn) {
 // call makes one call. A kept connection that the supervisor closed, by being restarted, is noticed before anything
 // was sent; then the call goes out on a new one.
 func (c *Client) call(ctx context.Context, call protocol.Call, attachment ...[]byte) (protocol.Reply, error) {
-	for {
+	for tries := maxIdle; ; {
 		conn, reused, err := c.take(ctx)
 		if err != nil {
 			return protocol.Reply{}, err
@@ -149,6 +149,11 @@ func (c *Client) call(ctx context.Context, call protocol.Call, attachment ...[]b
 			continue
 		}
 		reply, err := exchange(ctx, conn, call, attachment)
+		if errors.Is(err, syscall.EPIPE) && tries > 0 { // it takes no more calls there, and has not read this one
+			conn.Close()
+			tries--
+			continue
+		}
 		if err != nil {
 			conn.Close()
 			return protocol.Reply{}, fmt.Errorf("%s container: %w", call.Op, err)
@@ -248,6 +253,14 @@ func (c *Client) KillAll(ctx context.Context, id string) error {
 // its writable layer. A container that was never started is killed first; a running one is refused with ErrState.
 func (c *Client) Delete(ctx context.Context, id string) error {
 	_, err := c.call(ctx, protocol.Call{Op: protocol.OpDelete, ID: id})
+	return err
+}
+
+// Upgrade has the supervisor replace itself by the program at an absolute path, in the same process: containers go on, and those
+// that wait for Start still do. When it returns, the supervisor has tried that program and makes way for it; calls that
+// come later are answered by the next one. Streams of events end, and so do commands that run by Exec and have a client.
+func (c *Client) Upgrade(ctx context.Context, program string) error {
+	_, err := c.call(ctx, protocol.Call{Op: protocol.OpUpgrade, Program: program})
 	return err
 }
 

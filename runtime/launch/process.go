@@ -216,6 +216,31 @@ func (p *Process) limit(r spec.Rlimit) error {
 	return unix.Prlimit(p.pid, r.Resource, &want, nil)
 }
 
+// Unstarted gives what starting the process takes, for Restore of a process that another program in this very process
+// adopts: a copy of its control socket, which is the caller's, and its resource limits. The socket is nil if the process was
+// started.
+func (p *Process) Unstarted() (*os.File, []spec.Rlimit, error) {
+	if p.control == nil {
+		return nil, nil, nil
+	}
+	conn, err := p.control.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	fd := -1
+	var failed error
+	err = conn.Control(func(control uintptr) { fd, failed = unix.FcntlInt(control, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, failed); err != nil {
+		return nil, nil, fmt.Errorf("copy control socket: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "control"), p.rlimits, nil
+}
+
+// Restore makes an adopted process one that can be started, with what Unstarted gave. Control becomes the process's.
+func (p *Process) Restore(control *os.File, rlimits []spec.Rlimit) {
+	p.control, p.rlimits = control, rlimits
+}
+
 func (p *Process) closeControl() {
 	if p.control != nil {
 		p.control.Close()

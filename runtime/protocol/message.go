@@ -168,15 +168,17 @@ const (
 	OpDelete  Op = "delete"
 	OpEvents  Op = "events"
 	OpExec    Op = "exec"
+	OpUpgrade Op = "upgrade"
 )
 
 // Call is a message of a client.
 type Call struct {
 	Op      Op
-	ID      string   `json:",omitempty"` // all but create, list and events
+	ID      string   `json:",omitempty"` // all but create, list, events and upgrade
 	Signal  int      `json:",omitempty"` // of kill
 	Request *Request `json:",omitempty"` // of create
 	Exec    *Exec    `json:",omitempty"` // of exec
+	Program string   `json:",omitempty"` // of upgrade
 }
 
 // Reply is a message of the supervisor.

@@ -36,6 +36,12 @@ func Exec(name string) error {
 	if err != nil || done {
 		return err
 	}
+	return Replace(name, "/proc/self/exe", os.Environ())
+}
+
+// Replace replaces the process by a sealed copy of the program at path, with the same arguments and the given environment.
+// It returns only if that fails.
+func Replace(name, path string, env []string) error {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // before 6.3, where every memfd is executable
 		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -44,19 +50,19 @@ func Exec(name string) error {
 		return fmt.Errorf("copy program to memory: %w", err)
 	}
 	defer unix.Close(fd)
-	if err := fill(fd); err != nil {
+	if err := fill(fd, path); err != nil {
 		return fmt.Errorf("copy program to memory: %w", err)
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return fmt.Errorf("seal program: %w", err)
 	}
-	err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), os.Args, os.Environ())
+	err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), os.Args, env)
 	return fmt.Errorf("run sealed program: %w", err)
 }
 
-// fill copies the running program.
-func fill(fd int) error {
-	exe, err := os.Open("/proc/self/exe")
+// fill copies a program.
+func fill(fd int, path string) error {
+	exe, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 		return err
 	}
 	c.process = p
-	if r.State.Status == protocol.Created {
+	if r.State.Status == protocol.Created && !s.startable(c.id, p) {
 		// It ends by itself, since the supervisor that could start it is gone, unless it was being started at that
 		// very moment: then nobody was told, and it must not run.
 		if err := p.Signal(unix.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -37,6 +37,9 @@
 //	I8  A process of an exec has at most the rights of the container's first one, in its namespaces and control group;
 //	    it ends with its client, unless that let it go, and with the container.
 //
+// A supervisor that is asked to (Upgrade) runs another program in its own process: the socket and the containers that
+// wait for Start are handed over (handover.go), and all are still its children.
+//
 // After a restart, containers are found by their journal and taken over if the process with the recorded number
 // started when the record says. Then their exit codes are known on kernels from 6.15 on, and on all kernels when the
 // supervisor replaced itself by execve and is still their parent.

@@ -71,6 +71,17 @@ func (e *execs) release(p *launch.Process) {
 	e.running.Done()
 }
 
+// pids are the numbers of the processes.
+func (e *execs) pids() []int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []int
+	for p := range e.processes {
+		out = append(out, p.Pid())
+	}
+	return out
+}
+
 // halt ends every Wait. The processes go on. It may be called again.
 func (e *execs) halt() {
 	e.mu.Lock()

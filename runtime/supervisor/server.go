@@ -58,33 +58,44 @@ func listen(path string) (*net.UnixListener, error) {
 // server is the connections of one Run.
 type server struct {
 	*Supervisor
-	wg sync.WaitGroup
+	stop func() // ends serve
+	wg   sync.WaitGroup
 
 	mu    sync.Mutex // guards all below
 	conns map[*net.UnixConn]bool
 	over  bool
 }
 
-// serve answers clients until ctx ends, and returns when the last request is answered.
-func (s *Supervisor) serve(ctx context.Context, l *net.UnixListener) error {
-	v := &server{Supervisor: s, conns: make(map[*net.UnixConn]bool)}
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+// serve answers clients until ctx ends, or until one asks for another program, and returns when the last request is
+// answered. In the second case it gives the socket.
+func (s *Supervisor) serve(ctx context.Context, l *net.UnixListener) (passed *os.File, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	v := &server{Supervisor: s, stop: cancel, conns: make(map[*net.UnixConn]bool)}
+	stop := context.AfterFunc(ctx, func() { // accepts nobody any more
+		_ = l.SetDeadline(time.Unix(1, 0)) // fails only for a listener that is closed
+	})
 	defer stop()
-	var failed error
 	for {
-		conn, err := l.AcceptUnix()
-		if err != nil {
+		conn, failed := l.AcceptUnix()
+		if failed != nil {
 			if ctx.Err() == nil {
-				failed = fmt.Errorf("accept client: %w", err)
-				l.Close()
+				err = fmt.Errorf("accept client: %w", failed)
 			}
 			break
 		}
 		v.take(conn)
 	}
+	if s.Next() != nil { // who connects from here on waits for the next program
+		var failed error
+		passed, failed = l.File()
+		err = errors.Join(err, failed)
+		l.SetUnlinkOnClose(false)
+	}
+	l.Close()
 	v.finish()
 	v.wg.Wait()
-	return failed
+	return passed, err
 }
 
 // take begins to serve a connection, if its peer may and there is room.
@@ -124,13 +135,14 @@ func allowed(conn *net.UnixConn) error {
 	return nil
 }
 
-// finish ends idle connections and event streams. Requests under way are still answered.
+// finish ends idle connections and event streams. Requests under way, and those that have arrived, are still answered; later
+// ones fail when they are sent, so that the client knows that nobody has seen them.
 func (v *server) finish() {
 	v.mu.Lock()
 	v.over = true
 	for conn := range v.conns {
 		// It fails only for a connection that is closed already.
-		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		_ = conn.CloseRead()
 	}
 	v.mu.Unlock()
 	v.Supervisor.mu.Lock()
@@ -198,6 +210,8 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 		}
 		state, err := v.create(ctx, call.Request)
 		return protocol.Reply{State: &state}, err
+	case protocol.OpUpgrade:
+		return protocol.Reply{}, v.upgrade(call.Program)
 	case protocol.OpList:
 		return protocol.Reply{States: v.list()}, nil
 	case protocol.OpState:

@@ -42,6 +42,8 @@ type Config struct {
 	KillOnExit bool
 	// Logger may be nil.
 	Logger *slog.Logger
+	// Handover is what the program before this one passed, or nil. The supervisor takes it.
+	Handover *Handover
 	// Ready, if not nil, is called when clients can connect.
 	Ready func()
 }
@@ -88,6 +90,9 @@ type Supervisor struct {
 	containers  map[string]*container
 	reserved    map[string]bool // names of containers being created
 	subscribers map[*subscriber]bool
+	next        *Handover // or nil: what Run hands over
+
+	background sync.WaitGroup // of Run
 }
 
 // New prepares a supervisor: it takes the root directory and finds out what the kernel offers.
@@ -179,25 +184,28 @@ func (s *Supervisor) Close() {
 
 // Run takes over the containers of an earlier supervisor and serves clients until ctx ends; then it returns nil.
 func (s *Supervisor) Run(ctx context.Context) error {
-	listener, err := listen(s.cfg.Socket)
+	listener, err := s.listen()
 	if err != nil {
 		return err
 	}
-	var polling sync.WaitGroup
-	polling.Go(s.poller.run)
-	defer func() { s.poller.close(); polling.Wait() }()
+	s.background.Go(s.poller.run)
+	defer func() { s.poller.close(); s.background.Wait() }()
 	left := s.left
 	s.left = found{}
 	if err := s.adoptAll(ctx, left); err != nil {
 		listener.Close()
 		return err
 	}
+	s.reapExecs()
+	s.cfg.Handover.close()
 	if s.cfg.Ready != nil {
 		s.cfg.Ready()
 	}
 	s.logger.Info("supervisor serves", "socket", s.cfg.Socket, "containers", len(s.list()))
-	err = s.serve(ctx, listener)
-	if s.cfg.KillOnExit {
+	passed, err := s.serve(ctx, listener)
+	if h := s.Next(); h != nil {
+		s.handOver(h, passed)
+	} else if s.cfg.KillOnExit {
 		s.killEverything()
 	}
 	for _, c := range s.all() {
