@@ -78,6 +78,9 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 		table: newTable(), plan: job.Plan, memory: job.Memory, views: job.Group.Views(), control: control + len(job.Preserve),
 		rootfs: job.Rootfs, pause: job.Mounted != nil, starter: job.Starter != nil,
 	}
+	if l.Landlock(job.Plan) {
+		b.program.landlock = l.landlock
+	}
 	if job.Starter != nil {
 		b.starter = []int{int(job.Starter.Fd())}
 	}

@@ -38,6 +38,8 @@
 //	    comes before any capability is dropped, and a profile must allow the calls that drop them.
 //	I5  When the parent goes away before Start, the child exits.
 //	I6  A failed Create leaves no process and no descriptor behind.
+//	I8  Where the kernel has Landlock, the container reaches no file but those below its root and its stdio, through whatever
+//	    descriptor or link, unless it may mount. Commands that are run in it later are not confined so.
 //	I7  The mounts below /proc, /dev and /sys are made after all others. So a link in an image, or one that another
 //	    container swaps into a shared directory, leads no mount over them: what it leads there is hidden below them.
 //

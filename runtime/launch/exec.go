@@ -178,6 +178,7 @@ func (p *Process) admit(job ExecJob, pidfd int) error {
 func (p *program) buildExec(stdio []int, ctl, join int, terminal bool) error {
 	p.isolate(stdio, ctl)
 	p.receive()
+	p.appArmor()
 	container := p.received(0)
 	if join != 0 {
 		p.call("join namespaces", unix.SYS_SETNS, container.arg(), num(join))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/memfs"
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/spec"
@@ -80,6 +81,8 @@ const maxMemory = 96
 type Launcher struct {
 	overlay *overlay.Driver
 	devices []int // O_PATH descriptors of hostDevices
+	// landlock is the version of the kernel's Landlock, or 0.
+	landlock int
 }
 
 // device is one of the host's.
@@ -102,7 +105,7 @@ func hostDevices() []device {
 
 // New opens the host's devices. The caller closes the Launcher.
 func New(driver *overlay.Driver) (*Launcher, error) {
-	l := &Launcher{overlay: driver}
+	l := &Launcher{overlay: driver, landlock: lsm.Landlock()}
 	for _, d := range hostDevices() {
 		fd, err := openDevice(d)
 		if err != nil {

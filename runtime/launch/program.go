@@ -18,6 +18,7 @@ type program struct {
 	// Indexes into fds.
 	rootAt, devicesAt, furtherAt, bindsAt, groupsAt, memoryAt, starterAt int
 
+	landlock int      // the ABI to confine by, or 0
 	control  int      // the child's descriptor of the control socket
 	rootfs   string   // where on the host the root is attached, or "" for /
 	attachTo reg      // rootfs, opened
@@ -47,6 +48,7 @@ const (
 func (p *program) build(passed []int, ctl int) error {
 	p.isolate(passed, ctl)
 	p.receive()
+	p.appArmor()
 	p.findRootfs()
 	p.identity()
 	p.attachRoot()
@@ -64,6 +66,7 @@ func (p *program) build(passed []int, ctl int) error {
 	p.pivot()
 	p.loopback()
 	p.waitForStart()
+	p.confine()
 	p.credentials()
 	p.exec()
 	return p.sealed()

@@ -125,6 +125,8 @@ type State struct {
 	Signal int `json:",omitempty"`
 	// OOMKilled says that the kernel killed a process of the container for want of memory.
 	OOMKilled bool `json:",omitempty"`
+	// Enforced names what isolates the container, such as "seccomp" or "apparmor=NAME".
+	Enforced []string `json:",omitempty"`
 	// Error says what went wrong beside the exit code, or is "".
 	Error string `json:",omitempty"`
 	// The times are zero until it has happened.

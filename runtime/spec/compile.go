@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/seccomp"
 )
@@ -85,6 +86,7 @@ func compile(s *specs.Spec, goarch string, bundle bool) (*Plan, error) {
 	c.mounts(s.Mounts)
 	c.seccomp(s.Linux.Seccomp, goarch)
 	c.dev()
+	c.landlock()
 	if len(c.problems) > 0 {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, errors.Join(c.problems...))
 	}
@@ -265,4 +267,11 @@ func (c *compiler) seccomp(profile *specs.LinuxSeccomp, goarch string) {
 		return
 	}
 	c.plan.Seccomp = f
+}
+
+// landlock asks for confinement to the container's own files, unless the process may mount: Landlock would forbid that. Without a
+// seccomp filter it may, in a user namespace that it makes; the launcher knows whether there is one.
+func (c *compiler) landlock() {
+	const sysAdmin = 1 << unix.CAP_SYS_ADMIN
+	c.plan.Landlock = !c.bundle && c.plan.Process.Capabilities.Bounding&sysAdmin == 0
 }

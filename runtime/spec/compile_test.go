@@ -158,7 +158,7 @@ func TestCompile_Refuses(t *testing.T) {
 		{"ambient beyond inheritable", func(s *specs.Spec) { s.Process.Capabilities.Ambient = []string{"CAP_CHOWN"} }, "process.capabilities"},
 		{"soft above hard", func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_AS", Soft: 2, Hard: 1}} }, "process.rlimits"},
 		{"oom score", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-999) }, "process.oomScoreAdj"},
-		{"apparmor", func(s *specs.Spec) { s.Process.ApparmorProfile = "x" }, "process.apparmorProfile"},
+		{"apparmor", func(s *specs.Spec) { s.Process.ApparmorProfile = "a b" }, "process.apparmorProfile"},
 		{"host network", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:3] }, "linux.namespaces"},
 		{"joined namespace", func(s *specs.Spec) { s.Linux.Namespaces[3].Path = "/proc/1/ns/net" }, "linux.namespaces"},
 		{"namespace twice", func(s *specs.Spec) { s.Linux.Namespaces[1] = s.Linux.Namespaces[0] }, "linux.namespaces"},

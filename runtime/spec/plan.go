@@ -32,6 +32,8 @@ type Plan struct {
 	Personality     Personality
 	Process         Process
 	Seccomp         *seccomp.Filter // or nil for none
+	// Landlock asks for rules that follow from the root and the mounts, where the kernel can.
+	Landlock bool
 }
 
 // Join is a namespace that others made: one of the CLONE_NEW flags and an absolute path.
@@ -118,6 +120,7 @@ type Process struct {
 	Umask        uint32
 	Capabilities Capabilities
 	NoNewPrivs   bool
+	AppArmor     string // a profile that the kernel has, or ""
 	Rlimits      []Rlimit
 	// Terminal gives the process a terminal of the container as its standard streams, of Rows and Columns if not 0.
 	Terminal      bool

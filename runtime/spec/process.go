@@ -12,15 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxProfileName bounds the name of an AppArmor profile; some are paths.
+const maxProfileName = 512
+
 func (c *compiler) process(p *specs.Process) {
 	c.unsupported(map[string]bool{
 		"process.terminal": p.Terminal && !c.bundle, "process.consoleSize": p.ConsoleSize != nil && !c.bundle,
-		"process.apparmorProfile": p.ApparmorProfile != "", "process.selinuxLabel": p.SelinuxLabel != "",
-		"process.scheduler": p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
+		"process.selinuxLabel": p.SelinuxLabel != "",
+		"process.scheduler":    p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
 		"process.execCPUAffinity": p.ExecCPUAffinity != nil,
 	})
 	out := &c.plan.Process
 	out.NoNewPrivs = p.NoNewPrivileges
+	out.AppArmor = c.text("process.apparmorProfile", p.ApparmorProfile)
+	if len(out.AppArmor) > maxProfileName || strings.ContainsAny(out.AppArmor, " \n") {
+		c.bad("process.apparmorProfile", "%.64q is no name of a profile", out.AppArmor)
+	}
 	out.Terminal = p.Terminal
 	if size := p.ConsoleSize; size != nil {
 		out.Rows, out.Columns = uint16(min(size.Height, math.MaxUint16)), uint16(min(size.Width, math.MaxUint16))

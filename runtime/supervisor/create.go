@@ -158,6 +158,7 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	}
 	c.process = p
 	c.machine = created(s.now(), c.id, p.Pid())
+	c.machine.state.Enforced = s.enforced(plan)
 	if c.started, err = launch.StartTime(p.Pid()); err == nil {
 		r := record{Version: recordVersion, State: c.machine.state, Log: c.log, Boot: c.boot, Started: c.started}
 		err = s.save(r, false)
@@ -211,4 +212,20 @@ func (s *Supervisor) endUnstarted(c *container) error {
 	}
 	<-c.ended
 	return nil
+}
+
+// enforced names what isolates the container, by the words of --require: what is not in force is not there.
+func (s *Supervisor) enforced(plan *spec.Plan) []string {
+	var out []string
+	add := func(in bool, name string) {
+		if in {
+			out = append(out, name)
+		}
+	}
+	add(plan.UserNS(), "userns")
+	add(plan.Seccomp != nil, "seccomp")
+	add(plan.Process.NoNewPrivs, "no-new-privileges")
+	add(s.launcher.Landlock(plan), "landlock")
+	add(plan.Process.AppArmor != "", "apparmor="+plan.Process.AppArmor)
+	return out
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/journal"
 	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/protocol"
 	"github.com/skep-io/skep/runtime/seccomp"
@@ -152,6 +153,11 @@ func (s *Supervisor) prepare() error {
 	}
 	if s.poller, err = newPoller(); err != nil {
 		return err
+	}
+	if lsm.AppArmor() {
+		if err := lsm.LoadProfile(); err != nil { // the node says that it doesn't confine by AppArmor
+			s.logger.Error("containers are not confined by AppArmor, though this kernel has it", "error", err)
+		}
 	}
 	if s.null, err = os.OpenFile(os.DevNull, os.O_RDONLY, 0); err != nil {
 		return err

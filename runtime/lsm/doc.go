@@ -1,0 +1,16 @@
+// Package lsm knows by which of the kernel's security modules containers can be confined here, and gives AppArmor the profile that they
+// have by default.
+//
+// The profile is default.profile. The kernel takes it in a compiled form, default.bin, which is in the program, so that no node needs
+// AppArmor's tools. To compile it anew takes apparmor_parser 3.0 or later and its abi files (Debian's package apparmor):
+//
+//	go generate ./runtime/lsm
+//
+// What a process is confined by from its execve on, package launch tells the kernel.
+//
+// All functions are safe for concurrent use.
+//
+// Sources: landlock(7), apparmor.d(5), linux/Documentation/admin-guide/LSM/apparmor.rst, security/apparmor/apparmorfs.c.
+package lsm
+
+//go:generate sh -c "apparmor_parser --skip-kernel-load --skip-cache --base ${APPARMOR_D:-/etc/apparmor.d} --stdout default.profile > default.bin"
