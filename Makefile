@@ -40,7 +40,7 @@ test: setup build ## All tests: unit tests with the race detector, e2e with the 
 	@$(GO) run ./e2e/sim -bugs -time 5m >/dev/null
 	@$(MAKE) --no-print-directory sim SEEDS=24 TIME=5m
 
-# The suites whose tests depend on the kernel; the processor is emulated, so this takes about a quarter of an hour.
+# The suites whose tests depend on the kernel; the processor is emulated, so this takes about ten minutes on two cores.
 .PHONY: e2e-vm
 SUITE ?=
 e2e-vm: setup build ## Tests of isolation in a virtual machine: Debian's kernel, cgroup v2, AppArmor; SUITE=runtime/launch for one

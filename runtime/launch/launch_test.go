@@ -92,7 +92,15 @@ func (b *bench) create(edit func(*specs.Spec)) (*Process, error) {
 }
 
 func TestCreate_WaitsBeforeTheProgram(t *testing.T) {
-	p, err := newBench(t).create(nil)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := newBench(t).create(func(s *specs.Spec) { // what the parent opens for mounts is not left open either
+		s.Mounts = append(s.Mounts,
+			specs.Mount{Type: "bind", Source: filepath.Dir(file), Destination: "/data"},
+			specs.Mount{Type: "bind", Source: file, Destination: "/file"})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
