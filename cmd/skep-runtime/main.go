@@ -1,6 +1,6 @@
 // Command skep-runtime is the parent of every container on a node, and a runtime of OCI bundles for container engines.
 //
-//	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+//	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
 //	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run|exec|ps|features|spec ...
 //
 // The supervisor prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
@@ -34,7 +34,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--kill-on-exit]
+const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
        skep-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [ARGS]
            with create, start, state, kill, delete, run, exec, ps, features or spec, as runc has them
        skep-runtime version
@@ -78,6 +78,7 @@ func flags(args []string, errs io.Writer) (supervisor.Config, error) {
 	f.StringVar(&cfg.Root, "root", "", "directory of the supervisor's files, on a disk")
 	f.StringVar(&cfg.Socket, "socket", "", "where clients connect")
 	f.StringVar(&cfg.CgroupParent, "cgroup-parent", "skep", "control group of all containers")
+	f.StringVar(&cfg.Runtime, "runtime", "", "OCI runtime that creates the containers, such as /usr/sbin/runc; empty for our own")
 	f.BoolVar(&cfg.KillOnExit, "kill-on-exit", false, "kill all containers when the supervisor ends")
 	if err := f.Parse(args); err != nil {
 		return cfg, err

@@ -200,7 +200,8 @@ func capability(name string) int {
 	return -1
 }
 
-func resource(name string) (int, bool) {
+// Resource gives the RLIMIT_ number of a name.
+func Resource(name string) (int, bool) {
 	n, ok := map[string]int{
 		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
 		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
@@ -215,7 +216,7 @@ func resource(name string) (int, bool) {
 func (c *compiler) rlimits(list []specs.POSIXRlimit) {
 	seen := make(map[int]bool)
 	for _, r := range list {
-		n, ok := resource(r.Type)
+		n, ok := Resource(r.Type)
 		if !ok || seen[n] || r.Soft > r.Hard {
 			c.bad("process.rlimits", "%.64q is unknown, repeated, or its soft limit is above its hard limit", r.Type)
 			continue

@@ -73,7 +73,11 @@ func (s *Supervisor) adopt(ctx context.Context, f found, id string) error {
 	r, err := s.recall(f, id, c.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its creation was never finished, so nobody knows of it.
-		return errors.Join(group.KillAll(), group.Remove(ctx), os.RemoveAll(c.dir))
+		var foreign error
+		if s.foreign != nil {
+			foreign = s.foreign.Delete(ctx, id)
+		}
+		return errors.Join(foreign, group.KillAll(), group.Remove(ctx), os.RemoveAll(c.dir))
 	}
 	damaged := err
 	if damaged != nil {

@@ -172,7 +172,11 @@ func (s *Supervisor) start(ctx context.Context, c *container) error {
 	if err := s.feed(c, startAsked{}); err != nil {
 		return err
 	}
-	err := c.process.Start(ctx)
+	start := c.process.Start
+	if s.foreign != nil {
+		start = func(ctx context.Context) error { return s.foreign.Start(ctx, c.id) }
+	}
+	err := start(ctx)
 	if err == nil {
 		return s.feed(c, executed{})
 	}

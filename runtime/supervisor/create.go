@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 
+	"github.com/skep-io/skep/runtime/foreign"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/logfile"
 	"github.com/skep-io/skep/runtime/overlay"
@@ -146,7 +147,7 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 		return err
 	}
 	defer mem.close()
-	p, err := s.launcher.Create(ctx, launch.Job{
+	p, err := s.makeProcess(ctx, c, r, launch.Job{
 		Plan:   plan,
 		Root:   overlay.Layers{Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work},
 		Memory: mem.mounts,
@@ -169,6 +170,17 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	return err
 }
 
+// makeProcess makes the waiting process, by our own launcher or by the runtime that the configuration names.
+func (s *Supervisor) makeProcess(ctx context.Context, c *container, r *protocol.Request, job launch.Job) (*launch.Process, error) {
+	if s.foreign == nil {
+		return s.launcher.Create(ctx, job)
+	}
+	return s.foreign.Create(ctx, foreign.Job{
+		ID: c.id, Spec: r.Spec, Seccomp: r.Seccomp, Plan: job.Plan, Root: job.Root, Memory: job.Memory, Stdio: job.Stdio,
+		Group: filepath.Join("/", s.cfg.CgroupParent, c.id),
+	})
+}
+
 // remove forgets a container that has exited, or was never started: everything of it goes.
 func (s *Supervisor) remove(ctx context.Context, c *container) error {
 	if err := s.endUnstarted(c); err != nil {
@@ -180,6 +192,11 @@ func (s *Supervisor) remove(ctx context.Context, c *container) error {
 		return fmt.Errorf("%w: %s", protocol.ErrNotFound, c.id)
 	}
 	c.halt()
+	if s.foreign != nil {
+		if err := s.foreign.Delete(ctx, c.id); err != nil {
+			return fmt.Errorf("delete container %s: %w", c.id, err)
+		}
+	}
 	if err := c.group.Remove(ctx); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.id, err)
 	}

@@ -95,6 +95,7 @@ func prepare(t testing.TB) *node {
 	n := &node{TB: t, layer: filepath.Join(dir, "layer"), cfg: supervisor.Config{
 		Root: filepath.Join(dir, "root"), Socket: filepath.Join(dir, "s"),
 		CgroupParent: fmt.Sprintf("skep-test-%d-%d", os.Getpid(), nodes.Add(1)),
+		Runtime:      foreignRuntime,
 		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}}
 	for _, p := range []string{"bin", "tmp", "etc"} {

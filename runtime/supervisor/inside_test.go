@@ -69,7 +69,7 @@ func TestInside_Isolation(t *testing.T) {
 			t.Errorf("a path of the host's control groups: %s", line)
 		}
 	}
-	if diff := cmp.Diff([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, got.Env); diff != "" {
+	if diff := cmp.Diff([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, own(got.Env)); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 	if !regexp.MustCompile(`Max core file size +0 +0 `).MatchString(got.Limits) {
@@ -161,7 +161,7 @@ func TestInside_User(t *testing.T) {
 	if got.Cwd != "/home/app/work" || got.Args[0] != "inside" {
 		t.Errorf("cwd %q, args %q", got.Cwd, got.Args)
 	}
-	if diff := cmp.Diff(r.Spec.Process.Env, got.Env); diff != "" {
+	if diff := cmp.Diff(r.Spec.Process.Env, own(got.Env)); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 }

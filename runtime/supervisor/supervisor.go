@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/foreign"
 	"github.com/skep-io/skep/runtime/journal"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/lsm"
@@ -37,6 +38,8 @@ type Config struct {
 	Root string
 	// Socket is where clients find it.
 	Socket string
+	// Runtime is the absolute path of an OCI runtime that creates the containers, or "" for our own launcher.
+	Runtime string
 	// CgroupParent is the group of all containers, "skep" if empty.
 	CgroupParent string
 	// KillOnExit kills all containers when Run ends. Otherwise they run on.
@@ -79,9 +82,10 @@ type Supervisor struct {
 	boot     string
 	tree     *cgroup.Tree
 	launcher *launch.Launcher
-	null     *os.File      // for reading
-	nullOut  *os.File      // for writing
-	launches chan struct{} // a place for each launch under way
+	foreign  *foreign.Runtime // or nil: containers are created by the launcher
+	null     *os.File         // for reading
+	nullOut  *os.File         // for writing
+	launches chan struct{}    // a place for each launch under way
 	poller   *poller
 	journal  *journal.Journal
 	filters  seccomp.Cache
@@ -151,6 +155,13 @@ func (s *Supervisor) prepare() error {
 	if s.launcher, err = launch.New(driver); err != nil {
 		return err
 	}
+	if s.cfg.Runtime != "" {
+		// Not below Root, which only the host's root may enter.
+		dir := filepath.Join(foreignDir, s.cfg.CgroupParent)
+		if s.foreign, err = foreign.New(s.cfg.Runtime, dir, driver); err != nil {
+			return err
+		}
+	}
 	if s.poller, err = newPoller(); err != nil {
 		return err
 	}
@@ -166,6 +177,9 @@ func (s *Supervisor) prepare() error {
 	return err
 }
 
+// foreignDir has the bundles of containers that another runtime creates, one directory for each supervisor.
+const foreignDir = "/run/skep-bundles"
+
 func (s *Supervisor) containersDir() string { return filepath.Join(s.cfg.Root, "containers") }
 
 func (s *Supervisor) overlayDir() string { return filepath.Join(s.cfg.Root, "overlay") }
@@ -174,6 +188,9 @@ func (s *Supervisor) overlayDir() string { return filepath.Join(s.cfg.Root, "ove
 func (s *Supervisor) Close() {
 	if s.launcher != nil {
 		s.launcher.Close()
+	}
+	if s.foreign != nil {
+		s.foreign.Close()
 	}
 	if s.journal != nil {
 		s.journal.Close()

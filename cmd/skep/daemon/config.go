@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -28,7 +29,7 @@ type Config struct {
 	KeyProvider KeyProvider
 	// Credentials is the service manager's directory of credentials, or "".
 	Credentials string
-	// Runtime is the path of the skep-runtime program.
+	// Runtime is the path of the skep-runtime program, or of an OCI runtime that creates containers in its place.
 	Runtime string
 	// BuiltinImage is an image archive that is loaded at start, or "".
 	BuiltinImage string
@@ -90,7 +91,7 @@ func Command(version string) *cobra.Command {
 	set.StringVar(&f.people.key, "tlskey", "", "Key of --tlscert")
 	set.StringVar(&f.provider, "key-provider", string(ProviderFile), "What keeps the key of this node's disk while the swarm is not autolocked "+
 		`("file", "tpm2", "systemd-host", "credential", "auto")`)
-	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of the skep-runtime program")
+	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of skep-runtime, or of an OCI runtime that is to create the containers, such as runc")
 	set.StringVar(&f.config.BuiltinImage, "builtin-image", beside("../lib/skep/skep-hello.tar"), "Image archive to load at start; empty for none")
 	set.StringVar(&f.config.CgroupParent, "cgroup-parent", "skep", "Cgroup below which containers are")
 	set.StringVar(&f.bridge, "bridge-subnet", "172.31.240.0/20", "Subnet of this node's containers")
@@ -133,6 +134,11 @@ func (f flags) parse(version string) (Config, error) {
 	}
 	if strings.ContainsAny(cfg.CgroupParent, "./ ") || cfg.CgroupParent == "" {
 		errs = append(errs, fmt.Errorf("--cgroup-parent %q: give one name without dots, slashes and spaces", cfg.CgroupParent))
+	}
+	if !strings.Contains(cfg.Runtime, "/") { // as in a shell
+		if found, err := exec.LookPath(cfg.Runtime); err == nil {
+			cfg.Runtime = found
+		}
 	}
 	for _, path := range []*string{&cfg.DataDir, &cfg.Socket, &cfg.Runtime} {
 		absolute, err := filepath.Abs(*path)

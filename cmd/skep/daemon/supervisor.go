@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,18 +66,44 @@ func (s supervisor) start() (<-chan error, error) {
 		return nil, fmt.Errorf("open the supervisor's log: %w", err)
 	}
 	defer log.Close()
-	process := exec.Command(s.program, "supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent)
+	program, more, err := s.choose()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent}
+	process := exec.Command(program, append(args, more...)...)
 	process.Stdout, process.Stderr = log, log
 	// It outlives this daemon: it holds no folder of the one who started it, and does not speak to the service manager for it.
 	process.Dir = "/"
 	process.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, notifyVariable+"=") })
 	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := process.Start(); err != nil {
-		return nil, fmt.Errorf("start the container supervisor %s: %w: install skep-runtime beside skep, or name it with --runtime", s.program, err)
+		return nil, unstartable(program, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- process.Wait() }()
 	return ended, nil
+}
+
+func unstartable(program string, err error) error {
+	return fmt.Errorf("start the container supervisor %s: %w: install skep-runtime beside skep, or name it with --runtime", program, err)
+}
+
+// choose gives the supervisor's program, and its arguments that say what creates containers: skep-runtime itself, or
+// another program with the command line of an OCI runtime.
+func (s supervisor) choose() (program string, args []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), supervisorPatience)
+	defer cancel()
+	said, err := exec.CommandContext(ctx, s.program, "--version").Output()
+	if err != nil {
+		return "", nil, unstartable(s.program, err)
+	}
+	if bytes.HasPrefix(said, []byte("skep-runtime ")) {
+		return s.program, nil, nil
+	}
+	first, _, _ := strings.Cut(string(said), "\n")
+	s.logger.Warn("containers are created by another runtime than Skep's", "runtime", s.program, "version", first)
+	return beside("skep-runtime"), []string{"--runtime", s.program}, nil
 }
 
 // await returns a connection once the supervisor answers.

@@ -1,0 +1,177 @@
+package foreign
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/launch"
+	"github.com/skep-io/skep/runtime/overlay"
+	"github.com/skep-io/skep/runtime/spec"
+)
+
+// bundle is a directory in the making.
+type bundle struct {
+	dir    string
+	job    Job
+	config *specs.Spec // a copy of the job's
+	userns int         // with the container's ids
+}
+
+// furnish mounts all that the container is to have, and writes what it is.
+func (b *bundle) furnish(driver *overlay.Driver) error {
+	gid, _ := spec.Host(b.job.Plan.GIDs, 0)
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("skep", b.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("mode=710,gid=%d", gid)); err != nil { // I2
+		return fmt.Errorf("mount %s: %w", b.dir, err)
+	}
+	// Mounts below must not travel: the host shares its own.
+	if err := unix.Mount("", b.dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", b.dir, err)
+	}
+	userns, err := launch.NewUserNS(b.job.Plan)
+	if err != nil {
+		return err
+	}
+	b.userns = int(userns.Fd())
+	defer userns.Close()
+	if err := b.mountRoot(driver); err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	if err := b.mountSources(); err != nil {
+		return err
+	}
+	if err := b.attachMemory(); err != nil {
+		return err
+	}
+	b.config.Linux.CgroupsPath = b.job.Group
+	clampLimits(b.config.Process.Rlimits)
+	data, err := json.Marshal(b.config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.dir, "config.json"), data, 0o600)
+}
+
+func (b *bundle) mountRoot(driver *overlay.Driver) error {
+	layers := b.job.Root
+	layers.UserNS, layers.Suid = b.userns, !b.job.Plan.Process.NoNewPrivs
+	layers.RootUID, _ = spec.Host(b.job.Plan.UIDs, 0)
+	layers.RootGID, _ = spec.Host(b.job.Plan.GIDs, 0)
+	fd, err := driver.Mount(layers)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	root := filepath.Join(b.dir, "rootfs")
+	b.config.Root = &specs.Root{Path: root, Readonly: b.job.Plan.ReadOnlyRoot}
+	return attach(fd, root, true)
+}
+
+// attach puts a detached mount at a new directory or file.
+func attach(fd int, path string, dir bool) error {
+	if dir {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return err
+		}
+	} else if err := os.WriteFile(path, nil, 0o644); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s: %w", path, err)
+	}
+	return nil
+}
+
+// mountSources replaces the sources of bind mounts by clones with the attributes and ids that the plan gives them, and
+// gives all other mounts those that the plan adds.
+func (b *bundle) mountSources() error {
+	if err := os.Mkdir(filepath.Join(b.dir, "mounts"), 0o755); err != nil {
+		return err
+	}
+	for i, m := range b.job.Plan.Mounts {
+		out := &b.config.Mounts[i]
+		if !m.Bind() {
+			if m.Attr&unix.MOUNT_ATTR_NOSUID != 0 && !slices.Contains(out.Options, "nosuid") {
+				out.Options = append(out.Options, "nosuid")
+			}
+			continue
+		}
+		path := filepath.Join(b.dir, "mounts", strconv.Itoa(i))
+		if err := b.cloneSource(m, path); err != nil {
+			return fmt.Errorf("bind mount %s at /%s: %w", m.Source, m.Target, err)
+		}
+		out.Type, out.Source = "bind", path
+		out.Options = []string{"rbind", "rprivate"} // the clone has its attributes, and keeps them
+	}
+	return nil
+}
+
+func (b *bundle) cloneSource(m spec.Mount, path string) error {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if m.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	attr := unix.MountAttr{Attr_set: m.AllAttr | m.Attr, Attr_clr: m.AllClear, Propagation: unix.MS_PRIVATE}
+	if m.IDMap {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(b.userns)
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	return attach(fd, path, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+}
+
+// attachMemory shows the container's files in memory by bind mounts.
+func (b *bundle) attachMemory() error {
+	for i, m := range b.job.Memory {
+		path := filepath.Join(b.dir, "memory", strconv.Itoa(i))
+		if err := attach(m.FS.FD(), path, true); err != nil {
+			return err
+		}
+		b.config.Mounts = append(b.config.Mounts, specs.Mount{
+			Destination: "/" + m.Target, Type: "bind", Source: filepath.Join(path, m.File),
+			Options: []string{"bind", "rprivate"}, // it is sealed
+		})
+	}
+	return nil
+}
+
+// capSysResource is the capability to raise hard limits.
+const capSysResource = 24
+
+// clampLimits lowers resource limits to what may be given, as the supervisor's own launcher does: less is safe.
+func clampLimits(limits []specs.POSIXRlimit) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<capSysResource) != 0 {
+		return
+	}
+	for i := range limits {
+		l := &limits[i]
+		n, ok := spec.Resource(l.Type)
+		var have unix.Rlimit
+		if ok && unix.Getrlimit(n, &have) == nil {
+			l.Hard = min(l.Hard, have.Max)
+			l.Soft = min(l.Soft, l.Hard)
+		}
+	}
+}
