@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/protocol"
 )
 
@@ -31,6 +32,12 @@ type (
 	Status = protocol.Status
 	// Event is one change of a container.
 	Event = protocol.Event
+	// Stats are what a container has used.
+	Stats = protocol.Stats
+	// Pressure is how much a container waited for a resource.
+	Pressure = cgroup.Pressure
+	// Stall is a share of time.
+	Stall = cgroup.Stall
 	// EventType says what an Event is about.
 	EventType = protocol.EventType
 )
@@ -234,6 +241,18 @@ func (c *Client) State(ctx context.Context, id string) (State, error) {
 func (c *Client) List(ctx context.Context) ([]State, error) {
 	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpList})
 	return reply.States, err
+}
+
+// Stats gives what the container has used, or ErrState when its control group is gone.
+func (c *Client) Stats(ctx context.Context, id string) (Stats, error) {
+	reply, err := c.call(ctx, protocol.Call{Op: protocol.OpStats, ID: id})
+	if err == nil && reply.Stats == nil {
+		err = fmt.Errorf("%w: reply without statistics", protocol.ErrFrame)
+	}
+	if err != nil {
+		return Stats{}, err
+	}
+	return *reply.Stats, nil
 }
 
 // Kill sends a signal to the container's first process. As in every pid namespace, that process gets only signals that

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/runtime/cgroup"
 )
 
 // Errors that a client can branch on. An error of the supervisor wraps at most one of them.
@@ -156,6 +158,13 @@ type Event struct {
 	State State `json:",omitzero"`
 }
 
+// Stats are what a container has used.
+type Stats struct {
+	// Time is when they were read.
+	Time time.Time
+	cgroup.Stats
+}
+
 // Op is what a call asks for.
 type Op string
 
@@ -171,6 +180,7 @@ const (
 	OpEvents  Op = "events"
 	OpExec    Op = "exec"
 	OpUpgrade Op = "upgrade"
+	OpStats   Op = "stats"
 )
 
 // Call is a message of a client.
@@ -189,6 +199,7 @@ type Reply struct {
 	State  *State   `json:",omitempty"` // of create and state
 	States []State  `json:",omitempty"` // of list
 	Event  *Event   `json:",omitempty"`
+	Stats  *Stats   `json:",omitempty"` // of stats
 	// Started and Ended are of exec: the first reply, and the last.
 	Started *Started `json:",omitempty"`
 	Ended   *Ended   `json:",omitempty"`

@@ -223,6 +223,8 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 		return protocol.Reply{}, err
 	}
 	switch call.Op {
+	case protocol.OpStats:
+		return v.stats(c)
 	case protocol.OpStart:
 		err = v.start(ctx, c)
 	case protocol.OpKill:
@@ -235,6 +237,15 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 		err = fmt.Errorf("%w: unknown operation %.32q", protocol.ErrInvalid, call.Op)
 	}
 	return protocol.Reply{}, err
+}
+
+// stats reads what a container that runs has used.
+func (s *Supervisor) stats(c *container) (protocol.Reply, error) {
+	used, err := c.group.Stats()
+	if errors.Is(err, fs.ErrNotExist) {
+		return protocol.Reply{}, fmt.Errorf("%w: container %s is not running", protocol.ErrState, c.id)
+	}
+	return protocol.Reply{Stats: &protocol.Stats{Time: s.now(), Stats: used}}, err
 }
 
 // lastSignal is the highest signal number.
