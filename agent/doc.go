@@ -5,7 +5,7 @@
 // starts no process: skep-runtime does.
 //
 //	managers                                   peers
-//	   |  session, assignments, statuses         |  GetBlob, ReadTaskLogs
+//	   |  session, assignments, statuses         |  GetBlob, ReadTaskLogs, ReadTaskStats
 //	   v                                         v
 //	+-------------------------- agent.go -----------------------------+
 //	| session   task   executor   network   secret   images   logs    |

@@ -229,7 +229,7 @@ var File_skep_v1_agent_proto protoreflect.FileDescriptor
 
 const file_skep_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x13skep/v1/agent.proto\x12\askep.v1\x1a\x14skep/v1/access.proto\x1a\x15skep/v1/control.proto\"@\n" +
+	"\x13skep/v1/agent.proto\x12\askep.v1\x1a\x14skep/v1/access.proto\x1a\x15skep/v1/control.proto\x1a\x13skep/v1/stats.proto\"@\n" +
 	"\x0eGetBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\"D\n" +
@@ -241,11 +241,13 @@ const file_skep_v1_agent_proto_rawDesc = "" +
 	"\btask_ids\x18\x01 \x03(\tR\ataskIds\x12-\n" +
 	"\aoptions\x18\x02 \x01(\v2\x13.skep.v1.LogOptionsR\aoptions\"<\n" +
 	"\x14ReadTaskLogsResponse\x12$\n" +
-	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineR\x04line2\xad\x01\n" +
+	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineR\x04line2\x88\x02\n" +
 	"\x05Agent\x12J\n" +
 	"\aGetBlob\x12\x17.skep.v1.GetBlobRequest\x1a\x18.skep.v1.GetBlobResponse\"\n" +
 	"\xfa\xed\x18\x06\n" +
-	"\x02\x02\x03 \x010\x01\x12X\n" +
+	"\x02\x02\x03 \x010\x01\x12Y\n" +
+	"\rReadTaskStats\x12\x1d.skep.v1.ReadTaskStatsRequest\x1a\x1e.skep.v1.ReadTaskStatsResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03 \x01\x12X\n" +
 	"\fReadTaskLogs\x12\x1c.skep.v1.ReadTaskLogsRequest\x1a\x1d.skep.v1.ReadTaskLogsResponse\"\t\xfa\xed\x18\x05\n" +
 	"\x01\x03 \x010\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
@@ -263,22 +265,26 @@ func file_skep_v1_agent_proto_rawDescGZIP() []byte {
 
 var file_skep_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_skep_v1_agent_proto_goTypes = []any{
-	(*GetBlobRequest)(nil),       // 0: skep.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),      // 1: skep.v1.GetBlobResponse
-	(*ReadTaskLogsRequest)(nil),  // 2: skep.v1.ReadTaskLogsRequest
-	(*ReadTaskLogsResponse)(nil), // 3: skep.v1.ReadTaskLogsResponse
-	(*LogOptions)(nil),           // 4: skep.v1.LogOptions
-	(*LogLine)(nil),              // 5: skep.v1.LogLine
+	(*GetBlobRequest)(nil),        // 0: skep.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),       // 1: skep.v1.GetBlobResponse
+	(*ReadTaskLogsRequest)(nil),   // 2: skep.v1.ReadTaskLogsRequest
+	(*ReadTaskLogsResponse)(nil),  // 3: skep.v1.ReadTaskLogsResponse
+	(*LogOptions)(nil),            // 4: skep.v1.LogOptions
+	(*LogLine)(nil),               // 5: skep.v1.LogLine
+	(*ReadTaskStatsRequest)(nil),  // 6: skep.v1.ReadTaskStatsRequest
+	(*ReadTaskStatsResponse)(nil), // 7: skep.v1.ReadTaskStatsResponse
 }
 var file_skep_v1_agent_proto_depIdxs = []int32{
 	4, // 0: skep.v1.ReadTaskLogsRequest.options:type_name -> skep.v1.LogOptions
 	5, // 1: skep.v1.ReadTaskLogsResponse.line:type_name -> skep.v1.LogLine
 	0, // 2: skep.v1.Agent.GetBlob:input_type -> skep.v1.GetBlobRequest
-	2, // 3: skep.v1.Agent.ReadTaskLogs:input_type -> skep.v1.ReadTaskLogsRequest
-	1, // 4: skep.v1.Agent.GetBlob:output_type -> skep.v1.GetBlobResponse
-	3, // 5: skep.v1.Agent.ReadTaskLogs:output_type -> skep.v1.ReadTaskLogsResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
+	6, // 3: skep.v1.Agent.ReadTaskStats:input_type -> skep.v1.ReadTaskStatsRequest
+	2, // 4: skep.v1.Agent.ReadTaskLogs:input_type -> skep.v1.ReadTaskLogsRequest
+	1, // 5: skep.v1.Agent.GetBlob:output_type -> skep.v1.GetBlobResponse
+	7, // 6: skep.v1.Agent.ReadTaskStats:output_type -> skep.v1.ReadTaskStatsResponse
+	3, // 7: skep.v1.Agent.ReadTaskLogs:output_type -> skep.v1.ReadTaskLogsResponse
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -291,6 +297,7 @@ func file_skep_v1_agent_proto_init() {
 	}
 	file_skep_v1_access_proto_init()
 	file_skep_v1_control_proto_init()
+	file_skep_v1_stats_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Agent_GetBlob_FullMethodName      = "/skep.v1.Agent/GetBlob"
-	Agent_ReadTaskLogs_FullMethodName = "/skep.v1.Agent/ReadTaskLogs"
+	Agent_GetBlob_FullMethodName       = "/skep.v1.Agent/GetBlob"
+	Agent_ReadTaskStats_FullMethodName = "/skep.v1.Agent/ReadTaskStats"
+	Agent_ReadTaskLogs_FullMethodName  = "/skep.v1.Agent/ReadTaskLogs"
 )
 
 // AgentClient is the client API for Agent service.
@@ -33,6 +34,8 @@ const (
 type AgentClient interface {
 	// GetBlob sends a blob of an image in chunks, from an offset on.
 	GetBlob(ctx context.Context, in *GetBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetBlobResponse], error)
+	// ReadTaskStats tells what tasks on this node have used.
+	ReadTaskStats(ctx context.Context, in *ReadTaskStatsRequest, opts ...grpc.CallOption) (*ReadTaskStatsResponse, error)
 	// ReadTaskLogs sends what tasks on this node wrote.
 	ReadTaskLogs(ctx context.Context, in *ReadTaskLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadTaskLogsResponse], error)
 }
@@ -64,6 +67,16 @@ func (c *agentClient) GetBlob(ctx context.Context, in *GetBlobRequest, opts ...g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agent_GetBlobClient = grpc.ServerStreamingClient[GetBlobResponse]
 
+func (c *agentClient) ReadTaskStats(ctx context.Context, in *ReadTaskStatsRequest, opts ...grpc.CallOption) (*ReadTaskStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadTaskStatsResponse)
+	err := c.cc.Invoke(ctx, Agent_ReadTaskStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) ReadTaskLogs(ctx context.Context, in *ReadTaskLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadTaskLogsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_ReadTaskLogs_FullMethodName, cOpts...)
@@ -91,6 +104,8 @@ type Agent_ReadTaskLogsClient = grpc.ServerStreamingClient[ReadTaskLogsResponse]
 type AgentServer interface {
 	// GetBlob sends a blob of an image in chunks, from an offset on.
 	GetBlob(*GetBlobRequest, grpc.ServerStreamingServer[GetBlobResponse]) error
+	// ReadTaskStats tells what tasks on this node have used.
+	ReadTaskStats(context.Context, *ReadTaskStatsRequest) (*ReadTaskStatsResponse, error)
 	// ReadTaskLogs sends what tasks on this node wrote.
 	ReadTaskLogs(*ReadTaskLogsRequest, grpc.ServerStreamingServer[ReadTaskLogsResponse]) error
 	mustEmbedUnimplementedAgentServer()
@@ -105,6 +120,9 @@ type UnimplementedAgentServer struct{}
 
 func (UnimplementedAgentServer) GetBlob(*GetBlobRequest, grpc.ServerStreamingServer[GetBlobResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetBlob not implemented")
+}
+func (UnimplementedAgentServer) ReadTaskStats(context.Context, *ReadTaskStatsRequest) (*ReadTaskStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadTaskStats not implemented")
 }
 func (UnimplementedAgentServer) ReadTaskLogs(*ReadTaskLogsRequest, grpc.ServerStreamingServer[ReadTaskLogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadTaskLogs not implemented")
@@ -141,6 +159,24 @@ func _Agent_GetBlob_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agent_GetBlobServer = grpc.ServerStreamingServer[GetBlobResponse]
 
+func _Agent_ReadTaskStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadTaskStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ReadTaskStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ReadTaskStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ReadTaskStats(ctx, req.(*ReadTaskStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ReadTaskLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadTaskLogsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -158,7 +194,12 @@ type Agent_ReadTaskLogsServer = grpc.ServerStreamingServer[ReadTaskLogsResponse]
 var Agent_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "skep.v1.Agent",
 	HandlerType: (*AgentServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ReadTaskStats",
+			Handler:    _Agent_ReadTaskStats_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "GetBlob",

@@ -3898,7 +3898,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4124,7 +4124,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\x83\x1b\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xd5\x1b\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4178,7 +4178,9 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12[\n" +
 	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\f\xfa\xed\x18\b\n" +
-	"\x04\x04\x05\x06\x03 \x010\x01\x12N\n" +
+	"\x04\x04\x05\x06\x03 \x010\x01\x12P\n" +
+	"\tReadStats\x12\x19.skep.v1.ReadStatsRequest\x1a\x1a.skep.v1.ReadStatsResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12N\n" +
 	"\bReadLogs\x12\x18.skep.v1.ReadLogsRequest\x1a\x19.skep.v1.ReadLogsResponse\"\v\xfa\xed\x18\a\n" +
 	"\x03\x04\x05\x03 \x010\x01\x12_\n" +
 	"\x0eCompromiseNode\x12\x1e.skep.v1.CompromiseNodeRequest\x1a\x1f.skep.v1.CompromiseNodeResponse\"\f\xfa\xed\x18\b\n" +
@@ -4330,14 +4332,16 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*User)(nil),                    // 95: skep.v1.User
 	(*ExternalCA)(nil),              // 96: skep.v1.ExternalCA
 	(NodeState)(0),                  // 97: skep.v1.NodeState
-	(*CreateGrantRequest)(nil),      // 98: skep.v1.CreateGrantRequest
-	(*GetGrantRequest)(nil),         // 99: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),       // 100: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),      // 101: skep.v1.RemoveGrantRequest
-	(*CreateGrantResponse)(nil),     // 102: skep.v1.CreateGrantResponse
-	(*GetGrantResponse)(nil),        // 103: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),      // 104: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),     // 105: skep.v1.RemoveGrantResponse
+	(*ReadStatsRequest)(nil),        // 98: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),      // 99: skep.v1.CreateGrantRequest
+	(*GetGrantRequest)(nil),         // 100: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),       // 101: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),      // 102: skep.v1.RemoveGrantRequest
+	(*ReadStatsResponse)(nil),       // 103: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),     // 104: skep.v1.CreateGrantResponse
+	(*GetGrantResponse)(nil),        // 105: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),      // 106: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),     // 107: skep.v1.RemoveGrantResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4411,63 +4415,65 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	42,  // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
 	44,  // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
 	46,  // 70: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	48,  // 71: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53,  // 72: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55,  // 73: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57,  // 74: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59,  // 75: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61,  // 76: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63,  // 77: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65,  // 78: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67,  // 79: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69,  // 80: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71,  // 81: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75,  // 82: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	98,  // 83: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	99,  // 84: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	100, // 85: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	101, // 86: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	2,   // 87: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 88: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 89: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 90: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 91: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 92: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 93: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 94: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 95: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 96: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 97: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 98: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 99: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 100: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 101: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 102: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 103: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 104: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 105: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 106: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 107: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 108: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47,  // 109: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	50,  // 110: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 111: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 112: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 113: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 114: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 115: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 116: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 117: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 118: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 119: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 120: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 121: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	102, // 122: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	103, // 123: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	104, // 124: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	105, // 125: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	87,  // [87:126] is the sub-list for method output_type
-	48,  // [48:87] is the sub-list for method input_type
+	98,  // 71: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	48,  // 72: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53,  // 73: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55,  // 74: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57,  // 75: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59,  // 76: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61,  // 77: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63,  // 78: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65,  // 79: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67,  // 80: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69,  // 81: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71,  // 82: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75,  // 83: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	99,  // 84: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	100, // 85: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	101, // 86: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	102, // 87: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	2,   // 88: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 89: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 90: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 91: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 92: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 93: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 94: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 95: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 96: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 97: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 98: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 99: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 100: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 101: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 102: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 103: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 104: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 105: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 106: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 107: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 108: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 109: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47,  // 110: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	103, // 111: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 112: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 113: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 114: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 115: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 116: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 117: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 118: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 119: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 120: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 121: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 122: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 123: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	104, // 124: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	105, // 125: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	106, // 126: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	107, // 127: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	88,  // [88:128] is the sub-list for method output_type
+	48,  // [48:88] is the sub-list for method input_type
 	48,  // [48:48] is the sub-list for extension type_name
 	48,  // [48:48] is the sub-list for extension extendee
 	0,   // [0:48] is the sub-list for field type_name
@@ -4482,6 +4488,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_backup_proto_init()
 	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
+	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_control_proto_msgTypes[49].OneofWrappers = []any{
 		(*ReadLogsResponse_Line)(nil),

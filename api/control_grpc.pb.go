@@ -44,6 +44,7 @@ const (
 	Control_ListSecrets_FullMethodName     = "/skep.v1.Control/ListSecrets"
 	Control_RemoveSecret_FullMethodName    = "/skep.v1.Control/RemoveSecret"
 	Control_WatchService_FullMethodName    = "/skep.v1.Control/WatchService"
+	Control_ReadStats_FullMethodName       = "/skep.v1.Control/ReadStats"
 	Control_ReadLogs_FullMethodName        = "/skep.v1.Control/ReadLogs"
 	Control_CompromiseNode_FullMethodName  = "/skep.v1.Control/CompromiseNode"
 	Control_CreateJoinGrant_FullMethodName = "/skep.v1.Control/CreateJoinGrant"
@@ -100,6 +101,8 @@ type ControlClient interface {
 	// WatchService sends a service with its tasks now, and again after every change, from the store of the manager asked.
 	// The stream ends with NOT_FOUND when the service is removed.
 	WatchService(ctx context.Context, in *WatchServiceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchServiceResponse], error)
+	// ReadStats tells what tasks have used, as their nodes count it now. The manager asked asks the nodes.
+	ReadStats(ctx context.Context, in *ReadStatsRequest, opts ...grpc.CallOption) (*ReadStatsResponse, error)
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogsResponse], error)
 	// CompromiseNode shuts a node out for good that somebody else may control, replaces what it knew and can be replaced from here, and
@@ -379,6 +382,16 @@ func (c *controlClient) WatchService(ctx context.Context, in *WatchServiceReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_WatchServiceClient = grpc.ServerStreamingClient[WatchServiceResponse]
 
+func (c *controlClient) ReadStats(ctx context.Context, in *ReadStatsRequest, opts ...grpc.CallOption) (*ReadStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadStatsResponse)
+	err := c.cc.Invoke(ctx, Control_ReadStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) ReadLogs(ctx context.Context, in *ReadLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[1], Control_ReadLogs_FullMethodName, cOpts...)
@@ -586,6 +599,8 @@ type ControlServer interface {
 	// WatchService sends a service with its tasks now, and again after every change, from the store of the manager asked.
 	// The stream ends with NOT_FOUND when the service is removed.
 	WatchService(*WatchServiceRequest, grpc.ServerStreamingServer[WatchServiceResponse]) error
+	// ReadStats tells what tasks have used, as their nodes count it now. The manager asked asks the nodes.
+	ReadStats(context.Context, *ReadStatsRequest) (*ReadStatsResponse, error)
 	// ReadLogs sends what the tasks of a service, or one task, wrote, merged by time.
 	ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error
 	// CompromiseNode shuts a node out for good that somebody else may control, replaces what it knew and can be replaced from here, and
@@ -694,6 +709,9 @@ func (UnimplementedControlServer) RemoveSecret(context.Context, *RemoveSecretReq
 }
 func (UnimplementedControlServer) WatchService(*WatchServiceRequest, grpc.ServerStreamingServer[WatchServiceResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchService not implemented")
+}
+func (UnimplementedControlServer) ReadStats(context.Context, *ReadStatsRequest) (*ReadStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadStats not implemented")
 }
 func (UnimplementedControlServer) ReadLogs(*ReadLogsRequest, grpc.ServerStreamingServer[ReadLogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLogs not implemented")
@@ -1171,6 +1189,24 @@ func _Control_WatchService_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_WatchServiceServer = grpc.ServerStreamingServer[WatchServiceResponse]
 
+func _Control_ReadStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ReadStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ReadStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ReadStats(ctx, req.(*ReadStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_ReadLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadLogsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1546,6 +1582,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveSecret",
 			Handler:    _Control_RemoveSecret_Handler,
+		},
+		{
+			MethodName: "ReadStats",
+			Handler:    _Control_ReadStats_Handler,
 		},
 		{
 			MethodName: "CompromiseNode",

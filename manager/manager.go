@@ -21,6 +21,7 @@ import (
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/manager/keymanager"
 	"github.com/skep-io/skep/manager/logbroker"
+	"github.com/skep-io/skep/manager/statsbroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 )
@@ -84,11 +85,15 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	stats, err := statsbroker.New(statsbroker.Dial(cfg.Dial))
+	if err != nil {
+		return nil, err
+	}
 	if m.ca, err = caserver.New(caserver.Config{Store: cfg.Store, Logger: cfg.Logger, Identity: cfg.Identity}); err != nil {
 		return nil, err
 	}
 	m.control, err = control.New(control.Config{
-		Store: cfg.Store, Logs: logs, Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
+		Store: cfg.Store, Logs: logs, Stats: stats, Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
 		NewBackupKey: func() string { return seal.NewKey().BackupKey() }, Identity: cfg.Identity,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/runtime/client"
 )
 
 // Runtime runs containers that an Executor describes. Errors are of the kind fault.NotFound when there is no such container, and
@@ -22,6 +23,8 @@ type Runtime interface {
 	List(ctx context.Context) ([]State, error)
 	// Wait blocks until the process has ended and returns the container's last state. It may be called again.
 	Wait(ctx context.Context, id string) (State, error)
+	// Stats returns what the container has used. One that has ended is no container any more for it.
+	Stats(ctx context.Context, id string) (client.Stats, error)
 	// Kill sends a signal to the process.
 	Kill(ctx context.Context, id string, s unix.Signal) error
 	// Exec runs a command in a running container until it ends, and says what became of it; when ctx ends first, the command is
@@ -123,6 +126,8 @@ type Network interface {
 	Detach(id string) error
 	// Address returns a container's address, and whether it has one.
 	Address(id string) (netip.Addr, bool)
+	// Traffic returns what a container received and sent, nil when it is not attached.
+	Traffic(id string) (*api.NetworkStats, error)
 }
 
 // Identities gives the tasks of this node their identities.

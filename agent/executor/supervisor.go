@@ -89,6 +89,8 @@ func (s *Supervisor) listen(ctx context.Context) (heard bool, err error) {
 		switch e.Type {
 		case client.EventExited, client.EventDeleted:
 			s.wake(e.State.ID)
+		case client.EventOOM:
+			s.log.Warn("the kernel killed a process of a task for want of memory", "task", e.State.ID)
 		case client.EventSynced: // whatever happened before this stream began
 			s.wake("")
 		}
@@ -174,6 +176,15 @@ func (s *Supervisor) Wait(ctx context.Context, id string) (State, error) {
 			return State{}, ctx.Err()
 		}
 	}
+}
+
+// Stats implements [Runtime].
+func (s *Supervisor) Stats(ctx context.Context, id string) (client.Stats, error) {
+	out, err := s.client.Stats(ctx, id)
+	if errors.Is(err, client.ErrState) {
+		return out, fault.Wrap(fault.NotFound, err)
+	}
+	return out, kinded(err)
 }
 
 // Kill implements [Runtime]. A process that has ended already is no error.

@@ -309,6 +309,17 @@ func (n *Network) Address(id string) (netip.Addr, bool) {
 	return l.Address, ok
 }
 
+// Traffic returns what a container received and sent since it was attached; nil when it is not.
+func (n *Network) Traffic(id string) (*api.NetworkStats, error) {
+	n.mu.Lock()
+	_, ok := n.leases[id]
+	n.mu.Unlock()
+	if !ok {
+		return nil, nil
+	}
+	return traffic(vethName(id))
+}
+
 // Remove takes everything away: all attachments, the rules, the bridge, and forwarding if it was off before. The network can be restored again.
 func (n *Network) Remove() error {
 	n.mu.Lock()

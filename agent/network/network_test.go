@@ -260,6 +260,37 @@ func TestNetwork_LetsPassWhatItSays(t *testing.T) {
 	outside.refused("outside to target port", addressB+":80")
 }
 
+func TestNetwork_CountsTheTrafficOfAContainer(t *testing.T) {
+	newNode(t)
+	n := newNetwork(t, t.TempDir())
+	restore(t, n)
+	if got, err := n.Traffic("a"); got != nil || err != nil {
+		t.Errorf("traffic of a container without a network: %v, %v", got, err)
+	}
+	a, aPID := newContainer(t)
+	b, bPID := newContainer(t)
+	attach(t, n, "a", aPID)
+	to := attach(t, n, "b", bPID)
+	b.serve(80)
+	for range 3 {
+		if _, err := a.ask(to+":80", patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sender, err := n.Traffic("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiver, err := n.Traffic("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each connection takes at least a SYN and an acknowledgement of the sender's, and an answer.
+	if sender.GetOutPackets() < 6 || receiver.GetInPackets() < 6 || receiver.GetInBytes() < 6*40 || sender.GetInPackets() < 3 || sender.GetInBytes() < 3*40 {
+		t.Errorf("sender %v, receiver %v", sender, receiver)
+	}
+}
+
 func TestNetwork_RefusesSpoofedAddresses(t *testing.T) {
 	node := newNode(t)
 	n := newNetwork(t, t.TempDir())

@@ -29,6 +29,8 @@ type Config struct {
 	RemoveMember func(ctx context.Context, raftID uint64) error
 	// Logs answers ReadLogs.
 	Logs LogReader
+	// Stats asks nodes for ReadStats.
+	Stats StatsReader
 	// Users is the CA, for users' certificates.
 	Users UserIssuer
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
@@ -47,8 +49,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
-		return nil, errors.New("control: Store, Logs, Users, NewUnlockKey and NewBackupKey are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.Stats == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
+		return nil, errors.New("control: Store, Logs, Stats, Users, NewUnlockKey and NewBackupKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status

@@ -47,6 +47,9 @@ type fake struct {
 	ca       *ca.Root
 	images   []*api.ImageInfo
 	logs     []*api.ReadLogsResponse
+	// samples counts the calls of ReadStats, and statsGap is why a node's statistics are missing, or "".
+	samples  uint64
+	statsGap string
 	unlock   string
 	// uploaded is the last archive, and reference the name that came with it.
 	uploaded  []byte

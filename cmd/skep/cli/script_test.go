@@ -131,6 +131,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 	case "manager":
 		f.addNode(args[1], args[2], api.Role_ROLE_MANAGER)
 		f.nodes[args[1]].ManagerStatus = &api.ManagerStatus{Reachability: api.Reachability(api.Reachability_value["REACHABILITY_"+args[3]])}
+	case "stats-gap":
+		f.statsGap = args[1]
 	case "slow":
 		f.slowManager = args[1]
 	case "people":
