@@ -22,6 +22,7 @@ import (
 	"github.com/skep-io/skep/agent/secret"
 	"github.com/skep-io/skep/agent/session"
 	"github.com/skep-io/skep/agent/task"
+	"github.com/skep-io/skep/agent/volume"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/image"
@@ -171,9 +172,13 @@ func (a *Agent) newExecutor() (err error) {
 	nodeID := a.cfg.Identity.NodeID()
 	a.peers = &images.Peer{Store: a.cfg.Images, NodeID: nodeID, Locate: a.session.Locate, Dial: a.dialNode, Logger: a.log}
 	a.supervisor = executor.NewSupervisor(a.cfg.Runtime, a.log)
+	volumes, err := volume.New(filepath.Join(a.cfg.DataDir, "volumes"))
+	if err != nil {
+		return err
+	}
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
-		Secrets: secretsOf{a.secrets}, Identities: a.identities, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
+		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
 	})
 	return err
 }

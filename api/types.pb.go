@@ -338,6 +338,10 @@ type MountType int32
 const (
 	MountType_MOUNT_TYPE_UNSPECIFIED MountType = 0
 	MountType_MOUNT_TYPE_TMPFS       MountType = 1
+	// A file or directory of the node. Services get these by a grant only.
+	MountType_MOUNT_TYPE_BIND MountType = 2
+	// A named directory of the node that outlives the task.
+	MountType_MOUNT_TYPE_VOLUME MountType = 3
 )
 
 // Enum value maps for MountType.
@@ -345,10 +349,14 @@ var (
 	MountType_name = map[int32]string{
 		0: "MOUNT_TYPE_UNSPECIFIED",
 		1: "MOUNT_TYPE_TMPFS",
+		2: "MOUNT_TYPE_BIND",
+		3: "MOUNT_TYPE_VOLUME",
 	}
 	MountType_value = map[string]int32{
 		"MOUNT_TYPE_UNSPECIFIED": 0,
 		"MOUNT_TYPE_TMPFS":       1,
+		"MOUNT_TYPE_BIND":        2,
+		"MOUNT_TYPE_VOLUME":      3,
 	}
 )
 
@@ -1582,8 +1590,14 @@ type Mount struct {
 	// Programs on it may be run.
 	TmpfsExec bool `protobuf:"varint,6,opt,name=tmpfs_exec,json=tmpfsExec,proto3" json:"tmpfs_exec,omitempty"`
 	// The owner of its root directory, in the ids of the container.
-	TmpfsUid      uint32 `protobuf:"varint,7,opt,name=tmpfs_uid,json=tmpfsUid,proto3" json:"tmpfs_uid,omitempty"`
-	TmpfsGid      uint32 `protobuf:"varint,8,opt,name=tmpfs_gid,json=tmpfsGid,proto3" json:"tmpfs_gid,omitempty"`
+	TmpfsUid uint32 `protobuf:"varint,7,opt,name=tmpfs_uid,json=tmpfsUid,proto3" json:"tmpfs_uid,omitempty"`
+	TmpfsGid uint32 `protobuf:"varint,8,opt,name=tmpfs_gid,json=tmpfsGid,proto3" json:"tmpfs_gid,omitempty"`
+	// The name of a volume.
+	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
+	// A new volume stays empty: it does not get what the image has at the target.
+	VolumeNoCopy bool `protobuf:"varint,10,opt,name=volume_no_copy,json=volumeNoCopy,proto3" json:"volume_no_copy,omitempty"`
+	// A directory in the volume, relative, which is shown in place of the whole.
+	VolumeSubpath string `protobuf:"bytes,11,opt,name=volume_subpath,json=volumeSubpath,proto3" json:"volume_subpath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1672,6 +1686,27 @@ func (x *Mount) GetTmpfsGid() uint32 {
 		return x.TmpfsGid
 	}
 	return 0
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetVolumeNoCopy() bool {
+	if x != nil {
+		return x.VolumeNoCopy
+	}
+	return false
+}
+
+func (x *Mount) GetVolumeSubpath() string {
+	if x != nil {
+		return x.VolumeSubpath
+	}
+	return ""
 }
 
 // Ulimit is a resource limit of the process, setrlimit(2). -1 is no limit.
@@ -2553,7 +2588,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0eGrantReference\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x1d\n" +
 	"\n" +
-	"grant_name\x18\x02 \x01(\tR\tgrantName\"\x86\x02\n" +
+	"grant_name\x18\x02 \x01(\tR\tgrantName\"\xeb\x02\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -2564,7 +2599,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"tmpfs_exec\x18\x06 \x01(\bR\ttmpfsExec\x12\x1b\n" +
 	"\ttmpfs_uid\x18\a \x01(\rR\btmpfsUid\x12\x1b\n" +
-	"\ttmpfs_gid\x18\b \x01(\rR\btmpfsGid\"D\n" +
+	"\ttmpfs_gid\x18\b \x01(\rR\btmpfsGid\x12\x16\n" +
+	"\x06source\x18\t \x01(\tR\x06source\x12$\n" +
+	"\x0evolume_no_copy\x18\n" +
+	" \x01(\bR\fvolumeNoCopy\x12%\n" +
+	"\x0evolume_subpath\x18\v \x01(\tR\rvolumeSubpath\"D\n" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
@@ -2667,10 +2706,12 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\fPROTOCOL_UDP\x10\x02*B\n" +
 	"\vPublishMode\x12\x1c\n" +
 	"\x18PUBLISH_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11PUBLISH_MODE_HOST\x10\x01*=\n" +
+	"\x11PUBLISH_MODE_HOST\x10\x01*i\n" +
 	"\tMountType\x12\x1a\n" +
 	"\x16MOUNT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10MOUNT_TYPE_TMPFS\x10\x01*a\n" +
+	"\x10MOUNT_TYPE_TMPFS\x10\x01\x12\x13\n" +
+	"\x0fMOUNT_TYPE_BIND\x10\x02\x12\x15\n" +
+	"\x11MOUNT_TYPE_VOLUME\x10\x03*a\n" +
 	"\vSeccompMode\x12\x1c\n" +
 	"\x18SECCOMP_MODE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SECCOMP_MODE_UNCONFINED\x10\x01\x12\x17\n" +

@@ -37,6 +37,8 @@ type plan struct {
 	nodeID, nodeName string
 	user             account
 	idBase           uint32
+	// volumes are the directories of the volumes, by their names.
+	volumes map[string]string
 }
 
 // container returns the task's container spec, never nil.
@@ -166,54 +168,6 @@ func addedCapabilities(t *api.Task) []string {
 		added = append(added, grant.GetSpec().GetCapabilities()...)
 	}
 	return added
-}
-
-// mounts adds what the service asks for.
-func (p plan) mounts(s *specs.Spec) error {
-	for _, m := range p.container().GetMounts() {
-		if m.GetType() != api.MountType_MOUNT_TYPE_TMPFS {
-			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the type tmpfs only", m.GetTarget())
-		}
-		target := path.Clean(m.GetTarget())
-		if !path.IsAbs(target) || target == "/" {
-			return fault.New(fault.Invalid, "mount target %q is not an absolute path below /", m.GetTarget())
-		}
-		if within(target, identityDir) {
-			return fault.New(fault.Invalid, "mount target %s would hide the task's identity", target)
-		}
-		if within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
-			return fault.New(fault.Invalid, "mount target %s would hide what isolates the container", target)
-		}
-		s.Mounts = append(s.Mounts, tmpfs(target, m))
-	}
-	return nil
-}
-
-// identityMount shows a directory of this node as the task's identity.
-func identityMount(dir string) specs.Mount {
-	return specs.Mount{Destination: identityDir, Type: "bind", Source: dir, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}}
-}
-
-func tmpfs(target string, m *api.Mount) specs.Mount {
-	options := []string{"nosuid", "nodev"}
-	if !m.GetTmpfsExec() {
-		options = append(options, "noexec")
-	}
-	mode := m.GetTmpfsMode()
-	if mode == 0 {
-		mode = 0o1777
-	}
-	options = append(options, fmt.Sprintf("mode=%o", mode&0o7777))
-	if size := m.GetTmpfsSizeBytes(); size > 0 {
-		options = append(options, "size="+strconv.FormatInt(size, 10))
-	}
-	if m.GetTmpfsUid() != 0 || m.GetTmpfsGid() != 0 {
-		options = append(options, fmt.Sprintf("uid=%d", m.GetTmpfsUid()), fmt.Sprintf("gid=%d", m.GetTmpfsGid()))
-	}
-	if m.GetReadOnly() {
-		options = append(options, "ro")
-	}
-	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: options}
 }
 
 // secretFile is where a secret goes in a container.

@@ -131,7 +131,7 @@ func TestCompile_RefusesMistakes(t *testing.T) {
 		"mount proc":  {mount("/proc/x"), "would hide"},
 		"mount root":  {mount("/tmp/.."), "below /"},
 		"mount where": {mount("tmp"), "absolute"},
-		"mount type":  {newTask(&api.ContainerSpec{Command: []string{"/x"}, Mounts: []*api.Mount{{Target: "/a"}}}), "tmpfs only"},
+		"mount type":  {newTask(&api.ContainerSpec{Command: []string{"/x"}, Mounts: []*api.Mount{{Target: "/a"}}}), "tmpfs and volume only"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

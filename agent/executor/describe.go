@@ -26,6 +26,9 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 		return Container{}, err
 	}
 	p := plan{task: t, image: h.image.Config, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase}
+	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
+		return Container{}, err
+	}
 	s := copySpec(e.defaults)
 	if err := p.compile(s); err != nil {
 		return Container{}, err

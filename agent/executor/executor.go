@@ -34,6 +34,7 @@ type Config struct {
 	Network    Network
 	Secrets    Secrets
 	Identities Identities
+	Volumes    Volumes
 	// NodeID and Hostname are this node's, for the environment of its tasks.
 	NodeID, Hostname string
 	// UsernsBase is the first user and group id of the node that containers may have, a positive multiple of 65,536;

@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"net/netip"
+	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -139,6 +140,13 @@ type Identities interface {
 	Provide(ctx context.Context, id string, uid, gid uint32) (dir string, err error)
 	// Withdraw takes the identity and its directory away. It succeeds when there is nothing to take.
 	Withdraw(id string) error
+}
+
+// Volumes has the named volumes of this node.
+type Volumes interface {
+	// Provide returns the directory of a volume on this node, making it when there is none. An empty volume is filled by fill
+	// first, unless that is nil. Owners in it are ids of containers.
+	Provide(ctx context.Context, name string, fill func(ctx context.Context, volume *os.Root) error) (dir string, err error)
 }
 
 // Secrets has the secrets of this node's tasks.

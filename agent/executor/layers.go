@@ -28,9 +28,10 @@ var errTooManyLinks = errors.New("too many symbolic links")
 func readImageFile(layers []string, name string, limit int64) ([]byte, error) {
 	at := path.Clean("/" + name)
 	for range maxLinks {
-		file, next, err := walk(layers, at)
+		file, dirs, next, err := walk(layers, at)
+		closeAll(dirs)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), dirs != nil:
 			return nil, nil
 		case err != nil:
 			return nil, fmt.Errorf("read %s of the image: %w", name, err)
@@ -43,18 +44,40 @@ func readImageFile(layers []string, name string, limit int64) ([]byte, error) {
 	return nil, fmt.Errorf("read %s of the image: %w", name, errTooManyLinks)
 }
 
-// walk follows a clean absolute path. It returns the file at its end, or the path that the first symbolic link on it leads to.
-func walk(layers []string, at string) (file *os.File, next string, err error) {
+// openImageDirectory opens a directory of an image as its container would see it: the directories to be merged, the topmost first,
+// which the caller closes; nil when there is none. It never leaves the layers.
+func openImageDirectory(layers []string, name string) ([]*os.Root, error) {
+	at := path.Clean("/" + name)
+	for range maxLinks {
+		file, dirs, next, err := walk(layers, at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("open %s of the image: %w", name, err)
+		case file != nil:
+			return nil, file.Close()
+		case dirs != nil:
+			return dirs, nil
+		}
+		at = next
+	}
+	return nil, fmt.Errorf("open %s of the image: %w", name, errTooManyLinks)
+}
+
+// walk follows a clean absolute path. It returns the file or the directories at its end, or the path that the first symbolic link
+// on it leads to.
+func walk(layers []string, at string) (file *os.File, end []*os.Root, next string, err error) {
 	dirs, err := openRoots(layers)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	defer func() { closeAll(dirs) }()
 	names := strings.Split(strings.Trim(at, "/"), "/")
 	for i, name := range names {
 		found, err := lookupName(dirs, name)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, "", err
 		}
 		last := i == len(names)-1
 		switch {
@@ -63,15 +86,16 @@ func walk(layers []string, at string) (file *os.File, next string, err error) {
 			dirs = found.dirs
 		case found.mode&fs.ModeSymlink != 0:
 			target, err := found.in.Readlink(name)
-			return nil, follow(names[:i], target, names[i+1:]), err
+			return nil, nil, follow(names[:i], target, names[i+1:]), err
 		case last && found.mode.IsRegular():
 			file, err := found.in.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-			return file, "", err
+			return file, nil, "", err
 		default:
-			return nil, "", fs.ErrNotExist
+			return nil, nil, "", fs.ErrNotExist
 		}
 	}
-	return nil, "", fs.ErrNotExist
+	end, dirs = dirs, nil
+	return nil, end, "", nil
 }
 
 // follow returns the path that a link leads to. The names before it are directories and no links.

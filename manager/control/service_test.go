@@ -164,6 +164,24 @@ func TestCreateService_Refuses(t *testing.T) {
 				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},
 			}
 		}, "duplicate mount point: /x/"},
+		{"bind mount", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/etc", Target: "/x"}}
+		}, "an administrator gives it by a grant, `skep grant create NAME --mount-host /etc[:ro]`"},
+		{"nameless volume", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Target: "/x"}}
+		}, "mounts[0].source: a volume needs a name"},
+		{"volume by a path", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "/etc", Target: "/x"}}
+		}, `invalid volume name "/etc"`},
+		{"subpath outside of the volume", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", VolumeSubpath: "a/../../b"}}
+		}, `invalid subpath "a/../../b"`},
+		{"volume as a tmpfs", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", TmpfsExec: true}}
+		}, "tmpfs options are for mounts of the type tmpfs"},
+		{"tmpfs as a volume", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Source: "db", Target: "/x", VolumeNoCopy: true}}
+		}, "a tmpfs has no source; task.container.mounts[0]: volume options are for"},
 		{"group", func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "a:b"} }, `groups[1]: invalid group "a:b"`},
 		{"sysctl of the node", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"kernel.core_pattern": "|/x"}

@@ -23,7 +23,7 @@ const (
 	maxReplicas = 100_000
 	maxPorts    = 256
 	maxSecrets  = 256
-	maxMounts   = 256
+	maxMounts   = 96 // the runtime takes 128, which the defaults are part of
 	maxPort     = 65535
 	maxModeBits = 0o7777
 	maxHostname = 63 // bytes: the kernel's limit is 64
@@ -191,36 +191,6 @@ func (p *problems) capabilities(path string, names []string) {
 	for _, name := range names {
 		if !privilege.KnownCapability(name) {
 			p.add(path, "unknown capability: %q", clip(name))
-		}
-	}
-}
-
-func (p *problems) mounts(field string, mounts []*api.Mount) {
-	if len(mounts) > maxMounts {
-		p.add(field, "%d mounts are too many: at most %d are allowed", len(mounts), maxMounts)
-		return
-	}
-	taken := map[string]bool{}
-	for i, mount := range mounts {
-		at := fmt.Sprintf("%s[%d]", field, i)
-		p.known(at+".type", mount.GetType())
-		target := mount.GetTarget()
-		switch {
-		case !path.IsAbs(target) || path.Clean(target) == "/":
-			p.add(at+".target", "invalid mount target %q: must be an absolute path other than /", clip(target))
-		case taken[path.Clean(target)]:
-			p.add(at+".target", "duplicate mount point: %s", clip(target))
-		}
-		taken[path.Clean(target)] = true
-		p.template(at+".target", target)
-		if mount.GetTmpfsSizeBytes() < 0 {
-			p.add(at+".tmpfs_size_bytes", "invalid tmpfs size %d: must not be negative", mount.GetTmpfsSizeBytes())
-		}
-		if mount.GetTmpfsMode() > maxModeBits {
-			p.add(at+".tmpfs_mode", "invalid tmpfs mode %#o", mount.GetTmpfsMode())
-		}
-		if mount.GetTmpfsUid() > maxID || mount.GetTmpfsGid() > maxID {
-			p.add(at, "owner %d:%d of a tmpfs is not within the %d ids of a container", mount.GetTmpfsUid(), mount.GetTmpfsGid(), maxID+1)
 		}
 	}
 }

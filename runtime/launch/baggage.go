@@ -110,7 +110,7 @@ func (b *baggage) openBind(m spec.Mount) error {
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, err := openSource(m, flags)
 	if err != nil {
 		return err
 	}
@@ -184,6 +184,27 @@ func (b *baggage) openDevices(plan *spec.Plan) error {
 		}
 	}
 	return nil
+}
+
+// openSource clones what a bind mount shows. What is in the source may be a container's, so that links on the way to a part of it
+// could lead anywhere: none is followed.
+func openSource(m spec.Mount, flags uint) (int, error) {
+	if m.Subdir == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	}
+	source, err := unix.Open(m.Source, openDir|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(source)
+	part, err := unix.Openat2(source, m.Subdir, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveTrusted | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return -1, fmt.Errorf("%s in it: %w", m.Subdir, err)
+	}
+	defer unix.Close(part)
+	return unix.OpenTree(part, "", flags|unix.AT_EMPTY_PATH)
 }
 
 // openGroups clones the container's own directories of the control group hierarchies: nothing above them can be reached

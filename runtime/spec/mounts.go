@@ -133,6 +133,9 @@ func parameters(fstype string) []string {
 	return nil
 }
 
+// subdirOption is mount(8)'s.
+const subdirOption = "X-mount.subdir="
+
 func (c *compiler) option(field string, m *Mount, o string) {
 	if c.bundle && c.bundleOption(m, o) {
 		return
@@ -151,6 +154,10 @@ func (c *compiler) option(field string, m *Mount, o string) {
 			return
 		case "idmap":
 			m.IDMap = true
+			return
+		}
+		if dir, ok := strings.CutPrefix(o, subdirOption); ok {
+			m.Subdir = c.inside(field, "/"+dir)
 			return
 		}
 	}

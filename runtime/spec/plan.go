@@ -82,8 +82,9 @@ type Mount struct {
 	Options []Option // of the file system
 	// Source is an absolute host path for bind mounts, else what the mount table shows.
 	Source    string
-	Recursive bool // with what is mounted below Source
-	IDMap     bool // ids on Source are those inside the container
+	Subdir    string // a clean relative path below Source that is shown in its place, reached through no link; or ""
+	Recursive bool   // with what is mounted below Source
+	IDMap     bool   // ids on Source are those inside the container
 }
 
 // UserNS reports whether the container has a user namespace of its own.

@@ -105,6 +105,9 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 		b.WriteString("Mounts:\n")
 		for _, m := range c.Mounts {
 			fmt.Fprintf(b, " Target:\t%s\n  ReadOnly:\t%v\n  Type:\t\t%s\n", m.Target, m.ReadOnly, m.Type)
+			if m.Source != "" {
+				fmt.Fprintf(b, "  Source:\t%s\n", m.Source)
+			}
 		}
 	}
 	if len(c.Secrets) > 0 {

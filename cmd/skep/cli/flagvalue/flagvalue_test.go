@@ -120,28 +120,32 @@ func TestTargetPort(t *testing.T) {
 }
 
 func TestMount(t *testing.T) {
-	const tmpfs = api.MountType_MOUNT_TYPE_TMPFS
+	const tmpfs, volume = api.MountType_MOUNT_TYPE_TMPFS, api.MountType_MOUNT_TYPE_VOLUME
 	for text, want := range map[string]struct {
 		mount *api.Mount
 		err   string
 	}{
-		"type=tmpfs,target=/t":                     {&api.Mount{Type: tmpfs, Target: "/t"}, ""},
-		"type=tmpfs,dst=/t,readonly":               {&api.Mount{Type: tmpfs, Target: "/t", ReadOnly: true}, ""},
-		"type=tmpfs,destination=/t,ro=false":       {&api.Mount{Type: tmpfs, Target: "/t"}, ""},
-		"type=tmpfs,target=/t,tmpfs-size=64m":      {&api.Mount{Type: tmpfs, Target: "/t", TmpfsSizeBytes: 64 << 20}, ""},
-		"type=tmpfs,target=/t,tmpfs-mode=0700":     {&api.Mount{Type: tmpfs, Target: "/t", TmpfsMode: 0o700}, ""},
-		"type=tmpfs":                               {err: "target is required"},
-		"type=tmpfs,target=t":                      {err: "write an absolute path"},
-		"target=/t":                                {err: `a mount of the type "volume" can't be had`},
-		"type=bind,source=/,target=/host":          {err: `a mount of the type "bind" can't be had`},
-		"type=tmpfs,source=/x,target=/t":           {err: "unexpected key 'source'"},
-		"foo=bar":                                  {err: "unexpected key 'foo' in 'foo=bar'"},
-		"type":                                     {err: "invalid field 'type' must be a key=value pair"},
-		"type=tmpfs,target=/a,tmpfs-size=x":        {err: "invalid value for tmpfs-size: x"},
-		"type=tmpfs,target=/a,tmpfs-size=-1":       {err: "invalid value for tmpfs-size: -1"},
-		"type=tmpfs,target=/a,tmpfs-mode=9":        {err: "invalid value for tmpfs-mode: 9"},
-		"type=tmpfs,target=/a,ro=perhaps":          {err: "invalid value for ro: perhaps"},
-		"type=tmpfs,target=/a,tmpfs-size=9999999P": {err: "invalid value for tmpfs-size"},
+		"type=tmpfs,target=/t":                 {&api.Mount{Type: tmpfs, Target: "/t"}, ""},
+		"type=tmpfs,dst=/t,readonly":           {&api.Mount{Type: tmpfs, Target: "/t", ReadOnly: true}, ""},
+		"type=tmpfs,destination=/t,ro=false":   {&api.Mount{Type: tmpfs, Target: "/t"}, ""},
+		"type=tmpfs,target=/t,tmpfs-size=64m":  {&api.Mount{Type: tmpfs, Target: "/t", TmpfsSizeBytes: 64 << 20}, ""},
+		"type=tmpfs,target=/t,tmpfs-mode=0700": {&api.Mount{Type: tmpfs, Target: "/t", TmpfsMode: 0o700}, ""},
+		"type=tmpfs":                           {err: "target is required"},
+		"type=tmpfs,target=t":                  {err: "write an absolute path"},
+		"source=db,target=/t":                  {&api.Mount{Type: volume, Source: "db", Target: "/t"}, ""},
+		"type=volume,src=db,target=/t,volume-nocopy,volume-subpath=a/b,volume-driver=local": {&api.Mount{Type: volume, Source: "db", Target: "/t", VolumeNoCopy: true, VolumeSubpath: "a/b"}, ""},
+		"type=volume,src=db,target=/t,volume-nocopy=false,ro":                               {&api.Mount{Type: volume, Source: "db", Target: "/t", ReadOnly: true}, ""},
+		"type=bind,source=/x,target=/t":                                                     {&api.Mount{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/t"}, ""},
+		"type=npipe,target=/t":                                                              {err: `a mount of the type "npipe" can't be had`},
+		"src=db,target=/t,volume-driver=nfs":                                                {err: `volume driver "nfs" can't be had`},
+		"src=db,target=/t,volume-nocopy=maybe":                                              {err: "invalid value for volume-nocopy: maybe"},
+		"foo=bar":                                                                           {err: "unexpected key 'foo' in 'foo=bar'"},
+		"type":                                                                              {err: "invalid field 'type' must be a key=value pair"},
+		"type=tmpfs,target=/a,tmpfs-size=x":                                                 {err: "invalid value for tmpfs-size: x"},
+		"type=tmpfs,target=/a,tmpfs-size=-1":                                                {err: "invalid value for tmpfs-size: -1"},
+		"type=tmpfs,target=/a,tmpfs-mode=9":                                                 {err: "invalid value for tmpfs-mode: 9"},
+		"type=tmpfs,target=/a,ro=perhaps":                                                   {err: "invalid value for ro: perhaps"},
+		"type=tmpfs,target=/a,tmpfs-size=9999999P":                                          {err: "invalid value for tmpfs-size"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			var mounts flagvalue.Mounts

@@ -10,7 +10,9 @@ import (
 	"github.com/skep-io/skep/api"
 )
 
-// Mounts collects mounts, each written type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL].
+// Mounts collects mounts, each written as pairs: type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL], or
+// [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH]. A bind mount is read, too: the managers
+// say why it can't be had, and what to do.
 type Mounts []*api.Mount
 
 // Set adds one mount.
@@ -41,8 +43,7 @@ func parseMount(text string) (*api.Mount, error) {
 		}
 	}
 	if mount.Type == api.MountType_MOUNT_TYPE_UNSPECIFIED {
-		// Docker's default is a volume.
-		return nil, wrongMountType("volume")
+		mount.Type = api.MountType_MOUNT_TYPE_VOLUME // as Docker's
 	}
 	if mount.Target == "" {
 		return nil, errors.New("target is required")
@@ -54,15 +55,18 @@ func parseMount(text string) (*api.Mount, error) {
 }
 
 func setMount(mount *api.Mount, pair field, text string) error {
-	if !pair.hasValue && pair.key != "readonly" && pair.key != "ro" {
+	if !pair.hasValue && pair.key != "readonly" && pair.key != "ro" && pair.key != "volume-nocopy" {
 		return fmt.Errorf("invalid field '%s' must be a key=value pair", pair)
 	}
 	switch pair.key {
 	case "type":
-		if !strings.EqualFold(pair.value, "tmpfs") {
-			return wrongMountType(pair.value)
+		kind, ok := mountTypes()[strings.ToLower(pair.value)]
+		if !ok {
+			return fmt.Errorf("a mount of the type %q can't be had: write type=volume or type=tmpfs", pair.value)
 		}
-		mount.Type = api.MountType_MOUNT_TYPE_TMPFS
+		mount.Type = kind
+	case "source", "src":
+		mount.Source = pair.value
 	case "target", "dst", "destination":
 		mount.Target = pair.value
 	case "readonly", "ro":
@@ -71,6 +75,18 @@ func setMount(mount *api.Mount, pair field, text string) error {
 			return err
 		}
 		mount.ReadOnly = readOnly
+	case "volume-nocopy":
+		nocopy, err := parseSwitch(pair)
+		if err != nil {
+			return err
+		}
+		mount.VolumeNoCopy = nocopy
+	case "volume-subpath":
+		mount.VolumeSubpath = pair.value
+	case "volume-driver":
+		if pair.value != "local" {
+			return fmt.Errorf("volume driver %q can't be had: local is the only one", pair.value)
+		}
 	case "tmpfs-size":
 		size, err := parseBytes(pair.value)
 		if err != nil {
@@ -146,6 +162,8 @@ func parseUint32(text string) (uint32, error) {
 	return uint32(n), err
 }
 
-func wrongMountType(name string) error {
-	return fmt.Errorf("a mount of the type %q can't be had: write type=tmpfs,target=PATH", name)
+func mountTypes() map[string]api.MountType {
+	return map[string]api.MountType{
+		"tmpfs": api.MountType_MOUNT_TYPE_TMPFS, "volume": api.MountType_MOUNT_TYPE_VOLUME, "bind": api.MountType_MOUNT_TYPE_BIND,
+	}
 }

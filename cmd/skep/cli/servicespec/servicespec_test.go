@@ -132,7 +132,7 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--replicas=-1":                  "invalid syntax",
 		"--limit-memory=much":            "invalid size: 'much'",
 		"--publish=8080:80":              "mode=host",
-		"--mount=type=bind,target=/x":    `a mount of the type "bind" can't be had`,
+		"--mount=type=npipe,target=/x":   `a mount of the type "npipe" can't be had`,
 		"--entrypoint='":                 "ends inside a quote",
 		"--label==x":                     "invalid label format",
 		"--stop-grace-period=soon":       "invalid duration",

@@ -132,10 +132,18 @@ type SecretFile struct {
 
 // Mount is a file system of a container.
 type Mount struct {
-	Type         string
-	Target       string
-	ReadOnly     bool          `json:",omitempty"`
-	TmpfsOptions *TmpfsOptions `json:",omitempty"`
+	Type          string
+	Source        string `json:",omitempty"`
+	Target        string
+	ReadOnly      bool           `json:",omitempty"`
+	TmpfsOptions  *TmpfsOptions  `json:",omitempty"`
+	VolumeOptions *VolumeOptions `json:",omitempty"`
+}
+
+// VolumeOptions say what of a volume is shown, and whether it begins empty.
+type VolumeOptions struct {
+	NoCopy  bool   `json:",omitempty"`
+	Subpath string `json:",omitempty"`
 }
 
 // TmpfsOptions are a size in bytes and permission bits, and options as Docker's API has them: [["exec"],["uid","1000"]].
@@ -235,7 +243,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 }
 
 func newMount(m *api.Mount) Mount {
-	out := Mount{Type: MountType(m.GetType()), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()}
+	out := Mount{Type: MountType(m.GetType()), Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()}
 	tmpfs := TmpfsOptions{SizeBytes: m.GetTmpfsSizeBytes(), Mode: m.GetTmpfsMode()}
 	if m.GetTmpfsExec() {
 		tmpfs.Options = append(tmpfs.Options, []string{"exec"})
@@ -248,6 +256,9 @@ func newMount(m *api.Mount) Mount {
 	}
 	if tmpfs.SizeBytes != 0 || tmpfs.Mode != 0 || tmpfs.Options != nil {
 		out.TmpfsOptions = &tmpfs
+	}
+	if volume := (VolumeOptions{NoCopy: m.GetVolumeNoCopy(), Subpath: m.GetVolumeSubpath()}); volume != (VolumeOptions{}) {
+		out.VolumeOptions = &volume
 	}
 	return out
 }

@@ -1,0 +1,102 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// mounts adds what the service asks for.
+func (p plan) mounts(s *specs.Spec) error {
+	for _, m := range p.container().GetMounts() {
+		target := path.Clean(m.GetTarget())
+		if !path.IsAbs(target) || target == "/" {
+			return fault.New(fault.Invalid, "mount target %q is not an absolute path below /", m.GetTarget())
+		}
+		if within(target, identityDir) {
+			return fault.New(fault.Invalid, "mount target %s would hide the task's identity", target)
+		}
+		if within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
+			return fault.New(fault.Invalid, "mount target %s would hide what isolates the container", target)
+		}
+		switch m.GetType() {
+		case api.MountType_MOUNT_TYPE_TMPFS:
+			s.Mounts = append(s.Mounts, tmpfs(target, m))
+		case api.MountType_MOUNT_TYPE_VOLUME:
+			s.Mounts = append(s.Mounts, volumeMount(target, p.volumes[m.GetSource()], m))
+		default: // a bind mount comes by a grant only
+			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the types tmpfs and volume only", m.GetTarget())
+		}
+	}
+	return nil
+}
+
+// volumeMount shows a volume, or a part of it. The files' owners are mapped to the ids of the container, so that they are the same
+// to each container.
+func volumeMount(target, dir string, m *api.Mount) specs.Mount {
+	options := []string{"bind", "idmap", "nosuid", "nodev"}
+	if sub := m.GetVolumeSubpath(); sub != "" {
+		options = append(options, "X-mount.subdir="+path.Clean("/" + sub)[1:])
+	}
+	if m.GetReadOnly() {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Destination: target, Type: "bind", Source: dir, Options: options}
+}
+
+// volumes makes the task's volumes ready and returns their directories by name. One that is empty gets what the image has at its
+// target, as Docker does it; a part of a volume is nothing to begin with.
+func (e *Executor) volumes(ctx context.Context, t *api.Task, image Image) (map[string]string, error) {
+	out := map[string]string{}
+	for _, m := range containerOf(t).GetMounts() {
+		if m.GetType() != api.MountType_MOUNT_TYPE_VOLUME {
+			continue
+		}
+		var fill func(context.Context, *os.Root) error
+		if !m.GetVolumeNoCopy() && m.GetVolumeSubpath() == "" {
+			fill = func(ctx context.Context, volume *os.Root) error {
+				return copyDirectory(ctx, image.Layers, m.GetTarget(), volume)
+			}
+		}
+		dir, err := e.cfg.Volumes.Provide(ctx, m.GetSource(), fill)
+		if err != nil {
+			return nil, err
+		}
+		out[m.GetSource()] = dir
+	}
+	return out, nil
+}
+
+// identityMount shows a directory of this node as the task's identity.
+func identityMount(dir string) specs.Mount {
+	return specs.Mount{Destination: identityDir, Type: "bind", Source: dir, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}}
+}
+
+func tmpfs(target string, m *api.Mount) specs.Mount {
+	options := []string{"nosuid", "nodev"}
+	if !m.GetTmpfsExec() {
+		options = append(options, "noexec")
+	}
+	mode := m.GetTmpfsMode()
+	if mode == 0 {
+		mode = 0o1777
+	}
+	options = append(options, fmt.Sprintf("mode=%o", mode&0o7777))
+	if size := m.GetTmpfsSizeBytes(); size > 0 {
+		options = append(options, "size="+strconv.FormatInt(size, 10))
+	}
+	if m.GetTmpfsUid() != 0 || m.GetTmpfsGid() != 0 {
+		options = append(options, fmt.Sprintf("uid=%d", m.GetTmpfsUid()), fmt.Sprintf("gid=%d", m.GetTmpfsGid()))
+	}
+	if m.GetReadOnly() {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: options}
+}

@@ -1,0 +1,93 @@
+package control
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// volumeName is Docker's pattern, bounded by what one path element can be.
+var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
+
+func (p *problems) mounts(field string, mounts []*api.Mount) {
+	if len(mounts) > maxMounts {
+		p.add(field, "%d mounts are too many: at most %d are allowed", len(mounts), maxMounts)
+		return
+	}
+	taken := map[string]bool{}
+	for i, mount := range mounts {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		target := mount.GetTarget()
+		switch {
+		case strings.ContainsRune(target, 0):
+			p.add(at+".target", "contains a zero byte")
+		case !path.IsAbs(target) || path.Clean(target) == "/":
+			p.add(at+".target", "invalid mount target %q: must be an absolute path other than /", clip(target))
+		case taken[path.Clean(target)]:
+			p.add(at+".target", "duplicate mount point: %s", clip(target))
+		}
+		taken[path.Clean(target)] = true
+		p.template(at+".target", target)
+		p.mountSource(at, mount)
+	}
+}
+
+// mountSource checks what belongs to the type of a mount, and that nothing of another type is there.
+func (p *problems) mountSource(at string, m *api.Mount) {
+	kind := m.GetType()
+	switch kind {
+	case api.MountType_MOUNT_TYPE_TMPFS:
+		p.tmpfs(at, m)
+	case api.MountType_MOUNT_TYPE_VOLUME:
+		p.volume(at, m)
+	case api.MountType_MOUNT_TYPE_BIND:
+		// Whoever may mount the node's files can have the node: that is an administrator's to give.
+		p.add(at, "a bind mount of %q is power over the node: an administrator gives it by a grant, `skep grant create NAME --mount-host "+
+			"%s[:ro]`, and the service names the grant, --grant NAME", clip(m.GetSource()), clip(m.GetSource()))
+	default:
+		p.known(at+".type", kind)
+	}
+	if kind != api.MountType_MOUNT_TYPE_TMPFS && (m.GetTmpfsSizeBytes() != 0 || m.GetTmpfsMode() != 0 || m.GetTmpfsExec() ||
+		m.GetTmpfsUid() != 0 || m.GetTmpfsGid() != 0) {
+		p.add(at, "tmpfs options are for mounts of the type tmpfs")
+	}
+	if kind != api.MountType_MOUNT_TYPE_VOLUME && (m.GetVolumeNoCopy() || m.GetVolumeSubpath() != "") {
+		p.add(at, "volume options are for mounts of the type volume")
+	}
+}
+
+func (p *problems) tmpfs(at string, m *api.Mount) {
+	if m.GetSource() != "" {
+		p.add(at+".source", "a tmpfs has no source")
+	}
+	if m.GetTmpfsSizeBytes() < 0 {
+		p.add(at+".tmpfs_size_bytes", "invalid tmpfs size %d: must not be negative", m.GetTmpfsSizeBytes())
+	}
+	if m.GetTmpfsMode() > maxModeBits {
+		p.add(at+".tmpfs_mode", "invalid tmpfs mode %#o", m.GetTmpfsMode())
+	}
+	if m.GetTmpfsUid() > maxID || m.GetTmpfsGid() > maxID {
+		p.add(at, "owner %d:%d of a tmpfs is not within the %d ids of a container", m.GetTmpfsUid(), m.GetTmpfsGid(), maxID+1)
+	}
+}
+
+func (p *problems) volume(at string, m *api.Mount) {
+	switch source := m.GetSource(); {
+	case source == "":
+		p.add(at+".source", "a volume needs a name: write source=NAME; for a directory that goes with the task, use type=tmpfs or the "+
+			"root file system")
+	case p.template(at+".source", source):
+	case !volumeName.MatchString(source):
+		p.add(at+".source", "invalid volume name %q: use 2 to 128 letters, digits, _, . and -, beginning with a letter or digit", clip(source))
+	}
+	sub := m.GetVolumeSubpath()
+	if sub == "" {
+		return
+	}
+	if strings.ContainsRune(sub, 0) || path.IsAbs(sub) || !validTarget(path.Clean(sub)) {
+		p.add(at+".volume_subpath", "invalid subpath %q: must be a relative path within the volume", clip(sub))
+	}
+}
