@@ -79,7 +79,7 @@ func (b *bundle) mountRoot(driver *overlay.Driver) error {
 // attach puts a detached mount at a new directory or file.
 func attach(fd int, path string, dir bool) error {
 	if dir {
-		if err := os.MkdirAll(path, 0o755); err != nil {
+		if err := os.Mkdir(path, 0o711); err != nil {
 			return err
 		}
 	} else if err := os.WriteFile(path, nil, 0o644); err != nil {
@@ -94,7 +94,7 @@ func attach(fd int, path string, dir bool) error {
 // mountSources replaces the sources of bind mounts by clones with the attributes and ids that the plan gives them, and
 // gives all other mounts those that the plan adds.
 func (b *bundle) mountSources() error {
-	if err := os.Mkdir(filepath.Join(b.dir, "mounts"), 0o755); err != nil {
+	if err := passable(filepath.Join(b.dir, "mounts")); err != nil {
 		return err
 	}
 	for i, m := range b.job.Plan.Mounts {
@@ -142,6 +142,9 @@ func (b *bundle) cloneSource(m spec.Mount, path string) error {
 
 // attachMemory shows the container's files in memory by bind mounts.
 func (b *bundle) attachMemory() error {
+	if err := passable(filepath.Join(b.dir, "memory")); err != nil {
+		return err
+	}
 	for i, m := range b.job.Memory {
 		path := filepath.Join(b.dir, "memory", strconv.Itoa(i))
 		if err := attach(m.FS.FD(), path, true); err != nil {

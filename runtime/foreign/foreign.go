@@ -37,14 +37,24 @@ func New(program, dir string, driver *overlay.Driver) (*Runtime, error) {
 		return nil, fmt.Errorf("runtime %s: %w", program, err)
 	}
 	// Containers' root users pass through here to their own directories.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := passable(d); err != nil {
+			return nil, err
+		}
 	}
 	// The kernel gives orphans to the nearest such process: so processes that the runtime made become children.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	return &Runtime{program: program, dir: dir, overlay: driver}, nil
+}
+
+// passable makes a directory that everybody may pass through, whatever the process's umask, and nobody may list.
+func passable(dir string) error {
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Chmod(dir, 0o711)
 }
 
 // Job is one container to create. Create keeps nothing of it.

@@ -69,6 +69,9 @@ func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create container %s: %w: %w", r.ID, protocol.ErrInvalid, err)
 	}
+	if s.foreign != nil {
+		plan.Landlock = false // which only our launcher has
+	}
 	plan.ReadOnlyRoot = plan.ReadOnlyRoot || r.Rootfs.ReadOnly
 	for _, dir := range append([]string{r.Rootfs.Upper, r.Rootfs.Work, r.Log.Path}, r.Rootfs.Lower...) {
 		if dir != "" && !filepath.IsAbs(dir) {

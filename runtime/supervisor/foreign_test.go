@@ -45,6 +45,13 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 	} {
 		t.Run(name, test)
 	}
+	t.Run("what is in force", func(t *testing.T) {
+		n := newNode(t)
+		state, _ := n.complete(n.request("c", "exit", "0"))
+		if want := []string{"userns", "seccomp", "no-new-privileges"}; !slices.Equal(state.Enforced, want) {
+			t.Errorf("in force: %q, want %q: runc knows no Landlock", state.Enforced, want)
+		}
+	})
 	left, err := filepath.Glob(fmt.Sprintf("/run/skep-bundles/skep-test-%d-*", os.Getpid()))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
