@@ -13,4 +13,4 @@
 // Sources: landlock(7), apparmor.d(5), linux/Documentation/admin-guide/LSM/apparmor.rst, security/apparmor/apparmorfs.c.
 package lsm
 
-//go:generate sh -c "apparmor_parser --skip-kernel-load --skip-cache --base ${APPARMOR_D:-/etc/apparmor.d} --stdout default.profile > default.bin"
+//go:generate sh generate.sh

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -42,7 +41,7 @@ func (n *node) exec(id string, r client.ExecRequest, args ...string) *client.Exe
 // ended gives the exit code and both outputs.
 func (n *node) ended(e *client.Exec) (code int, stdout, stderr string) {
 	n.Helper()
-	ctx, cancel := context.WithTimeout(n.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(n.Context(), patience)
 	defer cancel()
 	out, err := io.ReadAll(e.Stdout)
 	if err != nil {
