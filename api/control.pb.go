@@ -3898,7 +3898,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4124,7 +4124,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xd5\x1b\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xa0\x1d\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4217,7 +4217,11 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"ListGrants\x12\x1a.skep.v1.ListGrantsRequest\x1a\x1b.skep.v1.ListGrantsResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12V\n" +
 	"\vRemoveGrant\x12\x1b.skep.v1.RemoveGrantRequest\x1a\x1c.skep.v1.RemoveGrantResponse\"\f\xfa\xed\x18\b\n" +
-	"\x02\x04\x03\x10\x01 \x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x02\x04\x03\x10\x01 \x02\x12k\n" +
+	"\x12GetServiceSecurity\x12\".skep.v1.GetServiceSecurityRequest\x1a#.skep.v1.GetServiceSecurityResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12\\\n" +
+	"\rCheckSecurity\x12\x1d.skep.v1.CheckSecurityRequest\x1a\x1e.skep.v1.CheckSecurityResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_control_proto_rawDescOnce sync.Once
@@ -4234,114 +4238,118 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_skep_v1_control_proto_goTypes = []any{
-	(LogStream)(0),                  // 0: skep.v1.LogStream
-	(*GetClusterRequest)(nil),       // 1: skep.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),      // 2: skep.v1.GetClusterResponse
-	(*UpdateClusterRequest)(nil),    // 3: skep.v1.UpdateClusterRequest
-	(*UpdateClusterResponse)(nil),   // 4: skep.v1.UpdateClusterResponse
-	(*GetJoinTokenRequest)(nil),     // 5: skep.v1.GetJoinTokenRequest
-	(*GetJoinTokenResponse)(nil),    // 6: skep.v1.GetJoinTokenResponse
-	(*GetUnlockKeyRequest)(nil),     // 7: skep.v1.GetUnlockKeyRequest
-	(*GetUnlockKeyResponse)(nil),    // 8: skep.v1.GetUnlockKeyResponse
-	(*RotateDataKeysRequest)(nil),   // 9: skep.v1.RotateDataKeysRequest
-	(*RotateDataKeysResponse)(nil),  // 10: skep.v1.RotateDataKeysResponse
-	(*ReportDataKeyRequest)(nil),    // 11: skep.v1.ReportDataKeyRequest
-	(*ReportDataKeyResponse)(nil),   // 12: skep.v1.ReportDataKeyResponse
-	(*GetBackupKeyRequest)(nil),     // 13: skep.v1.GetBackupKeyRequest
-	(*GetBackupKeyResponse)(nil),    // 14: skep.v1.GetBackupKeyResponse
-	(*NoteBackupRequest)(nil),       // 15: skep.v1.NoteBackupRequest
-	(*NoteBackupResponse)(nil),      // 16: skep.v1.NoteBackupResponse
-	(*ListNodesRequest)(nil),        // 17: skep.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 18: skep.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),          // 19: skep.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),         // 20: skep.v1.GetNodeResponse
-	(*UpdateNodeRequest)(nil),       // 21: skep.v1.UpdateNodeRequest
-	(*UpdateNodeResponse)(nil),      // 22: skep.v1.UpdateNodeResponse
-	(*RemoveNodeRequest)(nil),       // 23: skep.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),      // 24: skep.v1.RemoveNodeResponse
-	(*CreateServiceRequest)(nil),    // 25: skep.v1.CreateServiceRequest
-	(*CreateServiceResponse)(nil),   // 26: skep.v1.CreateServiceResponse
-	(*GetServiceRequest)(nil),       // 27: skep.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),      // 28: skep.v1.GetServiceResponse
-	(*ListServicesRequest)(nil),     // 29: skep.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),    // 30: skep.v1.ListServicesResponse
-	(*ServiceCounts)(nil),           // 31: skep.v1.ServiceCounts
-	(*UpdateServiceRequest)(nil),    // 32: skep.v1.UpdateServiceRequest
-	(*UpdateServiceResponse)(nil),   // 33: skep.v1.UpdateServiceResponse
-	(*RemoveServiceRequest)(nil),    // 34: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil),   // 35: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),        // 36: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 37: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),     // 38: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),    // 39: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),        // 40: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),       // 41: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),      // 42: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),     // 43: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),     // 44: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),    // 45: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),     // 46: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),    // 47: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),         // 48: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),              // 49: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),        // 50: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),                 // 51: skep.v1.LogLine
-	(*LogGap)(nil),                  // 52: skep.v1.LogGap
-	(*CompromiseNodeRequest)(nil),   // 53: skep.v1.CompromiseNodeRequest
-	(*CompromiseNodeResponse)(nil),  // 54: skep.v1.CompromiseNodeResponse
-	(*CreateJoinGrantRequest)(nil),  // 55: skep.v1.CreateJoinGrantRequest
-	(*CreateJoinGrantResponse)(nil), // 56: skep.v1.CreateJoinGrantResponse
-	(*ListJoinGrantsRequest)(nil),   // 57: skep.v1.ListJoinGrantsRequest
-	(*ListJoinGrantsResponse)(nil),  // 58: skep.v1.ListJoinGrantsResponse
-	(*RemoveJoinGrantRequest)(nil),  // 59: skep.v1.RemoveJoinGrantRequest
-	(*RemoveJoinGrantResponse)(nil), // 60: skep.v1.RemoveJoinGrantResponse
-	(*ApproveNodeRequest)(nil),      // 61: skep.v1.ApproveNodeRequest
-	(*ApproveNodeResponse)(nil),     // 62: skep.v1.ApproveNodeResponse
-	(*DenyNodeRequest)(nil),         // 63: skep.v1.DenyNodeRequest
-	(*DenyNodeResponse)(nil),        // 64: skep.v1.DenyNodeResponse
-	(*CreateUserRequest)(nil),       // 65: skep.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),      // 66: skep.v1.CreateUserResponse
-	(*ListUsersRequest)(nil),        // 67: skep.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),       // 68: skep.v1.ListUsersResponse
-	(*RevokeUserRequest)(nil),       // 69: skep.v1.RevokeUserRequest
-	(*RevokeUserResponse)(nil),      // 70: skep.v1.RevokeUserResponse
-	(*GetRootCARequest)(nil),        // 71: skep.v1.GetRootCARequest
-	(*GetRootCAResponse)(nil),       // 72: skep.v1.GetRootCAResponse
-	(*RootRotationProgress)(nil),    // 73: skep.v1.RootRotationProgress
-	(*WaitedForNode)(nil),           // 74: skep.v1.WaitedForNode
-	(*RotateRootCARequest)(nil),     // 75: skep.v1.RotateRootCARequest
-	(*RotateRootCAResponse)(nil),    // 76: skep.v1.RotateRootCAResponse
-	nil,                             // 77: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                 // 78: skep.v1.Cluster
-	(*ClusterSpec)(nil),             // 79: skep.v1.ClusterSpec
-	(Role)(0),                       // 80: skep.v1.Role
-	(*DataKeyStatus)(nil),           // 81: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),            // 82: skep.v1.BackupRecord
-	(*Node)(nil),                    // 83: skep.v1.Node
-	(*NodeSpec)(nil),                // 84: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),             // 85: skep.v1.ServiceSpec
-	(*Service)(nil),                 // 86: skep.v1.Service
-	(*Task)(nil),                    // 87: skep.v1.Task
-	(*SecretSpec)(nil),              // 88: skep.v1.SecretSpec
-	(*Secret)(nil),                  // 89: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),   // 90: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),           // 91: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),               // 92: skep.v1.JoinGrant
-	(*UserSpec)(nil),                // 93: skep.v1.UserSpec
-	(*durationpb.Duration)(nil),     // 94: google.protobuf.Duration
-	(*User)(nil),                    // 95: skep.v1.User
-	(*ExternalCA)(nil),              // 96: skep.v1.ExternalCA
-	(NodeState)(0),                  // 97: skep.v1.NodeState
-	(*ReadStatsRequest)(nil),        // 98: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),      // 99: skep.v1.CreateGrantRequest
-	(*GetGrantRequest)(nil),         // 100: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),       // 101: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),      // 102: skep.v1.RemoveGrantRequest
-	(*ReadStatsResponse)(nil),       // 103: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),     // 104: skep.v1.CreateGrantResponse
-	(*GetGrantResponse)(nil),        // 105: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),      // 106: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),     // 107: skep.v1.RemoveGrantResponse
+	(LogStream)(0),                     // 0: skep.v1.LogStream
+	(*GetClusterRequest)(nil),          // 1: skep.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 2: skep.v1.GetClusterResponse
+	(*UpdateClusterRequest)(nil),       // 3: skep.v1.UpdateClusterRequest
+	(*UpdateClusterResponse)(nil),      // 4: skep.v1.UpdateClusterResponse
+	(*GetJoinTokenRequest)(nil),        // 5: skep.v1.GetJoinTokenRequest
+	(*GetJoinTokenResponse)(nil),       // 6: skep.v1.GetJoinTokenResponse
+	(*GetUnlockKeyRequest)(nil),        // 7: skep.v1.GetUnlockKeyRequest
+	(*GetUnlockKeyResponse)(nil),       // 8: skep.v1.GetUnlockKeyResponse
+	(*RotateDataKeysRequest)(nil),      // 9: skep.v1.RotateDataKeysRequest
+	(*RotateDataKeysResponse)(nil),     // 10: skep.v1.RotateDataKeysResponse
+	(*ReportDataKeyRequest)(nil),       // 11: skep.v1.ReportDataKeyRequest
+	(*ReportDataKeyResponse)(nil),      // 12: skep.v1.ReportDataKeyResponse
+	(*GetBackupKeyRequest)(nil),        // 13: skep.v1.GetBackupKeyRequest
+	(*GetBackupKeyResponse)(nil),       // 14: skep.v1.GetBackupKeyResponse
+	(*NoteBackupRequest)(nil),          // 15: skep.v1.NoteBackupRequest
+	(*NoteBackupResponse)(nil),         // 16: skep.v1.NoteBackupResponse
+	(*ListNodesRequest)(nil),           // 17: skep.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 18: skep.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),             // 19: skep.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 20: skep.v1.GetNodeResponse
+	(*UpdateNodeRequest)(nil),          // 21: skep.v1.UpdateNodeRequest
+	(*UpdateNodeResponse)(nil),         // 22: skep.v1.UpdateNodeResponse
+	(*RemoveNodeRequest)(nil),          // 23: skep.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 24: skep.v1.RemoveNodeResponse
+	(*CreateServiceRequest)(nil),       // 25: skep.v1.CreateServiceRequest
+	(*CreateServiceResponse)(nil),      // 26: skep.v1.CreateServiceResponse
+	(*GetServiceRequest)(nil),          // 27: skep.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),         // 28: skep.v1.GetServiceResponse
+	(*ListServicesRequest)(nil),        // 29: skep.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),       // 30: skep.v1.ListServicesResponse
+	(*ServiceCounts)(nil),              // 31: skep.v1.ServiceCounts
+	(*UpdateServiceRequest)(nil),       // 32: skep.v1.UpdateServiceRequest
+	(*UpdateServiceResponse)(nil),      // 33: skep.v1.UpdateServiceResponse
+	(*RemoveServiceRequest)(nil),       // 34: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),      // 35: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),           // 36: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),          // 37: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),        // 38: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),       // 39: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),           // 40: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),          // 41: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),         // 42: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),        // 43: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),        // 44: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),       // 45: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),        // 46: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),       // 47: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),            // 48: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),                 // 49: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),           // 50: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                    // 51: skep.v1.LogLine
+	(*LogGap)(nil),                     // 52: skep.v1.LogGap
+	(*CompromiseNodeRequest)(nil),      // 53: skep.v1.CompromiseNodeRequest
+	(*CompromiseNodeResponse)(nil),     // 54: skep.v1.CompromiseNodeResponse
+	(*CreateJoinGrantRequest)(nil),     // 55: skep.v1.CreateJoinGrantRequest
+	(*CreateJoinGrantResponse)(nil),    // 56: skep.v1.CreateJoinGrantResponse
+	(*ListJoinGrantsRequest)(nil),      // 57: skep.v1.ListJoinGrantsRequest
+	(*ListJoinGrantsResponse)(nil),     // 58: skep.v1.ListJoinGrantsResponse
+	(*RemoveJoinGrantRequest)(nil),     // 59: skep.v1.RemoveJoinGrantRequest
+	(*RemoveJoinGrantResponse)(nil),    // 60: skep.v1.RemoveJoinGrantResponse
+	(*ApproveNodeRequest)(nil),         // 61: skep.v1.ApproveNodeRequest
+	(*ApproveNodeResponse)(nil),        // 62: skep.v1.ApproveNodeResponse
+	(*DenyNodeRequest)(nil),            // 63: skep.v1.DenyNodeRequest
+	(*DenyNodeResponse)(nil),           // 64: skep.v1.DenyNodeResponse
+	(*CreateUserRequest)(nil),          // 65: skep.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),         // 66: skep.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),           // 67: skep.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 68: skep.v1.ListUsersResponse
+	(*RevokeUserRequest)(nil),          // 69: skep.v1.RevokeUserRequest
+	(*RevokeUserResponse)(nil),         // 70: skep.v1.RevokeUserResponse
+	(*GetRootCARequest)(nil),           // 71: skep.v1.GetRootCARequest
+	(*GetRootCAResponse)(nil),          // 72: skep.v1.GetRootCAResponse
+	(*RootRotationProgress)(nil),       // 73: skep.v1.RootRotationProgress
+	(*WaitedForNode)(nil),              // 74: skep.v1.WaitedForNode
+	(*RotateRootCARequest)(nil),        // 75: skep.v1.RotateRootCARequest
+	(*RotateRootCAResponse)(nil),       // 76: skep.v1.RotateRootCAResponse
+	nil,                                // 77: skep.v1.ListServicesResponse.CountsEntry
+	(*Cluster)(nil),                    // 78: skep.v1.Cluster
+	(*ClusterSpec)(nil),                // 79: skep.v1.ClusterSpec
+	(Role)(0),                          // 80: skep.v1.Role
+	(*DataKeyStatus)(nil),              // 81: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),               // 82: skep.v1.BackupRecord
+	(*Node)(nil),                       // 83: skep.v1.Node
+	(*NodeSpec)(nil),                   // 84: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),                // 85: skep.v1.ServiceSpec
+	(*Service)(nil),                    // 86: skep.v1.Service
+	(*Task)(nil),                       // 87: skep.v1.Task
+	(*SecretSpec)(nil),                 // 88: skep.v1.SecretSpec
+	(*Secret)(nil),                     // 89: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),      // 90: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),              // 91: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),                  // 92: skep.v1.JoinGrant
+	(*UserSpec)(nil),                   // 93: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),        // 94: google.protobuf.Duration
+	(*User)(nil),                       // 95: skep.v1.User
+	(*ExternalCA)(nil),                 // 96: skep.v1.ExternalCA
+	(NodeState)(0),                     // 97: skep.v1.NodeState
+	(*ReadStatsRequest)(nil),           // 98: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),         // 99: skep.v1.CreateGrantRequest
+	(*GetGrantRequest)(nil),            // 100: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 101: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 102: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 103: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 104: skep.v1.CheckSecurityRequest
+	(*ReadStatsResponse)(nil),          // 105: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 106: skep.v1.CreateGrantResponse
+	(*GetGrantResponse)(nil),           // 107: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 108: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 109: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 110: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 111: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4432,48 +4440,52 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	100, // 85: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
 	101, // 86: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
 	102, // 87: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	2,   // 88: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 89: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 90: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 91: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 92: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 93: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 94: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 95: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 96: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 97: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 98: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 99: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 100: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 101: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 102: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 103: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 104: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 105: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 106: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 107: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 108: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 109: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47,  // 110: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	103, // 111: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 112: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 113: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 114: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 115: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 116: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 117: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 118: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 119: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 120: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 121: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 122: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 123: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	104, // 124: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	105, // 125: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	106, // 126: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	107, // 127: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	88,  // [88:128] is the sub-list for method output_type
-	48,  // [48:88] is the sub-list for method input_type
+	103, // 88: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	104, // 89: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 90: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 91: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 92: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 93: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 94: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 95: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 96: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 97: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 98: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 99: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 100: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 101: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 102: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 103: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 104: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 105: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 106: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 107: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 108: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 109: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 110: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 111: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47,  // 112: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	105, // 113: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 114: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 115: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 116: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 117: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 118: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 119: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 120: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 121: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 122: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 123: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 124: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 125: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	106, // 126: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	107, // 127: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	108, // 128: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	109, // 129: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	110, // 130: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	111, // 131: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	90,  // [90:132] is the sub-list for method output_type
+	48,  // [48:90] is the sub-list for method input_type
 	48,  // [48:48] is the sub-list for extension type_name
 	48,  // [48:48] is the sub-list for extension extendee
 	0,   // [0:48] is the sub-list for field type_name
@@ -4488,6 +4500,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_backup_proto_init()
 	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
+	file_skep_v1_security_proto_init()
 	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()
 	file_skep_v1_control_proto_msgTypes[49].OneofWrappers = []any{

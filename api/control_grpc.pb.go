@@ -21,46 +21,48 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_GetCluster_FullMethodName      = "/skep.v1.Control/GetCluster"
-	Control_UpdateCluster_FullMethodName   = "/skep.v1.Control/UpdateCluster"
-	Control_GetJoinToken_FullMethodName    = "/skep.v1.Control/GetJoinToken"
-	Control_GetUnlockKey_FullMethodName    = "/skep.v1.Control/GetUnlockKey"
-	Control_RotateDataKeys_FullMethodName  = "/skep.v1.Control/RotateDataKeys"
-	Control_ReportDataKey_FullMethodName   = "/skep.v1.Control/ReportDataKey"
-	Control_GetBackupKey_FullMethodName    = "/skep.v1.Control/GetBackupKey"
-	Control_NoteBackup_FullMethodName      = "/skep.v1.Control/NoteBackup"
-	Control_ListNodes_FullMethodName       = "/skep.v1.Control/ListNodes"
-	Control_GetNode_FullMethodName         = "/skep.v1.Control/GetNode"
-	Control_UpdateNode_FullMethodName      = "/skep.v1.Control/UpdateNode"
-	Control_RemoveNode_FullMethodName      = "/skep.v1.Control/RemoveNode"
-	Control_CreateService_FullMethodName   = "/skep.v1.Control/CreateService"
-	Control_GetService_FullMethodName      = "/skep.v1.Control/GetService"
-	Control_ListServices_FullMethodName    = "/skep.v1.Control/ListServices"
-	Control_UpdateService_FullMethodName   = "/skep.v1.Control/UpdateService"
-	Control_RemoveService_FullMethodName   = "/skep.v1.Control/RemoveService"
-	Control_ListTasks_FullMethodName       = "/skep.v1.Control/ListTasks"
-	Control_CreateSecret_FullMethodName    = "/skep.v1.Control/CreateSecret"
-	Control_GetSecret_FullMethodName       = "/skep.v1.Control/GetSecret"
-	Control_ListSecrets_FullMethodName     = "/skep.v1.Control/ListSecrets"
-	Control_RemoveSecret_FullMethodName    = "/skep.v1.Control/RemoveSecret"
-	Control_WatchService_FullMethodName    = "/skep.v1.Control/WatchService"
-	Control_ReadStats_FullMethodName       = "/skep.v1.Control/ReadStats"
-	Control_ReadLogs_FullMethodName        = "/skep.v1.Control/ReadLogs"
-	Control_CompromiseNode_FullMethodName  = "/skep.v1.Control/CompromiseNode"
-	Control_CreateJoinGrant_FullMethodName = "/skep.v1.Control/CreateJoinGrant"
-	Control_ListJoinGrants_FullMethodName  = "/skep.v1.Control/ListJoinGrants"
-	Control_RemoveJoinGrant_FullMethodName = "/skep.v1.Control/RemoveJoinGrant"
-	Control_ApproveNode_FullMethodName     = "/skep.v1.Control/ApproveNode"
-	Control_DenyNode_FullMethodName        = "/skep.v1.Control/DenyNode"
-	Control_CreateUser_FullMethodName      = "/skep.v1.Control/CreateUser"
-	Control_ListUsers_FullMethodName       = "/skep.v1.Control/ListUsers"
-	Control_RevokeUser_FullMethodName      = "/skep.v1.Control/RevokeUser"
-	Control_GetRootCA_FullMethodName       = "/skep.v1.Control/GetRootCA"
-	Control_RotateRootCA_FullMethodName    = "/skep.v1.Control/RotateRootCA"
-	Control_CreateGrant_FullMethodName     = "/skep.v1.Control/CreateGrant"
-	Control_GetGrant_FullMethodName        = "/skep.v1.Control/GetGrant"
-	Control_ListGrants_FullMethodName      = "/skep.v1.Control/ListGrants"
-	Control_RemoveGrant_FullMethodName     = "/skep.v1.Control/RemoveGrant"
+	Control_GetCluster_FullMethodName         = "/skep.v1.Control/GetCluster"
+	Control_UpdateCluster_FullMethodName      = "/skep.v1.Control/UpdateCluster"
+	Control_GetJoinToken_FullMethodName       = "/skep.v1.Control/GetJoinToken"
+	Control_GetUnlockKey_FullMethodName       = "/skep.v1.Control/GetUnlockKey"
+	Control_RotateDataKeys_FullMethodName     = "/skep.v1.Control/RotateDataKeys"
+	Control_ReportDataKey_FullMethodName      = "/skep.v1.Control/ReportDataKey"
+	Control_GetBackupKey_FullMethodName       = "/skep.v1.Control/GetBackupKey"
+	Control_NoteBackup_FullMethodName         = "/skep.v1.Control/NoteBackup"
+	Control_ListNodes_FullMethodName          = "/skep.v1.Control/ListNodes"
+	Control_GetNode_FullMethodName            = "/skep.v1.Control/GetNode"
+	Control_UpdateNode_FullMethodName         = "/skep.v1.Control/UpdateNode"
+	Control_RemoveNode_FullMethodName         = "/skep.v1.Control/RemoveNode"
+	Control_CreateService_FullMethodName      = "/skep.v1.Control/CreateService"
+	Control_GetService_FullMethodName         = "/skep.v1.Control/GetService"
+	Control_ListServices_FullMethodName       = "/skep.v1.Control/ListServices"
+	Control_UpdateService_FullMethodName      = "/skep.v1.Control/UpdateService"
+	Control_RemoveService_FullMethodName      = "/skep.v1.Control/RemoveService"
+	Control_ListTasks_FullMethodName          = "/skep.v1.Control/ListTasks"
+	Control_CreateSecret_FullMethodName       = "/skep.v1.Control/CreateSecret"
+	Control_GetSecret_FullMethodName          = "/skep.v1.Control/GetSecret"
+	Control_ListSecrets_FullMethodName        = "/skep.v1.Control/ListSecrets"
+	Control_RemoveSecret_FullMethodName       = "/skep.v1.Control/RemoveSecret"
+	Control_WatchService_FullMethodName       = "/skep.v1.Control/WatchService"
+	Control_ReadStats_FullMethodName          = "/skep.v1.Control/ReadStats"
+	Control_ReadLogs_FullMethodName           = "/skep.v1.Control/ReadLogs"
+	Control_CompromiseNode_FullMethodName     = "/skep.v1.Control/CompromiseNode"
+	Control_CreateJoinGrant_FullMethodName    = "/skep.v1.Control/CreateJoinGrant"
+	Control_ListJoinGrants_FullMethodName     = "/skep.v1.Control/ListJoinGrants"
+	Control_RemoveJoinGrant_FullMethodName    = "/skep.v1.Control/RemoveJoinGrant"
+	Control_ApproveNode_FullMethodName        = "/skep.v1.Control/ApproveNode"
+	Control_DenyNode_FullMethodName           = "/skep.v1.Control/DenyNode"
+	Control_CreateUser_FullMethodName         = "/skep.v1.Control/CreateUser"
+	Control_ListUsers_FullMethodName          = "/skep.v1.Control/ListUsers"
+	Control_RevokeUser_FullMethodName         = "/skep.v1.Control/RevokeUser"
+	Control_GetRootCA_FullMethodName          = "/skep.v1.Control/GetRootCA"
+	Control_RotateRootCA_FullMethodName       = "/skep.v1.Control/RotateRootCA"
+	Control_CreateGrant_FullMethodName        = "/skep.v1.Control/CreateGrant"
+	Control_GetGrant_FullMethodName           = "/skep.v1.Control/GetGrant"
+	Control_ListGrants_FullMethodName         = "/skep.v1.Control/ListGrants"
+	Control_RemoveGrant_FullMethodName        = "/skep.v1.Control/RemoveGrant"
+	Control_GetServiceSecurity_FullMethodName = "/skep.v1.Control/GetServiceSecurity"
+	Control_CheckSecurity_FullMethodName      = "/skep.v1.Control/CheckSecurity"
 )
 
 // ControlClient is the client API for Control service.
@@ -133,6 +135,10 @@ type ControlClient interface {
 	ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
 	RemoveGrant(ctx context.Context, in *RemoveGrantRequest, opts ...grpc.CallOption) (*RemoveGrantResponse, error)
+	// GetServiceSecurity says in what a service differs from the default container.
+	GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error)
+	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
+	CheckSecurity(ctx context.Context, in *CheckSecurityRequest, opts ...grpc.CallOption) (*CheckSecurityResponse, error)
 }
 
 type controlClient struct {
@@ -561,6 +567,26 @@ func (c *controlClient) RemoveGrant(ctx context.Context, in *RemoveGrantRequest,
 	return out, nil
 }
 
+func (c *controlClient) GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServiceSecurityResponse)
+	err := c.cc.Invoke(ctx, Control_GetServiceSecurity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) CheckSecurity(ctx context.Context, in *CheckSecurityRequest, opts ...grpc.CallOption) (*CheckSecurityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckSecurityResponse)
+	err := c.cc.Invoke(ctx, Control_CheckSecurity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -631,6 +657,10 @@ type ControlServer interface {
 	ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
 	RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error)
+	// GetServiceSecurity says in what a service differs from the default container.
+	GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error)
+	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
+	CheckSecurity(context.Context, *CheckSecurityRequest) (*CheckSecurityResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -760,6 +790,12 @@ func (UnimplementedControlServer) ListGrants(context.Context, *ListGrantsRequest
 }
 func (UnimplementedControlServer) RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveGrant not implemented")
+}
+func (UnimplementedControlServer) GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetServiceSecurity not implemented")
+}
+func (UnimplementedControlServer) CheckSecurity(context.Context, *CheckSecurityRequest) (*CheckSecurityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckSecurity not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1488,6 +1524,42 @@ func _Control_RemoveGrant_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_GetServiceSecurity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServiceSecurityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetServiceSecurity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetServiceSecurity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetServiceSecurity(ctx, req.(*GetServiceSecurityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_CheckSecurity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckSecurityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CheckSecurity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CheckSecurity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CheckSecurity(ctx, req.(*CheckSecurityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1646,6 +1718,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveGrant",
 			Handler:    _Control_RemoveGrant_Handler,
+		},
+		{
+			MethodName: "GetServiceSecurity",
+			Handler:    _Control_GetServiceSecurity_Handler,
+		},
+		{
+			MethodName: "CheckSecurity",
+			Handler:    _Control_CheckSecurity_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -97,6 +97,8 @@ type GrantSpec struct {
 	Capabilities []string       `protobuf:"bytes,4,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	Devices      []*GrantDevice `protobuf:"bytes,5,rep,name=devices,proto3" json:"devices,omitempty"`
 	Mounts       []*GrantMount  `protobuf:"bytes,6,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// Options such as seccomp=unconfined that a service may ask for. Unlike all else they are allowed, not given.
+	SecurityOptions []string `protobuf:"bytes,7,rep,name=security_options,json=securityOptions,proto3" json:"security_options,omitempty"`
 	// Labels that a node must have, or no task of such a service is placed there.
 	NodeLabels    map[string]string `protobuf:"bytes,8,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -171,6 +173,13 @@ func (x *GrantSpec) GetDevices() []*GrantDevice {
 func (x *GrantSpec) GetMounts() []*GrantMount {
 	if x != nil {
 		return x.Mounts
+	}
+	return nil
+}
+
+func (x *GrantSpec) GetSecurityOptions() []string {
+	if x != nil {
+		return x.SecurityOptions
 	}
 	return nil
 }
@@ -652,14 +661,15 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12&\n" +
-	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\x88\x03\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\xb3\x03\n" +
 	"\tGrantSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1c\n" +
 	"\toperators\x18\x03 \x01(\bR\toperators\x12\"\n" +
 	"\fcapabilities\x18\x04 \x03(\tR\fcapabilities\x12.\n" +
 	"\adevices\x18\x05 \x03(\v2\x14.skep.v1.GrantDeviceR\adevices\x12+\n" +
-	"\x06mounts\x18\x06 \x03(\v2\x13.skep.v1.GrantMountR\x06mounts\x12C\n" +
+	"\x06mounts\x18\x06 \x03(\v2\x13.skep.v1.GrantMountR\x06mounts\x12)\n" +
+	"\x10security_options\x18\a \x03(\tR\x0fsecurityOptions\x12C\n" +
 	"\vnode_labels\x18\b \x03(\v2\".skep.v1.GrantSpec.NodeLabelsEntryR\n" +
 	"nodeLabels\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +

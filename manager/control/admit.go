@@ -31,9 +31,6 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 	if err := validateService(spec); err != nil {
 		return nil, err
 	}
-	if err := refuseWeaknesses(spec.GetTask().GetContainer()); err != nil {
-		return nil, err
-	}
 	if err := resolveSecrets(tx, spec.GetTask().GetContainer().GetSecrets()); err != nil {
 		return nil, err
 	}

@@ -42,9 +42,10 @@ func validateGrant(spec *api.GrantSpec) error {
 	if len(spec.GetDescription()) > maxDescription {
 		p.add("description", "%d bytes, at most %d are allowed", len(spec.GetDescription()), maxDescription)
 	}
-	if len(spec.GetCapabilities())+len(spec.GetDevices())+len(spec.GetMounts()) == 0 {
-		p.add("spec", "grants nothing: name a capability, a device, or a file or directory of the host")
+	if len(spec.GetCapabilities())+len(spec.GetDevices())+len(spec.GetMounts())+len(spec.GetSecurityOptions()) == 0 {
+		p.add("spec", "grants nothing: name a capability, a device, a file or directory of the host, or a security option")
 	}
+	p.grantOptions(spec.GetSecurityOptions())
 	p.capabilities("capabilities", spec.GetCapabilities())
 	p.grantDevices(spec.GetDevices())
 	p.grantMounts(spec.GetMounts())

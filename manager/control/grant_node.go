@@ -98,3 +98,25 @@ func reservedTarget(target string) bool {
 		return target == dir || strings.HasPrefix(target, dir+"/")
 	})
 }
+
+// maxGrantOptions bounds the security options of a grant.
+const maxGrantOptions = 32
+
+// grantOptions checks options that a service may ask for.
+func (p *problems) grantOptions(options []string) {
+	if len(options) > maxGrantOptions {
+		p.add("security_options", "%d options are too many: at most %d are allowed", len(options), maxGrantOptions)
+		return
+	}
+	for _, option := range options {
+		name, value, _ := strings.Cut(option, "=")
+		switch {
+		case option == "seccomp=unconfined", option == "seccomp=PROFILE", option == "no-new-privileges=false":
+		case name == "apparmor" && appArmorPattern.MatchString(value) && len(value) <= maxLabelPart:
+		case name == "label" && value != "" && len(value) <= maxLabelPart:
+		default:
+			p.add("security_options", "%q is none that can be granted: seccomp=unconfined, seccomp=PROFILE (for any profile), no-new-privileges=false, "+
+				"apparmor=unconfined, apparmor=NAME, label=disable or label=user|role|type|level:VALUE", clip(option))
+		}
+	}
+}

@@ -1,12 +1,9 @@
 package control
 
 import (
-	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/security"
 )
 
@@ -64,18 +61,4 @@ func (p *problems) seccomp(at string, s *api.SeccompOptions) {
 	if err := security.CheckProfile(s.GetProfile()); err != nil {
 		p.add(at+".profile", "%v", err)
 	}
-}
-
-// refuseWeaknesses refuses a container that is isolated less than by default. Nobody can grant that yet.
-func refuseWeaknesses(c *api.ContainerSpec) error {
-	weak := security.Weaknesses(c)
-	if len(weak) == 0 {
-		return nil
-	}
-	var texts []string
-	for _, w := range weak {
-		texts = append(texts, fmt.Sprintf("%s (%s)", w.Option, w.Means))
-	}
-	return fault.New(fault.PermissionDenied, "isolates the service less than by default: %s: needs a grant: an administrator makes one with "+
-		"`skep grant create`, and the service names it", strings.Join(texts, ", "))
 }

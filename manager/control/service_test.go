@@ -489,11 +489,11 @@ func TestServices_AreNotIsolatedLessWithoutAGrant(t *testing.T) {
 			spec.Annotations.Name = "weak"
 			spec.Task.Container.Privileges = weak
 		})})
-		wantFault(t, err, fault.PermissionDenied, want)
-		wantFault(t, err, fault.PermissionDenied, "skep grant create")
+		wantFault(t, err, fault.Precondition, want)
+		wantFault(t, err, fault.Precondition, "skep grant create")
 		spec := proto.CloneOf(service.GetSpec())
 		spec.Task.Container.Privileges = weak
 		_, err = s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec})
-		wantFault(t, err, fault.PermissionDenied, want)
+		wantFault(t, err, fault.Precondition, want)
 	}
 }

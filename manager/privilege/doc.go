@@ -3,8 +3,8 @@
 // The default container is Docker's with more walls: a user namespace of its own, fourteen capabilities, no new privileges, seccomp, and
 // no device, directory or namespace of the node. Whatever goes beyond it comes from a grant: an object that an administrator made.
 //
-// It decides about specs only. Admission (package control) asks it for [Excesses] and refuses them; what a node does with a grant is the
-// agent's business.
+// It decides about specs only. Admission (package control) asks it for [Excesses] and refuses them; [Differences] are for people who look
+// at a service, and [Benchmark] for those who look at a swarm. What a node does with a grant is the agent's business.
 //
 // # Invariants
 //

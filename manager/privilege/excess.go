@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/security"
 )
 
 // Excess is something that a container asks for, that the default one has not, and that no grant gives it.
@@ -24,6 +25,11 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 	for _, name := range effective(c.GetCapabilityAdd(), c.GetCapabilityDrop()) {
 		if !all && !slices.Contains(granted, name) && !slices.Contains(DefaultCapabilities(), name) {
 			out = append(out, Excess{"capability " + name, "--cap-add " + strings.TrimPrefix(name, capabilityPrefix)})
+		}
+	}
+	for _, w := range security.Weaknesses(c) {
+		if !slices.ContainsFunc(grants, func(g *api.Grant) bool { return allows(g, w.Option) }) {
+			out = append(out, Excess{w.Option + " (" + w.Means + ")", "--security-opt " + w.Option})
 		}
 	}
 	return out

@@ -90,6 +90,7 @@ func ownFlags() map[string]string {
 		"service create grant":           "Swarm grants nothing beyond the default but capabilities, to anybody who asks",
 		"service update grant-add":       "likewise",
 		"service update grant-rm":        "likewise",
+		"service inspect security":       "Swarm has no default that one can be held against",
 		"context create skep":            "it is Docker's --docker",
 		"context ls filter":              "every list of ours has it",
 		"swarm update audit-retention":   "Swarm keeps no audit log",

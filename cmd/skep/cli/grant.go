@@ -27,6 +27,7 @@ type grantFlags struct {
 	capabilities       flagvalue.List
 	devices            flagvalue.Devices
 	mounts             flagvalue.HostMounts
+	options            flagvalue.List
 }
 
 func (p *program) grantCreate() *cobra.Command {
@@ -42,6 +43,7 @@ func (p *program) grantCreate() *cobra.Command {
 	flags.Var(&f.capabilities, "cap-add", "Give Linux capabilities")
 	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw])")
 	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro])")
+	flags.Var(&f.options, "security-opt", "Allow services to ask for a security option")
 	flags.StringVar(&f.description, "description", "", "Say why it is there")
 	flags.VarP(&f.labels, "label", "l", "Grant labels")
 	flags.Var(&f.nodeLabels, "node-label", "Only on nodes that have this label")
@@ -59,7 +61,7 @@ func (p *program) grantCreate() *cobra.Command {
 func (f *grantFlags) spec(name string) *api.GrantSpec {
 	return &api.GrantSpec{
 		Annotations: &api.Annotations{Name: name, Labels: f.labels}, Description: f.description, Operators: f.operators,
-		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, NodeLabels: f.nodeLabels,
+		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, SecurityOptions: f.options, NodeLabels: f.nodeLabels,
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -95,13 +96,22 @@ func newServiceRow(service *api.Service, v view.Service, flags *listFlags) servi
 
 func (p *program) serviceInspect() *cobra.Command {
 	var flags inspectFlags
+	var security bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] SERVICE [SERVICE...]", Short: "Display detailed information on one or more services",
 		Args: minArgs(1),
 	}
 	flags.register(cmd)
 	flags.registerPretty(cmd)
+	cmd.Flags().BoolVar(&security, "security", false, "Say in what the containers differ from the default one")
+	agree := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		return cmp.Or(agree(cmd, args), onlyOne(cmd, "security", "pretty", "quiet"))
+	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if security {
+			return p.inspectSecurity(ctx, c, &flags, args)
+		}
 		get := func(name string) (view.Service, error) {
 			answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
 			return view.NewService(answer.GetService()), err

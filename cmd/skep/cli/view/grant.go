@@ -14,14 +14,15 @@ type Grant struct {
 
 // GrantSpec says what a grant gives, and to whose services.
 type GrantSpec struct {
-	Name         string
-	Labels       map[string]string
-	Description  string            `json:",omitempty"`
-	Operators    bool              `json:",omitempty"`
-	Capabilities []string          `json:",omitempty"`
-	Devices      []GrantDevice     `json:",omitempty"`
-	Mounts       []GrantMount      `json:",omitempty"`
-	NodeLabels   map[string]string `json:",omitempty"`
+	Name            string
+	Labels          map[string]string
+	Description     string            `json:",omitempty"`
+	Operators       bool              `json:",omitempty"`
+	Capabilities    []string          `json:",omitempty"`
+	Devices         []GrantDevice     `json:",omitempty"`
+	Mounts          []GrantMount      `json:",omitempty"`
+	SecurityOptions []string          `json:",omitempty"`
+	NodeLabels      map[string]string `json:",omitempty"`
 }
 
 // GrantDevice is a device of the host.
@@ -42,7 +43,7 @@ func NewGrant(g *api.Grant) Grant {
 	spec := g.GetSpec()
 	out := Grant{Meta: metaOf(g.GetId(), g.GetMeta()), Spec: GrantSpec{
 		Name: spec.GetAnnotations().GetName(), Labels: labelsOf(spec.GetAnnotations().GetLabels()), Description: spec.GetDescription(),
-		Operators: spec.GetOperators(), Capabilities: spec.GetCapabilities(), NodeLabels: spec.GetNodeLabels(),
+		Operators: spec.GetOperators(), Capabilities: spec.GetCapabilities(), SecurityOptions: spec.GetSecurityOptions(), NodeLabels: spec.GetNodeLabels(),
 	}}
 	for _, d := range spec.GetDevices() {
 		out.Spec.Devices = append(out.Spec.Devices, GrantDevice{Path: d.GetPath(), Permissions: d.GetPermissions()})
@@ -71,7 +72,7 @@ func (g Grant) Gives() (what []string) {
 		}
 		what = append(what, text)
 	}
-	return what
+	return append(what, g.Spec.SecurityOptions...)
 }
 
 // GrantReference names a grant of a container.

@@ -1,0 +1,157 @@
+package privilege_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/privilege"
+)
+
+// running is a task of a service that asks for nothing, as admission completes it.
+func running(changes ...func(*api.Task)) *api.Task {
+	t := &api.Task{
+		ServiceName: "web", Endpoint: &api.EndpointSpec{},
+		Spec: &api.TaskSpec{
+			Container: &api.ContainerSpec{Image: "docker.io/library/app:1@sha256:x"},
+			Restart:   &api.RestartPolicy{Condition: api.RestartCondition_RESTART_CONDITION_ANY, Delay: durationpb.New(5e9)},
+		},
+	}
+	for _, change := range changes {
+		change(t)
+	}
+	return t
+}
+
+func withGrant(spec *api.GrantSpec) func(*api.Task) {
+	return func(t *api.Task) {
+		spec.Annotations = &api.Annotations{Name: "given"}
+		t.Grants = append(t.Grants, &api.Grant{Spec: spec})
+	}
+}
+
+func results(t *testing.T, tasks ...*api.Task) map[string]*api.SecurityCheck {
+	t.Helper()
+	found := map[string]*api.SecurityCheck{}
+	for _, c := range privilege.Benchmark(tasks) {
+		if c.GetReason() == "" || c.GetTitle() == "" || found[c.GetId()] != nil {
+			t.Errorf("check %v", c)
+		}
+		found[c.GetId()] = c
+	}
+	if len(found) != 31 {
+		t.Errorf("%d items, section 5 has 31", len(found))
+	}
+	return found
+}
+
+// A service that asks for nothing passes all but what it has to say itself (5.10 to 5.12), and one that says it passes that, too.
+func TestBenchmark_TheDefaultPasses(t *testing.T) {
+	for id, c := range results(t, running()) {
+		want := api.CheckResult_CHECK_RESULT_PASS
+		switch id {
+		case "5.10", "5.11", "5.12":
+			want = api.CheckResult_CHECK_RESULT_WARN
+		case "5.1", "5.2", "5.23", "5.26":
+			want = api.CheckResult_CHECK_RESULT_NOT_APPLICABLE
+		}
+		if c.GetResult() != want {
+			t.Errorf("%s: %v, want %v: %s", id, c.GetResult(), want, c.GetReason())
+		}
+	}
+	careful := running(func(t *api.Task) {
+		t.Spec.Container.ReadOnly = true
+		t.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCpus: 1, MemoryBytes: 1}}
+	})
+	for _, id := range []string{"5.10", "5.11", "5.12"} {
+		if c := results(t, careful)[id]; c.GetResult() != api.CheckResult_CHECK_RESULT_PASS {
+			t.Errorf("%s: %v", id, c)
+		}
+	}
+}
+
+// Each weakness is found by its item, with the grant that has it and the service.
+func TestBenchmark_FindsEachWeakness(t *testing.T) {
+	const fails, warns = api.CheckResult_CHECK_RESULT_FAIL, api.CheckResult_CHECK_RESULT_WARN
+	privileged := func(p *api.Privileges) func(*api.Task) { return func(t *api.Task) { t.Spec.Container.Privileges = p } }
+	for _, tt := range []struct {
+		id     string
+		want   api.CheckResult
+		reason string
+		change []func(*api.Task)
+	}{
+		{"5.1", fails, "no grant has it", []func(*api.Task){privileged(&api.Privileges{Apparmor: &api.AppArmorOptions{Mode: api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED}})}},
+		{"5.2", fails, "label=disable", []func(*api.Task){privileged(&api.Privileges{SelinuxContext: &api.SELinuxContext{Disable: true}})}},
+		{"5.3", warns, "CAP_NET_ADMIN, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Capabilities: []string{"CAP_NET_ADMIN"}})}},
+		{"5.3", fails, "no grant has it", []func(*api.Task){func(t *api.Task) { t.Spec.Container.CapabilityAdd = []string{"CAP_NET_ADMIN"} }}},
+		{"5.5", fails, "/etc of the node", []func(*api.Task){withGrant(&api.GrantSpec{Mounts: []*api.GrantMount{{Source: "/etc", Target: "/e", ReadOnly: true}}})}},
+		{"5.6", fails, "sshd", []func(*api.Task){func(t *api.Task) { t.Spec.Container.Command = []string{"/usr/sbin/sshd"} }}},
+		{"5.7", warns, "port 80", []func(*api.Task){func(t *api.Task) { t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: 80}} }}},
+		{"5.13", warns, "all addresses", []func(*api.Task){func(t *api.Task) { t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: 8080}} }}},
+		{"5.14", warns, "for ever", []func(*api.Task){func(t *api.Task) { t.Spec.Restart.Delay = nil }}},
+		{"5.17", warns, "device /dev/kvm, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Devices: []*api.GrantDevice{{Path: "/dev/kvm"}}})}},
+		{"5.21", warns, "seccomp=unconfined, by grant given", []func(*api.Task){
+			privileged(&api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}}),
+			withGrant(&api.GrantSpec{SecurityOptions: []string{"seccomp=unconfined"}}),
+		}},
+		{"5.25", fails, "no-new-privileges=false", []func(*api.Task){privileged(&api.Privileges{NewPrivileges: true})}},
+		{"5.27", fails, "without its digest", []func(*api.Task){func(t *api.Task) { t.Spec.Container.Image = "app:1" }}},
+		{"5.30", fails, "userns=host", []func(*api.Task){privileged(&api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST})}},
+		{"5.31", fails, "/run/docker.sock is within /, which grant given mounts", []func(*api.Task){withGrant(&api.GrantSpec{Mounts: []*api.GrantMount{{Source: "/", Target: "/host"}}})}},
+	} {
+		bad := running(tt.change...)
+		bad.ServiceName = "bad"
+		c := results(t, running(), bad)[tt.id]
+		if c.GetResult() != tt.want || !strings.Contains(c.GetReason(), tt.reason) || !slices.Equal(c.GetServices(), []string{"bad"}) {
+			t.Errorf("%s: got %v, want %v: %s", tt.id, c, tt.want, tt.reason)
+		}
+	}
+}
+
+func TestDifferences_SayWhatWhyAndWhoGrantedIt(t *testing.T) {
+	task := running(withGrant(&api.GrantSpec{
+		Capabilities: []string{"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}, SecurityOptions: []string{"seccomp=unconfined"},
+		Mounts:  []*api.GrantMount{{Source: "/srv", Target: "/srv"}, {Source: "/var/run", Target: "/x", ReadOnly: true}},
+		Devices: []*api.GrantDevice{{Path: "/dev/kvm", Permissions: "rw"}},
+	}))
+	c := task.Spec.Container
+	c.ReadOnly, c.User, c.CapabilityDrop = true, "1000", []string{"CAP_NET_RAW"}
+	c.Privileges = &api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}}
+	got := privilege.Differences(task.GetSpec(), task.GetGrants())
+	var texts []string
+	for _, d := range got {
+		if d.GetWhy() == "" || d.GetStricter() == (d.GetPoints() > 0) || !d.GetStricter() && d.GetGrant() != "given" {
+			t.Errorf("difference %v", d)
+		}
+		texts = append(texts, d.GetWhat())
+	}
+	want := []string{
+		"/var/run of the node, to read, at /x", "capability CAP_SYS_ADMIN", "seccomp=unconfined", "/srv of the node, to write, at /srv",
+		"device /dev/kvm (rw)", "capability CAP_NET_ADMIN", "without the capabilities NET_RAW", "read-only root file system", "user 1000",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("got %q\nwant %q", texts, want)
+	}
+	if score := privilege.Score(got); score != 0 {
+		t.Errorf("score %d", score)
+	}
+	if got := privilege.Differences(running().GetSpec(), nil); len(got) != 0 || privilege.Score(got) != 100 {
+		t.Errorf("the default differs from itself: %v", got)
+	}
+}
+
+// What a spec asks for without a grant is an excess; what the grant allows is none (P2).
+func TestExcesses_OfSecurityOptions(t *testing.T) {
+	c := &api.ContainerSpec{Privileges: &api.Privileges{NewPrivileges: true}}
+	excesses := privilege.Excesses(c, nil)
+	if len(excesses) != 1 || excesses[0].Option != "--security-opt no-new-privileges=false" {
+		t.Fatalf("got %v", excesses)
+	}
+	allowed := []*api.Grant{{Spec: &api.GrantSpec{SecurityOptions: []string{"no-new-privileges=false"}}}}
+	if left := privilege.Excesses(c, allowed); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
