@@ -61,6 +61,11 @@ soak: ## Simulate managers for HOURS of virtual time, and search all planted bug
 	@$(GO) run ./e2e/sim -bugs -time $(TIME)
 	@$(GO) run ./e2e/sim -seed $(SEED) -seeds $$(($(HOURS) * 6)) -time $(TIME) -workers $(WORKERS)
 
+.PHONY: crash
+ROUNDS ?= 100
+crash: setup build ## End supervisor, daemon and both with SIGKILL, ROUNDS times, while 200 tasks come and go
+	@$(GO) test ./e2e -count=1 -timeout 6h -v -run '^TestCrash_LosesNo' -crash-rounds $(ROUNDS) -crash-tasks 200
+
 .PHONY: unit
 unit: ## The tests that need neither root nor built programs
 	@$(GO) test $(TESTFLAGS) -short ./...

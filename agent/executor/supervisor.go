@@ -28,8 +28,9 @@ const (
 // everything else: Wait depends on it.
 type Supervisor struct {
 	// constant after NewSupervisor
-	client *client.Client
-	log    *slog.Logger
+	client  *client.Client
+	log     *slog.Logger
+	witness *witness
 
 	mu sync.Mutex
 	// waiters have room for one signal each: something happened to the container. Guarded by mu.
@@ -46,7 +47,7 @@ var _ Runtime = (*Supervisor)(nil)
 
 // NewSupervisor returns the runtime behind a client, which remains the caller's.
 func NewSupervisor(c *client.Client, log *slog.Logger) *Supervisor {
-	return &Supervisor{client: c, log: log, waiters: map[*waiter]bool{}}
+	return &Supervisor{client: c, log: log, witness: newWitness(), waiters: map[*waiter]bool{}}
 }
 
 // Run listens to what happens to containers until ctx ends. It connects again when the supervisor is restarted.
@@ -127,6 +128,9 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
 		})
 	}
 	state, err := s.client.Create(ctx, r)
+	if err == nil {
+		s.witness.watch(c.ID, state.Pid) // it waits for Start, so the number is its own
+	}
 	return state.Pid, kinded(err)
 }
 
@@ -144,6 +148,7 @@ func (s *Supervisor) List(ctx context.Context) ([]State, error) {
 	var out []State
 	for _, st := range states {
 		out = append(out, stateOf(st))
+		s.watch(ctx, st)
 	}
 	return out, nil
 }
@@ -165,6 +170,9 @@ func (s *Supervisor) Wait(ctx context.Context, id string) (State, error) {
 			return State{}, kinded(err)
 		}
 		if st.Status == client.Exited {
+			if st.Unknown {
+				st = s.recall(ctx, st)
+			}
 			if st.Error != "" {
 				s.log.Warn("the end of a container is not fully known", "task", id, "reason", st.Error)
 			}
@@ -187,6 +195,29 @@ func (s *Supervisor) Stats(ctx context.Context, id string) (client.Stats, error)
 	return out, kinded(err)
 }
 
+// watch makes the node's own record of a container that an earlier run of the agent started.
+func (s *Supervisor) watch(ctx context.Context, st client.State) {
+	if st.Pid == 0 || s.witness.watches(st.ID) {
+		return
+	}
+	s.witness.watch(st.ID, st.Pid)
+	// If it was still running then, the number was its own.
+	if now, err := s.client.State(ctx, st.ID); err != nil || now.Pid != st.Pid {
+		s.witness.forget(st.ID)
+	}
+}
+
+// recall completes the state of a container whose end the supervisor did not see, by what the kernel told the agent.
+func (s *Supervisor) recall(ctx context.Context, st client.State) client.State {
+	code, ok := s.witness.exit(ctx, st.ID)
+	if !ok {
+		return st
+	}
+	s.log.Info("the container supervisor did not see the end of a container; the kernel told", "task", st.ID, "exit_code", code)
+	st.ExitCode, st.Unknown, st.Error = code, false, ""
+	return st
+}
+
 // Kill implements [Runtime]. A process that has ended already is no error.
 func (s *Supervisor) Kill(ctx context.Context, id string, sig unix.Signal) error {
 	err := s.client.Kill(ctx, id, sig)
@@ -199,6 +230,9 @@ func (s *Supervisor) Kill(ctx context.Context, id string, sig unix.Signal) error
 // Delete implements [Runtime].
 func (s *Supervisor) Delete(ctx context.Context, id string) error {
 	err := s.client.Delete(ctx, id)
+	if err == nil || errors.Is(err, client.ErrNotFound) {
+		s.witness.forget(id)
+	}
 	if !errors.Is(err, client.ErrState) {
 		return kinded(err)
 	}
@@ -208,7 +242,11 @@ func (s *Supervisor) Delete(ctx context.Context, id string) error {
 	if _, err := s.Wait(ctx, id); err != nil {
 		return err
 	}
-	return kinded(s.client.Delete(ctx, id))
+	if err := s.client.Delete(ctx, id); err != nil {
+		return kinded(err)
+	}
+	s.witness.forget(id)
+	return nil
 }
 
 func stateOf(s client.State) State {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/protocol"
 )
@@ -273,6 +275,38 @@ func (c *Client) KillAll(ctx context.Context, id string) error {
 func (c *Client) Delete(ctx context.Context, id string) error {
 	_, err := c.call(ctx, protocol.Call{Op: protocol.OpDelete, ID: id})
 	return err
+}
+
+// Peer gives the number of the supervisor's process.
+func (c *Client) Peer(ctx context.Context) (int, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("find the container supervisor's process: %w", err)
+	}
+	return int(cred.Pid), nil
+}
+
+// Gone returns when the supervisor is not there, ends or upgrades itself, or when ctx ends.
+func (c *Client) Gone(ctx context.Context) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	_, _ = io.Copy(io.Discard, conn) // it says nothing unasked
 }
 
 // Upgrade has the supervisor replace itself by the program at an absolute path, in the same process: containers go on, and those

@@ -123,6 +123,8 @@ type State struct {
 	// ExitCode is 0 to 255 when Status is Exited: the program's, or 128 + Signal; 126 or 127 when it couldn't be run;
 	// 255 when it is not known, which Error then says.
 	ExitCode int `json:",omitempty"`
+	// Unknown says that nobody saw how the container ended; Error says why.
+	Unknown bool `json:",omitempty"`
 	// Signal is what ended the process, or 0.
 	Signal int `json:",omitempty"`
 	// OOMKilled says that the kernel killed a process of the container for want of memory.

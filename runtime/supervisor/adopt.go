@@ -152,5 +152,5 @@ func (s *Supervisor) lost(c *container, why string) error {
 	if n, err := c.group.OOMKills(); err == nil {
 		oom = n > 0
 	}
-	return s.feed(c, exited{code: unknownExit, oom: oom, text: why})
+	return s.feed(c, exited{code: unknownExit, oom: oom, unknown: true, text: why})
 }

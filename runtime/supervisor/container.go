@@ -147,6 +147,7 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	c.unwatchOOM()
 	in := exited{code: exit.Code, signal: int(exit.Signal)}
 	if exit.Unknown { // I7
+		in.unknown = true
 		in.code, in.text = unknownExit, "exit code not known: the supervisor was restarted, and the kernel doesn't tell"
 	}
 	if n, err := c.group.OOMKills(); err == nil {

@@ -48,6 +48,7 @@ type oomKilled struct{}
 type exited struct {
 	code, signal int
 	oom          bool
+	unknown      bool   // nobody saw how
 	text         string // or "": what to say of it
 }
 
@@ -145,7 +146,7 @@ func (m *machine) becomeExited(now time.Time, in exited) ([]effect, error) {
 		return nil, fmt.Errorf("container %s exits twice", m.state.ID)
 	}
 	if m.phase != phaseFailing { // then the code and the text are why it failed
-		m.state.ExitCode, m.state.Signal, m.state.Error = in.code, in.signal, in.text
+		m.state.ExitCode, m.state.Signal, m.state.Error, m.state.Unknown = in.code, in.signal, in.text, in.unknown
 	}
 	if m.phase == phaseCreated && in.text == "" {
 		m.state.Error = "ended before it was started"

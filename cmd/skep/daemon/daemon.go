@@ -47,6 +47,7 @@ type Daemon struct {
 	disk       disk
 	own        ownKey
 	images     *image.Store
+	supervisor supervisor
 	runtime    *client.Client
 	managed    *managedServices
 	authorizer *authz.Authorizer
@@ -107,10 +108,10 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if err := d.loadBuiltin(ctx); err != nil {
 		return nil, errors.Join(err, images.Close())
 	}
-	d.runtime, err = supervisor{
+	d.supervisor = supervisor{
 		program: cfg.Runtime, dir: disk.path("runtime"), cgroupParent: cfg.CgroupParent, logger: cfg.Logger,
-	}.connect(ctx)
-	if err != nil {
+	}
+	if d.runtime, err = d.supervisor.connect(ctx); err != nil {
 		return nil, errors.Join(err, images.Close())
 	}
 	return d, nil
@@ -152,6 +153,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.runNodes(ctx) })
 	group.Go(func() error { d.keepUp(ctx); return nil })
+	group.Go(func() error { d.supervisor.keep(ctx, d.runtime); return nil })
 	return group.Wait()
 }
 

@@ -3,8 +3,10 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -43,12 +45,61 @@ func (s supervisor) lastWords() string {
 	return lines[len(lines)-1]
 }
 
-// connect returns a connection to the supervisor that runs, or to a new one.
+// connect returns a connection to the supervisor that runs, or to a new one. One that runs another program than this
+// daemon was given replaces itself, under its containers.
 func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
-	if conn, err := client.Dial(ctx, s.socket()); err == nil {
-		s.logger.Info("found the container supervisor running")
-		return conn, nil
+	conn, err := client.Dial(ctx, s.socket())
+	if err != nil {
+		return s.launch(ctx)
 	}
+	s.logger.Info("found the container supervisor running")
+	if err := s.upgrade(ctx, conn); err != nil { // the old one does its work, too
+		s.logger.Error("the container supervisor was not upgraded", "program", s.program, "error", err)
+	}
+	return conn, nil
+}
+
+// upgrade has the supervisor run this daemon's program, if it runs another.
+func (s supervisor) upgrade(ctx context.Context, conn *client.Client) error {
+	pid, err := conn.Peer(ctx)
+	if err != nil {
+		return err
+	}
+	same, err := sameContent(fmt.Sprintf("/proc/%d/exe", pid), s.program)
+	if err != nil || same {
+		return err
+	}
+	program, err := filepath.Abs(s.program)
+	if err != nil {
+		return err
+	}
+	if err := conn.Upgrade(ctx, program); err != nil {
+		return err
+	}
+	s.logger.Info("upgraded the container supervisor", "program", program)
+	return nil
+}
+
+// sameContent says whether two files hold the same bytes.
+func sameContent(a, b string) (bool, error) {
+	var sums [2][sha256.Size]byte
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return false, err
+		}
+		h.Sum(sums[i][:0])
+	}
+	return sums[0] == sums[1], nil
+}
+
+// launch starts a supervisor and returns a connection to it.
+func (s supervisor) launch(ctx context.Context) (*client.Client, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the supervisor's directory: %w", err)
 	}
@@ -57,6 +108,35 @@ func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
 		return nil, err
 	}
 	return s.await(ctx, ended)
+}
+
+// relaunchPause is how long after a failure a supervisor is started again.
+const relaunchPause = time.Second
+
+// keep starts a supervisor whenever there is none, until ctx ends. The new one takes over the containers of the one before.
+func (s supervisor) keep(ctx context.Context, conn *client.Client) {
+	for {
+		conn.Gone(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		again, err := client.Dial(ctx, s.socket()) // it may have made way for another program
+		if err != nil {
+			s.logger.Warn("the container supervisor ended, starting another")
+			again, err = s.launch(ctx)
+		}
+		if err == nil {
+			err = again.Close()
+		}
+		if err == nil {
+			continue
+		}
+		s.logger.Error("no container supervisor", "error", err)
+		select {
+		case <-time.After(relaunchPause):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // start starts a supervisor in a session of its own. The channel gets its end, if it ends before this daemon.
