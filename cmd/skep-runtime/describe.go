@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"github.com/skep-io/skep/runtime/bundle"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -150,4 +153,32 @@ func (c *command) spec(_ context.Context, args []string) (int, error) {
 	}
 	to := command{out: out}
 	return 0, errors.Join(to.print(s), out.Close())
+}
+
+// events prints what a container uses: once with --stats, else at intervals until it ends.
+func (c *command) events(_ context.Context, args []string) (int, error) {
+	f := c.flags("events", "ID")
+	once := f.Bool("stats", false, "print once")
+	interval := f.Duration("interval", 5*time.Second, "time between two events")
+	if err := c.parse(f, args, 1, 1); err != nil {
+		return 0, err
+	}
+	if *interval <= 0 {
+		return 0, fmt.Errorf("--interval %v is not above 0", *interval)
+	}
+	first := true
+	for {
+		event, err := c.runtime.Stats(f.Arg(0))
+		if !first && (errors.Is(err, bundle.ErrNotRunning) || errors.Is(err, bundle.ErrNotFound)) {
+			return 0, nil
+		}
+		if err == nil {
+			err = json.NewEncoder(c.out).Encode(event) // a line each, as runc does
+		}
+		if err != nil || *once {
+			return 0, err
+		}
+		first = false
+		time.Sleep(*interval)
+	}
 }

@@ -13,6 +13,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/bundle"
 )
 
 // running starts a container that sleeps, and gives the number of its process.
@@ -172,5 +174,22 @@ func TestOCI_TheSpecThatItWritesRuns(t *testing.T) {
 	}
 	if out := strings.Fields(e.do(0, "run", "c")); strings.Join(out, " ") != "skep 0 0 4294967295" {
 		t.Errorf("got %q", out)
+	}
+}
+
+func TestOCI_EventsTellWhatAContainerUses(t *testing.T) {
+	e := newEngine(t)
+	e.running(func(s *specs.Spec) {
+		limit, pids := int64(64<<20), int64(50)
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}, Pids: &specs.LinuxPids{Limit: &pids}}
+	})
+	var event bundle.Event
+	if out := e.do(0, "events", "--stats", "c"); json.Unmarshal([]byte(out), &event) != nil {
+		t.Fatal(out)
+	}
+	u := event.Data
+	if event.Type != "stats" || event.ID != "c" || u.Pids.Current != 1 || u.Pids.Limit != 50 || u.Memory.Usage.Limit != 64<<20 ||
+		u.Memory.Usage.Usage == 0 || u.CPU.Usage.Total == 0 {
+		t.Errorf("%+v", event)
 	}
 }

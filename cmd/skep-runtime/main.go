@@ -1,7 +1,7 @@
 // Command skep-runtime is the parent of every container on a node, and a runtime of OCI bundles for container engines.
 //
 //	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
-//	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run|exec|ps|features|spec ...
+//	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run|exec|ps|events|features|spec ...
 //
 // The supervisor prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
 // ends; containers run on, and the next supervisor with the same root takes them over, unless --kill-on-exit is given.
@@ -36,7 +36,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
        skep-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [ARGS]
-           with create, start, state, kill, delete, run, exec, ps, features or spec, as runc has them
+           with create, start, state, kill, delete, run, exec, ps, events, features or spec, as runc has them
        skep-runtime version
 `
 

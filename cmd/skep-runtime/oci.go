@@ -34,7 +34,7 @@ type verb func(c *command, ctx context.Context, args []string) (int, error)
 func verbs() map[string]verb {
 	return map[string]verb{
 		"create": (*command).create, "start": (*command).start, "state": (*command).state, "kill": (*command).kill,
-		"delete": (*command).delete, "run": (*command).runContainer, "exec": (*command).exec, "ps": (*command).ps,
+		"delete": (*command).delete, "run": (*command).runContainer, "exec": (*command).exec, "ps": (*command).ps, "events": (*command).events,
 		"features": (*command).features, "spec": (*command).spec,
 	}
 }

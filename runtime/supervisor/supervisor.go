@@ -148,6 +148,9 @@ func (s *Supervisor) prepare() error {
 	if s.tree, err = cgroup.Open(s.cfg.CgroupParent); err != nil {
 		return err
 	}
+	if err := checkKernel(); err != nil {
+		return err
+	}
 	driver, err := overlay.Probe(s.overlayDir())
 	if err != nil {
 		return err
