@@ -937,6 +937,7 @@ type ResourceRequirements struct {
 	CpusetCpus string `protobuf:"bytes,4,opt,name=cpuset_cpus,json=cpusetCpus,proto3" json:"cpuset_cpus,omitempty"`
 	// Bounds on block devices of the node, at most one for a path.
 	DeviceRates   []*DeviceRate `protobuf:"bytes,5,rep,name=device_rates,json=deviceRates,proto3" json:"device_rates,omitempty"`
+	NetworkRate   *NetworkRate  `protobuf:"bytes,6,opt,name=network_rate,json=networkRate,proto3" json:"network_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1006,6 +1007,66 @@ func (x *ResourceRequirements) GetDeviceRates() []*DeviceRate {
 	return nil
 }
 
+func (x *ResourceRequirements) GetNetworkRate() *NetworkRate {
+	if x != nil {
+		return x.NetworkRate
+	}
+	return nil
+}
+
+// NetworkRate bounds what a task receives and sends, in bits a second. A rate of 0 is no limit.
+type NetworkRate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InBps         uint64                 `protobuf:"varint,1,opt,name=in_bps,json=inBps,proto3" json:"in_bps,omitempty"`
+	OutBps        uint64                 `protobuf:"varint,2,opt,name=out_bps,json=outBps,proto3" json:"out_bps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkRate) Reset() {
+	*x = NetworkRate{}
+	mi := &file_skep_v1_types_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkRate) ProtoMessage() {}
+
+func (x *NetworkRate) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkRate.ProtoReflect.Descriptor instead.
+func (*NetworkRate) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *NetworkRate) GetInBps() uint64 {
+	if x != nil {
+		return x.InBps
+	}
+	return 0
+}
+
+func (x *NetworkRate) GetOutBps() uint64 {
+	if x != nil {
+		return x.OutBps
+	}
+	return 0
+}
+
 // DeviceRate bounds the reads and writes of a task on one block device. A rate of 0 is no limit.
 type DeviceRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1023,7 +1084,7 @@ type DeviceRate struct {
 
 func (x *DeviceRate) Reset() {
 	*x = DeviceRate{}
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1096,7 @@ func (x *DeviceRate) String() string {
 func (*DeviceRate) ProtoMessage() {}
 
 func (x *DeviceRate) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1109,7 @@ func (x *DeviceRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRate.ProtoReflect.Descriptor instead.
 func (*DeviceRate) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeviceRate) GetPath() string {
@@ -1102,7 +1163,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1175,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1188,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RestartPolicy) GetCondition() RestartCondition {
@@ -1171,7 +1232,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1244,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1257,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Placement) GetConstraints() []string {
@@ -1227,7 +1288,7 @@ type UpdateConfig struct {
 
 func (x *UpdateConfig) Reset() {
 	*x = UpdateConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1300,7 @@ func (x *UpdateConfig) String() string {
 func (*UpdateConfig) ProtoMessage() {}
 
 func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1313,7 @@ func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConfig.ProtoReflect.Descriptor instead.
 func (*UpdateConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateConfig) GetParallelism() uint64 {
@@ -1290,7 +1351,7 @@ type PortConfig struct {
 
 func (x *PortConfig) Reset() {
 	*x = PortConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1363,7 @@ func (x *PortConfig) String() string {
 func (*PortConfig) ProtoMessage() {}
 
 func (x *PortConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1376,7 @@ func (x *PortConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortConfig.ProtoReflect.Descriptor instead.
 func (*PortConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PortConfig) GetProtocol() Protocol {
@@ -1356,7 +1417,7 @@ type EndpointSpec struct {
 
 func (x *EndpointSpec) Reset() {
 	*x = EndpointSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1429,7 @@ func (x *EndpointSpec) String() string {
 func (*EndpointSpec) ProtoMessage() {}
 
 func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1442,7 @@ func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSpec.ProtoReflect.Descriptor instead.
 func (*EndpointSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EndpointSpec) GetPorts() []*PortConfig {
@@ -1403,7 +1464,7 @@ type SecretReference struct {
 
 func (x *SecretReference) Reset() {
 	*x = SecretReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1476,7 @@ func (x *SecretReference) String() string {
 func (*SecretReference) ProtoMessage() {}
 
 func (x *SecretReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1489,7 @@ func (x *SecretReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretReference.ProtoReflect.Descriptor instead.
 func (*SecretReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SecretReference) GetSecretId() string {
@@ -1467,7 +1528,7 @@ type SecretTarget struct {
 
 func (x *SecretTarget) Reset() {
 	*x = SecretTarget{}
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1540,7 @@ func (x *SecretTarget) String() string {
 func (*SecretTarget) ProtoMessage() {}
 
 func (x *SecretTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1553,7 @@ func (x *SecretTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretTarget.ProtoReflect.Descriptor instead.
 func (*SecretTarget) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SecretTarget) GetName() string {
@@ -1534,7 +1595,7 @@ type GrantReference struct {
 
 func (x *GrantReference) Reset() {
 	*x = GrantReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1607,7 @@ func (x *GrantReference) String() string {
 func (*GrantReference) ProtoMessage() {}
 
 func (x *GrantReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1620,7 @@ func (x *GrantReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantReference.ProtoReflect.Descriptor instead.
 func (*GrantReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GrantReference) GetGrantId() string {
@@ -1604,7 +1665,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1677,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1690,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Mount) GetType() MountType {
@@ -1722,7 +1783,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1795,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1808,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ulimit) GetName() string {
@@ -1783,7 +1844,7 @@ type SeccompOptions struct {
 
 func (x *SeccompOptions) Reset() {
 	*x = SeccompOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1856,7 @@ func (x *SeccompOptions) String() string {
 func (*SeccompOptions) ProtoMessage() {}
 
 func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1869,7 @@ func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompOptions.ProtoReflect.Descriptor instead.
 func (*SeccompOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SeccompOptions) GetMode() SeccompMode {
@@ -1837,7 +1898,7 @@ type AppArmorOptions struct {
 
 func (x *AppArmorOptions) Reset() {
 	*x = AppArmorOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1910,7 @@ func (x *AppArmorOptions) String() string {
 func (*AppArmorOptions) ProtoMessage() {}
 
 func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1923,7 @@ func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppArmorOptions.ProtoReflect.Descriptor instead.
 func (*AppArmorOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AppArmorOptions) GetMode() AppArmorMode {
@@ -1895,7 +1956,7 @@ type SELinuxContext struct {
 
 func (x *SELinuxContext) Reset() {
 	*x = SELinuxContext{}
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1968,7 @@ func (x *SELinuxContext) String() string {
 func (*SELinuxContext) ProtoMessage() {}
 
 func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +1981,7 @@ func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinuxContext.ProtoReflect.Descriptor instead.
 func (*SELinuxContext) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SELinuxContext) GetDisable() bool {
@@ -1973,7 +2034,7 @@ type Privileges struct {
 
 func (x *Privileges) Reset() {
 	*x = Privileges{}
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2046,7 @@ func (x *Privileges) String() string {
 func (*Privileges) ProtoMessage() {}
 
 func (x *Privileges) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2059,7 @@ func (x *Privileges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privileges.ProtoReflect.Descriptor instead.
 func (*Privileges) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Privileges) GetSeccomp() *SeccompOptions {
@@ -2083,7 +2144,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2156,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2169,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -2294,7 +2355,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2367,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2380,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -2373,7 +2434,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2446,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2459,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -2452,7 +2513,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2525,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2538,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -2538,14 +2599,18 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tResources\x12\x1b\n" +
 	"\tnano_cpus\x18\x01 \x01(\x03R\bnanoCpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
-	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\xff\x01\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\xb8\x02\n" +
 	"\x14ResourceRequirements\x12*\n" +
 	"\x06limits\x18\x01 \x01(\v2\x12.skep.v1.ResourcesR\x06limits\x126\n" +
 	"\freservations\x18\x02 \x01(\v2\x12.skep.v1.ResourcesR\freservations\x12*\n" +
 	"\x11memory_swap_bytes\x18\x03 \x01(\x03R\x0fmemorySwapBytes\x12\x1f\n" +
 	"\vcpuset_cpus\x18\x04 \x01(\tR\n" +
 	"cpusetCpus\x126\n" +
-	"\fdevice_rates\x18\x05 \x03(\v2\x13.skep.v1.DeviceRateR\vdeviceRates\"\x94\x01\n" +
+	"\fdevice_rates\x18\x05 \x03(\v2\x13.skep.v1.DeviceRateR\vdeviceRates\x127\n" +
+	"\fnetwork_rate\x18\x06 \x01(\v2\x14.skep.v1.NetworkRateR\vnetworkRate\"=\n" +
+	"\vNetworkRate\x12\x15\n" +
+	"\x06in_bps\x18\x01 \x01(\x04R\x05inBps\x12\x17\n" +
+	"\aout_bps\x18\x02 \x01(\x04R\x06outBps\"\x94\x01\n" +
 	"\n" +
 	"DeviceRate\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x19\n" +
@@ -2759,7 +2824,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -2778,74 +2843,76 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*Platform)(nil),              // 14: skep.v1.Platform
 	(*Resources)(nil),             // 15: skep.v1.Resources
 	(*ResourceRequirements)(nil),  // 16: skep.v1.ResourceRequirements
-	(*DeviceRate)(nil),            // 17: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 18: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 19: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 20: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 21: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 22: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 23: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 24: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 25: skep.v1.GrantReference
-	(*Mount)(nil),                 // 26: skep.v1.Mount
-	(*Ulimit)(nil),                // 27: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 28: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 29: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 30: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 31: skep.v1.Privileges
-	(*ContainerSpec)(nil),         // 32: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 33: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 34: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 35: skep.v1.ContainerStatus
-	nil,                           // 36: skep.v1.Annotations.LabelsEntry
-	nil,                           // 37: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 38: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*NetworkRate)(nil),           // 17: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 18: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 19: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 20: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 21: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 22: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 23: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 24: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 25: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 26: skep.v1.GrantReference
+	(*Mount)(nil),                 // 27: skep.v1.Mount
+	(*Ulimit)(nil),                // 28: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 29: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 30: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 31: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 32: skep.v1.Privileges
+	(*ContainerSpec)(nil),         // 33: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 34: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 35: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 36: skep.v1.ContainerStatus
+	nil,                           // 37: skep.v1.Annotations.LabelsEntry
+	nil,                           // 38: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 39: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	39, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	39, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	36, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	40, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	40, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	37, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	15, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	15, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	17, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	2,  // 6: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	40, // 7: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	40, // 8: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	40, // 9: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
-	3,  // 10: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	4,  // 11: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	5,  // 12: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	21, // 13: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	24, // 14: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	6,  // 15: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	7,  // 16: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	8,  // 17: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	28, // 18: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	29, // 19: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	30, // 20: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	9,  // 21: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	37, // 22: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	40, // 23: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	23, // 24: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	26, // 25: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	38, // 26: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	27, // 27: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	25, // 28: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	31, // 29: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	32, // 30: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	16, // 31: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	18, // 32: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	19, // 33: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	39, // 34: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	10, // 35: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	35, // 36: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	18, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	17, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
+	41, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	41, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	41, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	3,  // 11: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
+	4,  // 12: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	5,  // 13: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	22, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	25, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	6,  // 16: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	7,  // 17: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	8,  // 18: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	29, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	30, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	31, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	9,  // 22: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	38, // 23: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	41, // 24: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	24, // 25: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	27, // 26: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	39, // 27: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	28, // 28: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	26, // 29: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	32, // 30: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	33, // 31: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	16, // 32: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	19, // 33: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	20, // 34: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	40, // 35: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	10, // 36: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	36, // 37: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -2859,7 +2926,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      12,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -197,7 +197,7 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, er
 	if pid, err = e.cfg.Runtime.Create(ctx, c); err != nil {
 		return 0, err
 	}
-	if err := e.cfg.Network.Attach(id, pid); err != nil {
+	if err := e.cfg.Network.Attach(id, pid, t.GetSpec().GetResources().GetNetworkRate()); err != nil {
 		return 0, err
 	}
 	return pid, e.cfg.Runtime.Start(ctx, id)

@@ -121,8 +121,8 @@ type Network interface {
 	Restore(ids []string) error
 	// Reserve gives a container an address and ports.
 	Reserve(id string, ports []*api.PortConfig) (netip.Addr, error)
-	// Attach puts them in force for the network namespace of a process.
-	Attach(id string, pid int) error
+	// Attach puts them in force for the network namespace of a process, which it holds to a rate; nil is none.
+	Attach(id string, pid int, rate *api.NetworkRate) error
 	// Detach takes them away. It succeeds when there is nothing to take.
 	Detach(id string) error
 	// Address returns a container's address, and whether it has one.

@@ -20,6 +20,9 @@
 //	outside   -> container          no, except published ports; the client's address stays
 //	the node  -> container          yes, also to a published port on 127.0.0.1
 //
+// Rates: a token bucket at the node's end of a veth pair holds what the container receives, one at its own end what it sends. Both go
+// with the interfaces, and need no record: they stay when the daemon is restarted.
+//
 // Life of an attachment:
 //
 //	Restore (once) -> Reserve: hold the ports, lease an address, write it down -> Attach: rewrite the rules, make the veth pair

@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/api"
 )
 
 const (
@@ -106,7 +108,7 @@ func setSysctl(name, value string) (changed bool, err error) {
 }
 
 // connect makes a veth pair between the bridge and the network namespace of a process, and configures its end there.
-func connect(bridge, veth string, pid int, address, gateway netip.Prefix) error {
+func connect(bridge, veth string, pid int, address, gateway netip.Prefix, rate *api.NetworkRate) error {
 	link, err := netlink.LinkByName(bridge)
 	if err != nil {
 		return fmt.Errorf("find bridge %s: %w", bridge, err)
@@ -128,7 +130,10 @@ func connect(bridge, veth string, pid int, address, gateway netip.Prefix) error 
 	if err := netlink.LinkSetHairpin(pair, true); err != nil {
 		return fmt.Errorf("set interface %s to hairpin mode: %w", veth, err)
 	}
-	if err := configure(pid, address, gateway.Addr()); err != nil {
+	if err := limitIn(pair, rate); err != nil {
+		return err
+	}
+	if err := configure(pid, address, gateway.Addr(), rate); err != nil {
 		return fmt.Errorf("configure %s of process %d: %w", containerInterface, pid, err)
 	}
 	if err := netlink.LinkSetUp(pair); err != nil {
@@ -138,7 +143,7 @@ func connect(bridge, veth string, pid int, address, gateway netip.Prefix) error 
 }
 
 // configure sets up the interfaces inside the network namespace of a process.
-func configure(pid int, address netip.Prefix, gateway netip.Addr) error {
+func configure(pid int, address netip.Prefix, gateway netip.Addr, rate *api.NetworkRate) error {
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
 		return err
@@ -156,6 +161,9 @@ func configure(pid int, address netip.Prefix, gateway netip.Addr) error {
 		}
 		if name == containerInterface {
 			if err := h.AddrReplace(link, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
+				return err
+			}
+			if err := limitOut(h, link, rate); err != nil {
 				return err
 			}
 		}

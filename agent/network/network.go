@@ -207,16 +207,16 @@ func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error
 }
 
 // Attach gives a container, whose first process has the given pid in the node's pid namespace, its address as eth0 of its network
-// namespace, and publishes its ports. Reserve comes before. A container that is attached already is attached anew. When it
+// namespace, holds it to a rate (nil is none), and publishes its ports. Reserve comes before. A container that is attached already is attached anew. When it
 // fails, nothing is left but what Reserve did.
-func (n *Network) Attach(id string, pid int) error {
+func (n *Network) Attach(id string, pid int, rate *api.NetworkRate) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l, ok := n.leases[id]
 	if !ok {
 		return fault.New(fault.NotFound, "container %s has no address reserved", id)
 	}
-	if err := n.plug(id, pid, l); err != nil {
+	if err := n.plug(id, pid, l, rate); err != nil {
 		return errors.Join(fmt.Errorf("attach container %s to the network: %w", id, err), disconnect(vethName(id)))
 	}
 	return nil
@@ -261,12 +261,12 @@ func (n *Network) free(id string, ports []port) error {
 	return nil
 }
 
-func (n *Network) plug(id string, pid int, l lease) error {
+func (n *Network) plug(id string, pid int, l lease, rate *api.NetworkRate) error {
 	if err := n.rules().apply(); err != nil { // N2
 		return err
 	}
 	address := netip.PrefixFrom(l.Address, n.subnet.Bits())
-	return connect(n.bridge, vethName(id), pid, address, n.gateway())
+	return connect(n.bridge, vethName(id), pid, address, n.gateway(), rate)
 }
 
 // Detach takes a container from the network. It succeeds when there is nothing to take.

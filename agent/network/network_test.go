@@ -208,7 +208,7 @@ func attach(t *testing.T, n *Network, id string, pid int, ports ...*api.PortConf
 	t.Helper()
 	a, err := n.Reserve(id, ports)
 	if err == nil {
-		err = n.Attach(id, pid)
+		err = n.Attach(id, pid, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -397,13 +397,13 @@ func TestNetwork_ARefusedAttachLeavesNothing(t *testing.T) {
 	if _, err := n.Reserve("a", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Attach("a", 1<<22-1); err == nil {
+	if err := n.Attach("a", 1<<22-1, nil); err == nil {
 		t.Error("attached a process that does not exist")
 	}
 	if err := n.Detach("a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Attach("a", os.Getpid()); fault.KindOf(err) != fault.NotFound {
+	if err := n.Attach("a", os.Getpid(), nil); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("attached without an address: %v", err)
 	}
 	if left := leftovers(t, n); len(left) > 0 {
@@ -467,7 +467,7 @@ func TestNetwork_DoesNotForwardForOthers(t *testing.T) {
 	attrs.Name = "second"
 	err := errors.Join(
 		netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: containerInterface, PeerNamespace: netlink.NsPid(pid)}),
-		configure(pid, netip.MustParsePrefix("198.51.100.2/24"), netip.MustParseAddr("198.51.100.1")),
+		configure(pid, netip.MustParsePrefix("198.51.100.2/24"), netip.MustParseAddr("198.51.100.1"), nil),
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"cpuset", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{CpusetCpus: "0-"}
 		}, `task.resources.cpuset_cpus: invalid list of CPUs "0-"`},
+		{"network rate", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{NetworkRate: &api.NetworkRate{OutBps: 7999}}
+		}, "task.resources.network_rate.out_bps: invalid network rate 7999"},
 		{"device path", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: "/dev/../etc"}}}
 		}, `task.resources.device_rates[0].path: invalid device "/dev/../etc"`},

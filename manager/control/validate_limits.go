@@ -15,6 +15,10 @@ const (
 	maxCPUSet      = 1024 // bytes
 	maxDevicePath  = 256
 	unlimitedSwap  = -1
+	// A frame of 1500 bytes takes 1.5 s at the least rate; above the other one the kernel's token bucket counts bytes a second in more
+	// than 32 bits.
+	minNetworkRate = 8_000
+	maxNetworkRate = 32_000_000_000
 )
 
 // cpusetPattern is the kernel's form of a list of processors.
@@ -37,7 +41,15 @@ func (p *problems) requirements(at string, r *api.ResourceRequirements) {
 	if c := r.GetCpusetCpus(); c != "" && (len(c) > maxCPUSet || !cpusetPattern.MatchString(c)) {
 		p.add(at+".cpuset_cpus", "invalid list of CPUs %q: write numbers and ranges, as in 0-3,5", clip(c))
 	}
+	p.networkRate(at+".network_rate.in_bps", r.GetNetworkRate().GetInBps())
+	p.networkRate(at+".network_rate.out_bps", r.GetNetworkRate().GetOutBps())
 	p.deviceRates(at+".device_rates", r.GetDeviceRates())
+}
+
+func (p *problems) networkRate(at string, bits uint64) {
+	if bits != 0 && (bits < minNetworkRate || bits > maxNetworkRate) {
+		p.add(at, "invalid network rate %d: write %d to %d bits a second, or 0 for no limit", bits, uint64(minNetworkRate), uint64(maxNetworkRate))
+	}
 }
 
 func (p *problems) deviceRates(field string, rates []*api.DeviceRate) {

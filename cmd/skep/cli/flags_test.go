@@ -109,9 +109,9 @@ func ownFlags() map[string]string {
 	}
 }
 
-// runFlags are limits that `docker run` has, and Swarm never gave to services.
+// runFlags are limits that `docker run` has, and Swarm never gave to services; and that of the network, which Docker leaves to people with tc.
 func runFlags() []string {
-	return []string{"memory-swap", "cpuset-cpus", "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops"}
+	return []string{"memory-swap", "cpuset-cpus", "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "limit-network-bps"}
 }
 
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.

@@ -177,6 +177,12 @@ func writePrettyLimits(b *strings.Builder, r *view.ResourceRequirements) {
 	if r.CpusetCpus != "" {
 		fmt.Fprintf(b, " CPUs:\t\t%s\n", r.CpusetCpus)
 	}
+	if n := r.NetworkRate; n != nil && n.In > 0 {
+		fmt.Fprintf(b, " Network in:\t%d bit/s\n", n.In)
+	}
+	if n := r.NetworkRate; n != nil && n.Out > 0 {
+		fmt.Fprintf(b, " Network out:\t%d bit/s\n", n.Out)
+	}
 	for _, d := range r.DeviceRates {
 		fmt.Fprintf(b, " Device:\t%s\n", d.Path)
 		for _, rate := range []struct {

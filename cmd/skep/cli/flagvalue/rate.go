@@ -6,6 +6,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/docker/go-units"
 )
 
 // MemorySwap is a number of bytes of memory and swap together, or -1 for no limit of swap.
@@ -103,3 +105,50 @@ func (d *DeviceOperations) String() string { return "" }
 
 // Type is Docker's word.
 func (d *DeviceOperations) Type() string { return "list" }
+
+// NetworkRates are rates in bits a second of what is received and sent, written as 10M for both or in=10M,out=1M; nil was not given. Units
+// are powers of 1000.
+type NetworkRates struct{ In, Out *uint64 }
+
+// Set reads one or both rates.
+func (n *NetworkRates) Set(text string) error {
+	if !strings.Contains(text, "=") {
+		rate, err := parseBits(text)
+		if err != nil {
+			return err
+		}
+		n.In, n.Out = &rate, &rate
+		return nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		way, value, _ := strings.Cut(part, "=")
+		rate, err := parseBits(value)
+		if err != nil {
+			return err
+		}
+		switch way {
+		case "in":
+			n.In = &rate
+		case "out":
+			n.Out = &rate
+		default:
+			return fmt.Errorf("unknown way %q: write RATE, or in=RATE,out=RATE", way)
+		}
+	}
+	return nil
+}
+
+func parseBits(text string) (uint64, error) {
+	n, err := units.FromHumanSize(text)
+	const most = 1 << 50 // what no network does
+	if err != nil || n < 0 || n > most {
+		return 0, fmt.Errorf("invalid rate %q: write bits a second, such as 10M or 500k, or 0 for no limit", text)
+	}
+	return uint64(n), nil
+}
+
+// String is empty: the default is no rate.
+func (n *NetworkRates) String() string { return "" }
+
+// Type names the value in help.
+func (n *NetworkRates) Type() string { return "rates" }

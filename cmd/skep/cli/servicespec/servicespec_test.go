@@ -330,6 +330,37 @@ func TestUpdate_RefusesBadInput(t *testing.T) {
 	}
 }
 
+func TestLimits_Network(t *testing.T) {
+	present, err := create(t, "app", nil, "--limit-network-bps=10M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ flag, want string }{
+		{"", "in_bps: 10000000 out_bps: 10000000"},
+		{"in=500k", "in_bps: 500000 out_bps: 10000000"},
+		{"out=1.5G,in=0", "out_bps: 1500000000"},
+	} {
+		got := present
+		if tc.flag != "" {
+			if got, err = update(t, present, "--limit-network-bps="+tc.flag); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := spec(t, "task { resources { network_rate { "+tc.want+" } } }").GetTask().GetResources().GetNetworkRate()
+		if diff := cmp.Diff(want, got.GetTask().GetResources().GetNetworkRate(), protocmp.Transform()); diff != "" {
+			t.Errorf("%s: %s", tc.flag, diff)
+		}
+	}
+	if got, err := update(t, present, "--limit-network-bps=0"); err != nil || got.GetTask().GetResources().NetworkRate != nil {
+		t.Errorf("after 0: %v, %v", got, err)
+	}
+	for _, bad := range []string{"fast", "up=1M", "in=", "-1"} {
+		if _, err := create(t, "app", nil, "--limit-network-bps="+bad); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}
+
 func TestLimits_AreDockerRuns(t *testing.T) {
 	got, err := create(t, "app", nil, "--limit-memory=64M", "--memory-swap=-1", "--cpuset-cpus=0-1", "--device-read-bps=/dev/sda:10mb",
 		"--device-write-bps=/dev/sda:1024", "--device-read-iops=/dev/disk/by-id/a:b:7", "--device-write-iops=/dev/sda:8")

@@ -56,6 +56,13 @@ type ResourceRequirements struct {
 	MemorySwap  int64        `json:",omitempty"`
 	CpusetCpus  string       `json:",omitempty"`
 	DeviceRates []DeviceRate `json:",omitempty"`
+	NetworkRate *NetworkRate `json:",omitempty"`
+}
+
+// NetworkRate are bounds on what a task receives and sends, in bits a second; 0 is none.
+type NetworkRate struct {
+	In  uint64 `json:",omitempty"`
+	Out uint64 `json:",omitempty"`
 }
 
 // DeviceRate are bounds on a device of the node, in bytes and operations a second; 0 is none.
@@ -195,6 +202,9 @@ func requirements(r *api.ResourceRequirements) *ResourceRequirements {
 	out := &ResourceRequirements{
 		Limits: resources(r.GetLimits()), Reservations: resources(r.GetReservations()),
 		MemorySwap: r.GetMemorySwapBytes(), CpusetCpus: r.GetCpusetCpus(),
+	}
+	if n := r.GetNetworkRate(); n != nil {
+		out.NetworkRate = &NetworkRate{n.GetInBps(), n.GetOutBps()}
 	}
 	for _, d := range r.GetDeviceRates() {
 		out.DeviceRates = append(out.DeviceRates, DeviceRate{
