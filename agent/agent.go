@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/skep-io/skep/agent/exec"
 	"github.com/skep-io/skep/agent/executor"
 	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/agent/images"
@@ -74,6 +75,7 @@ type Agent struct {
 	peers      *images.Peer
 	blobs      *images.Server
 	logs       logs.Reader
+	exec       exec.Server
 	// wake has room for one signal: what tasks wait for may be there.
 	wake chan struct{}
 	// leave is closed by Leave; left is closed when no session can follow.
@@ -124,6 +126,7 @@ func New(cfg Config) (*Agent, error) {
 		Prepared: func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_READY}) },
 		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
 	}
+	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, (&server{a: a}).answer
 	return a, nil
 }
 
@@ -300,8 +303,11 @@ func (a *Agent) Running() int {
 	return n
 }
 
-// Register registers the service that other nodes use.
-func (a *Agent) Register(r grpc.ServiceRegistrar) { api.RegisterAgentServer(r, &server{a: a}) }
+// Register registers the services that other nodes use.
+func (a *Agent) Register(r grpc.ServiceRegistrar) {
+	api.RegisterAgentServer(r, &server{a: a})
+	api.RegisterNodeTasksServer(r, &a.exec)
+}
 
 // report takes in a task's new status.
 func (a *Agent) report(id string, s *api.TaskStatus) {

@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
+			"exits": exits,
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
@@ -155,6 +156,26 @@ func skep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("skep %s: %v", strings.Join(args[1:], " "), err)
 	case err == nil && neg:
 		ts.Fatalf("skep %s succeeded", strings.Join(args[1:], " "))
+	}
+}
+
+// exits runs a command that must end with an exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 2, "exits CODE NAME ARG…")
+	ctx, cancel := deadline()
+	defer cancel()
+	command := find(ts, args[1]).Command(ctx, args[2:]...)
+	err := ts.Exec(command.Path, command.Args[1:]...)
+	code := 0
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		code = ended.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("skep %s ended with exit code %d, want %s", strings.Join(args[2:], " "), code, args[0])
 	}
 }
 

@@ -18,11 +18,13 @@ import (
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/manager/dispatcher"
+	"github.com/skep-io/skep/manager/execbroker"
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/manager/keymanager"
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/manager/statsbroker"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/seal"
 )
 
@@ -65,6 +67,7 @@ type Manager struct {
 	ca         *caserver.Server
 	dispatcher *dispatcher.Dispatcher
 	audit      *audit.Log
+	exec       *execbroker.Broker
 	keys       *keymanager.Manager
 }
 
@@ -103,6 +106,15 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.exec, err = execbroker.New(execbroker.Config{
+		Store: cfg.Store, Dial: cfg.Dial, Ended: m.audit.Ended,
+		Began: func(ctx context.Context, s execbroker.Subject) {
+			m.audit.Began(ctx, object.KindTask.String(), s.TaskID, s.TaskName, s.Summary)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
 	m.dispatcher, err = dispatcher.New(dispatcher.Config{
 		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered,
 	})
@@ -129,6 +141,7 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	api.RegisterDispatcherServer(r, m.dispatcher)
 	api.RegisterRaftServer(r, m.cfg.Raft)
 	api.RegisterAuditServer(r, m.audit)
+	api.RegisterTasksServer(r, m.exec)
 }
 
 // Interceptor sends calls that need the leader to it, and records those that are answered here in the audit log. It comes after the

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/runtime/client"
 )
@@ -19,7 +21,7 @@ const outputTime = time.Second
 func (s *Supervisor) Exec(ctx context.Context, id string, c Command) (Outcome, error) {
 	e, err := s.client.Exec(ctx, id, client.ExecRequest{Args: c.Args, Env: c.Env})
 	if errors.Is(err, client.ErrState) {
-		return Outcome{}, fault.Wrap(fault.Conflict, err)
+		return Outcome{}, fault.Wrap(fault.Precondition, err)
 	}
 	if err != nil {
 		return Outcome{}, kinded(err)
@@ -59,4 +61,15 @@ func (h *head) Write(p []byte) (int, error) {
 	n := min(len(p), h.room)
 	h.kept, h.room = append(h.kept, p[:n]...), h.room-n
 	return len(p), nil
+}
+
+// User resolves a user of a prepared task's image, in ids of its container: a name or an id, with a group after a colon if wanted. It
+// looks into the image's own /etc/passwd and /etc/group.
+func (e *Executor) User(id, name string) (specs.User, error) {
+	h, ok := e.find(id)
+	if !ok {
+		return specs.User{}, fault.New(fault.NotFound, "no container of task %s is on this node", id)
+	}
+	a, err := lookupUser(h.image, name, nil)
+	return specs.User{UID: a.uid, GID: a.gid, AdditionalGids: a.groups}, err
 }

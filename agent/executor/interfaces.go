@@ -29,8 +29,8 @@ type Runtime interface {
 	// Kill sends a signal to the process.
 	Kill(ctx context.Context, id string, s unix.Signal) error
 	// Exec runs a command in a running container until it ends, and says what became of it; when ctx ends first, the command is
-	// killed, and the error is the cause of ctx's end. Errors are fault.Invalid when the command can't be run, and fault.Conflict
-	// when the container doesn't run.
+	// killed, and the error is the cause of ctx's end. Errors are fault.Invalid when the command can't be run, and
+	// fault.Precondition when the container doesn't run.
 	Exec(ctx context.Context, id string, c Command) (Outcome, error)
 	// Delete ends the process if it still lives, and frees all that the runtime has of the container.
 	Delete(ctx context.Context, id string) error

@@ -112,15 +112,51 @@ func (l *Log) Unary() grpc.UnaryServerInterceptor {
 // Stream returns the interceptor for streams, whose requests are not looked at.
 func (l *Log) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		err := handler(srv, stream)
 		if l.recorded[info.FullMethod] == nil {
+			err := handler(srv, stream)
 			l.noteRefusal(stream.Context(), info.FullMethod, nil, err)
 			return err
 		}
 		e := l.describe(stream.Context(), info.FullMethod, nil)
+		err := handler(srv, described{stream, e})
 		e.Result = resultOf(err)
 		l.Note(e)
 		return err
+	}
+}
+
+// described is a stream whose context has the event of its end.
+type described struct {
+	grpc.ServerStream
+	event *api.AuditEvent
+}
+
+// Context implements grpc.ServerStream.
+func (d described) Context() context.Context {
+	return context.WithValue(d.ServerStream.Context(), eventKey{}, d.event)
+}
+
+// eventKey is the context key of the event of a stream.
+type eventKey struct{}
+
+// Began takes in that a stream does something that lasts, to an object, of which nobody should have to wait for the end: it has an entry
+// of its own. ctx is the stream's, and the goroutine its handler's. The summary must not hold what is secret.
+func (l *Log) Began(ctx context.Context, kind, id, name, summary string) {
+	e, ok := ctx.Value(eventKey{}).(*api.AuditEvent)
+	if !ok {
+		return
+	}
+	e.ObjectKind, e.ObjectId, e.ObjectName, e.Summary = kind, id, name, summary
+	begin := proto.CloneOf(e)
+	begin.Result = resultOK
+	l.Note(begin)
+	e.Summary = "end of " + summary
+}
+
+// Ended says how what Began told of has ended, for the entry of the stream's end. It is called as Began is.
+func (l *Log) Ended(ctx context.Context, how string) {
+	if e, ok := ctx.Value(eventKey{}).(*api.AuditEvent); ok {
+		e.Summary += "; " + how
 	}
 }
 

@@ -53,6 +53,10 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if err == nil {
 		return exitOK
 	}
+	var ended *programEndedError
+	if errors.As(err, &ended) {
+		return ended.code
+	}
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, progress.ErrInterrupted)) {
 		return reportInterrupted(stderr, err)
 	}
@@ -82,6 +86,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
 	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.grantCommand(), p.imageCommand(),
 		p.backupCommand(), p.auditCommand(), p.userCommand(), p.contextCommand(), p.doctorCommand(), p.infoCommand(), p.statsCommand(), p.versionCommand())
+	root.AddCommand(p.execCommand())
 	root.AddCommand(opts.Commands...)
 	return root
 }

@@ -41,6 +41,7 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	api.RegisterDaemonServer(server, d)
 	d.managed.offer(server, &api.Control_ServiceDesc)
 	d.managed.offer(server, &api.Audit_ServiceDesc)
+	d.managed.offer(server, &api.Tasks_ServiceDesc)
 	return server
 }
 

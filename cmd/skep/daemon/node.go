@@ -202,7 +202,7 @@ func (d *Daemon) networkServer(a *agent.Agent, options ...grpc.ServerOption) *gr
 	a.Register(server)
 	for _, desc := range []*grpc.ServiceDesc{
 		&api.Control_ServiceDesc, &api.CA_ServiceDesc, &api.Dispatcher_ServiceDesc, &api.Raft_ServiceDesc,
-		&api.Audit_ServiceDesc,
+		&api.Audit_ServiceDesc, &api.Tasks_ServiceDesc,
 	} {
 		d.managed.offer(server, desc)
 	}

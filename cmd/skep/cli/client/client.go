@@ -67,6 +67,8 @@ type Client struct {
 	Daemon api.DaemonClient
 	// Audit shows the audit log; never nil.
 	Audit api.AuditClient
+	// Tasks reaches the containers of tasks; never nil.
+	Tasks api.TasksClient
 
 	host  string
 	conn  *grpc.ClientConn
@@ -120,6 +122,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 		return nil, fmt.Errorf("connect to %s: %w", to.Host, err)
 	}
 	c.Control, c.Daemon, c.Audit = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn), api.NewAuditClient(c.conn)
+	c.Tasks = api.NewTasksClient(c.conn)
 	return c, nil
 }
 

@@ -1,0 +1,18 @@
+// Package exec lets people into the containers of this node's tasks, through managers: it runs programs in them, sends signals,
+// and passes input and output on.
+//
+// It decides nothing about who may: the manager did, and only managers are heard. It keeps nothing: the container runtime
+// starts the process and hands over the ends of its pipes, or its terminal, and this package copies between those and one
+// gRPC stream.
+//
+//	manager ==stream==> Server ──client.Exec──> runtime (starts the process)
+//	        <== output ==  |  <── descriptors ──
+//	        ==  input ==>  └── copies ──> pipes or terminal of the process
+//
+// Invariants:
+//
+//	X1  A process ends with its stream, unless it is detached.
+//	X2  Everything that a process wrote before its end is sent before the end is told.
+//
+// Concurrency: a Server is immutable and safe for concurrent use. A stream owns its goroutines and waits for them.
+package exec

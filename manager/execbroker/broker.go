@@ -1,0 +1,196 @@
+package execbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+)
+
+const (
+	// connectTimeout bounds how long a node may take to be connected: a round trip and a handshake.
+	connectTimeout = 5 * time.Second
+	// maxSessions bounds the streams at once: each costs a connection.
+	maxSessions = 512
+	// maxCommand is how much of a command the audit log has, in bytes.
+	maxCommand = 256
+)
+
+// Subject is what a call is about, for the audit log.
+type Subject struct {
+	TaskID, TaskName string
+	// Summary says what is done, in a few words.
+	Summary string
+}
+
+// Config is what a Broker needs; all fields are required.
+type Config struct {
+	Store *store.Store
+	// Dial makes a connection to a node without waiting for it. The peer must prove to be the node.
+	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	// Began puts what a stream begins to do into the audit log, and Ended how that has ended. They are called with the stream's
+	// context, by its handler.
+	Began func(ctx context.Context, s Subject)
+	Ended func(ctx context.Context, how string)
+}
+
+// Broker serves Tasks.
+type Broker struct {
+	api.UnimplementedTasksServer
+	cfg      Config
+	sessions atomic.Int32
+}
+
+// New returns a Broker.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Store == nil || cfg.Dial == nil || cfg.Began == nil || cfg.Ended == nil {
+		return nil, errors.New("execbroker: Store, Dial, Began and Ended are required")
+	}
+	return &Broker{cfg: cfg}, nil
+}
+
+// reach finds a task, and connects to its node. The caller closes the connection.
+func (b *Broker) reach(ctx context.Context, key string) (place, *grpc.ClientConn, error) {
+	if err := b.cfg.Store.Barrier(ctx); err != nil {
+		return place{}, nil, fault.Wrap(fault.Unavailable, fmt.Errorf("read the cluster's state: %w", err))
+	}
+	var p place
+	err := b.cfg.Store.View(func(tx store.ReadTx) (err error) {
+		p, err = find(tx, key)
+		return err
+	})
+	if err != nil {
+		return place{}, nil, err
+	}
+	conn, err := b.connect(ctx, p.node)
+	if err != nil {
+		return place{}, nil, fault.New(fault.Unavailable, "node %s of task %s can't be reached: %w", hostname(p.node), p.name(), err)
+	}
+	return p, conn, nil
+}
+
+func (b *Broker) connect(ctx context.Context, node *api.Node) (*grpc.ClientConn, error) {
+	address := node.GetDescription().GetPeerAddress()
+	if address == "" {
+		return nil, errors.New("it has not said where")
+	}
+	conn, err := b.cfg.Dial(address, node.GetId())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errors.New("it does not answer"))
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure {
+			err = errors.New("it does not accept the connection")
+		} else if !conn.WaitForStateChange(ctx, state) {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+type people = grpc.BidiStreamingServer[api.ConnectTaskRequest, api.ConnectTaskResponse]
+
+// ConnectTask implements api.TasksServer.
+func (b *Broker) ConnectTask(stream people) error {
+	if b.sessions.Add(1) > maxSessions {
+		b.sessions.Add(-1)
+		return fault.New(fault.Exhausted, "this manager has %d sessions with tasks already: end some, or ask another manager", maxSessions)
+	}
+	defer b.sessions.Add(-1)
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	summary, err := summaryOf(first)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel() // B3
+	place, conn, err := b.reach(ctx, first.GetTask())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	b.cfg.Began(stream.Context(), Subject{TaskID: place.task.GetId(), TaskName: place.name(), Summary: summary})
+	node, err := api.NewNodeTasksClient(conn).ConnectNodeTask(ctx)
+	if err != nil {
+		return fault.FromStatus(err)
+	}
+	first.Task = place.task.GetId()
+	go func() { // ends with the stream, which ends when this returns
+		relay(first, stream, node)
+	}()
+	for {
+		r, err := node.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fault.FromStatus(err)
+		case r.GetOutput() == nil:
+			continue
+		}
+		if last := r.GetOutput().GetDisconnected(); last != nil {
+			b.cfg.Ended(stream.Context(), fmt.Sprintf("exit code %d", last.GetExitCode()))
+		}
+		if err := stream.Send(r.GetOutput()); err != nil {
+			return err
+		}
+	}
+}
+
+// relay passes on what a person sends. What fails shows on the other way.
+func relay(first *api.ConnectTaskRequest, from people, to grpc.BidiStreamingClient[api.ConnectNodeTaskRequest, api.ConnectNodeTaskResponse]) {
+	for r := first; ; {
+		if to.Send(&api.ConnectNodeTaskRequest{Input: r}) != nil {
+			return
+		}
+		var err error
+		if r, err = from.Recv(); err != nil {
+			_ = to.CloseSend() // the node sees the end, or that of the connection
+			return
+		}
+	}
+}
+
+// summaryOf says what a person wants to do, without what the environment, the input and the output hold (B2).
+func summaryOf(first *api.ConnectTaskRequest) (string, error) {
+	switch start := first.GetInput().(type) {
+	case *api.ConnectTaskRequest_Exec:
+		if len(start.Exec.GetArgs()) == 0 {
+			return "", fault.New(fault.Invalid, "exec: args: no program is named")
+		}
+		text := "exec"
+		if user := start.Exec.GetUser(); user != "" {
+			text += " as " + short(user)
+		}
+		return text + ": " + short(strings.Join(start.Exec.GetArgs(), " ")), nil
+	default:
+		return "", fault.New(fault.Invalid, "the first request must say what to do with the task")
+	}
+}
+
+// short bounds a text for the audit log.
+func short(text string) string {
+	if len(text) <= maxCommand {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxCommand], "") + "…"
+}

@@ -1,0 +1,118 @@
+package execbroker
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
+)
+
+// place is a running task, and its node.
+type place struct {
+	task *api.Task
+	node *api.Node
+}
+
+// name is the task's place in its service: web.1.
+func (p place) name() string { return nameOf(p.task) }
+
+func nameOf(t *api.Task) string {
+	return t.GetServiceName() + "." + strconv.FormatUint(t.GetSlot(), 10)
+}
+
+// find resolves a task's id, an id prefix that no other has, or SERVICE.SLOT, and checks that it can be reached (B1).
+func find(tx store.ReadTx, key string) (place, error) {
+	task, err := findTask(tx, key)
+	if err != nil {
+		return place{}, err
+	}
+	if state := task.GetStatus().GetState(); state != api.TaskState_TASK_STATE_RUNNING {
+		return place{}, fault.New(fault.Precondition, "task %s (%s) is not running but %s", nameOf(task), task.GetId(),
+			strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_")))
+	}
+	node, err := store.Get[*api.Node](tx, task.GetNodeId())
+	if errors.Is(err, store.ErrNotFound) {
+		return place{}, fault.New(fault.Unavailable, "the node of task %s was removed from the swarm", nameOf(task))
+	}
+	if err != nil {
+		return place{}, err
+	}
+	if node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN {
+		return place{}, fault.New(fault.Unavailable, "node %s of task %s is down", hostname(node), nameOf(task))
+	}
+	return place{task: task, node: node}, nil
+}
+
+// hostname names a node for people.
+func hostname(n *api.Node) string {
+	if h := n.GetDescription().GetHostname(); h != "" {
+		return h
+	}
+	return n.GetId()
+}
+
+func findTask(tx store.ReadTx, key string) (*api.Task, error) {
+	if key == "" {
+		return nil, fault.New(fault.Invalid, "the name or id of a task is missing")
+	}
+	task, err := store.Get[*api.Task](tx, key)
+	if !errors.Is(err, store.ErrNotFound) {
+		return task, err
+	}
+	if service, slot, ok := splitName(key); ok {
+		if task, err := inSlot(tx, service, slot); task != nil || err != nil {
+			return task, err
+		}
+	}
+	matches, err := store.List[*api.Task](tx, store.ByIDPrefix(key))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(matches) == 1:
+		return matches[0], nil
+	case len(matches) > 1:
+		return nil, fault.New(fault.Invalid, "%s is ambiguous (%d tasks have ids that begin so)", key, len(matches))
+	}
+	return nil, fault.New(fault.NotFound, "no such task: %s (write an id from `skep service ps`, or SERVICE.SLOT)", key)
+}
+
+// splitName reads SERVICE.SLOT.
+func splitName(key string) (service string, slot uint64, ok bool) {
+	dot := strings.LastIndexByte(key, '.')
+	if dot <= 0 {
+		return "", 0, false
+	}
+	slot, err := strconv.ParseUint(key[dot+1:], 10, 64)
+	return key[:dot], slot, err == nil
+}
+
+// inSlot gives the task that runs in a slot, else the newest of it, else nil.
+func inSlot(tx store.ReadTx, service string, slot uint64) (*api.Task, error) {
+	services, err := store.List[*api.Service](tx, store.ByName(service))
+	if err != nil || len(services) == 0 {
+		return nil, err
+	}
+	tasks, err := store.List[*api.Task](tx, store.ByService(services[0].GetId()))
+	if err != nil {
+		return nil, err
+	}
+	var best *api.Task
+	for _, t := range tasks {
+		if t.GetSlot() == slot && (best == nil || better(t, best)) {
+			best = t
+		}
+	}
+	return best, nil
+}
+
+// better says whether a is the one meant rather than b: it runs, or is newer.
+func better(a, b *api.Task) bool {
+	runs := func(t *api.Task) bool { return t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING }
+	if runs(a) != runs(b) {
+		return runs(a)
+	}
+	return a.GetMeta().GetCreatedAt().AsTime().After(b.GetMeta().GetCreatedAt().AsTime())
+}
