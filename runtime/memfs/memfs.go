@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,6 +80,9 @@ func (f *FS) Write(name string, data []byte, mode, uid, gid uint32) error {
 	if int64(len(data)) > f.left {
 		return fmt.Errorf("write %s: %w", name, ErrFull)
 	}
+	// A child forked meanwhile would hold the file open for writing for a moment, and Seal would fail with EBUSY.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Openat(f.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("create %s in memory: %w", name, err)

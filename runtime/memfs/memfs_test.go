@@ -1,9 +1,12 @@
 package memfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -87,4 +90,35 @@ func TestFS_Refuses(t *testing.T) {
 	if err := f.Write("b", []byte("1"), 0o400, 0, 0); !errors.Is(err, ErrFull) {
 		t.Errorf("fifth byte: %v, want ErrFull", err)
 	}
+}
+
+// TestFS_SealsWhileOthersFork: a child that is forked between the opening of a file and its closing has it open, too.
+func TestFS_SealsWhileOthersFork(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_ = exec.Command("/bin/true").Run()
+			}
+		})
+	}
+	data := make([]byte, 4<<20) // takes a while to write
+	for i := range 100 {
+		f, err := New(int64(len(data)), 0o755, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(f.Write("x", data, 0o444, 0, 0), f.Seal())
+		f.Close()
+		if err != nil {
+			t.Errorf("round %d: %v", i, err)
+			break
+		}
+	}
+	stop()
+	wg.Wait()
 }
