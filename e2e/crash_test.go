@@ -33,6 +33,8 @@ var (
 const (
 	// crashCode is what every task of TestCrash exits with by itself.
 	crashCode = 3
+	// unknownCode is what is said of a task that ended while nobody was there to see how.
+	unknownCode = 255
 	// crashEnds is how many tasks end in a second, about.
 	crashEnds = 8
 	// endsPerRound is how many are to end before the next round.
@@ -42,7 +44,8 @@ const (
 )
 
 // TestCrash_LosesNoExitCodeAndLeavesNothing ends the container supervisor, the daemon or both at random moments while tasks come
-// and go: every task that ended by itself has its exit code, and in the end nothing is left of any.
+// and go: every task that ended by itself has its exit code, and in the end nothing is left of any. Where both were ended, nobody
+// sees the tasks that end until one of them is back; of those, and no others, it must be said that their code is not known.
 func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	seed := *crashSeed
 	if seed == 0 {
@@ -51,7 +54,7 @@ func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	t.Logf("repeat with -crash-seed %d", seed)
 	m := swarmOf(t, newLab(t), "m1")[0]
 	before := remains(t, m)
-	c := &crasher{machine: m, client: newClient(t, seed, m), random: rand.New(rand.NewPCG(seed, 2)), ended: map[string]string{}}
+	c := &crasher{machine: m, client: newClient(t, seed, m), random: rand.New(rand.NewPCG(seed, 2)), ended: map[string]string{}, unknown: map[string]bool{}}
 	service, err := c.begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +73,8 @@ func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	}
 	stop()
 	wg.Wait()
-	t.Logf("%d rounds %v, %d tasks ended by themselves", *crashRounds, kinds, len(c.ended))
+	t.Logf("%d rounds %v, %d tasks ended by themselves, %d with nobody there to see how", *crashRounds, kinds, len(c.ended),
+		len(c.unknown))
 	for id, what := range c.ended {
 		if what != fmt.Sprintf("exit code %d", crashCode) {
 			t.Errorf("task %s: %s", id, what)
@@ -94,8 +98,11 @@ type crasher struct {
 	client  *client
 	random  *rand.Rand
 
-	mu    sync.Mutex
-	ended map[string]string // what became of tasks that ended by themselves, by id; guarded by mu
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+	ended   map[string]string // what became of tasks that ended by themselves, by id
+	unknown map[string]bool   // those that ended while nobody was there to see it
+	blind   int               // rounds, from this one on, in which tasks may be told of that ended so
 }
 
 func (c *crasher) pause(ctx context.Context, d time.Duration) {
@@ -170,6 +177,13 @@ func (c *crasher) note(task *api.Task) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.unknown[task.GetId()] {
+		return
+	}
+	if status.GetContainer().GetExitCode() == unknownCode && c.blind > 0 {
+		c.unknown[task.GetId()] = true
+		return
+	}
 	c.ended[task.GetId()] = what
 }
 
@@ -179,11 +193,22 @@ func (c *crasher) count() int {
 	return len(c.ended)
 }
 
+// look says whether in this round there is a time when nobody sees how tasks end. They may be told of in the next one, too.
+func (c *crasher) look(blind bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blind = max(c.blind-1, 0)
+	if blind {
+		c.blind = 2
+	}
+}
+
 // round ends some processes at a random moment and returns when tasks end as before.
 func (c *crasher) round(ctx context.Context) (kind string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashPatience)
 	defer cancel()
 	kind = []string{"supervisor", "daemon", "both"}[c.random.IntN(3)]
+	c.look(kind == "both")
 	c.pause(ctx, time.Duration(c.random.IntN(300))*time.Millisecond)
 	if kind != "daemon" {
 		if err := c.killSupervisor(ctx); err != nil {

@@ -198,6 +198,9 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, er
 		return 0, err
 	}
 	if err := e.cfg.Network.Attach(id, pid, t.GetSpec().GetResources().GetNetworkRate()); err != nil {
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) { // a supervisor takes those with it that wait to be started
+			return 0, fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", id, err)
+		}
 		return 0, err
 	}
 	return pid, e.cfg.Runtime.Start(ctx, id)

@@ -136,7 +136,11 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
 
 // Start implements [Runtime].
 func (s *Supervisor) Start(ctx context.Context, id string) error {
-	return kinded(s.client.Start(ctx, id))
+	err := s.client.Start(ctx, id)
+	if errors.Is(err, client.ErrState) { // it ended with the supervisor that had created it; another try makes it anew
+		return fault.Wrap(fault.Unavailable, err)
+	}
+	return kinded(err)
 }
 
 // List implements [Runtime].
