@@ -98,10 +98,17 @@ func (b bench) launch(ctx context.Context) (err error) {
 	} else {
 		b.row("launch, runc run", fmt.Sprintf("%s = %s ours", spread(runc), times(runc, ours)), ">= 8 x ours")
 	}
-	if err := l.crowd(ctx); err != nil {
-		return err
+	for _, measure := range []func() error{
+		func() error { return l.inside(ctx, floor) },
+		func() error { return l.crowdFloor() },
+		func() error { return l.crowd(ctx) },
+		func() error { return l.memory(ctx) },
+	} {
+		if err := measure(); err != nil {
+			return err
+		}
 	}
-	return l.memory(ctx)
+	return nil
 }
 
 func timed(fn func() error) (time.Duration, error) {
@@ -247,7 +254,11 @@ type floorProcess struct {
 }
 
 func (l *launcher) startFloor() (*floorProcess, error) {
-	source, program := filepath.Join(l.dir, "floor.c"), filepath.Join(l.dir, "floor")
+	dir, err := os.MkdirTemp(l.dir, "floor-")
+	if err != nil {
+		return nil, err
+	}
+	source, program := filepath.Join(dir, "floor.c"), filepath.Join(dir, "floor")
 	if err := os.WriteFile(source, floorSource, 0o600); err != nil {
 		return nil, err
 	}
@@ -258,7 +269,7 @@ func (l *launcher) startFloor() (*floorProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &floorProcess{cmd: exec.Command(program, append([]string{l.layer, filepath.Join(l.dir, "floor.journal")}, groups...)...)}
+	f := &floorProcess{cmd: exec.Command(program, append([]string{l.layer, filepath.Join(dir, "journal")}, groups...)...)}
 	f.cmd.Stderr = os.Stderr
 	if f.in, err = f.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/e2e/lab"
+)
+
+// denseReplicas is how many tasks of a service run on one node.
+const denseReplicas = 200
+
+// dense measures 1 to 200 replicas of a sleeping task on one node, and the same with Docker's swarm mode where dockerd is
+// installed, in a machine of its own, one after the other.
+func (b bench) dense(ctx context.Context) error {
+	ours, err := b.denseSkep(ctx)
+	if err != nil {
+		return err
+	}
+	b.row(fmt.Sprintf("1 to %d replicas on one node", denseReplicas), milliseconds(ours), "")
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		b.row("the same, Docker", "not measured: "+err.Error(), ">= 5 x ours")
+		return nil
+	}
+	d, err := b.newDocker(ctx)
+	if err != nil {
+		return err
+	}
+	theirs, helper, err := d.scale(ctx)
+	if err := errors.Join(err, d.close()); err != nil {
+		return fmt.Errorf("docker: %w", err)
+	}
+	b.row("the same, Docker", fmt.Sprintf("%s = %.1f x ours", milliseconds(theirs), float64(theirs)/float64(ours)), ">= 5 x ours")
+	b.row("Docker's helper for each container", fmt.Sprintf("%d KB PSS", helper), ">= 100 x the supervisor's share")
+	return nil
+}
+
+func (b bench) denseSkep(ctx context.Context) (time.Duration, error) {
+	m, err := b.network.NewMachine("dense")
+	if err != nil {
+		return 0, err
+	}
+	defer m.PowerOff()
+	if err := m.Start(ctx); err != nil {
+		return 0, err
+	}
+	if _, err := m.Skep(ctx, "swarm", "init", "--advertise-addr", m.Address.String()); err != nil {
+		return 0, err
+	}
+	var took time.Duration
+	err = withControl(m, func(control api.ControlClient) error {
+		wanted := spec("dense", 1)
+		wanted.Task.Placement = nil
+		wanted.Task.Container.Args = append(wanted.Task.Container.Args, "--every", "0")
+		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: wanted})
+		if err != nil {
+			return err
+		}
+		id := response.GetService().GetId()
+		if err := converge(ctx, control, id, 1); err != nil {
+			return err
+		}
+		current, err := control.GetService(ctx, &api.GetServiceRequest{Service: id})
+		if err != nil {
+			return err
+		}
+		wanted = current.GetService().GetSpec()
+		wanted.Replicated.Replicas = denseReplicas
+		began := time.Now()
+		if _, err := control.UpdateService(ctx, &api.UpdateServiceRequest{
+			ServiceId: id, Version: current.GetService().GetMeta().GetVersion(), Spec: wanted,
+		}); err != nil {
+			return err
+		}
+		err = converge(ctx, control, id, denseReplicas)
+		took = time.Since(began)
+		return err
+	})
+	return took, err
+}
+
+// docker is a dockerd in a machine.
+type docker struct {
+	machine *lab.Machine
+	dir     string
+	daemon  *exec.Cmd
+}
+
+func (b bench) newDocker(ctx context.Context) (*docker, error) {
+	m, err := b.network.NewMachine("docker")
+	if err != nil {
+		return nil, err
+	}
+	d := &docker{machine: m}
+	if d.dir, err = os.MkdirTemp("", "skep-bench-docker-"); err != nil {
+		return nil, err
+	}
+	if err := m.PowerOn(); err != nil {
+		return nil, err
+	}
+	d.daemon = exec.Command("dockerd", "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
+		"--host", d.host(), "--pidfile", filepath.Join(d.dir, "pid"), "--cgroup-parent", "/"+filepath.Base(d.dir))
+	if err := m.Inside(d.daemon); err != nil {
+		return nil, err
+	}
+	err = until(ctx, func() (bool, error) { _, err := d.run(ctx, "version"); return err == nil, err })
+	return d, err
+}
+
+func (d *docker) host() string { return "unix://" + filepath.Join(d.dir, "s") }
+
+func (d *docker) run(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "docker", append([]string{"--host", d.host()}, args...)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w: %s", args[0], err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// replicas returns when the service has that many.
+func (d *docker) replicas(ctx context.Context, n int) error {
+	return until(ctx, func() (bool, error) {
+		out, err := d.run(ctx, "service", "ls", "--format", "{{.Replicas}}")
+		return out == fmt.Sprintf("%d/%d", n, n), err
+	})
+}
+
+// scale gives how long Docker takes, and the proportional set size of a container's helper in KiB.
+func (d *docker) scale(ctx context.Context) (took time.Duration, helper int, err error) {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return 0, 0, err
+	}
+	image := filepath.Join(d.dir, "image.tar")
+	if out, err := exec.CommandContext(ctx, "tar", "-C", filepath.Dir(busybox), "-cf", image, "busybox").CombinedOutput(); err != nil {
+		return 0, 0, fmt.Errorf("make an image: %w: %s", err, out)
+	}
+	for _, args := range [][]string{
+		{"import", image, "bench:1"},
+		{"swarm", "init", "--advertise-addr", d.machine.Address.String()},
+		{"service", "create", "--detach", "--no-resolve-image", "--name", "dense", "bench:1", "/busybox", "sleep", "100000"},
+	} {
+		if _, err := d.run(ctx, args...); err != nil {
+			return 0, 0, err
+		}
+	}
+	if err := d.replicas(ctx, 1); err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	if _, err := d.run(ctx, "service", "scale", "--detach", fmt.Sprintf("dense=%d", denseReplicas)); err != nil {
+		return 0, 0, err
+	}
+	if err := d.replicas(ctx, denseReplicas); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(began)
+	helper, err = d.helper()
+	return took, helper, err
+}
+
+// helper gives the proportional set size of what Docker keeps for a container, in KiB. Nothing ties those processes to dockerd
+// but the path of its socket among their arguments.
+func (d *docker) helper() (int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	total, count := 0, 0
+	for _, file := range files {
+		line, _ := os.ReadFile(file) // it may have ended
+		if !strings.Contains(string(line), "containerd-shim") || !strings.Contains(string(line), d.dir) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		kb, err := pss(pid)
+		if err != nil {
+			return 0, err
+		}
+		total, count = total+kb, count+1
+	}
+	return total / max(count, 1), err
+}
+
+// close ends the service first, so that dockerd removes its control groups, and then the machine.
+func (d *docker) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := d.run(ctx, "service", "rm", "dense")
+	err = errors.Join(err, until(ctx, func() (bool, error) {
+		out, err := d.run(ctx, "ps", "--quiet")
+		return out == "", err
+	}))
+	err = errors.Join(err, d.daemon.Process.Signal(os.Interrupt))
+	_ = d.daemon.Wait() // its status after a signal is no news
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(d.dir))
+	for _, g := range groups {
+		err = errors.Join(err, os.Remove(g))
+	}
+	return errors.Join(err, d.machine.PowerOff(), os.RemoveAll(d.dir))
+}
