@@ -52,6 +52,9 @@ func newNode(t *testing.T) *place {
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
 	}
+	if err == nil { // a new namespace begins with what the machine has, which may run other containers
+		err = os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
