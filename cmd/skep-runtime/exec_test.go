@@ -137,7 +137,7 @@ func TestOCI_FeaturesAreThoseThatThereAre(t *testing.T) {
 	if out := e.do(0, "features"); json.Unmarshal([]byte(out), &f) != nil {
 		t.Fatal(out)
 	}
-	if f.OCIVersionMax != specs.Version || !slices.Contains(f.MountOptions, "rro") || *f.Linux.Cgroup.Systemd || !*f.Linux.Seccomp.Enabled {
+	if f.OCIVersionMax != specs.Version || !slices.Contains(f.MountOptions, "rro") || *f.Linux.Cgroup.Systemd || !*f.Linux.Seccomp.Enabled || !*f.Linux.Apparmor.Enabled {
 		t.Errorf("%+v", f)
 	}
 	for _, o := range f.MountOptions { // each is taken
