@@ -65,12 +65,15 @@ func (s supervisor) upgrade(ctx context.Context, conn *client.Client) error {
 	if err != nil {
 		return err
 	}
-	same, err := sameContent(fmt.Sprintf("/proc/%d/exe", pid), s.program)
+	program, _, err := s.choose() // with --runtime runc that is not the supervisor
+	if err != nil {
+		return err
+	}
+	same, err := sameContent(fmt.Sprintf("/proc/%d/exe", pid), program)
 	if err != nil || same {
 		return err
 	}
-	program, err := filepath.Abs(s.program)
-	if err != nil {
+	if program, err = filepath.Abs(program); err != nil {
 		return err
 	}
 	if err := conn.Upgrade(ctx, program); err != nil {
