@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 const (
@@ -43,6 +44,7 @@ func (a *Agent) describe() *api.NodeDescription {
 	d := &api.NodeDescription{
 		Hostname: a.cfg.Hostname, Platform: &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
 		EngineVersion: a.cfg.Version, EngineLabels: a.cfg.Labels, PeerAddress: a.cfg.PeerAddress,
+		Isolation: lsm.Isolation(),
 	}
 	var err error
 	if d.Resources, err = Resources(); err != nil {

@@ -447,8 +447,10 @@ type ClusterSpec struct {
 	BackupRetention uint64 `protobuf:"varint,9,opt,name=backup_retention,json=backupRetention,proto3" json:"backup_retention,omitempty"`
 	// The size in bytes of the audit log, beyond which the oldest entries are dropped; 0 is the default, 32 MiB.
 	AuditRetention uint64 `protobuf:"varint,16,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What must isolate containers on a node that is to run any, in the words of NodeDescription.isolation; selinux is for a later version.
+	RequiredIsolation []string `protobuf:"bytes,20,rep,name=required_isolation,json=requiredIsolation,proto3" json:"required_isolation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ClusterSpec) Reset() {
@@ -556,6 +558,13 @@ func (x *ClusterSpec) GetAuditRetention() uint64 {
 		return x.AuditRetention
 	}
 	return 0
+}
+
+func (x *ClusterSpec) GetRequiredIsolation() []string {
+	if x != nil {
+		return x.RequiredIsolation
+	}
+	return nil
 }
 
 // RootCA is the certificate authority of the swarm.
@@ -1295,7 +1304,10 @@ type NodeDescription struct {
 	// host:port where the node serves its Agent API to other nodes.
 	PeerAddress string `protobuf:"bytes,6,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
 	// The images that the node can hand to others, newest first.
-	Images        []*ImageSummary `protobuf:"bytes,7,rep,name=images,proto3" json:"images,omitempty"`
+	Images []*ImageSummary `protobuf:"bytes,7,rep,name=images,proto3" json:"images,omitempty"`
+	// What isolates every container on the node, unless its service says otherwise: userns, seccomp, landlock, apparmor. Empty: its program
+	// is too old to say.
+	Isolation     []string `protobuf:"bytes,20,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1375,6 +1387,13 @@ func (x *NodeDescription) GetPeerAddress() string {
 func (x *NodeDescription) GetImages() []*ImageSummary {
 	if x != nil {
 		return x.Images
+	}
+	return nil
+}
+
+func (x *NodeDescription) GetIsolation() []string {
+	if x != nil {
+		return x.Isolation
 	}
 	return nil
 }
@@ -2750,7 +2769,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
 	"\x04role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\x04role\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xc4\x04\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xf3\x04\n" +
 	"\vClusterSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12:\n" +
 	"\vcert_expiry\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -2765,7 +2784,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"backup_dir\x18\b \x01(\tR\tbackupDir\x12)\n" +
 	"\x10backup_retention\x18\t \x01(\x04R\x0fbackupRetention\x12'\n" +
-	"\x0faudit_retention\x18\x10 \x01(\x04R\x0eauditRetention\"\xa5\x01\n" +
+	"\x0faudit_retention\x18\x10 \x01(\x04R\x0eauditRetention\x12-\n" +
+	"\x12required_isolation\x18\x14 \x03(\tR\x11requiredIsolation\"\xa5\x01\n" +
 	"\x06RootCA\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\x12/\n" +
@@ -2825,7 +2845,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
-	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\x99\x03\n" +
+	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xb7\x03\n" +
 	"\x0fNodeDescription\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12-\n" +
 	"\bplatform\x18\x02 \x01(\v2\x11.skep.v1.PlatformR\bplatform\x120\n" +
@@ -2833,7 +2853,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x0eengine_version\x18\x04 \x01(\tR\rengineVersion\x12O\n" +
 	"\rengine_labels\x18\x05 \x03(\v2*.skep.v1.NodeDescription.EngineLabelsEntryR\fengineLabels\x12!\n" +
 	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x12-\n" +
-	"\x06images\x18\a \x03(\v2\x15.skep.v1.ImageSummaryR\x06images\x1a?\n" +
+	"\x06images\x18\a \x03(\v2\x15.skep.v1.ImageSummaryR\x06images\x12\x1c\n" +
+	"\tisolation\x18\x14 \x03(\tR\tisolation\x1a?\n" +
 	"\x11EngineLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcd\x01\n" +

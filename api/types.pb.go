@@ -2506,7 +2506,10 @@ type ContainerStatus struct {
 	ExitCode  int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	OomKilled bool  `protobuf:"varint,4,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
 	// Its address on the node's bridge.
-	Address       string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// What isolates the container, as the container runtime found when it made it: as NodeDescription.isolation, and no-new-privileges and
+	// apparmor=PROFILE.
+	Isolation     []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2574,6 +2577,13 @@ func (x *ContainerStatus) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *ContainerStatus) GetIsolation() []string {
+	if x != nil {
+		return x.Isolation
+	}
+	return nil
 }
 
 var File_skep_v1_types_proto protoreflect.FileDescriptor
@@ -2739,14 +2749,16 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.skep.v1.TaskStateR\x05state\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x10\n" +
 	"\x03err\x18\x04 \x01(\tR\x03err\x126\n" +
-	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\"\x9c\x01\n" +
+	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\"\xba\x01\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x1d\n" +
 	"\n" +
 	"oom_killed\x18\x04 \x01(\bR\toomKilled\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress*?\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tisolation\x18\n" +
+	" \x03(\tR\tisolation*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_WORKER\x10\x01\x12\x10\n" +

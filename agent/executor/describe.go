@@ -14,6 +14,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 // cleanupTimeout bounds what is done to undo a failed start, after its own context may have ended.
@@ -28,6 +29,9 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	p := plan{task: t, image: h.image.Config, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase}
 	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
 		return Container{}, err
+	}
+	if lsm.ProfileLoaded() {
+		p.appArmor = lsm.DefaultProfile
 	}
 	s := copySpec(e.defaults)
 	if err := p.compile(s); err != nil {

@@ -167,43 +167,43 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 	if !ok {
 		return nil, fault.New(fault.Internal, "task %s was not prepared", id)
 	}
-	pid, err := e.start(ctx, t, h)
+	state, err := e.start(ctx, t, h)
 	if err != nil {
 		return nil, errors.Join(err, e.unstart(id))
 	}
-	return e.status(State{ID: id, PID: pid}), nil
+	return e.status(state), nil
 }
 
 // start makes, attaches and starts a container.
-func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (pid int, err error) {
+func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State, err error) {
 	id := t.GetId()
 	secrets, err := e.secrets(t)
 	if err != nil {
-		return 0, err
+		return State{}, err
 	}
 	defer clearSecrets(secrets) // E3
 	address, err := e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts())
 	if err != nil {
-		return 0, err
+		return State{}, err
 	}
 	c, err := e.describe(ctx, t, h, address)
 	if err != nil {
-		return 0, err
+		return State{}, err
 	}
 	c.Files = append(c.Files, secrets...)
 	if err := e.cfg.Runtime.Delete(ctx, id); err != nil && fault.KindOf(err) != fault.NotFound {
-		return 0, err
+		return State{}, err
 	}
-	if pid, err = e.cfg.Runtime.Create(ctx, c); err != nil {
-		return 0, err
+	if state, err = e.cfg.Runtime.Create(ctx, c); err != nil {
+		return State{}, err
 	}
-	if err := e.cfg.Network.Attach(id, pid, t.GetSpec().GetResources().GetNetworkRate()); err != nil {
-		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) { // a supervisor takes those with it that wait to be started
-			return 0, fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", id, err)
+	if err := e.cfg.Network.Attach(id, state.PID, t.GetSpec().GetResources().GetNetworkRate()); err != nil {
+		if errors.Is(unix.Kill(state.PID, 0), unix.ESRCH) { // a supervisor takes those with it that wait to be started
+			return State{}, fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", id, err)
 		}
-		return 0, err
+		return State{}, err
 	}
-	return pid, e.cfg.Runtime.Start(ctx, id)
+	return state, e.cfg.Runtime.Start(ctx, id)
 }
 
 // unstart takes back what start did before it failed.
@@ -312,7 +312,7 @@ func (e *Executor) deleteContainer(ctx context.Context, id string) error {
 
 // status returns a container's status for the managers.
 func (e *Executor) status(s State) *api.ContainerStatus {
-	out := &api.ContainerStatus{ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled}
+	out := &api.ContainerStatus{ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled, Isolation: s.Isolation}
 	if a, ok := e.cfg.Network.Address(s.ID); ok {
 		out.Address = a.String()
 	}

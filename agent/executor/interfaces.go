@@ -16,8 +16,8 @@ import (
 // Runtime runs containers that an Executor describes. Errors are of the kind fault.NotFound when there is no such container, and
 // fault.Unavailable when the runtime can't be asked at present.
 type Runtime interface {
-	// Create makes a container with a process that waits for Start, and returns its pid in the node's pid namespace.
-	Create(ctx context.Context, c Container) (pid int, err error)
+	// Create makes a container with a process that waits for Start, and returns its state.
+	Create(ctx context.Context, c Container) (State, error)
 	// Start lets the process begin. It returns once the program runs, or why it can't.
 	Start(ctx context.Context, id string) error
 	// List returns all containers.
@@ -95,6 +95,8 @@ type State struct {
 	// ExitCode is 128 plus the signal for a process that a signal ended.
 	ExitCode  int
 	OOMKilled bool
+	// Isolation is what isolates the container, in the words of the runtime.
+	Isolation []string
 }
 
 // Images has the images of this node, and gets others.

@@ -27,7 +27,32 @@ func (p plan) privileges(s *specs.Spec, before []string) error {
 			return ns.Type == specs.UserNamespace
 		})
 	}
+	if err := p.labels(s, pr); err != nil {
+		return err
+	}
 	return p.seccomp(s, pr.GetSeccomp(), before)
+}
+
+// labels chooses what mandatory access control confines the process by. What a service asks for and the node hasn't is refused: it must
+// not be off in silence.
+func (p plan) labels(s *specs.Spec, pr *api.Privileges) error {
+	switch a := pr.GetApparmor(); a.GetMode() {
+	case api.AppArmorMode_APP_ARMOR_MODE_UNSPECIFIED:
+		s.Process.ApparmorProfile = p.appArmor
+	case api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED:
+		s.Process.ApparmorProfile = ""
+	case api.AppArmorMode_APP_ARMOR_MODE_PROFILE:
+		if p.appArmor == "" {
+			return fault.New(fault.Invalid, "AppArmor profile %s: AppArmor confines nothing on this node", a.GetProfile())
+		}
+		s.Process.ApparmorProfile = a.GetProfile()
+	default:
+		return fault.New(fault.Invalid, "AppArmor mode %d is none that this node knows: update it", a.GetMode())
+	}
+	if c := pr.GetSelinuxContext(); c.GetUser()+c.GetRole()+c.GetType()+c.GetLevel() != "" {
+		return fault.New(fault.Invalid, "SELinux label: this version of Skep sets none")
+	}
+	return nil
 }
 
 // seccomp chooses the filter. The default one is there already, for the capabilities of before.

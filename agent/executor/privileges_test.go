@@ -105,3 +105,36 @@ func TestPrivileges_Weakened(t *testing.T) {
 		t.Errorf("no new privileges %v, ids %v, namespaces %v", s.Process.NoNewPrivileges, s.Linux.UIDMappings, s.Linux.Namespaces)
 	}
 }
+
+func TestPrivileges_AppArmor(t *testing.T) {
+	profile := func(mode api.AppArmorMode, name string) *api.Privileges {
+		return &api.Privileges{Apparmor: &api.AppArmorOptions{Mode: mode, Profile: name}}
+	}
+	for _, tc := range []struct {
+		name, node string
+		privileges *api.Privileges
+		want, err  string
+	}{
+		{name: "a node without it"},
+		{name: "by default", node: "skep-default", want: "skep-default"},
+		{name: "none", node: "skep-default", privileges: profile(api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED, "")},
+		{name: "another", node: "skep-default", privileges: profile(api.AppArmorMode_APP_ARMOR_MODE_PROFILE, "web"), want: "web"},
+		{name: "another, without it", privileges: profile(api.AppArmorMode_APP_ARMOR_MODE_PROFILE, "web"), err: "AppArmor profile web: AppArmor confines nothing"},
+		{name: "of the future", privileges: profile(99, ""), err: "none that this node knows"},
+		{name: "a label", privileges: &api.Privileges{SelinuxContext: &api.SELinuxContext{Type: "t"}}, err: "this version of Skep sets none"},
+		{name: "no label", privileges: &api.Privileges{SelinuxContext: &api.SELinuxContext{Disable: true}}},
+	} {
+		s, err := compiled(t, plan{
+			task: newTask(&api.ContainerSpec{Privileges: tc.privileges}), image: ocispec.ImageConfig{Cmd: []string{"/x"}},
+			idBase: 1 << 28, appArmor: tc.node,
+		})
+		switch {
+		case tc.err != "":
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%s: %v, want %q", tc.name, err, tc.err)
+			}
+		case err != nil || s.Process.ApparmorProfile != tc.want:
+			t.Errorf("%s: profile %q, %v, want %q", tc.name, s.Process.ApparmorProfile, err, tc.want)
+		}
+	}
+}

@@ -115,7 +115,7 @@ func (s *Supervisor) wake(id string) {
 }
 
 // Create implements [Runtime].
-func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
+func (s *Supervisor) Create(ctx context.Context, c Container) (State, error) {
 	r := client.Request{
 		ID: c.ID, Spec: c.Spec,
 		Rootfs: client.Rootfs{Lower: c.Layers, Upper: c.Upper, Work: c.Work, ReadOnly: c.Spec.Root.Readonly},
@@ -131,7 +131,7 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (int, error) {
 	if err == nil {
 		s.witness.watch(c.ID, state.Pid) // it waits for Start, so the number is its own
 	}
-	return state.Pid, kinded(err)
+	return stateOf(state), kinded(err)
 }
 
 // Start implements [Runtime].
@@ -256,7 +256,7 @@ func (s *Supervisor) Delete(ctx context.Context, id string) error {
 func stateOf(s client.State) State {
 	return State{
 		ID: s.ID, Started: s.Status == client.Running || s.Status == client.Exited && !s.StartedAt.IsZero(),
-		PID: s.Pid, ExitCode: s.ExitCode, OOMKilled: s.OOMKilled,
+		PID: s.Pid, ExitCode: s.ExitCode, OOMKilled: s.OOMKilled, Isolation: s.Enforced,
 	}
 }
 

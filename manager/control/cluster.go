@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,10 +90,26 @@ func CheckClusterSpec(spec *api.ClusterSpec) error {
 	}
 	p.dataKeyRotation(spec)
 	p.backups(spec)
+	p.requiredIsolation(spec.GetRequiredIsolation())
 	if n := spec.GetAuditRetention(); n != 0 && (n < minAudit || n > maxAudit) {
 		p.add("audit_retention", "the audit log must have 1 MiB to 1 GiB, got %d bytes", n)
 	}
 	return p.err()
+}
+
+// requirable are what a swarm can require, in the words of NodeDescription.isolation. Nodes of this version never have selinux: they set
+// no labels.
+func requirable() []string { return []string{"apparmor", "landlock", "seccomp", "selinux", "userns"} }
+
+func (p *problems) requiredIsolation(names []string) {
+	for i, name := range names {
+		switch {
+		case !slices.Contains(requirable(), name):
+			p.add("required_isolation", "unknown isolation %q: write some of %s", clip(name), strings.Join(requirable(), ", "))
+		case slices.Contains(names[:i], name):
+			p.add("required_isolation", "%s is there twice", name)
+		}
+	}
 }
 
 // backups checks what a cluster's spec says of scheduled backups.

@@ -329,6 +329,8 @@ func TestUpdateCluster(t *testing.T) {
 		{"backups somewhere", &api.ClusterSpec{SnapshotInterval: 1, BackupDir: "backups"}, `backup_dir: must be an absolute path without . and .., such as /var/backups/skep, got "backups"`},
 		{"backups above", &api.ClusterSpec{SnapshotInterval: 1, BackupDir: "/var/../etc"}, "backup_dir: must be an absolute path"},
 		{"backups for ever", &api.ClusterSpec{SnapshotInterval: 1, BackupRetention: 10001}, "backup_retention: at most 10000 backups are kept"},
+		{"isolation of no name", &api.ClusterSpec{SnapshotInterval: 1, RequiredIsolation: []string{"smack"}}, `required_isolation: unknown isolation "smack": write some of apparmor, landlock`},
+		{"isolation twice", &api.ClusterSpec{SnapshotInterval: 1, RequiredIsolation: []string{"userns", "userns"}}, "required_isolation: userns is there twice"},
 		{"an audit log of nothing", &api.ClusterSpec{SnapshotInterval: 1, AuditRetention: 1000}, "audit_retention: the audit log must have 1 MiB to 1 GiB"},
 		{"an audit log without end", &api.ClusterSpec{SnapshotInterval: 1, AuditRetention: 1<<30 + 1}, "audit_retention: the audit log must have 1 MiB to 1 GiB"},
 		{"nothing", nil, "spec: the cluster's spec is missing"},

@@ -10,11 +10,13 @@ import (
 	"github.com/skep-io/skep/manager/taskstate"
 )
 
-// Change is one piece of news for a Core: exactly one of Node and Task is set. The core keeps the objects and changes nothing
+// Change is one piece of news for a Core: exactly one of Node, Task and Cluster is set. The core keeps the objects and changes nothing
 // in them.
 type Change struct {
 	Node *api.Node
 	Task *api.Task
+	// Cluster says what the swarm requires of nodes.
+	Cluster *api.Cluster
 	// Deleted says that the object is gone.
 	Deleted bool
 }
@@ -44,6 +46,8 @@ type Core struct {
 	// eligible caches which nodes pass the filters that only depend on nodes. Emptied when a node changes.
 	eligible map[string][]*node
 	scratch  candidates // of rank
+	// required is what must isolate containers on every node that gets tasks.
+	required []string
 	// imagesStale says that images must be made anew.
 	imagesStale bool
 }
@@ -117,6 +121,9 @@ func (c *Core) Step(now time.Time, changes []Change) []Decision {
 			c.putNode(change.Node)
 		case change.Task != nil:
 			c.putTask(change.Task, change.Deleted)
+		case change.Cluster != nil && !slices.Equal(c.required, change.Cluster.GetSpec().GetRequiredIsolation()):
+			c.required = change.Cluster.GetSpec().GetRequiredIsolation()
+			c.nodesChanged()
 		}
 	}
 	if c.imagesStale {

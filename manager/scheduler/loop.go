@@ -54,7 +54,7 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 func (l *Loop) run(ctx context.Context) error {
-	watch, err := l.store.Watch(ctx, 0, object.KindNode, object.KindTask)
+	watch, err := l.store.Watch(ctx, 0, object.KindCluster, object.KindNode, object.KindTask)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,14 @@ func everything(tx store.ReadTx) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes := make([]Change, 0, len(nodes)+len(tasks))
+	clusters, err := store.List[*api.Cluster](tx)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]Change, 0, len(clusters)+len(nodes)+len(tasks))
+	for _, c := range clusters {
+		changes = append(changes, Change{Cluster: c})
+	}
 	for _, n := range nodes {
 		changes = append(changes, Change{Node: n})
 	}
@@ -118,6 +125,8 @@ func news(watch *store.Watcher, changes []Change) ([]Change, error) {
 		for _, change := range batch.Changes {
 			next := Change{Deleted: change.Action == store.ActionDelete}
 			switch o := change.Object.(type) {
+			case *api.Cluster:
+				next.Cluster = o
 			case *api.Node:
 				next.Node = o
 			case *api.Task:

@@ -33,6 +33,8 @@ type need struct {
 	maxReplicas  uint64
 	// digest is the pinned image's, or empty.
 	digest string
+	// options says that the task is to be isolated otherwise than by default.
+	options bool
 	// nowhere says that no node will do.
 	nowhere bool
 }
@@ -42,6 +44,7 @@ func needOf(t *api.Task) need {
 	n := need{
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
+		options: t.GetSpec().GetContainer().GetPrivileges() != nil,
 	}
 	for _, port := range t.GetEndpoint().GetPorts() {
 		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
@@ -57,6 +60,9 @@ func (n need) key(constraints []string) string {
 	}
 	for _, port := range n.ports {
 		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(port.protocol)), uint64(port.number))
+	}
+	if n.options {
+		key = append(key, 1)
 	}
 	for _, text := range append([]string{n.digest}, constraints...) {
 		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)

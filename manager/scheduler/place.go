@@ -135,6 +135,9 @@ func (c *Core) rank(now time.Time, g *group) *candidates {
 func (c *Core) eligibleFor(g *group) []*node {
 	var key strings.Builder
 	key.WriteString(g.need.digest)
+	if g.need.options {
+		key.WriteByte(1)
+	}
 	for _, constraint := range slices.Concat(g.constraints, g.granted) {
 		key.WriteByte(0)
 		key.WriteString(constraint.String())
@@ -144,7 +147,7 @@ func (c *Core) eligibleFor(g *group) []*node {
 		return nodes
 	}
 	for _, n := range c.ordered {
-		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.hasPlatform(n, g.need) {
+		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.isolates(n, g.need) && c.hasPlatform(n, g.need) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -170,6 +173,35 @@ func (n *node) hasPorts(what need) bool {
 
 func mayHaveMore(ofSame int, what need) bool {
 	return what.maxReplicas == 0 || uint64(ofSame) < what.maxReplicas
+}
+
+// isolates reports whether a node isolates containers by all that the swarm requires, and knows the options of a task that has some.
+func (c *Core) isolates(n *node, what need) bool { return !n.ignores(what) && len(c.missing(n)) == 0 }
+
+// ignores reports whether a node would ignore what is to isolate a task: its program is from before there were such options.
+func (n *node) ignores(what need) bool {
+	return what.options && len(n.api.GetDescription().GetIsolation()) == 0
+}
+
+// missing returns what the swarm requires and a node lacks.
+func (c *Core) missing(n *node) (names []string) {
+	for _, name := range c.required {
+		if !slices.Contains(n.api.GetDescription().GetIsolation(), name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// allMissing returns what the swarm requires and some node that is available lacks.
+func (c *Core) allMissing() string {
+	var names []string
+	for _, name := range c.required {
+		if slices.ContainsFunc(c.ordered, func(n *node) bool { return n.available && slices.Contains(c.missing(n), name) }) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *Core) hasPlatform(n *node, what need) bool {
@@ -206,6 +238,15 @@ func (c *Core) filters(g *group) []filter {
 			func(n *node) bool { return g.granted.Match(n.api) },
 			"1 node without the labels that the service's grants ask for (" + g.grants + ")",
 			"%d nodes without the labels that the service's grants ask for (" + g.grants + ")",
+		},
+		{
+			func(n *node) bool { return len(c.missing(n)) == 0 },
+			"1 node without the isolation that the swarm requires (" + c.allMissing() + ")",
+			"%d nodes without the isolation that the swarm requires (" + c.allMissing() + ")",
+		},
+		{
+			func(n *node) bool { return !n.ignores(g.need) },
+			"1 node too old for the service's security options", "%d nodes too old for the service's security options",
 		},
 		{func(n *node) bool { return c.hasPlatform(n, g.need) }, "unsupported platform on 1 node", "unsupported platform on %d nodes"},
 		{

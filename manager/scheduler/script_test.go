@@ -66,11 +66,11 @@ func at(text string) time.Time {
 }
 
 func parse(words []string) (scheduler.Change, error) {
-	if len(words) < 2 {
+	if len(words) < 2 && words[0] != "require" {
 		return scheduler.Change{}, fmt.Errorf("too few words: %v", words)
 	}
 	settings := map[string]string{}
-	for _, word := range words[2:] {
+	for _, word := range words[min(2, len(words)):] {
 		key, value, _ := strings.Cut(word, "=") // a constraint has more of them
 		settings[key] = value
 	}
@@ -79,6 +79,8 @@ func parse(words []string) (scheduler.Change, error) {
 		return scheduler.Change{Node: parseNode(words[1], settings)}, nil
 	case "task":
 		return scheduler.Change{Task: parseTask(words[1], settings)}, nil
+	case "require":
+		return scheduler.Change{Cluster: &api.Cluster{Spec: &api.ClusterSpec{RequiredIsolation: words[1:]}}}, nil
 	case "remove-node":
 		return scheduler.Change{Node: &api.Node{Id: words[1]}, Deleted: true}, nil
 	case "remove-task":
@@ -120,6 +122,8 @@ func parseNode(id string, settings map[string]string) *api.Node {
 			n.Description.Resources.NanoCpus = number(value)
 		case "memory":
 			n.Description.Resources.MemoryBytes = number(value)
+		case "isolation":
+			n.Description.Isolation = strings.Split(value, ",")
 		case "label":
 			k, v, _ := strings.Cut(value, ":")
 			n.Spec.Annotations.Labels[k] = v
@@ -171,6 +175,9 @@ func parseTask(id string, settings map[string]string) *api.Task {
 		t.Grants = []*api.Grant{{Id: parts[0], Spec: &api.GrantSpec{
 			Annotations: &api.Annotations{Name: parts[0]}, NodeLabels: map[string]string{parts[1]: parts[2]},
 		}}}
+	}
+	if _, ok := settings["options"]; ok {
+		t.Spec.Container.Privileges = &api.Privileges{}
 	}
 	if c := settings["constraint"]; c != "" {
 		t.Spec.Placement.Constraints = []string{c}

@@ -45,6 +45,7 @@ type swarmFlags struct {
 	backupDir        string
 	keptBackups      uint64
 	auditRetention   flagvalue.Bytes // of update only
+	require          string          // of update only
 }
 
 func (s *swarmFlags) register(cmd *cobra.Command, autolockHelp string) {
@@ -150,6 +151,7 @@ func (p *program) swarmUpdate() *cobra.Command {
 	var swarm swarmFlags
 	cmd := &cobra.Command{Use: "update [OPTIONS]", Short: "Update the swarm", Args: noArgs}
 	swarm.register(cmd, "Change manager autolocking setting (true|false)")
+	cmd.Flags().StringVar(&swarm.require, "require", "", "Isolation that nodes must have to get tasks (apparmor, landlock, seccomp, selinux, userns; \"\" = none)")
 	cmd.Flags().Var(&swarm.auditRetention, "audit-retention", "Size of the audit log, beyond which the oldest entries are dropped (0 = the default, 32 MiB)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().NFlag() == 0 {
@@ -221,9 +223,22 @@ func (s *swarmFlags) apply(spec *api.ClusterSpec, changed func(string) bool) {
 	if changed("backup-retention") {
 		spec.BackupRetention = s.keptBackups
 	}
+	if changed("require") {
+		spec.RequiredIsolation = s.requiredIsolation()
+	}
 	if changed("audit-retention") {
 		spec.AuditRetention = uint64(s.auditRetention)
 	}
+}
+
+// requiredIsolation returns the names in --require, which the managers check.
+func (s *swarmFlags) requiredIsolation() (names []string) {
+	for name := range strings.SplitSeq(s.require, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // backupInterval returns nil for no scheduled backups.

@@ -15,6 +15,7 @@ import (
 	"github.com/skep-io/skep/agent/session"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 )
@@ -42,7 +43,7 @@ func (d *Daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 		Platform:      &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
 		KernelVersion: kernelVersion(), Resources: resources,
 		Images: uint32(len(images)), ContainersRunning: countRunning(containers),
-		Security:      []string{"userns", "seccomp", "no-new-privileges", "cgroupns"},
+		Security:      append(lsm.Isolation(), "no-new-privileges", "cgroupns"),
 		CgroupVersion: cgroupVersion(),
 	}
 	d.describeMembership(info)

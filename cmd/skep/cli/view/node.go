@@ -39,6 +39,8 @@ type NodeDescription struct {
 	Platform  Platform
 	Resources Resources
 	Engine    Engine
+	// Isolation is what isolates every container on the node, unless its service says otherwise. Docker has none.
+	Isolation []string `json:",omitempty"`
 	// Address is where the node serves other nodes, host:port.
 	Address string `json:",omitempty"`
 }
@@ -91,6 +93,7 @@ func NewNode(n *api.Node) Node {
 			Resources: resourcesOf(description.GetResources()),
 			Engine:    Engine{EngineVersion: description.GetEngineVersion(), Labels: description.GetEngineLabels()},
 			Address:   description.GetPeerAddress(),
+			Isolation: description.GetIsolation(),
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
 	}

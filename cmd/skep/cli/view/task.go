@@ -37,6 +37,8 @@ type ContainerStatus struct {
 	ExitCode    int32
 	OOMKilled   bool   `json:",omitempty"`
 	Address     string `json:",omitempty"`
+	// Isolation is what isolates the container. Docker has none.
+	Isolation []string `json:",omitempty"`
 }
 
 // TaskSpec is the template of tasks.
@@ -176,6 +178,7 @@ func NewTask(t *api.Task) Task {
 		out.Status.ContainerStatus = &ContainerStatus{
 			ContainerID: c.GetContainerId(), PID: c.GetPid(), ExitCode: c.GetExitCode(),
 			OOMKilled: c.GetOomKilled(), Address: c.GetAddress(),
+			Isolation: c.GetIsolation(),
 		}
 	}
 	return out
