@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 // needLandlock skips where the kernel has no Landlock that containers can be confined by.
@@ -112,5 +113,50 @@ func TestConfine_SaysWhatIsInForce(t *testing.T) {
 	r.Spec.Linux.Seccomp, r.Spec.Process.NoNewPrivileges = nil, false
 	if state, _ = n.complete(r); !slices.Equal(state.Enforced, []string{"userns"}) {
 		t.Errorf("in force are %v, want userns alone", state.Enforced)
+	}
+}
+
+// A rule of the default AppArmor profile holds where everything else would allow it: the control shows that.
+func TestConfine_AppArmor(t *testing.T) {
+	if !lsm.AppArmor() {
+		t.Skip("needs a kernel with AppArmor on")
+	}
+	n := newNode(t)
+	if !lsm.ProfileLoaded() {
+		t.Fatal("the supervisor did not load the profile")
+	}
+	run := func(id, profile string, arguments ...string) (string, client.State) {
+		r := n.request(id, arguments...)
+		caps := append(r.Spec.Process.Capabilities.Bounding, "CAP_SYS_ADMIN")
+		r.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		r.Spec.Linux.Seccomp = nil
+		r.Spec.Process.ApparmorProfile = profile
+		state, out := n.complete(r)
+		return out, state
+	}
+	out, state := run("free", "", "try")
+	if got := decode[map[string]string](t, out)["mount"]; got != "ok" {
+		t.Fatalf("the control: mount gives %q", got)
+	}
+	if slices.Contains(state.Enforced, "apparmor="+lsm.DefaultProfile) {
+		t.Errorf("in force are %v without a profile", state.Enforced)
+	}
+	out, state = run("confined", lsm.DefaultProfile, "try")
+	if got := decode[map[string]string](t, out)["mount"]; got != "permission denied" {
+		t.Errorf("mount gives %q", got)
+	}
+	if !slices.Contains(state.Enforced, "apparmor="+lsm.DefaultProfile) {
+		t.Errorf("in force are %v", state.Enforced)
+	}
+	r := n.request("name", "files", "/proc/self/attr/current")
+	r.Spec.Process.ApparmorProfile = lsm.DefaultProfile
+	_, out = n.complete(r)
+	if got := decode[map[string]string](t, out)["/proc/self/attr/current"]; !strings.HasPrefix(got, lsm.DefaultProfile+" (enforce)") {
+		t.Errorf("the process is confined by %q", got)
+	}
+	r = n.request("missing", "look")
+	r.Spec.Process.ApparmorProfile = "nobody-loaded-this"
+	if _, err := n.Create(t.Context(), r); err == nil || !strings.Contains(err.Error(), "confine by the AppArmor profile nobody-loaded-this") {
+		t.Errorf("a profile that is not there: %v", err)
 	}
 }
