@@ -192,6 +192,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"sysctl outside of its directory", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"net...kernel.core_pattern": "|/x"}
 		}, "is not one of the container's own namespaces"},
+		{"user ids of the node", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}
+		}, "userns: host is not offered"},
 		{"sysctl without a value", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": ""}
 		}, "sysctl 'net.ipv4.ip_forward' has no value"},
@@ -484,7 +487,6 @@ func TestServices_AreNotIsolatedLessWithoutAGrant(t *testing.T) {
 		"seccomp=unconfined (":      {Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}},
 		"seccomp=PROFILE (":         seccompProfile(`{"defaultAction":"SCMP_ACT_ALLOW"}`),
 		"no-new-privileges=false (": {NewPrivileges: true},
-		"userns=host (":             {Userns: api.UsernsMode_USERNS_MODE_HOST},
 		"label=disable (":           {SelinuxContext: &api.SELinuxContext{Disable: true}},
 		"apparmor=unconfined (":     {Apparmor: &api.AppArmorOptions{Mode: api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED}},
 	} {
