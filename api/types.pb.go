@@ -542,6 +542,61 @@ func (UsernsMode) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
+// HealthState is what the checks of a container say.
+type HealthState int32
+
+const (
+	// There are none.
+	HealthState_HEALTH_STATE_UNSPECIFIED HealthState = 0
+	// None succeeded yet.
+	HealthState_HEALTH_STATE_STARTING  HealthState = 1
+	HealthState_HEALTH_STATE_HEALTHY   HealthState = 2
+	HealthState_HEALTH_STATE_UNHEALTHY HealthState = 3
+)
+
+// Enum value maps for HealthState.
+var (
+	HealthState_name = map[int32]string{
+		0: "HEALTH_STATE_UNSPECIFIED",
+		1: "HEALTH_STATE_STARTING",
+		2: "HEALTH_STATE_HEALTHY",
+		3: "HEALTH_STATE_UNHEALTHY",
+	}
+	HealthState_value = map[string]int32{
+		"HEALTH_STATE_UNSPECIFIED": 0,
+		"HEALTH_STATE_STARTING":    1,
+		"HEALTH_STATE_HEALTHY":     2,
+		"HEALTH_STATE_UNHEALTHY":   3,
+	}
+)
+
+func (x HealthState) Enum() *HealthState {
+	p := new(HealthState)
+	*p = x
+	return p
+}
+
+func (x HealthState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthState) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+}
+
+func (HealthState) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[10]
+}
+
+func (x HealthState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthState.Descriptor instead.
+func (HealthState) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+}
+
 // TaskState is a point in a task's life. Tasks only move forward.
 type TaskState int32
 
@@ -625,11 +680,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -638,7 +693,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -678,11 +733,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -691,7 +746,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // Meta is what the store knows of every object.
@@ -2097,6 +2152,97 @@ func (x *Privileges) GetUserns() UsernsMode {
 	return UsernsMode_USERNS_MODE_UNSPECIFIED
 }
 
+// HealthConfig is a command that is run in the container now and then: 0 says that it is healthy.
+type HealthConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ["CMD", program, argument...] or ["CMD-SHELL", command line]; ["NONE"] is no check.
+	Test []string `protobuf:"bytes,1,rep,name=test,proto3" json:"test,omitempty"`
+	// Between the end of a check and the next; 30 s by default.
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// After which a check has failed; 30 s by default.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Failures in a row that make the container unhealthy; 3 by default.
+	Retries uint32 `protobuf:"varint,4,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Failures in this time after the start don't count, while there was no success.
+	StartPeriod *durationpb.Duration `protobuf:"bytes,5,opt,name=start_period,json=startPeriod,proto3" json:"start_period,omitempty"`
+	// In place of interval within the start period; 5 s by default.
+	StartInterval *durationpb.Duration `protobuf:"bytes,6,opt,name=start_interval,json=startInterval,proto3" json:"start_interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthConfig) Reset() {
+	*x = HealthConfig{}
+	mi := &file_skep_v1_types_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthConfig) ProtoMessage() {}
+
+func (x *HealthConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthConfig.ProtoReflect.Descriptor instead.
+func (*HealthConfig) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *HealthConfig) GetTest() []string {
+	if x != nil {
+		return x.Test
+	}
+	return nil
+}
+
+func (x *HealthConfig) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *HealthConfig) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *HealthConfig) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *HealthConfig) GetStartPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.StartPeriod
+	}
+	return nil
+}
+
+func (x *HealthConfig) GetStartInterval() *durationpb.Duration {
+	if x != nil {
+		return x.StartInterval
+	}
+	return nil
+}
+
 // ContainerSpec is the process that a task runs, in the words of Docker's swarm.ContainerSpec.
 type ContainerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2134,6 +2280,8 @@ type ContainerSpec struct {
 	OomScoreAdj int64 `protobuf:"varint,21,opt,name=oom_score_adj,json=oomScoreAdj,proto3" json:"oom_score_adj,omitempty"`
 	// The size of /dev/shm in bytes; 0 is 64 MiB.
 	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
+	// How to tell whether the service works; unset is no check.
+	Health *HealthConfig `protobuf:"bytes,23,opt,name=health,proto3" json:"health,omitempty"`
 	// What the containers have beyond the default, because an administrator granted it.
 	Grants []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
 	// What isolates the process otherwise than by default; unset is the default in everything.
@@ -2144,7 +2292,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2304,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2317,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -2326,6 +2474,13 @@ func (x *ContainerSpec) GetShmSizeBytes() int64 {
 	return 0
 }
 
+func (x *ContainerSpec) GetHealth() *HealthConfig {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 func (x *ContainerSpec) GetGrants() []*GrantReference {
 	if x != nil {
 		return x.Grants
@@ -2355,7 +2510,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2522,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2535,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -2434,7 +2589,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2601,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2614,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -2509,14 +2664,17 @@ type ContainerStatus struct {
 	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
 	// What isolates the container, as the container runtime found when it made it: as NodeDescription.isolation, and no-new-privileges and
 	// apparmor=PROFILE.
-	Isolation     []string `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation []string    `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	Health    HealthState `protobuf:"varint,11,opt,name=health,proto3,enum=skep.v1.HealthState" json:"health,omitempty"`
+	// What the last check that failed wrote, when the container is unhealthy.
+	HealthOutput  string `protobuf:"bytes,12,opt,name=health_output,json=healthOutput,proto3" json:"health_output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2686,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2699,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -2584,6 +2742,20 @@ func (x *ContainerStatus) GetIsolation() []string {
 		return x.Isolation
 	}
 	return nil
+}
+
+func (x *ContainerStatus) GetHealth() HealthState {
+	if x != nil {
+		return x.Health
+	}
+	return HealthState_HEALTH_STATE_UNSPECIFIED
+}
+
+func (x *ContainerStatus) GetHealthOutput() string {
+	if x != nil {
+		return x.HealthOutput
+	}
+	return ""
 }
 
 var File_skep_v1_types_proto protoreflect.FileDescriptor
@@ -2701,7 +2873,14 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\bapparmor\x18\x02 \x01(\v2\x18.skep.v1.AppArmorOptionsR\bapparmor\x12@\n" +
 	"\x0fselinux_context\x18\x03 \x01(\v2\x17.skep.v1.SELinuxContextR\x0eselinuxContext\x12%\n" +
 	"\x0enew_privileges\x18\x04 \x01(\bR\rnewPrivileges\x12+\n" +
-	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\"\xe3\a\n" +
+	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\"\xa8\x02\n" +
+	"\fHealthConfig\x12\x12\n" +
+	"\x04test\x18\x01 \x03(\tR\x04test\x125\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
+	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
+	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x92\b\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -2726,7 +2905,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\asysctls\x18\x13 \x03(\v2#.skep.v1.ContainerSpec.SysctlsEntryR\asysctls\x12)\n" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
-	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12/\n" +
+	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
+	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12/\n" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
 	"\n" +
 	"privileges\x18\x1e \x01(\v2\x13.skep.v1.PrivilegesR\n" +
@@ -2749,7 +2929,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.skep.v1.TaskStateR\x05state\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x10\n" +
 	"\x03err\x18\x04 \x01(\tR\x03err\x126\n" +
-	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\"\xba\x01\n" +
+	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\"\x8d\x02\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
@@ -2758,7 +2938,9 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"oom_killed\x18\x04 \x01(\bR\toomKilled\x12\x18\n" +
 	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1c\n" +
 	"\tisolation\x18\n" +
-	" \x03(\tR\tisolation*?\n" +
+	" \x03(\tR\tisolation\x12,\n" +
+	"\x06health\x18\v \x01(\x0e2\x14.skep.v1.HealthStateR\x06health\x12#\n" +
+	"\rhealth_output\x18\f \x01(\tR\fhealthOutput*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_WORKER\x10\x01\x12\x10\n" +
@@ -2800,7 +2982,12 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"UsernsMode\x12\x1b\n" +
 	"\x17USERNS_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10USERNS_MODE_HOST\x10\x01*\x84\x03\n" +
+	"\x10USERNS_MODE_HOST\x10\x01*|\n" +
+	"\vHealthState\x12\x1c\n" +
+	"\x18HEALTH_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15HEALTH_STATE_STARTING\x10\x01\x12\x18\n" +
+	"\x14HEALTH_STATE_HEALTHY\x10\x02\x12\x1a\n" +
+	"\x16HEALTH_STATE_UNHEALTHY\x10\x03*\x84\x03\n" +
 	"\tTaskState\x12\x1a\n" +
 	"\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTASK_STATE_NEW\x10\x01\x12\x16\n" +
@@ -2835,8 +3022,8 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -2848,83 +3035,91 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(SeccompMode)(0),              // 7: skep.v1.SeccompMode
 	(AppArmorMode)(0),             // 8: skep.v1.AppArmorMode
 	(UsernsMode)(0),               // 9: skep.v1.UsernsMode
-	(TaskState)(0),                // 10: skep.v1.TaskState
-	(UserRole)(0),                 // 11: skep.v1.UserRole
-	(*Meta)(nil),                  // 12: skep.v1.Meta
-	(*Annotations)(nil),           // 13: skep.v1.Annotations
-	(*Platform)(nil),              // 14: skep.v1.Platform
-	(*Resources)(nil),             // 15: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 16: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 17: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 18: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 19: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 20: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 21: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 22: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 23: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 24: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 25: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 26: skep.v1.GrantReference
-	(*Mount)(nil),                 // 27: skep.v1.Mount
-	(*Ulimit)(nil),                // 28: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 29: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 30: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 31: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 32: skep.v1.Privileges
-	(*ContainerSpec)(nil),         // 33: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 34: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 35: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 36: skep.v1.ContainerStatus
-	nil,                           // 37: skep.v1.Annotations.LabelsEntry
-	nil,                           // 38: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 39: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(HealthState)(0),              // 10: skep.v1.HealthState
+	(TaskState)(0),                // 11: skep.v1.TaskState
+	(UserRole)(0),                 // 12: skep.v1.UserRole
+	(*Meta)(nil),                  // 13: skep.v1.Meta
+	(*Annotations)(nil),           // 14: skep.v1.Annotations
+	(*Platform)(nil),              // 15: skep.v1.Platform
+	(*Resources)(nil),             // 16: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 17: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 18: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 19: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 20: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 21: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 22: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 23: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 24: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 25: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 26: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 27: skep.v1.GrantReference
+	(*Mount)(nil),                 // 28: skep.v1.Mount
+	(*Ulimit)(nil),                // 29: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 30: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 31: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 32: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 33: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 34: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 35: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 36: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 37: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 38: skep.v1.ContainerStatus
+	nil,                           // 39: skep.v1.Annotations.LabelsEntry
+	nil,                           // 40: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 41: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	40, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	40, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	37, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	15, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	15, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	18, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	17, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	42, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	42, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	39, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	16, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	16, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	19, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	18, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	41, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	41, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	41, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	43, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	43, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	43, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 12: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 13: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	22, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	25, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	23, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	26, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 16: skep.v1.Mount.type:type_name -> skep.v1.MountType
 	7,  // 17: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
 	8,  // 18: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	29, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	30, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	31, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	30, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	31, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	32, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
 	9,  // 22: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	38, // 23: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	41, // 24: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	24, // 25: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	27, // 26: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	39, // 27: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	28, // 28: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	26, // 29: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	32, // 30: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	33, // 31: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	16, // 32: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	19, // 33: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	20, // 34: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	40, // 35: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	10, // 36: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	36, // 37: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	43, // 23: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	43, // 24: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	43, // 25: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	43, // 26: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	40, // 27: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	43, // 28: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	25, // 29: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	28, // 30: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	41, // 31: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	29, // 32: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	34, // 33: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	27, // 34: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	33, // 35: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	35, // 36: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	17, // 37: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	20, // 38: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	21, // 39: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	42, // 40: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	11, // 41: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	38, // 42: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	10, // 43: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -2937,8 +3132,8 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      12,
-			NumMessages:   28,
+			NumEnums:      13,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -111,7 +111,7 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := e.prepare(id, image); err != nil {
+	if err := e.prepare(id, image, checkOf(t) != nil); err != nil {
 		image.Release()
 		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
 	}
@@ -133,7 +133,7 @@ func checkTask(t *api.Task) error {
 }
 
 // prepare allocates what a container has on the disk and of the node's ids.
-func (e *Executor) prepare(id string, image Image) error {
+func (e *Executor) prepare(id string, image Image, checked bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	base, err := e.ranges.take() // E1
@@ -142,7 +142,7 @@ func (e *Executor) prepare(id string, image Image) error {
 	}
 	err = makeDirectories(e.dir(id), base)
 	if err == nil {
-		err = writeRecord(e.dir(id), record{Version: recordVersion, Image: image.Digest, IDBase: base})
+		err = writeRecord(e.dir(id), record{Version: recordVersion, Image: image.Digest, IDBase: base, Checked: checked})
 	}
 	if err != nil {
 		e.ranges.give(base)
@@ -171,7 +171,11 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 	if err != nil {
 		return nil, errors.Join(err, e.unstart(id))
 	}
-	return e.status(state), nil
+	status := e.status(state)
+	if checkOf(t) != nil {
+		status.Health = api.HealthState_HEALTH_STATE_STARTING
+	}
+	return status, nil
 }
 
 // start makes, attaches and starts a container.
@@ -350,6 +354,9 @@ func (e *Executor) adoptContainers(ctx context.Context, states []State, known []
 	for _, s := range states {
 		if s.Started && slices.Contains(known, s.ID) {
 			found[s.ID] = e.status(s)
+			if r, err := readRecord(e.dir(s.ID)); err == nil && r.Checked {
+				found[s.ID].Health = api.HealthState_HEALTH_STATE_STARTING
+			}
 			continue
 		}
 		if err := e.deleteContainer(ctx, s.ID); err != nil {

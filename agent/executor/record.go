@@ -36,6 +36,8 @@ type record struct {
 	Image string `json:"image"`
 	// IDBase is the first id of its range.
 	IDBase uint32 `json:"id_base"`
+	// Checked says that the container's health is checked.
+	Checked bool `json:"checked,omitempty"`
 	// Released says that everything but the log is gone.
 	Released bool `json:"released,omitempty"`
 }

@@ -8,7 +8,7 @@ import (
 
 // Executor runs the containers of tasks. It knows them by the task's id.
 //
-// For one task, a Manager calls in this order, and never two at once but Stop and Kill during Wait:
+// For one task, a Manager calls in this order, and never two at once but Stop, Kill and Probe during Wait:
 //
 //	Adopt -> [Prepare ...] -> [Start ...] -> Wait -> [Stop, Kill ...] -> Release ... -> Remove ...
 //
@@ -27,6 +27,10 @@ type Executor interface {
 	// Wait blocks until the process has ended and returns its exit code with the container. The error is of the kind
 	// fault.NotFound when there is no such container.
 	Wait(ctx context.Context, id string) (*api.ContainerStatus, error)
+	// Probe blocks until the health of a started container is another than the one given, and returns a status that has the new
+	// one, HEALTHY or UNHEALTHY, and why. Start and Adopt say by Health STARTING that a container is checked; no other is probed.
+	// The error is for a container that doesn't run any more.
+	Probe(ctx context.Context, t *api.Task, from api.HealthState) (*api.ContainerStatus, error)
 	// Stop sends the task's stop signal. It doesn't wait for the end.
 	Stop(ctx context.Context, t *api.Task) error
 	// Kill ends all processes of the container.

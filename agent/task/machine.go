@@ -2,6 +2,7 @@ package task
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -42,6 +43,8 @@ const (
 	OpRelease
 	// OpRemove frees what is left.
 	OpRemove
+	// OpProbe waits until the container's health changes.
+	OpProbe
 )
 
 // String returns the operation as it stands in messages.
@@ -61,6 +64,8 @@ func (o Operation) String() string {
 		return "release"
 	case OpRemove:
 		return "remove"
+	case OpProbe:
+		return "probe"
 	default:
 		return fmt.Sprintf("operation %d", int(o))
 	}
@@ -78,7 +83,7 @@ type Input struct {
 	Unassigned bool
 	// Done is the operation that ended, or 0.
 	Done Operation
-	// Container is, with Done, what OpStart or OpWatch found.
+	// Container is, with Done, what OpStart, OpWatch or OpProbe found.
 	Container *api.ContainerStatus
 	// Err is, with Done, why the operation failed, or nil.
 	Err error
@@ -136,13 +141,15 @@ type Machine struct {
 	cancelled bool
 	// killAt is when to send SIGKILL, or zero while the process was not asked to end.
 	killAt time.Time
+	// unhealthy says why the task is ended although it is wanted, or is empty.
+	unhealthy string
 	// stopAt is when to repeat a stop signal that was not delivered, or zero.
 	stopAt time.Time
 	// wakeAt is the last Effect.Wake that was not followed by its Tick, or zero.
 	wakeAt time.Time
 
 	// underWay says which operations began and did not end yet.
-	underWay [OpRemove + 1]bool
+	underWay [OpProbe + 1]bool
 	// effects are collected during one Step.
 	effects []Effect
 }
@@ -194,12 +201,11 @@ func (m *Machine) begin(now time.Time, found *api.ContainerStatus) {
 	case ended(state):
 		m.phase = phaseEnded
 	case found != nil:
-		m.container = found
-		if state < api.TaskState_TASK_STATE_RUNNING {
-			m.report(now, api.TaskState_TASK_STATE_RUNNING, "started", "")
+		m.container = proto.CloneOf(found)
+		if state >= api.TaskState_TASK_STATE_RUNNING && found.GetHealth() == api.HealthState_HEALTH_STATE_STARTING {
+			m.container.Health = api.HealthState_HEALTH_STATE_HEALTHY // it was, before
 		}
-		m.phase = phaseRunning
-		m.do(OpWatch)
+		m.started(now)
 	case state >= api.TaskState_TASK_STATE_RUNNING: // T1
 		m.end(now, api.TaskState_TASK_STATE_FAILED, "failed", "the container is gone: the node was restarted, or the container removed by hand")
 	default:
@@ -232,10 +238,10 @@ func (m *Machine) done(now time.Time, in Input) {
 		m.phase = phaseReady
 		m.report(now, api.TaskState_TASK_STATE_READY, "prepared", "")
 	case OpStart:
-		m.phase = phaseRunning
 		m.container = in.Container
-		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started", "")
-		m.do(OpWatch)
+		m.started(now)
+	case OpProbe:
+		m.probed(now, in.Container)
 	case OpWatch:
 		m.exited(now, in.Container)
 	case OpStop, OpKill:
@@ -244,6 +250,47 @@ func (m *Machine) done(now time.Time, in Input) {
 	case OpRemove:
 		m.phase = phaseRemoved
 	}
+}
+
+// started enters the phase in which the process runs. A container whose health is checked is not said to run before it is healthy.
+func (m *Machine) started(now time.Time) {
+	m.phase = phaseRunning
+	switch health := m.container.GetHealth(); health {
+	case api.HealthState_HEALTH_STATE_STARTING:
+		m.report(now, api.TaskState_TASK_STATE_STARTING, "starting: not healthy yet", "")
+		m.do(OpProbe)
+	case api.HealthState_HEALTH_STATE_HEALTHY:
+		m.do(OpProbe)
+	default:
+		if m.status.GetState() < api.TaskState_TASK_STATE_RUNNING {
+			m.report(now, api.TaskState_TASK_STATE_RUNNING, "started", "")
+		}
+	}
+	m.do(OpWatch)
+}
+
+// probed takes in a change of the container's health.
+func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
+	if m.phase != phaseRunning {
+		return
+	}
+	m.container = proto.CloneOf(m.container)
+	m.container.Health, m.container.HealthOutput = c.GetHealth(), c.GetHealthOutput()
+	switch c.GetHealth() {
+	case api.HealthState_HEALTH_STATE_HEALTHY:
+		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
+		m.do(OpProbe)
+	case api.HealthState_HEALTH_STATE_UNHEALTHY:
+		m.unhealthy = "unhealthy: " + firstOf(strings.TrimSpace(c.GetHealthOutput()), "the health check failed without output")
+	}
+}
+
+// firstOf returns the first string, or the second if that is empty.
+func firstOf(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
 }
 
 // failed takes in the failure of an operation.
@@ -276,6 +323,7 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 		m.killAt = now.Add(m.delay())
 	case OpRelease, OpRemove:
 		m.retry(now, in.Done) // I15
+	case OpProbe: // the container is gone, which OpWatch tells
 	}
 }
 
@@ -285,6 +333,8 @@ func (m *Machine) exited(now time.Time, c *api.ContainerStatus) {
 		m.container = c
 	}
 	switch {
+	case m.unhealthy != "" && !m.stopWanted():
+		m.end(now, api.TaskState_TASK_STATE_FAILED, "failed", m.unhealthy)
 	case m.stopWanted() || !m.killAt.IsZero():
 		m.end(now, api.TaskState_TASK_STATE_SHUTDOWN, "shutdown", "")
 	case c == nil:
@@ -332,7 +382,7 @@ func (m *Machine) advance(now time.Time) {
 // advanceRunning asks the process to end, and makes it end.
 func (m *Machine) advanceRunning(now time.Time) {
 	switch {
-	case !m.stopWanted():
+	case !m.stopWanted() && m.unhealthy == "":
 	case m.killAt.IsZero():
 		m.killAt = now.Add(grace(m.task))
 		m.do(OpStop)

@@ -20,7 +20,7 @@ import (
 var epoch = time.Unix(1_700_000_000, 0)
 
 // TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES],
-// begin [found=running|exited], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom], wake, tick, at D.
+// begin [found=running|exited], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := &script{now: epoch}
@@ -50,7 +50,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "begin":
 		in.Begin = true
 		if d.HasArg("found") {
-			in.Found = &api.ContainerStatus{ContainerId: "t1", Pid: 7}
+			in.Found = &api.ContainerStatus{ContainerId: "t1", Pid: 7, Health: healthArg(t, d)}
 		}
 	case "assign":
 		s.task.DesiredState = stateArg(t, d, "desired")
@@ -98,7 +98,7 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 func doneInput(t *testing.T, d *datadriven.TestData) Input {
 	t.Helper()
 	in := Input{}
-	for op := OpPrepare; op <= OpRemove; op++ {
+	for op := OpPrepare; op <= OpProbe; op++ {
 		if op.String() == d.CmdArgs[0].Key {
 			in.Done = op
 		}
@@ -121,7 +121,10 @@ func doneInput(t *testing.T, d *datadriven.TestData) Input {
 		return in
 	}
 	if in.Done == OpStart {
-		in.Container = &api.ContainerStatus{ContainerId: "t1", Pid: 7}
+		in.Container = &api.ContainerStatus{ContainerId: "t1", Pid: 7, Health: healthArg(t, d)}
+	}
+	if in.Done == OpProbe {
+		in.Container = &api.ContainerStatus{Health: healthArg(t, d), HealthOutput: "no answer\n"}
 	}
 	if d.HasArg("exit") {
 		var code int
@@ -129,6 +132,21 @@ func doneInput(t *testing.T, d *datadriven.TestData) Input {
 		in.Container = &api.ContainerStatus{ContainerId: "t1", ExitCode: int32(code), OomKilled: d.HasArg("oom")}
 	}
 	return in
+}
+
+// healthArg reads health=starting|healthy|unhealthy, or none.
+func healthArg(t *testing.T, d *datadriven.TestData) api.HealthState {
+	t.Helper()
+	if !d.HasArg("health") {
+		return 0
+	}
+	var name string
+	d.ScanArgs(t, "health", &name)
+	v, ok := api.HealthState_value["HEALTH_STATE_"+strings.ToUpper(name)]
+	if !ok {
+		t.Fatalf("unknown health %s", name)
+	}
+	return api.HealthState(v)
 }
 
 func stateArg(t *testing.T, d *datadriven.TestData, key string) api.TaskState {

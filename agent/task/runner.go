@@ -100,7 +100,7 @@ func (r *runner) tell(s *api.TaskStatus) {
 
 // begin starts an operation in a goroutine that run waits for.
 func (r *runner) begin(ctx context.Context, op Operation) {
-	t := r.machine.Task()
+	t, health := r.machine.Task(), r.machine.container.GetHealth()
 	opCtx, cancel := context.WithCancel(ctx)
 	if op == OpPrepare || op == OpStart {
 		r.cancel = cancel
@@ -108,7 +108,7 @@ func (r *runner) begin(ctx context.Context, op Operation) {
 	r.ops.Go(func() {
 		defer cancel()
 		in := Input{Done: op}
-		in.Container, in.Err = r.execute(opCtx, op, t)
+		in.Container, in.Err = r.execute(opCtx, op, t, health)
 		if in.Err != nil && opCtx.Err() == nil {
 			r.log.Debug("operation did not succeed", "task", r.id, "operation", op.String(), "error", in.Err)
 		}
@@ -119,7 +119,7 @@ func (r *runner) begin(ctx context.Context, op Operation) {
 	})
 }
 
-func (r *runner) execute(ctx context.Context, op Operation, t *api.Task) (*api.ContainerStatus, error) {
+func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, health api.HealthState) (*api.ContainerStatus, error) {
 	switch op {
 	case OpPrepare:
 		return nil, r.executor.Prepare(ctx, t)
@@ -127,6 +127,8 @@ func (r *runner) execute(ctx context.Context, op Operation, t *api.Task) (*api.C
 		return r.executor.Start(ctx, t)
 	case OpWatch:
 		return r.executor.Wait(ctx, r.id)
+	case OpProbe:
+		return r.executor.Probe(ctx, t, health)
 	case OpStop:
 		return nil, r.executor.Stop(ctx, t)
 	case OpKill:

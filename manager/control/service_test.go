@@ -167,6 +167,12 @@ func TestCreateService_Refuses(t *testing.T) {
 				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},
 			}
 		}, "duplicate mount point: /x/"},
+		{"health check", func(s *api.ServiceSpec) {
+			s.Task.Container.Health = &api.HealthConfig{Test: []string{"true"}}
+		}, "health.test: invalid health check: write NONE, CMD and a program"},
+		{"health interval", func(s *api.ServiceSpec) {
+			s.Task.Container.Health = &api.HealthConfig{Interval: durationpb.New(-1)}
+		}, "health.interval: cannot be negative"},
 		{"bind mount", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/etc", Target: "/x"}}
 		}, "an administrator gives it by a grant, `skep grant create NAME --mount-host /etc[:ro]`"},

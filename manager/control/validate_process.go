@@ -38,8 +38,33 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 	if n := c.GetShmSizeBytes(); n < 0 || n > 0 && n < minShmSize {
 		p.add(at+".shm_size_bytes", "invalid size of /dev/shm %d: it must be at least %d bytes", n, minShmSize)
 	}
+	p.health(at+".health", c.GetHealth())
 	p.sysctls(at+".sysctls", c.GetSysctls())
 	p.ulimits(at+".ulimits", c.GetUlimits())
+}
+
+// maxHealthArgs bounds the words of a health check.
+const maxHealthArgs = 256
+
+func (p *problems) health(at string, h *api.HealthConfig) {
+	test := h.GetTest()
+	switch {
+	case len(test) > maxHealthArgs:
+		p.add(at+".test", "%d words are too many: at most %d are allowed", len(test), maxHealthArgs)
+	case len(test) == 0 || len(test) == 1 && test[0] == "NONE":
+	case test[0] == "CMD" && len(test) > 1, test[0] == "CMD-SHELL" && len(test) == 2:
+	default:
+		p.add(at+".test", "invalid health check: write NONE, CMD and a program, or CMD-SHELL and a command line")
+	}
+	for _, word := range test {
+		if strings.ContainsRune(word, 0) {
+			p.add(at+".test", "contains a zero byte")
+		}
+	}
+	p.duration(at+".interval", h.GetInterval())
+	p.duration(at+".timeout", h.GetTimeout())
+	p.duration(at+".start_period", h.GetStartPeriod())
+	p.duration(at+".start_interval", h.GetStartInterval())
 }
 
 func (p *problems) sysctls(at string, all map[string]string) {

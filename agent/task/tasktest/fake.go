@@ -185,6 +185,26 @@ func (f *Fake) Wait(ctx context.Context, id string) (*api.ContainerStatus, error
 	}
 }
 
+// Probe implements [task.Executor]: the health of its containers never changes.
+func (f *Fake) Probe(ctx context.Context, t *api.Task, _ api.HealthState) (*api.ContainerStatus, error) {
+	f.mu.Lock()
+	err := f.called("probe", t.GetId())
+	c, ok := f.containers[t.GetId()]
+	f.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fault.New(fault.NotFound, "no container of task %s", t.GetId())
+	}
+	select {
+	case <-c.exited:
+		return nil, fault.New(fault.Conflict, "container of task %s has ended", t.GetId())
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // Stop implements [task.Executor].
 func (f *Fake) Stop(_ context.Context, t *api.Task) error {
 	f.mu.Lock()

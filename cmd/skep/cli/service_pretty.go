@@ -133,6 +133,9 @@ func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSp
 	for _, u := range c.Ulimits {
 		writeLine("Ulimit:", flagvalue.FormatUlimit(u.Name, u.Soft, u.Hard))
 	}
+	if c.Healthcheck != nil {
+		writeLine("Healthcheck:", strings.Join(c.Healthcheck.Test, " "))
+	}
 	if c.OomScoreAdj != 0 {
 		writeLine("OOM score:", strconv.FormatInt(c.OomScoreAdj, 10))
 	}

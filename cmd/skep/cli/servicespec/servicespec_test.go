@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/servicespec"
@@ -121,34 +123,36 @@ task {
 
 func TestCreate_RefusesBadInput(t *testing.T) {
 	for flags, want := range map[string]string{
-		"--mode=global":                  "replicated is the only one yet",
-		"--restart-condition=always":     "write none, on-failure or any",
-		"--update-order=random":          "write start-first or stop-first",
-		"--limit-pids=-1":                "invalid --limit-pids -1",
-		"--secret=nothere":               "secret not found",
-		"--secret=a --secret=a":          "duplicate secret target for a not allowed",
-		"--env-file=/nonexistent":        "no such file or directory",
-		"-e =x":                          "invalid environment variable",
-		"--replicas=-1":                  "invalid syntax",
-		"--limit-memory=much":            "invalid size: 'much'",
-		"--publish=8080:80":              "mode=host",
-		"--mount=type=npipe,target=/x":   `a mount of the type "npipe" can't be had`,
-		"--entrypoint='":                 "ends inside a quote",
-		"--label==x":                     "invalid label format",
-		"--stop-grace-period=soon":       "invalid duration",
-		"--limit-cpu=0.0000000001":       "value is too precise",
-		"--secret=source=x,uid=root":     "invalid uid",
-		"--update-parallelism=many":      "invalid syntax",
-		"--replicas-max-per-node=-3":     "invalid syntax",
-		"--secret=source=a,nope=1":       "invalid field in secret request: nope",
-		"--publish=target=80,mode=there": "must be either 'ingress' or 'host'",
-		"--pid=host":                     "an administrator gives it by a grant",
-		"--ipc=host":                     "an administrator gives it by a grant",
-		"--ipc=container:x":              `invalid --ipc "container:x": write private`,
-		"--ulimit=memory=3":              "invalid ulimit type: memory",
-		"--tmpfs=x":                      "write an absolute path",
-		"--tmpfs=/x:suid":                `invalid tmpfs option "suid"`,
-		"--tmpfs=/x:size=much":           "invalid value for tmpfs option size: much",
+		"--mode=global":                       "replicated is the only one yet",
+		"--restart-condition=always":          "write none, on-failure or any",
+		"--update-order=random":               "write start-first or stop-first",
+		"--limit-pids=-1":                     "invalid --limit-pids -1",
+		"--secret=nothere":                    "secret not found",
+		"--secret=a --secret=a":               "duplicate secret target for a not allowed",
+		"--env-file=/nonexistent":             "no such file or directory",
+		"-e =x":                               "invalid environment variable",
+		"--replicas=-1":                       "invalid syntax",
+		"--limit-memory=much":                 "invalid size: 'much'",
+		"--publish=8080:80":                   "mode=host",
+		"--mount=type=npipe,target=/x":        `a mount of the type "npipe" can't be had`,
+		"--entrypoint='":                      "ends inside a quote",
+		"--label==x":                          "invalid label format",
+		"--stop-grace-period=soon":            "invalid duration",
+		"--limit-cpu=0.0000000001":            "value is too precise",
+		"--secret=source=x,uid=root":          "invalid uid",
+		"--update-parallelism=many":           "invalid syntax",
+		"--replicas-max-per-node=-3":          "invalid syntax",
+		"--secret=source=a,nope=1":            "invalid field in secret request: nope",
+		"--publish=target=80,mode=there":      "must be either 'ingress' or 'host'",
+		"--pid=host":                          "an administrator gives it by a grant",
+		"--ipc=host":                          "an administrator gives it by a grant",
+		"--ipc=container:x":                   `invalid --ipc "container:x": write private`,
+		"--no-healthcheck --health-retries=1": "--no-healthcheck conflicts with --health-* options",
+		"--health-retries=-1":                 "invalid --health-retries -1",
+		"--ulimit=memory=3":                   "invalid ulimit type: memory",
+		"--tmpfs=x":                           "write an absolute path",
+		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
+		"--tmpfs=/x:size=much":                "invalid value for tmpfs option size: much",
 
 		"--userns=shared":                            "invalid --userns \"shared\": write private or host",
 		"--security-opt=fast":                        `invalid --security-opt "fast"`,
@@ -231,6 +235,7 @@ task {
     secrets { secret_id: "id-db" secret_name: "db" target { name: "db" mode: 0444 } }
     mounts { type: MOUNT_TYPE_TMPFS target: "/t" } read_only: true
     capability_add: "CAP_NET_ADMIN" capability_drop: "CAP_CHOWN"
+    health { test: "CMD-SHELL" test: "true" }
     groups: "staff" sysctls { key: "net.ipv4.ip_forward" value: "1" } ulimits { name: "nofile" soft: 1 hard: 2 } init: true
   }
   resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
@@ -262,7 +267,11 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--ulimit-rm=nofile --ulimit-add=core=0": func(s *api.ServiceSpec) {
 			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "core"}}
 		},
-		"--ulimit-add=nofile=7":                   func(s *api.ServiceSpec) { s.Task.Container.Ulimits[0] = &api.Ulimit{Name: "nofile", Soft: 7, Hard: 7} },
+		"--ulimit-add=nofile=7": func(s *api.ServiceSpec) { s.Task.Container.Ulimits[0] = &api.Ulimit{Name: "nofile", Soft: 7, Hard: 7} },
+		"--health-retries=2 --health-timeout=1s": func(s *api.ServiceSpec) {
+			s.Task.Container.Health.Retries, s.Task.Container.Health.Timeout = 2, durationpb.New(time.Second)
+		},
+		"--no-healthcheck":                        func(s *api.ServiceSpec) { s.Task.Container.Health = &api.HealthConfig{Test: []string{"NONE"}} },
 		"--init=false --tty":                      func(s *api.ServiceSpec) { s.Task.Container.Init, s.Task.Container.Tty = false, true },
 		"--oom-score-adj=9 --shm-size=1g":         func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj, s.Task.Container.ShmSizeBytes = 9, 1<<30 },
 		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },

@@ -24,6 +24,7 @@ type shared struct {
 	privileges
 
 	process processFlags
+	health  healthFlags
 
 	capAdd, capDrop      flagvalue.List
 	entrypoint           flagvalue.Words
@@ -47,6 +48,7 @@ type shared struct {
 func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
+	s.health.register(set)
 	s.limits.register(set)
 	s.privileges.register(set)
 	say := func(text, value string) string {
@@ -110,6 +112,9 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 		if err := s.privileges.apply(task.Container, s.changed("userns")); err != nil {
 			return err
 		}
+	}
+	if err := s.health.apply(s.changed, task.Container); err != nil {
+		return err
 	}
 	if s.changed("replicas-max-per-node") {
 		placementOf(task).MaxReplicas = s.maxPerNode

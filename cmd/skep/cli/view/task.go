@@ -115,7 +115,18 @@ type ContainerSpec struct {
 	Ulimits         []Ulimit          `json:",omitempty"`
 	OomScoreAdj     int64             `json:",omitempty"`
 	ShmSize         int64             `json:",omitempty"`
+	Healthcheck     *Healthcheck      `json:",omitempty"`
 	Privileges      *Privileges       `json:",omitempty"`
+}
+
+// Healthcheck is how a container's health is checked.
+type Healthcheck struct {
+	Test          []string       `json:",omitempty"`
+	Interval      *time.Duration `json:",omitempty"`
+	Timeout       *time.Duration `json:",omitempty"`
+	StartPeriod   *time.Duration `json:",omitempty"`
+	StartInterval *time.Duration `json:",omitempty"`
+	Retries       uint32         `json:",omitempty"`
 }
 
 // Ulimit is a resource limit of the process; -1 is none.
@@ -237,6 +248,12 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
+	}
+	if h := c.GetHealth(); h != nil {
+		out.Healthcheck = &Healthcheck{
+			Test: h.GetTest(), Interval: durationOf(h.GetInterval()), Timeout: durationOf(h.GetTimeout()),
+			StartPeriod: durationOf(h.GetStartPeriod()), StartInterval: durationOf(h.GetStartInterval()), Retries: h.GetRetries(),
+		}
 	}
 	for _, u := range c.GetUlimits() {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})

@@ -1,0 +1,150 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// Docker's defaults of a health check.
+const (
+	defaultInterval      = 30 * time.Second
+	defaultTimeout       = 30 * time.Second
+	defaultStartInterval = 5 * time.Second
+	defaultRetries       = 3
+	// minInterval keeps a check from being all that a container does; Docker's.
+	minInterval = time.Millisecond
+	// maxHealthOutput is the most bytes that are kept of a check's output; Docker's.
+	maxHealthOutput = 4096
+)
+
+// checkShell is the first word of a check that the image's shell runs; CMD is the other.
+const checkShell = "CMD-SHELL"
+
+// healthCheck is how to tell whether a container works.
+type healthCheck struct {
+	args                                          []string
+	interval, timeout, startPeriod, startInterval time.Duration
+	retries                                       uint32
+}
+
+// checkOf returns the health check of a task, or nil.
+func checkOf(t *api.Task) *healthCheck {
+	h := containerOf(t).GetHealth()
+	test := h.GetTest()
+	if len(test) < 2 {
+		return nil
+	}
+	c := &healthCheck{
+		args: test[1:], interval: defaultInterval, timeout: defaultTimeout, startInterval: defaultStartInterval, retries: defaultRetries,
+		startPeriod: h.GetStartPeriod().AsDuration(),
+	}
+	if test[0] == checkShell {
+		c.args = []string{"/bin/sh", "-c", test[1]}
+	}
+	for to, from := range map[*time.Duration]time.Duration{
+		&c.interval: h.GetInterval().AsDuration(), &c.timeout: h.GetTimeout().AsDuration(), &c.startInterval: h.GetStartInterval().AsDuration(),
+	} {
+		if from > 0 {
+			*to = max(from, minInterval)
+		}
+	}
+	if h.GetRetries() > 0 {
+		c.retries = h.GetRetries()
+	}
+	return c
+}
+
+// prober decides what the results of checks mean. It has no clock and runs nothing:
+//
+//	STARTING ── success ──> HEALTHY ── retries failures in a row ──> UNHEALTHY
+//	         └─ retries failures in a row after the start period ──> UNHEALTHY
+type prober struct {
+	check   healthCheck
+	started time.Time
+	state   api.HealthState
+	// failures in a row that count.
+	failures uint32
+}
+
+// next returns when to check the next time.
+func (p *prober) next(now time.Time) time.Time {
+	if p.inStartPeriod(now) {
+		return now.Add(p.check.startInterval)
+	}
+	return now.Add(p.check.interval)
+}
+
+// step takes in whether a check succeeded, and returns the state after it.
+func (p *prober) step(now time.Time, ok bool) api.HealthState {
+	switch {
+	case ok:
+		p.state, p.failures = api.HealthState_HEALTH_STATE_HEALTHY, 0
+	case p.inStartPeriod(now):
+	default:
+		if p.failures++; p.failures >= p.check.retries {
+			p.state = api.HealthState_HEALTH_STATE_UNHEALTHY
+		}
+	}
+	return p.state
+}
+
+func (p *prober) inStartPeriod(now time.Time) bool {
+	return p.state == api.HealthState_HEALTH_STATE_STARTING && now.Before(p.started.Add(p.check.startPeriod))
+}
+
+// Probe checks a container's health until it is another than it was. After a restart of the daemon the start period begins anew.
+func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState) (*api.ContainerStatus, error) {
+	check := checkOf(t)
+	if check == nil {
+		return nil, fault.New(fault.Internal, "task %s has no health check", t.GetId())
+	}
+	p := &prober{check: *check, started: time.Now(), state: from}
+	for {
+		timer := time.NewTimer(time.Until(p.next(time.Now())))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		ok, output, err := e.runCheck(ctx, t.GetId(), *check)
+		if fault.KindOf(err) == fault.Unavailable {
+			continue // the supervisor is being restarted: that says nothing of the container
+		}
+		if err != nil {
+			return nil, err
+		}
+		if state := p.step(time.Now(), ok); state != from {
+			return &api.ContainerStatus{Health: state, HealthOutput: output}, nil
+		}
+	}
+}
+
+// runCheck runs a check once. The error is for a container that doesn't run any more, a runtime that can't be
+// asked, or the end of ctx.
+func (e *Executor) runCheck(ctx context.Context, id string, c healthCheck) (ok bool, output string, err error) {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	out, err := e.cfg.Runtime.Exec(limited, id, Command{Args: c.args, MaxOutput: maxHealthOutput})
+	kind := fault.KindOf(err)
+	switch {
+	case err == nil && out.ExitCode == 0:
+		return true, "", nil
+	case err == nil && len(out.Output) == 0:
+		return false, fmt.Sprintf("the health check ended with status %d and no output", out.ExitCode), nil
+	case err == nil:
+		return false, string(out.Output), nil
+	case ctx.Err() != nil:
+		return false, "", ctx.Err()
+	case limited.Err() != nil:
+		return false, fmt.Sprintf("the health check took longer than %v", c.timeout), nil
+	case kind == fault.NotFound || kind == fault.Conflict || kind == fault.Unavailable:
+		return false, "", err
+	default: // it can't be run
+		return false, err.Error(), nil
+	}
+}
