@@ -13,7 +13,7 @@ import (
 
 // processFlags are the flags about the process and its kernel parameters that create and update both have.
 type processFlags struct {
-	init, tty   bool
+	init        bool
 	oomScoreAdj int64
 	shmSize     flagvalue.Bytes
 	pid, ipc    string
@@ -25,7 +25,6 @@ func (f *processFlags) register(set *pflag.FlagSet) {
 	set.Int64Var(&f.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-998 to 1000)")
 	set.StringVar(&f.pid, "pid", "", `PID namespace to use ("private")`)
 	set.Var(&f.shmSize, "shm-size", "Size of /dev/shm (default 64m)")
-	set.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
 }
 
 // apply changes what a given flag names (I1).
@@ -38,9 +37,6 @@ func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec)
 	}
 	if changed("init") {
 		c.Init = f.init
-	}
-	if changed("tty") {
-		c.Tty = f.tty
 	}
 	if changed("oom-score-adj") {
 		c.OomScoreAdj = f.oomScoreAdj
