@@ -11,7 +11,7 @@ LDFLAGS    := -s -w -X main.version=$(VERSION)
 BIN        := bin
 GOBUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # Root's tests make namespaces and cgroups one package at a time: two packages at once are enough for two cores.
-TESTFLAGS  ?= -race -shuffle=on -count=1 -timeout=10m
+TESTFLAGS  ?= -race -shuffle=on -count=1 -timeout=20m
 
 .DEFAULT_GOAL := build
 

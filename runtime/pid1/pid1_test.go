@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -92,6 +93,10 @@ func TestProgram_PassesSignalsOn(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		name := strings.TrimPrefix(unix.SignalName(s), "SIG")
+		// A signal that this process was started to ignore would be ignored in that one, too.
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, s)
+		defer signal.Stop(caught)
 		cmd := exec.CommandContext(ctx, initFile(t), "/bin/sh", "--", "sh", "-c", "trap 'exit 42' "+name+"; echo ready; while :; do read -r x || :; done")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 		in, err := cmd.StdinPipe()

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skep-io/skep/runtime/client"
 )
 
@@ -46,14 +48,18 @@ func (s supervisor) lastWords() string {
 }
 
 // connect returns a connection to the supervisor that runs, or to a new one. One that runs another program than this
-// daemon was given replaces itself, under its containers.
+// daemon was given replaces itself, under its containers, or is replaced if it is too old to.
 func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
 	conn, err := client.Dial(ctx, s.socket())
 	if err != nil {
 		return s.launch(ctx)
 	}
 	s.logger.Info("found the container supervisor running")
-	if err := s.upgrade(ctx, conn); err != nil { // the old one does its work, too
+	err = s.upgrade(ctx, conn)
+	if errors.Is(err, client.ErrInvalid) { // it knows no upgrade, nor all that this version asks for
+		return s.replace(ctx, conn)
+	}
+	if err != nil { // the old one does its work, too
 		s.logger.Error("the container supervisor was not upgraded", "program", s.program, "error", err)
 	}
 	return conn, nil
@@ -81,6 +87,43 @@ func (s supervisor) upgrade(ctx context.Context, conn *client.Client) error {
 	}
 	s.logger.Info("upgraded the container supervisor", "program", program)
 	return nil
+}
+
+// replace ends a supervisor and starts another, which takes over its containers. Nobody is their parent then: how they end only a
+// kernel from 6.15 on says.
+func (s supervisor) replace(ctx context.Context, conn *client.Client) (*client.Client, error) {
+	pid, err := conn.Peer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(terminate(pid), conn.Close()); err != nil {
+		return nil, fmt.Errorf("replace the container supervisor of an earlier version, process %d: %w", pid, err)
+	}
+	s.logger.Info("replaced the container supervisor of an earlier version", "program", s.program)
+	return s.launch(ctx)
+}
+
+// terminate asks a process to end, and waits until it has.
+func terminate(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil {
+		return err
+	}
+	end := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(end, int(supervisorPatience.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err == nil && n == 0:
+			return fmt.Errorf("it did not end within %v", supervisorPatience)
+		default:
+			return err
+		}
+	}
 }
 
 // sameContent says whether two files hold the same bytes.
