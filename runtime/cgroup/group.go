@@ -22,7 +22,8 @@ type Group struct {
 	dirs    []string // one per hierarchy
 	memory  string   // the one with the OOM counters
 	views   []View
-	fd      int // of the v2 directory, or -1
+	freezer string // on v1: where its processes are while they are halted, or ""
+	fd      int    // of the v2 directory, or -1
 }
 
 // View is the group's directory in one hierarchy, for showing it inside the container.
@@ -192,6 +193,9 @@ func (g *Group) KillAll() error {
 				return err
 			}
 		}
+		if err := g.Thaw(); err != nil { // halted ones end when they go on
+			return err
+		}
 	}
 	return nil
 }
@@ -219,18 +223,30 @@ func (g *Group) signal(pid int, s unix.Signal) error {
 
 // pids lists the group's processes; none if the group is gone.
 func (g *Group) pids() ([]int, error) {
-	text, err := os.ReadFile(filepath.Join(g.memory, "cgroup.procs"))
+	pids, err := pidsIn(g.memory)
+	if err != nil {
+		return nil, fmt.Errorf("list control group %s: %w", g.name, err)
+	}
+	return pids, nil
+}
+
+// Processes lists the numbers of the group's processes; none if the group is gone.
+func (g *Group) Processes() ([]int, error) { return g.pids() }
+
+// pidsIn lists the processes of a directory; none if it is gone.
+func pidsIn(dir string) ([]int, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list control group %s: %w", g.name, err)
+		return nil, err
 	}
 	var pids []int
 	for _, word := range strings.Fields(string(text)) {
 		pid, err := strconv.Atoi(word)
 		if err != nil {
-			return nil, fmt.Errorf("list control group %s: %w", g.name, err)
+			return nil, err
 		}
 		pids = append(pids, pid)
 	}
@@ -258,7 +274,10 @@ func (g *Group) Remove(ctx context.Context) error {
 	g.Close()
 	ctx, cancel := context.WithTimeout(ctx, removeWait)
 	defer cancel()
-	for _, dir := range g.dirs {
+	for _, dir := range append(slices.Clone(g.dirs), g.freezer) {
+		if dir == "" {
+			continue
+		}
 		if err := removeDir(ctx, dir); err != nil {
 			return fmt.Errorf("remove control group %s: %w", g.name, err)
 		}

@@ -36,6 +36,7 @@ type hierarchy struct {
 type Tree struct {
 	unified bool
 	hiers   []hierarchy
+	freezer string // the parent group's directory for freezer, which need not be there, or ""
 }
 
 // validName keeps names to one path element without surprises.
@@ -80,6 +81,9 @@ func wanted() []string {
 	return []string{"memory", "cpu", "pids", "cpuacct", "blkio", "devices", "cpuset"}
 }
 
+// freezer is the v1 controller that halts processes. Containers are in it only while they are halted.
+const freezer = "freezer"
+
 // maxMountinfo bounds what is read of the mount table; a line is about 100 bytes.
 const maxMountinfo = 16 << 20
 
@@ -100,7 +104,7 @@ func mounts(r io.Reader) (unified string, legacy map[string]string, err error) {
 			}
 		case "cgroup":
 			for _, option := range strings.Split(right[2], ",") {
-				if slices.Contains(wanted(), option) && legacy[option] == "" {
+				if (option == freezer || slices.Contains(wanted(), option)) && legacy[option] == "" {
 					legacy[option] = left[4]
 				}
 			}
@@ -156,6 +160,9 @@ func openLegacy(mounted map[string]string, parent string) (*Tree, error) {
 			return nil, err
 		}
 		t.hiers = append(t.hiers, hierarchy{controllers: []string{c}, dir: dir})
+	}
+	if mounted[freezer] != "" {
+		t.freezer = filepath.Join(mounted[freezer], parent)
 	}
 	for _, h := range t.hiers {
 		if slices.Contains(h.controllers, "cpuset") {
@@ -225,6 +232,11 @@ func (t *Tree) Remove() error {
 			errs = append(errs, fmt.Errorf("remove %s: %w", h.dir, err))
 		}
 	}
+	if t.freezer != "" {
+		if err := unix.Rmdir(t.freezer); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove %s: %w", t.freezer, err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -245,6 +257,9 @@ func (t *Tree) Group(name string) (*Group, error) {
 
 func (t *Tree) group(name string, hiers []hierarchy) *Group {
 	g := &Group{name: name, unified: t.unified, fd: -1}
+	if t.freezer != "" {
+		g.freezer = filepath.Join(t.freezer, name)
+	}
 	for _, h := range hiers {
 		dir := filepath.Join(h.dir, name)
 		g.dirs = append(g.dirs, dir)

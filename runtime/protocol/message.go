@@ -181,6 +181,9 @@ const (
 	OpDelete  Op = "delete"
 	OpEvents  Op = "events"
 	OpExec    Op = "exec"
+	OpPause   Op = "pause"
+	OpResume  Op = "resume"
+	OpTop     Op = "top"
 	OpUpgrade Op = "upgrade"
 	OpStats   Op = "stats"
 )
@@ -202,6 +205,8 @@ type Reply struct {
 	States []State  `json:",omitempty"` // of list
 	Event  *Event   `json:",omitempty"`
 	Stats  *Stats   `json:",omitempty"` // of stats
+	// Processes is of top.
+	Processes []Process `json:",omitempty"`
 	// Started and Ended are of exec: the first reply, and the last.
 	Started *Started `json:",omitempty"`
 	Ended   *Ended   `json:",omitempty"`

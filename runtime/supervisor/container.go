@@ -37,6 +37,8 @@ type container struct {
 
 	removal sync.Mutex // held by Delete: one at a time
 	execs   execs
+	// pausing is held while processes are halted or let go on, and while one is added.
+	pausing sync.RWMutex
 
 	mu      sync.Mutex // guards machine, and the order of the container's records
 	machine machine
@@ -206,6 +208,9 @@ func (s *Supervisor) signal(c *container, sig unix.Signal, all bool) error {
 	err := c.process.Signal(sig)
 	if errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("%w: container %s is not running", protocol.ErrState, c.id)
+	}
+	if err == nil && sig == unix.SIGKILL && c.group.Frozen() { // a halted process ends when it goes on
+		err = c.group.Thaw()
 	}
 	return err
 }

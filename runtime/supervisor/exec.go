@@ -130,7 +130,9 @@ func (v *server) session(conn *net.UnixConn, call protocol.Call) {
 		v.reply(conn, protocol.Reply{Ended: &protocol.Ended{ExitCode: exit.Code, Signal: int(exit.Signal)}})
 	case <-gone:
 		killSession(p)
-		<-exited
+		if !c.group.Frozen() { // else it ends when it is let go on
+			<-exited
+		}
 	}
 	conn.Close()
 	<-gone
@@ -193,6 +195,8 @@ func (v *server) exec(ctx context.Context, call protocol.Call) (*container, *lau
 	c.execs.release(nil)
 	kind := protocol.ErrStart
 	switch {
+	case errors.Is(err, errPaused):
+		return nil, nil, nil, fmt.Errorf("%w: container %s is paused; unpause it first", protocol.ErrState, c.id)
 	case errors.Is(err, os.ErrProcessDone):
 		return nil, nil, nil, fmt.Errorf("%w: container %s is not running", protocol.ErrState, c.id)
 	case errors.Is(err, fs.ErrNotExist):
@@ -214,6 +218,9 @@ func (c *container) executable() error {
 	return nil
 }
 
+// errPaused is returned when a container is halted.
+var errPaused = errors.New("container is paused")
+
 // spawn starts the process with new descriptors.
 func (v *server) spawn(ctx context.Context, c *container, plan *spec.Plan, e *protocol.Exec) (*launch.Process, []*os.File, error) {
 	d, err := v.descriptors(c, plan, e)
@@ -221,6 +228,12 @@ func (v *server) spawn(ctx context.Context, c *container, plan *spec.Plan, e *pr
 		return nil, nil, err
 	}
 	defer closeAll(d.close)
+	c.pausing.RLock() // a child in a halted group would never get to its program
+	defer c.pausing.RUnlock()
+	if c.group.Frozen() {
+		closeAll(d.client)
+		return nil, nil, errPaused
+	}
 	v.launches <- struct{}{}
 	p, err := v.launcher.Exec(ctx, c.process, launch.ExecJob{Plan: plan, Group: c.group, Stdio: d.stdio, Terminal: e.Terminal != nil})
 	<-v.launches

@@ -233,6 +233,13 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 		err = v.signal(c, unix.SIGKILL, true)
 	case protocol.OpDelete:
 		err = v.remove(ctx, c)
+	case protocol.OpPause:
+		err = v.pause(ctx, c)
+	case protocol.OpResume:
+		err = v.resume(c)
+	case protocol.OpTop:
+		processes, err := v.top(c)
+		return protocol.Reply{Processes: processes}, err
 	default:
 		err = fmt.Errorf("%w: unknown operation %.32q", protocol.ErrInvalid, call.Op)
 	}
