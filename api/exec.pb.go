@@ -11,6 +11,7 @@ package api
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -665,11 +666,805 @@ func (x *ConnectNodeTaskResponse) GetOutput() *ConnectTaskResponse {
 	return nil
 }
 
+type PauseTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ConnectTaskRequest.
+	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTaskRequest) Reset() {
+	*x = PauseTaskRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTaskRequest) ProtoMessage() {}
+
+func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTaskRequest.ProtoReflect.Descriptor instead.
+func (*PauseTaskRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PauseTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type PauseTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTaskResponse) Reset() {
+	*x = PauseTaskResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTaskResponse) ProtoMessage() {}
+
+func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTaskResponse.ProtoReflect.Descriptor instead.
+func (*PauseTaskResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PauseTaskResponse) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type UnpauseTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ConnectTaskRequest.
+	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpauseTaskRequest) Reset() {
+	*x = UnpauseTaskRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpauseTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpauseTaskRequest) ProtoMessage() {}
+
+func (x *UnpauseTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpauseTaskRequest.ProtoReflect.Descriptor instead.
+func (*UnpauseTaskRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UnpauseTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type UnpauseTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpauseTaskResponse) Reset() {
+	*x = UnpauseTaskResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpauseTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpauseTaskResponse) ProtoMessage() {}
+
+func (x *UnpauseTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpauseTaskResponse.ProtoReflect.Descriptor instead.
+func (*UnpauseTaskResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UnpauseTaskResponse) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type KillTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ConnectTaskRequest.
+	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// The number of a signal, 1 to 64.
+	Signal        int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KillTaskRequest) Reset() {
+	*x = KillTaskRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KillTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KillTaskRequest) ProtoMessage() {}
+
+func (x *KillTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KillTaskRequest.ProtoReflect.Descriptor instead.
+func (*KillTaskRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *KillTaskRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *KillTaskRequest) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+type KillTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KillTaskResponse) Reset() {
+	*x = KillTaskResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KillTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KillTaskResponse) ProtoMessage() {}
+
+func (x *KillTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KillTaskResponse.ProtoReflect.Descriptor instead.
+func (*KillTaskResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *KillTaskResponse) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type ListTaskProcessesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ConnectTaskRequest.
+	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTaskProcessesRequest) Reset() {
+	*x = ListTaskProcessesRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTaskProcessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTaskProcessesRequest) ProtoMessage() {}
+
+func (x *ListTaskProcessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTaskProcessesRequest.ProtoReflect.Descriptor instead.
+func (*ListTaskProcessesRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListTaskProcessesRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+type ListTaskProcessesResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// At most 4096.
+	Processes     []*TaskProcess `protobuf:"bytes,2,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTaskProcessesResponse) Reset() {
+	*x = ListTaskProcessesResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTaskProcessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTaskProcessesResponse) ProtoMessage() {}
+
+func (x *ListTaskProcessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTaskProcessesResponse.ProtoReflect.Descriptor instead.
+func (*ListTaskProcessesResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListTaskProcessesResponse) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *ListTaskProcessesResponse) GetProcesses() []*TaskProcess {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+// TaskProcess is a process of a task, as the kernel of its node shows it.
+type TaskProcess struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number in the container, that of the parent there or 0 if the parent is outside, and the number on the node.
+	Pid     int32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Parent  int32 `protobuf:"varint,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	HostPid int32 `protobuf:"varint,3,opt,name=host_pid,json=hostPid,proto3" json:"host_pid,omitempty"`
+	// The user's id in the container.
+	Uid uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	// One letter, as in proc_pid_stat(5).
+	State   string               `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	CpuTime *durationpb.Duration `protobuf:"bytes,6,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
+	// Time since the start.
+	Age *durationpb.Duration `protobuf:"bytes,7,opt,name=age,proto3" json:"age,omitempty"`
+	// In memory, in bytes.
+	Resident uint64 `protobuf:"varint,8,opt,name=resident,proto3" json:"resident,omitempty"`
+	// The program with its arguments, or its name in brackets if it has none.
+	Command       string `protobuf:"bytes,9,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskProcess) Reset() {
+	*x = TaskProcess{}
+	mi := &file_skep_v1_exec_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskProcess) ProtoMessage() {}
+
+func (x *TaskProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskProcess.ProtoReflect.Descriptor instead.
+func (*TaskProcess) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TaskProcess) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *TaskProcess) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *TaskProcess) GetHostPid() int32 {
+	if x != nil {
+		return x.HostPid
+	}
+	return 0
+}
+
+func (x *TaskProcess) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *TaskProcess) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TaskProcess) GetCpuTime() *durationpb.Duration {
+	if x != nil {
+		return x.CpuTime
+	}
+	return nil
+}
+
+func (x *TaskProcess) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *TaskProcess) GetResident() uint64 {
+	if x != nil {
+		return x.Resident
+	}
+	return 0
+}
+
+func (x *TaskProcess) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+type ControlNodeTaskRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Types that are valid to be assigned to Action:
+	//
+	//	*ControlNodeTaskRequest_Pause
+	//	*ControlNodeTaskRequest_Unpause
+	//	*ControlNodeTaskRequest_Signal
+	Action        isControlNodeTaskRequest_Action `protobuf_oneof:"action"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlNodeTaskRequest) Reset() {
+	*x = ControlNodeTaskRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlNodeTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlNodeTaskRequest) ProtoMessage() {}
+
+func (x *ControlNodeTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlNodeTaskRequest.ProtoReflect.Descriptor instead.
+func (*ControlNodeTaskRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ControlNodeTaskRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *ControlNodeTaskRequest) GetAction() isControlNodeTaskRequest_Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *ControlNodeTaskRequest) GetPause() *TaskPause {
+	if x != nil {
+		if x, ok := x.Action.(*ControlNodeTaskRequest_Pause); ok {
+			return x.Pause
+		}
+	}
+	return nil
+}
+
+func (x *ControlNodeTaskRequest) GetUnpause() *TaskUnpause {
+	if x != nil {
+		if x, ok := x.Action.(*ControlNodeTaskRequest_Unpause); ok {
+			return x.Unpause
+		}
+	}
+	return nil
+}
+
+func (x *ControlNodeTaskRequest) GetSignal() int32 {
+	if x != nil {
+		if x, ok := x.Action.(*ControlNodeTaskRequest_Signal); ok {
+			return x.Signal
+		}
+	}
+	return 0
+}
+
+type isControlNodeTaskRequest_Action interface {
+	isControlNodeTaskRequest_Action()
+}
+
+type ControlNodeTaskRequest_Pause struct {
+	// Halt all processes.
+	Pause *TaskPause `protobuf:"bytes,2,opt,name=pause,proto3,oneof"`
+}
+
+type ControlNodeTaskRequest_Unpause struct {
+	// Let them go on.
+	Unpause *TaskUnpause `protobuf:"bytes,3,opt,name=unpause,proto3,oneof"`
+}
+
+type ControlNodeTaskRequest_Signal struct {
+	// Send the first process a signal, by its number.
+	Signal int32 `protobuf:"varint,4,opt,name=signal,proto3,oneof"`
+}
+
+func (*ControlNodeTaskRequest_Pause) isControlNodeTaskRequest_Action() {}
+
+func (*ControlNodeTaskRequest_Unpause) isControlNodeTaskRequest_Action() {}
+
+func (*ControlNodeTaskRequest_Signal) isControlNodeTaskRequest_Action() {}
+
+type ControlNodeTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlNodeTaskResponse) Reset() {
+	*x = ControlNodeTaskResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlNodeTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlNodeTaskResponse) ProtoMessage() {}
+
+func (x *ControlNodeTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlNodeTaskResponse.ProtoReflect.Descriptor instead.
+func (*ControlNodeTaskResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{19}
+}
+
+type TaskPause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskPause) Reset() {
+	*x = TaskPause{}
+	mi := &file_skep_v1_exec_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskPause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskPause) ProtoMessage() {}
+
+func (x *TaskPause) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskPause.ProtoReflect.Descriptor instead.
+func (*TaskPause) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{20}
+}
+
+type TaskUnpause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskUnpause) Reset() {
+	*x = TaskUnpause{}
+	mi := &file_skep_v1_exec_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskUnpause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskUnpause) ProtoMessage() {}
+
+func (x *TaskUnpause) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskUnpause.ProtoReflect.Descriptor instead.
+func (*TaskUnpause) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{21}
+}
+
+type ListNodeTaskProcessesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNodeTaskProcessesRequest) Reset() {
+	*x = ListNodeTaskProcessesRequest{}
+	mi := &file_skep_v1_exec_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNodeTaskProcessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNodeTaskProcessesRequest) ProtoMessage() {}
+
+func (x *ListNodeTaskProcessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNodeTaskProcessesRequest.ProtoReflect.Descriptor instead.
+func (*ListNodeTaskProcessesRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListNodeTaskProcessesRequest) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+type ListNodeTaskProcessesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Processes     []*TaskProcess         `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNodeTaskProcessesResponse) Reset() {
+	*x = ListNodeTaskProcessesResponse{}
+	mi := &file_skep_v1_exec_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNodeTaskProcessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNodeTaskProcessesResponse) ProtoMessage() {}
+
+func (x *ListNodeTaskProcessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNodeTaskProcessesResponse.ProtoReflect.Descriptor instead.
+func (*ListNodeTaskProcessesResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListNodeTaskProcessesResponse) GetProcesses() []*TaskProcess {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
 var File_skep_v1_exec_proto protoreflect.FileDescriptor
 
 const file_skep_v1_exec_proto_rawDesc = "" +
 	"\n" +
-	"\x12skep/v1/exec.proto\x12\askep.v1\x1a\x14skep/v1/access.proto\"\xea\x01\n" +
+	"\x12skep/v1/exec.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14skep/v1/access.proto\"\xea\x01\n" +
 	"\x12ConnectTaskRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12(\n" +
 	"\x04exec\x18\x02 \x01(\v2\x12.skep.v1.ExecStartH\x00R\x04exec\x12\x19\n" +
@@ -706,13 +1501,66 @@ const file_skep_v1_exec_proto_rawDesc = "" +
 	"\x16ConnectNodeTaskRequest\x121\n" +
 	"\x05input\x18\x01 \x01(\v2\x1b.skep.v1.ConnectTaskRequestR\x05input\"O\n" +
 	"\x17ConnectNodeTaskResponse\x124\n" +
-	"\x06output\x18\x01 \x01(\v2\x1c.skep.v1.ConnectTaskResponseR\x06output2b\n" +
+	"\x06output\x18\x01 \x01(\v2\x1c.skep.v1.ConnectTaskResponseR\x06output\"&\n" +
+	"\x10PauseTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\",\n" +
+	"\x11PauseTaskResponse\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"(\n" +
+	"\x12UnpauseTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\".\n" +
+	"\x13UnpauseTaskResponse\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"=\n" +
+	"\x0fKillTaskRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\"+\n" +
+	"\x10KillTaskResponse\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\".\n" +
+	"\x18ListTaskProcessesRequest\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\"h\n" +
+	"\x19ListTaskProcessesResponse\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x122\n" +
+	"\tprocesses\x18\x02 \x03(\v2\x14.skep.v1.TaskProcessR\tprocesses\"\x93\x02\n" +
+	"\vTaskProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x16\n" +
+	"\x06parent\x18\x02 \x01(\x05R\x06parent\x12\x19\n" +
+	"\bhost_pid\x18\x03 \x01(\x05R\ahostPid\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x124\n" +
+	"\bcpu_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\acpuTime\x12+\n" +
+	"\x03age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1a\n" +
+	"\bresident\x18\b \x01(\x04R\bresident\x12\x18\n" +
+	"\acommand\x18\t \x01(\tR\acommand\"\xb3\x01\n" +
+	"\x16ControlNodeTaskRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12*\n" +
+	"\x05pause\x18\x02 \x01(\v2\x12.skep.v1.TaskPauseH\x00R\x05pause\x120\n" +
+	"\aunpause\x18\x03 \x01(\v2\x14.skep.v1.TaskUnpauseH\x00R\aunpause\x12\x18\n" +
+	"\x06signal\x18\x04 \x01(\x05H\x00R\x06signalB\b\n" +
+	"\x06action\"\x19\n" +
+	"\x17ControlNodeTaskResponse\"\v\n" +
+	"\tTaskPause\"\r\n" +
+	"\vTaskUnpause\"7\n" +
+	"\x1cListNodeTaskProcessesRequest\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"S\n" +
+	"\x1dListNodeTaskProcessesResponse\x122\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x14.skep.v1.TaskProcessR\tprocesses2\xc2\x03\n" +
 	"\x05Tasks\x12Y\n" +
 	"\vConnectTask\x12\x1b.skep.v1.ConnectTaskRequest\x1a\x1c.skep.v1.ConnectTaskResponse\"\v\xfa\xed\x18\a\n" +
-	"\x03\x04\x05\x03 \x02(\x010\x012p\n" +
+	"\x03\x04\x05\x03 \x02(\x010\x01\x12O\n" +
+	"\tPauseTask\x12\x19.skep.v1.PauseTaskRequest\x1a\x1a.skep.v1.PauseTaskResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x02\x12U\n" +
+	"\vUnpauseTask\x12\x1b.skep.v1.UnpauseTaskRequest\x1a\x1c.skep.v1.UnpauseTaskResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x02\x12L\n" +
+	"\bKillTask\x12\x18.skep.v1.KillTaskRequest\x1a\x19.skep.v1.KillTaskResponse\"\v\xfa\xed\x18\a\n" +
+	"\x03\x04\x05\x03 \x02\x12h\n" +
+	"\x11ListTaskProcesses\x12!.skep.v1.ListTaskProcessesRequest\x1a\".skep.v1.ListTaskProcessesResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x012\xc4\x02\n" +
 	"\tNodeTasks\x12c\n" +
 	"\x0fConnectNodeTask\x12\x1f.skep.v1.ConnectNodeTaskRequest\x1a .skep.v1.ConnectNodeTaskResponse\"\t\xfa\xed\x18\x05\n" +
-	"\x01\x03 \x01(\x010\x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x01\x03 \x01(\x010\x01\x12_\n" +
+	"\x0fControlNodeTask\x12\x1f.skep.v1.ControlNodeTaskRequest\x1a .skep.v1.ControlNodeTaskResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03 \x01\x12q\n" +
+	"\x15ListNodeTaskProcesses\x12%.skep.v1.ListNodeTaskProcessesRequest\x1a&.skep.v1.ListNodeTaskProcessesResponse\"\t\xfa\xed\x18\x05\n" +
+	"\x01\x03 \x01B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_exec_proto_rawDescOnce sync.Once
@@ -726,17 +1574,33 @@ func file_skep_v1_exec_proto_rawDescGZIP() []byte {
 	return file_skep_v1_exec_proto_rawDescData
 }
 
-var file_skep_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_skep_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_skep_v1_exec_proto_goTypes = []any{
-	(*ConnectTaskRequest)(nil),      // 0: skep.v1.ConnectTaskRequest
-	(*ConnectTaskResponse)(nil),     // 1: skep.v1.ConnectTaskResponse
-	(*ExecStart)(nil),               // 2: skep.v1.ExecStart
-	(*EndOfInput)(nil),              // 3: skep.v1.EndOfInput
-	(*TerminalSize)(nil),            // 4: skep.v1.TerminalSize
-	(*TaskConnected)(nil),           // 5: skep.v1.TaskConnected
-	(*TaskDisconnected)(nil),        // 6: skep.v1.TaskDisconnected
-	(*ConnectNodeTaskRequest)(nil),  // 7: skep.v1.ConnectNodeTaskRequest
-	(*ConnectNodeTaskResponse)(nil), // 8: skep.v1.ConnectNodeTaskResponse
+	(*ConnectTaskRequest)(nil),            // 0: skep.v1.ConnectTaskRequest
+	(*ConnectTaskResponse)(nil),           // 1: skep.v1.ConnectTaskResponse
+	(*ExecStart)(nil),                     // 2: skep.v1.ExecStart
+	(*EndOfInput)(nil),                    // 3: skep.v1.EndOfInput
+	(*TerminalSize)(nil),                  // 4: skep.v1.TerminalSize
+	(*TaskConnected)(nil),                 // 5: skep.v1.TaskConnected
+	(*TaskDisconnected)(nil),              // 6: skep.v1.TaskDisconnected
+	(*ConnectNodeTaskRequest)(nil),        // 7: skep.v1.ConnectNodeTaskRequest
+	(*ConnectNodeTaskResponse)(nil),       // 8: skep.v1.ConnectNodeTaskResponse
+	(*PauseTaskRequest)(nil),              // 9: skep.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),             // 10: skep.v1.PauseTaskResponse
+	(*UnpauseTaskRequest)(nil),            // 11: skep.v1.UnpauseTaskRequest
+	(*UnpauseTaskResponse)(nil),           // 12: skep.v1.UnpauseTaskResponse
+	(*KillTaskRequest)(nil),               // 13: skep.v1.KillTaskRequest
+	(*KillTaskResponse)(nil),              // 14: skep.v1.KillTaskResponse
+	(*ListTaskProcessesRequest)(nil),      // 15: skep.v1.ListTaskProcessesRequest
+	(*ListTaskProcessesResponse)(nil),     // 16: skep.v1.ListTaskProcessesResponse
+	(*TaskProcess)(nil),                   // 17: skep.v1.TaskProcess
+	(*ControlNodeTaskRequest)(nil),        // 18: skep.v1.ControlNodeTaskRequest
+	(*ControlNodeTaskResponse)(nil),       // 19: skep.v1.ControlNodeTaskResponse
+	(*TaskPause)(nil),                     // 20: skep.v1.TaskPause
+	(*TaskUnpause)(nil),                   // 21: skep.v1.TaskUnpause
+	(*ListNodeTaskProcessesRequest)(nil),  // 22: skep.v1.ListNodeTaskProcessesRequest
+	(*ListNodeTaskProcessesResponse)(nil), // 23: skep.v1.ListNodeTaskProcessesResponse
+	(*durationpb.Duration)(nil),           // 24: google.protobuf.Duration
 }
 var file_skep_v1_exec_proto_depIdxs = []int32{
 	2,  // 0: skep.v1.ConnectTaskRequest.exec:type_name -> skep.v1.ExecStart
@@ -747,15 +1611,33 @@ var file_skep_v1_exec_proto_depIdxs = []int32{
 	4,  // 5: skep.v1.ExecStart.terminal:type_name -> skep.v1.TerminalSize
 	0,  // 6: skep.v1.ConnectNodeTaskRequest.input:type_name -> skep.v1.ConnectTaskRequest
 	1,  // 7: skep.v1.ConnectNodeTaskResponse.output:type_name -> skep.v1.ConnectTaskResponse
-	0,  // 8: skep.v1.Tasks.ConnectTask:input_type -> skep.v1.ConnectTaskRequest
-	7,  // 9: skep.v1.NodeTasks.ConnectNodeTask:input_type -> skep.v1.ConnectNodeTaskRequest
-	1,  // 10: skep.v1.Tasks.ConnectTask:output_type -> skep.v1.ConnectTaskResponse
-	8,  // 11: skep.v1.NodeTasks.ConnectNodeTask:output_type -> skep.v1.ConnectNodeTaskResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	17, // 8: skep.v1.ListTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
+	24, // 9: skep.v1.TaskProcess.cpu_time:type_name -> google.protobuf.Duration
+	24, // 10: skep.v1.TaskProcess.age:type_name -> google.protobuf.Duration
+	20, // 11: skep.v1.ControlNodeTaskRequest.pause:type_name -> skep.v1.TaskPause
+	21, // 12: skep.v1.ControlNodeTaskRequest.unpause:type_name -> skep.v1.TaskUnpause
+	17, // 13: skep.v1.ListNodeTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
+	0,  // 14: skep.v1.Tasks.ConnectTask:input_type -> skep.v1.ConnectTaskRequest
+	9,  // 15: skep.v1.Tasks.PauseTask:input_type -> skep.v1.PauseTaskRequest
+	11, // 16: skep.v1.Tasks.UnpauseTask:input_type -> skep.v1.UnpauseTaskRequest
+	13, // 17: skep.v1.Tasks.KillTask:input_type -> skep.v1.KillTaskRequest
+	15, // 18: skep.v1.Tasks.ListTaskProcesses:input_type -> skep.v1.ListTaskProcessesRequest
+	7,  // 19: skep.v1.NodeTasks.ConnectNodeTask:input_type -> skep.v1.ConnectNodeTaskRequest
+	18, // 20: skep.v1.NodeTasks.ControlNodeTask:input_type -> skep.v1.ControlNodeTaskRequest
+	22, // 21: skep.v1.NodeTasks.ListNodeTaskProcesses:input_type -> skep.v1.ListNodeTaskProcessesRequest
+	1,  // 22: skep.v1.Tasks.ConnectTask:output_type -> skep.v1.ConnectTaskResponse
+	10, // 23: skep.v1.Tasks.PauseTask:output_type -> skep.v1.PauseTaskResponse
+	12, // 24: skep.v1.Tasks.UnpauseTask:output_type -> skep.v1.UnpauseTaskResponse
+	14, // 25: skep.v1.Tasks.KillTask:output_type -> skep.v1.KillTaskResponse
+	16, // 26: skep.v1.Tasks.ListTaskProcesses:output_type -> skep.v1.ListTaskProcessesResponse
+	8,  // 27: skep.v1.NodeTasks.ConnectNodeTask:output_type -> skep.v1.ConnectNodeTaskResponse
+	19, // 28: skep.v1.NodeTasks.ControlNodeTask:output_type -> skep.v1.ControlNodeTaskResponse
+	23, // 29: skep.v1.NodeTasks.ListNodeTaskProcesses:output_type -> skep.v1.ListNodeTaskProcessesResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_exec_proto_init() }
@@ -777,13 +1659,18 @@ func file_skep_v1_exec_proto_init() {
 		(*ConnectTaskResponse_Stderr)(nil),
 		(*ConnectTaskResponse_Disconnected)(nil),
 	}
+	file_skep_v1_exec_proto_msgTypes[18].OneofWrappers = []any{
+		(*ControlNodeTaskRequest_Pause)(nil),
+		(*ControlNodeTaskRequest_Unpause)(nil),
+		(*ControlNodeTaskRequest_Signal)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_exec_proto_rawDesc), len(file_skep_v1_exec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

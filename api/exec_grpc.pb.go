@@ -21,7 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Tasks_ConnectTask_FullMethodName = "/skep.v1.Tasks/ConnectTask"
+	Tasks_ConnectTask_FullMethodName       = "/skep.v1.Tasks/ConnectTask"
+	Tasks_PauseTask_FullMethodName         = "/skep.v1.Tasks/PauseTask"
+	Tasks_UnpauseTask_FullMethodName       = "/skep.v1.Tasks/UnpauseTask"
+	Tasks_KillTask_FullMethodName          = "/skep.v1.Tasks/KillTask"
+	Tasks_ListTaskProcesses_FullMethodName = "/skep.v1.Tasks/ListTaskProcesses"
 )
 
 // TasksClient is the client API for Tasks service.
@@ -34,6 +38,14 @@ type TasksClient interface {
 	// runs. What follows is input and output. The stream ends after the response with the end, or with an error. When the caller
 	// goes away, so does the program.
 	ConnectTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectTaskRequest, ConnectTaskResponse], error)
+	// PauseTask halts all processes of a running task, until UnpauseTask or SIGKILL. The task counts as running.
+	PauseTask(ctx context.Context, in *PauseTaskRequest, opts ...grpc.CallOption) (*PauseTaskResponse, error)
+	// UnpauseTask lets the processes of a paused task go on.
+	UnpauseTask(ctx context.Context, in *UnpauseTaskRequest, opts ...grpc.CallOption) (*UnpauseTaskResponse, error)
+	// KillTask sends a signal to the first process of a running task. A task that ends by it is replaced as its service says.
+	KillTask(ctx context.Context, in *KillTaskRequest, opts ...grpc.CallOption) (*KillTaskResponse, error)
+	// ListTaskProcesses lists what runs in a running task.
+	ListTaskProcesses(ctx context.Context, in *ListTaskProcessesRequest, opts ...grpc.CallOption) (*ListTaskProcessesResponse, error)
 }
 
 type tasksClient struct {
@@ -57,6 +69,46 @@ func (c *tasksClient) ConnectTask(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tasks_ConnectTaskClient = grpc.BidiStreamingClient[ConnectTaskRequest, ConnectTaskResponse]
 
+func (c *tasksClient) PauseTask(ctx context.Context, in *PauseTaskRequest, opts ...grpc.CallOption) (*PauseTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseTaskResponse)
+	err := c.cc.Invoke(ctx, Tasks_PauseTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tasksClient) UnpauseTask(ctx context.Context, in *UnpauseTaskRequest, opts ...grpc.CallOption) (*UnpauseTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnpauseTaskResponse)
+	err := c.cc.Invoke(ctx, Tasks_UnpauseTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tasksClient) KillTask(ctx context.Context, in *KillTaskRequest, opts ...grpc.CallOption) (*KillTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KillTaskResponse)
+	err := c.cc.Invoke(ctx, Tasks_KillTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tasksClient) ListTaskProcesses(ctx context.Context, in *ListTaskProcessesRequest, opts ...grpc.CallOption) (*ListTaskProcessesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTaskProcessesResponse)
+	err := c.cc.Invoke(ctx, Tasks_ListTaskProcesses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TasksServer is the server API for Tasks service.
 // All implementations must embed UnimplementedTasksServer
 // for forward compatibility.
@@ -67,6 +119,14 @@ type TasksServer interface {
 	// runs. What follows is input and output. The stream ends after the response with the end, or with an error. When the caller
 	// goes away, so does the program.
 	ConnectTask(grpc.BidiStreamingServer[ConnectTaskRequest, ConnectTaskResponse]) error
+	// PauseTask halts all processes of a running task, until UnpauseTask or SIGKILL. The task counts as running.
+	PauseTask(context.Context, *PauseTaskRequest) (*PauseTaskResponse, error)
+	// UnpauseTask lets the processes of a paused task go on.
+	UnpauseTask(context.Context, *UnpauseTaskRequest) (*UnpauseTaskResponse, error)
+	// KillTask sends a signal to the first process of a running task. A task that ends by it is replaced as its service says.
+	KillTask(context.Context, *KillTaskRequest) (*KillTaskResponse, error)
+	// ListTaskProcesses lists what runs in a running task.
+	ListTaskProcesses(context.Context, *ListTaskProcessesRequest) (*ListTaskProcessesResponse, error)
 	mustEmbedUnimplementedTasksServer()
 }
 
@@ -79,6 +139,18 @@ type UnimplementedTasksServer struct{}
 
 func (UnimplementedTasksServer) ConnectTask(grpc.BidiStreamingServer[ConnectTaskRequest, ConnectTaskResponse]) error {
 	return status.Error(codes.Unimplemented, "method ConnectTask not implemented")
+}
+func (UnimplementedTasksServer) PauseTask(context.Context, *PauseTaskRequest) (*PauseTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseTask not implemented")
+}
+func (UnimplementedTasksServer) UnpauseTask(context.Context, *UnpauseTaskRequest) (*UnpauseTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnpauseTask not implemented")
+}
+func (UnimplementedTasksServer) KillTask(context.Context, *KillTaskRequest) (*KillTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KillTask not implemented")
+}
+func (UnimplementedTasksServer) ListTaskProcesses(context.Context, *ListTaskProcessesRequest) (*ListTaskProcessesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTaskProcesses not implemented")
 }
 func (UnimplementedTasksServer) mustEmbedUnimplementedTasksServer() {}
 func (UnimplementedTasksServer) testEmbeddedByValue()               {}
@@ -108,13 +180,102 @@ func _Tasks_ConnectTask_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tasks_ConnectTaskServer = grpc.BidiStreamingServer[ConnectTaskRequest, ConnectTaskResponse]
 
+func _Tasks_PauseTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).PauseTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_PauseTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).PauseTask(ctx, req.(*PauseTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Tasks_UnpauseTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnpauseTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).UnpauseTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_UnpauseTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).UnpauseTask(ctx, req.(*UnpauseTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Tasks_KillTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KillTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).KillTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_KillTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).KillTask(ctx, req.(*KillTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Tasks_ListTaskProcesses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTaskProcessesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).ListTaskProcesses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_ListTaskProcesses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).ListTaskProcesses(ctx, req.(*ListTaskProcessesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Tasks_ServiceDesc is the grpc.ServiceDesc for Tasks service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Tasks_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "skep.v1.Tasks",
 	HandlerType: (*TasksServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PauseTask",
+			Handler:    _Tasks_PauseTask_Handler,
+		},
+		{
+			MethodName: "UnpauseTask",
+			Handler:    _Tasks_UnpauseTask_Handler,
+		},
+		{
+			MethodName: "KillTask",
+			Handler:    _Tasks_KillTask_Handler,
+		},
+		{
+			MethodName: "ListTaskProcesses",
+			Handler:    _Tasks_ListTaskProcesses_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ConnectTask",
@@ -127,7 +288,9 @@ var Tasks_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	NodeTasks_ConnectNodeTask_FullMethodName = "/skep.v1.NodeTasks/ConnectNodeTask"
+	NodeTasks_ConnectNodeTask_FullMethodName       = "/skep.v1.NodeTasks/ConnectNodeTask"
+	NodeTasks_ControlNodeTask_FullMethodName       = "/skep.v1.NodeTasks/ControlNodeTask"
+	NodeTasks_ListNodeTaskProcesses_FullMethodName = "/skep.v1.NodeTasks/ListNodeTaskProcesses"
 )
 
 // NodeTasksClient is the client API for NodeTasks service.
@@ -138,6 +301,10 @@ const (
 type NodeTasksClient interface {
 	// ConnectNodeTask is ConnectTask, with the whole id of the task.
 	ConnectNodeTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectNodeTaskRequest, ConnectNodeTaskResponse], error)
+	// ControlNodeTask is PauseTask, UnpauseTask or KillTask, with the whole id of the task.
+	ControlNodeTask(ctx context.Context, in *ControlNodeTaskRequest, opts ...grpc.CallOption) (*ControlNodeTaskResponse, error)
+	// ListNodeTaskProcesses is ListTaskProcesses, with the whole id of the task.
+	ListNodeTaskProcesses(ctx context.Context, in *ListNodeTaskProcessesRequest, opts ...grpc.CallOption) (*ListNodeTaskProcessesResponse, error)
 }
 
 type nodeTasksClient struct {
@@ -161,6 +328,26 @@ func (c *nodeTasksClient) ConnectNodeTask(ctx context.Context, opts ...grpc.Call
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeTasks_ConnectNodeTaskClient = grpc.BidiStreamingClient[ConnectNodeTaskRequest, ConnectNodeTaskResponse]
 
+func (c *nodeTasksClient) ControlNodeTask(ctx context.Context, in *ControlNodeTaskRequest, opts ...grpc.CallOption) (*ControlNodeTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ControlNodeTaskResponse)
+	err := c.cc.Invoke(ctx, NodeTasks_ControlNodeTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeTasksClient) ListNodeTaskProcesses(ctx context.Context, in *ListNodeTaskProcessesRequest, opts ...grpc.CallOption) (*ListNodeTaskProcessesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNodeTaskProcessesResponse)
+	err := c.cc.Invoke(ctx, NodeTasks_ListNodeTaskProcesses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeTasksServer is the server API for NodeTasks service.
 // All implementations must embed UnimplementedNodeTasksServer
 // for forward compatibility.
@@ -169,6 +356,10 @@ type NodeTasks_ConnectNodeTaskClient = grpc.BidiStreamingClient[ConnectNodeTaskR
 type NodeTasksServer interface {
 	// ConnectNodeTask is ConnectTask, with the whole id of the task.
 	ConnectNodeTask(grpc.BidiStreamingServer[ConnectNodeTaskRequest, ConnectNodeTaskResponse]) error
+	// ControlNodeTask is PauseTask, UnpauseTask or KillTask, with the whole id of the task.
+	ControlNodeTask(context.Context, *ControlNodeTaskRequest) (*ControlNodeTaskResponse, error)
+	// ListNodeTaskProcesses is ListTaskProcesses, with the whole id of the task.
+	ListNodeTaskProcesses(context.Context, *ListNodeTaskProcessesRequest) (*ListNodeTaskProcessesResponse, error)
 	mustEmbedUnimplementedNodeTasksServer()
 }
 
@@ -181,6 +372,12 @@ type UnimplementedNodeTasksServer struct{}
 
 func (UnimplementedNodeTasksServer) ConnectNodeTask(grpc.BidiStreamingServer[ConnectNodeTaskRequest, ConnectNodeTaskResponse]) error {
 	return status.Error(codes.Unimplemented, "method ConnectNodeTask not implemented")
+}
+func (UnimplementedNodeTasksServer) ControlNodeTask(context.Context, *ControlNodeTaskRequest) (*ControlNodeTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ControlNodeTask not implemented")
+}
+func (UnimplementedNodeTasksServer) ListNodeTaskProcesses(context.Context, *ListNodeTaskProcessesRequest) (*ListNodeTaskProcessesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNodeTaskProcesses not implemented")
 }
 func (UnimplementedNodeTasksServer) mustEmbedUnimplementedNodeTasksServer() {}
 func (UnimplementedNodeTasksServer) testEmbeddedByValue()                   {}
@@ -210,13 +407,58 @@ func _NodeTasks_ConnectNodeTask_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeTasks_ConnectNodeTaskServer = grpc.BidiStreamingServer[ConnectNodeTaskRequest, ConnectNodeTaskResponse]
 
+func _NodeTasks_ControlNodeTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlNodeTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeTasksServer).ControlNodeTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeTasks_ControlNodeTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeTasksServer).ControlNodeTask(ctx, req.(*ControlNodeTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeTasks_ListNodeTaskProcesses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNodeTaskProcessesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeTasksServer).ListNodeTaskProcesses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeTasks_ListNodeTaskProcesses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeTasksServer).ListNodeTaskProcesses(ctx, req.(*ListNodeTaskProcessesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeTasks_ServiceDesc is the grpc.ServiceDesc for NodeTasks service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var NodeTasks_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "skep.v1.NodeTasks",
 	HandlerType: (*NodeTasksServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ControlNodeTask",
+			Handler:    _NodeTasks_ControlNodeTask_Handler,
+		},
+		{
+			MethodName: "ListNodeTaskProcesses",
+			Handler:    _NodeTasks_ListNodeTaskProcesses_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ConnectNodeTask",

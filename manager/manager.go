@@ -111,6 +111,9 @@ func New(cfg Config) (*Manager, error) {
 		Began: func(ctx context.Context, s execbroker.Subject) {
 			m.audit.Began(ctx, object.KindTask.String(), s.TaskID, s.TaskName, s.Summary)
 		},
+		About: func(ctx context.Context, s execbroker.Subject) {
+			m.audit.About(ctx, object.KindTask.String(), s.TaskID, s.TaskName, s.Summary)
+		},
 	})
 	if err != nil {
 		return nil, err

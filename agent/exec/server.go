@@ -32,6 +32,9 @@ const chunk = 32 << 10
 type Runtime interface {
 	Exec(ctx context.Context, id string, r client.ExecRequest) (*client.Exec, error)
 	Kill(ctx context.Context, id string, sig syscall.Signal) error
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
+	Processes(ctx context.Context, id string) ([]client.Process, error)
 }
 
 // Server serves the tasks of this node to managers. It is constant once it serves; no field is nil.

@@ -93,7 +93,7 @@ func (l *Log) Unary() grpc.UnaryServerInterceptor {
 			return answer, err
 		}
 		r := &ride{event: l.describe(ctx, info.FullMethod, request)}
-		answer, err := handler(store.WithRider(ctx, r), request)
+		answer, err := handler(context.WithValue(store.WithRider(ctx, r), eventKey{}, r.event), request)
 		switch {
 		case err != nil && fault.KindOf(err) == fault.NotLeader, err == nil && r.committed:
 		case err == nil && rule.GetLeader():
@@ -136,17 +136,27 @@ func (d described) Context() context.Context {
 	return context.WithValue(d.ServerStream.Context(), eventKey{}, d.event)
 }
 
-// eventKey is the context key of the event of a stream.
+// eventKey is the context key of the event of a call, or of the end of a stream.
 type eventKey struct{}
+
+// About says what a call does to which object, where its request and its changes of the store don't: for the entry of the call, which it
+// returns, or nil if it has none. ctx is the call's, and the goroutine its handler's. The summary must not hold what is secret.
+func (l *Log) About(ctx context.Context, kind, id, name, summary string) *api.AuditEvent {
+	e, ok := ctx.Value(eventKey{}).(*api.AuditEvent)
+	if !ok {
+		return nil
+	}
+	e.ObjectKind, e.ObjectId, e.ObjectName, e.Summary = kind, id, name, summary
+	return e
+}
 
 // Began takes in that a stream does something that lasts, to an object, of which nobody should have to wait for the end: it has an entry
 // of its own. ctx is the stream's, and the goroutine its handler's. The summary must not hold what is secret.
 func (l *Log) Began(ctx context.Context, kind, id, name, summary string) {
-	e, ok := ctx.Value(eventKey{}).(*api.AuditEvent)
-	if !ok {
+	e := l.About(ctx, kind, id, name, summary)
+	if e == nil {
 		return
 	}
-	e.ObjectKind, e.ObjectId, e.ObjectName, e.Summary = kind, id, name, summary
 	begin := proto.CloneOf(e)
 	begin.Result = resultOK
 	l.Note(begin)

@@ -42,6 +42,8 @@ type Config struct {
 	// context, by its handler.
 	Began func(ctx context.Context, s Subject)
 	Ended func(ctx context.Context, how string)
+	// About puts into the audit log what a call does, that is no stream. It is called with the call's context.
+	About func(ctx context.Context, s Subject)
 }
 
 // Broker serves Tasks.
@@ -53,8 +55,8 @@ type Broker struct {
 
 // New returns a Broker.
 func New(cfg Config) (*Broker, error) {
-	if cfg.Store == nil || cfg.Dial == nil || cfg.Began == nil || cfg.Ended == nil {
-		return nil, errors.New("execbroker: Store, Dial, Began and Ended are required")
+	if cfg.Store == nil || cfg.Dial == nil || cfg.Began == nil || cfg.Ended == nil || cfg.About == nil {
+		return nil, errors.New("execbroker: Store, Dial, Began, Ended and About are required")
 	}
 	return &Broker{cfg: cfg}, nil
 }
