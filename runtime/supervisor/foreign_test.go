@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // own leaves out of a program's environment what the runtime adds to it: runc looks HOME up in the image.
@@ -28,7 +30,13 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		t.Skipf("needs runc: %v", err)
 	}
 	foreignRuntime = runc
-	t.Cleanup(func() { foreignRuntime = "" })
+	t.Cleanup(func() {
+		foreignRuntime = ""
+		// The supervisors ran in this process: orphans of later tests are init's again, which waits for them.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); err != nil {
+			t.Error(err)
+		}
+	})
 	for name, test := range map[string]func(*testing.T){
 		"isolation":      TestInside_Isolation,
 		"user":           TestInside_User,

@@ -48,6 +48,9 @@ func TestInside_Isolation(t *testing.T) {
 		"NoNewPrivs": "1", "Pid": "1", "PPid": "0", "Uid": "0\t0\t0\t0", "Groups": "", "SigIgn": "0000000000000000",
 		"SigBlk": "0000000000000000",
 	} {
+		if key == "SigIgn" && foreignRuntime != "" {
+			continue // runc hands on what its caller ignores, such as make's signal 32
+		}
 		if got.Status[key] != want {
 			t.Errorf("%s is %q, want %q", key, got.Status[key], want)
 		}
