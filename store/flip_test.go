@@ -60,8 +60,31 @@ func TestOpen_DetectsAFlippedByteAnywhere(t *testing.T) {
 	}
 }
 
-// stoppedStore makes a store with snapshot and log, stops it, and returns what it held.
+// stoppedStore makes a store with snapshot and log, stops it, and returns what it held. Of two snapshots one doesn't count: the
+// store was stopped between writing the new one and noting it, or between that and removing the old one.
 func stoppedStore(t *testing.T) (store.Disk, *api.StoreSnapshot) {
+	t.Helper()
+	for range 20 {
+		disk, want := stopStore(t)
+		names, err := disk.FS.ReadDir(disk.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snapshots := 0
+		for _, name := range names {
+			if strings.HasPrefix(name, "snap-") && !vfs.IsTemp(name) {
+				snapshots++
+			}
+		}
+		if snapshots == 1 {
+			return disk, want
+		}
+	}
+	t.Fatal("twenty stores were stopped with another number of snapshots than one")
+	return store.Disk{}, nil
+}
+
+func stopStore(t *testing.T) (store.Disk, *api.StoreSnapshot) {
 	t.Helper()
 	g := newGroup(t)
 	g.interval = 20
