@@ -11,10 +11,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/manager/statsbroker"
 )
 
@@ -34,10 +34,9 @@ func (a *agent) ReadTaskStats(_ context.Context, r *api.ReadTaskStatsRequest) (*
 // old is an agent of a version without statistics.
 type old struct{ api.UnimplementedAgentServer }
 
-func serve(t *testing.T, server api.AgentServer) *bufconn.Listener {
+func serve(t *testing.T, server api.AgentServer) *catest.Listener {
 	t.Helper()
-	const buffer = 1 << 16
-	listener := bufconn.Listen(buffer)
+	listener := catest.Listen()
 	s := grpc.NewServer()
 	api.RegisterAgentServer(s, server)
 	done := make(chan error, 1)
@@ -56,7 +55,7 @@ func TestReadStats_AsksEachNodeAndSaysWhatIsMissing(t *testing.T) {
 		{TaskId: "of another node", Pids: 9},
 		{TaskId: "t1", Pids: 8},
 	}}
-	listeners := map[string]*bufconn.Listener{
+	listeners := map[string]*catest.Listener{
 		"good": serve(t, good), "old": serve(t, old{}), "broken": serve(t, &agent{err: status.Error(codes.Internal, "error 17")}),
 	}
 	broker, err := statsbroker.New(func(address, nodeID string) (*grpc.ClientConn, error) {
