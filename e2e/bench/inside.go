@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,28 +112,15 @@ func (l *launcher) crowdFloor() error {
 		defer floor.close()
 		floors = append(floors, floor)
 	}
-	var lived atomic.Int64
-	var wg sync.WaitGroup
-	failed := make(chan error, crowd)
-	began := time.Now()
-	for _, floor := range floors {
-		wg.Go(func() {
-			var err error
-			for err == nil && time.Since(began) < crowdTime {
-				if _, err = floor.launch("bare"); err == nil {
-					lived.Add(1)
-				}
-			}
-			failed <- err
-		})
-	}
-	wg.Wait()
-	took := time.Since(began)
-	for range crowd {
-		if err := <-failed; err != nil {
+	rate, err := atOnce(func(w int) (func(int) error, error) {
+		return func(int) error {
+			_, err := floors[w].launch("bare")
 			return err
-		}
+		}, nil
+	})
+	if err != nil {
+		return err
 	}
-	l.row(fmt.Sprintf("launches, floor, %d at once", crowd), fmt.Sprintf("%.0f/s", float64(lived.Load())/took.Seconds()), "")
+	l.row(fmt.Sprintf("launches, floor, %d at once", crowd), fmt.Sprintf("%.0f/s", rate), "")
 	return nil
 }

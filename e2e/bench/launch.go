@@ -14,12 +14,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skep-io/skep/runtime/client"
 	runtimespec "github.com/skep-io/skep/runtime/spec"
@@ -336,30 +336,36 @@ func runcRun(ctx context.Context, bundle, id string) error {
 
 // crowd measures how many containers a second live when several are launched at once.
 func (l *launcher) crowd(ctx context.Context) error {
+	rate, err := atOnce(func(w int) (func(i int) error, error) {
+		events, err := l.Events(ctx)
+		return func(i int) error { return l.live(ctx, l.Client, events, fmt.Sprintf("p%d-%d", w, i)) }, err
+	})
+	if err != nil {
+		return err
+	}
+	l.row(fmt.Sprintf("launches, %d at once", crowd), fmt.Sprintf("%.0f/s", rate), ">= 150/s on 2 cores")
+	return nil
+}
+
+// atOnce has a crowd launch containers for crowdTime, each its own one after the other, and returns how many lived a second. worker makes
+// what launches the containers of the one with a number.
+func atOnce(worker func(w int) (launch func(i int) error, err error)) (rate float64, err error) {
 	var lived atomic.Int64
-	var wg sync.WaitGroup
-	failed := make(chan error, crowd)
+	var all errgroup.Group
 	began := time.Now()
 	for w := range crowd {
-		wg.Go(func() {
-			events, err := l.Events(ctx)
+		all.Go(func() error {
+			launch, err := worker(w)
 			for i := 0; err == nil && time.Since(began) < crowdTime; i++ {
-				if err = l.live(ctx, l.Client, events, fmt.Sprintf("p%d-%d", w, i)); err == nil {
+				if err = launch(i); err == nil {
 					lived.Add(1)
 				}
 			}
-			failed <- err
+			return err
 		})
 	}
-	wg.Wait()
-	took := time.Since(began)
-	for range crowd {
-		if err := <-failed; err != nil {
-			return err
-		}
-	}
-	l.row(fmt.Sprintf("launches, %d at once", crowd), fmt.Sprintf("%.0f/s", float64(lived.Load())/took.Seconds()), ">= 150/s on 2 cores")
-	return nil
+	err = all.Wait()
+	return float64(lived.Load()) / time.Since(began).Seconds(), err
 }
 
 // memory measures the supervisor with many containers that live.
