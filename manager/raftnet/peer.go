@@ -137,19 +137,21 @@ func (p *peer) stream(ctx context.Context, client api.RaftClient) (sent bool, er
 	if err != nil {
 		return false, err
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- stream.RecvMsg(new(api.SendResponse)) }()
 	watchdog := time.AfterFunc(sendTimeout, func() { cancel(errStuck) })
 	defer watchdog.Stop()
 	watchdog.Stop() // runs only while a message is being sent
 	for {
 		select {
-		case <-stream.Context().Done(): // closed by the other side, too
-			return sent, closeReason(stream)
+		case err := <-ended: // noticed without a message: the next one may be a vote that nobody sends again
+			return sent, err
 		case encoded := <-p.queue:
 			watchdog.Reset(sendTimeout)
 			err := stream.Send(&api.SendRequest{Message: encoded})
 			watchdog.Stop()
-			if err != nil {
-				return sent, closeReason(stream)
+			if err != nil { // io.EOF says no more than that the stream has ended
+				return sent, <-ended
 			}
 			sent = true
 		}
@@ -158,12 +160,6 @@ func (p *peer) stream(ctx context.Context, client api.RaftClient) (sent bool, er
 
 // errStuck ends a stream whose other end takes nothing.
 var errStuck = errors.New("the member does not read")
-
-// closeReason returns why the other side closed the stream.
-func closeReason(stream grpc.ClientStreamingClient[api.SendRequest, api.SendResponse]) error {
-	_, err := stream.CloseAndRecv()
-	return err
-}
 
 // isRemoved reports whether a member refused this one because it was removed.
 func isRemoved(err error) bool {
