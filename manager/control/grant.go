@@ -192,14 +192,9 @@ func admitPrivileges(ctx context.Context, container, old *api.ContainerSpec, gra
 
 // mayUse refuses grants that are not for a kind of caller.
 func mayUse(caller api.Caller, grants []*api.Grant) error {
-	if caller == api.Caller_CALLER_ADMIN || caller == api.Caller_CALLER_MANAGER {
-		return nil
-	}
-	for _, grant := range grants {
-		if !grant.GetSpec().GetOperators() {
-			return fault.New(fault.PermissionDenied, "grant %s is for administrators: one of them has to make this change, or to grant the same with "+
-				"`skep grant create --operators`", grant.GetSpec().GetAnnotations().GetName())
-		}
+	if name := privilege.Closed(caller, grants); name != "" {
+		return fault.New(fault.PermissionDenied, "grant %s is for administrators: one of them has to make this change, or to grant the same with "+
+			"`skep grant create --operators`", name)
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/store"
 )
 
@@ -106,6 +108,15 @@ func (b *Broker) connect(ctx context.Context, node *api.Node) (*grpc.ClientConn,
 	return conn, nil
 }
 
+// mayEnter refuses callers whom the task's grants are not for (B4).
+func mayEnter(ctx context.Context, p place) error {
+	if grant := privilege.Closed(authz.FromContext(ctx).Kind, p.task.GetGrants()); grant != "" {
+		return fault.New(fault.PermissionDenied, "task %s has grant %s, which is for administrators: who runs commands in it has what the grant gives; "+
+			"one of them has to do it, or to grant the same with `skep grant create --operators`", p.name(), grant)
+	}
+	return nil
+}
+
 type people = grpc.BidiStreamingServer[api.ConnectTaskRequest, api.ConnectTaskResponse]
 
 // ConnectTask implements api.TasksServer.
@@ -130,6 +141,9 @@ func (b *Broker) ConnectTask(stream people) error {
 		return err
 	}
 	defer conn.Close()
+	if err := mayEnter(stream.Context(), place); err != nil {
+		return err
+	}
 	b.cfg.Began(stream.Context(), Subject{TaskID: place.task.GetId(), TaskName: place.name(), Summary: summary})
 	node, err := api.NewNodeTasksClient(conn).ConnectNodeTask(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@
 //	B1  Only a task that the store says runs is connected to, on the node that the store says.
 //	B2  No variable of the environment, no input and no output is in the audit log, and no log line has any of it.
 //	B3  When either side goes away, the other one is ended.
+//	B4  Nobody gets into a task by whom its grants may not be used: a command there has all that they give.
 //
 // Concurrency: a Broker is safe for concurrent use. A call owns its connection and its goroutines, and waits for them.
 package execbroker

@@ -35,6 +35,20 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 	return out
 }
 
+// Closed names the first of the grants that a kind of caller may neither hand out nor make use of: to give a container another program,
+// or to run one in it, is to have what the container has. It is empty where there is none.
+func Closed(caller api.Caller, grants []*api.Grant) string {
+	if caller == api.Caller_CALLER_ADMIN || caller == api.Caller_CALLER_MANAGER {
+		return ""
+	}
+	for _, g := range grants {
+		if !g.GetSpec().GetOperators() {
+			return nameOf(g)
+		}
+	}
+	return ""
+}
+
 // grantedCapabilities returns all that some grant names; ALL among them stands for every one.
 func grantedCapabilities(grants []*api.Grant) (names []string) {
 	for _, g := range grants {

@@ -70,3 +70,21 @@ func TestDefaultCapabilities_AreKnown(t *testing.T) {
 		t.Errorf("%d default capabilities, Docker has 14", n)
 	}
 }
+
+// A grant is open to operators by its own word only; nobody else but administrators, and the managers for them, uses any.
+func TestClosed_IsWhatIsForAdministrators(t *testing.T) {
+	closed, open := &api.Grant{Spec: &api.GrantSpec{Annotations: &api.Annotations{Name: "closed"}}},
+		&api.Grant{Spec: &api.GrantSpec{Annotations: &api.Annotations{Name: "open"}, Operators: true}}
+	for caller := range api.Caller_name {
+		want := "closed"
+		if c := api.Caller(caller); c == api.Caller_CALLER_ADMIN || c == api.Caller_CALLER_MANAGER {
+			want = ""
+		}
+		if got := privilege.Closed(api.Caller(caller), []*api.Grant{open, closed}); got != want {
+			t.Errorf("%v: %q, want %q", api.Caller(caller), got, want)
+		}
+		if got := privilege.Closed(api.Caller(caller), []*api.Grant{open}); got != "" {
+			t.Errorf("%v: %q is closed", api.Caller(caller), got)
+		}
+	}
+}
