@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/skep-io/skep/e2e/lab"
+	"github.com/skep-io/skep/image/archive"
+	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
@@ -75,7 +78,7 @@ func TestScripts(t *testing.T) {
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
-			"program": program,
+			"program": program, "image": image,
 			"newroot": newroot, "expire": expire, "signed": signed, "traffic": trafficVerb,
 		},
 	})
@@ -424,6 +427,26 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		ts.Fatalf("build %s: %v: %s", args[0], err, out)
 	}
+}
+
+// image writes an image with some files, which may be run.
+func image(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 2, "image FILE REFERENCE CONFIG [PATH=FILE…]")
+	ref, err := reference.Parse(args[1])
+	ts.Check(err)
+	layout := archive.Layout{Reference: ref}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[2])), &layout.Config))
+	for _, arg := range args[3:] {
+		path, file, _ := strings.Cut(arg, "=")
+		content, err := os.ReadFile(ts.MkAbs(file))
+		ts.Check(err)
+		layout.Files = append(layout.Files, archive.File{Path: path, Mode: 0o755, Data: content})
+	}
+	out, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = archive.WriteLayout(out, layout)
+	ts.Check(errors.Join(err, out.Close()))
 }
 
 // flip copies a file with one bit changed, in the middle of it.

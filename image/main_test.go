@@ -136,7 +136,9 @@ func buildFor(t testing.TB, platform manifest.Platform, layers ...[]byte) *built
 	b := &built{blobs: map[digest.Digest][]byte{}}
 	config := manifest.Config{
 		Platform: platform, RootFS: ocispec.RootFS{Type: "layers"},
-		Config: ocispec.ImageConfig{Entrypoint: []string{"/bin/app"}, Env: []string{"A=B"}, User: "7", Labels: map[string]string{"l": "v"}},
+		Config: manifest.ProgramConfig{ImageConfig: ocispec.ImageConfig{
+			Entrypoint: []string{"/bin/app"}, Env: []string{"A=B"}, User: "7", Labels: map[string]string{"l": "v"},
+		}},
 	}
 	doc := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, layer := range layers {

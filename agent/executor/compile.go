@@ -54,7 +54,7 @@ func containerOf(t *api.Task) *api.ContainerSpec {
 }
 
 // compile fills in a spec that has all the defaults of isolation. Nothing in the image can weaken them: from it come the program,
-// its arguments, environment, directory and user only.
+// its arguments, environment, directory and user only; and a health check, which is run as that user.
 func (p plan) compile(s *specs.Spec) error {
 	args, err := p.args()
 	if err != nil {

@@ -111,7 +111,7 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := e.prepare(id, image, checkOf(t) != nil); err != nil {
+	if err := e.prepare(id, image, checkOf(t, image.Config) != nil); err != nil {
 		image.Release()
 		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
 	}
@@ -172,7 +172,7 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 		return nil, errors.Join(err, e.unstart(id))
 	}
 	status := e.status(state)
-	if checkOf(t) != nil {
+	if e.check(t) != nil {
 		status.Health = api.HealthState_HEALTH_STATE_STARTING
 	}
 	return status, nil

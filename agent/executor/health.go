@@ -1,11 +1,16 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/image/manifest"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -21,8 +26,12 @@ const (
 	maxHealthOutput = 4096
 )
 
-// checkShell is the first word of a check that the image's shell runs; CMD is the other.
-const checkShell = "CMD-SHELL"
+// The first words of a health check that mean something: the other ones are a program and its arguments, or a command line for the
+// image's shell.
+const (
+	checkProgram = "CMD"
+	checkShell   = "CMD-SHELL"
+)
 
 // healthCheck is how to tell whether a container works.
 type healthCheck struct {
@@ -31,31 +40,60 @@ type healthCheck struct {
 	retries                                       uint32
 }
 
-// checkOf returns the health check of a task, or nil.
-func checkOf(t *api.Task) *healthCheck {
-	h := containerOf(t).GetHealth()
-	test := h.GetTest()
+// checkOf returns the health check of a task, or nil: the image's, of which the service replaces what it names, as Docker does it.
+// NONE in the service means that there is none.
+func checkOf(t *api.Task, image manifest.ProgramConfig) *healthCheck {
+	own, from := containerOf(t).GetHealth(), image.Healthcheck
+	if from == nil {
+		from = &manifest.Healthcheck{}
+	}
+	test := own.GetTest()
+	if len(test) == 0 {
+		test = from.Test
+	}
 	if len(test) < 2 {
 		return nil
 	}
 	c := &healthCheck{
-		args: test[1:], interval: defaultInterval, timeout: defaultTimeout, startInterval: defaultStartInterval, retries: defaultRetries,
-		startPeriod: h.GetStartPeriod().AsDuration(),
+		args:          test[1:],
+		interval:      firstTime(own.GetInterval(), from.Interval, defaultInterval),
+		timeout:       firstTime(own.GetTimeout(), from.Timeout, defaultTimeout),
+		startInterval: firstTime(own.GetStartInterval(), from.StartInterval, defaultStartInterval),
+		startPeriod:   firstTime(own.GetStartPeriod(), from.StartPeriod, 0),
+		retries:       cmp.Or(own.GetRetries(), uint32(from.Retries), defaultRetries),
 	}
-	if test[0] == checkShell {
-		c.args = []string{"/bin/sh", "-c", test[1]}
-	}
-	for to, from := range map[*time.Duration]time.Duration{
-		&c.interval: h.GetInterval().AsDuration(), &c.timeout: h.GetTimeout().AsDuration(), &c.startInterval: h.GetStartInterval().AsDuration(),
-	} {
-		if from > 0 {
-			*to = max(from, minInterval)
+	switch test[0] {
+	case checkProgram:
+	case checkShell:
+		shell := image.Shell
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-c"}
 		}
-	}
-	if h.GetRetries() > 0 {
-		c.retries = h.GetRetries()
+		c.args = slices.Concat(shell, c.args)
+	default: // of an image for another engine
+		return nil
 	}
 	return c
+}
+
+// firstTime returns the first time that was given.
+func firstTime(own *durationpb.Duration, image, usual time.Duration) time.Duration {
+	if d := own.AsDuration(); d > 0 {
+		return max(d, minInterval)
+	}
+	if image > 0 {
+		return max(image, minInterval)
+	}
+	return usual
+}
+
+// check returns the health check of a prepared task, or nil.
+func (e *Executor) check(t *api.Task) *healthCheck {
+	h, ok := e.find(t.GetId())
+	if !ok {
+		return checkOf(t, manifest.ProgramConfig{})
+	}
+	return checkOf(t, h.image.Config)
 }
 
 // prober decides what the results of checks mean. It has no clock and runs nothing:
@@ -98,9 +136,9 @@ func (p *prober) inStartPeriod(now time.Time) bool {
 
 // Probe checks a container's health until it is another than it was. After a restart of the daemon the start period begins anew.
 func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState) (*api.ContainerStatus, error) {
-	check := checkOf(t)
+	check := e.check(t)
 	if check == nil {
-		return nil, fault.New(fault.Internal, "task %s has no health check", t.GetId())
+		return e.unprobed(ctx, from)
 	}
 	p := &prober{check: *check, started: time.Now(), state: from}
 	for {
@@ -122,6 +160,15 @@ func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState)
 			return &api.ContainerStatus{Health: state, HealthOutput: output}, nil
 		}
 	}
+}
+
+// unprobed is Probe for a container whose image is gone, and with it how to check it: nothing says that it is ill.
+func (e *Executor) unprobed(ctx context.Context, from api.HealthState) (*api.ContainerStatus, error) {
+	if from == api.HealthState_HEALTH_STATE_STARTING {
+		return &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_HEALTHY}, nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
 // runCheck runs a check once. The error is for a container that doesn't run any more, a runtime that can't be

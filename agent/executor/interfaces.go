@@ -5,11 +5,11 @@ import (
 	"net/netip"
 	"os"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/image/manifest"
 	"github.com/skep-io/skep/runtime/client"
 )
 
@@ -112,7 +112,7 @@ type Image struct {
 	// Layers are its directories as overlayfs takes them, the topmost first.
 	Layers []string
 	// Config says what to run.
-	Config ocispec.ImageConfig
+	Config manifest.ProgramConfig
 	// Release gives the image back; never nil.
 	Release func()
 }

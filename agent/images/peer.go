@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image"
+	"github.com/skep-io/skep/image/manifest"
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -24,7 +24,7 @@ type Image struct {
 	// Layers are its directories, the topmost first.
 	Layers []string
 	// Config says what to run.
-	Config ocispec.ImageConfig
+	Config manifest.ProgramConfig
 	// Release gives the image back; never nil.
 	Release func()
 }

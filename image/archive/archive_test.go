@@ -234,7 +234,7 @@ func TestWriteLayout_RoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := Layout{
-		Reference: ref, Config: ocispec.ImageConfig{Entrypoint: []string{"/bin/hello"}},
+		Reference: ref, Config: manifest.ProgramConfig{ImageConfig: ocispec.ImageConfig{Entrypoint: []string{"/bin/hello"}}},
 		Files: []File{{"/etc/motd", 0o644, []byte("hi")}, {"/bin/hello", 0o755, []byte("ELF")}, {"/tmp/", 0o1777, nil}, {"/tmp/x/", 0o700, nil}},
 	}
 	var first, second bytes.Buffer

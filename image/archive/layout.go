@@ -31,7 +31,7 @@ type File struct {
 type Layout struct {
 	Reference reference.Reference
 	Platform  manifest.Platform // the host's by default
-	Config    ocispec.ImageConfig
+	Config    manifest.ProgramConfig
 	Files     []File
 }
 

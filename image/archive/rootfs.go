@@ -97,7 +97,7 @@ func putConfig(ctx context.Context, sink Sink, cfg RootfsConfig, diffID digest.D
 	}
 	config := manifest.Config{
 		Platform: cfg.Platform,
-		Config:   cfg.Config,
+		Config:   manifest.ProgramConfig{ImageConfig: cfg.Config},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
 		History:  []ocispec.History{{Comment: cfg.Comment}},
 	}

@@ -20,6 +20,8 @@
 //	    refused, because two readers would run two different images.
 //	I3  Build is deterministic: equal input gives equal bytes on every node.
 //	I4  A checked config has as many diffIDs as the manifest has layers.
+//	I5  A checked config's health check has a bounded number of words, and no
+//	    negative times.
 //
 // Everything here may be called from any goroutine.
 //

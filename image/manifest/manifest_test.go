@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -116,12 +117,58 @@ func TestParseConfig(t *testing.T) {
 		{"rootfs type", `{"rootfs":{"type":"layers+base","diff_ids":["` + dgA + `"]}}`, one, ErrInvalid},
 		{"windows", `{"os":"windows","rootfs":{"type":"layers","diff_ids":["` + dgA + `"]}}`, one, ErrUnsupported},
 		{"not JSON", `]`, one, ErrInvalid},
+		{"health check", `{"config":{"Healthcheck":{"Test":["CMD","/x"],"Retries":3,"Interval":5000000000}}}`, Manifest{}, nil},
+		{"negative time", `{"config":{"Healthcheck":{"Timeout":-1}}}`, Manifest{}, ErrInvalid},
+		{"negative retries", `{"config":{"Healthcheck":{"Retries":-1}}}`, Manifest{}, ErrInvalid},
+		{"many retries", `{"config":{"Healthcheck":{"Retries":4294967297}}}`, Manifest{}, ErrInvalid},
+		{"long check", `{"config":{"Healthcheck":{"Test":["CMD"` + strings.Repeat(`,"x"`, 256) + `]}}}`, Manifest{}, ErrInvalid},
+		{"long shell", `{"config":{"Shell":["sh"` + strings.Repeat(`,"x"`, 256) + `]}}`, Manifest{}, ErrInvalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := ParseConfig([]byte(tt.in), tt.m); !errors.Is(err, tt.err) {
 				t.Errorf("ParseConfig = %v, want %v", err, tt.err)
 			}
 		})
+	}
+}
+
+func TestParseConfig_HasWhatDockerAdds(t *testing.T) {
+	const in = `{"author":"a","architecture":"amd64","os":"linux","config":{"Cmd":["/x"],"Shell":["/bin/ash","-c"],
+		"Healthcheck":{"Test":["CMD","/x"],"Interval":5000000000,"Timeout":1,"StartPeriod":2,"StartInterval":3,"Retries":4}},"rootfs":{"type":"layers"}}`
+	got, err := ParseConfig([]byte(in), Manifest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Author: "a", Platform: Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers"},
+		Config: ProgramConfig{
+			ImageConfig: ocispec.ImageConfig{Cmd: []string{"/x"}}, Shell: []string{"/bin/ash", "-c"},
+			Healthcheck: &Healthcheck{[]string{"CMD", "/x"}, 5 * time.Second, 1, 2, 3, 4},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// An image's digest must not depend on which program of the OCI world wrote its config.
+func TestConfig_IsWrittenAsOCIs(t *testing.T) {
+	created := time.Unix(1, 0).UTC()
+	oci := ocispec.Image{
+		Created: &created, Author: "a", Platform: Platform{OS: "linux", Architecture: "arm64", Variant: "v8"},
+		Config: ocispec.ImageConfig{Cmd: []string{"/x"}}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{dgA}},
+		History: []ocispec.History{{Comment: "c"}},
+	}
+	want, err := json.Marshal(oci)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(Config{oci.Created, oci.Author, oci.Platform, ProgramConfig{ImageConfig: oci.Config}, oci.RootFS, oci.History})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

@@ -88,7 +88,7 @@ func layout(ref reference.Reference, arch string, binary []byte) archive.Layout 
 	return archive.Layout{
 		Reference: ref,
 		Platform:  manifest.Platform{OS: "linux", Architecture: arch},
-		Config: ocispec.ImageConfig{
+		Config: manifest.ProgramConfig{ImageConfig: ocispec.ImageConfig{
 			Entrypoint:   []string{"/skep-hello"},
 			Env:          []string{"PATH=/"},
 			WorkingDir:   "/",
@@ -99,7 +99,7 @@ func layout(ref reference.Reference, arch string, binary []byte) archive.Layout 
 				ocispec.AnnotationDescription: "says how it is isolated",
 				ocispec.AnnotationLicenses:    "Apache-2.0",
 			},
-		},
+		}},
 		Files: files,
 	}
 }

@@ -25,8 +25,15 @@ type Image struct {
 	Architecture string
 	Os           string
 	// Config is how the image's process runs, or nil where it was not asked for.
-	Config *ocispec.ImageConfig `json:",omitempty"`
-	RootFS *RootFS              `json:",omitempty"`
+	Config *ImageConfig `json:",omitempty"`
+	RootFS *RootFS      `json:",omitempty"`
+}
+
+// ImageConfig is what OCI defines, and what Docker adds.
+type ImageConfig struct {
+	ocispec.ImageConfig
+	Healthcheck *Healthcheck `json:",omitempty"`
+	Shell       []string     `json:",omitempty"`
 }
 
 // RootFS lists the digests of the layers.
@@ -53,7 +60,9 @@ func NewImage(i *api.ImageInfo) Image {
 
 // WithDetails adds what the OCI configuration, JSON, says of the process, and the layers.
 func (i Image) WithDetails(config []byte, layers []string) (Image, error) {
-	var image ocispec.Image
+	var image struct {
+		Config ImageConfig `json:"config"`
+	}
 	if err := json.Unmarshal(config, &image); err != nil {
 		return Image{}, fmt.Errorf("read configuration of image %s: %w", i.ID, err)
 	}
