@@ -33,7 +33,7 @@ func (p plan) granted(s *specs.Spec) error {
 func hostMount(m *api.GrantMount) specs.Mount {
 	options := []string{"rbind", "nosuid", "nodev", "idmap"}
 	if m.GetReadOnly() {
-		options = append(options, "ro")
+		options = append(options, "ro", "rro")
 	}
 	return specs.Mount{Destination: m.GetTarget(), Type: "bind", Source: m.GetSource(), Options: options}
 }

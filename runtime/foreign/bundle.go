@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,33 +112,28 @@ func (b *bundle) mountSources() error {
 		}
 		out.Type, out.Source = "bind", path
 		out.Options = []string{"rbind", "rprivate"} // the clone has its attributes, and keeps them
+		if m.Propagation&unix.MS_SLAVE != 0 {
+			out.Options[1] = "rslave"
+		}
 	}
 	return nil
 }
 
 func (b *bundle) cloneSource(m spec.Mount, path string) error {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if m.Recursive {
-		flags |= unix.AT_RECURSIVE
+	if m.Propagation&unix.MS_SHARED != 0 {
+		return errors.New("mounts that a container makes can be shared with the node by Skep's own launcher only")
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, dir, err := launch.OpenBind(m)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	attr := unix.MountAttr{Attr_set: m.AllAttr | m.Attr, Attr_clr: m.AllClear, Propagation: unix.MS_PRIVATE}
 	if m.IDMap {
-		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
-		attr.Userns_fd = uint64(b.userns)
+		if err := launch.MapIDs(fd, b.userns); err != nil {
+			return err
+		}
 	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	return attach(fd, path, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+	return attach(fd, path, dir)
 }
 
 // attachMemory shows the container's files in memory by bind mounts.

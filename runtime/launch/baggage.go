@@ -104,39 +104,57 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 // maxDescriptors is SCM_MAX_FD: what fits one message.
 const maxDescriptors = 253
 
-// openBind clones one source. Mount events travel between the container and the host only where the plan says so.
+// openBind clones one source.
 func (b *baggage) openBind(m spec.Mount) error {
+	fd, dir, err := OpenBind(m)
+	if err != nil {
+		return err
+	}
+	b.binds = append(b.binds, bindMount{fd: fd, dir: dir, mount: m})
+	return nil
+}
+
+// OpenBind clones the source of a bind mount of a plan, with the attributes that the plan gives it, and says whether it is a directory.
+// Ids are as on the source. Mount events travel between the clone and the host only where the plan says so. The caller closes it.
+func OpenBind(m spec.Mount) (fd int, dir bool, err error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, err := openSource(m, flags)
-	if err != nil {
-		return err
+	if fd, err = openSource(m, flags); err != nil {
+		return -1, false, err
 	}
-	b.binds = append(b.binds, bindMount{fd: fd, mount: m})
+	if dir, err = dressBind(fd, m); err != nil {
+		unix.Close(fd)
+		return -1, false, err
+	}
+	return fd, dir, nil
+}
+
+// dressBind gives a clone what the plan says.
+func dressBind(fd int, m spec.Mount) (dir bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return err
+		return false, err
 	}
-	b.binds[len(b.binds)-1].dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if err := setMount(fd, unix.MountAttr{Attr_set: m.AllAttr, Attr_clr: m.AllClear}); err != nil {
-		return err
+		return false, err
 	}
 	clear := m.Clear
 	if m.Attr&unix.MOUNT_ATTR__ATIME != 0 {
 		clear |= unix.MOUNT_ATTR__ATIME
 	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: m.Attr, Attr_clr: clear}); err != nil {
-		return err
+		return false, err
 	}
-	return propagate(fd, m.Propagation)
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, propagate(fd, m.Propagation)
 }
 
-// propagate sets how mount events travel from and to a detached mount: not at all if how is 0.
+// propagate sets how mount events travel from and to a detached mount: not at all if how is 0. What is mounted below one that is private
+// or a slave would otherwise go on sharing the host's.
 func propagate(fd int, how uint64) error {
 	flags := uint(unix.AT_EMPTY_PATH)
-	if how == 0 || how&unix.MS_REC != 0 {
+	if how&unix.MS_SHARED == 0 || how&unix.MS_REC != 0 {
 		flags |= unix.AT_RECURSIVE
 	}
 	if how &^= unix.MS_REC; how == 0 {
@@ -233,10 +251,17 @@ func (b *baggage) mapBinds(userns int) error {
 		if !m.mount.IDMap {
 			continue
 		}
-		err := setMount(m.fd, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)})
-		if err != nil {
-			return fmt.Errorf("map ids of bind mount %s: %w", m.mount.Source, err)
+		if err := MapIDs(m.fd, userns); err != nil {
+			return fmt.Errorf("bind mount %s: %w", m.mount.Source, err)
 		}
+	}
+	return nil
+}
+
+// MapIDs has a detached mount and all below it show the ids that a user namespace has for those on its files.
+func MapIDs(fd, userns int) error {
+	if err := setMount(fd, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)}); err != nil {
+		return fmt.Errorf("map ids: %w", err)
 	}
 	return nil
 }

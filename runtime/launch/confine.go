@@ -107,7 +107,7 @@ func (p *program) allowMounts(name string, set reg, handled uint64) {
 			}
 			binds++
 		}
-		if (m.Attr|m.AllAttr)&unix.MOUNT_ATTR_RDONLY != 0 {
+		if !m.Writable() {
 			continue
 		}
 		how := uint64(resolveInRoot)

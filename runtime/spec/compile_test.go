@@ -98,6 +98,9 @@ func TestCompile_Mounts(t *testing.T) {
 		{Destination: "/data/", Type: "bind", Source: "/srv//data", Options: []string{"rbind", "ro", "dev", "idmap", "X-mount.subdir=a/../b"}},
 		{Destination: "/tmp", Type: "tmpfs", Options: []string{"size=1m", "noexec", "suid"}},
 		{Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance", "gid=5"}},
+		{Destination: "/all", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rro", "rslave"}},
+		{Destination: "/top", Type: "bind", Source: "/srv", Options: []string{"bind", "rprivate", "shared"}},
+		{Destination: "/own", Type: "bind", Source: "/srv", Options: []string{"bind", "shared", "rprivate"}},
 	}
 	p, err := Compile(s, "amd64")
 	if err != nil {
@@ -105,9 +108,12 @@ func TestCompile_Mounts(t *testing.T) {
 	}
 	const nosuid, nodev = unix.MOUNT_ATTR_NOSUID, unix.MOUNT_ATTR_NODEV
 	want := []Mount{
-		{Target: "data", Source: "/srv/data", Subdir: "b", Recursive: true, IDMap: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev},
+		{Target: "data", Source: "/srv/data", Subdir: "b", Recursive: true, IDMap: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: nosuid | nodev},
 		{Target: "tmp", Type: "tmpfs", Options: []Option{{"size", "1m"}}, Attr: unix.MOUNT_ATTR_NOEXEC | nosuid | nodev},
 		{Target: "dev/pts", Trusted: true, Type: "devpts", Options: []Option{{"newinstance", ""}, {"gid", "5"}}, Attr: nosuid},
+		{Target: "all", Source: "/srv", Recursive: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, Propagation: unix.MS_SLAVE | unix.MS_REC},
+		{Target: "top", Source: "/srv", Attr: nosuid | nodev, AllAttr: nosuid | nodev, Propagation: unix.MS_SHARED},
+		{Target: "own", Source: "/srv", Attr: nosuid | nodev, AllAttr: nosuid | nodev},
 	}
 	if diff := cmp.Diff(want, p.Mounts); diff != "" {
 		t.Errorf("mounts (-want +got):\n%s", diff)
@@ -221,7 +227,8 @@ func TestCompile_Refuses(t *testing.T) {
 		{"cgroup elsewhere", mount(specs.Mount{Destination: "/sys/fs/x", Type: "cgroup"}), "mounts"},
 		{"bind over the cgroups", mount(specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/x"}), "mounts"},
 		{"relative bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "y"}), "mounts"},
-		{"shared bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"rshared"}}), "mounts"},
+		{"unbindable bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"unbindable"}}), "mounts"},
+		{"shared tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"rshared"}}), "mounts"},
 		{"unknown option", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"huge=always"}}), "mounts"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

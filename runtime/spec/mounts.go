@@ -72,7 +72,7 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	if !m.Bind() {
 		return m
 	}
-	m.AllAttr |= m.Attr // what is mounted below the source is not safer than the source
+	m.AllAttr |= m.Attr &^ unix.MOUNT_ATTR_RDONLY // what is mounted below the source is not safer than the source
 	if m.Attr&unix.MOUNT_ATTR__ATIME != 0 {
 		m.AllClear |= unix.MOUNT_ATTR__ATIME
 	}
@@ -140,6 +140,12 @@ func (c *compiler) option(field string, m *Mount, o string) {
 	if c.bundle && c.bundleOption(m, o) {
 		return
 	}
+	if flag, ok := propagation(o); ok && m.Bind() && flag&unix.MS_UNBINDABLE == 0 {
+		if m.Propagation = flag; flag&unix.MS_PRIVATE != 0 {
+			m.Propagation = 0
+		}
+		return
+	}
 	if f, ok := flags()[o]; ok {
 		m.Attr &^= f.attr
 		if f.on {
@@ -154,6 +160,9 @@ func (c *compiler) option(field string, m *Mount, o string) {
 			return
 		case "idmap":
 			m.IDMap = true
+			return
+		case "rro":
+			m.AllAttr |= unix.MOUNT_ATTR_RDONLY
 			return
 		}
 		if dir, ok := strings.CutPrefix(o, subdirOption); ok {

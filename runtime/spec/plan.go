@@ -74,7 +74,8 @@ type Mount struct {
 	// Attr and Clear are MOUNT_ATTR_ flags to set and, on a bind mount, to take away; AllAttr and AllClear are for the
 	// mounts below it too.
 	Attr, Clear, AllAttr, AllClear uint64
-	// Propagation is of a bind mount: an MS_ flag, or 0 for private; with MS_REC for all below it.
+	// Propagation is of a bind mount: an MS_ flag, or 0 for private; with MS_REC for all below it. What is below one that is private
+	// or a slave is never more than that.
 	Propagation uint64
 	// Type is a file system to create, or "" for a bind mount of Source. "cgroup" shows the container's own control
 	// group, of whichever version.
@@ -89,6 +90,11 @@ type Mount struct {
 
 // UserNS reports whether the container has a user namespace of its own.
 func (p *Plan) UserNS() bool { return p.Namespaces&unix.CLONE_NEWUSER != 0 }
+
+// Writable reports whether something can be written to at, or below, the mount.
+func (m Mount) Writable() bool {
+	return (m.Attr|m.AllAttr)&unix.MOUNT_ATTR_RDONLY == 0 || m.Recursive && m.AllAttr&unix.MOUNT_ATTR_RDONLY == 0
+}
 
 // Bind reports whether the mount shows a tree of the host.
 func (m Mount) Bind() bool { return m.Type == "" }

@@ -38,18 +38,20 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		}
 	})
 	for name, test := range map[string]func(*testing.T){
-		"isolation":      TestInside_Isolation,
-		"user":           TestInside_User,
-		"stdout":         TestInside_EveryUserMayOpenStandardOutput,
-		"files":          TestInside_Files,
-		"exits":          TestLife_ExitCodesAndSignals,
-		"wrong states":   TestLife_WrongStates,
-		"no start":       TestLife_DeleteWithoutStart,
-		"memory":         TestLimits_Memory,
-		"pids":           TestLimits_Pids,
-		"logs":           TestLogs_BothStreamsAndRotation,
-		"writable layer": TestWritableLayer,
-		"secrets":        TestSecrets_AreNowhereOnDisk,
+		"isolation":           TestInside_Isolation,
+		"user":                TestInside_User,
+		"stdout":              TestInside_EveryUserMayOpenStandardOutput,
+		"files":               TestInside_Files,
+		"exits":               TestLife_ExitCodesAndSignals,
+		"wrong states":        TestLife_WrongStates,
+		"no start":            TestLife_DeleteWithoutStart,
+		"memory":              TestLimits_Memory,
+		"pids":                TestLimits_Pids,
+		"logs":                TestLogs_BothStreamsAndRotation,
+		"writable layer":      TestWritableLayer,
+		"part of a directory": TestBind_ShowsAPartAndFollowsNoLink,
+		"bind mounts":         TestBind_IsReadOnlyAndSharesMountsAsAskedFor,
+		"secrets":             TestSecrets_AreNowhereOnDisk,
 	} {
 		t.Run(name, test)
 	}
