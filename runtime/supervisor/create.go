@@ -116,10 +116,34 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 		}
 	}
 	defer undo(func() error { return os.RemoveAll(c.dir) })
-	if c.group, err = s.tree.Create(r.ID, plan.Limits); err != nil {
-		return nil, err
+	// Control groups and files take about as long as each other, and wait for the kernel: they are made side by side.
+	groups := make(chan error, 1)
+	go func() {
+		var failed error
+		c.group, failed = s.tree.Create(r.ID, plan.Limits)
+		groups <- failed
+	}()
+	writers, err := s.openStreams(c, plan)
+	defer closeAll(writers)
+	if err == nil {
+		defer undo(func() error { c.output.close(); return nil })
+	}
+	if failed := <-groups; failed != nil {
+		return nil, errors.Join(failed, err)
 	}
 	defer undo(func() error { return c.group.Remove(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	if err := s.launch(ctx, c, r, plan, writers); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// openStreams writes what commands in the container will need, and opens the ends of its output: those that the process gets, and
+// ours.
+func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.File, err error) {
 	if err := saveExecPlan(c.dir, plan); err != nil {
 		return nil, err
 	}
@@ -128,19 +152,11 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 	if err := makePipes(c.dir, uid, gid); err != nil {
 		return nil, err
 	}
-	writers, err := openWriters(c.dir)
-	if err != nil {
+	if writers, err = openWriters(c.dir); err != nil {
 		return nil, err
 	}
-	defer closeAll(writers)
-	if c.output, err = s.openOutput(c.dir, r.Log); err != nil {
-		return nil, err
-	}
-	defer undo(func() error { c.output.close(); return nil })
-	if err := s.launch(ctx, c, r, plan, writers); err != nil {
-		return nil, err
-	}
-	return c, nil
+	c.output, err = s.openOutput(c.dir, c.log)
+	return writers, err
 }
 
 // launch makes the process and the first record.
