@@ -70,7 +70,8 @@ func (p *program) confine() {
 	}
 	const name = "confine by Landlock"
 	// Only the first word, the rights to files: no later version asks for more.
-	set := p.result(name, unix.SYS_LANDLOCK_CREATE_RULESET, p.ptr(unsafe.Pointer(&handled)), num(unsafe.Sizeof(handled)), num(0))
+	_, attr := place(p.table, handled)
+	set := p.result(name, unix.SYS_LANDLOCK_CREATE_RULESET, attr, num(unsafe.Sizeof(handled)), num(0))
 	rights := uint64(landlockRead)
 	if !p.plan.ReadOnlyRoot {
 		rights = handled
@@ -89,11 +90,11 @@ func (p *program) confine() {
 
 // allow adds a rule for what is below a descriptor.
 func (p *program) allow(name string, set reg, fd arg, rights uint64) *step {
-	rule := &pathBeneath{allowed: rights, parent: int32(fd.value)}
+	rule, at := place(p.table, pathBeneath{allowed: rights, parent: int32(fd.value)})
 	if fd.from != 0 {
 		p.call(name, callStore, fd).word = &rule.parent
 	}
-	return p.call(name, unix.SYS_LANDLOCK_ADD_RULE, set.arg(), num(unix.LANDLOCK_RULE_PATH_BENEATH), p.ptr(unsafe.Pointer(rule)), num(0))
+	return p.call(name, unix.SYS_LANDLOCK_ADD_RULE, set.arg(), num(unix.LANDLOCK_RULE_PATH_BENEATH), at, num(0))
 }
 
 // allowMounts adds a rule for each mount that is writable.

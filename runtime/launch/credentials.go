@@ -1,8 +1,6 @@
 package launch
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -43,8 +41,7 @@ func (p *program) user() {
 	proc := &p.plan.Process
 	groups := num(0)
 	if len(proc.Groups) > 0 {
-		list := append([]uint32(nil), proc.Groups...)
-		groups = p.ptr(unsafe.Pointer(&list[0]))
+		groups = placeAll(p.table, proc.Groups)
 	}
 	p.call("groups", unix.SYS_SETGROUPS, num(len(proc.Groups)), groups)
 	p.call("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
@@ -76,9 +73,10 @@ func (p *program) capabilities() {
 			inheritable: uint32(sets.Inheritable >> shift),
 		}
 	}
-	header, data := &capabilityHeader{version: capabilityVersion}, &[2]capabilityData{half(0), half(32)}
+	_, header := place(p.table, capabilityHeader{version: capabilityVersion})
+	_, data := place(p.table, [2]capabilityData{half(0), half(32)})
 	p.call("clear ambient capabilities", unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_CLEAR_ALL), num(0), num(0), num(0))
-	p.call("set capabilities", unix.SYS_CAPSET, p.ptr(unsafe.Pointer(header)), p.ptr(unsafe.Pointer(data)))
+	p.call("set capabilities", unix.SYS_CAPSET, header, data)
 	for n := range lastCapability + 1 {
 		if sets.Ambient&(1<<n) != 0 {
 			p.call("raise an ambient capability", unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_RAISE), num(n), num(0), num(0))
@@ -91,7 +89,10 @@ func (p *program) seccomp() {
 	if f == nil {
 		return
 	}
-	prog := &unix.SockFprog{Len: uint16(len(f.Program)), Filter: &f.Program[0]}
-	p.keep = append(p.keep, f)
-	p.call("load the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), p.ptr(unsafe.Pointer(prog)))
+	// struct sock_fprog, with the address of the program as a number.
+	_, prog := place(p.table, struct {
+		length  uint16
+		program uintptr
+	}{uint16(len(f.Program)), placeAll(p.table, f.Program).value})
+	p.call("load the seccomp filter", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(f.Flags), prog)
 }

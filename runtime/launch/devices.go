@@ -92,11 +92,12 @@ func (p *program) console() {
 	const name = "terminal"
 	request, size := p.resolve(unix.O_RDWR|unix.O_NOCTTY, 0, resolveTrusted)
 	main := p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str("dev/pts/ptmx"), request, size)
-	p.call(name, unix.SYS_IOCTL, main.arg(), num(unix.TIOCSPTLCK), p.ptr(unsafe.Pointer(new(int32))))
+	_, unlocked := place(p.table, int32(0))
+	p.call(name, unix.SYS_IOCTL, main.arg(), num(unix.TIOCSPTLCK), unlocked)
 	peer := p.result(name, unix.SYS_IOCTL, main.arg(), num(unix.TIOCGPTPEER), num(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC))
 	if proc.Rows != 0 || proc.Columns != 0 {
-		p.call(name, unix.SYS_IOCTL, main.arg(), num(unix.TIOCSWINSZ),
-			p.ptr(unsafe.Pointer(&windowSize{rows: proc.Rows, columns: proc.Columns})))
+		_, size := place(p.table, windowSize{rows: proc.Rows, columns: proc.Columns})
+		p.call(name, unix.SYS_IOCTL, main.arg(), num(unix.TIOCSWINSZ), size)
 	}
 	p.call(name, unix.SYS_FCHOWN, peer.arg(), num(proc.UID), num(^uint32(0)))
 	target := p.file("/dev/console", "dev/console", resolveTrusted)
@@ -104,16 +105,15 @@ func (p *program) console() {
 	p.onto("/dev/console", clone, target)
 	p.close(clone)
 
-	message := &rights{header: unix.Cmsghdr{Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}}
+	message, _ := place(p.table, rights{header: unix.Cmsghdr{Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}})
 	message.header.SetLen(unix.CmsgLen(4))
-	word := &report{step: stepConsole}
-	iov := &unix.Iovec{Base: (*byte)(unsafe.Pointer(word))}
+	word, _ := place(p.table, report{step: stepConsole})
+	iov, _ := place(p.table, unix.Iovec{Base: (*byte)(unsafe.Pointer(word))})
 	iov.SetLen(reportSize)
-	msg := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(message))}
+	msg, address := place(p.table, unix.Msghdr{Iov: iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(message))})
 	msg.SetControllen(unix.CmsgSpace(4))
-	p.keep = append(p.keep, message, word, iov)
 	p.store(main, &message.fd)
-	p.call(name, unix.SYS_SENDMSG, num(p.control), p.ptr(unsafe.Pointer(msg)), num(unix.MSG_NOSIGNAL))
+	p.call(name, unix.SYS_SENDMSG, num(p.control), address, num(unix.MSG_NOSIGNAL))
 	p.close(main)
 	for fd := range 3 {
 		p.call(name, unix.SYS_DUP3, peer.arg(), num(fd), num(0))

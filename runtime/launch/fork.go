@@ -113,7 +113,7 @@ func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl
 		s := (*step)(unsafe.Add(unsafe.Pointer(first), i*unsafe.Sizeof(*first)))
 		i++
 		if s.nr == callJump {
-			i = s.to
+			i = uintptr(s.to)
 			continue
 		}
 		if s.nr == callLoad {
@@ -132,15 +132,15 @@ func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl
 		}
 		r, _, e := syscall.RawSyscall6(s.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 		if e != 0 {
-			errno := uintptr(e)
-			if errno == uintptr(unix.EAGAIN) && s.again > 0 {
+			errno := uint16(e)
+			if errno == uint16(unix.EAGAIN) && s.again > 0 {
 				s.again-- // in this process's copy
 				i--
 				continue
 			}
 			if errno == s.tolerated[0] || errno == s.tolerated[1] || errno == s.tolerated[2] || errno == s.tolerated[3] {
 				if s.to != 0 {
-					i = s.to
+					i = uintptr(s.to)
 				}
 				continue
 			}

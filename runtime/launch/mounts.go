@@ -321,6 +321,6 @@ func (p *program) readOnlyPaths() {
 
 // setAttr sets attributes of the mount in r.
 func (p *program) setAttr(name string, r reg, attr uint64, flags uint) {
-	a := &unix.MountAttr{Attr_set: attr}
-	p.call(name, unix.SYS_MOUNT_SETATTR, r.arg(), p.str(""), num(flags|unix.AT_EMPTY_PATH), p.ptr(unsafe.Pointer(a)), num(unsafe.Sizeof(*a)))
+	a, at := place(p.table, unix.MountAttr{Attr_set: attr})
+	p.call(name, unix.SYS_MOUNT_SETATTR, r.arg(), p.str(""), num(flags|unix.AT_EMPTY_PATH), at, num(unsafe.Sizeof(*a)))
 }

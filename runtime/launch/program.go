@@ -94,29 +94,29 @@ type kernelSigaction struct {
 
 // resetSignals undoes what the parent ignores or blocks: execve would keep that.
 func (p *program) resetSignals() {
-	action := p.ptr(unsafe.Pointer(new(kernelSigaction)))
+	_, action := place(p.table, kernelSigaction{})
 	for sig := 1; sig <= lastSignal; sig++ {
 		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
 			continue
 		}
 		p.call("reset signals", unix.SYS_RT_SIGACTION, num(sig), action, num(0), num(8))
 	}
-	mask := p.ptr(unsafe.Pointer(new(uint64)))
+	_, mask := place(p.table, uint64(0))
 	p.call("unblock signals", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), mask, num(0), num(8))
 }
 
 // receive waits for the parent, which by then has mapped the ids, and takes its mounts.
 func (p *program) receive() {
-	buffer := make([]byte, unix.CmsgSpace(4*len(p.fds)))
-	p.fds = unsafe.Slice((*int32)(unsafe.Pointer(&buffer[unix.CmsgLen(0)])), len(p.fds))
+	size := unix.CmsgSpace(4 * len(p.fds))
+	buffer := p.room(uintptr(size))
+	p.fds = unsafe.Slice((*int32)(unsafe.Add(buffer, unix.CmsgLen(0))), len(p.fds))
 	for i := range p.fds {
 		p.fds[i] = -1
 	}
-	payload := new([8]byte)
-	iov := &unix.Iovec{Base: &payload[0], Len: 1}
-	msg := &unix.Msghdr{Iov: iov, Iovlen: 1, Control: &buffer[0], Controllen: uint64(len(buffer))}
-	p.keep = append(p.keep, payload, iov, buffer)
-	p.call("receive mounts", unix.SYS_RECVMSG, num(p.control), p.ptr(unsafe.Pointer(msg)), num(unix.MSG_CMSG_CLOEXEC)).must = true
+	payload, _ := place(p.table, [8]byte{})
+	iov, _ := place(p.table, unix.Iovec{Base: &payload[0], Len: 1})
+	_, msg := place(p.table, unix.Msghdr{Iov: iov, Iovlen: 1, Control: (*byte)(buffer), Controllen: uint64(size)})
+	p.call("receive mounts", unix.SYS_RECVMSG, num(p.control), msg, num(unix.MSG_CMSG_CLOEXEC)).must = true
 }
 
 // received loads a descriptor that the parent sent.
@@ -187,21 +187,20 @@ func (p *program) loopback() {
 	if p.plan.Namespaces&unix.CLONE_NEWNET == 0 {
 		return
 	}
-	req := &interfaceFlags{name: [16]byte{'l', 'o'}, flags: unix.IFF_UP}
+	_, request := place(p.table, interfaceFlags{name: [16]byte{'l', 'o'}, flags: unix.IFF_UP})
 	s := p.take()
 	open := p.call("loopback", unix.SYS_SOCKET, num(unix.AF_INET), num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), num(0))
 	open.out = s
 	open.tolerate(unix.EAFNOSUPPORT)
 	at := p.here()
-	p.call("loopback up", unix.SYS_IOCTL, s.arg(), num(unix.SIOCSIFFLAGS), p.ptr(unsafe.Pointer(req)))
+	p.call("loopback up", unix.SYS_IOCTL, s.arg(), num(unix.SIOCSIFFLAGS), request)
 	p.close(s)
 	p.land(at)
 }
 
 // waitForStart tells the parent that all is ready and waits for its word.
 func (p *program) waitForStart() {
-	ready := &report{step: stepReady}
-	p.call("report", unix.SYS_WRITE, num(p.control), p.ptr(unsafe.Pointer(ready)), num(reportSize))
+	p.tell(stepReady)
 	if p.starter {
 		socket := p.received(p.starterAt)
 		conn := p.result("wait for start", unix.SYS_ACCEPT4, socket.arg(), num(0), num(0), num(unix.SOCK_CLOEXEC))
@@ -209,7 +208,19 @@ func (p *program) waitForStart() {
 		p.close(conn)
 		p.close(socket)
 	}
-	p.call("wait for start", unix.SYS_READ, num(p.control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
+	p.hear("wait for start")
+}
+
+// tell reports a step to the parent.
+func (p *program) tell(step uint64) {
+	_, word := place(p.table, report{step: step})
+	p.call("report", unix.SYS_WRITE, num(p.control), word, num(reportSize))
+}
+
+// hear waits for a byte of the parent.
+func (p *program) hear(name string) {
+	_, word := place(p.table, [8]byte{})
+	p.call(name, unix.SYS_READ, num(p.control), word, num(1)).must = true
 }
 
 // pauseMounted lets the parent do something between the mounts and the drop of the host's root.
@@ -217,9 +228,8 @@ func (p *program) pauseMounted() {
 	if !p.pause {
 		return
 	}
-	mounted := &report{step: stepMounted}
-	p.call("report", unix.SYS_WRITE, num(p.control), p.ptr(unsafe.Pointer(mounted)), num(reportSize))
-	p.call("wait for hooks", unix.SYS_READ, num(p.control), p.ptr(unsafe.Pointer(new([8]byte))), num(1)).must = true
+	p.tell(stepMounted)
+	p.hear("wait for hooks")
 }
 
 // exec runs the program: the first of the paths that there is.

@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -25,10 +26,10 @@ type step struct {
 	// A call that gives zero where must is set ends the child: end of file on the control socket (I5).
 	must bool
 	// Errors that don't matter; to is the step to go on with after one, or 0 for the next.
-	tolerated [4]uintptr
-	to        uintptr
+	tolerated [4]uint16
+	to        uint32
 	// again is how often EAGAIN makes the child try once more.
-	again uintptr
+	again uint32
 }
 
 // lookups is how often a path is looked up again when something anywhere on the machine was renamed meanwhile: then
@@ -47,12 +48,22 @@ const (
 
 // table is the program of one child, and what keeps its memory alive until the fork.
 type table struct {
-	steps []step
-	names []string // of each step, for errors
-	keep  []any    // memory that arguments point to
-	free  []reg
-	err   error // the first mistake in building
+	steps  []step
+	names  []string // of each step, for errors
+	blocks []*block // memory that arguments point to; only the last has room
+	used   uintptr  // of the last block
+	keep   []any    // further such memory
+	free   []reg
+	err    error // the first mistake in building
 }
+
+// block is memory for strings, and for structures without pointers. Few pages, always the same, are worth much here: a page is copied when
+// it is written for the first time after a fork.
+type block [2048]uint64
+
+const blockSize = unsafe.Sizeof(block{})
+
+var blocks = sync.Pool{New: func() any { return new(block) }}
 
 // usualSteps is about what the default configuration takes.
 const usualSteps = 640
@@ -61,19 +72,53 @@ const usualSteps = 640
 var stepBuffers = sync.Pool{New: func() any { return new(make([]step, 0, usualSteps)) }}
 
 func newTable() *table {
-	t := &table{steps: (*stepBuffers.Get().(*[]step))[:0], names: make([]string, 0, usualSteps)}
+	t := &table{steps: (*stepBuffers.Get().(*[]step))[:0], names: make([]string, 0, usualSteps), used: blockSize}
 	for r := reg(registers - 1); r > 0; r-- {
 		t.free = append(t.free, r)
 	}
 	return t
 }
 
-// release gives up the steps, which the child has a copy of.
+// release gives up the steps and what they point to, which the child has a copy of.
 func (t *table) release() {
 	steps := t.steps
 	clear(steps) // no address of what is garbage now
 	stepBuffers.Put(&steps)
-	t.steps = nil
+	for _, b := range t.blocks {
+		clear(b[:]) // no argument of one container reaches the child of another
+		blocks.Put(b)
+	}
+	t.steps, t.blocks, t.used = nil, nil, blockSize
+}
+
+// room gives n bytes, all zero, aligned for any structure.
+func (t *table) room(n uintptr) unsafe.Pointer {
+	n = (n + 7) &^ 7
+	if n > blockSize {
+		large := make([]uint64, n/8)
+		t.keep = append(t.keep, large)
+		return unsafe.Pointer(&large[0])
+	}
+	if t.used+n > blockSize {
+		t.blocks, t.used = append(t.blocks, blocks.Get().(*block)), 0
+	}
+	at := unsafe.Add(unsafe.Pointer(t.blocks[len(t.blocks)-1]), t.used)
+	t.used += n
+	return at
+}
+
+// place copies v to where the child will have it, and gives its address there. If v has pointers, they point to what was placed.
+func place[T any](t *table, v T) (*T, arg) {
+	at := (*T)(t.room(unsafe.Sizeof(v)))
+	*at = v
+	return at, arg{value: uintptr(unsafe.Pointer(at))}
+}
+
+// placeAll does the same with a list that is not empty, and has no pointers.
+func placeAll[T any](t *table, list []T) arg {
+	at := t.room(unsafe.Sizeof(list[0]) * uintptr(len(list)))
+	copy(unsafe.Slice((*T)(at), len(list)), list)
+	return arg{value: uintptr(at)}
 }
 
 // arg is one argument: a constant or a register.
@@ -91,30 +136,21 @@ func (r reg) arg() arg { return arg{from: r} }
 
 // str gives the address of s as a C string.
 func (t *table) str(s string) arg {
-	b, err := unix.BytePtrFromString(s)
-	if err != nil && t.err == nil {
+	if t.err == nil && strings.IndexByte(s, 0) >= 0 {
 		t.err = fmt.Errorf("%.64q contains a NUL byte", s)
 	}
-	return t.ptr(unsafe.Pointer(b))
+	at := t.room(uintptr(len(s)) + 1)
+	copy(unsafe.Slice((*byte)(at), len(s)), s)
+	return arg{value: uintptr(at)}
 }
 
 // strs gives the address of a C array of strings, ended by a null.
 func (t *table) strs(list []string) arg {
-	array := make([]*byte, len(list)+1)
+	array := make([]uintptr, len(list)+1)
 	for i, s := range list {
-		b, err := unix.BytePtrFromString(s)
-		if err != nil && t.err == nil {
-			t.err = fmt.Errorf("%.64q contains a NUL byte", s)
-		}
-		array[i] = b
+		array[i] = t.str(s).value
 	}
-	return t.ptr(unsafe.Pointer(&array[0]))
-}
-
-// ptr gives an address and keeps what is there alive.
-func (t *table) ptr(p unsafe.Pointer) arg {
-	t.keep = append(t.keep, p)
-	return arg{value: uintptr(p)}
+	return placeAll(t, array)
 }
 
 // take gives a free register.
@@ -176,7 +212,7 @@ func (t *table) close(r reg) {
 // tolerate lets the child go on after these errors, at the next step or where land says. At most four.
 func (s *step) tolerate(errs ...unix.Errno) {
 	for i, e := range errs {
-		s.tolerated[i] = uintptr(e)
+		s.tolerated[i] = uint16(e)
 	}
 }
 
@@ -184,12 +220,12 @@ func (s *step) tolerate(errs ...unix.Errno) {
 func (t *table) here() int { return len(t.steps) - 1 }
 
 // land makes tolerated errors of step at, or the jump there, go on with the step that will be added next.
-func (t *table) land(at int) { t.steps[at].to = uintptr(len(t.steps)) }
+func (t *table) land(at int) { t.steps[at].to = uint32(len(t.steps)) }
 
 // resolve gives the address of an openat2 request.
 func (t *table) resolve(flags, mode, how uint64) (arg, arg) {
-	h := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: how}
-	return t.ptr(unsafe.Pointer(h)), num(unsafe.Sizeof(*h))
+	h, at := place(t, unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: how})
+	return at, num(unsafe.Sizeof(*h))
 }
 
 // sealed checks the finished table.
@@ -197,7 +233,7 @@ func (t *table) sealed() error {
 	if t.err != nil {
 		return t.err
 	}
-	bad := slices.IndexFunc(t.steps, func(s step) bool { return s.to > uintptr(len(t.steps)) })
+	bad := slices.IndexFunc(t.steps, func(s step) bool { return int(s.to) > len(t.steps) })
 	if bad >= 0 || len(t.steps) == 0 {
 		return fmt.Errorf("table of %d steps jumps out at step %d", len(t.steps), bad)
 	}

@@ -3,7 +3,6 @@ package launch
 import (
 	"fmt"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +19,8 @@ func NewUserNS(plan *spec.Plan) (*os.File, error) {
 	t := newTable()
 	t.call("protect memory", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 	t.call("close", unix.SYS_CLOSE, num(pair[0]))
-	t.call("wait", unix.SYS_READ, num(pair[1]), t.ptr(unsafe.Pointer(new([8]byte))), num(1))
+	_, word := place(t, [8]byte{})
+	t.call("wait", unix.SYS_READ, num(pair[1]), word, num(1))
 	pid, pidfd, err := fork(t, pair[1], unix.CLONE_NEWUSER, -1)
 	unix.Close(pair[1])
 	if err != nil && pid == 0 {
