@@ -542,6 +542,55 @@ func (UsernsMode) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
+// NamespaceMode says whose namespace of a kind a container has.
+type NamespaceMode int32
+
+const (
+	// One of its own.
+	NamespaceMode_NAMESPACE_MODE_UNSPECIFIED NamespaceMode = 0
+	// The node's.
+	NamespaceMode_NAMESPACE_MODE_HOST NamespaceMode = 1
+)
+
+// Enum value maps for NamespaceMode.
+var (
+	NamespaceMode_name = map[int32]string{
+		0: "NAMESPACE_MODE_UNSPECIFIED",
+		1: "NAMESPACE_MODE_HOST",
+	}
+	NamespaceMode_value = map[string]int32{
+		"NAMESPACE_MODE_UNSPECIFIED": 0,
+		"NAMESPACE_MODE_HOST":        1,
+	}
+)
+
+func (x NamespaceMode) Enum() *NamespaceMode {
+	p := new(NamespaceMode)
+	*p = x
+	return p
+}
+
+func (x NamespaceMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+}
+
+func (NamespaceMode) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[10]
+}
+
+func (x NamespaceMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NamespaceMode.Descriptor instead.
+func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+}
+
 // HealthState is what the checks of a container say.
 type HealthState int32
 
@@ -581,11 +630,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -594,7 +643,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -680,11 +729,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -693,7 +742,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -733,11 +782,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -746,7 +795,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // Meta is what the store knows of every object.
@@ -2083,6 +2132,10 @@ type Privileges struct {
 	// Set-user-id programs, and those with file capabilities, give what they say (no-new-privileges=false).
 	NewPrivileges bool       `protobuf:"varint,4,opt,name=new_privileges,json=newPrivileges,proto3" json:"new_privileges,omitempty"`
 	Userns        UsernsMode `protobuf:"varint,5,opt,name=userns,proto3,enum=skep.v1.UsernsMode" json:"userns,omitempty"`
+	// Whose processes it sees, and may signal as far as its user ids go.
+	Pid NamespaceMode `protobuf:"varint,6,opt,name=pid,proto3,enum=skep.v1.NamespaceMode" json:"pid,omitempty"`
+	// Whose System V IPC objects, POSIX message queues and /dev/shm it has.
+	Ipc           NamespaceMode `protobuf:"varint,7,opt,name=ipc,proto3,enum=skep.v1.NamespaceMode" json:"ipc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2150,6 +2203,20 @@ func (x *Privileges) GetUserns() UsernsMode {
 		return x.Userns
 	}
 	return UsernsMode_USERNS_MODE_UNSPECIFIED
+}
+
+func (x *Privileges) GetPid() NamespaceMode {
+	if x != nil {
+		return x.Pid
+	}
+	return NamespaceMode_NAMESPACE_MODE_UNSPECIFIED
+}
+
+func (x *Privileges) GetIpc() NamespaceMode {
+	if x != nil {
+		return x.Ipc
+	}
+	return NamespaceMode_NAMESPACE_MODE_UNSPECIFIED
 }
 
 // HealthConfig is a command that is run in the container now and then: 0 says that it is healthy.
@@ -2857,14 +2924,16 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n" +
-	"\x05level\x18\x05 \x01(\tR\x05level\"\x8b\x02\n" +
+	"\x05level\x18\x05 \x01(\tR\x05level\"\xdf\x02\n" +
 	"\n" +
 	"Privileges\x121\n" +
 	"\aseccomp\x18\x01 \x01(\v2\x17.skep.v1.SeccompOptionsR\aseccomp\x124\n" +
 	"\bapparmor\x18\x02 \x01(\v2\x18.skep.v1.AppArmorOptionsR\bapparmor\x12@\n" +
 	"\x0fselinux_context\x18\x03 \x01(\v2\x17.skep.v1.SELinuxContextR\x0eselinuxContext\x12%\n" +
 	"\x0enew_privileges\x18\x04 \x01(\bR\rnewPrivileges\x12+\n" +
-	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\"\xa8\x02\n" +
+	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\x12(\n" +
+	"\x03pid\x18\x06 \x01(\x0e2\x16.skep.v1.NamespaceModeR\x03pid\x12(\n" +
+	"\x03ipc\x18\a \x01(\x0e2\x16.skep.v1.NamespaceModeR\x03ipc\"\xa8\x02\n" +
 	"\fHealthConfig\x12\x12\n" +
 	"\x04test\x18\x01 \x03(\tR\x04test\x125\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
@@ -2972,7 +3041,10 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"UsernsMode\x12\x1b\n" +
 	"\x17USERNS_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
-	"\x10USERNS_MODE_HOST\x10\x01*|\n" +
+	"\x10USERNS_MODE_HOST\x10\x01*H\n" +
+	"\rNamespaceMode\x12\x1e\n" +
+	"\x1aNAMESPACE_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13NAMESPACE_MODE_HOST\x10\x01*|\n" +
 	"\vHealthState\x12\x1c\n" +
 	"\x18HEALTH_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HEALTH_STATE_STARTING\x10\x01\x12\x18\n" +
@@ -3012,7 +3084,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
 var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
@@ -3025,91 +3097,94 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(SeccompMode)(0),              // 7: skep.v1.SeccompMode
 	(AppArmorMode)(0),             // 8: skep.v1.AppArmorMode
 	(UsernsMode)(0),               // 9: skep.v1.UsernsMode
-	(HealthState)(0),              // 10: skep.v1.HealthState
-	(TaskState)(0),                // 11: skep.v1.TaskState
-	(UserRole)(0),                 // 12: skep.v1.UserRole
-	(*Meta)(nil),                  // 13: skep.v1.Meta
-	(*Annotations)(nil),           // 14: skep.v1.Annotations
-	(*Platform)(nil),              // 15: skep.v1.Platform
-	(*Resources)(nil),             // 16: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 17: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 18: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 19: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 20: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 21: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 22: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 23: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 24: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 25: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 26: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 27: skep.v1.GrantReference
-	(*Mount)(nil),                 // 28: skep.v1.Mount
-	(*Ulimit)(nil),                // 29: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 30: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 31: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 32: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 33: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 34: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 35: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 36: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 37: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 38: skep.v1.ContainerStatus
-	nil,                           // 39: skep.v1.Annotations.LabelsEntry
-	nil,                           // 40: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 41: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
+	(NamespaceMode)(0),            // 10: skep.v1.NamespaceMode
+	(HealthState)(0),              // 11: skep.v1.HealthState
+	(TaskState)(0),                // 12: skep.v1.TaskState
+	(UserRole)(0),                 // 13: skep.v1.UserRole
+	(*Meta)(nil),                  // 14: skep.v1.Meta
+	(*Annotations)(nil),           // 15: skep.v1.Annotations
+	(*Platform)(nil),              // 16: skep.v1.Platform
+	(*Resources)(nil),             // 17: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 18: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 19: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 20: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 21: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 22: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 23: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 24: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 25: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 26: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 27: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 28: skep.v1.GrantReference
+	(*Mount)(nil),                 // 29: skep.v1.Mount
+	(*Ulimit)(nil),                // 30: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 31: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 32: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 33: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 34: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 35: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 36: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 37: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 38: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 39: skep.v1.ContainerStatus
+	nil,                           // 40: skep.v1.Annotations.LabelsEntry
+	nil,                           // 41: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 42: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	42, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	42, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	39, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	16, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	16, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	19, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	18, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	43, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	43, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	40, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	17, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	17, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	20, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	19, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	43, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	43, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	43, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	44, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	44, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	44, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 12: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 13: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	23, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	26, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	24, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	27, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 16: skep.v1.Mount.type:type_name -> skep.v1.MountType
 	7,  // 17: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
 	8,  // 18: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	30, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	31, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	32, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	31, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	32, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	33, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
 	9,  // 22: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	43, // 23: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	43, // 24: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	43, // 25: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	43, // 26: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	40, // 27: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	43, // 28: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	25, // 29: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	28, // 30: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	41, // 31: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	29, // 32: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	34, // 33: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	27, // 34: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	33, // 35: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	35, // 36: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	17, // 37: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	20, // 38: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	21, // 39: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	42, // 40: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	11, // 41: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	38, // 42: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	10, // 43: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	10, // 23: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	10, // 24: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	44, // 25: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	44, // 26: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	44, // 27: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	44, // 28: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	41, // 29: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	44, // 30: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	26, // 31: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	29, // 32: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	42, // 33: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	30, // 34: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	35, // 35: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	28, // 36: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	34, // 37: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	36, // 38: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	18, // 39: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	21, // 40: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	22, // 41: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	43, // 42: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	12, // 43: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	39, // 44: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	11, // 45: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3122,7 +3197,7 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      13,
+			NumEnums:      14,
 			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,

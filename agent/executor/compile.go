@@ -84,6 +84,7 @@ func (p plan) compile(s *specs.Spec) error {
 	if err := p.process(s); err != nil {
 		return err
 	}
+	p.namespaces(s)
 	return p.limits(s)
 }
 

@@ -41,7 +41,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err != nil {
 		return Container{}, err
 	}
-	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), h.idBase+user.uid, h.idBase+user.gid)
+	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), p.onNode(user.uid), p.onNode(user.gid))
 	if err != nil {
 		return Container{}, err
 	}
@@ -52,7 +52,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	}
 	dir := e.dir(t.GetId())
 	return Container{
-		ID: t.GetId(), Spec: s, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
+		ID: t.GetId(), Spec: s, Share: shared(p.container()), Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
 		Files: append(inits, []File{
 			{Path: "/etc/hosts", Data: hostsFile(p.hostname(), address), Mode: 0o644},
 			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},

@@ -57,6 +57,8 @@ type Outcome struct {
 type Container struct {
 	ID   string
 	Spec *specs.Spec
+	// Share are the namespaces of the node that it has in place of its own; Spec lists the others.
+	Share []specs.LinuxNamespaceType
 	// Layers are the image's directories, the topmost first; Upper and Work are the writable layer.
 	Layers      []string
 	Upper, Work string

@@ -21,12 +21,6 @@ const maxProfile = 256 << 10
 func (p plan) privileges(s *specs.Spec, before []string) error {
 	pr := p.container().GetPrivileges()
 	s.Process.NoNewPrivileges = !pr.GetNewPrivileges()
-	if pr.GetUserns() == api.UsernsMode_USERNS_MODE_HOST {
-		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
-		s.Linux.Namespaces = slices.DeleteFunc(slices.Clone(s.Linux.Namespaces), func(ns specs.LinuxNamespace) bool {
-			return ns.Type == specs.UserNamespace
-		})
-	}
 	if err := p.labels(s, pr); err != nil {
 		return err
 	}

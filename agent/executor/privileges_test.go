@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/runtime/spec"
 )
 
 // isolated compiles a container with these privileges and capabilities to add.
@@ -103,6 +104,53 @@ func TestPrivileges_Weakened(t *testing.T) {
 	}
 	if s.Process.NoNewPrivileges || len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 || len(s.Linux.Namespaces) != 6 {
 		t.Errorf("no new privileges %v, ids %v, namespaces %v", s.Process.NoNewPrivileges, s.Linux.UIDMappings, s.Linux.Namespaces)
+	}
+}
+
+// A container that shares namespaces with the node is one that the runtime takes, if it is told so, and not otherwise.
+func TestPrivileges_SharedNamespaces(t *testing.T) {
+	const host = api.NamespaceMode_NAMESPACE_MODE_HOST
+	for name, tc := range map[string]struct {
+		privileges  *api.Privileges
+		share       []specs.LinuxNamespaceType
+		proc, shm   string // what is mounted there
+		user1, root uint32 // on the node
+	}{
+		"pid":  {&api.Privileges{Pid: host}, []specs.LinuxNamespaceType{specs.PIDNamespace}, "bind", "tmpfs", 1<<28 + 1, 1 << 28},
+		"ipc":  {&api.Privileges{Ipc: host}, []specs.LinuxNamespaceType{specs.IPCNamespace}, "proc", "bind", 1<<28 + 1, 1 << 28},
+		"user": {&api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}, []specs.LinuxNamespaceType{specs.UserNamespace}, "proc", "tmpfs", 1, 0},
+		"all": {
+			&api.Privileges{Pid: host, Ipc: host, Userns: api.UsernsMode_USERNS_MODE_HOST},
+			[]specs.LinuxNamespaceType{specs.UserNamespace, specs.PIDNamespace, specs.IPCNamespace},
+			"proc", "bind", 1, 0,
+		},
+	} {
+		task := newTask(&api.ContainerSpec{
+			Privileges: tc.privileges, Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "v", Target: "/v"}},
+		})
+		task.Grants = []*api.Grant{{Spec: &api.GrantSpec{Mounts: []*api.GrantMount{{Source: "/srv", Target: "/srv"}}}}}
+		p := plan{task: task, image: ocispec.ImageConfig{Cmd: []string{"/x"}}, idBase: 1 << 28, volumes: map[string]string{"v": "/volume"}}
+		s, err := compiled(t, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := shared(task.GetSpec().GetContainer()); !slices.Equal(got, tc.share) || len(s.Linux.Namespaces) != 7-len(tc.share) {
+			t.Errorf("%s: shares %v, has %v", name, got, s.Linux.Namespaces)
+		}
+		if p.onNode(0) != tc.root || p.onNode(1) != tc.user1 {
+			t.Errorf("%s: root is %d on the node, user 1 is %d", name, p.onNode(0), p.onNode(1))
+		}
+		for _, m := range s.Mounts {
+			if m.Destination == "/proc" && m.Type != tc.proc || m.Destination == "/dev/shm" && m.Type != tc.shm {
+				t.Errorf("%s: %+v", name, m)
+			}
+		}
+		if _, err := spec.CompileGranted(s, "amd64", spec.Granted{Namespaces: tc.share}); err != nil {
+			t.Errorf("%s: the runtime refuses it: %v", name, err)
+		}
+		if _, err := spec.Compile(s, "amd64"); err == nil {
+			t.Errorf("%s: the runtime takes it without being told", name)
+		}
 	}
 }
 

@@ -84,6 +84,25 @@ func TestCreateService_TakesAGrantForMoreThanTheDefault(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "tun is there twice")
 }
 
+// A namespace of the node takes a grant that allows it and a service that asks for it; the error says how to get it.
+func TestCreateService_SharesNamespacesByGrant(t *testing.T) {
+	s := newSwarm(t)
+	for flag, privileges := range map[string]*api.Privileges{
+		"pid":    {Pid: api.NamespaceMode_NAMESPACE_MODE_HOST},
+		"ipc":    {Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST},
+		"userns": {Userns: api.UsernsMode_USERNS_MODE_HOST},
+	} {
+		asks := func(spec *api.ServiceSpec) { spec.Annotations.Name, spec.Task.Container.Privileges = flag, privileges }
+		_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(asks)})
+		wantFault(t, err, fault.Precondition, "no grant of the service gives it: an administrator makes one with `skep grant create NAME --"+flag+" host`")
+		s.createGrant(t, "other-"+flag)
+		_, err = s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(asks, withGrant("other-"+flag))})
+		wantFault(t, err, fault.Precondition, flag+"=host (")
+		s.createGrant(t, flag, func(g *api.GrantSpec) { g.SecurityOptions = []string{flag + "=host"} })
+		s.createService(t, web(asks, withGrant(flag)))
+	}
+}
+
 // Operators hand out what is meant for them; else they scale and move what an administrator made, and change no container of it.
 func TestUpdateService_OperatorsKeepGrantedContainersAsTheyAre(t *testing.T) {
 	s := newSwarm(t)

@@ -22,10 +22,8 @@ var (
 func (p *problems) privileges(at string, pr *api.Privileges) {
 	p.seccomp(at+".seccomp", pr.GetSeccomp())
 	p.value(at+".userns", pr.GetUserns())
-	if pr.GetUserns() == api.UsernsMode_USERNS_MODE_HOST {
-		p.add(at+".userns", "host is not offered: every container has user ids of its own. Capabilities, devices and directories of a node "+
-			"an administrator gives a service by a grant (`skep grant create`)")
-	}
+	p.value(at+".pid", pr.GetPid())
+	p.value(at+".ipc", pr.GetIpc())
 	a := pr.GetApparmor()
 	p.value(at+".apparmor.mode", a.GetMode())
 	switch custom := a.GetMode() == api.AppArmorMode_APP_ARMOR_MODE_PROFILE; {

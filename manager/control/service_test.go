@@ -198,9 +198,17 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"sysctl outside of its directory", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"net...kernel.core_pattern": "|/x"}
 		}, "is not one of the container's own namespaces"},
-		{"user ids of the node", func(s *api.ServiceSpec) {
-			s.Task.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}
-		}, "userns: host is not offered"},
+		{"namespace of nobody", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Pid: 7}
+		}, "privileges.pid: has no value that this version knows: 7"},
+		{"size of the node's shared memory", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST}
+			s.Task.Container.ShmSizeBytes = 1 << 20
+		}, "/dev/shm is the node's with --ipc host"},
+		{"sysctl of the node's IPC", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST}
+			s.Task.Container.Sysctls = map[string]string{"kernel.shmmax": "1"}
+		}, "sysctl 'kernel.shmmax' is the node's with --ipc host"},
 		{"sysctl without a value", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": ""}
 		}, "sysctl 'net.ipv4.ip_forward' has no value"},

@@ -38,9 +38,24 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 	if n := c.GetShmSizeBytes(); n < 0 || n > 0 && n < minShmSize {
 		p.add(at+".shm_size_bytes", "invalid size of /dev/shm %d: it must be at least %d bytes", n, minShmSize)
 	}
+	if c.GetPrivileges().GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		p.sharedIPC(at, c)
+	}
 	p.health(at+".health", c.GetHealth())
 	p.sysctls(at+".sysctls", c.GetSysctls())
 	p.ulimits(at+".ulimits", c.GetUlimits())
+}
+
+// sharedIPC refuses to change what is the node's.
+func (p *problems) sharedIPC(at string, c *api.ContainerSpec) {
+	if c.GetShmSizeBytes() != 0 {
+		p.add(at+".shm_size_bytes", "/dev/shm is the node's with --ipc host: its size can't be set")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.GetSysctls())) {
+		if !strings.HasPrefix(name, "net.") {
+			p.add(at+".sysctls", "sysctl '%s' is the node's with --ipc host", clip(name))
+		}
+	}
 }
 
 // maxHealthArgs bounds the words of a health check.

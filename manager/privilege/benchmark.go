@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/security"
 )
 
 // Benchmark holds running tasks against section 5 of the CIS Docker Benchmark, item by item and in its order. What the runtime gives every
@@ -28,8 +29,8 @@ func Benchmark(tasks []*api.Task) []*api.SecurityCheck {
 		item("5.12", "The root file system is read-only", readOnly),
 		item("5.13", "Incoming traffic is bound to a specific host interface", boundPorts),
 		item("5.14", "Restarts are bounded", restarts),
-		item("5.15", "The host's process namespace is not shared", always("every container has its own process namespace")),
-		item("5.16", "The host's IPC namespace is not shared", always("every container has its own IPC namespace")),
+		item("5.15", "The host's process namespace is not shared", option(security.PIDHost, pass("every container has its own process namespace"))),
+		item("5.16", "The host's IPC namespace is not shared", option(security.IPCHost, pass("every container has its own IPC namespace"))),
 		item("5.17", "Host devices are not exposed", devices),
 		item("5.18", "Default ulimits are overwritten if needed", always("every container has bounds for files and core dumps; --ulimit sets others")),
 		item("5.19", "Mount propagation is not shared", always("every mount of a container is private or receives only")),

@@ -1,6 +1,7 @@
 package privilege_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,11 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 		{"5.7", warns, "port 80", []func(*api.Task){func(t *api.Task) { t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: 80}} }}},
 		{"5.13", warns, "all addresses", []func(*api.Task){func(t *api.Task) { t.Endpoint.Ports = []*api.PortConfig{{PublishedPort: 8080}} }}},
 		{"5.14", warns, "for ever", []func(*api.Task){func(t *api.Task) { t.Spec.Restart.Delay = nil }}},
+		{"5.15", warns, "pid=host, by grant given", []func(*api.Task){
+			privileged(&api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST}), withGrant(&api.GrantSpec{SecurityOptions: []string{"pid=host"}}),
+		}},
+		{"5.15", fails, "no grant has it", []func(*api.Task){privileged(&api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
+		{"5.16", fails, "ipc=host", []func(*api.Task){privileged(&api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
 		{"5.17", warns, "device /dev/kvm, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Devices: []*api.GrantDevice{{Path: "/dev/kvm"}}})}},
 		{"5.21", warns, "seccomp=unconfined, by grant given", []func(*api.Task){
 			privileged(&api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}}),
@@ -140,6 +146,25 @@ func TestDifferences_SayWhatWhyAndWhoGrantedIt(t *testing.T) {
 	}
 	if got := privilege.Differences(running().GetSpec(), nil); len(got) != 0 || privilege.Score(got) != 100 {
 		t.Errorf("the default differs from itself: %v", got)
+	}
+}
+
+// A capability weighs more where the container has the node's user ids, and so is root there.
+func TestDifferences_OnTheNodesUserIDs(t *testing.T) {
+	task := running(withGrant(&api.GrantSpec{
+		Capabilities: []string{"CAP_SYS_PTRACE", "CAP_NET_ADMIN"}, SecurityOptions: []string{"userns=host", "pid=host", "ipc=host"},
+	}))
+	host := api.NamespaceMode_NAMESPACE_MODE_HOST
+	task.Spec.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST, Pid: host, Ipc: host}
+	var got []string
+	for _, d := range privilege.Differences(task.GetSpec(), task.GetGrants()) {
+		if d.GetGrant() != "given" {
+			t.Errorf("by %q: %v", d.GetGrant(), d)
+		}
+		got = append(got, fmt.Sprintf("%s %d", d.GetWhat(), d.GetPoints()))
+	}
+	if want := []string{"capability CAP_SYS_PTRACE 50", "userns=host 50", "capability CAP_NET_ADMIN 25", "pid=host 25", "ipc=host 15"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -64,7 +64,7 @@ func (d *differences) capabilities(c *api.ContainerSpec, grants []*api.Grant) {
 	has := effective(added, c.GetCapabilityDrop())
 	for _, name := range has {
 		if !slices.Contains(DefaultCapabilities(), name) {
-			points, why := weighCapability(name)
+			points, why := weighCapability(name, sharesUsers(c))
 			d.weaker(points, granting(grants, name), "capability "+name, why)
 		}
 	}
@@ -91,8 +91,17 @@ func granting(grants []*api.Grant, capability string) string {
 
 func nameOf(g *api.Grant) string { return g.GetSpec().GetAnnotations().GetName() }
 
-// weighCapability says what a capability takes from the score, and why. All hold in the container's own user namespace only.
-func weighCapability(name string) (points uint32, why string) {
+// sharesUsers reports whether a container has the node's user ids.
+func sharesUsers(c *api.ContainerSpec) bool {
+	return c.GetPrivileges().GetUserns() == api.UsernsMode_USERNS_MODE_HOST
+}
+
+// weighCapability says what a capability takes from the score, and why. It holds in the container's own user namespace only, unless that is
+// the node's.
+func weighCapability(name string, onNode bool) (points uint32, why string) {
+	if onNode {
+		return weighOnNode(name)
+	}
 	switch name {
 	case "CAP_SYS_ADMIN":
 		return pointsGrave, "mounts and much else: most escapes through mistakes of the kernel begin with it"
@@ -104,6 +113,15 @@ func weighCapability(name string) (points uint32, why string) {
 		return pointsWeak, "changes the container's own network: its address, its routes, its packet filter"
 	}
 	return pointsWeak, "a part of the kernel is open that is closed by default"
+}
+
+// weighOnNode is about a capability where the container has the node's user ids: then it is one of the node's root.
+func weighOnNode(name string) (points uint32, why string) {
+	switch name {
+	case "CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_BPF", "CAP_MAC_ADMIN", "CAP_SYS_BOOT":
+		return pointsTakeover, "with the node's user ids, it is a way to be the node"
+	}
+	return pointsGrave, "with the node's user ids, it is not the container's alone"
 }
 
 // node is about what the grants have of the node.
@@ -169,9 +187,9 @@ func (d *differences) weaknesses(c *api.ContainerSpec, grants []*api.Grant) {
 	for _, w := range security.Weaknesses(c) {
 		points := uint32(pointsNode)
 		switch w.Option {
-		case "userns=host":
+		case security.UsernsHost:
 			points = pointsTakeover
-		case "seccomp=unconfined":
+		case security.PIDHost, "seccomp=unconfined":
 			points = pointsGrave
 		}
 		d.weaker(points, allowing(grants, w.Option), w.Option, w.Means)

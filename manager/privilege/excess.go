@@ -29,10 +29,19 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 	}
 	for _, w := range security.Weaknesses(c) {
 		if !slices.ContainsFunc(grants, func(g *api.Grant) bool { return allows(g, w.Option) }) {
-			out = append(out, Excess{w.Option + " (" + w.Means + ")", "--security-opt " + w.Option})
+			out = append(out, Excess{w.Option + " (" + w.Means + ")", flagOf(w.Option)})
 		}
 	}
 	return out
+}
+
+// flagOf is how `skep grant create` allows an option.
+func flagOf(option string) string {
+	switch option {
+	case security.UsernsHost, security.PIDHost, security.IPCHost:
+		return "--" + strings.Replace(option, "=", " ", 1)
+	}
+	return "--security-opt " + option
 }
 
 // Closed names the first of the grants that a kind of caller may neither hand out nor make use of: to give a container another program,

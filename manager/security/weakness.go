@@ -20,6 +20,13 @@ type Weakness struct {
 	Means string
 }
 
+// The options that share a namespace of the node. On the command line each is a flag of its own, such as --pid host.
+const (
+	UsernsHost = "userns=host"
+	PIDHost    = "pid=host"
+	IPCHost    = "ipc=host"
+)
+
 // Weaknesses returns what a container's privileges take away from the default isolation, always in the same order; none for the
 // defaults and for what is stricter. The spec must be valid: a profile that can't be read counts as one that allows everything.
 func Weaknesses(c *api.ContainerSpec) []Weakness {
@@ -30,7 +37,10 @@ func Weaknesses(c *api.ContainerSpec) []Weakness {
 			out = append(out, Weakness{Option: option, Means: means})
 		}
 	}
-	add(p.GetUserns() == api.UsernsMode_USERNS_MODE_HOST, "userns=host", "root in the container is root on the node")
+	const host = api.NamespaceMode_NAMESPACE_MODE_HOST
+	add(p.GetUserns() == api.UsernsMode_USERNS_MODE_HOST, UsernsHost, "root in the container is root on the node")
+	add(p.GetPid() == host, PIDHost, "all processes of the node can be seen, and signalled by who has their user ids")
+	add(p.GetIpc() == host, IPCHost, "shared memory of the node's programs is open to who has their user ids")
 	add(p.GetNewPrivileges(), "no-new-privileges=false", "set-user-id programs in the image give their rights")
 	switch seccomp := p.GetSeccomp(); seccomp.GetMode() {
 	case api.SeccompMode_SECCOMP_MODE_UNCONFINED:

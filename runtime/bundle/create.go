@@ -248,11 +248,8 @@ func writePid(file string, pid int) error {
 // own gives the standard streams to the program's user, so that it can open them again by /dev/stdout. Devices and
 // what can't be changed stay as they are.
 func own(stdio [3]*os.File, plan *spec.Plan) error {
-	uid, gid := plan.Process.UID, plan.Process.GID
-	if plan.UserNS() {
-		uid, _ = spec.Host(plan.UIDs, uid)
-		gid, _ = spec.Host(plan.GIDs, gid)
-	}
+	uid, _ := plan.HostUID(plan.Process.UID)
+	gid, _ := plan.HostGID(plan.Process.GID)
 	for _, f := range stdio {
 		var st unix.Stat_t
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {

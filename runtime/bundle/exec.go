@@ -112,13 +112,10 @@ func openTerminal(first *launch.Process, plan *spec.Plan) (outer, inner *os.File
 		return nil, nil, err
 	}
 	defer unix.Close(root)
-	uid, gid := plan.Process.UID, uint32(console.Group)
-	if plan.UserNS() {
-		uid, _ = spec.Host(plan.UIDs, uid)
-		var ok bool
-		if gid, ok = spec.Host(plan.GIDs, gid); !ok {
-			gid, _ = spec.Host(plan.GIDs, 0)
-		}
+	uid, _ := plan.HostUID(plan.Process.UID)
+	gid, ok := plan.HostGID(console.Group)
+	if !ok {
+		gid, _ = plan.HostGID(0)
 	}
 	return console.Open(root, uid, gid, plan.Process.Rows, plan.Process.Columns)
 }

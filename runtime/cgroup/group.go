@@ -180,13 +180,18 @@ func (g *Group) KillAll() error {
 			return err
 		}
 	}
-	for range killRounds {
+	for round := range killRounds {
 		pids, err := g.pids()
 		if err != nil {
 			return err
 		}
 		if len(pids) == 0 {
 			return nil
+		}
+		if round == 1 { // some were forked meanwhile, and may go on so
+			if err := g.forbidForks(); err != nil {
+				return err
+			}
 		}
 		for _, pid := range pids {
 			if err := g.signal(pid, unix.SIGKILL); err != nil {
@@ -195,6 +200,16 @@ func (g *Group) KillAll() error {
 		}
 		if err := g.Thaw(); err != nil { // halted ones end when they go on
 			return err
+		}
+	}
+	return nil
+}
+
+// forbidForks lets no process of the group on v1 make another one. It is for a group that is to end.
+func (g *Group) forbidForks() error {
+	for _, dir := range g.dirs {
+		if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
+			return write(dir, setting{file: "pids.max", value: "0"})
 		}
 	}
 	return nil

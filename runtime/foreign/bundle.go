@@ -22,12 +22,12 @@ type bundle struct {
 	dir    string
 	job    Job
 	config *specs.Spec // a copy of the job's
-	userns int         // with the container's ids
+	userns int         // with the container's ids, or -1 if it shares the host's
 }
 
 // furnish mounts all that the container is to have, and writes what it is.
 func (b *bundle) furnish(driver *overlay.Driver) error {
-	gid, _ := spec.Host(b.job.Plan.GIDs, 0)
+	gid, _ := b.job.Plan.HostGID(0)
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return err
 	}
@@ -38,12 +38,15 @@ func (b *bundle) furnish(driver *overlay.Driver) error {
 	if err := unix.Mount("", b.dir, "", unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", b.dir, err)
 	}
-	userns, err := launch.NewUserNS(b.job.Plan)
-	if err != nil {
-		return err
+	b.userns = -1
+	if b.job.Plan.UserNS() {
+		userns, err := launch.NewUserNS(b.job.Plan)
+		if err != nil {
+			return err
+		}
+		b.userns = int(userns.Fd())
+		defer userns.Close()
 	}
-	b.userns = int(userns.Fd())
-	defer userns.Close()
 	if err := b.mountRoot(driver); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
@@ -65,8 +68,8 @@ func (b *bundle) furnish(driver *overlay.Driver) error {
 func (b *bundle) mountRoot(driver *overlay.Driver) error {
 	layers := b.job.Root
 	layers.UserNS, layers.Suid = b.userns, !b.job.Plan.Process.NoNewPrivs
-	layers.RootUID, _ = spec.Host(b.job.Plan.UIDs, 0)
-	layers.RootGID, _ = spec.Host(b.job.Plan.GIDs, 0)
+	layers.RootUID, _ = b.job.Plan.HostUID(0)
+	layers.RootGID, _ = b.job.Plan.HostGID(0)
 	fd, err := driver.Mount(layers)
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ func (b *baggage) openRootfs(job Job) error {
 
 // openDevices clones the host's devices that the plan names, for a container that can't make nodes.
 func (b *baggage) openDevices(plan *spec.Plan) error {
-	if !plan.UserNS() {
+	if plan.MakeNodes {
 		return nil
 	}
 	for _, d := range plan.Devices {

@@ -10,8 +10,8 @@ import (
 	"github.com/skep-io/skep/runtime/spec"
 )
 
-// devices fills /dev: the devices and links that every container has, and the plan's further devices. Where the container has
-// a user namespace they are the host's own (I3), since it can't make nodes; elsewhere they are nodes.
+// devices fills /dev: the devices and links that every container has, and the plan's further devices. They are the host's own (I3), which
+// works in a user namespace, too, and on mounts that let nobody use nodes; a bundle's may be nodes.
 func (p *program) devices() {
 	if p.plan.StockDev {
 		dev := p.directory("devices", "dev", resolveTrusted)
@@ -36,7 +36,7 @@ func (p *program) devices() {
 
 func (p *program) stockDevice(dev reg, i int, d device) {
 	name := "device /dev/" + d.name
-	if !p.plan.UserNS() {
+	if p.plan.MakeNodes {
 		p.call(name, unix.SYS_MKNODAT, dev.arg(), p.str(d.name), num(unix.S_IFCHR|0o666), num(unix.Mkdev(d.major, d.minor))).
 			tolerate(unix.EEXIST)
 		return
@@ -49,7 +49,7 @@ func (p *program) stockDevice(dev reg, i int, d device) {
 
 func (p *program) furtherDevice(i int, d spec.Device) {
 	name := "device /" + d.Target
-	if p.plan.UserNS() && d.Type != unix.S_IFIFO {
+	if !p.plan.MakeNodes && d.Type != unix.S_IFIFO {
 		mounted := p.received(p.furtherAt + i)
 		p.onto(name, mounted, p.file(name, d.Target, resolveTrusted))
 		p.close(mounted)

@@ -206,26 +206,23 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 	return nil
 }
 
-// mountAll makes the mounts that need the container's user namespace.
+// mountAll makes the mounts that need the container's user namespace, if it has one of its own.
 func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 	if job.Rootfs != "" {
 		if err := b.openRootfs(job); err != nil {
 			return fmt.Errorf("root file system %s: %w", job.Rootfs, err)
 		}
 	}
-	if !job.Plan.UserNS() {
-		if job.Rootfs == "" {
-			return errors.New("root file system: layers are shown through a user namespace, and the container has none")
+	userns := -1
+	if job.Plan.UserNS() {
+		var err error
+		if userns, err = unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open user namespace: %w", err)
 		}
-		return nil
-	}
-	userns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open user namespace: %w", err)
-	}
-	defer unix.Close(userns)
-	if err := b.mapBinds(userns); err != nil {
-		return err
+		defer unix.Close(userns)
+		if err := b.mapBinds(userns); err != nil {
+			return err
+		}
 	}
 	if job.Rootfs != "" {
 		return nil
@@ -233,10 +230,10 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 	layers := job.Root
 	layers.UserNS = userns
 	layers.Suid = !job.Plan.Process.NoNewPrivs
-	layers.RootUID, _ = spec.Host(job.Plan.UIDs, 0)
-	layers.RootGID, _ = spec.Host(job.Plan.GIDs, 0)
-	b.root, err = l.overlay.Mount(layers)
-	if err != nil {
+	layers.RootUID, _ = job.Plan.HostUID(0)
+	layers.RootGID, _ = job.Plan.HostGID(0)
+	var err error
+	if b.root, err = l.overlay.Mount(layers); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
 	return nil

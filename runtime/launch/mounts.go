@@ -37,7 +37,7 @@ func (p *program) attachRoot() {
 			p.overHostRoot("attach memory", p.memoryAt+i)
 		}
 	}
-	if !p.plan.StockDev || !p.plan.UserNS() {
+	if !p.plan.StockDev || p.plan.MakeNodes {
 		// Masks are clones of the null device, which must be attached for that; here nothing else attaches it.
 		null := p.received(p.devicesAt)
 		p.call("attach null device", unix.SYS_MOVE_MOUNT, null.arg(), p.str(""), cwd(), p.str("/dev/null"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))

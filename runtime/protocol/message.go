@@ -107,6 +107,8 @@ type Request struct {
 	Rootfs Rootfs
 	Files  []File    `json:",omitempty"`
 	Log    LogConfig `json:",omitzero"`
+	// Share are the namespaces of the host that the container has in place of its own: pid, ipc or user. Spec must not list them.
+	Share []specs.LinuxNamespaceType `json:",omitempty"`
 	// Seccomp is the JSON of the specification's seccomp profile, or empty for none: Detach takes it out of Spec, so that
 	// the supervisor reads a profile once and not for each container.
 	Seccomp []byte `json:"-"`

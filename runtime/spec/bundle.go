@@ -22,12 +22,8 @@ func namespaceFlags() map[specs.LinuxNamespaceType]uint64 {
 // bundleLinux takes what only a bundle may ask for.
 func (c *compiler) bundleLinux(l *specs.Linux) {
 	c.bundleNamespaces(l.Namespaces)
-	if c.plan.UserNS() {
-		c.plan.UIDs = c.ranges("linux.uidMappings", l.UIDMappings)
-		c.plan.GIDs = c.ranges("linux.gidMappings", l.GIDMappings)
-	} else if len(l.UIDMappings) > 0 || len(l.GIDMappings) > 0 {
-		c.bad("linux.uidMappings", "needs a new user namespace")
-	}
+	c.idMappings(l)
+	c.plan.MakeNodes = !c.plan.UserNS()
 	c.rootPropagation(l.RootfsPropagation)
 	c.personality(l.Personality)
 	for _, s := range []struct{ field, value string }{{"hostname", c.plan.Hostname}, {"domainname", c.plan.Domainname}} {
@@ -162,8 +158,6 @@ func (c *compiler) bundleTarget(field string, m Mount) {
 			}
 		}
 		c.bad(field, "can't be a mount point of a container")
-	case m.IDMap && !c.plan.UserNS():
-		c.bad(field, "idmap needs a new user namespace")
 	}
 }
 

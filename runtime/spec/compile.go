@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -36,6 +37,7 @@ type compiler struct {
 	// bundle says that the configuration is a bundle's, whose author decides on its isolation: the invariants are not
 	// demanded of it.
 	bundle   bool
+	granted  Granted
 	plan     Plan
 	problems []error
 }
@@ -61,21 +63,36 @@ func (c *compiler) unsupported(fields map[string]bool) {
 	}
 }
 
+// Granted is what a container has of the host, beyond what its configuration alone may ask for, because whoever owns the host said so. The
+// zero value is nothing.
+type Granted struct {
+	// Namespaces are those that it shares with the host: pid, ipc or user. Its configuration must not list them.
+	Namespaces []specs.LinuxNamespaceType
+}
+
 // Compile checks s for a machine of the given GOARCH and gives its plan, for which the invariants of this package hold.
 // It does not keep or modify s.
-func Compile(s *specs.Spec, goarch string) (*Plan, error) { return compile(s, goarch, false) }
+func Compile(s *specs.Spec, goarch string) (*Plan, error) {
+	return CompileGranted(s, goarch, Granted{})
+}
+
+// CompileGranted is Compile for a container that has something of the host.
+func CompileGranted(s *specs.Spec, goarch string, granted Granted) (*Plan, error) {
+	return compile(s, goarch, compiler{granted: granted})
+}
 
 // CompileBundle is Compile for the configuration of an OCI bundle: what it doesn't ask for, the container doesn't get.
 // Of the invariants only I5 and I6 hold. Root and hooks are the caller's to care for.
-func CompileBundle(s *specs.Spec, goarch string) (*Plan, error) { return compile(s, goarch, true) }
+func CompileBundle(s *specs.Spec, goarch string) (*Plan, error) {
+	return compile(s, goarch, compiler{bundle: true})
+}
 
-func compile(s *specs.Spec, goarch string, bundle bool) (*Plan, error) {
+func compile(s *specs.Spec, goarch string, c compiler) (*Plan, error) {
 	if s == nil || s.Process == nil || s.Linux == nil {
 		return nil, fmt.Errorf("%w: process and linux must be given", ErrSpec)
 	}
-	c := &compiler{bundle: bundle}
 	c.unsupported(map[string]bool{
-		"hooks": s.Hooks != nil && !bundle, "solaris": s.Solaris != nil, "windows": s.Windows != nil, "vm": s.VM != nil,
+		"hooks": s.Hooks != nil && !c.bundle, "solaris": s.Solaris != nil, "windows": s.Windows != nil, "vm": s.VM != nil,
 		"zos": s.ZOS != nil, "freebsd": s.FreeBSD != nil,
 	})
 	c.plan.ReadOnlyRoot = s.Root != nil && s.Root.Readonly
@@ -136,8 +153,7 @@ func (c *compiler) linux(l *specs.Linux) {
 		c.bundleLinux(l)
 	} else {
 		c.namespaces(l.Namespaces)
-		c.plan.UIDs = c.ranges("linux.uidMappings", l.UIDMappings)
-		c.plan.GIDs = c.ranges("linux.gidMappings", l.GIDMappings)
+		c.idMappings(l)
 	}
 	c.plan.Masked = c.paths("linux.maskedPaths", l.MaskedPaths)
 	c.plan.ReadOnly = c.paths("linux.readonlyPaths", l.ReadonlyPaths)
@@ -145,15 +161,21 @@ func (c *compiler) linux(l *specs.Linux) {
 	c.resources(l.Resources)
 }
 
-// namespaces checks that all seven are asked for, new (I1).
+// namespaces checks that all seven are asked for, new, but those that are shared (I1).
 func (c *compiler) namespaces(list []specs.LinuxNamespace) {
 	missing := map[specs.LinuxNamespaceType]bool{
 		specs.PIDNamespace: true, specs.NetworkNamespace: true, specs.MountNamespace: true, specs.IPCNamespace: true,
 		specs.UTSNamespace: true, specs.UserNamespace: true, specs.CgroupNamespace: true,
 	}
+	for _, n := range c.granted.Namespaces {
+		if n != specs.PIDNamespace && n != specs.IPCNamespace && n != specs.UserNamespace {
+			c.bad("linux.namespaces", "the %.32q namespace can't be shared with the host", n)
+		}
+		delete(missing, n)
+	}
 	for _, n := range list {
 		if !missing[n.Type] {
-			c.bad("linux.namespaces", "%q is unknown or listed twice", n.Type)
+			c.bad("linux.namespaces", "%q is unknown, shared with the host, or listed twice", n.Type)
 		}
 		if n.Path != "" {
 			c.bad("linux.namespaces", "joining the %s namespace %.128q is not supported by this runtime", n.Type, n.Path)
@@ -169,6 +191,21 @@ func (c *compiler) namespaces(list []specs.LinuxNamespace) {
 	for _, n := range names {
 		c.bad("linux.namespaces", "a new %s namespace is required", n)
 	}
+}
+
+// idMappings takes the ids of a user namespace; one that shares the host's has none of its own.
+func (c *compiler) idMappings(l *specs.Linux) {
+	if c.plan.UserNS() || !c.bundle && !c.shares(specs.UserNamespace) {
+		c.plan.UIDs = c.ranges("linux.uidMappings", l.UIDMappings)
+		c.plan.GIDs = c.ranges("linux.gidMappings", l.GIDMappings)
+	} else if len(l.UIDMappings) > 0 || len(l.GIDMappings) > 0 {
+		c.bad("linux.uidMappings", "needs a new user namespace")
+	}
+}
+
+// shares reports whether the container has the host's namespace of a kind, because the host's owner said so.
+func (c *compiler) shares(kind specs.LinuxNamespaceType) bool {
+	return slices.Contains(c.granted.Namespaces, kind)
 }
 
 // ranges checks an id mapping (I2).
@@ -244,7 +281,7 @@ func (c *compiler) sysctls(all map[string]string) {
 			c.bad(field, "is not a parameter of a namespace that the container does not share")
 			continue
 		}
-		if !c.bundle && !namespaced(name) || strings.ContainsAny(name, "/\x00") || strings.Contains(name, "..") {
+		if !c.bundle && (!namespaced(name) || !c.owns(name)) || strings.ContainsAny(name, "/\x00") || strings.Contains(name, "..") {
 			c.bad(field, "is not a parameter of the container's own namespaces")
 			continue
 		}

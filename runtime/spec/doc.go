@@ -6,12 +6,15 @@
 //
 //	*specs.Spec ──Compile────────> *Plan ──(package launch)──> table of system calls
 //	            ──CompileBundle──>
+//	            ──CompileGranted─>
 //	Default() is a spec to start from: least privilege, nothing missing.
 //
 // Invariants of every Plan that Compile returns:
 //
-//	I1  The container has its own pid, net, mnt, ipc, uts, cgroup and user namespace.
-//	I2  No id in the container is the host's root, and the process's ids are all mapped.
+//	I1  The container has its own pid, net, mnt, ipc, uts, cgroup and user namespace; of pid, ipc and user it may have
+//	    the host's, where the caller, and not the configuration, says so (Granted).
+//	I2  No id in the container is the host's root, unless it shares the host's user namespace, and the process's ids are
+//	    all mapped.
 //	I3  No mount target is "/" or below /proc or /sys, but for the control groups at /sys/fs/cgroup; every target is a
 //	    clean relative path.
 //	I4  Every mount but devpts is nodev, and with no-new-privileges every mount is nosuid.

@@ -45,7 +45,9 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	case !bind:
 		c.filesystem(field, &m, in)
 	default:
-		if m.Target == "proc" && !c.bundle { // I8
+		// The kernel lets nobody mount a procfs of processes that are the host's, but who is root there: the host's own is shown.
+		hostProc := c.shares(specs.PIDNamespace) && in.Source == "/proc" && !slices.Contains(in.Options, "rbind")
+		if m.Target == "proc" && !c.bundle && !hostProc { // I8
 			c.bad(field, "/proc is the kernel's file system and nothing else")
 		}
 		m.Source = path.Clean(c.text(field, in.Source))
@@ -55,6 +57,9 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	}
 	for _, o := range in.Options {
 		c.option(field, &m, o)
+	}
+	if m.IDMap && !c.plan.UserNS() {
+		c.bad(field, "idmap needs a new user namespace")
 	}
 	if c.bundle {
 		c.bundleTarget(field, m)

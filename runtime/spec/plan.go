@@ -27,6 +27,8 @@ type Plan struct {
 	// StockDev says to put the devices and links that every container has into /dev.
 	StockDev bool
 	Devices  []Device // further ones
+	// MakeNodes says to make the devices as nodes. Otherwise they are the host's own.
+	MakeNodes bool
 	// RootPropagation is of the root mount: an MS_ flag, or 0 for private; with MS_REC for all below it.
 	RootPropagation uint64
 	Personality     Personality
@@ -94,6 +96,19 @@ func (p *Plan) UserNS() bool { return p.Namespaces&unix.CLONE_NEWUSER != 0 }
 // Writable reports whether something can be written to at, or below, the mount.
 func (m Mount) Writable() bool {
 	return (m.Attr|m.AllAttr)&unix.MOUNT_ATTR_RDONLY == 0 || m.Recursive && m.AllAttr&unix.MOUNT_ATTR_RDONLY == 0
+}
+
+// HostUID gives the host's id for a user of the container.
+func (p *Plan) HostUID(id uint32) (uint32, bool) { return p.host(p.UIDs, id) }
+
+// HostGID gives the host's id for a group of the container.
+func (p *Plan) HostGID(id uint32) (uint32, bool) { return p.host(p.GIDs, id) }
+
+func (p *Plan) host(ranges []IDRange, id uint32) (uint32, bool) {
+	if !p.UserNS() {
+		return id, true
+	}
+	return Host(ranges, id)
 }
 
 // Bind reports whether the mount shows a tree of the host.

@@ -70,7 +70,7 @@ func (c *compiler) user(u *specs.User) {
 // mapped reports whether the container knows an id: without a user namespace it knows all.
 func (c *compiler) mapped(ranges []IDRange, id uint32) bool {
 	_, ok := Host(ranges, id)
-	return ok || !c.plan.UserNS() && c.bundle
+	return ok || !c.plan.UserNS()
 }
 
 // defaultPath is searched when the environment has no PATH.

@@ -60,7 +60,7 @@ func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
 	if r == nil || !validID.MatchString(r.ID) {
 		return nil, fmt.Errorf("%w: a container needs a name of letters, digits, \"_\", \".\" and \"-\"", protocol.ErrInvalid)
 	}
-	plan, err := spec.Compile(r.Spec, runtime.GOARCH)
+	plan, err := spec.CompileGranted(r.Spec, runtime.GOARCH, spec.Granted{Namespaces: r.Share})
 	if err == nil && len(r.Seccomp) > 0 {
 		if plan.Seccomp, err = s.filters.Compile(r.Seccomp, runtime.GOARCH); err != nil {
 			err = fmt.Errorf("linux.seccomp: %w", err)
@@ -147,8 +147,8 @@ func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.F
 	if err := saveExecPlan(c.dir, plan); err != nil {
 		return nil, err
 	}
-	uid, _ := spec.Host(plan.UIDs, plan.Process.UID)
-	gid, _ := spec.Host(plan.GIDs, plan.Process.GID)
+	uid, _ := plan.HostUID(plan.Process.UID)
+	gid, _ := plan.HostGID(plan.Process.GID)
 	if err := makePipes(c.dir, uid, gid); err != nil {
 		return nil, err
 	}

@@ -253,8 +253,8 @@ type descriptors struct {
 
 // descriptors makes pipes or a terminal, which belong to the user of the process.
 func (v *server) descriptors(c *container, plan *spec.Plan, e *protocol.Exec) (*descriptors, error) {
-	uid, _ := spec.Host(plan.UIDs, plan.Process.UID)
-	gid, _ := spec.Host(plan.GIDs, plan.Process.GID)
+	uid, _ := plan.HostUID(plan.Process.UID)
+	gid, _ := plan.HostGID(plan.Process.GID)
 	d := &descriptors{stdio: [3]*os.File{v.null, v.nullOut, v.nullOut}}
 	var err error
 	switch {
@@ -312,9 +312,9 @@ func (d *descriptors) terminal(root func() (int, error), plan *spec.Plan, uid ui
 		return err
 	}
 	defer unix.Close(dir)
-	gid, ok := spec.Host(plan.GIDs, console.Group)
+	gid, ok := plan.HostGID(console.Group)
 	if !ok {
-		gid, _ = spec.Host(plan.GIDs, 0)
+		gid, _ = plan.HostGID(0)
 	}
 	master, slave, err := console.Open(dir, uid, gid, size.Rows, size.Cols)
 	if err != nil {

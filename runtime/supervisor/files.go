@@ -66,8 +66,8 @@ func (m *memory) add(f protocol.File, plan *spec.Plan, total int64) error {
 	if err != nil {
 		return err
 	}
-	uid, okUID := spec.Host(plan.UIDs, f.UID)
-	gid, okGID := spec.Host(plan.GIDs, f.GID)
+	uid, okUID := plan.HostUID(f.UID)
+	gid, okGID := plan.HostGID(f.GID)
 	if !okUID || !okGID {
 		return fmt.Errorf("%w: owner %d:%d is not mapped in the container", protocol.ErrInvalid, f.UID, f.GID)
 	}
@@ -104,8 +104,8 @@ func (m *memory) in(f protocol.File, dir string, plan *spec.Plan, total int64) (
 	if mem := m.dirs[dir]; mem != nil && !f.Single {
 		return mem, nil
 	}
-	uid, _ := spec.Host(plan.UIDs, 0)
-	gid, _ := spec.Host(plan.GIDs, 0)
+	uid, _ := plan.HostUID(0)
+	gid, _ := plan.HostGID(0)
 	mem, err := memfs.New(total, 0o755, uid, gid)
 	if err != nil {
 		return nil, err

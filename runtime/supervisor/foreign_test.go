@@ -52,6 +52,7 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		"part of a directory": TestBind_ShowsAPartAndFollowsNoLink,
 		"bind mounts":         TestBind_IsReadOnlyAndSharesMountsAsAskedFor,
 		"secrets":             TestSecrets_AreNowhereOnDisk,
+		"shared":              TestShared_NamespacesAreTheHosts,
 	} {
 		t.Run(name, test)
 	}

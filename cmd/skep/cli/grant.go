@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ type grantFlags struct {
 	devices            flagvalue.Devices
 	mounts             flagvalue.HostMounts
 	options            flagvalue.List
+	pid, ipc, userns   flagvalue.Namespace
 }
 
 func (p *program) grantCreate() *cobra.Command {
@@ -44,6 +46,9 @@ func (p *program) grantCreate() *cobra.Command {
 	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw])")
 	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro])")
 	flags.Var(&f.options, "security-opt", "Allow services to ask for a security option")
+	flags.Var(&f.pid, "pid", `Allow services to ask for the host's PID namespace ("host")`)
+	flags.Var(&f.ipc, "ipc", `Allow services to ask for the host's IPC namespace ("host")`)
+	flags.Var(&f.userns, "userns", `Allow services to ask for the host's user namespace ("host")`)
 	flags.StringVar(&f.description, "description", "", "Say why it is there")
 	flags.VarP(&f.labels, "label", "l", "Grant labels")
 	flags.Var(&f.nodeLabels, "node-label", "Only on nodes that have this label")
@@ -61,8 +66,22 @@ func (p *program) grantCreate() *cobra.Command {
 func (f *grantFlags) spec(name string) *api.GrantSpec {
 	return &api.GrantSpec{
 		Annotations: &api.Annotations{Name: name, Labels: f.labels}, Description: f.description, Operators: f.operators,
-		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, SecurityOptions: f.options, NodeLabels: f.nodeLabels,
+		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, SecurityOptions: f.allowed(), NodeLabels: f.nodeLabels,
 	}
+}
+
+// allowed are the options that services may ask for, those with a flag of their own among them.
+func (f *grantFlags) allowed() []string {
+	out := f.options
+	for _, n := range []struct {
+		name  string
+		given flagvalue.Namespace
+	}{{"pid", f.pid}, {"ipc", f.ipc}, {"userns", f.userns}} {
+		if option := n.name + "=host"; n.given.Host() && !slices.Contains(out, option) {
+			out = append(out, option)
+		}
+	}
+	return out
 }
 
 // grantRow is a line of `grant ls`.

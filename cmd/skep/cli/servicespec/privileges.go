@@ -25,30 +25,32 @@ const (
 
 // privileges are the flags for what isolates a service's containers, as those of docker run.
 type privileges struct {
-	options flagvalue.List
-	userns  string
+	options          flagvalue.List
+	userns, pid, ipc flagvalue.Namespace
 }
 
 func (p *privileges) register(set *pflag.FlagSet) {
 	set.Var(&p.options, "security-opt", "Security options (seccomp=FILE, apparmor=PROFILE, label=PART:VALUE, no-new-privileges)")
-	set.StringVar(&p.userns, "userns", "", `User namespace to use ("host", "private")`)
+	set.Var(&p.userns, "userns", `User namespace to use ("host", "private")`)
+	set.Var(&p.pid, "pid", `PID namespace to use ("host", "private")`)
+	set.Var(&p.ipc, "ipc", `IPC namespace to use ("host", "private")`)
 }
 
 // apply changes those parts of a container's privileges that the flags name. A container without any has the default in everything.
-func (p *privileges) apply(c *api.ContainerSpec, usernsGiven bool) error {
+func (p *privileges) apply(c *api.ContainerSpec) error {
 	out := c.GetPrivileges()
 	if out == nil {
 		out = &api.Privileges{}
 	}
-	if usernsGiven {
-		switch p.userns {
-		case "host":
-			out.Userns = api.UsernsMode_USERNS_MODE_HOST
-		case "private":
-			out.Userns = api.UsernsMode_USERNS_MODE_UNSPECIFIED
-		default:
-			return fault.New(fault.Invalid, "invalid --userns %q: write private or host", p.userns)
-		}
+	if p.userns != "" {
+		out.Userns = map[bool]api.UsernsMode{true: api.UsernsMode_USERNS_MODE_HOST}[p.userns.Host()]
+	}
+	shared := map[bool]api.NamespaceMode{true: api.NamespaceMode_NAMESPACE_MODE_HOST}
+	if p.pid != "" {
+		out.Pid = shared[p.pid.Host()]
+	}
+	if p.ipc != "" {
+		out.Ipc = shared[p.ipc.Host()]
 	}
 	label := &api.SELinuxContext{}
 	for _, option := range p.options {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // processFlags are the flags about the process and its kernel parameters that create and update both have.
@@ -16,25 +15,16 @@ type processFlags struct {
 	init        bool
 	oomScoreAdj int64
 	shmSize     flagvalue.Bytes
-	pid, ipc    string
 }
 
 func (f *processFlags) register(set *pflag.FlagSet) {
 	set.BoolVar(&f.init, "init", false, "Use an init inside each service container to forward signals and reap processes")
-	set.StringVar(&f.ipc, "ipc", "", `IPC namespace to use ("private")`)
 	set.Int64Var(&f.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-998 to 1000)")
-	set.StringVar(&f.pid, "pid", "", `PID namespace to use ("private")`)
 	set.Var(&f.shmSize, "shm-size", "Size of /dev/shm (default 64m)")
 }
 
 // apply changes what a given flag names (I1).
-func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec) error {
-	if err := privateOnly("pid", f.pid); err != nil {
-		return err
-	}
-	if err := privateOnly("ipc", f.ipc); err != nil {
-		return err
-	}
+func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec) {
 	if changed("init") {
 		c.Init = f.init
 	}
@@ -43,20 +33,6 @@ func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec)
 	}
 	if changed("shm-size") {
 		c.ShmSizeBytes = int64(f.shmSize)
-	}
-	return nil
-}
-
-// privateOnly refuses to share a namespace: no service can ask for that, whoever creates it.
-func privateOnly(flag, mode string) error {
-	switch mode {
-	case "", "private":
-		return nil
-	case "host":
-		return fault.New(fault.PermissionDenied, "--%s host would show the service every process of its node's: containers never share this "+
-			"namespace; what else of a node a service needs, an administrator gives it by a grant (`skep grant create`)", flag)
-	default:
-		return fault.New(fault.Invalid, "invalid --%s %q: write private", flag, mode)
 	}
 }
 

@@ -144,9 +144,8 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--replicas-max-per-node=-3":          "invalid syntax",
 		"--secret=source=a,nope=1":            "invalid field in secret request: nope",
 		"--publish=target=80,mode=there":      "must be either 'ingress' or 'host'",
-		"--pid=host":                          "an administrator gives it by a grant",
-		"--ipc=host":                          "an administrator gives it by a grant",
-		"--ipc=container:x":                   `invalid --ipc "container:x": write private`,
+		"--pid=container:x":                   `invalid argument "container:x" for "--pid" flag: write private or host`,
+		"--ipc=":                              "write private or host",
 		"--no-healthcheck --health-retries=1": "--no-healthcheck conflicts with --health-* options",
 		"--health-retries=-1":                 "invalid --health-retries -1",
 		"--ulimit=memory=3":                   "invalid ulimit type: memory",
@@ -154,7 +153,7 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
 		"--tmpfs=/x:size=much":                "invalid value for tmpfs option size: much",
 
-		"--userns=shared":                            "invalid --userns \"shared\": write private or host",
+		"--userns=shared":                            `invalid argument "shared" for "--userns" flag: write private or host`,
 		"--security-opt=fast":                        `invalid --security-opt "fast"`,
 		"--security-opt=seccomp=":                    `invalid --security-opt "seccomp="`,
 		"--security-opt=seccomp=/nonexistent":        "opening seccomp profile (/nonexistent) failed: open /nonexistent: no such file",
@@ -193,6 +192,9 @@ func TestSecurityOptions(t *testing.T) {
 		"--security-opt=label=type:web_t --security-opt=label=level:s0:c1,c2 --security-opt=label=user:u --security-opt=label=role:r": `selinux_context { user: "u" role: "r" type: "web_t" level: "s0:c1,c2" }`,
 		"--userns=host":    "userns: USERNS_MODE_HOST",
 		"--userns=private": "",
+		"--pid=host":       "pid: NAMESPACE_MODE_HOST",
+		"--ipc=host":       "ipc: NAMESPACE_MODE_HOST",
+		"--pid=private":    "",
 	} {
 		got, err := create(t, "app", nil, strings.Fields(flags)...)
 		if err != nil {
@@ -207,8 +209,8 @@ func TestSecurityOptions(t *testing.T) {
 			t.Errorf("%s: %s", flags, diff)
 		}
 	}
-	weak := spec(t, `task { container { privileges { userns: USERNS_MODE_HOST new_privileges: true seccomp { mode: SECCOMP_MODE_UNCONFINED } } } }`)
-	got, err := update(t, weak, "--security-opt=seccomp=default", "--userns=private")
+	weak := spec(t, `task { container { privileges { userns: USERNS_MODE_HOST pid: NAMESPACE_MODE_HOST new_privileges: true seccomp { mode: SECCOMP_MODE_UNCONFINED } } } }`)
+	got, err := update(t, weak, "--security-opt=seccomp=default", "--userns=private", "--pid=private")
 	if err != nil {
 		t.Fatal(err)
 	}

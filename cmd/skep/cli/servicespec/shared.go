@@ -105,11 +105,9 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	}
 	task := taskOf(spec)
 	s.applyContainer(task.Container)
-	if err := s.process.apply(s.changed, task.Container); err != nil {
-		return err
-	}
-	if s.changed("security-opt", "userns") {
-		if err := s.privileges.apply(task.Container, s.changed("userns")); err != nil {
+	s.process.apply(s.changed, task.Container)
+	if s.changed("security-opt", "userns", "pid", "ipc") {
+		if err := s.privileges.apply(task.Container); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,9 @@ type Privileges struct {
 	NoNewPrivileges bool
 	// UsernsMode is host, or empty for ids of the container's own.
 	UsernsMode string `json:",omitempty"`
+	// PidMode and IpcMode are host, or empty for namespaces of the container's own.
+	PidMode string `json:",omitempty"`
+	IpcMode string `json:",omitempty"`
 }
 
 // SeccompOpts is the choice of a filter: default, unconfined, or custom with a profile in Docker's JSON.
@@ -41,6 +44,12 @@ func newPrivileges(p *api.Privileges) *Privileges {
 	out := &Privileges{NoNewPrivileges: !p.GetNewPrivileges()}
 	if p.GetUserns() == api.UsernsMode_USERNS_MODE_HOST {
 		out.UsernsMode = "host"
+	}
+	if p.GetPid() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		out.PidMode = "host"
+	}
+	if p.GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		out.IpcMode = "host"
 	}
 	if s := p.GetSeccomp(); s != nil {
 		out.Seccomp = &SeccompOpts{Mode: SeccompMode(s.GetMode()), Profile: s.GetProfile()}
@@ -80,7 +89,7 @@ func AppArmorMode(m api.AppArmorMode) string {
 	}
 }
 
-// Options are the privileges as --security-opt and --userns take them.
+// Options are the privileges as --security-opt, --userns, --pid and --ipc take them.
 func (p *Privileges) Options() []string {
 	if p == nil {
 		return nil
@@ -113,5 +122,7 @@ func (p *Privileges) Options() []string {
 		add("no-new-privileges=", "false")
 	}
 	add("userns=", p.UsernsMode)
+	add("pid=", p.PidMode)
+	add("ipc=", p.IpcMode)
 	return out
 }
