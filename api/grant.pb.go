@@ -252,8 +252,10 @@ type GrantMount struct {
 	// An absolute path on the node.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// An absolute path in the container, the same by default.
-	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
-	ReadOnly      bool   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Target   string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	ReadOnly bool   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// How mounts and unmounts travel; a service's own bind mounts of it may have less.
+	Propagation   MountPropagation `protobuf:"varint,4,opt,name=propagation,proto3,enum=skep.v1.MountPropagation" json:"propagation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,6 +309,13 @@ func (x *GrantMount) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *GrantMount) GetPropagation() MountPropagation {
+	if x != nil {
+		return x.Propagation
+	}
+	return MountPropagation_MOUNT_PROPAGATION_UNSPECIFIED
 }
 
 type CreateGrantRequest struct {
@@ -677,12 +686,13 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
 	"\vGrantDevice\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12 \n" +
-	"\vpermissions\x18\x02 \x01(\tR\vpermissions\"Y\n" +
+	"\vpermissions\x18\x02 \x01(\tR\vpermissions\"\x96\x01\n" +
 	"\n" +
 	"GrantMount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"<\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12;\n" +
+	"\vpropagation\x18\x04 \x01(\x0e2\x19.skep.v1.MountPropagationR\vpropagation\"<\n" +
 	"\x12CreateGrantRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\";\n" +
 	"\x13CreateGrantResponse\x12$\n" +
@@ -728,6 +738,7 @@ var file_skep_v1_grant_proto_goTypes = []any{
 	nil,                         // 12: skep.v1.GrantSpec.NodeLabelsEntry
 	(*Meta)(nil),                // 13: skep.v1.Meta
 	(*Annotations)(nil),         // 14: skep.v1.Annotations
+	(MountPropagation)(0),       // 15: skep.v1.MountPropagation
 }
 var file_skep_v1_grant_proto_depIdxs = []int32{
 	13, // 0: skep.v1.Grant.meta:type_name -> skep.v1.Meta
@@ -736,15 +747,16 @@ var file_skep_v1_grant_proto_depIdxs = []int32{
 	2,  // 3: skep.v1.GrantSpec.devices:type_name -> skep.v1.GrantDevice
 	3,  // 4: skep.v1.GrantSpec.mounts:type_name -> skep.v1.GrantMount
 	12, // 5: skep.v1.GrantSpec.node_labels:type_name -> skep.v1.GrantSpec.NodeLabelsEntry
-	1,  // 6: skep.v1.CreateGrantRequest.spec:type_name -> skep.v1.GrantSpec
-	0,  // 7: skep.v1.CreateGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 8: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 9: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	15, // 6: skep.v1.GrantMount.propagation:type_name -> skep.v1.MountPropagation
+	1,  // 7: skep.v1.CreateGrantRequest.spec:type_name -> skep.v1.GrantSpec
+	0,  // 8: skep.v1.CreateGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 9: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 10: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_grant_proto_init() }

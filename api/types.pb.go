@@ -338,7 +338,7 @@ type MountType int32
 const (
 	MountType_MOUNT_TYPE_UNSPECIFIED MountType = 0
 	MountType_MOUNT_TYPE_TMPFS       MountType = 1
-	// A file or directory of the node. Services get these by a grant only.
+	// A file or directory of the node. A service may have what its grants give, or a part of it.
 	MountType_MOUNT_TYPE_BIND MountType = 2
 	// A named directory of the node that outlives the task.
 	MountType_MOUNT_TYPE_VOLUME MountType = 3
@@ -387,6 +387,131 @@ func (MountType) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
+// MountPropagation is how mounts and unmounts below a mount travel between the node and a container; unset is RPRIVATE.
+type MountPropagation int32
+
+const (
+	MountPropagation_MOUNT_PROPAGATION_UNSPECIFIED MountPropagation = 0
+	// Not at all.
+	MountPropagation_MOUNT_PROPAGATION_RPRIVATE MountPropagation = 1
+	MountPropagation_MOUNT_PROPAGATION_PRIVATE  MountPropagation = 2
+	// From the node to the container, and from the container to the node.
+	MountPropagation_MOUNT_PROPAGATION_RSHARED MountPropagation = 3
+	MountPropagation_MOUNT_PROPAGATION_SHARED  MountPropagation = 4
+	// From the node to the container.
+	MountPropagation_MOUNT_PROPAGATION_RSLAVE MountPropagation = 5
+	MountPropagation_MOUNT_PROPAGATION_SLAVE  MountPropagation = 6
+)
+
+// Enum value maps for MountPropagation.
+var (
+	MountPropagation_name = map[int32]string{
+		0: "MOUNT_PROPAGATION_UNSPECIFIED",
+		1: "MOUNT_PROPAGATION_RPRIVATE",
+		2: "MOUNT_PROPAGATION_PRIVATE",
+		3: "MOUNT_PROPAGATION_RSHARED",
+		4: "MOUNT_PROPAGATION_SHARED",
+		5: "MOUNT_PROPAGATION_RSLAVE",
+		6: "MOUNT_PROPAGATION_SLAVE",
+	}
+	MountPropagation_value = map[string]int32{
+		"MOUNT_PROPAGATION_UNSPECIFIED": 0,
+		"MOUNT_PROPAGATION_RPRIVATE":    1,
+		"MOUNT_PROPAGATION_PRIVATE":     2,
+		"MOUNT_PROPAGATION_RSHARED":     3,
+		"MOUNT_PROPAGATION_SHARED":      4,
+		"MOUNT_PROPAGATION_RSLAVE":      5,
+		"MOUNT_PROPAGATION_SLAVE":       6,
+	}
+)
+
+func (x MountPropagation) Enum() *MountPropagation {
+	p := new(MountPropagation)
+	*p = x
+	return p
+}
+
+func (x MountPropagation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MountPropagation) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+}
+
+func (MountPropagation) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[7]
+}
+
+func (x MountPropagation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MountPropagation.Descriptor instead.
+func (MountPropagation) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+// BindRecursive is what becomes of that which is mounted below the source of a bind mount; unset is ENABLED.
+type BindRecursive int32
+
+const (
+	BindRecursive_BIND_RECURSIVE_UNSPECIFIED BindRecursive = 0
+	// It is there, and read-only if the mount is.
+	BindRecursive_BIND_RECURSIVE_ENABLED BindRecursive = 1
+	// It is not there.
+	BindRecursive_BIND_RECURSIVE_DISABLED BindRecursive = 2
+	// It is there, and as it is on the node although the mount is read-only.
+	BindRecursive_BIND_RECURSIVE_WRITABLE BindRecursive = 3
+	// As ENABLED: the mount has to be read-only.
+	BindRecursive_BIND_RECURSIVE_READONLY BindRecursive = 4
+)
+
+// Enum value maps for BindRecursive.
+var (
+	BindRecursive_name = map[int32]string{
+		0: "BIND_RECURSIVE_UNSPECIFIED",
+		1: "BIND_RECURSIVE_ENABLED",
+		2: "BIND_RECURSIVE_DISABLED",
+		3: "BIND_RECURSIVE_WRITABLE",
+		4: "BIND_RECURSIVE_READONLY",
+	}
+	BindRecursive_value = map[string]int32{
+		"BIND_RECURSIVE_UNSPECIFIED": 0,
+		"BIND_RECURSIVE_ENABLED":     1,
+		"BIND_RECURSIVE_DISABLED":    2,
+		"BIND_RECURSIVE_WRITABLE":    3,
+		"BIND_RECURSIVE_READONLY":    4,
+	}
+)
+
+func (x BindRecursive) Enum() *BindRecursive {
+	p := new(BindRecursive)
+	*p = x
+	return p
+}
+
+func (x BindRecursive) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BindRecursive) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+}
+
+func (BindRecursive) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[8]
+}
+
+func (x BindRecursive) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BindRecursive.Descriptor instead.
+func (BindRecursive) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+}
+
 // SeccompMode says which system calls a process may make.
 type SeccompMode int32
 
@@ -424,11 +549,11 @@ func (x SeccompMode) String() string {
 }
 
 func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (SeccompMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[7]
+	return &file_skep_v1_types_proto_enumTypes[9]
 }
 
 func (x SeccompMode) Number() protoreflect.EnumNumber {
@@ -437,7 +562,7 @@ func (x SeccompMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SeccompMode.Descriptor instead.
 func (SeccompMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 // AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
@@ -477,11 +602,11 @@ func (x AppArmorMode) String() string {
 }
 
 func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (AppArmorMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[8]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x AppArmorMode) Number() protoreflect.EnumNumber {
@@ -490,7 +615,7 @@ func (x AppArmorMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppArmorMode.Descriptor instead.
 func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // UsernsMode says whose user and group ids a container has.
@@ -526,11 +651,11 @@ func (x UsernsMode) String() string {
 }
 
 func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (UsernsMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[9]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x UsernsMode) Number() protoreflect.EnumNumber {
@@ -539,7 +664,7 @@ func (x UsernsMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsernsMode.Descriptor instead.
 func (UsernsMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // NamespaceMode says whose namespace of a kind a container has.
@@ -575,11 +700,11 @@ func (x NamespaceMode) String() string {
 }
 
 func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (NamespaceMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x NamespaceMode) Number() protoreflect.EnumNumber {
@@ -588,7 +713,7 @@ func (x NamespaceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NamespaceMode.Descriptor instead.
 func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // HealthState is what the checks of a container say.
@@ -630,11 +755,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -643,7 +768,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -729,11 +854,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[14]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -742,7 +867,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -782,11 +907,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[13]
+	return &file_skep_v1_types_proto_enumTypes[15]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -795,7 +920,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // Meta is what the store knows of every object.
@@ -1757,12 +1882,16 @@ type Mount struct {
 	// The owner of its root directory, in the ids of the container.
 	TmpfsUid uint32 `protobuf:"varint,7,opt,name=tmpfs_uid,json=tmpfsUid,proto3" json:"tmpfs_uid,omitempty"`
 	TmpfsGid uint32 `protobuf:"varint,8,opt,name=tmpfs_gid,json=tmpfsGid,proto3" json:"tmpfs_gid,omitempty"`
-	// The name of a volume.
+	// The name of a volume, or the absolute path of a bind mount.
 	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
 	// A new volume stays empty: it does not get what the image has at the target.
 	VolumeNoCopy bool `protobuf:"varint,10,opt,name=volume_no_copy,json=volumeNoCopy,proto3" json:"volume_no_copy,omitempty"`
 	// A directory in the volume, relative, which is shown in place of the whole.
 	VolumeSubpath string `protobuf:"bytes,11,opt,name=volume_subpath,json=volumeSubpath,proto3" json:"volume_subpath,omitempty"`
+	// How mounts and unmounts travel between the node and a bind mount.
+	BindPropagation MountPropagation `protobuf:"varint,12,opt,name=bind_propagation,json=bindPropagation,proto3,enum=skep.v1.MountPropagation" json:"bind_propagation,omitempty"`
+	// What becomes of that which is mounted below the source of a bind mount.
+	BindRecursive BindRecursive `protobuf:"varint,13,opt,name=bind_recursive,json=bindRecursive,proto3,enum=skep.v1.BindRecursive" json:"bind_recursive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1872,6 +2001,20 @@ func (x *Mount) GetVolumeSubpath() string {
 		return x.VolumeSubpath
 	}
 	return ""
+}
+
+func (x *Mount) GetBindPropagation() MountPropagation {
+	if x != nil {
+		return x.BindPropagation
+	}
+	return MountPropagation_MOUNT_PROPAGATION_UNSPECIFIED
+}
+
+func (x *Mount) GetBindRecursive() BindRecursive {
+	if x != nil {
+		return x.BindRecursive
+	}
+	return BindRecursive_BIND_RECURSIVE_UNSPECIFIED
 }
 
 // Ulimit is a resource limit of the process, setrlimit(2). -1 is no limit.
@@ -2893,7 +3036,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0eGrantReference\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x1d\n" +
 	"\n" +
-	"grant_name\x18\x02 \x01(\tR\tgrantName\"\xeb\x02\n" +
+	"grant_name\x18\x02 \x01(\tR\tgrantName\"\xf0\x03\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -2908,7 +3051,9 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06source\x18\t \x01(\tR\x06source\x12$\n" +
 	"\x0evolume_no_copy\x18\n" +
 	" \x01(\bR\fvolumeNoCopy\x12%\n" +
-	"\x0evolume_subpath\x18\v \x01(\tR\rvolumeSubpath\"D\n" +
+	"\x0evolume_subpath\x18\v \x01(\tR\rvolumeSubpath\x12D\n" +
+	"\x10bind_propagation\x18\f \x01(\x0e2\x19.skep.v1.MountPropagationR\x0fbindPropagation\x12=\n" +
+	"\x0ebind_recursive\x18\r \x01(\x0e2\x16.skep.v1.BindRecursiveR\rbindRecursive\"D\n" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
@@ -3029,7 +3174,21 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x16MOUNT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10MOUNT_TYPE_TMPFS\x10\x01\x12\x13\n" +
 	"\x0fMOUNT_TYPE_BIND\x10\x02\x12\x15\n" +
-	"\x11MOUNT_TYPE_VOLUME\x10\x03*a\n" +
+	"\x11MOUNT_TYPE_VOLUME\x10\x03*\xec\x01\n" +
+	"\x10MountPropagation\x12!\n" +
+	"\x1dMOUNT_PROPAGATION_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aMOUNT_PROPAGATION_RPRIVATE\x10\x01\x12\x1d\n" +
+	"\x19MOUNT_PROPAGATION_PRIVATE\x10\x02\x12\x1d\n" +
+	"\x19MOUNT_PROPAGATION_RSHARED\x10\x03\x12\x1c\n" +
+	"\x18MOUNT_PROPAGATION_SHARED\x10\x04\x12\x1c\n" +
+	"\x18MOUNT_PROPAGATION_RSLAVE\x10\x05\x12\x1b\n" +
+	"\x17MOUNT_PROPAGATION_SLAVE\x10\x06*\xa2\x01\n" +
+	"\rBindRecursive\x12\x1e\n" +
+	"\x1aBIND_RECURSIVE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16BIND_RECURSIVE_ENABLED\x10\x01\x12\x1b\n" +
+	"\x17BIND_RECURSIVE_DISABLED\x10\x02\x12\x1b\n" +
+	"\x17BIND_RECURSIVE_WRITABLE\x10\x03\x12\x1b\n" +
+	"\x17BIND_RECURSIVE_READONLY\x10\x04*a\n" +
 	"\vSeccompMode\x12\x1c\n" +
 	"\x18SECCOMP_MODE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SECCOMP_MODE_UNCONFINED\x10\x01\x12\x17\n" +
@@ -3084,7 +3243,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 16)
 var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
@@ -3094,97 +3253,101 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(Protocol)(0),                 // 4: skep.v1.Protocol
 	(PublishMode)(0),              // 5: skep.v1.PublishMode
 	(MountType)(0),                // 6: skep.v1.MountType
-	(SeccompMode)(0),              // 7: skep.v1.SeccompMode
-	(AppArmorMode)(0),             // 8: skep.v1.AppArmorMode
-	(UsernsMode)(0),               // 9: skep.v1.UsernsMode
-	(NamespaceMode)(0),            // 10: skep.v1.NamespaceMode
-	(HealthState)(0),              // 11: skep.v1.HealthState
-	(TaskState)(0),                // 12: skep.v1.TaskState
-	(UserRole)(0),                 // 13: skep.v1.UserRole
-	(*Meta)(nil),                  // 14: skep.v1.Meta
-	(*Annotations)(nil),           // 15: skep.v1.Annotations
-	(*Platform)(nil),              // 16: skep.v1.Platform
-	(*Resources)(nil),             // 17: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 18: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 19: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 20: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 21: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 22: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 23: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 24: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 25: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 26: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 27: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 28: skep.v1.GrantReference
-	(*Mount)(nil),                 // 29: skep.v1.Mount
-	(*Ulimit)(nil),                // 30: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 31: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 32: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 33: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 34: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 35: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 36: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 37: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 38: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 39: skep.v1.ContainerStatus
-	nil,                           // 40: skep.v1.Annotations.LabelsEntry
-	nil,                           // 41: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 42: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(MountPropagation)(0),         // 7: skep.v1.MountPropagation
+	(BindRecursive)(0),            // 8: skep.v1.BindRecursive
+	(SeccompMode)(0),              // 9: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 10: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 11: skep.v1.UsernsMode
+	(NamespaceMode)(0),            // 12: skep.v1.NamespaceMode
+	(HealthState)(0),              // 13: skep.v1.HealthState
+	(TaskState)(0),                // 14: skep.v1.TaskState
+	(UserRole)(0),                 // 15: skep.v1.UserRole
+	(*Meta)(nil),                  // 16: skep.v1.Meta
+	(*Annotations)(nil),           // 17: skep.v1.Annotations
+	(*Platform)(nil),              // 18: skep.v1.Platform
+	(*Resources)(nil),             // 19: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 20: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 21: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 22: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 23: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 24: skep.v1.Placement
+	(*UpdateConfig)(nil),          // 25: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 26: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 27: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 28: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 29: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 30: skep.v1.GrantReference
+	(*Mount)(nil),                 // 31: skep.v1.Mount
+	(*Ulimit)(nil),                // 32: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 33: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 34: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 35: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 36: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 37: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 38: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 39: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 40: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 41: skep.v1.ContainerStatus
+	nil,                           // 42: skep.v1.Annotations.LabelsEntry
+	nil,                           // 43: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 44: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	43, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	43, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	40, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	17, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	17, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	20, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	19, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	45, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	45, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	42, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	19, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	19, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	22, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	21, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	44, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	44, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	44, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	46, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	46, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	46, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	4,  // 12: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	5,  // 13: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	24, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	27, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	26, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	29, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
 	6,  // 16: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	7,  // 17: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	8,  // 18: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	31, // 19: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	32, // 20: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	33, // 21: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	9,  // 22: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	10, // 23: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	10, // 24: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	44, // 25: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	44, // 26: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	44, // 27: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	44, // 28: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	41, // 29: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	44, // 30: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	26, // 31: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	29, // 32: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	42, // 33: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	30, // 34: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	35, // 35: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	28, // 36: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	34, // 37: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	36, // 38: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	18, // 39: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	21, // 40: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	22, // 41: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	43, // 42: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	12, // 43: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	39, // 44: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	11, // 45: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	7,  // 17: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	8,  // 18: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	9,  // 19: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	10, // 20: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	33, // 21: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	34, // 22: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	35, // 23: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	11, // 24: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	12, // 25: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	12, // 26: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	46, // 27: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	46, // 28: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	46, // 29: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	46, // 30: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	43, // 31: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	46, // 32: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	28, // 33: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	31, // 34: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	44, // 35: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	32, // 36: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	37, // 37: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	30, // 38: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	36, // 39: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	38, // 40: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	20, // 41: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	23, // 42: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	24, // 43: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	45, // 44: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	14, // 45: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	41, // 46: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	13, // 47: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3197,7 +3360,7 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      14,
+			NumEnums:      16,
 			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -78,7 +78,7 @@ func TestScripts(t *testing.T) {
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
-			"program": program, "image": image,
+			"program": program, "image": image, "mount": mount,
 			"newroot": newroot, "expire": expire, "signed": signed, "traffic": trafficVerb,
 		},
 	})
@@ -427,6 +427,14 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		ts.Fatalf("build %s: %v: %s", args[0], err, out)
 	}
+}
+
+// mount runs mount(8) on a machine.
+func mount(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) > 1, "mount NAME ARG…")
+	pid := strconv.Itoa(find(ts, args[0]).PID())
+	ts.Check(ts.Exec("nsenter", append([]string{"--target", pid, "--mount", "mount"}, args[1:]...)...))
 }
 
 // image writes an image with some files, which may be run.

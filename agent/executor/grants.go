@@ -17,7 +17,14 @@ func (p plan) granted(s *specs.Spec) error {
 	for _, grant := range p.task.GetGrants() {
 		name := grant.GetSpec().GetAnnotations().GetName()
 		for _, m := range grant.GetSpec().GetMounts() {
-			s.Mounts = append(s.Mounts, hostMount(m))
+			if p.replaced(m.GetTarget()) {
+				continue
+			}
+			mount, err := hostMount(m.GetTarget(), m.GetSource(), "", m.GetReadOnly(), m.GetPropagation(), 0)
+			if err != nil {
+				return fmt.Errorf("grant %s: %w", name, err)
+			}
+			s.Mounts = append(s.Mounts, mount)
 		}
 		for _, d := range grant.GetSpec().GetDevices() {
 			if err := addDevice(s, d); err != nil {
@@ -26,16 +33,6 @@ func (p plan) granted(s *specs.Spec) error {
 		}
 	}
 	return nil
-}
-
-// hostMount shows a file or directory of this node. Its ids on this node are those in the container: root there is root here, which is
-// what an administrator who grants it expects, and what makes it of use. Set-user-id programs and devices in it don't work.
-func hostMount(m *api.GrantMount) specs.Mount {
-	options := []string{"rbind", "nosuid", "nodev", "idmap"}
-	if m.GetReadOnly() {
-		options = append(options, "ro", "rro")
-	}
-	return specs.Mount{Destination: m.GetTarget(), Type: "bind", Source: m.GetSource(), Options: options}
 }
 
 // addDevice gives the container a device of this node. The container has it as this node does: its root is nobody here, so the device has to

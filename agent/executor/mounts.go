@@ -31,8 +31,14 @@ func (p plan) mounts(s *specs.Spec) error {
 			s.Mounts = append(s.Mounts, tmpfs(target, m))
 		case api.MountType_MOUNT_TYPE_VOLUME:
 			s.Mounts = append(s.Mounts, volumeMount(target, p.volumes[m.GetSource()], m))
-		default: // a bind mount comes by a grant only
-			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the types tmpfs and volume only", m.GetTarget())
+		case api.MountType_MOUNT_TYPE_BIND:
+			bind, err := p.bind(target, m)
+			if err != nil {
+				return err
+			}
+			s.Mounts = append(s.Mounts, bind)
+		default:
+			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the types bind, tmpfs and volume only", m.GetTarget())
 		}
 	}
 	return nil

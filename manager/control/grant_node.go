@@ -89,6 +89,7 @@ func (p *problems) grantMounts(mounts []*api.GrantMount) {
 			p.add(at+".target", "duplicate mount point: %s", clip(target))
 		}
 		taken[target] = true
+		p.value(at+".propagation", mount.GetPropagation())
 	}
 }
 

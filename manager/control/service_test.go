@@ -173,9 +173,28 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"health interval", func(s *api.ServiceSpec) {
 			s.Task.Container.Health = &api.HealthConfig{Interval: durationpb.New(-1)}
 		}, "health.interval: cannot be negative"},
-		{"bind mount", func(s *api.ServiceSpec) {
-			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/etc", Target: "/x"}}
-		}, "an administrator gives it by a grant, `skep grant create NAME --mount-host /etc[:ro]`"},
+		{"relative bind mount", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "etc", Target: "/x"}}
+		}, "mounts[0].source: invalid mount source \"etc\": must be an absolute path"},
+		{"writable below nothing", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{
+				Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/x", BindRecursive: api.BindRecursive_BIND_RECURSIVE_WRITABLE,
+			}}
+		}, "requires 'readonly'"},
+		{"read-only and told by the node", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{
+				Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/x", ReadOnly: true, BindRecursive: api.BindRecursive_BIND_RECURSIVE_READONLY,
+				BindPropagation: api.MountPropagation_MOUNT_PROPAGATION_SLAVE,
+			}}
+		}, "'bind-recursive=readonly' requires 'bind-propagation=rprivate'"},
+		{"unknown propagation", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/x", BindPropagation: 99}}
+		}, "mounts[0].bind_propagation: has no value that this version knows: 99"},
+		{"bind options of a volume", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{
+				Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", BindRecursive: api.BindRecursive_BIND_RECURSIVE_DISABLED,
+			}}
+		}, "bind options are for mounts of the type bind"},
 		{"nameless volume", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Target: "/x"}}
 		}, "mounts[0].source: a volume needs a name"},

@@ -44,9 +44,7 @@ func (p *problems) mountSource(at string, m *api.Mount) {
 	case api.MountType_MOUNT_TYPE_VOLUME:
 		p.volume(at, m)
 	case api.MountType_MOUNT_TYPE_BIND:
-		// Whoever may mount the node's files can have the node: that is an administrator's to give.
-		p.add(at, "a bind mount of %q is power over the node: an administrator gives it by a grant, `skep grant create NAME --mount-host "+
-			"%s[:ro]`, and the service names the grant, --grant NAME", clip(m.GetSource()), clip(m.GetSource()))
+		p.bind(at, m) // what grants give is seen once they are known
 	default:
 		p.known(at+".type", kind)
 	}
@@ -56,6 +54,30 @@ func (p *problems) mountSource(at string, m *api.Mount) {
 	}
 	if kind != api.MountType_MOUNT_TYPE_VOLUME && (m.GetVolumeNoCopy() || m.GetVolumeSubpath() != "") {
 		p.add(at, "volume options are for mounts of the type volume")
+	}
+	if kind != api.MountType_MOUNT_TYPE_BIND && (m.GetBindPropagation() != 0 || m.GetBindRecursive() != 0) {
+		p.add(at, "bind options are for mounts of the type bind")
+	}
+}
+
+func (p *problems) bind(at string, m *api.Mount) {
+	if source := m.GetSource(); !p.template(at+".source", source) && !plainPath(path.Clean(source)) {
+		p.add(at+".source", "invalid mount source %q: must be an absolute path on the nodes", clip(source))
+	}
+	p.value(at+".bind_propagation", m.GetBindPropagation())
+	p.value(at+".bind_recursive", m.GetBindRecursive())
+	switch m.GetBindRecursive() {
+	case api.BindRecursive_BIND_RECURSIVE_READONLY:
+		switch m.GetBindPropagation() {
+		case api.MountPropagation_MOUNT_PROPAGATION_UNSPECIFIED, api.MountPropagation_MOUNT_PROPAGATION_RPRIVATE:
+		default: // what the node mounts later is as it is there
+			p.add(at, "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate'")
+		}
+		fallthrough
+	case api.BindRecursive_BIND_RECURSIVE_WRITABLE:
+		if !m.GetReadOnly() {
+			p.add(at, "option 'bind-recursive=writable' or 'readonly' requires 'readonly'")
+		}
 	}
 }
 

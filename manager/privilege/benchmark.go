@@ -33,7 +33,7 @@ func Benchmark(tasks []*api.Task) []*api.SecurityCheck {
 		item("5.16", "The host's IPC namespace is not shared", option(security.IPCHost, pass("every container has its own IPC namespace"))),
 		item("5.17", "Host devices are not exposed", devices),
 		item("5.18", "Default ulimits are overwritten if needed", always("every container has bounds for files and core dumps; --ulimit sets others")),
-		item("5.19", "Mount propagation is not shared", always("every mount of a container is private or receives only")),
+		item("5.19", "Mount propagation is not shared", propagationCheck),
 		item("5.20", "The host's UTS namespace is not shared", always("every container has its own UTS namespace")),
 		item("5.21", "The default seccomp profile is not disabled", option("seccomp=", pass("every process is filtered by the default profile, or by one that allows no more"))),
 		item("5.22", "Exec is not used with --privileged", always("a command that is run in a task gets no more than the task has; there is no --privileged")),
@@ -166,6 +166,17 @@ func mountCheck(t *api.Task) verdict {
 		}
 	}
 	return pass("no directory of the node is mounted that the node itself consists of")
+}
+
+func propagationCheck(t *api.Task) verdict {
+	for _, g := range t.GetGrants() {
+		for _, m := range g.GetSpec().GetMounts() {
+			if reach(m.GetPropagation()) == 2 {
+				return beyond(nameOf(g), "mounts of the container below "+m.GetSource()+" are the node's, too")
+			}
+		}
+	}
+	return pass("every mount of a container is private or receives only")
 }
 
 func sshd(t *api.Task) verdict {

@@ -98,6 +98,9 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 		}},
 		{"5.15", fails, "no grant has it", []func(*api.Task){privileged(&api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
 		{"5.16", fails, "ipc=host", []func(*api.Task){privileged(&api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
+		{"5.19", warns, "mounts of the container below /srv are the node's, too, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{
+			Mounts: []*api.GrantMount{{Source: "/srv", Target: "/srv", Propagation: api.MountPropagation_MOUNT_PROPAGATION_RSHARED}},
+		})}},
 		{"5.17", warns, "device /dev/kvm, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Devices: []*api.GrantDevice{{Path: "/dev/kvm"}}})}},
 		{"5.21", warns, "seccomp=unconfined, by grant given", []func(*api.Task){
 			privileged(&api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}}),

@@ -133,6 +133,9 @@ func (d *differences) node(grants []*api.Grant) {
 			if m.GetReadOnly() {
 				mode = "to read"
 			}
+			if word := propagation(m.GetPropagation()); word != "" {
+				mode += ", " + word
+			}
 			d.weaker(points, nameOf(g), fmt.Sprintf("%s of the node, %s, at %s", m.GetSource(), mode, m.GetTarget()), why)
 		}
 		for _, device := range g.GetSpec().GetDevices() {
@@ -148,6 +151,8 @@ func weighMount(m *api.GrantMount) (points uint32, why string) {
 		return pointsTakeover, "the socket " + ControlSocket(m.GetSource()) + " commands the node"
 	case Sensitive(m.GetSource()) && !m.GetReadOnly():
 		return pointsTakeover, "who writes there as root is the node's root"
+	case reach(m.GetPropagation()) == 2:
+		return pointsGrave, "what the container mounts there is mounted on the node, too"
 	case Sensitive(m.GetSource()):
 		return pointsGrave, "the node's own files, its keys among them, can be read"
 	case m.GetReadOnly():

@@ -27,6 +27,7 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 			out = append(out, Excess{"capability " + name, "--cap-add " + strings.TrimPrefix(name, capabilityPrefix)})
 		}
 	}
+	out = append(out, mountExcesses(c, grants)...)
 	for _, w := range security.Weaknesses(c) {
 		if !slices.ContainsFunc(grants, func(g *api.Grant) bool { return allows(g, w.Option) }) {
 			out = append(out, Excess{w.Option + " (" + w.Means + ")", flagOf(w.Option)})

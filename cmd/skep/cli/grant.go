@@ -44,7 +44,7 @@ func (p *program) grantCreate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&f.capabilities, "cap-add", "Give Linux capabilities")
 	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw])")
-	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro])")
+	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro,rslave])")
 	flags.Var(&f.options, "security-opt", "Allow services to ask for a security option")
 	flags.Var(&f.pid, "pid", `Allow services to ask for the host's PID namespace ("host")`)
 	flags.Var(&f.ipc, "ipc", `Allow services to ask for the host's IPC namespace ("host")`)

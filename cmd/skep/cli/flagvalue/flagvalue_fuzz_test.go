@@ -144,7 +144,7 @@ func FuzzScalars(f *testing.F) {
 }
 
 func FuzzHostMount(f *testing.F) {
-	for _, text := range []string{"/a", "/a:ro", "/a:/b:ro", "/a:/b:rw", "a:/b", "/a::ro", "/a:ro:ro"} {
+	for _, text := range []string{"/a", "/a:ro", "/a:/b:ro", "/a:/b:rw", "a:/b", "/a::ro", "/a:ro:ro", "/a:/b:ro,rslave", "/a:rw,shared"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -154,7 +154,10 @@ func FuzzHostMount(f *testing.F) {
 		}
 		m := mounts[0]
 		if !path.IsAbs(m.GetSource()) || m.GetTarget() != "" && !path.IsAbs(m.GetTarget()) || strings.Contains(m.GetSource()+m.GetTarget(), ":") ||
-			m.GetReadOnly() != strings.HasSuffix(text, ":ro") {
+			m.GetReadOnly() && !strings.Contains(text, "ro") {
+			t.Errorf("%q became %v", text, m)
+		}
+		if last := text[strings.LastIndex(text, ":")+1:]; last == "ro" && !m.GetReadOnly() {
 			t.Errorf("%q became %v", text, m)
 		}
 	})

@@ -119,6 +119,36 @@ func TestTargetPort(t *testing.T) {
 	}
 }
 
+func TestHostMounts(t *testing.T) {
+	for text, want := range map[string]struct {
+		mount *api.GrantMount
+		err   string
+	}{
+		"/a":            {&api.GrantMount{Source: "/a"}, ""},
+		"/a:ro":         {&api.GrantMount{Source: "/a", ReadOnly: true}, ""},
+		"/a:/b":         {&api.GrantMount{Source: "/a", Target: "/b"}, ""},
+		"/a:/b:rw":      {&api.GrantMount{Source: "/a", Target: "/b"}, ""},
+		"/a:ro,rslave":  {&api.GrantMount{Source: "/a", ReadOnly: true, Propagation: api.MountPropagation_MOUNT_PROPAGATION_RSLAVE}, ""},
+		"/a:/b:shared":  {&api.GrantMount{Source: "/a", Target: "/b", Propagation: api.MountPropagation_MOUNT_PROPAGATION_SHARED}, ""},
+		"a":             {err: "write SOURCE"},
+		"/a:b":          {err: "write SOURCE"},
+		"/a::ro":        {err: "write SOURCE"},
+		"/a:/b:/c":      {err: "write SOURCE"},
+		"/a:/b:ro,loud": {err: "write SOURCE"},
+		"/a:/b:/c:ro":   {err: "write SOURCE"},
+		"/a:ro:ro":      {err: "write SOURCE"},
+	} {
+		t.Run(text, func(t *testing.T) {
+			var mounts flagvalue.HostMounts
+			if checkErr(t, mounts.Set(text), want.err) {
+				if diff := cmp.Diff(flagvalue.HostMounts{want.mount}, mounts, protocmp.Transform()); diff != "" {
+					t.Error(diff)
+				}
+			}
+		})
+	}
+}
+
 func TestMount(t *testing.T) {
 	const tmpfs, volume = api.MountType_MOUNT_TYPE_TMPFS, api.MountType_MOUNT_TYPE_VOLUME
 	for text, want := range map[string]struct {
@@ -136,16 +166,25 @@ func TestMount(t *testing.T) {
 		"type=volume,src=db,target=/t,volume-nocopy,volume-subpath=a/b,volume-driver=local": {&api.Mount{Type: volume, Source: "db", Target: "/t", VolumeNoCopy: true, VolumeSubpath: "a/b"}, ""},
 		"type=volume,src=db,target=/t,volume-nocopy=false,ro":                               {&api.Mount{Type: volume, Source: "db", Target: "/t", ReadOnly: true}, ""},
 		"type=bind,source=/x,target=/t":                                                     {&api.Mount{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/t"}, ""},
-		"type=npipe,target=/t":                                                              {err: `a mount of the type "npipe" can't be had`},
-		"src=db,target=/t,volume-driver=nfs":                                                {err: `volume driver "nfs" can't be had`},
-		"src=db,target=/t,volume-nocopy=maybe":                                              {err: "invalid value for volume-nocopy: maybe"},
-		"foo=bar":                                                                           {err: "unexpected key 'foo' in 'foo=bar'"},
-		"type":                                                                              {err: "invalid field 'type' must be a key=value pair"},
-		"type=tmpfs,target=/a,tmpfs-size=x":                                                 {err: "invalid value for tmpfs-size: x"},
-		"type=tmpfs,target=/a,tmpfs-size=-1":                                                {err: "invalid value for tmpfs-size: -1"},
-		"type=tmpfs,target=/a,tmpfs-mode=9":                                                 {err: "invalid value for tmpfs-mode: 9"},
-		"type=tmpfs,target=/a,ro=perhaps":                                                   {err: "invalid value for ro: perhaps"},
-		"type=tmpfs,target=/a,tmpfs-size=9999999P":                                          {err: "invalid value for tmpfs-size"},
+		"type=bind,source=/x,target=/t,ro,bind-propagation=rslave,bind-recursive=writable": {&api.Mount{
+			Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/t", ReadOnly: true,
+			BindPropagation: api.MountPropagation_MOUNT_PROPAGATION_RSLAVE, BindRecursive: api.BindRecursive_BIND_RECURSIVE_WRITABLE,
+		}, ""},
+		"type=bind,source=/x,target=/t,bind-nonrecursive": {&api.Mount{
+			Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/t", BindRecursive: api.BindRecursive_BIND_RECURSIVE_DISABLED,
+		}, ""},
+		"type=bind,source=/x,target=/t,bind-propagation=loud": {err: `invalid propagation "loud"`},
+		"type=bind,source=/x,target=/t,bind-recursive=on":     {err: "invalid value for bind-recursive: on"},
+		"type=npipe,target=/t":                                {err: `a mount of the type "npipe" can't be had`},
+		"src=db,target=/t,volume-driver=nfs":                  {err: `volume driver "nfs" can't be had`},
+		"src=db,target=/t,volume-nocopy=maybe":                {err: "invalid value for volume-nocopy: maybe"},
+		"foo=bar":                                             {err: "unexpected key 'foo' in 'foo=bar'"},
+		"type":                                                {err: "invalid field 'type' must be a key=value pair"},
+		"type=tmpfs,target=/a,tmpfs-size=x":                   {err: "invalid value for tmpfs-size: x"},
+		"type=tmpfs,target=/a,tmpfs-size=-1":                  {err: "invalid value for tmpfs-size: -1"},
+		"type=tmpfs,target=/a,tmpfs-mode=9":                   {err: "invalid value for tmpfs-mode: 9"},
+		"type=tmpfs,target=/a,ro=perhaps":                     {err: "invalid value for ro: perhaps"},
+		"type=tmpfs,target=/a,tmpfs-size=9999999P":            {err: "invalid value for tmpfs-size"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			var mounts flagvalue.Mounts

@@ -27,7 +27,8 @@ func (d *Devices) String() string { return "" }
 // Type is Docker's word.
 func (d *Devices) Type() string { return "list" }
 
-// HostMounts collects files and directories of the host, each SOURCE[:TARGET][:ro|rw].
+// HostMounts collects files and directories of the host, each SOURCE[:TARGET][:OPTION[,OPTION]], with the options ro, rw and how mounts
+// travel: rprivate, rslave and the like.
 type HostMounts []*api.GrantMount
 
 // Set adds one file or directory.
@@ -35,21 +36,34 @@ func (m *HostMounts) Set(text string) error {
 	parts := strings.Split(text, ":")
 	mount := &api.GrantMount{Source: parts[0]}
 	rest := parts[1:]
-	if n := len(rest); n > 0 && (rest[n-1] == "ro" || rest[n-1] == "rw") {
-		mount.ReadOnly, rest = rest[n-1] == "ro", rest[:n-1]
+	if n := len(rest); n > 0 && setHostOptions(mount, rest[n-1]) {
+		rest = rest[:n-1]
 	}
 	if len(rest) == 1 {
-		mount.Target, rest = rest[0], nil
+		mount.Target = rest[0]
 	}
-	if len(rest) > 0 || !path.IsAbs(mount.GetSource()) || mount.GetTarget() == "" && len(parts) > 1 && !isMode(parts[len(parts)-1]) ||
-		mount.GetTarget() != "" && !path.IsAbs(mount.GetTarget()) {
-		return fmt.Errorf("invalid mount %q: write SOURCE, SOURCE:ro or SOURCE:TARGET:ro, with absolute paths without colons", text)
+	if len(rest) > 1 || !path.IsAbs(mount.GetSource()) || len(rest) == 1 && !path.IsAbs(mount.GetTarget()) {
+		return fmt.Errorf("invalid mount %q: write SOURCE, SOURCE:ro or SOURCE:TARGET:ro,rslave, with absolute paths without colons", text)
 	}
 	*m = append(*m, mount)
 	return nil
 }
 
-func isMode(word string) bool { return word == "ro" || word == "rw" }
+// setHostOptions takes options, and reports whether they are all options.
+func setHostOptions(mount *api.GrantMount, text string) bool {
+	for word := range strings.SplitSeq(text, ",") {
+		how, ok := propagations()[word]
+		switch {
+		case ok:
+			mount.Propagation = how
+		case word == "ro" || word == "rw":
+			mount.ReadOnly = word == "ro"
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // String is empty: the default is no mount.
 func (m *HostMounts) String() string { return "" }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,8 +12,8 @@ import (
 )
 
 // Mounts collects mounts, each written as pairs: type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL], or
-// [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH]. A bind mount is read, too: the managers
-// say why it can't be had, and what to do.
+// [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH], or
+// type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=WORD][,bind-recursive=WORD]; whether a grant gives that, the managers say.
 type Mounts []*api.Mount
 
 // Set adds one mount.
@@ -55,14 +56,14 @@ func parseMount(text string) (*api.Mount, error) {
 }
 
 func setMount(mount *api.Mount, pair field, text string) error {
-	if !pair.hasValue && pair.key != "readonly" && pair.key != "ro" && pair.key != "volume-nocopy" {
+	if !pair.hasValue && !slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, pair.key) {
 		return fmt.Errorf("invalid field '%s' must be a key=value pair", pair)
 	}
 	switch pair.key {
 	case "type":
 		kind, ok := mountTypes()[strings.ToLower(pair.value)]
 		if !ok {
-			return fmt.Errorf("a mount of the type %q can't be had: write type=volume or type=tmpfs", pair.value)
+			return fmt.Errorf("a mount of the type %q can't be had: write type=volume, type=tmpfs or type=bind", pair.value)
 		}
 		mount.Type = kind
 	case "source", "src":
@@ -100,9 +101,49 @@ func setMount(mount *api.Mount, pair field, text string) error {
 		}
 		mount.TmpfsMode = mode
 	default:
+		return setBind(mount, pair, text)
+	}
+	return nil
+}
+
+// setBind takes the options of bind mounts.
+func setBind(mount *api.Mount, pair field, text string) error {
+	switch pair.key {
+	case "bind-propagation":
+		how, ok := propagations()[strings.ToLower(pair.value)]
+		if !ok {
+			return fmt.Errorf("invalid propagation %q: write rprivate, private, rshared, shared, rslave or slave", pair.value)
+		}
+		mount.BindPropagation = how
+	case "bind-recursive":
+		below, ok := map[string]api.BindRecursive{
+			"enabled": api.BindRecursive_BIND_RECURSIVE_ENABLED, "disabled": api.BindRecursive_BIND_RECURSIVE_DISABLED,
+			"writable": api.BindRecursive_BIND_RECURSIVE_WRITABLE, "readonly": api.BindRecursive_BIND_RECURSIVE_READONLY,
+		}[pair.value]
+		if !ok {
+			return fmt.Errorf("invalid value for bind-recursive: %s: write enabled, disabled, writable or readonly", pair.value)
+		}
+		mount.BindRecursive = below
+	case "bind-nonrecursive": // before there was bind-recursive
+		on, err := parseSwitch(pair)
+		if err != nil {
+			return err
+		}
+		if on {
+			mount.BindRecursive = api.BindRecursive_BIND_RECURSIVE_DISABLED
+		}
+	default:
 		return fmt.Errorf("unexpected key '%s' in '%s'", pair.key, text)
 	}
 	return nil
+}
+
+func propagations() map[string]api.MountPropagation {
+	return map[string]api.MountPropagation{
+		"rprivate": api.MountPropagation_MOUNT_PROPAGATION_RPRIVATE, "private": api.MountPropagation_MOUNT_PROPAGATION_PRIVATE,
+		"rshared": api.MountPropagation_MOUNT_PROPAGATION_RSHARED, "shared": api.MountPropagation_MOUNT_PROPAGATION_SHARED,
+		"rslave": api.MountPropagation_MOUNT_PROPAGATION_RSLAVE, "slave": api.MountPropagation_MOUNT_PROPAGATION_SLAVE,
+	}
 }
 
 // parseSwitch reads a key that is true when it stands alone.

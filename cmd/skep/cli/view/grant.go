@@ -36,6 +36,8 @@ type GrantMount struct {
 	Source   string
 	Target   string
 	ReadOnly bool `json:",omitempty"`
+	// Propagation is Docker's word, or "" for rprivate.
+	Propagation string `json:",omitempty"`
 }
 
 // NewGrant shows a grant.
@@ -49,7 +51,9 @@ func NewGrant(g *api.Grant) Grant {
 		out.Spec.Devices = append(out.Spec.Devices, GrantDevice{Path: d.GetPath(), Permissions: d.GetPermissions()})
 	}
 	for _, m := range spec.GetMounts() {
-		out.Spec.Mounts = append(out.Spec.Mounts, GrantMount{Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly()})
+		out.Spec.Mounts = append(out.Spec.Mounts, GrantMount{
+			Source: m.GetSource(), Target: m.GetTarget(), ReadOnly: m.GetReadOnly(), Propagation: propagationWord(m.GetPropagation()),
+		})
 	}
 	return out
 }
@@ -67,8 +71,15 @@ func (g Grant) Gives() (what []string) {
 		if m.Target != m.Source {
 			text += ":" + m.Target
 		}
+		var options []string
 		if m.ReadOnly {
-			text += ":ro"
+			options = append(options, "ro")
+		}
+		if m.Propagation != "" {
+			options = append(options, m.Propagation)
+		}
+		if len(options) > 0 {
+			text += ":" + strings.Join(options, ",")
 		}
 		what = append(what, text)
 	}

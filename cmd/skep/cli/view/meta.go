@@ -100,3 +100,6 @@ func RestartCondition(c api.RestartCondition) string { return word(c.String(), "
 
 // MountType returns tmpfs, or "".
 func MountType(t api.MountType) string { return word(t.String(), "MOUNT_TYPE_") }
+
+// propagationWord returns rslave and the like, or "".
+func propagationWord(p api.MountPropagation) string { return word(p.String(), "MOUNT_PROPAGATION_") }

@@ -155,8 +155,18 @@ type Mount struct {
 	Source        string `json:",omitempty"`
 	Target        string
 	ReadOnly      bool           `json:",omitempty"`
+	BindOptions   *BindOptions   `json:",omitempty"`
 	TmpfsOptions  *TmpfsOptions  `json:",omitempty"`
 	VolumeOptions *VolumeOptions `json:",omitempty"`
+}
+
+// BindOptions say how mounts travel between a bind mount and the node, and what becomes of those below its source, in the words of
+// Docker's API.
+type BindOptions struct {
+	Propagation            string `json:",omitempty"`
+	NonRecursive           bool   `json:",omitempty"`
+	ReadOnlyNonRecursive   bool   `json:",omitempty"`
+	ReadOnlyForceRecursive bool   `json:",omitempty"`
 }
 
 // VolumeOptions say what of a volume is shown, and whether it begins empty.
@@ -285,6 +295,15 @@ func newMount(m *api.Mount) Mount {
 	}
 	if tmpfs.SizeBytes != 0 || tmpfs.Mode != 0 || tmpfs.Options != nil {
 		out.TmpfsOptions = &tmpfs
+	}
+	bind := BindOptions{
+		Propagation:            propagationWord(m.GetBindPropagation()),
+		NonRecursive:           m.GetBindRecursive() == api.BindRecursive_BIND_RECURSIVE_DISABLED,
+		ReadOnlyNonRecursive:   m.GetBindRecursive() == api.BindRecursive_BIND_RECURSIVE_WRITABLE,
+		ReadOnlyForceRecursive: m.GetBindRecursive() == api.BindRecursive_BIND_RECURSIVE_READONLY,
+	}
+	if bind != (BindOptions{}) {
+		out.BindOptions = &bind
 	}
 	if volume := (VolumeOptions{NoCopy: m.GetVolumeNoCopy(), Subpath: m.GetVolumeSubpath()}); volume != (VolumeOptions{}) {
 		out.VolumeOptions = &volume

@@ -1,0 +1,101 @@
+package executor
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// binds compiles a task with bind mounts and what its one grant has, and gives the mounts of the node.
+func binds(t *testing.T, mounts []*api.Mount, granted ...*api.GrantMount) ([]specs.Mount, error) {
+	t.Helper()
+	task := newTask(&api.ContainerSpec{Command: []string{"/x"}, Mounts: mounts})
+	task.Grants = []*api.Grant{{Spec: &api.GrantSpec{Annotations: &api.Annotations{Name: "g"}, Mounts: granted}}}
+	s, err := compiled(t, plan{task: task, idBase: 1 << 28})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type != "bind" }), nil
+}
+
+func TestBind_ShowsWhatIsGranted(t *testing.T) {
+	const disabled, writable = api.BindRecursive_BIND_RECURSIVE_DISABLED, api.BindRecursive_BIND_RECURSIVE_WRITABLE
+	srv := &api.GrantMount{Source: "/srv", Target: "/srv"}
+	fixed := specs.Mount{Destination: "/srv", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "rprivate"}}
+	shown := func(options ...string) specs.Mount {
+		return specs.Mount{Destination: "/x", Type: "bind", Source: "/srv", Options: options}
+	}
+	for name, tt := range map[string]struct {
+		mount *api.Mount
+		want  specs.Mount
+	}{
+		"all":            {&api.Mount{Source: "/srv"}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate")},
+		"all, read-only": {&api.Mount{Source: "/srv/", ReadOnly: true}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "ro", "rro")},
+		"the top, read-only": {
+			&api.Mount{Source: "/srv", ReadOnly: true, BindRecursive: writable}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "ro"),
+		},
+		"the top":      {&api.Mount{Source: "/srv", BindRecursive: disabled}, shown("bind", "nosuid", "nodev", "idmap", "rprivate")},
+		"a part":       {&api.Mount{Source: "/srv/a/../b"}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "X-mount.subdir=b")},
+		"in its place": {&api.Mount{Source: "/srv", Target: "/srv", ReadOnly: true}, specs.Mount{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.mount.Type = api.MountType_MOUNT_TYPE_BIND
+			want := []specs.Mount{tt.want, fixed}
+			if tt.mount.GetTarget() != "" { // the service's word replaces the grant's
+				m := fixed
+				m.Options = append(slices.Clone(m.Options), "ro", "rro")
+				want = []specs.Mount{m}
+			} else {
+				tt.mount.Target = "/x"
+			}
+			got, err := binds(t, []*api.Mount{tt.mount}, srv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBind_RefusesWhatIsNotGranted(t *testing.T) {
+	const rslave, rshared, writable = api.MountPropagation_MOUNT_PROPAGATION_RSLAVE, api.MountPropagation_MOUNT_PROPAGATION_RSHARED, api.BindRecursive_BIND_RECURSIVE_WRITABLE
+	for name, m := range map[string]*api.Mount{
+		"another":                {Source: "/etc"},
+		"the one above":          {Source: "/"},
+		"out of it":              {Source: "/srv/../etc"},
+		"a name that begins so":  {Source: "/srv2", ReadOnly: true},
+		"to write":               {Source: "/srv"},
+		"to write below":         {Source: "/srv", ReadOnly: true, BindRecursive: writable},
+		"more of the node":       {Source: "/srv", ReadOnly: true, BindPropagation: rshared},
+		"to be told by the node": {Source: "/srv", ReadOnly: true, BindPropagation: rslave},
+	} {
+		m.Type, m.Target = api.MountType_MOUNT_TYPE_BIND, "/x"
+		_, err := binds(t, []*api.Mount{m}, &api.GrantMount{Source: "/srv", Target: "/srv", ReadOnly: true})
+		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "no grant of the task gives it") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// A file system of the kernel's that is mounted once, without a share, is the same on every machine.
+func TestBind_RefusesToShareWhatIsNotShared(t *testing.T) {
+	tags, err := sharing("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tags != "" {
+		t.Skipf("needs a /proc that is not shared with another mount namespace: it is %s", tags)
+	}
+	_, err = binds(t, nil, &api.GrantMount{Source: "/proc/self/status", Target: "/x", Propagation: api.MountPropagation_MOUNT_PROPAGATION_SLAVE})
+	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "is not on a shared mount of this node") {
+		t.Errorf("got %v", err)
+	}
+}
