@@ -48,6 +48,8 @@ func run(args []string, out, errs io.Writer) int {
 	switch command {
 	case "supervise":
 		return supervise(args[1:], out, errs)
+	case "copy": // for the supervisor only, which says what that is
+		return copyFiles(args[1:], os.Stdin, out, errs)
 	case "version", "--version":
 		fmt.Fprintln(out, "skep-runtime version", version())
 		fmt.Fprintln(out, "spec:", specs.Version)

@@ -20,6 +20,16 @@ type (
 	ExecRequest = protocol.Exec
 	// Size is that of a terminal's window, in characters.
 	Size = protocol.Size
+	// CopyRequest describes files to copy from a container or to it, and CopyNote is a line of what the process that copies says.
+	CopyRequest = protocol.Copy
+	CopyNote    = protocol.CopyNote
+)
+
+// Kinds of errors in a CopyNote.
+const (
+	CopyNotFound = protocol.CopyNotFound
+	CopyInvalid  = protocol.CopyInvalid
+	CopyLimit    = protocol.CopyLimit
 )
 
 // Exec is a process that was started in a running container, and that ends with it. Its files are nil where it has none;
@@ -42,17 +52,28 @@ type Exec struct {
 // doesn't run; ErrInvalid; ErrNoProgram; and ErrStart when the program can't be run. Unless r.Detach is set, the process is killed when the
 // Exec is closed, and when this process ends; with it set there is no Exec to keep, and the result is nil.
 func (c *Client) Exec(ctx context.Context, id string, r ExecRequest) (*Exec, error) {
+	return c.session(ctx, protocol.Call{Op: protocol.OpExec, ID: id, Exec: &r}, r)
+}
+
+// Copy begins to copy files from a container or to it, which may be paused. The result is the process that copies, which has a
+// Stdin only for a copy to the container; see protocol.Copy. The errors are those of Exec. Closing it ends the copy.
+func (c *Client) Copy(ctx context.Context, id string, r CopyRequest) (*Exec, error) {
+	return c.session(ctx, protocol.Call{Op: protocol.OpCopy, ID: id, Copy: &r}, ExecRequest{Stdin: !r.From})
+}
+
+// session makes a call that starts a process, with the descriptors that an exec of r has.
+func (c *Client) session(ctx context.Context, call protocol.Call, r ExecRequest) (*Exec, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e := &Exec{conn: conn.(*net.UnixConn)}
-	reply, err := exchange(ctx, conn, protocol.Call{Op: protocol.OpExec, ID: id, Exec: &r}, nil)
+	reply, err := exchange(ctx, conn, call, nil)
 	if err == nil {
 		err = reply.Error.Err()
 	}
 	if err == nil && reply.Started == nil {
-		err = fmt.Errorf("%w: reply to exec without a process", protocol.ErrFrame)
+		err = fmt.Errorf("%w: reply without a process", protocol.ErrFrame)
 	}
 	if err == nil {
 		e.Pid = reply.Started.Pid

@@ -25,6 +25,18 @@ type ExecJob struct {
 	Stdio [3]*os.File
 	// Terminal says that Stdio is a terminal, which is to be the controlling one of the process.
 	Terminal bool
+	// Program, if not nil, is run instead of a program of the container. It stays the caller's. Such a process is not in the
+	// container's pid namespace: nothing in the container can see, stop or trace it. Group may be nil for it, and then it is in that
+	// of the launcher, and is not halted with the container.
+	Program *os.File
+}
+
+// group gives the descriptor of the group to start in, or -1.
+func (j ExecJob) group() int {
+	if j.Group == nil {
+		return -1
+	}
+	return j.Group.FD()
 }
 
 // Exec runs a program in the container whose first process is first: in its namespaces and its control group, and with no
@@ -44,12 +56,17 @@ func (l *Launcher) Exec(ctx context.Context, first *Process, job ExecJob) (*Proc
 			return err
 		}
 		prog := &program{table: newTable(), plan: job.Plan, fds: make([]int32, 1), control: control}
-		build := func(stdio []int, ctl int) error {
-			return prog.buildExec(stdio, ctl, join&^unix.CLONE_NEWPID, job.Terminal)
+		build := func(passed []int, ctl int) error {
+			return prog.buildExec(passed, ctl, join&^unix.CLONE_NEWPID, job.Terminal)
 		}
-		p, err = prog.spawn(job.Stdio[:], build, func() (pid, child int, err error) {
-			err = inPIDNamespace(pidfd, join, func() (err error) {
-				pid, child, err = fork(prog.table, prog.control, 0, job.Group.FD())
+		passed, within := job.Stdio[:], join
+		if job.Program != nil {
+			passed, within = append(passed, job.Program), join&^unix.CLONE_NEWPID
+			prog.control = ownProgram + 1
+		}
+		p, err = prog.spawn(passed, build, func() (pid, child int, err error) {
+			err = inPIDNamespace(pidfd, within, func() (err error) {
+				pid, child, err = fork(prog.table, prog.control, 0, job.group())
 				return err
 			})
 			return pid, child, err
@@ -154,7 +171,7 @@ func joinError(err error) error {
 
 // admit gives the waiting child what it can't have of its own right, and then the container's pidfd, which it waits for.
 func (p *Process) admit(job ExecJob, pidfd int) error {
-	if job.Group.FD() < 0 {
+	if job.Group != nil && job.Group.FD() < 0 {
 		if err := job.Group.Add(p.pid); err != nil {
 			return err
 		}
@@ -175,8 +192,8 @@ func (p *Process) admit(job ExecJob, pidfd int) error {
 }
 
 // buildExec writes the table of a process that joins the namespaces in join.
-func (p *program) buildExec(stdio []int, ctl, join int, terminal bool) error {
-	p.isolate(stdio, ctl)
+func (p *program) buildExec(passed []int, ctl, join int, terminal bool) error {
+	p.isolate(passed, ctl)
 	p.receive()
 	p.appArmor()
 	container := p.received(0)
@@ -197,8 +214,22 @@ func (p *program) buildExec(stdio []int, ctl, join int, terminal bool) error {
 		p.workDir = p.result("working directory /"+dir, unix.SYS_OPENAT2, p.root.arg(), p.str(dir), request, size)
 	}
 	p.credentials()
-	p.exec()
+	if len(passed) > ownProgram {
+		p.execOwn()
+	} else {
+		p.exec()
+	}
 	return p.sealed()
+}
+
+// ownProgram is the child's descriptor of ExecJob.Program.
+const ownProgram = 3
+
+// execOwn runs the program that was passed along. No path is looked up: what the container has is of no matter.
+func (p *program) execOwn() {
+	args, env := p.strs(p.plan.Process.Args), p.strs(p.plan.Process.Env)
+	p.call("close the program", unix.SYS_FCNTL, num(ownProgram), num(unix.F_SETFD), num(unix.FD_CLOEXEC)) // I1
+	p.call("run "+p.plan.Process.Args[0], unix.SYS_EXECVEAT, num(ownProgram), p.str(""), args, env, num(unix.AT_EMPTY_PATH))
 }
 
 // Root opens the root directory that the process has now (O_PATH). The caller closes the descriptor.

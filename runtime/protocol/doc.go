@@ -10,6 +10,8 @@
 //	client ──Call{Op: OpKill}──> supervisor    any number of them, without a reply
 //	                             supervisor ──Reply{Ended}──> client    and the connection is closed
 //
+// A copy is as an exec, of a process that is the runtime's own: see Copy.
+//
 // A process of an exec that is not detached is killed when its client closes the connection.
 //
 // A frame, on the wire:

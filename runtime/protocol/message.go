@@ -183,6 +183,7 @@ const (
 	OpDelete  Op = "delete"
 	OpEvents  Op = "events"
 	OpExec    Op = "exec"
+	OpCopy    Op = "copy"
 	OpPause   Op = "pause"
 	OpResume  Op = "resume"
 	OpTop     Op = "top"
@@ -197,6 +198,7 @@ type Call struct {
 	Signal  int      `json:",omitempty"` // of kill
 	Request *Request `json:",omitempty"` // of create
 	Exec    *Exec    `json:",omitempty"` // of exec
+	Copy    *Copy    `json:",omitempty"` // of copy
 	Program string   `json:",omitempty"` // of upgrade
 }
 
@@ -209,7 +211,7 @@ type Reply struct {
 	Stats  *Stats   `json:",omitempty"` // of stats
 	// Processes is of top.
 	Processes []Process `json:",omitempty"`
-	// Started and Ended are of exec: the first reply, and the last.
+	// Started and Ended are of exec and copy: the first reply, and the last.
 	Started *Started `json:",omitempty"`
 	Ended   *Ended   `json:",omitempty"`
 }

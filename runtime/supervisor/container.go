@@ -145,6 +145,7 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	if err := c.group.KillAll(); err != nil {
 		s.logger.Error("processes may be left", "container", c.id, "error", err)
 	}
+	c.execs.killApart()
 	c.output.drain(drainTime)
 	c.unwatchOOM()
 	in := exited{code: exit.Code, signal: int(exit.Signal)}

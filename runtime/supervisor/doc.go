@@ -36,6 +36,9 @@
 //	I7  What a new supervisor can't learn about the end of a container it says, and doesn't guess.
 //	I8  A process of an exec has at most the rights of the container's first one, in its namespaces and control group;
 //	    it ends with its client, unless that let it go, and with the container.
+//	I9  Files are copied by a process that runs the supervisor's own program, in the container's user and mount namespaces:
+//	    no path of the container leads it out, and nothing in the container can see it. It ends with its client, and with
+//	    the container.
 //
 // A supervisor that is asked to (Upgrade) runs another program in its own process: the socket and the containers that
 // wait for Start are handed over (handover.go), and all are still its children.

@@ -22,9 +22,11 @@ const maxExecs = 128
 
 // execs are the processes of a container that execs started and that have not ended.
 type execs struct {
-	mu        sync.Mutex // guards all below
+	mu sync.Mutex // guards all below
+	// processes are those that run, and whether one is apart: not in the container's control group.
 	processes map[*launch.Process]bool
-	count     int // of all, with those that are being started
+	count     int  // of all, with those that are being started
+	ended     bool // the container has ended, and with it those that are apart
 	halted    bool
 
 	// running counts as count does; what is added is added under mu, and nothing when halted.
@@ -47,13 +49,16 @@ func (e *execs) reserve(id string) error {
 }
 
 // keep uses the room for a process.
-func (e *execs) keep(p *launch.Process) {
+func (e *execs) keep(p *launch.Process, apart bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.processes == nil {
 		e.processes = make(map[*launch.Process]bool)
 	}
-	e.processes[p] = true
+	e.processes[p] = apart
+	if e.ended && apart {
+		_ = p.Signal(unix.SIGKILL) // it fails for one that has ended
+	}
 	if e.halted {
 		p.Close()
 	}
@@ -69,6 +74,18 @@ func (e *execs) release(p *launch.Process) {
 	}
 	e.count--
 	e.running.Done()
+}
+
+// killApart ends the processes that the end of the container's control group doesn't.
+func (e *execs) killApart() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	for p, apart := range e.processes {
+		if apart {
+			_ = p.Signal(unix.SIGKILL) // it fails for one that has ended
+		}
+	}
 }
 
 // pids are the numbers of the processes.
@@ -93,10 +110,14 @@ func (e *execs) halt() {
 	e.running.Wait()
 }
 
-// session answers an exec: it starts the process and serves the connection until the process ends. The client's going
+// session answers an exec or a copy: it starts the process and serves the connection until the process ends. The client's going
 // away ends the process.
 func (v *server) session(conn *net.UnixConn, call protocol.Call) {
-	c, p, files, err := v.exec(context.Background(), call)
+	begin, detach := v.exec, call.Exec != nil && call.Exec.Detach
+	if call.Op == protocol.OpCopy {
+		begin, detach = v.copy, false
+	}
+	c, p, files, err := begin(context.Background(), call)
 	if err != nil {
 		v.reply(conn, protocol.Reply{Error: protocol.NewFailure(err)})
 		return
@@ -114,7 +135,7 @@ func (v *server) session(conn *net.UnixConn, call protocol.Call) {
 		exited <- exit
 	}
 	go wait() // ends with the process, or with the container's halt
-	if call.Exec.Detach {
+	if detach {
 		return
 	}
 	gone := make(chan struct{})
@@ -130,7 +151,7 @@ func (v *server) session(conn *net.UnixConn, call protocol.Call) {
 		v.reply(conn, protocol.Reply{Ended: &protocol.Ended{ExitCode: exit.Code, Signal: int(exit.Signal)}})
 	case <-gone:
 		killSession(p)
-		if !c.group.Frozen() { // else it ends when it is let go on
+		if call.Op == protocol.OpCopy || !c.group.Frozen() { // else it ends when it is let go on
 			<-exited
 		}
 	}
@@ -189,7 +210,7 @@ func (v *server) exec(ctx context.Context, call protocol.Call) (*container, *lau
 	}
 	p, files, err := v.spawn(ctx, c, plan, call.Exec)
 	if err == nil {
-		c.execs.keep(p)
+		c.execs.keep(p, false)
 		return c, p, files, nil
 	}
 	c.execs.release(nil)

@@ -169,7 +169,7 @@ func (v *server) talk(conn *net.UnixConn) {
 		case protocol.OpEvents:
 			v.stream(conn)
 			return
-		case protocol.OpExec:
+		case protocol.OpExec, protocol.OpCopy:
 			v.session(conn, call)
 			return
 		}

@@ -40,6 +40,9 @@ type Config struct {
 	Socket string
 	// Runtime is the absolute path of an OCI runtime that creates the containers, or "" for our own launcher.
 	Runtime string
+	// Copier is the path of the program that copies files from and to containers, as `PROGRAM copy REQUEST`: of skep-runtime, whose
+	// own is meant if it is empty.
+	Copier string
 	// CgroupParent is the group of all containers, "skep" if empty.
 	CgroupParent string
 	// KillOnExit kills all containers when Run ends. Otherwise they run on.
