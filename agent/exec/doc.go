@@ -1,5 +1,5 @@
 // Package exec lets people into the containers of this node's tasks, through managers: it runs programs in them, passes their
-// input and output on, and signals, halts and lists processes.
+// input and output on, copies files, and signals, halts and lists processes.
 //
 // It decides nothing about who may: the manager did, and only managers are heard. It keeps nothing: the container runtime
 // starts the process and hands over the ends of its pipes, or its terminal, and this package copies between those and one

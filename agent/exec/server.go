@@ -31,6 +31,7 @@ const chunk = 32 << 10
 // Runtime is what a Server needs of the container runtime; see package client.
 type Runtime interface {
 	Exec(ctx context.Context, id string, r client.ExecRequest) (*client.Exec, error)
+	Copy(ctx context.Context, id string, r client.CopyRequest) (*client.Exec, error)
 	Kill(ctx context.Context, id string, sig syscall.Signal) error
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
@@ -67,6 +68,12 @@ func (s *Server) connect(stream stream) error {
 	switch start := first.GetInput().GetInput().(type) {
 	case *api.ConnectTaskRequest_Exec:
 		return s.exec(stream, id, start.Exec)
+	case *api.ConnectTaskRequest_CopyFrom:
+		from := start.CopyFrom
+		return s.copy(stream, id, client.CopyRequest{From: true, Path: from.GetPath(), Follow: from.GetFollowLink()})
+	case *api.ConnectTaskRequest_CopyTo:
+		to := start.CopyTo
+		return s.copy(stream, id, client.CopyRequest{Path: to.GetPath(), Extract: to.GetArchive(), Owner: to.GetKeepOwner()})
 	default:
 		return fault.New(fault.Invalid, "the first request does not say what to do: this node may be older than the manager")
 	}
@@ -136,12 +143,18 @@ type session struct {
 	p      *client.Exec
 	// ended is closed when the process has ended.
 	ended chan struct{}
+	// stderr words what the process writes to its standard error, or gives nil for nothing to send.
+	stderr func(text []byte) *api.ConnectTaskResponse
 
 	sending sync.Mutex // held while sending
 }
 
 func newSession(stream stream, p *client.Exec) *session {
-	return &session{stream: stream, p: p, ended: make(chan struct{})}
+	return &session{stream: stream, p: p, ended: make(chan struct{}), stderr: stderr}
+}
+
+func stderr(text []byte) *api.ConnectTaskResponse {
+	return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Stderr{Stderr: text}}
 }
 
 // run passes on input and output until the process has ended and all its output is sent, or the stream ends. It gives the exit
@@ -164,9 +177,7 @@ func (s *session) run(ctx context.Context) (int, error) {
 		pump(s.p.Terminal, stdout)
 	} else {
 		pump(s.p.Stdout, stdout)
-		pump(s.p.Stderr, func(b []byte) *api.ConnectTaskResponse {
-			return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Stderr{Stderr: b}}
-		})
+		pump(s.p.Stderr, s.stderr)
 	}
 	go s.inputs() // ends with the stream, which ends when this returns
 	code, err := s.p.Wait(ctx)
@@ -228,6 +239,9 @@ func (s *session) pump(f *os.File, wrap func([]byte) *api.ConnectTaskResponse) e
 }
 
 func (s *session) send(r *api.ConnectTaskResponse) error {
+	if r == nil {
+		return nil
+	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	return send(s.stream, r)

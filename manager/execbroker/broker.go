@@ -26,6 +26,8 @@ const (
 	maxSessions = 512
 	// maxCommand is how much of a command the audit log has, in bytes.
 	maxCommand = 256
+	// maxPath is PATH_MAX, without the NUL byte.
+	maxPath = 4095
 )
 
 // Subject is what a call is about, for the audit log.
@@ -164,7 +166,11 @@ func (b *Broker) ConnectTask(stream people) error {
 			continue
 		}
 		if last := r.GetOutput().GetDisconnected(); last != nil {
-			b.cfg.Ended(stream.Context(), fmt.Sprintf("exit code %d", last.GetExitCode()))
+			how := "done"
+			if first.GetExec() != nil {
+				how = fmt.Sprintf("exit code %d", last.GetExitCode())
+			}
+			b.cfg.Ended(stream.Context(), how)
 		}
 		if err := stream.Send(r.GetOutput()); err != nil {
 			return err
@@ -198,9 +204,24 @@ func summaryOf(first *api.ConnectTaskRequest) (string, error) {
 			text += " as " + short(user)
 		}
 		return text + ": " + short(strings.Join(start.Exec.GetArgs(), " ")), nil
+	case *api.ConnectTaskRequest_CopyFrom:
+		return pathSummary("copy from", start.CopyFrom.GetPath())
+	case *api.ConnectTaskRequest_CopyTo:
+		return pathSummary("copy to", start.CopyTo.GetPath())
 	default:
 		return "", fault.New(fault.Invalid, "the first request must say what to do with the task")
 	}
+}
+
+// pathSummary says what is copied. Reading is worth as much as running a program: secrets are files.
+func pathSummary(what, path string) (string, error) {
+	switch {
+	case path == "":
+		return "", fault.New(fault.Invalid, "copy: path: it is empty; write TASK:/ for the whole of it")
+	case len(path) > maxPath || strings.ContainsRune(path, 0):
+		return "", fault.New(fault.Invalid, "copy: path: it is longer than %d bytes, or has a NUL", maxPath)
+	}
+	return what + ": " + short(path), nil
 }
 
 // short bounds a text for the audit log.

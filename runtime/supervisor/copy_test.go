@@ -172,9 +172,9 @@ func TestCopy_WritesAsTheContainersRoot(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]client.CopyNote{
-		"/etc/x":         {Error: "read-only file system"},
-		"/no/x":          {Error: "no such file", Kind: protocol.CopyNotFound},
-		"/dev/shm/n/":    {Error: "there is no directory", Kind: protocol.CopyInvalid},
+		"/etc/x":                    {Error: "read-only file system"},
+		"/no/x":                     {Error: "no such file", Kind: protocol.CopyNotFound},
+		"/dev/shm/n/":               {Error: "there is no directory", Kind: protocol.CopyInvalid},
 		"/proc/sys/kernel/hostname": {Error: "read-only file system"},
 	} {
 		notes := n.copyTo("c", client.CopyRequest{Path: path}, tar.Header{Name: "f", Mode: 0o644}, "h")
