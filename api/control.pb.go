@@ -4124,7 +4124,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xa0\x1d\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xf8\x1d\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4210,6 +4210,8 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\fRotateRootCA\x12\x1c.skep.v1.RotateRootCARequest\x1a\x1d.skep.v1.RotateRootCAResponse\"\f\xfa\xed\x18\b\n" +
 	"\x02\x04\x03\x10\x01 \x02\x12V\n" +
 	"\vCreateGrant\x12\x1b.skep.v1.CreateGrantRequest\x1a\x1c.skep.v1.CreateGrantResponse\"\f\xfa\xed\x18\b\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12V\n" +
+	"\vUpdateGrant\x12\x1b.skep.v1.UpdateGrantRequest\x1a\x1c.skep.v1.UpdateGrantResponse\"\f\xfa\xed\x18\b\n" +
 	"\x02\x04\x03\x10\x01 \x02\x12M\n" +
 	"\bGetGrant\x12\x18.skep.v1.GetGrantRequest\x1a\x19.skep.v1.GetGrantResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12S\n" +
@@ -4338,18 +4340,20 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(NodeState)(0),                     // 97: skep.v1.NodeState
 	(*ReadStatsRequest)(nil),           // 98: skep.v1.ReadStatsRequest
 	(*CreateGrantRequest)(nil),         // 99: skep.v1.CreateGrantRequest
-	(*GetGrantRequest)(nil),            // 100: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 101: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 102: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 103: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 104: skep.v1.CheckSecurityRequest
-	(*ReadStatsResponse)(nil),          // 105: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 106: skep.v1.CreateGrantResponse
-	(*GetGrantResponse)(nil),           // 107: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 108: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 109: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 110: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 111: skep.v1.CheckSecurityResponse
+	(*UpdateGrantRequest)(nil),         // 100: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),            // 101: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 102: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 103: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 104: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 105: skep.v1.CheckSecurityRequest
+	(*ReadStatsResponse)(nil),          // 106: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 107: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 108: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 109: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 110: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 111: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 112: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 113: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4437,55 +4441,57 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	71,  // 82: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
 	75,  // 83: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
 	99,  // 84: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	100, // 85: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	101, // 86: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	102, // 87: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	103, // 88: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	104, // 89: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 90: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 91: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 92: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 93: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 94: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 95: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 96: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 97: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 98: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 99: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 100: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 101: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 102: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 103: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 104: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 105: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 106: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 107: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 108: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 109: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 110: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 111: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47,  // 112: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	105, // 113: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 114: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 115: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 116: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 117: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 118: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 119: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 120: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 121: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 122: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 123: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 124: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 125: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	106, // 126: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	107, // 127: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	108, // 128: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	109, // 129: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	110, // 130: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	111, // 131: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	90,  // [90:132] is the sub-list for method output_type
-	48,  // [48:90] is the sub-list for method input_type
+	100, // 85: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	101, // 86: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	102, // 87: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	103, // 88: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	104, // 89: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	105, // 90: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 91: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 92: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 93: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 94: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 95: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 96: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 97: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 98: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 99: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 100: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 101: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 102: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 103: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 104: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 105: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 106: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 107: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 108: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 109: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 110: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 111: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 112: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	47,  // 113: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	106, // 114: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 115: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 116: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 117: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 118: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 119: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 120: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 121: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 122: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 123: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 124: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 125: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 126: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	107, // 127: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	108, // 128: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	109, // 129: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	110, // 130: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	111, // 131: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	112, // 132: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	113, // 133: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	91,  // [91:134] is the sub-list for method output_type
+	48,  // [48:91] is the sub-list for method input_type
 	48,  // [48:48] is the sub-list for extension type_name
 	48,  // [48:48] is the sub-list for extension extendee
 	0,   // [0:48] is the sub-list for field type_name

@@ -58,6 +58,7 @@ const (
 	Control_GetRootCA_FullMethodName          = "/skep.v1.Control/GetRootCA"
 	Control_RotateRootCA_FullMethodName       = "/skep.v1.Control/RotateRootCA"
 	Control_CreateGrant_FullMethodName        = "/skep.v1.Control/CreateGrant"
+	Control_UpdateGrant_FullMethodName        = "/skep.v1.Control/UpdateGrant"
 	Control_GetGrant_FullMethodName           = "/skep.v1.Control/GetGrant"
 	Control_ListGrants_FullMethodName         = "/skep.v1.Control/ListGrants"
 	Control_RemoveGrant_FullMethodName        = "/skep.v1.Control/RemoveGrant"
@@ -131,6 +132,8 @@ type ControlClient interface {
 	RotateRootCA(ctx context.Context, in *RotateRootCARequest, opts ...grpc.CallOption) (*RotateRootCAResponse, error)
 	// CreateGrant stores privileges that services can be given from now on.
 	CreateGrant(ctx context.Context, in *CreateGrantRequest, opts ...grpc.CallOption) (*CreateGrantResponse, error)
+	// UpdateGrant changes what a grant gives. The tasks of services that have it are replaced as by an update of theirs.
+	UpdateGrant(ctx context.Context, in *UpdateGrantRequest, opts ...grpc.CallOption) (*UpdateGrantResponse, error)
 	GetGrant(ctx context.Context, in *GetGrantRequest, opts ...grpc.CallOption) (*GetGrantResponse, error)
 	ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
@@ -537,6 +540,16 @@ func (c *controlClient) CreateGrant(ctx context.Context, in *CreateGrantRequest,
 	return out, nil
 }
 
+func (c *controlClient) UpdateGrant(ctx context.Context, in *UpdateGrantRequest, opts ...grpc.CallOption) (*UpdateGrantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateGrantResponse)
+	err := c.cc.Invoke(ctx, Control_UpdateGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) GetGrant(ctx context.Context, in *GetGrantRequest, opts ...grpc.CallOption) (*GetGrantResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetGrantResponse)
@@ -653,6 +666,8 @@ type ControlServer interface {
 	RotateRootCA(context.Context, *RotateRootCARequest) (*RotateRootCAResponse, error)
 	// CreateGrant stores privileges that services can be given from now on.
 	CreateGrant(context.Context, *CreateGrantRequest) (*CreateGrantResponse, error)
+	// UpdateGrant changes what a grant gives. The tasks of services that have it are replaced as by an update of theirs.
+	UpdateGrant(context.Context, *UpdateGrantRequest) (*UpdateGrantResponse, error)
 	GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error)
 	ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
@@ -781,6 +796,9 @@ func (UnimplementedControlServer) RotateRootCA(context.Context, *RotateRootCAReq
 }
 func (UnimplementedControlServer) CreateGrant(context.Context, *CreateGrantRequest) (*CreateGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGrant not implemented")
+}
+func (UnimplementedControlServer) UpdateGrant(context.Context, *UpdateGrantRequest) (*UpdateGrantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateGrant not implemented")
 }
 func (UnimplementedControlServer) GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGrant not implemented")
@@ -1470,6 +1488,24 @@ func _Control_CreateGrant_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_UpdateGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateGrantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).UpdateGrant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_UpdateGrant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).UpdateGrant(ctx, req.(*UpdateGrantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_GetGrant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetGrantRequest)
 	if err := dec(in); err != nil {
@@ -1706,6 +1742,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateGrant",
 			Handler:    _Control_CreateGrant_Handler,
+		},
+		{
+			MethodName: "UpdateGrant",
+			Handler:    _Control_UpdateGrant_Handler,
 		},
 		{
 			MethodName: "GetGrant",

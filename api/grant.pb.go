@@ -23,8 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Grant is a named set of privileges that a service can ask for, in place of --privileged. It never changes: what its tasks have is
-// what was granted.
+// Grant is a named set of privileges that a service can ask for, in place of --privileged. Each task has what was granted when it was made.
 type Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -406,6 +405,120 @@ func (x *CreateGrantResponse) GetGrant() *Grant {
 	return nil
 }
 
+type UpdateGrantRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	GrantId string                 `protobuf:"bytes,1,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	// The one that the change was made from.
+	Version       uint64     `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Spec          *GrantSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGrantRequest) Reset() {
+	*x = UpdateGrantRequest{}
+	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGrantRequest) ProtoMessage() {}
+
+func (x *UpdateGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGrantRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGrantRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateGrantRequest) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+func (x *UpdateGrantRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *UpdateGrantRequest) GetSpec() *GrantSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+type UpdateGrantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Grant *Grant                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	// The names of the services whose tasks are replaced for it, sorted.
+	Services      []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGrantResponse) Reset() {
+	*x = UpdateGrantResponse{}
+	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGrantResponse) ProtoMessage() {}
+
+func (x *UpdateGrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGrantResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGrantResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateGrantResponse) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *UpdateGrantResponse) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
 type GetGrantRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Grant         string                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
@@ -415,7 +528,7 @@ type GetGrantRequest struct {
 
 func (x *GetGrantRequest) Reset() {
 	*x = GetGrantRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	mi := &file_skep_v1_grant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +540,7 @@ func (x *GetGrantRequest) String() string {
 func (*GetGrantRequest) ProtoMessage() {}
 
 func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[6]
+	mi := &file_skep_v1_grant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +553,7 @@ func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetGrantRequest) GetGrant() string {
@@ -459,7 +572,7 @@ type GetGrantResponse struct {
 
 func (x *GetGrantResponse) Reset() {
 	*x = GetGrantResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	mi := &file_skep_v1_grant_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +584,7 @@ func (x *GetGrantResponse) String() string {
 func (*GetGrantResponse) ProtoMessage() {}
 
 func (x *GetGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[7]
+	mi := &file_skep_v1_grant_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +597,7 @@ func (x *GetGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantResponse.ProtoReflect.Descriptor instead.
 func (*GetGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetGrantResponse) GetGrant() *Grant {
@@ -502,7 +615,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[8]
+	mi := &file_skep_v1_grant_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +627,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[8]
+	mi := &file_skep_v1_grant_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +640,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{10}
 }
 
 type ListGrantsResponse struct {
@@ -539,7 +652,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[9]
+	mi := &file_skep_v1_grant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +664,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[9]
+	mi := &file_skep_v1_grant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +677,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*Grant {
@@ -583,7 +696,7 @@ type RemoveGrantRequest struct {
 
 func (x *RemoveGrantRequest) Reset() {
 	*x = RemoveGrantRequest{}
-	mi := &file_skep_v1_grant_proto_msgTypes[10]
+	mi := &file_skep_v1_grant_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +708,7 @@ func (x *RemoveGrantRequest) String() string {
 func (*RemoveGrantRequest) ProtoMessage() {}
 
 func (x *RemoveGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[10]
+	mi := &file_skep_v1_grant_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +721,7 @@ func (x *RemoveGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGrantRequest.ProtoReflect.Descriptor instead.
 func (*RemoveGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RemoveGrantRequest) GetGrant() string {
@@ -627,7 +740,7 @@ type RemoveGrantResponse struct {
 
 func (x *RemoveGrantResponse) Reset() {
 	*x = RemoveGrantResponse{}
-	mi := &file_skep_v1_grant_proto_msgTypes[11]
+	mi := &file_skep_v1_grant_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +752,7 @@ func (x *RemoveGrantResponse) String() string {
 func (*RemoveGrantResponse) ProtoMessage() {}
 
 func (x *RemoveGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_grant_proto_msgTypes[11]
+	mi := &file_skep_v1_grant_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +765,7 @@ func (x *RemoveGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveGrantResponse.ProtoReflect.Descriptor instead.
 func (*RemoveGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_grant_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_grant_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveGrantResponse) GetGrantId() string {
@@ -696,7 +809,14 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x12CreateGrantRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\";\n" +
 	"\x13CreateGrantResponse\x12$\n" +
-	"\x05grant\x18\x01 \x01(\v2\x0e.skep.v1.GrantR\x05grant\"'\n" +
+	"\x05grant\x18\x01 \x01(\v2\x0e.skep.v1.GrantR\x05grant\"q\n" +
+	"\x12UpdateGrantRequest\x12\x19\n" +
+	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12&\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"W\n" +
+	"\x13UpdateGrantResponse\x12$\n" +
+	"\x05grant\x18\x01 \x01(\v2\x0e.skep.v1.GrantR\x05grant\x12\x1a\n" +
+	"\bservices\x18\x02 \x03(\tR\bservices\"'\n" +
 	"\x0fGetGrantRequest\x12\x14\n" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\"8\n" +
 	"\x10GetGrantResponse\x12$\n" +
@@ -721,7 +841,7 @@ func file_skep_v1_grant_proto_rawDescGZIP() []byte {
 	return file_skep_v1_grant_proto_rawDescData
 }
 
-var file_skep_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_skep_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_skep_v1_grant_proto_goTypes = []any{
 	(*Grant)(nil),               // 0: skep.v1.Grant
 	(*GrantSpec)(nil),           // 1: skep.v1.GrantSpec
@@ -729,34 +849,38 @@ var file_skep_v1_grant_proto_goTypes = []any{
 	(*GrantMount)(nil),          // 3: skep.v1.GrantMount
 	(*CreateGrantRequest)(nil),  // 4: skep.v1.CreateGrantRequest
 	(*CreateGrantResponse)(nil), // 5: skep.v1.CreateGrantResponse
-	(*GetGrantRequest)(nil),     // 6: skep.v1.GetGrantRequest
-	(*GetGrantResponse)(nil),    // 7: skep.v1.GetGrantResponse
-	(*ListGrantsRequest)(nil),   // 8: skep.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),  // 9: skep.v1.ListGrantsResponse
-	(*RemoveGrantRequest)(nil),  // 10: skep.v1.RemoveGrantRequest
-	(*RemoveGrantResponse)(nil), // 11: skep.v1.RemoveGrantResponse
-	nil,                         // 12: skep.v1.GrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                // 13: skep.v1.Meta
-	(*Annotations)(nil),         // 14: skep.v1.Annotations
-	(MountPropagation)(0),       // 15: skep.v1.MountPropagation
+	(*UpdateGrantRequest)(nil),  // 6: skep.v1.UpdateGrantRequest
+	(*UpdateGrantResponse)(nil), // 7: skep.v1.UpdateGrantResponse
+	(*GetGrantRequest)(nil),     // 8: skep.v1.GetGrantRequest
+	(*GetGrantResponse)(nil),    // 9: skep.v1.GetGrantResponse
+	(*ListGrantsRequest)(nil),   // 10: skep.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),  // 11: skep.v1.ListGrantsResponse
+	(*RemoveGrantRequest)(nil),  // 12: skep.v1.RemoveGrantRequest
+	(*RemoveGrantResponse)(nil), // 13: skep.v1.RemoveGrantResponse
+	nil,                         // 14: skep.v1.GrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                // 15: skep.v1.Meta
+	(*Annotations)(nil),         // 16: skep.v1.Annotations
+	(MountPropagation)(0),       // 17: skep.v1.MountPropagation
 }
 var file_skep_v1_grant_proto_depIdxs = []int32{
-	13, // 0: skep.v1.Grant.meta:type_name -> skep.v1.Meta
+	15, // 0: skep.v1.Grant.meta:type_name -> skep.v1.Meta
 	1,  // 1: skep.v1.Grant.spec:type_name -> skep.v1.GrantSpec
-	14, // 2: skep.v1.GrantSpec.annotations:type_name -> skep.v1.Annotations
+	16, // 2: skep.v1.GrantSpec.annotations:type_name -> skep.v1.Annotations
 	2,  // 3: skep.v1.GrantSpec.devices:type_name -> skep.v1.GrantDevice
 	3,  // 4: skep.v1.GrantSpec.mounts:type_name -> skep.v1.GrantMount
-	12, // 5: skep.v1.GrantSpec.node_labels:type_name -> skep.v1.GrantSpec.NodeLabelsEntry
-	15, // 6: skep.v1.GrantMount.propagation:type_name -> skep.v1.MountPropagation
+	14, // 5: skep.v1.GrantSpec.node_labels:type_name -> skep.v1.GrantSpec.NodeLabelsEntry
+	17, // 6: skep.v1.GrantMount.propagation:type_name -> skep.v1.MountPropagation
 	1,  // 7: skep.v1.CreateGrantRequest.spec:type_name -> skep.v1.GrantSpec
 	0,  // 8: skep.v1.CreateGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 9: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
-	0,  // 10: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	1,  // 9: skep.v1.UpdateGrantRequest.spec:type_name -> skep.v1.GrantSpec
+	0,  // 10: skep.v1.UpdateGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 11: skep.v1.GetGrantResponse.grant:type_name -> skep.v1.Grant
+	0,  // 12: skep.v1.ListGrantsResponse.grants:type_name -> skep.v1.Grant
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_grant_proto_init() }
@@ -771,7 +895,7 @@ func file_skep_v1_grant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_grant_proto_rawDesc), len(file_skep_v1_grant_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

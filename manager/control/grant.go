@@ -72,7 +72,7 @@ func (s *Server) CreateGrant(ctx context.Context, request *api.CreateGrantReques
 	err = s.update(ctx, id, func(tx store.Tx) error {
 		err := tx.Create(&api.Grant{Id: id, Spec: proto.CloneOf(spec)})
 		if errors.Is(err, store.ErrNameConflict) {
-			return fault.New(fault.AlreadyExists, "grant %s already exists: a grant never changes, make one with another name",
+			return fault.New(fault.AlreadyExists, "grant %s already exists: change it by `skep grant update`, or make one with another name",
 				spec.GetAnnotations().GetName())
 		}
 		return err

@@ -64,7 +64,7 @@ func TestCreateGrant_RefusesWhatIsNone(t *testing.T) {
 	_, err := s.CreateGrant(t.Context(), &api.CreateGrantRequest{Spec: &api.GrantSpec{
 		Annotations: &api.Annotations{Name: "tun"}, Capabilities: []string{"bpf"},
 	}})
-	wantFault(t, err, fault.AlreadyExists, "a grant never changes")
+	wantFault(t, err, fault.AlreadyExists, "grant tun already exists")
 }
 
 // What is beyond the default is refused by its name, with the way to get it; with a grant it is not.
@@ -173,5 +173,60 @@ func TestCreateService_WarnsOfLabelsThatGrantsAskFor(t *testing.T) {
 	response, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(withGrant("kvm"))})
 	if err != nil || len(response.GetWarnings()) != 1 || !strings.Contains(response.GetWarnings()[0], "node.labels.vmx==yes") {
 		t.Errorf("got warnings %q, %v", response.GetWarnings(), err)
+	}
+}
+
+// An update of a grant replaces the tasks of who has it, if they are given something else by it, and takes from nobody what is asked for.
+func TestUpdateGrant_ReplacesTheTasksOfWhoHasIt(t *testing.T) {
+	s := newSwarm(t)
+	grant := s.createGrant(t, "tun", func(g *api.GrantSpec) { g.SecurityOptions = []string{"pid=host", "ipc=host"} })
+	s.createGrant(t, "other")
+	service := s.createService(t, web(withGrant("tun"), withCapability("net_admin"), func(spec *api.ServiceSpec) {
+		spec.Task.Container.Privileges = &api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST}
+	}))
+	bystander := s.createService(t, web(withGrant("other"), func(spec *api.ServiceSpec) { spec.Annotations.Name = "bystander" }))
+	update := func(change func(*api.GrantSpec)) ([]string, error) {
+		spec := proto.CloneOf(grant.GetSpec())
+		change(spec)
+		answer, err := s.UpdateGrant(t.Context(), &api.UpdateGrantRequest{GrantId: grant.GetId(), Version: grant.GetMeta().GetVersion(), Spec: spec})
+		if err == nil {
+			grant = answer.GetGrant()
+		}
+		return answer.GetServices(), err
+	}
+	version := func(of *api.Service) uint64 {
+		return storetest.Get[*api.Service](t, s.store, of.GetId()).GetSpecVersion()
+	}
+	for what, tt := range map[string]struct {
+		change func(*api.GrantSpec)
+		renews bool
+	}{
+		"for people":     {func(g *api.GrantSpec) { g.Description, g.Operators = "vpn", true }, false},
+		"not asked for":  {func(g *api.GrantSpec) { g.SecurityOptions = []string{"pid=host"} }, false},
+		"a device":       {func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/kvm"}} }, true},
+		"where it holds": {func(g *api.GrantSpec) { g.NodeLabels = map[string]string{"vpn": "yes"} }, true},
+	} {
+		before := version(service)
+		services, err := update(tt.change)
+		if err != nil || (len(services) == 1 && services[0] == "web") != tt.renews || (version(service) > before) != tt.renews {
+			t.Errorf("%s: services %v, %v, spec version %d after %d", what, services, err, version(service), before)
+		}
+	}
+	if got := version(bystander); got != 1 {
+		t.Errorf("a service without the grant is at spec version %d", got)
+	}
+	before := version(service)
+	_, err := update(func(g *api.GrantSpec) { g.Capabilities = []string{"bpf"} })
+	wantFault(t, err, fault.Precondition, "service web asks for what its grants would not give it any more: capability CAP_NET_ADMIN; update the service first")
+	_, err = update(func(g *api.GrantSpec) { g.SecurityOptions = nil })
+	wantFault(t, err, fault.Precondition, "pid=host")
+	_, err = update(func(g *api.GrantSpec) { g.Annotations.Name = "else" })
+	wantFault(t, err, fault.Invalid, "renaming grants is not supported")
+	_, err = update(func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/etc/passwd"}} })
+	wantFault(t, err, fault.Invalid, "devices[0].path: invalid device")
+	_, err = s.UpdateGrant(t.Context(), &api.UpdateGrantRequest{GrantId: grant.GetId(), Version: 1, Spec: grant.GetSpec()})
+	wantFault(t, err, fault.Conflict, "update out of sequence")
+	if got := version(service); got != before {
+		t.Errorf("a refused change replaces tasks: spec version %d after %d", got, before)
 	}
 }

@@ -3,10 +3,8 @@ package control
 import (
 	"context"
 	"errors"
-	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -151,10 +149,7 @@ func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) error {
 	service.PreviousSpec, service.Spec = service.GetSpec(), spec
 	switch {
 	case replace:
-		service.SpecVersion++
-		service.UpdateStatus = &api.UpdateStatus{
-			State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: timestamppb.New(time.Now()), Message: "update in progress",
-		}
+		replaceTasks(service)
 	case service.GetUpdateStatus().GetState() != api.UpdateState_UPDATE_STATE_UPDATING:
 		service.UpdateStatus = nil // of an update that is over
 	}

@@ -112,7 +112,7 @@ func (b *Broker) connect(ctx context.Context, node *api.Node) (*grpc.ClientConn,
 
 // mayEnter refuses callers whom the task's grants are not for (B4).
 func mayEnter(ctx context.Context, p place) error {
-	if grant := privilege.Closed(authz.FromContext(ctx).Kind, p.task.GetGrants()); grant != "" {
+	if grant := privilege.Closed(authz.FromContext(ctx).Kind, p.grants); grant != "" {
 		return fault.New(fault.PermissionDenied, "task %s has grant %s, which is for administrators: who runs commands in it has what the grant gives; "+
 			"one of them has to do it, or to grant the same with `skep grant create --operators`", p.name(), grant)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/store"
 )
 
@@ -14,6 +15,8 @@ import (
 type place struct {
 	task *api.Task
 	node *api.Node
+	// grants are those of the task as they are now, and as they were when it was made where they gave something else then.
+	grants []*api.Grant
 }
 
 // name is the task's place in its service: web.1.
@@ -43,7 +46,26 @@ func find(tx store.ReadTx, key string) (place, error) {
 	if node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN {
 		return place{}, fault.New(fault.Unavailable, "node %s of task %s is down", hostname(node), nameOf(task))
 	}
-	return place{task: task, node: node}, nil
+	grants, err := grantsOf(tx, task)
+	return place{task: task, node: node, grants: grants}, err
+}
+
+// grantsOf gives the grants that decide who may get into a task.
+func grantsOf(tx store.ReadTx, task *api.Task) (grants []*api.Grant, err error) {
+	for _, had := range task.GetGrants() {
+		now, err := store.Get[*api.Grant](tx, had.GetId())
+		gone := errors.Is(err, store.ErrNotFound) // with its service; the task is about to end
+		if err != nil && !gone {
+			return nil, err
+		}
+		if gone || !privilege.SameGift(had, now) {
+			grants = append(grants, had)
+		}
+		if !gone {
+			grants = append(grants, now)
+		}
+	}
+	return grants, nil
 }
 
 // hostname names a node for people.

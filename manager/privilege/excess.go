@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/security"
 )
@@ -59,6 +61,17 @@ func Closed(caller api.Caller, grants []*api.Grant) string {
 	return ""
 }
 
+// SameGift reports whether two grants give a task the same, on the same nodes. What they allow beside that, and to whom, may differ.
+func SameGift(a, b *api.Grant) bool {
+	gift := func(g *api.Grant) *api.GrantSpec {
+		spec := g.GetSpec()
+		return &api.GrantSpec{
+			Capabilities: spec.GetCapabilities(), Devices: spec.GetDevices(), Mounts: spec.GetMounts(), NodeLabels: spec.GetNodeLabels(),
+		}
+	}
+	return proto.Equal(gift(a), gift(b))
+}
+
 // grantedCapabilities returns all that some grant names; ALL among them stands for every one.
 func grantedCapabilities(grants []*api.Grant) (names []string) {
 	for _, g := range grants {
@@ -70,21 +83,30 @@ func grantedCapabilities(grants []*api.Grant) (names []string) {
 // maxListed bounds how many excesses an error lists: --cap-add ALL has 27.
 const maxListed = 5
 
+// Names lists for an error what is in excess.
+func Names(excesses []Excess) string {
+	var whats []string
+	for _, e := range excesses[:min(len(excesses), maxListed)] {
+		whats = append(whats, e.What)
+	}
+	list := strings.Join(whats, ", ")
+	if more := len(excesses) - maxListed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
 // Explain says for an error what is in excess, and what to do about it.
 func Explain(excesses []Excess) string {
-	listed, more := excesses, ""
-	if len(excesses) > maxListed {
-		listed, more = excesses[:maxListed], fmt.Sprintf(" and %d more", len(excesses)-maxListed)
-	}
-	var whats, options []string
-	for _, e := range listed {
-		whats, options = append(whats, e.What), append(options, e.Option)
+	var options []string
+	for _, e := range excesses[:min(len(excesses), maxListed)] {
+		options = append(options, e.Option)
 	}
 	verb := "is"
 	if len(excesses) > 1 {
 		verb = "are"
 	}
-	return fmt.Sprintf("%s%s %s beyond what containers have by default, and no grant of the service gives it: "+
+	return fmt.Sprintf("%s %s beyond what containers have by default, and no grant of the service gives it: "+
 		"an administrator makes one with `skep grant create NAME %s`, and the service names it with --grant NAME",
-		strings.Join(whats, ", "), more, verb, strings.Join(options, " "))
+		Names(excesses), verb, strings.Join(options, " "))
 }

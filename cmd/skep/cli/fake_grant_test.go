@@ -56,6 +56,22 @@ func (f *fake) CreateGrant(_ context.Context, r *api.CreateGrantRequest) (*api.C
 	})
 }
 
+// UpdateGrant says that every service has it.
+func (f *fake) UpdateGrant(_ context.Context, r *api.UpdateGrantRequest) (*api.UpdateGrantResponse, error) {
+	out := &api.UpdateGrantResponse{}
+	return out, f.change(func() error {
+		grant := f.granted[r.GetGrantId()]
+		if r.GetVersion() != grant.GetMeta().GetVersion() {
+			return fault.New(fault.Conflict, "update out of sequence")
+		}
+		grant.Spec, out.Grant = r.GetSpec(), grant
+		for _, s := range f.services {
+			out.Services = append(out.Services, s.GetSpec().GetAnnotations().GetName())
+		}
+		return nil
+	})
+}
+
 func (f *fake) GetGrant(_ context.Context, r *api.GetGrantRequest) (*api.GetGrantResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

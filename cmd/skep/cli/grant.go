@@ -17,7 +17,7 @@ import (
 
 func (p *program) grantCommand() *cobra.Command {
 	return group("grant", "Manage privileges beyond the default container's", p.grantCreate(), p.grantList(),
-		p.completed(grantWords, p.grantInspect()), p.completed(grantWords, p.grantRemove()))
+		p.completed(grantWords, p.grantInspect()), p.completed(grantWords, p.grantRemove()), p.completed(grantWords, p.grantUpdate()))
 }
 
 // grantFlags are those of grant create.
@@ -38,7 +38,7 @@ func (p *program) grantCreate() *cobra.Command {
 		Use: "create [OPTIONS] GRANT", Short: "Create a grant: privileges that services get by its name",
 		Long: "Create a grant: privileges that services get by its name, in place of --privileged.\n\n" +
 			"A container of a service that names it (service create --grant GRANT) has all that is in it.\n" +
-			"A grant never changes; 'skep service inspect' shows who has it.",
+			"'skep grant update' changes it for all of them.",
 		Args: exactArgs(1),
 	}
 	flags := cmd.Flags()
