@@ -43,6 +43,7 @@ func suites() []suiteOf {
 		{pkg: "runtime/seccomp"},
 		{pkg: "runtime/lsm"},
 		{pkg: "runtime/launch"},
+		{pkg: "runtime/systrace"},
 		{pkg: "runtime/supervisor"},
 		{pkg: "agent/network"},
 		{pkg: "agent/executor"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +30,32 @@ func Running() (bool, error) {
 	return have&seals == seals, nil
 }
 
-// Exec replaces the process by its sealed copy. It returns nil if it runs from one already, and otherwise only if that
-// fails. The replaced program starts again from the beginning of main, on the thread of the caller.
+// Exec replaces the process by its sealed copy. It returns nil if it runs from one already, which then has the given name, and
+// otherwise only if that fails. The replaced program starts again from the beginning of main, on the thread of the caller.
 func Exec(name string) error {
 	done, err := Running()
-	if err != nil || done {
+	if err != nil {
 		return err
 	}
+	if done {
+		return setName(name)
+	}
 	return Replace(name, "/proc/self/exe", os.Environ())
+}
+
+// setName gives all threads of the process its name, which the kernel took from the path of the copy: that is a number. Threads to come
+// get it from those that there are.
+func setName(name string) error {
+	files, err := filepath.Glob("/proc/self/task/[0-9]*/comm")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte(name), 0); err != nil && !errors.Is(err, os.ErrNotExist) { // a thread may have ended
+			return fmt.Errorf("name the process: %w", err)
+		}
+	}
+	return nil
 }
 
 // Replace replaces the process by a sealed copy of the program at path, with the same arguments and the given environment.

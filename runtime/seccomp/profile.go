@@ -88,6 +88,25 @@ func abisOf(profile *specs.LinuxSeccomp, goarch string) ([]abi, error) {
 	}
 }
 
+// CallName gives the name that profiles use for the number of a call, of the ABI of a GOARCH or of that machine's 32-bit ABI. It is false
+// for a number that the tables don't have, and a machine that they don't know.
+func CallName(goarch string, compat bool, number uint32) (string, bool) {
+	abis, err := abisOf(&specs.LinuxSeccomp{Architectures: []specs.Arch{specs.ArchX86, specs.ArchARM}}, goarch)
+	if err != nil {
+		return "", false
+	}
+	b := abis[0]
+	if compat {
+		b = abis[1]
+	}
+	for name, n := range b.numbers {
+		if uint32(n) == number {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 // names gives the calls of an imported table by the names that profiles use. The table of arm64 has one that is in no
 // kernel header and no profile: number 79 is newfstatat, the stat of that machine. It also has a marker that is no call.
 func names(info *arch.Info) map[string]int {
