@@ -18,6 +18,7 @@ import (
 	"github.com/skep-io/skep/agent/executor"
 	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/agent/images"
+	"github.com/skep-io/skep/agent/learn"
 	"github.com/skep-io/skep/agent/logs"
 	"github.com/skep-io/skep/agent/network"
 	"github.com/skep-io/skep/agent/secret"
@@ -28,6 +29,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/systrace"
 )
 
 // Config is what an Agent needs.
@@ -76,6 +78,7 @@ type Agent struct {
 	blobs      *images.Server
 	logs       logs.Reader
 	exec       exec.Server
+	learn      learn.Server
 	// wake has room for one signal: what tasks wait for may be there.
 	wake chan struct{}
 	// leave is closed by Leave; left is closed when no session can follow.
@@ -127,7 +130,17 @@ func New(cfg Config) (*Agent, error) {
 		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
 	}
 	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, (&server{a: a}).answer
+	a.learn.Open, a.learn.Processes, a.learn.Answer = openRecorder, a.executor.Processes, (&server{a: a}).answer
 	return a, nil
+}
+
+// openRecorder makes a recorder of system calls.
+func openRecorder() (learn.Recorder, error) {
+	r, err := systrace.Open()
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (a *Agent) newNetwork() (err error) {
@@ -182,6 +195,7 @@ func (a *Agent) newExecutor() (err error) {
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
+		Created: a.learn.Created,
 	})
 	return err
 }
@@ -307,6 +321,7 @@ func (a *Agent) Running() int {
 func (a *Agent) Register(r grpc.ServiceRegistrar) {
 	api.RegisterAgentServer(r, &server{a: a})
 	api.RegisterNodeTasksServer(r, &a.exec)
+	api.RegisterNodeLearningServer(r, &a.learn)
 }
 
 // report takes in a task's new status.

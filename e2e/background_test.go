@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"sync"
 
@@ -13,7 +14,9 @@ import (
 // background is a command that a script has begun and not ended.
 type background struct {
 	cancel context.CancelFunc
-	done   chan error // holds one
+	// interrupt does what Ctrl-C does.
+	interrupt func() error
+	done      chan error // holds one
 
 	mu       sync.Mutex
 	out, err bytes.Buffer // guarded by mu
@@ -50,7 +53,7 @@ func start(ts *testscript.TestScript, name string, cancel context.CancelFunc, co
 	if running[name] != nil {
 		ts.Fatalf("%s has begun something already", name)
 	}
-	b := &background{cancel: cancel, done: make(chan error, 1)}
+	b := &background{cancel: cancel, interrupt: func() error { return command.Process.Signal(os.Interrupt) }, done: make(chan error, 1)}
 	command.Stdout, command.Stderr = stream{b, &b.out}, stream{b, &b.err}
 	ts.Check(begin())
 	go func() { b.done <- command.Wait() }()
@@ -76,6 +79,17 @@ func end(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(ts.Stdout(), "%s %s\n%s", name, result, b.out.Bytes())
 		fmt.Fprintf(ts.Stderr(), "%s", b.err.Bytes())
 	}
+}
+
+// interrupt sends what was begun on a machine what Ctrl-C sends.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 1, "interrupt NAME")
+	b := ts.Value(backgroundKey{}).(map[string]*background)[args[0]]
+	if b == nil {
+		ts.Fatalf("%s has begun nothing", args[0])
+	}
+	ts.Check(b.interrupt())
 }
 
 // wait returns once the command has ended, and nothing writes to its buffers any more.

@@ -80,5 +80,5 @@ func heard(ts *testscript.TestScript, neg bool, args []string) {
 func (b *background) printed(wanted *regexp.Regexp) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return wanted.Match(b.out.Bytes())
+	return wanted.Match(b.out.Bytes()) || wanted.Match(b.err.Bytes())
 }

@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
-			"begin": begin, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
+			"begin": begin, "interrupt": interrupt, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
 			"program": program, "image": image, "mount": mount,
 			"newroot": newroot, "expire": expire, "signed": signed, "traffic": trafficVerb,
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/skep-io/skep/manager/execbroker"
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/manager/keymanager"
+	"github.com/skep-io/skep/manager/learnbroker"
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/manager/statsbroker"
 	"github.com/skep-io/skep/store"
@@ -31,7 +32,7 @@ import (
 // handOverTimeout bounds how long a manager that stops waits for another one to lead: an election takes about as long.
 const handOverTimeout = 3 * time.Second
 
-// Config is what a Manager needs; all fields but Reseal, Distrust, Identity and Version are required.
+// Config is what a Manager needs; all fields but Reseal, Distrust, Identity, CompileSeccomp and Version are required.
 type Config struct {
 	// NodeID is this node's.
 	NodeID string
@@ -54,6 +55,8 @@ type Config struct {
 	Identity *ca.Identity
 	// BackupDir is where this node puts scheduled backups unless the cluster's spec says otherwise.
 	BackupDir string
+	// CompileSeccomp returns an error for a seccomp profile, in Docker's JSON, that nodes can't use. Nil is for one that always can.
+	CompileSeccomp func(profile []byte) error
 	// Version of this program.
 	Version string
 	Logger  *slog.Logger
@@ -68,6 +71,7 @@ type Manager struct {
 	dispatcher *dispatcher.Dispatcher
 	audit      *audit.Log
 	exec       *execbroker.Broker
+	learn      *learnbroker.Broker
 	keys       *keymanager.Manager
 }
 
@@ -79,6 +83,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.Reseal == nil {
 		cfg.Reseal = cfg.Store.Reseal
+	}
+	if cfg.CompileSeccomp == nil {
+		cfg.CompileSeccomp = func([]byte) error { return nil }
 	}
 	if cfg.Distrust == nil {
 		cfg.Distrust = func(store.Index, []*api.Revocation) {}
@@ -118,6 +125,15 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.learn, err = learnbroker.New(learnbroker.Config{
+		Store: cfg.Store, Dial: cfg.Dial, Compile: cfg.CompileSeccomp, Ended: m.audit.Ended,
+		Began: func(ctx context.Context, id, name, summary string) {
+			m.audit.Began(ctx, object.KindService.String(), id, name, summary)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
 	m.dispatcher, err = dispatcher.New(dispatcher.Config{
 		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered,
 	})
@@ -145,6 +161,7 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	api.RegisterRaftServer(r, m.cfg.Raft)
 	api.RegisterAuditServer(r, m.audit)
 	api.RegisterTasksServer(r, m.exec)
+	api.RegisterLearningServer(r, m.learn)
 }
 
 // Interceptor sends calls that need the leader to it, and records those that are answered here in the audit log. It comes after the

@@ -40,6 +40,9 @@ type Config struct {
 	// UsernsBase is the first user and group id of the node that containers may have, a positive multiple of 65,536;
 	// 0 is DefaultUsernsBase.
 	UsernsBase uint32
+	// Created is told of a task whose container is made and whose program has not begun, with the number of the first process. It
+	// must not block; nil is for nobody.
+	Created func(t *api.Task, pid int)
 	// Logger is used for what an administrator must know; nil is silence.
 	Logger *slog.Logger
 }
@@ -206,6 +209,9 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 			return State{}, fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", id, err)
 		}
 		return State{}, err
+	}
+	if e.cfg.Created != nil {
+		e.cfg.Created(t, state.PID)
 	}
 	return state, e.cfg.Runtime.Start(ctx, id)
 }

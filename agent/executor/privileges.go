@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"runtime"
 	"slices"
 
 	moby "github.com/moby/profiles/seccomp"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/seccomp"
 )
 
 // maxProfile is the most bytes of a seccomp profile, as the managers have it.
@@ -63,6 +65,16 @@ func (p plan) seccomp(s *specs.Spec, options *api.SeccompOptions, before []strin
 	default:
 		err = fault.New(fault.Invalid, "seccomp mode %d is none that this node knows: update it", options.GetMode())
 	}
+	return err
+}
+
+// CompileProfile returns an error for a seccomp profile that can't be used on this machine, for a container with no capabilities.
+func CompileProfile(profile []byte) error {
+	loaded, err := loadProfile(profile, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	if err != nil {
+		return err
+	}
+	_, err = seccomp.Compile(loaded, runtime.GOARCH)
 	return err
 }
 

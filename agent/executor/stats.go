@@ -10,6 +10,26 @@ import (
 	"github.com/skep-io/skep/runtime/client"
 )
 
+// Processes returns the first processes of the containers here, by their tasks' ids: of those whose program runs, and of those that wait
+// for it to begin.
+func (e *Executor) Processes(ctx context.Context) (running, waiting map[string]int, err error) {
+	states, err := e.cfg.Runtime.List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	running, waiting = map[string]int{}, map[string]int{}
+	for _, s := range states {
+		switch {
+		case s.PID == 0:
+		case s.Started:
+			running[s.ID] = s.PID
+		default:
+			waiting[s.ID] = s.PID
+		}
+	}
+	return running, waiting, nil
+}
+
 // Stats returns what a task that runs here has used, or an error of the kind fault.NotFound.
 func (e *Executor) Stats(ctx context.Context, id string) (*api.TaskStats, error) {
 	used, err := e.cfg.Runtime.Stats(ctx, id)

@@ -13,8 +13,12 @@ func TestCallName_IsTheOneOfProfiles(t *testing.T) {
 		number uint32
 		want   string
 	}{
-		{"amd64", false, 59, "execve"}, {"amd64", true, 11, "execve"}, {"arm64", false, 79, "newfstatat"}, {"arm64", true, 11, "execve"},
-		{"amd64", false, 511, ""}, {"riscv64", false, 59, ""},
+		{"amd64", false, 59, "execve"},
+		{"amd64", true, 11, "execve"},
+		{"arm64", false, 79, "newfstatat"},
+		{"arm64", true, 11, "execve"},
+		{"amd64", false, 511, ""},
+		{"riscv64", false, 59, ""},
 	} {
 		got, ok := CallName(tc.goarch, tc.compat, tc.number)
 		if got != tc.want || ok != (tc.want != "") {

@@ -32,6 +32,7 @@ type fake struct {
 	api.UnimplementedControlServer
 	api.UnimplementedDaemonServer
 	api.UnimplementedAuditServer
+	api.UnimplementedLearningServer
 
 	mu       sync.Mutex
 	version  uint64
@@ -116,6 +117,7 @@ func (f *fake) serve(t testing.TB, socket string, cleanup func(func())) {
 	api.RegisterControlServer(server, f)
 	api.RegisterDaemonServer(server, f)
 	api.RegisterAuditServer(server, f)
+	api.RegisterLearningServer(server, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

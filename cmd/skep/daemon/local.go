@@ -42,6 +42,7 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	d.managed.offer(server, &api.Control_ServiceDesc)
 	d.managed.offer(server, &api.Audit_ServiceDesc)
 	d.managed.offer(server, &api.Tasks_ServiceDesc)
+	d.managed.offer(server, &api.Learning_ServiceDesc)
 	return server
 }
 

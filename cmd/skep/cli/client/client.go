@@ -69,6 +69,8 @@ type Client struct {
 	Audit api.AuditClient
 	// Tasks reaches the containers of tasks; never nil.
 	Tasks api.TasksClient
+	// Learning records what tasks do; never nil.
+	Learning api.LearningClient
 
 	host  string
 	conn  *grpc.ClientConn
@@ -122,7 +124,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 		return nil, fmt.Errorf("connect to %s: %w", to.Host, err)
 	}
 	c.Control, c.Daemon, c.Audit = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn), api.NewAuditClient(c.conn)
-	c.Tasks = api.NewTasksClient(c.conn)
+	c.Tasks, c.Learning = api.NewTasksClient(c.conn), api.NewLearningClient(c.conn)
 	return c, nil
 }
 
