@@ -1,10 +1,14 @@
 // Command skep-runtime is the parent of every container on a node, and a runtime of OCI bundles for container engines.
 //
 //	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
+//	skep-runtime keep --root DIR
 //	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run|exec|ps|events|features|spec ...
 //
 // The supervisor prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
 // ends; containers run on, and the next supervisor with the same root takes them over, unless --kill-on-exit is given.
+//
+// The keeper is started by skep daemon, and starts supervisors when that asks it to. Exits and output of containers are not lost
+// when the supervisor is killed (package runtime/keeper). A supervisor works without it, too.
 //
 // The other commands are those of runc, so that dockerd --add-runtime and podman --runtime can call them; package
 // runtime/bundle says what they do. They need no supervisor.
@@ -35,6 +39,7 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
+       skep-runtime keep --root DIR
        skep-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [ARGS]
            with create, start, state, kill, delete, run, exec, ps, events, features or spec, as runc has them
        skep-runtime version
@@ -50,6 +55,8 @@ func run(args []string, out, errs io.Writer) int {
 		return supervise(args[1:], out, errs)
 	case "copy": // for the supervisor only, which says what that is
 		return copyFiles(args[1:], os.Stdin, out, errs)
+	case "keep":
+		return keep(args[1:], errs)
 	case "version", "--version":
 		fmt.Fprintln(out, "skep-runtime version", version())
 		fmt.Fprintln(out, "spec:", specs.Version)
@@ -116,7 +123,7 @@ func serve(cfg supervisor.Config) error {
 		return err
 	}
 	debug.SetGCPercent(gcPercent)
-	protect(cfg.Logger)
+	protect(cfg.Logger, "skep-runtime")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := receive(&cfg); err != nil {
@@ -181,14 +188,14 @@ const gcPercent = 40
 // oomScore keeps the kernel from choosing the supervisor, whose end would cost the exit codes of all containers.
 const oomScore = "-999"
 
-// protect keeps the supervisor out of harm's way, as far as it may.
-func protect(logger *slog.Logger) {
+// protect keeps the supervisor or the keeper out of harm's way, as far as it may, and gives it a name among the processes: run
+// from memory it would be known by the number of a descriptor.
+func protect(logger *slog.Logger, name string) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0); err != nil {
-		logger.Warn("the kernel may kill the supervisor when memory runs out", "error", err)
+		logger.Warn("the kernel may kill this process when memory runs out", "process", name, "error", err)
 	}
-	// Run from memory it would be known by the number of a descriptor.
-	if err := os.WriteFile("/proc/self/comm", []byte("skep-runtime"), 0); err != nil {
-		logger.Warn("the supervisor has no name among the processes", "error", err)
+	if err := os.WriteFile("/proc/self/comm", []byte(name), 0); err != nil {
+		logger.Warn("no name among the processes", "process", name, "error", err)
 	}
 	// A session of its own, so that a signal to the terminal of whoever started it does not reach it. That fails for
 	// a process that was started from a shell, where such signals are meant for it.

@@ -273,6 +273,16 @@ func (p *Process) SyscallConn() (syscall.RawConn, error) { return p.pidfd.Syscal
 
 // Wait blocks until the process has ended and reaps it. No thread is held meanwhile.
 func (p *Process) Wait() (Exit, error) {
+	exit, err := p.Await()
+	if err == nil {
+		p.Reap()
+	}
+	return exit, err
+}
+
+// Await is Wait, but leaves the process to be reaped by Reap: until then, whoever becomes its parent when this process
+// ends can learn how it ended.
+func (p *Process) Await() (Exit, error) {
 	if p.adopted && !p.child() {
 		return p.waitAdopted()
 	}
@@ -280,23 +290,56 @@ func (p *Process) Wait() (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	var status unix.WaitStatus
+	var exit Exit
 	var failed error
 	err = conn.Read(func(uintptr) bool {
-		n, err := unix.Wait4(p.pid, &status, unix.WNOHANG, nil)
-		if errors.Is(err, unix.EINTR) {
-			return false
-		}
-		failed = err
-		return err != nil || n == p.pid
+		var done bool
+		exit, done, failed = p.look()
+		return done || failed != nil
 	})
 	if err := errors.Join(err, failed); err != nil {
 		return Exit{}, fmt.Errorf("wait for process %d: %w", p.pid, err)
 	}
-	return exitOf(status), nil
+	return exit, nil
 }
 
-func exitOf(status unix.WaitStatus) Exit {
+// childInfo is what waitid(2) fills in of siginfo_t, as 64-bit Linux has it.
+type childInfo struct {
+	signo, errno, code, _ int32
+	pid                   int32
+	uid                   uint32
+	status                int32
+	_                     [100]byte
+}
+
+// cldExited is the code of a child that ended by itself (CLD_EXITED).
+const cldExited = 1
+
+// look says whether a child has ended, and how, without reaping it.
+func (p *Process) look() (exit Exit, done bool, err error) {
+	var info childInfo
+	const options = unix.WEXITED | unix.WNOHANG | unix.WNOWAIT
+	err = unix.Waitid(unix.P_PID, p.pid, (*unix.Siginfo)(unsafe.Pointer(&info)), options, nil)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return Exit{}, false, nil
+	case err != nil || int(info.pid) != p.pid:
+		return Exit{}, false, err
+	case info.code == cldExited:
+		return Exit{Code: int(info.status) & 0xff}, true, nil
+	default:
+		return Exit{Code: 128 + int(info.status), Signal: unix.Signal(info.status)}, true, nil
+	}
+}
+
+// Reap reaps a child that Await said has ended. For another's child it does nothing.
+func (p *Process) Reap() {
+	// Another's child is refused.
+	_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)
+}
+
+// ExitOf reads the status of wait4(2).
+func ExitOf(status unix.WaitStatus) Exit {
 	if status.Signaled() {
 		return Exit{Code: 128 + int(status.Signal()), Signal: status.Signal()}
 	}
@@ -417,7 +460,7 @@ func reapedElsewhere(fd int) (Exit, bool) {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	err := unix.IoctlPidfdInfo(fd, &info)
 	if err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
-		return exitOf(unix.WaitStatus(info.Exit_code)), true
+		return ExitOf(unix.WaitStatus(info.Exit_code)), true
 	}
 	return Exit{Unknown: true}, gone
 }

@@ -122,6 +122,7 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 	}
 	p, err := launch.Adopt(r.State.Pid, r.Started)
 	if errors.Is(err, os.ErrProcessDone) {
+		s.reopen(c) // the keeper has kept what was in the pipes
 		return s.lost(c, "exit code not known: the supervisor was not running when the container ended")
 	}
 	if err != nil {
@@ -135,22 +136,39 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 			return err
 		}
 	}
-	if c.output, err = s.openOutput(c.dir, c.log); err != nil {
-		s.logger.Error("output of the container is lost", "container", c.id, "error", err)
-	}
+	s.reopen(c)
+	s.hold(c)
 	s.watch(c)
 	s.logger.Info("container taken over", "container", c.id, "pid", r.State.Pid)
 	return nil
 }
 
-// lost records the end of a container that nobody saw (I7).
+// reopen takes up the output of a container.
+func (s *Supervisor) reopen(c *container) {
+	var err error
+	if c.output, err = s.openOutput(c.dir, c.log); err != nil {
+		s.logger.Error("output of the container is lost", "container", c.id, "error", err)
+	}
+}
+
+// lost records the end of a container that no supervisor saw: how, if the keeper knows, or why nobody does (I7).
 func (s *Supervisor) lost(c *container, why string) error {
+	in := exited{code: unknownExit, unknown: true, text: why}
+	if status, ok := s.witnessed(c.id); ok {
+		exit := launch.ExitOf(status)
+		in = exited{code: exit.Code, signal: int(exit.Signal)}
+		s.logger.Info("container ended while no supervisor ran", "container", c.id, "code", in.code)
+	}
 	if err := c.group.KillAll(); err != nil {
 		return err
 	}
-	oom := false
+	c.output.drain(drainTime)
 	if n, err := c.group.OOMKills(); err == nil {
-		oom = n > 0
+		in.oom = n > 0
 	}
-	return s.feed(c, exited{code: unknownExit, oom: oom, unknown: true, text: why})
+	if err := s.feed(c, in); err != nil {
+		return err
+	}
+	s.forget(c)
+	return nil
 }

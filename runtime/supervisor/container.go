@@ -89,9 +89,10 @@ func (s *Supervisor) watch(c *container) {
 		s.logger.Warn("OOM kills are told at the end only", "container", c.id, "error", err)
 	}
 	c.exit, err = s.poller.addFile(c.process, func() bool {
-		exit, err := c.process.Wait()
+		exit, err := c.process.Await()
 		if err == nil { // else halted
 			s.finish(c, exit)
+			c.process.Reap() // only now that its end is recorded: before, the keeper would inherit it (I10)
 		}
 		return false
 	})
@@ -148,6 +149,11 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	c.execs.killApart()
 	c.output.drain(drainTime)
 	c.unwatchOOM()
+	if exit.Unknown {
+		if status, ok := s.witnessed(c.id); ok {
+			exit = launch.ExitOf(status)
+		}
+	}
 	in := exited{code: exit.Code, signal: int(exit.Signal)}
 	if exit.Unknown { // I7
 		in.unknown = true
@@ -159,6 +165,7 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	if err := s.feed(c, in); err != nil {
 		s.logger.Error("exit not recorded", "container", c.id, "error", err)
 	}
+	s.forget(c)
 	s.logger.Info("container exited", "container", c.id, "code", in.code, "oom", in.oom)
 }
 

@@ -185,8 +185,10 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	}
 	if err != nil {
 		p.Abort()
+		return err
 	}
-	return err
+	s.hold(c)
+	return nil
 }
 
 // makeProcess makes the waiting process, by our own launcher or by the runtime that the configuration names.

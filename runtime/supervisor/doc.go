@@ -39,13 +39,15 @@
 //	I9  Files are copied by a process that runs the supervisor's own program, in the container's user and mount namespaces:
 //	    no path of the container leads it out, and nothing in the container can see it. It ends with its client, and with
 //	    the container.
+//	I10 From before its program runs until its end is in the journal, a container is held by the keeper (package keeper), if
+//	    there is one, and its process is not reaped: whenever the supervisor is killed, the next one learns how it ended.
 //
 // A supervisor that is asked to (Upgrade) runs another program in its own process: the socket and the containers that
 // wait for Start are handed over (handover.go), and all are still its children.
 //
 // After a restart, containers are found by their journal and taken over if the process with the recorded number
-// started when the record says. Then their exit codes are known on kernels from 6.15 on, and on all kernels when the
-// supervisor replaced itself by execve and is still their parent.
+// started when the record says. How they end the keeper tells, which has inherited them. Without it, exit codes are known on
+// kernels from 6.15 on, and on all kernels when the supervisor replaced itself by execve and is still their parent.
 //
 // Concurrency: lock order is container.mu before Supervisor.mu. No lock is held across system calls that wait for a
 // disk or a process, except container.mu during a write of its own journal record.

@@ -75,7 +75,9 @@ type output struct {
 	open int           // pipes that have not ended
 	end  chan struct{} // closed when all have
 
-	once sync.Once // closes
+	once    sync.Once  // closes
+	using   sync.Mutex // held while the descriptors are used by others than their watches
+	closing bool       // guarded by using
 }
 
 // outPipe is the reading end of one of them.
@@ -185,12 +187,32 @@ func (o *output) drain(limit time.Duration) {
 	o.close()
 }
 
+// use calls f with the reading ends, which stay open meanwhile; none if they are closed.
+func (o *output) use(f func(fds []int)) {
+	if o == nil {
+		f(nil)
+		return
+	}
+	o.using.Lock()
+	defer o.using.Unlock()
+	var fds []int
+	if !o.closing {
+		for _, p := range o.pipes {
+			fds = append(fds, p.fd)
+		}
+	}
+	f(fds)
+}
+
 // close stops reading. It may be called again, and at once with drain.
 func (o *output) close() {
 	if o == nil {
 		return
 	}
 	o.once.Do(func() {
+		o.using.Lock()
+		defer o.using.Unlock()
+		o.closing = true
 		for _, p := range o.pipes {
 			p.watch.close()
 			p.finish()

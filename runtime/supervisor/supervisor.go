@@ -92,6 +92,7 @@ type Supervisor struct {
 	poller   *poller
 	journal  *journal.Journal
 	filters  seccomp.Cache
+	keeping  keeping
 	left     found // by an earlier supervisor; Run takes it
 
 	mu          sync.Mutex // guards all below
@@ -218,13 +219,17 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return err
 	}
 	s.background.Go(s.poller.run)
-	defer func() { s.poller.close(); s.background.Wait() }()
+	keeping, stop := context.WithCancel(ctx)
+	defer func() { stop(); s.poller.close(); s.background.Wait() }()
+	s.meetKeeper(ctx)
+	s.background.Go(func() { s.stayKept(keeping) })
 	left := s.left
 	s.left = found{}
 	if err := s.adoptAll(ctx, left); err != nil {
 		listener.Close()
 		return err
 	}
+	s.settle()
 	s.reapExecs()
 	s.cfg.Handover.close()
 	if s.cfg.Ready != nil {
