@@ -33,8 +33,6 @@ var (
 const (
 	// crashCode is what every task of TestCrash exits with by itself.
 	crashCode = 3
-	// unknownCode is what is said of a task that ended while nobody was there to see how.
-	unknownCode = 255
 	// crashEnds is how many tasks end in a second, about.
 	crashEnds = 8
 	// endsPerRound is how many are to end before the next round.
@@ -44,8 +42,8 @@ const (
 )
 
 // TestCrash_LosesNoExitCodeAndLeavesNothing ends the container supervisor, the daemon or both at random moments while tasks come
-// and go: every task that ended by itself has its exit code, and in the end nothing is left of any. Where both were ended, nobody
-// sees the tasks that end until one of them is back; of those, and no others, it must be said that their code is not known.
+// and go: every task that ended by itself has its exit code, and in the end nothing is left of any. Where both were ended, the keeper
+// sees the tasks that end until one of them is back.
 func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	seed := *crashSeed
 	if seed == 0 {
@@ -54,7 +52,7 @@ func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	t.Logf("repeat with -crash-seed %d", seed)
 	m := swarmOf(t, newLab(t), "m1")[0]
 	before := remains(t, m)
-	c := &crasher{machine: m, client: newClient(t, seed, m), random: rand.New(rand.NewPCG(seed, 2)), ended: map[string]string{}, unknown: map[string]bool{}}
+	c := &crasher{machine: m, client: newClient(t, seed, m), random: rand.New(rand.NewPCG(seed, 2)), ended: map[string]string{}}
 	service, err := c.begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -73,8 +71,7 @@ func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	}
 	stop()
 	wg.Wait()
-	t.Logf("%d rounds %v, %d tasks ended by themselves, %d with nobody there to see how", *crashRounds, kinds, len(c.ended),
-		len(c.unknown))
+	t.Logf("%d rounds %v, %d tasks ended by themselves", *crashRounds, kinds, len(c.ended))
 	for id, what := range c.ended {
 		if what != fmt.Sprintf("exit code %d", crashCode) {
 			t.Errorf("task %s: %s", id, what)
@@ -99,10 +96,8 @@ type crasher struct {
 	random  *rand.Rand
 
 	mu sync.Mutex
-	// The fields below are guarded by mu.
-	ended   map[string]string // what became of tasks that ended by themselves, by id
-	unknown map[string]bool   // those that ended while nobody was there to see it
-	blind   int               // rounds, from this one on, in which tasks may be told of that ended so
+	// ended is what became of tasks that ended by themselves, by id; guarded by mu.
+	ended map[string]string
 }
 
 func (c *crasher) pause(ctx context.Context, d time.Duration) {
@@ -177,13 +172,6 @@ func (c *crasher) note(task *api.Task) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.unknown[task.GetId()] {
-		return
-	}
-	if status.GetContainer().GetExitCode() == unknownCode && c.blind > 0 {
-		c.unknown[task.GetId()] = true
-		return
-	}
 	c.ended[task.GetId()] = what
 }
 
@@ -193,25 +181,14 @@ func (c *crasher) count() int {
 	return len(c.ended)
 }
 
-// look says whether in this round there is a time when nobody sees how tasks end. They may be told of in the next one, too.
-func (c *crasher) look(blind bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.blind = max(c.blind-1, 0)
-	if blind {
-		c.blind = 2
-	}
-}
-
 // round ends some processes at a random moment and returns when tasks end as before.
 func (c *crasher) round(ctx context.Context) (kind string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, crashPatience)
 	defer cancel()
 	kind = []string{"supervisor", "daemon", "both"}[c.random.IntN(3)]
-	c.look(kind == "both")
 	c.pause(ctx, time.Duration(c.random.IntN(300))*time.Millisecond)
 	if kind != "daemon" {
-		if err := c.killSupervisor(ctx); err != nil {
+		if err := c.kill(ctx, "skep-runtime"); err != nil {
 			return kind, err
 		}
 	}
@@ -232,16 +209,16 @@ func (c *crasher) round(ctx context.Context) (kind string, err error) {
 	return kind, nil
 }
 
-// killSupervisor ends the supervisor, if need be as soon as there is one.
-func (c *crasher) killSupervisor(ctx context.Context) error {
+// kill ends a process by its name, if need be as soon as there is one.
+func (c *crasher) kill(ctx context.Context, name string) error {
 	for ; ctx.Err() == nil; c.pause(ctx, 10*time.Millisecond) {
-		for pid, name := range c.machine.Processes() {
-			if name == "skep-runtime" {
+		for pid, found := range c.machine.Processes() {
+			if found == name {
 				return syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 	}
-	return fmt.Errorf("no supervisor runs: %w", ctx.Err())
+	return fmt.Errorf("no %s runs: %w", name, ctx.Err())
 }
 
 // remains lists what tasks may leave on a machine: processes, mounts, control groups, interfaces and network namespaces.
@@ -289,47 +266,82 @@ func remains(t *testing.T, m *lab.Machine) map[string][]string {
 	return out
 }
 
-// TestCrash_TheAgentIsASecondSource: a container ends while no supervisor runs, and its exit code is known all the same, where
-// the kernel tells whoever has watched.
-func TestCrash_TheAgentIsASecondSource(t *testing.T) {
+// lonely is a machine with a task that ends by itself, and with neither a daemon nor a supervisor that would see how.
+func lonely(t *testing.T) (*crasher, context.Context) {
+	t.Helper()
 	m := swarmOf(t, newLab(t), "m1")[0]
 	if _, err := m.Skep(t.Context(), "service", "create", "--name", "one", "--restart-condition", "none", "--detach",
-		"skep.local/hello", "--listen", "off", "--exit", "3", "--after", "4s"); err != nil {
+		"skep.local/hello", "--listen", "off", "--exit", "7", "--after", "4s"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), crashPatience)
-	defer cancel()
+	t.Cleanup(cancel)
 	c := &crasher{machine: m}
-	await := func(running bool) {
-		t.Helper()
-		for slices.Contains(slices.Collect(maps.Values(m.Processes())), "skep-hello") != running {
-			if c.pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
-				t.Fatalf("the container runs: not %v in time", running)
-			}
-		}
-	}
-	await(true)
+	c.await(t, ctx, "skep-hello", true)
 	if _, err := awaitOutput(m, "Running [0-9]", "service", "ps", "one"); err != nil {
 		t.Fatal(err)
 	}
-	daemon := m.DaemonPID()
-	if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil { // so that it starts no other supervisor
+	return c, ctx
+}
+
+// await waits until a process with this name runs on the machine, or none does.
+func (c *crasher) await(t *testing.T, ctx context.Context, name string, running bool) {
+	t.Helper()
+	for slices.Contains(slices.Collect(maps.Values(c.machine.Processes())), name) != running {
+		if c.pause(ctx, 20*time.Millisecond); ctx.Err() != nil {
+			t.Fatalf("%s runs: not %v in time", name, running)
+		}
+	}
+}
+
+// TestCrash_TheKeeperSawIt: a container ends while neither the daemon nor a supervisor runs, and its exit code and its last words are
+// known all the same.
+func TestCrash_TheKeeperSawIt(t *testing.T) {
+	c, ctx := lonely(t)
+	if err := c.machine.Kill(); err != nil { // the daemon, which would start another supervisor
 		t.Fatal(err)
 	}
-	if err := c.killSupervisor(ctx); err != nil {
+	if err := c.kill(ctx, "skep-runtime"); err != nil {
 		t.Fatal(err)
 	}
-	await(false)
+	c.await(t, ctx, "skep-hello", false)
+	if err := c.machine.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := awaitOutput(c.machine, `non-zero exit \(7\)`, "service", "ps", "--no-trunc", "one"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := awaitOutput(c.machine, `exit: 7, after 4s`, "service", "logs", "one"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestCrash_TheAgentIsASecondSource: a container ends while neither a supervisor nor a keeper runs, and its exit code is known all
+// the same, where the kernel tells whoever has watched. Then there are both again.
+func TestCrash_TheAgentIsASecondSource(t *testing.T) {
+	c, ctx := lonely(t)
+	daemon := c.machine.DaemonPID()
+	if err := syscall.Kill(daemon, syscall.SIGSTOP); err != nil { // so that it starts no others
+		t.Fatal(err)
+	}
+	for _, name := range []string{"skep-keeper", "skep-runtime"} {
+		if err := c.kill(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.await(t, ctx, "skep-hello", false)
 	if err := syscall.Kill(daemon, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	want := `non-zero exit \(3\)`
+	want := `non-zero exit \(7\)`
 	if !kernelTells() {
 		want = `non-zero exit \(255\)`
 	}
-	if out, err := awaitOutput(m, want, "service", "ps", "--no-trunc", "one"); err != nil {
+	if out, err := awaitOutput(c.machine, want, "service", "ps", "--no-trunc", "one"); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+	c.await(t, ctx, "skep-keeper", true)
+	c.await(t, ctx, "skep-runtime", true)
 }
 
 // kernelTells says whether the kernel tells others than the parent how a process ended: from 6.15 on.

@@ -153,6 +153,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.runNodes(ctx) })
 	group.Go(func() error { d.keepUp(ctx); return nil })
+	group.Go(func() error { d.supervisor.keepKeeper(ctx); return nil })
 	group.Go(func() error { d.supervisor.keep(ctx, d.runtime); return nil })
 	return group.Wait()
 }

@@ -11,9 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +48,12 @@ func (s supervisor) lastWords() string {
 // connect returns a connection to the supervisor that runs, or to a new one. One that runs another program than this
 // daemon was given replaces itself, under its containers, or is replaced if it is too old to.
 func (s supervisor) connect(ctx context.Context) (*client.Client, error) {
+	kept, err := s.meetKeeper(ctx) // before there is a supervisor, which looks for it
+	if err != nil {
+		s.logger.Error("no keeper: exit codes of containers may be lost with the container supervisor", "error", err)
+	} else {
+		defer kept.Close()
+	}
 	conn, err := client.Dial(ctx, s.socket())
 	if err != nil {
 		return s.launch(ctx)
@@ -113,15 +117,20 @@ func terminate(pid int) error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil {
 		return err
 	}
-	end := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	ended, err := awaitEnd(fd, int(supervisorPatience.Milliseconds()))
+	if err == nil && !ended {
+		err = fmt.Errorf("it did not end within %v", supervisorPatience)
+	}
+	return err
+}
+
+// awaitEnd waits for the end of the process that a pidfd names, and says whether it has ended. Below 0 there is no limit.
+func awaitEnd(pidfd, milliseconds int) (bool, error) {
+	end := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(end, int(supervisorPatience.Milliseconds()))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err == nil && n == 0:
-			return fmt.Errorf("it did not end within %v", supervisorPatience)
-		default:
-			return err
+		n, err := unix.Poll(end, milliseconds)
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
 		}
 	}
 }
@@ -149,11 +158,11 @@ func (s supervisor) launch(ctx context.Context) (*client.Client, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the supervisor's directory: %w", err)
 	}
-	ended, err := s.start()
+	ended, err := s.start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.await(ctx, ended)
+	return await(ctx, s, "supervisor", ended, func() (*client.Client, error) { return client.Dial(ctx, s.socket()) })
 }
 
 // relaunchPause is how long after a failure a supervisor is started again.
@@ -185,30 +194,28 @@ func (s supervisor) keep(ctx context.Context, conn *client.Client) {
 	}
 }
 
-// start starts a supervisor in a session of its own. The channel gets its end, if it ends before this daemon.
-func (s supervisor) start() (<-chan error, error) {
-	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the supervisor's log: %w", err)
-	}
-	defer log.Close()
+// start starts a supervisor, below the keeper if there is one. The channel gets its end, if it ends before this daemon.
+func (s supervisor) start(ctx context.Context) (<-chan error, error) {
 	program, more, err := s.choose()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent}
-	process := exec.Command(program, append(args, more...)...)
-	process.Stdout, process.Stderr = log, log
-	// It outlives this daemon: it holds no folder of the one who started it, and does not speak to the service manager for it.
-	process.Dir = "/"
-	process.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, notifyVariable+"=") })
-	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := process.Start(); err != nil {
-		return nil, unstartable(program, err)
+	args := append([]string{"supervise", "--root", s.dir, "--socket", s.socket(), "--cgroup-parent", s.cgroupParent}, more...)
+	conn, err := s.meetKeeper(ctx)
+	if err == nil {
+		defer conn.Close()
+		var ended <-chan error
+		if ended, err = s.startBelow(conn, program, args); err == nil {
+			return ended, nil
+		}
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- process.Wait() }()
-	return ended, nil
+	s.logger.Error("the container supervisor has no keeper: exit codes of containers may be lost with it", "error", err)
+	log, err := s.openLog()
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	return run(exec.Command(program, args...), log)
 }
 
 func unstartable(program string, err error) error {
@@ -232,20 +239,21 @@ func (s supervisor) choose() (program string, args []string, err error) {
 	return beside("skep-runtime"), []string{"--runtime", s.program}, nil
 }
 
-// await returns a connection once the supervisor answers.
-func (s supervisor) await(ctx context.Context, ended <-chan error) (*client.Client, error) {
+// await returns a connection once the process answers that was started, or says why it does not.
+func await[T any](ctx context.Context, s supervisor, what string, ended <-chan error, dial func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, supervisorPatience, errors.New("it did not answer in time"))
 	defer cancel()
 	const period = 5 * time.Millisecond
+	var none T
 	for {
-		if conn, err := client.Dial(ctx, s.socket()); err == nil {
+		if conn, err := dial(); err == nil {
 			return conn, nil
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("the container supervisor ended (%w): %s; see %s", err, s.lastWords(), s.log())
+			return none, fmt.Errorf("the container %s ended (%w): %s; see %s", what, err, s.lastWords(), s.log())
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the container supervisor: %w: see %s", context.Cause(ctx), s.log())
+			return none, fmt.Errorf("wait for the container %s: %w: see %s", what, context.Cause(ctx), s.log())
 		case <-time.After(period):
 		}
 	}
