@@ -50,7 +50,7 @@ func (b *bundle) furnish(driver *overlay.Driver) error {
 	if err := b.mountRoot(driver); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
-	if err := b.mountSources(); err != nil {
+	if err := b.mountSources(driver); err != nil {
 		return err
 	}
 	if err := b.attachMemory(); err != nil {
@@ -97,12 +97,20 @@ func attach(fd int, path string, dir bool) error {
 
 // mountSources replaces the sources of bind mounts by clones with the attributes and ids that the plan gives them, and
 // gives all other mounts those that the plan adds.
-func (b *bundle) mountSources() error {
+func (b *bundle) mountSources(driver *overlay.Driver) error {
 	if err := passable(filepath.Join(b.dir, "mounts")); err != nil {
 		return err
 	}
 	for i, m := range b.job.Plan.Mounts {
 		out := &b.config.Mounts[i]
+		if m.Layered() {
+			path := filepath.Join(b.dir, "mounts", strconv.Itoa(i))
+			if err := b.mountImage(driver, m, path); err != nil {
+				return fmt.Errorf("image at /%s: %w", m.Target, err)
+			}
+			out.Type, out.Source, out.Options = "bind", path, []string{"bind", "rprivate", "ro", "nosuid", "nodev"}
+			continue
+		}
 		if !m.Bind() {
 			if m.Attr&unix.MOUNT_ATTR_NOSUID != 0 && !slices.Contains(out.Options, "nosuid") {
 				out.Options = append(out.Options, "nosuid")
@@ -120,6 +128,34 @@ func (b *bundle) mountSources() error {
 		}
 	}
 	return nil
+}
+
+// mountImage attaches an image's layers, or a directory in them, at a path. Links in an image stay in it.
+func (b *bundle) mountImage(driver *overlay.Driver, m spec.Mount, path string) error {
+	fd, err := driver.MountImage(m.Layers, b.userns)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if m.Subdir == "" {
+		return attach(fd, path, true)
+	}
+	if err := attach(fd, path+".whole", true); err != nil {
+		return err
+	}
+	part, err := unix.Openat2(fd, m.Subdir, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return fmt.Errorf("directory %s: %w", m.Subdir, err)
+	}
+	defer unix.Close(part)
+	clone, err := unix.OpenTree(part, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(clone)
+	return attach(clone, path, true)
 }
 
 func (b *bundle) cloneSource(m spec.Mount, path string) error {

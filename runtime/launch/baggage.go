@@ -17,6 +17,7 @@ type baggage struct {
 	devices []int
 	further []int // the plan's devices, or /dev/null where the child makes them itself
 	binds   []bindMount
+	images  []int // detached mounts of layers, made when the user namespace is there
 	groups  []int // the views of the control group, if the plan shows them
 	memory  []int // the job's
 	starter []int // the job's, if it has one
@@ -88,7 +89,8 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 	b.program.devicesAt = 1
 	b.program.furtherAt = b.program.devicesAt + len(b.devices)
 	b.program.bindsAt = b.program.furtherAt + len(b.further)
-	b.program.groupsAt = b.program.bindsAt + len(b.binds)
+	b.program.imagesAt = b.program.bindsAt + len(b.binds)
+	b.program.groupsAt = b.program.imagesAt + images(job.Plan)
 	b.program.memoryAt = b.program.groupsAt + len(b.groups)
 	b.program.starterAt = b.program.memoryAt + len(b.memory)
 	b.program.fds = make([]int32, b.program.starterAt+len(b.starter))
@@ -99,6 +101,16 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 		b.program.binds = append(b.program.binds, source{dir: m.dir})
 	}
 	return nil
+}
+
+// images counts the mounts of layers.
+func images(plan *spec.Plan) (n int) {
+	for _, m := range plan.Mounts {
+		if m.Layered() {
+			n++
+		}
+	}
+	return n
 }
 
 // maxDescriptors is SCM_MAX_FD: what fits one message.
@@ -277,14 +289,14 @@ func (b *baggage) fds() []int {
 	for _, m := range b.binds {
 		out = append(out, m.fd)
 	}
-	return slices.Concat(out, b.groups, b.memory, b.starter)
+	return slices.Concat(out, b.images, b.groups, b.memory, b.starter)
 }
 
 func (b *baggage) close() {
 	if b.root >= 0 {
 		unix.Close(b.root)
 	}
-	for _, fd := range slices.Concat(b.devices, b.further, b.groups) {
+	for _, fd := range slices.Concat(b.devices, b.further, b.images, b.groups) {
 		unix.Close(fd)
 	}
 	for _, m := range b.binds {

@@ -224,6 +224,16 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 			return err
 		}
 	}
+	for _, m := range job.Plan.Mounts {
+		if !m.Layered() {
+			continue
+		}
+		fd, err := l.overlay.MountImage(m.Layers, userns)
+		if err != nil {
+			return fmt.Errorf("image at /%s: %w", m.Target, err)
+		}
+		b.images = append(b.images, fd)
+	}
 	if job.Rootfs != "" {
 		return nil
 	}

@@ -37,6 +37,7 @@ func (p *program) attachRoot() {
 			p.overHostRoot("attach memory", p.memoryAt+i)
 		}
 	}
+	p.partImages()
 	if !p.plan.StockDev || p.plan.MakeNodes {
 		// Masks are clones of the null device, which must be attached for that; here nothing else attaches it.
 		null := p.received(p.devicesAt)
@@ -120,6 +121,9 @@ func (p *program) mount(i int, m spec.Mount) {
 	case m.Bind():
 		p.bind(name, i, m, how)
 		return
+	case m.Layered():
+		p.image(name, i, m, how)
+		return
 	case m.Type == cgroupType:
 		p.controlGroups(name, m)
 		return
@@ -190,6 +194,43 @@ func (p *program) bind(name string, i int, m spec.Mount, how uint64) {
 	}
 	mounted := p.received(p.bindsAt + n)
 	p.onto(name, mounted, target)
+	p.close(mounted)
+}
+
+// partImages replaces images of which a directory is shown by that directory. Each is over everything else while the directory is looked up:
+// ".." at the root of a mount leads to what is mounted over it. Links stay in the image, and nobody can change it meanwhile.
+func (p *program) partImages() {
+	n := p.imagesAt
+	for _, m := range p.plan.Mounts {
+		if !m.Layered() {
+			continue
+		}
+		if m.Subdir != "" {
+			p.overHostRoot("attach image", n)
+			name := "directory " + m.Subdir + " of the image at /" + m.Target
+			request, size := p.resolve(openDir, 0, resolveInRoot)
+			whole := p.received(n)
+			part := p.result(name, unix.SYS_OPENAT2, whole.arg(), p.str(m.Subdir), request, size)
+			p.close(whole)
+			clone := p.result(name, unix.SYS_OPEN_TREE, part.arg(), p.str(""), num(cloneOf))
+			p.close(part)
+			p.store(clone, &p.fds[n])
+			p.give(clone)
+		}
+		n++
+	}
+}
+
+// image attaches what is shown of an image.
+func (p *program) image(name string, i int, m spec.Mount, how uint64) {
+	n := p.imagesAt
+	for _, before := range p.plan.Mounts[:i] {
+		if before.Layered() {
+			n++
+		}
+	}
+	mounted := p.received(n)
+	p.onto(name, mounted, p.directory(name, m.Target, how))
 	p.close(mounted)
 }
 

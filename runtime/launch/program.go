@@ -16,7 +16,7 @@ type program struct {
 	// fds is where the kernel puts the received descriptors, in the child's copy of this memory. Minus one until then.
 	fds []int32
 	// Indexes into fds.
-	rootAt, devicesAt, furtherAt, bindsAt, groupsAt, memoryAt, starterAt int
+	rootAt, devicesAt, furtherAt, bindsAt, imagesAt, groupsAt, memoryAt, starterAt int
 
 	landlock int      // the ABI to confine by, or 0
 	control  int      // the child's descriptor of the control socket

@@ -5,7 +5,8 @@
 // that root's files in the image are root's files in the container, whatever host ids the container has, and nothing
 // is ever copied or chowned. The writable layer holds the container's host ids.
 //
-//	Probe ──> Driver ── Mount(Layers) ──> detached mount ──> attached by the container in its own mount namespace
+//	Probe ──> Driver ── Mount(Layers) ────> detached mount ──> attached by the container in its own mount namespace
+//	                 └─ MountImage(lower) ─> the same, of an image beside the root: read-only
 //
 // The mount is never visible in a mount table of the host.
 //

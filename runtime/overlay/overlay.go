@@ -97,10 +97,8 @@ func (d *Driver) Mount(l Layers) (int, error) {
 	if !l.Suid {
 		s.attr |= unix.MOUNT_ATTR_NOSUID // I3
 	}
-	for _, dir := range l.Lower {
-		if err := s.addLower(dir, l.UserNS); err != nil {
-			return -1, fmt.Errorf("layer %s: %w", dir, err)
-		}
+	if err := s.addLowers(l.Lower, l.UserNS); err != nil {
+		return -1, err
 	}
 	var err error
 	if l.Upper != "" {
@@ -111,6 +109,27 @@ func (d *Driver) Mount(l Layers) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("writable layer: %w", err)
 	}
+	return d.mount(s)
+}
+
+// MountImage shows the layers of an image, the topmost first, to a container that has a root of its own. Nothing can be written, and no
+// set-user-id bit is in force. It gives the detached mount, which the caller closes; userns is as in Layers.
+func (d *Driver) MountImage(lower []string, userns int) (int, error) {
+	if err := (Layers{Lower: lower}).check(); err != nil {
+		return -1, err
+	}
+	s := &stack{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY}
+	defer s.close()
+	if err := s.addLowers(lower, userns); err != nil {
+		return -1, err
+	}
+	if err := s.addEmpty(); err != nil {
+		return -1, fmt.Errorf("empty layer: %w", err)
+	}
+	return d.mount(s)
+}
+
+func (d *Driver) mount(s *stack) (int, error) {
 	mount := s.mountByDescriptor
 	if d.byPath {
 		mount = func() (int, error) { return s.mountByPath(d.dir) }
@@ -142,6 +161,30 @@ func (s *stack) close() {
 	if s.scratch != nil {
 		s.scratch.Close()
 	}
+}
+
+func (s *stack) addLowers(dirs []string, userns int) error {
+	for _, dir := range dirs {
+		if err := s.addLower(dir, userns); err != nil {
+			return fmt.Errorf("layer %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// addEmpty adds a layer without anything at the bottom: overlayfs takes no single layer without a writable one.
+func (s *stack) addEmpty() error {
+	fs, err := memfs.New(0, rootMode, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	fd, err := unix.FcntlInt(uintptr(fs.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	s.lower = append(s.lower, fd)
+	return nil
 }
 
 // addLower clones one layer's mount, read-only (I1) and with the container's ids.
@@ -232,11 +275,13 @@ func (s *stack) mountByDescriptor() (int, error) {
 			return -1, fmt.Errorf("lowerdir: %w", err)
 		}
 	}
-	if err := unix.FsconfigSetFd(fs, "upperdir", s.upper); err != nil {
-		return -1, fmt.Errorf("upperdir: %w", err)
-	}
-	if err := unix.FsconfigSetFd(fs, "workdir", s.work); err != nil {
-		return -1, fmt.Errorf("workdir: %w", err)
+	if s.hasUpper {
+		if err := unix.FsconfigSetFd(fs, "upperdir", s.upper); err != nil {
+			return -1, fmt.Errorf("upperdir: %w", err)
+		}
+		if err := unix.FsconfigSetFd(fs, "workdir", s.work); err != nil {
+			return -1, fmt.Errorf("workdir: %w", err)
+		}
 	}
 	for _, o := range append(options(), [2]string{"source", "overlay"}) {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
@@ -278,7 +323,10 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 		}
 		upper, work = name+"/upper", name+"/work"
 	}
-	data := []string{"lowerdir=" + strings.Join(names, ":"), "upperdir=" + upper, "workdir=" + work}
+	data := []string{"lowerdir=" + strings.Join(names, ":")}
+	if s.hasUpper {
+		data = append(data, "upperdir="+upper, "workdir="+work)
+	}
 	for _, o := range options() {
 		data = append(data, o[0]+"="+o[1])
 	}

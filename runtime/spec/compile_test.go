@@ -100,6 +100,7 @@ func TestCompile_Mounts(t *testing.T) {
 		{Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance", "gid=5"}},
 		{Destination: "/all", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rro", "rslave"}},
 		{Destination: "/top", Type: "bind", Source: "/srv", Options: []string{"bind", "rprivate", "shared"}},
+		{Destination: "/image", Type: "overlay", Options: []string{"lowerdir+=/l/2", "lowerdir+=/l//1", "rw", "X-mount.subdir=a/b"}},
 		{Destination: "/own", Type: "bind", Source: "/srv", Options: []string{"bind", "shared", "rprivate"}},
 	}
 	p, err := Compile(s, "amd64")
@@ -113,6 +114,7 @@ func TestCompile_Mounts(t *testing.T) {
 		{Target: "dev/pts", Trusted: true, Type: "devpts", Options: []Option{{"newinstance", ""}, {"gid", "5"}}, Attr: nosuid},
 		{Target: "all", Source: "/srv", Recursive: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, Propagation: unix.MS_SLAVE | unix.MS_REC},
 		{Target: "top", Source: "/srv", Attr: nosuid | nodev, AllAttr: nosuid | nodev, Propagation: unix.MS_SHARED},
+		{Target: "image", Type: "overlay", Layers: []string{"/l/2", "/l/1"}, Subdir: "a/b", Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev},
 		{Target: "own", Source: "/srv", Attr: nosuid | nodev, AllAttr: nosuid | nodev},
 	}
 	if diff := cmp.Diff(want, p.Mounts); diff != "" {
@@ -228,6 +230,10 @@ func TestCompile_Refuses(t *testing.T) {
 		{"bind over the cgroups", mount(specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/x"}), "mounts"},
 		{"relative bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "y"}), "mounts"},
 		{"unbindable bind", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/y", Options: []string{"unbindable"}}), "mounts"},
+		{"overlay without layers", mount(specs.Mount{Destination: "/x", Type: "overlay", Options: []string{"ro"}}), "0 layers, 1 to 256 are possible"},
+		{"overlay with a writable layer", mount(specs.Mount{Destination: "/x", Type: "overlay", Options: []string{"lowerdir+=/a", "upperdir=/b"}}), "mounts"},
+		{"overlay of relative layers", mount(specs.Mount{Destination: "/x", Type: "overlay", Options: []string{"lowerdir+=a"}}), `layer "a" is not an absolute path`},
+		{"overlay over devices", mount(specs.Mount{Destination: "/dev/x", Type: "overlay", Options: []string{"lowerdir+=/a"}}), "would replace a kernel file system"},
 		{"shared tmpfs", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"rshared"}}), "mounts"},
 		{"unknown option", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"huge=always"}}), "mounts"},
 	} {

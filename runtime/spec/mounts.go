@@ -42,6 +42,8 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	switch {
 	case !bind && c.bundle:
 		c.bundleFilesystem(field, &m, in)
+	case in.Type == layered:
+		c.layers(field, &m, in)
 	case !bind:
 		c.filesystem(field, &m, in)
 	default:
@@ -70,6 +72,9 @@ func (c *compiler) mount(field string, in specs.Mount) Mount {
 	}
 	if c.plan.Process.NoNewPrivs {
 		m.Attr |= unix.MOUNT_ATTR_NOSUID
+	}
+	if m.Layered() {
+		m.Attr |= unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID
 	}
 	if cgroup { // I7
 		m.Attr |= unix.MOUNT_ATTR_RDONLY
@@ -104,6 +109,36 @@ func (c *compiler) filesystem(field string, m *Mount, in specs.Mount) {
 		c.bad(field, "tmpfs would replace a kernel file system")
 	}
 	m.Type = in.Type
+}
+
+// layered is the type of a mount of layers.
+const layered = "overlay"
+
+// lowerOption names a layer, as overlayfs does since Linux 6.5; the topmost comes first.
+const lowerOption = "lowerdir+="
+
+// maxLayers is the most layers of one mount; image formats have fewer.
+const maxLayers = 256
+
+// layers takes a mount of an image's layers, which is always read-only.
+func (c *compiler) layers(field string, m *Mount, in specs.Mount) {
+	m.Type = layered
+	if m.Trusted {
+		c.bad(field, "would replace a kernel file system")
+	}
+	for _, o := range in.Options {
+		dir, ok := strings.CutPrefix(o, lowerOption)
+		switch {
+		case !ok:
+		case !path.IsAbs(dir) || len(dir) > maxPath:
+			c.bad(field, "layer %.128q is not an absolute path", dir)
+		default:
+			m.Layers = append(m.Layers, path.Clean(c.text(field, dir)))
+		}
+	}
+	if n := len(m.Layers); n == 0 || n > maxLayers {
+		c.bad(field, "%d layers, 1 to %d are possible", n, maxLayers)
+	}
 }
 
 // flag is a mount option that is a MOUNT_ATTR_ flag: on sets it, otherwise it is cleared.
@@ -158,6 +193,13 @@ func (c *compiler) option(field string, m *Mount, o string) {
 		}
 		return
 	}
+	if dir, ok := strings.CutPrefix(o, subdirOption); ok && (m.Bind() || m.Type == layered && !c.bundle) {
+		m.Subdir = c.inside(field, "/"+dir)
+		return
+	}
+	if strings.HasPrefix(o, lowerOption) && m.Layered() {
+		return
+	}
 	if m.Bind() {
 		switch o {
 		case "rbind":
@@ -168,10 +210,6 @@ func (c *compiler) option(field string, m *Mount, o string) {
 			return
 		case "rro":
 			m.AllAttr |= unix.MOUNT_ATTR_RDONLY
-			return
-		}
-		if dir, ok := strings.CutPrefix(o, subdirOption); ok {
-			m.Subdir = c.inside(field, "/"+dir)
 			return
 		}
 	}

@@ -80,14 +80,17 @@ type Mount struct {
 	// or a slave is never more than that.
 	Propagation uint64
 	// Type is a file system to create, or "" for a bind mount of Source. "cgroup" shows the container's own control
-	// group, of whichever version.
+	// group, of whichever version. One with Layers shows those.
 	Type    string
+	Layers  []string // absolute host paths of an image's layers, the topmost first, whose ids are those inside the container; or nil
 	Options []Option // of the file system
 	// Source is an absolute host path for bind mounts, else what the mount table shows.
-	Source    string
-	Subdir    string // a clean relative path below Source that is shown in its place, reached through no link; or ""
-	Recursive bool   // with what is mounted below Source
-	IDMap     bool   // ids on Source are those inside the container
+	Source string
+	// Subdir is a clean relative path of what is shown in place of the whole, or "". Below Source it is reached through no link; in layers it is
+	// a directory, and links are the image's.
+	Subdir    string
+	Recursive bool // with what is mounted below Source
+	IDMap     bool // ids on Source are those inside the container
 }
 
 // UserNS reports whether the container has a user namespace of its own.
@@ -110,6 +113,9 @@ func (p *Plan) host(ranges []IDRange, id uint32) (uint32, bool) {
 	}
 	return Host(ranges, id)
 }
+
+// Layered reports whether the mount shows layers.
+func (m Mount) Layered() bool { return len(m.Layers) > 0 }
 
 // Bind reports whether the mount shows a tree of the host.
 func (m Mount) Bind() bool { return m.Type == "" }

@@ -51,6 +51,7 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		"writable layer":      TestWritableLayer,
 		"part of a directory": TestBind_ShowsAPartAndFollowsNoLink,
 		"bind mounts":         TestBind_IsReadOnlyAndSharesMountsAsAskedFor,
+		"images":              TestImage_IsShownReadOnlyWithTheContainersIDs,
 		"secrets":             TestSecrets_AreNowhereOnDisk,
 		"shared":              TestShared_NamespacesAreTheHosts,
 	} {
