@@ -342,6 +342,8 @@ const (
 	MountType_MOUNT_TYPE_BIND MountType = 2
 	// A named directory of the node that outlives the task.
 	MountType_MOUNT_TYPE_VOLUME MountType = 3
+	// The files of an image, read-only.
+	MountType_MOUNT_TYPE_IMAGE MountType = 4
 )
 
 // Enum value maps for MountType.
@@ -351,12 +353,14 @@ var (
 		1: "MOUNT_TYPE_TMPFS",
 		2: "MOUNT_TYPE_BIND",
 		3: "MOUNT_TYPE_VOLUME",
+		4: "MOUNT_TYPE_IMAGE",
 	}
 	MountType_value = map[string]int32{
 		"MOUNT_TYPE_UNSPECIFIED": 0,
 		"MOUNT_TYPE_TMPFS":       1,
 		"MOUNT_TYPE_BIND":        2,
 		"MOUNT_TYPE_VOLUME":      3,
+		"MOUNT_TYPE_IMAGE":       4,
 	}
 )
 
@@ -1882,7 +1886,7 @@ type Mount struct {
 	// The owner of its root directory, in the ids of the container.
 	TmpfsUid uint32 `protobuf:"varint,7,opt,name=tmpfs_uid,json=tmpfsUid,proto3" json:"tmpfs_uid,omitempty"`
 	TmpfsGid uint32 `protobuf:"varint,8,opt,name=tmpfs_gid,json=tmpfsGid,proto3" json:"tmpfs_gid,omitempty"`
-	// The name of a volume, or the absolute path of a bind mount.
+	// The name of a volume, the absolute path of a bind mount, or the reference of an image, which the server pins as name:tag@digest.
 	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
 	// A new volume stays empty: it does not get what the image has at the target.
 	VolumeNoCopy bool `protobuf:"varint,10,opt,name=volume_no_copy,json=volumeNoCopy,proto3" json:"volume_no_copy,omitempty"`
@@ -1892,6 +1896,8 @@ type Mount struct {
 	BindPropagation MountPropagation `protobuf:"varint,12,opt,name=bind_propagation,json=bindPropagation,proto3,enum=skep.v1.MountPropagation" json:"bind_propagation,omitempty"`
 	// What becomes of that which is mounted below the source of a bind mount.
 	BindRecursive BindRecursive `protobuf:"varint,13,opt,name=bind_recursive,json=bindRecursive,proto3,enum=skep.v1.BindRecursive" json:"bind_recursive,omitempty"`
+	// A directory in the image, relative, which is shown in place of the whole.
+	ImageSubpath  string `protobuf:"bytes,14,opt,name=image_subpath,json=imageSubpath,proto3" json:"image_subpath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2015,6 +2021,13 @@ func (x *Mount) GetBindRecursive() BindRecursive {
 		return x.BindRecursive
 	}
 	return BindRecursive_BIND_RECURSIVE_UNSPECIFIED
+}
+
+func (x *Mount) GetImageSubpath() string {
+	if x != nil {
+		return x.ImageSubpath
+	}
+	return ""
 }
 
 // Ulimit is a resource limit of the process, setrlimit(2). -1 is no limit.
@@ -3036,7 +3049,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0eGrantReference\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x1d\n" +
 	"\n" +
-	"grant_name\x18\x02 \x01(\tR\tgrantName\"\xf0\x03\n" +
+	"grant_name\x18\x02 \x01(\tR\tgrantName\"\x95\x04\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -3053,7 +3066,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	" \x01(\bR\fvolumeNoCopy\x12%\n" +
 	"\x0evolume_subpath\x18\v \x01(\tR\rvolumeSubpath\x12D\n" +
 	"\x10bind_propagation\x18\f \x01(\x0e2\x19.skep.v1.MountPropagationR\x0fbindPropagation\x12=\n" +
-	"\x0ebind_recursive\x18\r \x01(\x0e2\x16.skep.v1.BindRecursiveR\rbindRecursive\"D\n" +
+	"\x0ebind_recursive\x18\r \x01(\x0e2\x16.skep.v1.BindRecursiveR\rbindRecursive\x12#\n" +
+	"\rimage_subpath\x18\x0e \x01(\tR\fimageSubpath\"D\n" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
@@ -3169,12 +3183,13 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\fPROTOCOL_UDP\x10\x02*B\n" +
 	"\vPublishMode\x12\x1c\n" +
 	"\x18PUBLISH_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11PUBLISH_MODE_HOST\x10\x01*i\n" +
+	"\x11PUBLISH_MODE_HOST\x10\x01*\x7f\n" +
 	"\tMountType\x12\x1a\n" +
 	"\x16MOUNT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10MOUNT_TYPE_TMPFS\x10\x01\x12\x13\n" +
 	"\x0fMOUNT_TYPE_BIND\x10\x02\x12\x15\n" +
-	"\x11MOUNT_TYPE_VOLUME\x10\x03*\xec\x01\n" +
+	"\x11MOUNT_TYPE_VOLUME\x10\x03\x12\x14\n" +
+	"\x10MOUNT_TYPE_IMAGE\x10\x04*\xec\x01\n" +
 	"\x10MountPropagation\x12!\n" +
 	"\x1dMOUNT_PROPAGATION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMOUNT_PROPAGATION_RPRIVATE\x10\x01\x12\x1d\n" +

@@ -39,6 +39,8 @@ type plan struct {
 	idBase           uint32
 	// volumes are the directories of the volumes, by their names.
 	volumes map[string]string
+	// mounted are the images that are mounted, by their names in the mounts.
+	mounted map[string]Image
 	// appArmor is the profile that containers have by default, or "" where AppArmor confines nothing.
 	appArmor string
 }

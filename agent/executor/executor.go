@@ -64,8 +64,16 @@ type Executor struct {
 
 // held is what a prepared container has of this node. It is constant.
 type held struct {
-	image  Image
-	idBase uint32
+	image Image
+	// mounted are the images that it mounts, by their names in its mounts.
+	mounted map[string]Image
+	idBase  uint32
+}
+
+// release gives the images back.
+func (h *held) release() {
+	h.image.Release()
+	releaseAll(h.mounted)
 }
 
 // New returns an executor that has done nothing yet.
@@ -114,8 +122,12 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := e.prepare(id, image, checkOf(t, image.Config) != nil); err != nil {
-		image.Release()
+	h := &held{image: image}
+	if h.mounted, err = e.mountedImages(ctx, t); err == nil {
+		err = e.prepare(id, h, checkOf(t, image.Config) != nil)
+	}
+	if err != nil {
+		h.release()
 		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
 	}
 	if _, err := parseSignal(firstOf(containerOf(t).GetStopSignal(), image.Config.StopSignal)); err != nil {
@@ -136,7 +148,7 @@ func checkTask(t *api.Task) error {
 }
 
 // prepare allocates what a container has on the disk and of the node's ids.
-func (e *Executor) prepare(id string, image Image, checked bool) error {
+func (e *Executor) prepare(id string, h *held, checked bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	base, err := e.ranges.take() // E1
@@ -145,13 +157,18 @@ func (e *Executor) prepare(id string, image Image, checked bool) error {
 	}
 	err = makeDirectories(e.dir(id), base)
 	if err == nil {
-		err = writeRecord(e.dir(id), record{Version: recordVersion, Image: image.Digest, IDBase: base, Checked: checked})
+		r := record{Version: recordVersion, Image: h.image.Digest, IDBase: base, Checked: checked}
+		for _, i := range h.mounted {
+			r.Mounted = append(r.Mounted, i.Digest)
+		}
+		err = writeRecord(e.dir(id), r)
 	}
 	if err != nil {
 		e.ranges.give(base)
 		return err
 	}
-	e.held[id] = &held{image: image, idBase: base}
+	h.idBase = base
+	e.held[id] = h
 	return nil
 }
 
@@ -295,7 +312,7 @@ func (e *Executor) giveBack(id string) {
 	}
 	delete(e.held, id)
 	e.ranges.give(h.idBase)
-	h.image.Release()
+	h.release()
 }
 
 // Remove frees what Release left.
@@ -381,17 +398,26 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) er
 	if _, ok := e.find(id); ok || r.Released {
 		return nil
 	}
-	image, err := e.cfg.Images.Acquire(ctx, r.Image)
-	if err != nil {
-		// The container runs on all the same: its mounts keep the files. It just can't tell the image's stop signal.
-		e.log.Warn("the image of a running container is gone", "task", id, "image", r.Image, "error", err)
-		image = Image{Digest: r.Image, Release: func() {}}
+	h := &held{image: e.readopt(ctx, id, r.Image), mounted: map[string]Image{}, idBase: r.IDBase}
+	for _, digest := range r.Mounted {
+		h.mounted[digest] = e.readopt(ctx, id, digest)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.ranges.hold(r.IDBase) {
 		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", r.IDBase)
 	}
-	e.held[id] = &held{image: image, idBase: r.IDBase}
+	e.held[id] = h
 	return nil
+}
+
+// readopt keeps an image of a running container on the node.
+func (e *Executor) readopt(ctx context.Context, id, digest string) Image {
+	image, err := e.cfg.Images.Acquire(ctx, digest)
+	if err != nil {
+		// The container runs on all the same: its mounts keep the files. It just can't tell the image's stop signal.
+		e.log.Warn("the image of a running container is gone", "task", id, "image", digest, "error", err)
+		return Image{Digest: digest, Release: func() {}}
+	}
+	return image
 }

@@ -37,8 +37,10 @@ func (p plan) mounts(s *specs.Spec) error {
 				return err
 			}
 			s.Mounts = append(s.Mounts, bind)
+		case api.MountType_MOUNT_TYPE_IMAGE:
+			s.Mounts = append(s.Mounts, imageMount(target, p.mounted[m.GetSource()], m))
 		default:
-			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the types bind, tmpfs and volume only", m.GetTarget())
+			return fault.New(fault.Invalid, "mount of %s: this version knows mounts of the types bind, image, tmpfs and volume only", m.GetTarget())
 		}
 	}
 	return nil
@@ -55,6 +57,41 @@ func volumeMount(target, dir string, m *api.Mount) specs.Mount {
 		options = append(options, "ro")
 	}
 	return specs.Mount{Destination: target, Type: "bind", Source: dir, Options: options}
+}
+
+// imageMount shows the files of an image, or a directory of them. The runtime makes it read-only and maps the owners, as it does for the root.
+func imageMount(target string, image Image, m *api.Mount) specs.Mount {
+	options := []string{"ro", "nosuid", "nodev"}
+	for _, layer := range image.Layers {
+		options = append(options, "lowerdir+="+layer)
+	}
+	if sub := m.GetImageSubpath(); sub != "" {
+		options = append(options, "X-mount.subdir="+path.Clean("/" + sub)[1:])
+	}
+	return specs.Mount{Destination: target, Type: "overlay", Source: "overlay", Options: options}
+}
+
+// mountedImages gets the images that a task mounts, by what the task calls them, and keeps them on the node until they are released.
+func (e *Executor) mountedImages(ctx context.Context, t *api.Task) (_ map[string]Image, err error) {
+	out := map[string]Image{}
+	for _, m := range containerOf(t).GetMounts() {
+		if _, have := out[m.GetSource()]; have || m.GetType() != api.MountType_MOUNT_TYPE_IMAGE {
+			continue
+		}
+		image, err := e.cfg.Images.Acquire(ctx, m.GetSource())
+		if err != nil {
+			releaseAll(out)
+			return nil, fmt.Errorf("image to mount at %s: %w", m.GetTarget(), err)
+		}
+		out[m.GetSource()] = image
+	}
+	return out, nil
+}
+
+func releaseAll(images map[string]Image) {
+	for _, i := range images {
+		i.Release()
+	}
 }
 
 // volumes makes the task's volumes ready and returns their directories by name. One that is empty gets what the image has at its

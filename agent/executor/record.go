@@ -34,6 +34,8 @@ type record struct {
 	Version int `json:"version"`
 	// Image is the digest of its manifest, for the lease on its layers.
 	Image string `json:"image"`
+	// Mounted are the digests of the images that it has mounted.
+	Mounted []string `json:"mounted,omitempty"`
 	// IDBase is the first id of its range.
 	IDBase uint32 `json:"id_base"`
 	// Checked says that the container's health is checked.

@@ -43,6 +43,9 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 		return nil, err
 	}
 	spec.Task.Container.Image = pinned
+	if err := pinMounts(tx, spec.GetTask().GetContainer().GetMounts(), old.GetTask().GetContainer().GetMounts()); err != nil {
+		return nil, err
+	}
 	if err := admitPrivileges(ctx, spec.GetTask().GetContainer(), old.GetTask().GetContainer(), grants); err != nil {
 		return nil, err
 	}
@@ -177,6 +180,27 @@ func pinImage(tx store.ReadTx, image, present string) (string, error) {
 		return "", fmt.Errorf("a node reports image %s with a digest that is none: %w", ref, err)
 	}
 	return pinned.String(), nil
+}
+
+// pinMounts pins the images that are mounted, as the service's own; present are the service's present mounts.
+func pinMounts(tx store.ReadTx, mounts, present []*api.Mount) error {
+	for _, m := range mounts {
+		if m.GetType() != api.MountType_MOUNT_TYPE_IMAGE {
+			continue
+		}
+		before := ""
+		for _, p := range present {
+			if p.GetType() == m.GetType() && p.GetTarget() == m.GetTarget() {
+				before = p.GetSource()
+			}
+		}
+		pinned, err := pinImage(tx, m.GetSource(), before)
+		if err != nil {
+			return fmt.Errorf("mount at %s: %w", clip(m.GetTarget()), err)
+		}
+		m.Source = pinned
+	}
+	return nil
 }
 
 // newestImage returns the image that was loaded last among those that ref means and a ready node has, or nil.

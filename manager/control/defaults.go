@@ -59,6 +59,9 @@ func fillPort(port *api.PortConfig) {
 }
 
 func fillTask(task *api.TaskSpec) {
+	for _, m := range task.GetContainer().GetMounts() {
+		m.ReadOnly = m.GetReadOnly() || m.GetType() == api.MountType_MOUNT_TYPE_IMAGE // nobody writes to an image
+	}
 	orNew(&orNew(&task.Resources).Limits)
 	orNew(&task.Resources.Reservations)
 	orNew(&task.Placement)

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -132,4 +133,37 @@ func TestUpdateService_KeepsAPinnedImageThatNoNodeHas(t *testing.T) {
 	if _, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: spec}); err != nil {
 		t.Error(err)
 	}
+}
+
+// An image that is mounted is pinned as the service's own is, and stays what it was while others are changed.
+func TestService_PinsTheImagesThatItMounts(t *testing.T) {
+	s := newSwarm(t)
+	const data, pinned = "docker.io/library/data:1", "docker.io/library/data:1@" + digestB
+	storetest.Create(t, s.store, node("worker2", api.Role_ROLE_WORKER, image(data, digestB, 200)))
+	mounts := func(sources ...string) func(*api.ServiceSpec) {
+		return func(spec *api.ServiceSpec) {
+			for i, source := range sources {
+				spec.Task.Container.Mounts = append(spec.Task.Container.Mounts, &api.Mount{
+					Type: api.MountType_MOUNT_TYPE_IMAGE, Source: source, Target: fmt.Sprintf("/%d", i),
+				})
+			}
+		}
+	}
+	old := s.createService(t, web(mounts("data:1")))
+	m := old.GetSpec().GetTask().GetContainer().GetMounts()[0]
+	if m.GetSource() != pinned || !m.GetReadOnly() {
+		t.Errorf("got %v", m)
+	}
+	setNode(t, s, "worker2", func(n *api.Node) { n.Description.Images = nil })
+	spec := proto.CloneOf(old.GetSpec())
+	spec.Task.Container.Hostname = "other"
+	response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: spec})
+	if err != nil || response.GetService().GetSpec().GetTask().GetContainer().GetMounts()[0].GetSource() != pinned {
+		t.Errorf("got %v, %v", response, err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(mounts("none:1"))})
+		wantFault(t, err, fault.NotFound, "mount at /0: image none:1 is on no node: load it")
+	})
 }

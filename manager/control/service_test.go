@@ -195,6 +195,15 @@ func TestCreateService_Refuses(t *testing.T) {
 				Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", BindRecursive: api.BindRecursive_BIND_RECURSIVE_DISABLED,
 			}}
 		}, "bind options are for mounts of the type bind"},
+		{"mount of no image", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_IMAGE, Target: "/x"}}
+		}, "mounts[0].source: an image mount needs an image"},
+		{"subpath out of an image", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_IMAGE, Source: "app", Target: "/x", ImageSubpath: "../x"}}
+		}, "mounts[0].image_subpath: invalid subpath \"../x\": must be a relative path within the image"},
+		{"image options of a volume", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", ImageSubpath: "a"}}
+		}, "image options are for mounts of the type image"},
 		{"nameless volume", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Target: "/x"}}
 		}, "mounts[0].source: a volume needs a name"},

@@ -45,6 +45,8 @@ func (p *problems) mountSource(at string, m *api.Mount) {
 		p.volume(at, m)
 	case api.MountType_MOUNT_TYPE_BIND:
 		p.bind(at, m) // what grants give is seen once they are known
+	case api.MountType_MOUNT_TYPE_IMAGE:
+		p.imageMount(at, m)
 	default:
 		p.known(at+".type", kind)
 	}
@@ -57,6 +59,24 @@ func (p *problems) mountSource(at string, m *api.Mount) {
 	}
 	if kind != api.MountType_MOUNT_TYPE_BIND && (m.GetBindPropagation() != 0 || m.GetBindRecursive() != 0) {
 		p.add(at, "bind options are for mounts of the type bind")
+	}
+	if kind != api.MountType_MOUNT_TYPE_IMAGE && m.GetImageSubpath() != "" {
+		p.add(at, "image options are for mounts of the type image")
+	}
+}
+
+func (p *problems) imageMount(at string, m *api.Mount) {
+	if m.GetSource() == "" {
+		p.add(at+".source", "an image mount needs an image: write source=IMAGE")
+	}
+	p.template(at+".source", m.GetSource())
+	p.subpath(at+".image_subpath", m.GetImageSubpath(), "image")
+}
+
+// subpath checks the path of a part.
+func (p *problems) subpath(at, sub, of string) {
+	if sub != "" && (strings.ContainsRune(sub, 0) || path.IsAbs(sub) || !validTarget(path.Clean(sub))) {
+		p.add(at, "invalid subpath %q: must be a relative path within the %s", clip(sub), of)
 	}
 }
 
@@ -105,11 +125,5 @@ func (p *problems) volume(at string, m *api.Mount) {
 	case !volumeName.MatchString(source):
 		p.add(at+".source", "invalid volume name %q: use 2 to 128 letters, digits, _, . and -, beginning with a letter or digit", clip(source))
 	}
-	sub := m.GetVolumeSubpath()
-	if sub == "" {
-		return
-	}
-	if strings.ContainsRune(sub, 0) || path.IsAbs(sub) || !validTarget(path.Clean(sub)) {
-		p.add(at+".volume_subpath", "invalid subpath %q: must be a relative path within the volume", clip(sub))
-	}
+	p.subpath(at+".volume_subpath", m.GetVolumeSubpath(), "volume")
 }

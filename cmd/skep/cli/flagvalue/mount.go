@@ -13,7 +13,8 @@ import (
 
 // Mounts collects mounts, each written as pairs: type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL], or
 // [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH], or
-// type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=WORD][,bind-recursive=WORD]; whether a grant gives that, the managers say.
+// type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=WORD][,bind-recursive=WORD]; whether a grant gives that, the managers
+// say; or type=image,source=IMAGE,target=PATH[,image-subpath=PATH].
 type Mounts []*api.Mount
 
 // Set adds one mount.
@@ -63,7 +64,7 @@ func setMount(mount *api.Mount, pair field, text string) error {
 	case "type":
 		kind, ok := mountTypes()[strings.ToLower(pair.value)]
 		if !ok {
-			return fmt.Errorf("a mount of the type %q can't be had: write type=volume, type=tmpfs or type=bind", pair.value)
+			return fmt.Errorf("a mount of the type %q can't be had: write type=volume, tmpfs, bind or image", pair.value)
 		}
 		mount.Type = kind
 	case "source", "src":
@@ -84,6 +85,8 @@ func setMount(mount *api.Mount, pair field, text string) error {
 		mount.VolumeNoCopy = nocopy
 	case "volume-subpath":
 		mount.VolumeSubpath = pair.value
+	case "image-subpath":
+		mount.ImageSubpath = pair.value
 	case "volume-driver":
 		if pair.value != "local" {
 			return fmt.Errorf("volume driver %q can't be had: local is the only one", pair.value)
@@ -206,5 +209,6 @@ func parseUint32(text string) (uint32, error) {
 func mountTypes() map[string]api.MountType {
 	return map[string]api.MountType{
 		"tmpfs": api.MountType_MOUNT_TYPE_TMPFS, "volume": api.MountType_MOUNT_TYPE_VOLUME, "bind": api.MountType_MOUNT_TYPE_BIND,
+		"image": api.MountType_MOUNT_TYPE_IMAGE,
 	}
 }

@@ -158,6 +158,12 @@ type Mount struct {
 	BindOptions   *BindOptions   `json:",omitempty"`
 	TmpfsOptions  *TmpfsOptions  `json:",omitempty"`
 	VolumeOptions *VolumeOptions `json:",omitempty"`
+	ImageOptions  *ImageOptions  `json:",omitempty"`
+}
+
+// ImageOptions say what of an image is shown.
+type ImageOptions struct {
+	Subpath string
 }
 
 // BindOptions say how mounts travel between a bind mount and the node, and what becomes of those below its source, in the words of
@@ -304,6 +310,9 @@ func newMount(m *api.Mount) Mount {
 	}
 	if bind != (BindOptions{}) {
 		out.BindOptions = &bind
+	}
+	if sub := m.GetImageSubpath(); sub != "" {
+		out.ImageOptions = &ImageOptions{sub}
 	}
 	if volume := (VolumeOptions{NoCopy: m.GetVolumeNoCopy(), Subpath: m.GetVolumeSubpath()}); volume != (VolumeOptions{}) {
 		out.VolumeOptions = &volume
