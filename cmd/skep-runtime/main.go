@@ -32,6 +32,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/sealed"
 	"github.com/skep-io/skep/runtime/supervisor"
 )
@@ -57,6 +58,12 @@ func run(args []string, out, errs io.Writer) int {
 		return copyFiles(args[1:], os.Stdin, out, errs)
 	case "keep":
 		return keep(args[1:], errs)
+	case forkerCommand:
+		if err := launch.ServeForks(args[1:]); err != nil {
+			fmt.Fprintln(errs, "skep-runtime:", err)
+			return 1
+		}
+		return 0
 	case "version", "--version":
 		fmt.Fprintln(out, "skep-runtime version", version())
 		fmt.Fprintln(out, "spec:", specs.Version)
@@ -69,6 +76,9 @@ func run(args []string, out, errs io.Writer) int {
 		return 2
 	}
 }
+
+// forkerCommand is for the supervisor: it starts itself with it.
+const forkerCommand = "fork"
 
 // version is what the build recorded.
 func version() string {
@@ -124,6 +134,7 @@ func serve(cfg supervisor.Config) error {
 	}
 	debug.SetGCPercent(gcPercent)
 	protect(cfg.Logger, "skep-runtime")
+	cfg.Forker = []string{"/proc/self/exe", forkerCommand}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := receive(&cfg); err != nil {
@@ -181,8 +192,7 @@ func replace(next *supervisor.Handover) error {
 	return errors.Join(err, next.Keep(fd))
 }
 
-// gcPercent lets little garbage pile up: each launch copies this process's memory, or a part of it, so a small heap is
-// worth more than the time that collecting it takes.
+// gcPercent lets little garbage pile up: a small process on every node is worth more than the time that collecting it takes.
 const gcPercent = 40
 
 // oomScore keeps the kernel from choosing the supervisor, whose end would cost the exit codes of all containers.

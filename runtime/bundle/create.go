@@ -189,7 +189,7 @@ func makeGroup(path string, limits cgroup.Limits) (*cgroup.Group, error) {
 
 // launch makes the process and remembers it.
 func (c *container) launch(ctx context.Context, job Create, plan *spec.Plan, group *cgroup.Group) (*launch.Process, error) {
-	launcher, err := launch.New(nil) // no layers, so no overlay mounts
+	launcher, err := launch.New(nil, nil) // no layers, so no overlay mounts
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (c *container) exec(ctx context.Context, job Exec) (*launch.Process, error)
 		return nil, err
 	}
 	defer first.Close()
-	launcher, err := launch.New(nil)
+	launcher, err := launch.New(nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type baggage struct {
 	memory  []int // the job's
 	starter []int // the job's, if it has one
 	program *program
+	region  *region // or nil: the table's, once there is one
 }
 
 // bindMount is the clone of one bind mount's source.
@@ -31,9 +32,9 @@ type bindMount struct {
 	mount spec.Mount
 }
 
-// gather clones what the host gives and writes the table.
-func (l *Launcher) gather(job Job) (*baggage, error) {
-	b := &baggage{root: -1}
+// gather clones what the host gives and writes the table, in the region if there is one.
+func (l *Launcher) gather(job Job, r *region) (*baggage, error) {
+	b := &baggage{root: -1, region: r}
 	err := b.collect(l, job)
 	if err != nil {
 		b.close()
@@ -76,7 +77,7 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 		b.memory = append(b.memory, m.FS.FD())
 	}
 	b.program = &program{
-		table: newTable(), plan: job.Plan, memory: job.Memory, views: job.Group.Views(), control: control + len(job.Preserve),
+		table: newTable(b.region), plan: job.Plan, memory: job.Memory, views: job.Group.Views(), control: control + len(job.Preserve),
 		rootfs: job.Rootfs, pause: job.Mounted != nil, starter: job.Starter != nil,
 	}
 	if l.Landlock(job.Plan) {
@@ -302,12 +303,33 @@ func (b *baggage) close() {
 	for _, m := range b.binds {
 		unix.Close(m.fd)
 	}
+	switch {
+	case b.program != nil:
+		b.program.release()
+	case b.region != nil:
+		b.region.giveBack()
+	}
 }
 
 // fork starts the child on its table.
 func (b *baggage) fork(job Job) (*Process, error) {
-	clone := func() (pid, pidfd int, err error) { return b.clone(job) }
-	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), b.program.build, clone)
+	build, clone := b.program.build, func() (pid, pidfd int, err error) { return b.clone(job) }
+	if b.region != nil {
+		var sent []int
+		build = func(passed []int, ctl int) error {
+			sent = append(passed[:len(passed):len(passed)], ctl)
+			there := make([]int, len(sent))
+			for i := range there {
+				there[i] = forkerFirst + i
+			}
+			return b.program.build(there[:len(passed)], there[len(passed)])
+		}
+		clone = func() (pid, pidfd int, err error) {
+			flags := job.Plan.Namespaces &^ unix.CLONE_NEWCGROUP
+			return b.region.forker.fork(b.program.table, b.program.control, flags, sent, job.Group.FD())
+		}
+	}
+	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), build, clone)
 	if err != nil {
 		return nil, err
 	}

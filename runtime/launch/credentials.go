@@ -55,7 +55,7 @@ func (p *program) user() {
 // capabilityHeader and capabilityData are those of linux/capability.h, version 3.
 type capabilityHeader struct {
 	version uint32
-	pid     int32
+	_       int32 // whose; 0 is the caller
 }
 
 type capabilityData struct {

@@ -71,7 +71,8 @@ func (p *program) furtherDevice(i int, d spec.Device) {
 
 // windowSize is struct winsize.
 type windowSize struct {
-	rows, columns, x, y uint16
+	rows, columns uint16
+	_, _          uint16 // pixels
 }
 
 // rights is a control message with one descriptor, as the kernel reads it.

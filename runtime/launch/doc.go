@@ -45,6 +45,8 @@
 //
 // A Launcher is safe for concurrent use. A Process may be waited for by one goroutine and signalled by others.
 //
+// A Forker, if there is one, does the fork, with less to copy; the child is the parent's all the same.
+//
 // The fork uses the Go runtime's own hooks for it, as syscall.forkExec does and the runtime promises to keep for such
 // use (go.dev/issue/67401). Memory is not shared with the child: that would not be safe (go.dev/issue/71892).
 //

@@ -55,7 +55,7 @@ func (l *Launcher) Exec(ctx context.Context, first *Process, job ExecJob) (*Proc
 		if err != nil {
 			return err
 		}
-		prog := &program{table: newTable(), plan: job.Plan, fds: make([]int32, 1), control: control}
+		prog := &program{table: newTable(nil), plan: job.Plan, fds: make([]int32, 1), control: control}
 		build := func(passed []int, ctl int) error {
 			return prog.buildExec(passed, ctl, join&^unix.CLONE_NEWPID, job.Terminal)
 		}

@@ -83,6 +83,7 @@ type Launcher struct {
 	devices []int // O_PATH descriptors of hostDevices
 	// landlock is the version of the kernel's Landlock, or 0.
 	landlock int
+	forker   *Forker // or nil
 }
 
 // device is one of the host's.
@@ -103,9 +104,9 @@ func hostDevices() []device {
 	}
 }
 
-// New opens the host's devices. The caller closes the Launcher.
-func New(driver *overlay.Driver) (*Launcher, error) {
-	l := &Launcher{overlay: driver, landlock: lsm.Landlock()}
+// New opens the host's devices. The caller closes the Launcher. The forker, which stays the caller's, may be nil.
+func New(driver *overlay.Driver, forker *Forker) (*Launcher, error) {
+	l := &Launcher{overlay: driver, landlock: lsm.Landlock(), forker: forker}
 	for _, d := range hostDevices() {
 		fd, err := openDevice(d)
 		if err != nil {
@@ -158,7 +159,19 @@ func (l *Launcher) Create(ctx context.Context, job Job) (*Process, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, createTime)
 	defer cancel()
-	b, err := l.gather(job)
+	if len(job.Plan.Join) == 0 && len(job.Preserve) == 0 {
+		if r := l.forker.take(); r != nil {
+			if p, err := l.create(ctx, job, r); !errors.Is(err, errForker) {
+				return p, err
+			}
+		}
+	}
+	return l.create(ctx, job, nil)
+}
+
+// create does what Create does, with the forker if there is a region for the table.
+func (l *Launcher) create(ctx context.Context, job Job, r *region) (*Process, error) {
+	b, err := l.gather(job, r)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,6 +19,20 @@ import (
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/spec"
 )
+
+// forkerArgument makes the test program a forker.
+const forkerArgument = "forker"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == forkerArgument {
+		if err := ServeForks(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 // bench is what a launch needs, made for one test.
 type bench struct {
@@ -36,7 +51,12 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Skipf("needs overlay mounts: %v", err)
 	}
-	l, err := New(driver)
+	forker, err := NewForker([]string{"/proc/self/exe", forkerArgument}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(forker.Close)
+	l, err := New(driver, forker)
 	if err != nil {
 		t.Fatal(err)
 	}

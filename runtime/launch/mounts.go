@@ -362,6 +362,6 @@ func (p *program) readOnlyPaths() {
 
 // setAttr sets attributes of the mount in r.
 func (p *program) setAttr(name string, r reg, attr uint64, flags uint) {
-	a, at := place(p.table, unix.MountAttr{Attr_set: attr})
-	p.call(name, unix.SYS_MOUNT_SETATTR, r.arg(), p.str(""), num(flags|unix.AT_EMPTY_PATH), at, num(unsafe.Sizeof(*a)))
+	_, at := place(p.table, unix.MountAttr{Attr_set: attr})
+	p.call(name, unix.SYS_MOUNT_SETATTR, r.arg(), p.str(""), num(flags|unix.AT_EMPTY_PATH), at, num(unsafe.Sizeof(unix.MountAttr{})))
 }

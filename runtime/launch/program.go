@@ -87,10 +87,7 @@ func (p *program) isolate(passed []int, ctl int) {
 const lastSignal = 64
 
 // kernelSigaction is struct sigaction as the kernel has it; all zero is SIG_DFL.
-type kernelSigaction struct {
-	handler, flags, restorer uintptr
-	mask                     uint64
-}
+type kernelSigaction [4]uint64 // handler, flags, restorer, mask
 
 // resetSignals undoes what the parent ignores or blocks: execve would keep that.
 func (p *program) resetSignals() {

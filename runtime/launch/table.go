@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -46,81 +45,6 @@ const (
 	callStore = ^uintptr(0) - 2
 )
 
-// table is the program of one child, and what keeps its memory alive until the fork.
-type table struct {
-	steps  []step
-	names  []string // of each step, for errors
-	blocks []*block // memory that arguments point to; only the last has room
-	used   uintptr  // of the last block
-	keep   []any    // further such memory
-	free   []reg
-	err    error // the first mistake in building
-}
-
-// block is memory for strings, and for structures without pointers. Few pages, always the same, are worth much here: a page is copied when
-// it is written for the first time after a fork.
-type block [2048]uint64
-
-const blockSize = unsafe.Sizeof(block{})
-
-var blocks = sync.Pool{New: func() any { return new(block) }}
-
-// usualSteps is about what the default configuration takes.
-const usualSteps = 640
-
-// stepBuffers are for the steps of tables: 80 KB of garbage for each launch would be half of it all.
-var stepBuffers = sync.Pool{New: func() any { return new(make([]step, 0, usualSteps)) }}
-
-func newTable() *table {
-	t := &table{steps: (*stepBuffers.Get().(*[]step))[:0], names: make([]string, 0, usualSteps), used: blockSize}
-	for r := reg(registers - 1); r > 0; r-- {
-		t.free = append(t.free, r)
-	}
-	return t
-}
-
-// release gives up the steps and what they point to, which the child has a copy of.
-func (t *table) release() {
-	steps := t.steps
-	clear(steps) // no address of what is garbage now
-	stepBuffers.Put(&steps)
-	for _, b := range t.blocks {
-		clear(b[:]) // no argument of one container reaches the child of another
-		blocks.Put(b)
-	}
-	t.steps, t.blocks, t.used = nil, nil, blockSize
-}
-
-// room gives n bytes, all zero, aligned for any structure.
-func (t *table) room(n uintptr) unsafe.Pointer {
-	n = (n + 7) &^ 7
-	if n > blockSize {
-		large := make([]uint64, n/8)
-		t.keep = append(t.keep, large)
-		return unsafe.Pointer(&large[0])
-	}
-	if t.used+n > blockSize {
-		t.blocks, t.used = append(t.blocks, blocks.Get().(*block)), 0
-	}
-	at := unsafe.Add(unsafe.Pointer(t.blocks[len(t.blocks)-1]), t.used)
-	t.used += n
-	return at
-}
-
-// place copies v to where the child will have it, and gives its address there. If v has pointers, they point to what was placed.
-func place[T any](t *table, v T) (*T, arg) {
-	at := (*T)(t.room(unsafe.Sizeof(v)))
-	*at = v
-	return at, arg{value: uintptr(unsafe.Pointer(at))}
-}
-
-// placeAll does the same with a list that is not empty, and has no pointers.
-func placeAll[T any](t *table, list []T) arg {
-	at := t.room(unsafe.Sizeof(list[0]) * uintptr(len(list)))
-	copy(unsafe.Slice((*T)(at), len(list)), list)
-	return arg{value: uintptr(at)}
-}
-
 // arg is one argument: a constant or a register.
 type arg struct {
 	value uintptr
@@ -136,8 +60,8 @@ func (r reg) arg() arg { return arg{from: r} }
 
 // str gives the address of s as a C string.
 func (t *table) str(s string) arg {
-	if t.err == nil && strings.IndexByte(s, 0) >= 0 {
-		t.err = fmt.Errorf("%.64q contains a NUL byte", s)
+	if strings.IndexByte(s, 0) >= 0 {
+		t.fail(fmt.Errorf("%.64q contains a NUL byte", s))
 	}
 	at := t.room(uintptr(len(s)) + 1)
 	copy(unsafe.Slice((*byte)(at), len(s)), s)
@@ -156,9 +80,7 @@ func (t *table) strs(list []string) arg {
 // take gives a free register.
 func (t *table) take() reg {
 	if len(t.free) == 0 {
-		if t.err == nil {
-			t.err = fmt.Errorf("more than %d values in use at once", registers-1)
-		}
+		t.fail(fmt.Errorf("more than %d values in use at once", registers-1))
 		return 1
 	}
 	r := t.free[len(t.free)-1]
@@ -177,6 +99,10 @@ func (t *table) call(name string, nr uintptr, args ...arg) *step {
 	}
 	for i, a := range args {
 		s.arg[i], s.from[i] = a.value, a.from
+	}
+	if t.region != nil && len(t.steps) == cap(t.steps) { // append would leave the region
+		t.fail(fmt.Errorf("a table of more than %d steps", cap(t.steps)))
+		t.steps, t.names = t.steps[:0], t.names[:0]
 	}
 	t.steps, t.names = append(t.steps, s), append(t.names, name)
 	return &t.steps[len(t.steps)-1]
@@ -224,8 +150,8 @@ func (t *table) land(at int) { t.steps[at].to = uint32(len(t.steps)) }
 
 // resolve gives the address of an openat2 request.
 func (t *table) resolve(flags, mode, how uint64) (arg, arg) {
-	h, at := place(t, unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: how})
-	return at, num(unsafe.Sizeof(*h))
+	_, at := place(t, unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: how})
+	return at, num(unsafe.Sizeof(unix.OpenHow{}))
 }
 
 // sealed checks the finished table.

@@ -16,7 +16,7 @@ func NewUserNS(plan *spec.Plan) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user namespace: %w", err)
 	}
-	t := newTable()
+	t := newTable(nil)
 	t.call("protect memory", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0), num(0), num(0), num(0))
 	t.call("close", unix.SYS_CLOSE, num(pair[0]))
 	_, word := place(t, [8]byte{})

@@ -45,6 +45,8 @@ type Config struct {
 	Copier string
 	// CgroupParent is the group of all containers, "skep" if empty.
 	CgroupParent string
+	// Forker is a command that calls launch.ServeForks, or empty: then containers are forked by this process, which is slower.
+	Forker []string
 	// KillOnExit kills all containers when Run ends. Otherwise they run on.
 	KillOnExit bool
 	// Logger may be nil.
@@ -85,6 +87,7 @@ type Supervisor struct {
 	boot     string
 	tree     *cgroup.Tree
 	launcher *launch.Launcher
+	forker   *launch.Forker   // or nil
 	foreign  *foreign.Runtime // or nil: containers are created by the launcher
 	null     *os.File         // for reading
 	nullOut  *os.File         // for writing
@@ -159,7 +162,12 @@ func (s *Supervisor) prepare() error {
 	if err != nil {
 		return err
 	}
-	if s.launcher, err = launch.New(driver); err != nil {
+	if len(s.cfg.Forker) > 0 && s.cfg.Runtime == "" {
+		if s.forker, err = launch.NewForker(s.cfg.Forker, s.logger); err != nil {
+			s.logger.Error("the supervisor forks containers itself, which is slower", "error", err)
+		}
+	}
+	if s.launcher, err = launch.New(driver, s.forker); err != nil {
 		return err
 	}
 	if s.cfg.Runtime != "" {
@@ -196,6 +204,7 @@ func (s *Supervisor) Close() {
 	if s.launcher != nil {
 		s.launcher.Close()
 	}
+	s.forker.Close()
 	if s.foreign != nil {
 		s.foreign.Close()
 	}

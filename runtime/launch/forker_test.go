@@ -1,0 +1,104 @@
+package launch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a container's first process has of the host's memory before it runs its program comes from the forker: not from the process that
+// knows all containers.
+func TestForker_ForksForItsParent(t *testing.T) {
+	secret := []byte("known to the parent only")
+	for name, knows := range map[string]bool{"forker": false, "control": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if knows {
+				b.launcher.forker = nil
+			}
+			p, err := b.create(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+			if err != nil || !strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid())) {
+				t.Errorf("the container's process is not ours to wait for: %v\n%s", err, status)
+			}
+			mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.Pid()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mem.Close()
+			found := make([]byte, len(secret))
+			_, err = mem.ReadAt(found, int64(uintptr(unsafe.Pointer(&secret[0]))))
+			if got := err == nil && bytes.Equal(found, secret); got != knows {
+				t.Errorf("the waiting process has %q, %v where its parent has %q", found, err, secret)
+			}
+		})
+	}
+}
+
+// A forker that is killed costs no container.
+func TestForker_IsReplacedWhenItDies(t *testing.T) {
+	b := newBench(t)
+	forker := b.launcher.forker
+	for round := range 3 {
+		t.Run(strconv.Itoa(round), func(t *testing.T) {
+			before := forker.cmd.Process.Pid
+			if err := unix.Kill(before, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			inner := *b
+			inner.t = t
+			if _, err := inner.create(nil); err != nil {
+				t.Fatal(err)
+			}
+			if after := forker.cmd.Process.Pid; after == before {
+				t.Error("the dead forker was not replaced")
+			}
+			if n := len(forker.free.regions); n != regions {
+				t.Errorf("%d of %d regions are free", n, regions)
+			}
+		})
+	}
+}
+
+func TestForker_CantBeStarted(t *testing.T) {
+	f, err := NewForker([]string{"/none"}, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, %v", f, err)
+	}
+}
+
+// A table that has no room in a region is refused.
+func TestForker_TablesHaveRoom(t *testing.T) {
+	b := newBench(t)
+	for name, write := range map[string]func(*table){
+		"arguments, environment and mounts of more than": func(t *table) { t.call("exec", unix.SYS_EXECVE, t.str(strings.Repeat("x", regionSize))) },
+		"a table of more than 8192 steps": func(t *table) {
+			for range regionSteps + 1 {
+				t.call("step", unix.SYS_GETPID)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(b.launcher.forker.take())
+			write(table)
+			if err := table.sealed(); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("got %v", err)
+			}
+			table.release()
+			if n := len(b.launcher.forker.free.regions); n != regions {
+				t.Errorf("%d of %d regions are free", n, regions)
+			}
+		})
+	}
+}
