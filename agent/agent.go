@@ -193,7 +193,7 @@ func (a *Agent) newExecutor() (err error) {
 		return err
 	}
 	a.executor, err = executor.New(executor.Config{
-		Dir: filepath.Join(a.cfg.DataDir, "containers"), Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
+		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
 		Created: a.learn.Created,
 	})

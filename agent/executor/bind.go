@@ -32,7 +32,7 @@ func (p plan) bind(target string, m *api.Mount) (specs.Mount, error) {
 	}
 	// A container may have made what is below: the part is reached from what was granted, and through no link.
 	part := strings.TrimPrefix(strings.TrimPrefix(source, from.GetSource()), "/")
-	return hostMount(target, from.GetSource(), part, m.GetReadOnly(), m.GetBindPropagation(), m.GetBindRecursive())
+	return p.hostMount(target, from.GetSource(), part, m.GetReadOnly(), m.GetBindPropagation(), m.GetBindRecursive())
 }
 
 // covers reports whether a grant gives what a bind mount asks for.
@@ -78,10 +78,17 @@ func allowed(p api.MountPropagation) []string {
 
 // hostMount shows a file or directory of this node, or a part of it. Its ids on this node are those in the container: root there is root
 // here, which is what an administrator who grants it expects, and what makes it of use. Set-user-id programs and devices in it don't work.
-func hostMount(
+func (p plan) hostMount(
 	target, source, part string, readOnly bool, how api.MountPropagation, below api.BindRecursive,
 ) (specs.Mount, error) {
-	options := []string{"rbind", "nosuid", "nodev", "idmap", propagation(how)}
+	source, err := nodePath(source)
+	if err == nil {
+		err = p.public(path.Join(source, part))
+	}
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	options := []string{"rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", propagation(how)}
 	if below == api.BindRecursive_BIND_RECURSIVE_DISABLED {
 		options[0] = "bind"
 	}

@@ -27,7 +27,7 @@ func binds(t *testing.T, mounts []*api.Mount, granted ...*api.GrantMount) ([]spe
 func TestBind_ShowsWhatIsGranted(t *testing.T) {
 	const disabled, writable = api.BindRecursive_BIND_RECURSIVE_DISABLED, api.BindRecursive_BIND_RECURSIVE_WRITABLE
 	srv := &api.GrantMount{Source: "/srv", Target: "/srv"}
-	fixed := specs.Mount{Destination: "/srv", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "rprivate"}}
+	fixed := specs.Mount{Destination: "/srv", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate"}}
 	shown := func(options ...string) specs.Mount {
 		return specs.Mount{Destination: "/x", Type: "bind", Source: "/srv", Options: options}
 	}
@@ -35,13 +35,13 @@ func TestBind_ShowsWhatIsGranted(t *testing.T) {
 		mount *api.Mount
 		want  specs.Mount
 	}{
-		"all":            {&api.Mount{Source: "/srv"}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate")},
-		"all, read-only": {&api.Mount{Source: "/srv/", ReadOnly: true}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "ro", "rro")},
+		"all":            {&api.Mount{Source: "/srv"}, shown("rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate")},
+		"all, read-only": {&api.Mount{Source: "/srv/", ReadOnly: true}, shown("rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate", "ro", "rro")},
 		"the top, read-only": {
-			&api.Mount{Source: "/srv", ReadOnly: true, BindRecursive: writable}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "ro"),
+			&api.Mount{Source: "/srv", ReadOnly: true, BindRecursive: writable}, shown("rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate", "ro"),
 		},
-		"the top":      {&api.Mount{Source: "/srv", BindRecursive: disabled}, shown("bind", "nosuid", "nodev", "idmap", "rprivate")},
-		"a part":       {&api.Mount{Source: "/srv/a/../b"}, shown("rbind", "nosuid", "nodev", "idmap", "rprivate", "X-mount.subdir=b")},
+		"the top":      {&api.Mount{Source: "/srv", BindRecursive: disabled}, shown("bind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate")},
+		"a part":       {&api.Mount{Source: "/srv/a/../b"}, shown("rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate", "X-mount.subdir=b")},
 		"in its place": {&api.Mount{Source: "/srv", Target: "/srv", ReadOnly: true}, specs.Mount{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,14 +87,14 @@ func TestBind_RefusesWhatIsNotGranted(t *testing.T) {
 
 // A file system of the kernel's that is mounted once, without a share, is the same on every machine.
 func TestBind_RefusesToShareWhatIsNotShared(t *testing.T) {
-	tags, err := sharing("/proc/self/status")
+	tags, err := sharing("/proc/1/status")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if tags != "" {
 		t.Skipf("needs a /proc that is not shared with another mount namespace: it is %s", tags)
 	}
-	_, err = binds(t, nil, &api.GrantMount{Source: "/proc/self/status", Target: "/x", Propagation: api.MountPropagation_MOUNT_PROPAGATION_SLAVE})
+	_, err = binds(t, nil, &api.GrantMount{Source: "/proc/1/status", Target: "/x", Propagation: api.MountPropagation_MOUNT_PROPAGATION_SLAVE})
 	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "is not on a shared mount of this node") {
 		t.Errorf("got %v", err)
 	}

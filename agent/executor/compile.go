@@ -41,6 +41,8 @@ type plan struct {
 	volumes map[string]string
 	// mounted are the images that are mounted, by their names in the mounts.
 	mounted map[string]Image
+	// private are directories of the node, by paths without links, that no grant gives.
+	private []string
 	// appArmor is the profile that containers have by default, or "" where AppArmor confines nothing.
 	appArmor string
 }

@@ -407,7 +407,7 @@ func TestCompile_GivesWhatIsGrantedOfTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "rprivate", "ro", "rro"}}
+	want := specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "nosuid", "nodev", "idmap", "X-skep.nolinks", "rprivate", "ro", "rro"}}
 	if diff := cmp.Diff(want, s.Mounts[len(s.Mounts)-1]); diff != "" {
 		t.Error(diff)
 	}

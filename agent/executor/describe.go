@@ -26,7 +26,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err != nil {
 		return Container{}, err
 	}
-	p := plan{task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase, mounted: h.mounted}
+	p := plan{task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase, mounted: h.mounted, private: e.private}
 	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
 		return Container{}, err
 	}

@@ -43,6 +43,8 @@ type Config struct {
 	// Created is told of a task whose container is made and whose program has not begun, with the number of the first process. It
 	// must not block; nil is for nobody.
 	Created func(t *api.Task, pid int)
+	// Private are directories of the node that no grant gives a container, such as where the node's keys are. They must be there.
+	Private []string
 	// Logger is used for what an administrator must know; nil is silence.
 	Logger *slog.Logger
 }
@@ -54,6 +56,8 @@ type Executor struct {
 	log *slog.Logger
 	// defaults is what every container begins with.
 	defaults *specs.Spec
+	// private are those of the configuration, without links.
+	private []string
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -95,7 +99,15 @@ func New(cfg Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Executor{cfg: cfg, log: log, defaults: defaults, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+	var private []string
+	for _, dir := range cfg.Private {
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return nil, fmt.Errorf("private directory: %w", err)
+		}
+		private = append(private, real)
+	}
+	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
 }
 
 // LogPath returns where the output of a task is, in Docker's json-file format.

@@ -20,7 +20,7 @@ func (p plan) granted(s *specs.Spec) error {
 			if p.replaced(m.GetTarget()) {
 				continue
 			}
-			mount, err := hostMount(m.GetTarget(), m.GetSource(), "", m.GetReadOnly(), m.GetPropagation(), 0)
+			mount, err := p.hostMount(m.GetTarget(), m.GetSource(), "", m.GetReadOnly(), m.GetPropagation(), 0)
 			if err != nil {
 				return fmt.Errorf("grant %s: %w", name, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/privilege"
 )
 
 // Limits of what a grant gives of a node.
@@ -78,6 +79,9 @@ func (p *problems) grantMounts(mounts []*api.GrantMount) {
 		at := fmt.Sprintf("mounts[%d]", i)
 		if !plainPath(mount.GetSource()) {
 			p.add(at+".source", "invalid path %q on the host: must be absolute and clean", clip(mount.GetSource()))
+		}
+		if privilege.Private(mount.GetSource()) {
+			p.add(at+".source", "%s is of Skep itself, with its keys: no container is given that", clip(mount.GetSource()))
 		}
 		target := mount.GetTarget()
 		switch {

@@ -40,20 +40,22 @@ func withCapability(name string) func(*api.ServiceSpec) {
 func TestCreateGrant_RefusesWhatIsNone(t *testing.T) {
 	s := newSwarm(t)
 	for want, change := range map[string]func(*api.GrantSpec){
-		"annotations.name: invalid name":     func(g *api.GrantSpec) { g.Annotations.Name = "-" },
-		"devices[0].path: invalid device":    func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/../etc/shadow"}} },
-		"devices[0].path: every container":   func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/pts/0"}} },
-		"devices[0].permissions: invalid":    func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/kvm", Permissions: "rwm"}} },
-		"devices[1].path: /dev/kvm is there": func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/kvm"}, {Path: "/dev/kvm"}} },
-		"mounts[0].source: invalid path":     func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a/../b"}} },
-		"mounts[0].target: invalid mount":    func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/"}} },
-		"mounts[0].target: /dev/x would":     func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a", Target: "/dev/x"}} },
-		"mounts[1].target: duplicate":        func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a"}, {Source: "/b", Target: "/a"}} },
-		"description: 2000 bytes":            func(g *api.GrantSpec) { g.Description = strings.Repeat("a", 2000) },
-		"spec: grants nothing":               func(g *api.GrantSpec) { g.Capabilities = nil },
-		`unknown capability: "CAP_FLY"`:      func(g *api.GrantSpec) { g.Capabilities = []string{"fly"} },
-		"node_labels: invalid constraint":    func(g *api.GrantSpec) { g.NodeLabels = map[string]string{"a b": "c"} },
-		"has fields that this version does ": func(g *api.GrantSpec) { g.ProtoReflect().SetUnknown([]byte("\xa2\x06\x01x")) },
+		"annotations.name: invalid name":                    func(g *api.GrantSpec) { g.Annotations.Name = "-" },
+		"devices[0].path: invalid device":                   func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/../etc/shadow"}} },
+		"devices[0].path: every container":                  func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/pts/0"}} },
+		"devices[0].permissions: invalid":                   func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/kvm", Permissions: "rwm"}} },
+		"devices[1].path: /dev/kvm is there":                func(g *api.GrantSpec) { g.Devices = []*api.GrantDevice{{Path: "/dev/kvm"}, {Path: "/dev/kvm"}} },
+		"mounts[0].source: invalid path":                    func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a/../b"}} },
+		"mounts[0].source: /var/run/skep is of Skep itself": func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/var/run/skep"}} },
+		"mounts[0].source: /var/lib/skep/a is of Skep":      func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/var/lib/skep/a"}} },
+		"mounts[0].target: invalid mount":                   func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/"}} },
+		"mounts[0].target: /dev/x would":                    func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a", Target: "/dev/x"}} },
+		"mounts[1].target: duplicate":                       func(g *api.GrantSpec) { g.Mounts = []*api.GrantMount{{Source: "/a"}, {Source: "/b", Target: "/a"}} },
+		"description: 2000 bytes":                           func(g *api.GrantSpec) { g.Description = strings.Repeat("a", 2000) },
+		"spec: grants nothing":                              func(g *api.GrantSpec) { g.Capabilities = nil },
+		`unknown capability: "CAP_FLY"`:                     func(g *api.GrantSpec) { g.Capabilities = []string{"fly"} },
+		"node_labels: invalid constraint":                   func(g *api.GrantSpec) { g.NodeLabels = map[string]string{"a b": "c"} },
+		"has fields that this version does ":                func(g *api.GrantSpec) { g.ProtoReflect().SetUnknown([]byte("\xa2\x06\x01x")) },
 	} {
 		spec := &api.GrantSpec{Annotations: &api.Annotations{Name: "tun"}, Capabilities: []string{"NET_ADMIN"}}
 		change(spec)

@@ -183,3 +183,32 @@ func TestExcesses_OfSecurityOptions(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+// What a directory of the node is worth to whoever gets it.
+func TestDifferences_WeighWhatIsMounted(t *testing.T) {
+	for _, tt := range []struct {
+		source   string
+		readOnly bool
+		points   uint32
+		why      string
+	}{
+		{"/", true, 50, "the socket /run/docker.sock"},
+		{"/var/run/docker.sock", false, 50, "the socket /run/docker.sock"},
+		{"/run/systemd", true, 50, "the socket /run/systemd/private"},
+		{"/etc", false, 50, "who writes there as root is the node's root"},
+		{"/etc/shadow", true, 25, "the node's own files"},
+		{"/var", true, 25, "the node's own files, its keys among them"},
+		{"/var/lib", true, 25, "the node's own files, its keys among them"},
+		{"/proc", false, 50, "the kernel's settings"},
+		{"/sys/kernel", true, 15, "what the kernel tells"},
+		{"/dev/shm", false, 15, "the files beside the node's devices"},
+		{"/srv", false, 15, "files of the node can be changed"},
+		{"/srv", true, 10, "files of the node can be read"},
+	} {
+		grants := []*api.Grant{{Spec: &api.GrantSpec{Mounts: []*api.GrantMount{{Source: tt.source, Target: "/x", ReadOnly: tt.readOnly}}}}}
+		got := privilege.Differences(&api.TaskSpec{Container: &api.ContainerSpec{}}, grants)
+		if len(got) != 1 || got[0].GetPoints() != tt.points || !strings.HasPrefix(got[0].GetWhy(), tt.why) {
+			t.Errorf("%s, read-only %v: got %v, want %d: %s", tt.source, tt.readOnly, got, tt.points, tt.why)
+		}
+	}
+}

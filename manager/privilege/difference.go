@@ -146,9 +146,16 @@ func (d *differences) node(grants []*api.Grant) {
 }
 
 func weighMount(m *api.GrantMount) (points uint32, why string) {
+	kernel := within(m.GetSource(), "/proc") || within(m.GetSource(), "/sys")
 	switch {
 	case ControlSocket(m.GetSource()) != "":
 		return pointsTakeover, "the socket " + ControlSocket(m.GetSource()) + " commands the node"
+	case kernel && !m.GetReadOnly():
+		return pointsTakeover, "the kernel's settings, such as which program it runs for a crash, are there to write"
+	case kernel:
+		return pointsNode, "what the kernel tells of the node, its processes and devices can be read"
+	case within(m.GetSource(), "/dev"):
+		return pointsNode, "the files beside the node's devices, such as its shared memory, are open; devices themselves stay closed"
 	case Sensitive(m.GetSource()) && !m.GetReadOnly():
 		return pointsTakeover, "who writes there as root is the node's root"
 	case reach(m.GetPropagation()) == 2:
@@ -166,15 +173,31 @@ func weighMount(m *api.GrantMount) (points uint32, why string) {
 func Sensitive(path string) bool {
 	return slices.ContainsFunc([]string{
 		"/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/bin", "/sbin", "/root", "/run", "/var/run",
-		"/var/lib/skep", "/var/lib/docker", "/var/lib/containerd",
+		"/var/lib/skep", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet", "/var/spool/cron",
 	}, func(dir string) bool { return within(path, dir) || within(dir, path) })
 }
 
-// ControlSocket returns the socket of an engine that is at, or below, a path of a node; or nothing.
+// Private reports whether a path of a node is where Skep keeps its keys and the state of the swarm, if the daemon is told nothing else: no
+// grant gives that. The node knows where they really are, and refuses that, too.
+func Private(path string) bool {
+	path = plainRun(path)
+	return within(path, "/var/lib/skep") || within(path, "/run/skep")
+}
+
+// plainRun is a path without the link that /var/run is.
+func plainRun(path string) string {
+	if within(path, "/var/run") {
+		return strings.TrimPrefix(path, "/var")
+	}
+	return path
+}
+
+// ControlSocket returns the socket of an engine, or of what else starts programs as root, that is at, or below, a path of a node; or nothing.
 func ControlSocket(path string) string {
+	path = plainRun(path)
 	for _, socket := range []string{
-		"/run/docker.sock", "/var/run/docker.sock", "/run/skep/skep.sock", "/var/run/skep/skep.sock",
-		"/run/containerd/containerd.sock", "/run/podman/podman.sock", "/run/crio/crio.sock",
+		"/run/docker.sock", "/run/skep/skep.sock", "/run/skep/runtime.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock",
+		"/run/crio/crio.sock", "/run/systemd/private", "/run/dbus/system_bus_socket",
 	} {
 		if within(socket, path) {
 			return socket

@@ -217,17 +217,24 @@ func (b *baggage) openDevices(plan *spec.Plan) error {
 	return nil
 }
 
-// openSource clones what a bind mount shows. What is in the source may be a container's, so that links on the way to a part of it
+// openSource clones what a bind mount shows. With NoLinks it is what was looked at before under that name. What is in the source may be a container's, so that links on the way to a part of it
 // could lead anywhere: none is followed.
 func openSource(m spec.Mount, flags uint) (int, error) {
-	if m.Subdir == "" {
+	if m.Subdir == "" && !m.NoLinks {
 		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
 	}
-	source, err := unix.Open(m.Source, openDir|unix.O_CLOEXEC, 0)
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}
+	if m.NoLinks {
+		how.Resolve = unix.RESOLVE_NO_SYMLINKS
+	}
+	source, err := unix.Openat2(unix.AT_FDCWD, m.Source, how)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(source)
+	if m.Subdir == "" {
+		return unix.OpenTree(source, "", flags|unix.AT_EMPTY_PATH)
+	}
 	part, err := unix.Openat2(source, m.Subdir, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveTrusted | unix.RESOLVE_NO_XDEV,
 	})

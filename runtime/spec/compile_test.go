@@ -95,7 +95,7 @@ func TestCompile_Mounts(t *testing.T) {
 	s := base(t)
 	s.Linux.Sysctl = nil // which needs /proc
 	s.Mounts = []specs.Mount{
-		{Destination: "/data/", Type: "bind", Source: "/srv//data", Options: []string{"rbind", "ro", "dev", "idmap", "X-mount.subdir=a/../b"}},
+		{Destination: "/data/", Type: "bind", Source: "/srv//data", Options: []string{"rbind", "ro", "dev", "idmap", "X-skep.nolinks", "X-mount.subdir=a/../b"}},
 		{Destination: "/tmp", Type: "tmpfs", Options: []string{"size=1m", "noexec", "suid"}},
 		{Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance", "gid=5"}},
 		{Destination: "/all", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rro", "rslave"}},
@@ -109,7 +109,7 @@ func TestCompile_Mounts(t *testing.T) {
 	}
 	const nosuid, nodev = unix.MOUNT_ATTR_NOSUID, unix.MOUNT_ATTR_NODEV
 	want := []Mount{
-		{Target: "data", Source: "/srv/data", Subdir: "b", Recursive: true, IDMap: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: nosuid | nodev},
+		{Target: "data", Source: "/srv/data", Subdir: "b", Recursive: true, IDMap: true, NoLinks: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: nosuid | nodev},
 		{Target: "tmp", Type: "tmpfs", Options: []Option{{"size", "1m"}}, Attr: unix.MOUNT_ATTR_NOEXEC | nosuid | nodev},
 		{Target: "dev/pts", Trusted: true, Type: "devpts", Options: []Option{{"newinstance", ""}, {"gid", "5"}}, Attr: nosuid},
 		{Target: "all", Source: "/srv", Recursive: true, Attr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, AllAttr: unix.MOUNT_ATTR_RDONLY | nosuid | nodev, Propagation: unix.MS_SLAVE | unix.MS_REC},

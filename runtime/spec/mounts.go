@@ -173,8 +173,11 @@ func parameters(fstype string) []string {
 	return nil
 }
 
-// subdirOption is mount(8)'s.
-const subdirOption = "X-mount.subdir="
+// subdirOption is mount(8)'s, noLinksOption our own, in the name space that it leaves to others.
+const (
+	subdirOption  = "X-mount.subdir="
+	noLinksOption = "X-skep.nolinks"
+)
 
 func (c *compiler) option(field string, m *Mount, o string) {
 	if c.bundle && c.bundleOption(m, o) {
@@ -207,6 +210,9 @@ func (c *compiler) option(field string, m *Mount, o string) {
 			return
 		case "idmap":
 			m.IDMap = true
+			return
+		case noLinksOption:
+			m.NoLinks = true
 			return
 		case "rro":
 			m.AllAttr |= unix.MOUNT_ATTR_RDONLY

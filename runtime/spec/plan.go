@@ -91,6 +91,7 @@ type Mount struct {
 	Subdir    string
 	Recursive bool // with what is mounted below Source
 	IDMap     bool // ids on Source are those inside the container
+	NoLinks   bool // Source is what it names: no link is followed on the way to it
 }
 
 // UserNS reports whether the container has a user namespace of its own.

@@ -3,10 +3,36 @@ package supervisor_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
+
+// What was looked at under a name is what is shown: a link that came in its place meanwhile is not followed.
+func TestBind_FollowsNoLinkIfToldSo(t *testing.T) {
+	n := newNode(t)
+	dir := t.TempDir()
+	for _, err := range []error{os.Mkdir(filepath.Join(dir, "a"), 0o755), os.Symlink("/etc", filepath.Join(dir, "link"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, options := range map[string][]string{
+		"a": {"bind", "X-skep.nolinks"}, "link": {"bind", "X-skep.nolinks"}, "control": {"bind"},
+	} {
+		r := n.request(name, "look")
+		source := filepath.Join(dir, name)
+		if name == "control" {
+			source = filepath.Join(dir, "link")
+		}
+		r.Spec.Mounts = append(r.Spec.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: source, Options: options})
+		if _, err := n.Create(t.Context(), r); (err == nil) != (name != "link") || err != nil && !strings.Contains(err.Error(), unix.ELOOP.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
 
 // A part of a directory may be what another container made: no link in it leads out, not even to another part.
 func TestBind_ShowsAPartAndFollowsNoLink(t *testing.T) {
