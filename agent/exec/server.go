@@ -252,9 +252,10 @@ const queue = 16
 
 // inputs does what the stream asks for, until it ends.
 func (s *session) inputs() {
-	data := make(chan []byte, queue)
+	queued := make(chan []byte, queue)
+	data := queued // nil after the end of input, which may come before the writer begins
 	var writer sync.WaitGroup
-	writer.Go(func() { s.write(data) })
+	writer.Go(func() { s.write(queued) })
 	defer writer.Wait()
 	defer func() {
 		if data != nil {
