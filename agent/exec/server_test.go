@@ -491,7 +491,8 @@ func TestControl(t *testing.T) {
 	n := newNode(t)
 	ctx := t.Context()
 	for _, r := range []*api.ControlNodeTaskRequest{
-		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Pause{}}, {TaskId: "t1", Action: &api.ControlNodeTaskRequest_Unpause{}},
+		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Pause{}},
+		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Unpause{}},
 		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Signal{Signal: 9}},
 	} {
 		n.refuse = nil

@@ -90,7 +90,9 @@ func newSwarm(t *testing.T) *swarm {
 	}
 	nodes, doors := catest.Listen(), catest.Listen()
 	note := func(format string) func(context.Context, execbroker.Subject) {
-		return func(_ context.Context, b execbroker.Subject) { s.note(fmt.Sprintf(format, b.TaskName, b.TaskID, b.Summary)) }
+		return func(_ context.Context, b execbroker.Subject) {
+			s.note(fmt.Sprintf(format, b.TaskName, b.TaskID, b.Summary))
+		}
 	}
 	broker, err := execbroker.New(execbroker.Config{
 		Store: s.store, Began: note("began %s %s %s"), About: note("about %s %s %s"),

@@ -33,6 +33,7 @@ type fake struct {
 	api.UnimplementedDaemonServer
 	api.UnimplementedAuditServer
 	api.UnimplementedLearningServer
+	api.UnimplementedTasksServer
 
 	mu       sync.Mutex
 	version  uint64
@@ -76,6 +77,8 @@ type fake struct {
 	// audit is the audit log, and auditDropped how many of its entries are not kept any more.
 	audit        []*api.AuditEntry
 	auditDropped int
+	// connect serves the streams of tasks.
+	connect func(api.Tasks_ConnectTaskServer) error
 	// holdLogs keeps a log open after its last line.
 	holdLogs bool
 	// changed is closed and replaced at each change.
@@ -118,6 +121,7 @@ func (f *fake) serve(t testing.TB, socket string, cleanup func(func())) {
 	api.RegisterDaemonServer(server, f)
 	api.RegisterAuditServer(server, f)
 	api.RegisterLearningServer(server, f)
+	api.RegisterTasksServer(server, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
