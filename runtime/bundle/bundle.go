@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/runtime/cgroup"
 )
 
 // Errors of this package. Engines compare the texts of the first three.
@@ -41,11 +42,8 @@ func New(root string, logger *slog.Logger) (*Runtime, error) {
 	return &Runtime{root: filepath.Clean(root), logger: logger}, nil
 }
 
-// validID keeps names to one path element that is a control group's name too.
-var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-
 func (r *Runtime) dir(id string) (string, error) {
-	if !validID.MatchString(id) {
+	if !cgroup.ValidName(id) {
 		return "", fmt.Errorf("container name %.128q is not of at most 128 letters, digits, \"_\", \".\" and \"-\"", id)
 	}
 	return filepath.Join(r.root, id), nil

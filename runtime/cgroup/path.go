@@ -18,7 +18,7 @@ func OpenAt(path string) (*Tree, error) {
 		return nil, fmt.Errorf("%w: %.256q is %d deep, at most %d are possible", ErrName, path, len(elements), maxDepth)
 	}
 	for _, e := range elements {
-		if !validName.MatchString(e) {
+		if !ValidName(e) {
 			return nil, fmt.Errorf("%w: %.256q", ErrName, path)
 		}
 	}

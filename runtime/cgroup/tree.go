@@ -39,12 +39,20 @@ type Tree struct {
 	freezer string // the parent group's directory for freezer, which need not be there, or ""
 }
 
-// validName keeps names to one path element without surprises.
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+// namePattern is of one path element without surprises. Its length is not in the pattern: that would be one state for each character, and
+// 100 KB in every process that starts containers.
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+// maxName is the length of names in bytes.
+const maxName = 128
+
+// ValidName reports whether a control group can have the name: up to 128 letters, digits, "_", "." and "-", the first of which is a
+// letter or a digit.
+func ValidName(name string) bool { return len(name) <= maxName && namePattern.MatchString(name) }
 
 // Open finds the hierarchies of this machine and creates the group parent at their top, if it isn't there.
 func Open(parent string) (*Tree, error) {
-	if !validName.MatchString(parent) {
+	if !ValidName(parent) {
 		return nil, fmt.Errorf("%w: %q", ErrName, parent)
 	}
 	return open(parent)
@@ -179,7 +187,7 @@ func (t *Tree) Unified() bool { return t.unified }
 
 // Create makes the group name with its limits in force (I1). It fails with fs.ErrExist if there is one.
 func (t *Tree) Create(name string, l Limits) (*Group, error) {
-	if !validName.MatchString(name) {
+	if !ValidName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}
 	if err := t.offers(l); err != nil {
@@ -242,7 +250,7 @@ func (t *Tree) Remove() error {
 
 // Group gives the handle of the group name, whether it is there or not.
 func (t *Tree) Group(name string) (*Group, error) {
-	if !validName.MatchString(name) {
+	if !ValidName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}
 	hiers := slices.DeleteFunc(slices.Clone(t.hiers), func(h hierarchy) bool {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/protocol"
 )
@@ -36,7 +37,7 @@ func (s *Supervisor) adoptAll(ctx context.Context, f found) error {
 		ids[e.Name()] = true
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		if !validID.MatchString(id) {
+		if !cgroup.ValidName(id) {
 			s.logger.Warn("not a container's directory", "name", id)
 			continue
 		}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 
+	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/foreign"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/logfile"
@@ -16,9 +16,6 @@ import (
 	"github.com/skep-io/skep/runtime/protocol"
 	"github.com/skep-io/skep/runtime/spec"
 )
-
-// validID keeps names to one path element that is a control group's name too.
-var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // create makes a container. It does not keep the request; the caller overwrites its files' data.
 func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.State, error) {
@@ -57,7 +54,7 @@ func (s *Supervisor) admit(id string, c *container) {
 
 // check compiles the plan of a request.
 func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
-	if r == nil || !validID.MatchString(r.ID) {
+	if r == nil || !cgroup.ValidName(r.ID) {
 		return nil, fmt.Errorf("%w: a container needs a name of letters, digits, \"_\", \".\" and \"-\"", protocol.ErrInvalid)
 	}
 	plan, err := spec.CompileGranted(r.Spec, runtime.GOARCH, spec.Granted{Namespaces: r.Share})
