@@ -63,41 +63,11 @@ func (c *Client) Copy(ctx context.Context, id string, r CopyRequest) (*Exec, err
 
 // session makes a call that starts a process, with the descriptors that an exec of r has.
 func (c *Client) session(ctx context.Context, call protocol.Call, r ExecRequest) (*Exec, error) {
-	conn, err := c.dial(ctx)
+	e, started, err := c.begin(ctx, call)
 	if err != nil {
 		return nil, err
 	}
-	e := &Exec{conn: conn.(*net.UnixConn)}
-	reply, err := exchange(ctx, conn, call, nil)
-	if err == nil {
-		err = reply.Error.Err()
-	}
-	if err == nil && reply.Started == nil {
-		err = fmt.Errorf("%w: reply without a process", protocol.ErrFrame)
-	}
-	if err == nil {
-		e.Pid = reply.Started.Pid
-		err = e.receive(reply.Started.Files, r)
-	}
-	if err != nil || r.Detach {
-		e.Close()
-		return nil, err
-	}
-	return e, nil
-}
-
-// receiveTime bounds the wait for descriptors that the supervisor has announced.
-const receiveTime = 10 * time.Second
-
-// receive takes the descriptors.
-func (e *Exec) receive(n int, r ExecRequest) error {
-	if err := e.conn.SetDeadline(time.Now().Add(receiveTime)); err != nil {
-		return err
-	}
-	files, err := protocol.ReceiveFiles(e.conn, n)
-	if err != nil {
-		return err
-	}
+	e.Pid = started.Pid
 	want := []**os.File{}
 	switch {
 	case r.Detach:
@@ -108,6 +78,47 @@ func (e *Exec) receive(n int, r ExecRequest) error {
 		if r.Stdin {
 			want = append(want, &e.Stdin)
 		}
+	}
+	err = e.receive(started.Files, want)
+	if err != nil || r.Detach {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// begin makes a call that is answered by Started, on a connection of its own.
+func (c *Client) begin(ctx context.Context, call protocol.Call) (*Exec, *protocol.Started, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := &Exec{conn: conn.(*net.UnixConn)}
+	reply, err := exchange(ctx, conn, call, nil)
+	if err == nil {
+		err = reply.Error.Err()
+	}
+	if err == nil && reply.Started == nil {
+		err = fmt.Errorf("%w: reply without a process", protocol.ErrFrame)
+	}
+	if err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	return e, reply.Started, nil
+}
+
+// receiveTime bounds the wait for descriptors that the supervisor has announced.
+const receiveTime = 10 * time.Second
+
+// receive takes n descriptors, which are to be those that are wanted.
+func (e *Exec) receive(n int, want []**os.File) error {
+	if err := e.conn.SetDeadline(time.Now().Add(receiveTime)); err != nil {
+		return err
+	}
+	files, err := protocol.ReceiveFiles(e.conn, n)
+	if err != nil {
+		return err
 	}
 	if len(files) != len(want) {
 		for _, f := range files {

@@ -67,6 +67,8 @@ type Job struct {
 	Memory  []launch.Memory
 	Group   string // control group, below the top of each hierarchy
 	Stdio   [3]*os.File
+	// Console takes the master of the container's terminal; nil if the plan has none.
+	Console func(terminal *os.File) error
 }
 
 // commandTime bounds one command of the runtime.
@@ -101,7 +103,13 @@ func (r *Runtime) create(ctx context.Context, job Job) (*launch.Process, error) 
 		return nil, fmt.Errorf("bundle for %s: %w", r.program, err)
 	}
 	pidFile := filepath.Join(b.dir, "pid")
-	if err := r.run(ctx, job.ID, job.Stdio, "create", "--bundle", b.dir, "--pid-file", pidFile, job.ID); err != nil {
+	args := []string{"create", "--bundle", b.dir, "--pid-file", pidFile, job.ID}
+	if job.Console == nil {
+		err = r.run(ctx, job.ID, job.Stdio, args...)
+	} else {
+		err = r.runWithTerminal(ctx, job, filepath.Join(b.dir, "console"), args)
+	}
+	if err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(pidFile)

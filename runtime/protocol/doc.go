@@ -12,6 +12,9 @@
 //
 // A copy is as an exec, of a process that is the runtime's own: see Copy.
 //
+//	client ──Call{Op: OpAttach}──> supervisor ──Reply{Started}, descriptors──> client
+//	then as for an exec, but that the client's going away ends nothing
+//
 // A process of an exec that is not detached is killed when its client closes the connection.
 //
 // A frame, on the wire:

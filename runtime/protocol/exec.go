@@ -32,13 +32,17 @@ type Size struct {
 	Rows, Cols uint16
 }
 
-// Started says that the program of an Exec runs.
+// Started says that the program of an Exec runs, or that a client is attached.
 type Started struct {
 	// Pid is its number on the host.
 	Pid int
 	// Files is how many descriptors follow the reply, see SendFiles: the terminal's master; or the reading ends of its
 	// output and of its errors and, if it has one, the writing end of its input. None when detached.
+	// After attach: the reading ends of copies of the container's output and of its errors; or of what its terminal shows, and
+	// then the terminal's master, which is for writing and for the size of its window.
 	Files int `json:",omitempty"`
+	// Terminal says that a container that was attached to has one.
+	Terminal bool `json:",omitempty"`
 }
 
 // Ended says how a process of an Exec ended.

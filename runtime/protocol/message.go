@@ -183,6 +183,7 @@ const (
 	OpDelete  Op = "delete"
 	OpEvents  Op = "events"
 	OpExec    Op = "exec"
+	OpAttach  Op = "attach"
 	OpCopy    Op = "copy"
 	OpPause   Op = "pause"
 	OpResume  Op = "resume"

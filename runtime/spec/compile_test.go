@@ -155,7 +155,6 @@ func TestCompile_Refuses(t *testing.T) {
 		{"variable without a value", func(s *specs.Spec) { s.Process.Env = []string{"X"} }, "process.env[0]"},
 		{"too many bytes", func(s *specs.Spec) { s.Process.Args = []string{strings.Repeat("x", maxStrings+1)} }, "process.args"},
 		{"relative directory", func(s *specs.Spec) { s.Process.Cwd = "x" }, "process.cwd"},
-		{"terminal", func(s *specs.Spec) { s.Process.Terminal = true }, "process.terminal"},
 		{"bind mount over /proc", mount(specs.Mount{Destination: "/proc", Type: "bind", Source: "/srv"}), "mounts[7] /proc"},
 		{"parameters without /proc", func(s *specs.Spec) { s.Mounts = s.Mounts[1:] }, "linux.sysctl"},
 		{"hooks", func(s *specs.Spec) { s.Hooks = &specs.Hooks{} }, "hooks"},

@@ -17,7 +17,6 @@ const maxProfileName = 512
 
 func (c *compiler) process(p *specs.Process) {
 	c.unsupported(map[string]bool{
-		"process.terminal": p.Terminal && !c.bundle, "process.consoleSize": p.ConsoleSize != nil && !c.bundle,
 		"process.selinuxLabel": p.SelinuxLabel != "",
 		"process.scheduler":    p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
 		"process.execCPUAffinity": p.ExecCPUAffinity != nil,

@@ -85,7 +85,7 @@ func (s *Supervisor) adopt(ctx context.Context, f found, id string) error {
 		s.logger.Error("journal record lost", "container", id, "error", damaged)
 		r = record{State: protocol.State{ID: id, Status: protocol.Running}}
 	}
-	c.log, c.boot, c.started = r.Log, r.Boot, r.Started
+	c.log, c.boot, c.started, c.terminal = r.Log, r.Boot, r.Started, r.Terminal
 	c.machine = restored(r.State)
 	c.public = r.State
 	s.mu.Lock()
@@ -147,7 +147,12 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 // reopen takes up the output of a container.
 func (s *Supervisor) reopen(c *container) {
 	var err error
-	if c.output, err = s.openOutput(c.dir, c.log); err != nil {
+	if c.terminal {
+		c.output, err = s.reopenTerminal(c)
+	} else {
+		c.output, err = s.openOutput(c.dir, c.log)
+	}
+	if err != nil {
 		s.logger.Error("output of the container is lost", "container", c.id, "error", err)
 	}
 }

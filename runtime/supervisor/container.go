@@ -28,7 +28,8 @@ type container struct {
 	process *launch.Process // or nil: ended before this supervisor came
 	ended   chan struct{}   // closed when the exit is announced
 
-	output *output
+	terminal bool // its input and output are a terminal
+	output   *output
 
 	watching sync.Mutex // guards the next three
 	exit     *watch     // of the process's end
@@ -56,14 +57,20 @@ func (s *Supervisor) feed(c *container, in input) error {
 		return err
 	}
 	for _, e := range effects {
-		r := record{Version: recordVersion, State: e.event.State, Log: c.log, Boot: c.boot, Started: c.started}
-		if err := s.save(r, e.durable); err != nil {
+		if err := s.save(c.record(e.event.State), e.durable); err != nil {
 			// The container's fate does not depend on the disk: it goes on, and the failure is on record elsewhere.
 			s.logger.Error("journal not written", "container", c.id, "error", err)
 		}
 		s.publish(c, e.event)
 	}
 	return nil
+}
+
+// record gives what is remembered of the container in this state.
+func (c *container) record(state protocol.State) record {
+	return record{
+		Version: recordVersion, State: state, Log: c.log, Boot: c.boot, Started: c.started, Terminal: c.terminal,
+	}
 }
 
 // publish makes a state visible and announces it (I2).

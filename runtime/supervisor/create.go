@@ -103,6 +103,7 @@ func (s *Supervisor) reserve(id string) error {
 func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.Plan) (_ *container, err error) {
 	c := &container{
 		id: r.ID, dir: filepath.Join(s.containersDir(), r.ID), log: r.Log, boot: s.boot, ended: make(chan struct{}),
+		terminal: plan.Process.Terminal,
 	}
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return nil, err
@@ -122,9 +123,7 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 	}()
 	writers, err := s.openStreams(c, plan)
 	defer closeAll(writers)
-	if err == nil {
-		defer undo(func() error { c.output.close(); return nil })
-	}
+	defer undo(func() error { c.output.close(); return nil })
 	if failed := <-groups; failed != nil {
 		return nil, errors.Join(failed, err)
 	}
@@ -143,6 +142,9 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.File, err error) {
 	if err := saveExecPlan(c.dir, plan); err != nil {
 		return nil, err
+	}
+	if c.terminal { // which will be its output
+		return nil, nil
 	}
 	uid, _ := plan.HostUID(plan.Process.UID)
 	gid, _ := plan.HostGID(plan.Process.GID)
@@ -163,13 +165,19 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 		return err
 	}
 	defer mem.close()
-	p, err := s.makeProcess(ctx, c, r, launch.Job{
+	job := launch.Job{
 		Plan:   plan,
 		Root:   overlay.Layers{Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work},
 		Memory: mem.mounts,
 		Group:  c.group,
-		Stdio:  [3]*os.File{s.null, writers[0], writers[1]},
-	})
+		Stdio:  [3]*os.File{s.null, s.nullOut, s.nullOut},
+	}
+	if c.terminal {
+		job.Console = func(master *os.File) error { return s.takeTerminal(c, master) }
+	} else {
+		job.Stdio[1], job.Stdio[2] = writers[0], writers[1]
+	}
+	p, err := s.makeProcess(ctx, c, r, job)
 	if err != nil {
 		return err
 	}
@@ -177,8 +185,7 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	c.machine = created(s.now(), c.id, p.Pid())
 	c.machine.state.Enforced = s.enforced(plan)
 	if c.started, err = launch.StartTime(p.Pid()); err == nil {
-		r := record{Version: recordVersion, State: c.machine.state, Log: c.log, Boot: c.boot, Started: c.started}
-		err = s.save(r, false)
+		err = s.save(c.record(c.machine.state), false)
 	}
 	if err != nil {
 		p.Abort()
@@ -195,7 +202,8 @@ func (s *Supervisor) makeProcess(ctx context.Context, c *container, r *protocol.
 	}
 	return s.foreign.Create(ctx, foreign.Job{
 		ID: c.id, Spec: r.Spec, Seccomp: r.Seccomp, Plan: job.Plan, Root: job.Root, Memory: job.Memory, Stdio: job.Stdio,
-		Group: filepath.Join("/", s.cfg.CgroupParent, c.id),
+		Console: job.Console,
+		Group:   filepath.Join("/", s.cfg.CgroupParent, c.id),
 	})
 }
 

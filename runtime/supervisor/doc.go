@@ -24,6 +24,10 @@
 //	containers/ID/exec.json    what later processes of the container are given, JSON, version 1
 //	containers/ID/stdout, stderr  named pipes, so that output survives a restart of the supervisor
 //
+// A container with a terminal (process.terminal) has no pipes: its output is what the master shows, as one stream. The
+// master is with the supervisor and the keeper, and is handed over in an upgrade. Attach gives clients the master for typing, and
+// copies of the output (attach.go).
+//
 // Invariants:
 //
 //	I1  An exit is on the disk before anybody is told of it, and stays there until Delete. A disk that refuses does not

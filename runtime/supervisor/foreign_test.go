@@ -53,6 +53,7 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		"bind mounts":         TestBind_IsReadOnlyAndSharesMountsAsAskedFor,
 		"images":              TestImage_IsShownReadOnlyWithTheContainersIDs,
 		"secrets":             TestSecrets_AreNowhereOnDisk,
+		"terminal":            TestTerminal_IsTheContainersOwn,
 		"shared":              TestShared_NamespacesAreTheHosts,
 	} {
 		t.Run(name, test)

@@ -29,6 +29,7 @@ type Handover struct {
 
 	listener  *os.File
 	unstarted map[string]unstarted // containers that wait for Start
+	terminals map[string]int       // masters of the containers' terminals
 	execs     []child              // processes of execs, to be reaped
 }
 
@@ -50,6 +51,7 @@ type child struct {
 type handoverState struct {
 	Listener  int
 	Unstarted map[string]unstarted
+	Terminals map[string]int `json:",omitempty"`
 	Execs     []child
 }
 
@@ -59,7 +61,7 @@ const maxHandover = 4 << 20
 // Pass makes the descriptors outlive execve and gives that of a memory file that describes the rest, for Receive. After an
 // execve that failed, Keep undoes it.
 func (h *Handover) Pass() (int, error) {
-	state := handoverState{Listener: int(h.listener.Fd()), Unstarted: h.unstarted, Execs: h.execs}
+	state := handoverState{Listener: int(h.listener.Fd()), Unstarted: h.unstarted, Terminals: h.terminals, Execs: h.execs}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return -1, fmt.Errorf("pass on to the next program: %w", err)
@@ -86,6 +88,9 @@ func (h *Handover) inherit(flag int) error {
 	for _, u := range h.unstarted {
 		fds = append(fds, u.Control)
 	}
+	for _, fd := range h.terminals {
+		fds = append(fds, fd)
+	}
 	for _, fd := range fds {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, flag); err != nil {
 			return fmt.Errorf("pass on to the next program: %w", err)
@@ -103,7 +108,10 @@ func Receive(fd int) (*Handover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over from the program before: %w", err)
 	}
-	h := &Handover{listener: os.NewFile(uintptr(state.Listener), "listener"), unstarted: state.Unstarted, execs: state.Execs}
+	h := &Handover{
+		listener: os.NewFile(uintptr(state.Listener), "listener"), unstarted: state.Unstarted, terminals: state.Terminals,
+		execs: state.Execs,
+	}
 	for id, u := range h.unstarted {
 		u.file = os.NewFile(uintptr(u.Control), "control")
 		h.unstarted[id] = u
@@ -121,6 +129,9 @@ func (h *Handover) close() {
 	}
 	for _, u := range h.unstarted {
 		u.file.Close()
+	}
+	for _, fd := range h.terminals {
+		unix.Close(fd)
 	}
 }
 
@@ -212,7 +223,7 @@ func (s *Supervisor) Next() *Handover {
 // handOver takes from the containers what the next program needs, before they are halted.
 func (s *Supervisor) handOver(h *Handover, listener *os.File) {
 	h.listener = listener
-	h.unstarted = make(map[string]unstarted)
+	h.unstarted, h.terminals = make(map[string]unstarted), make(map[string]int)
 	for _, c := range s.all() {
 		if c.process == nil {
 			continue
@@ -221,6 +232,9 @@ func (s *Supervisor) handOver(h *Handover, listener *os.File) {
 			if started, err := launch.StartTime(pid); err == nil {
 				h.execs = append(h.execs, child{Pid: pid, Started: started})
 			}
+		}
+		if master, ok := c.master(); ok {
+			h.terminals[c.id] = master
 		}
 		file, rlimits, err := c.process.Unstarted()
 		if err != nil {

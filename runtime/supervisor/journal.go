@@ -30,6 +30,8 @@ type record struct {
 	// Boot and Started say which process State.Pid is: the boot of the machine, and the start in clock ticks after it.
 	Boot    string
 	Started uint64
+	// Terminal says that the container's input and output are a terminal, whose master the keeper has.
+	Terminal bool `json:",omitempty"`
 }
 
 // encode gives the record as the journal keeps it.

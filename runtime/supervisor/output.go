@@ -66,10 +66,11 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// output are the reading ends of a container's pipes, and the log that they end in.
+// output are the reading ends of a container's pipes, or its terminal, and the log that they end in.
 type output struct {
-	writer *logfile.Writer // or nil: output is dropped
-	pipes  []*outPipe
+	writer   *logfile.Writer // or nil: output is dropped
+	pipes    []*outPipe
+	terminal bool // the only one of pipes is the master of a terminal
 
 	mu   sync.Mutex    // guards open
 	open int           // pipes that have not ended
@@ -80,27 +81,28 @@ type output struct {
 	closing bool       // guarded by using
 }
 
-// outPipe is the reading end of one of them.
+// outPipe is the reading end of one of them, or a terminal.
 type outPipe struct {
 	output *output
 	fd     int
 	stream *logfile.Stream // or nil: output is dropped
 	watch  *watch
 	ended  bool // guarded by the watch
+	copies copies
 }
 
 // openOutput opens the supervisor's ends and the log, and begins to read.
 func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig) (*output, error) {
-	o := &output{end: make(chan struct{}), open: len(streams())}
-	if cfg.Path != "" {
-		w, err := logfile.New(logfile.Config{Path: cfg.Path, MaxSize: cfg.MaxSize, MaxFiles: cfg.MaxFiles})
-		if err != nil {
-			return nil, err
-		}
-		o.writer = w
+	o, err := newOutput(cfg, len(streams()))
+	if err != nil {
+		return nil, err
 	}
 	for _, name := range streams() {
-		if err := s.openPipe(o, dir, name); err != nil {
+		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err == nil {
+			err = s.readFrom(o, fd, name)
+		}
+		if err != nil {
 			o.close()
 			return nil, fmt.Errorf("open pipe: %w", err)
 		}
@@ -108,15 +110,43 @@ func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig) (*output, er
 	return o, nil
 }
 
-func (s *Supervisor) openPipe(o *output, dir, name string) error {
-	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
+// openTerminal is openOutput for a container with a terminal, whose master it takes.
+func (s *Supervisor) openTerminal(master int, cfg protocol.LogConfig) (*output, error) {
+	o, err := newOutput(cfg, 1)
+	if err == nil {
+		o.terminal = true
+		err = unix.SetNonblock(master, true)
 	}
+	if err != nil {
+		unix.Close(master)
+	} else {
+		err = s.readFrom(o, master, logfile.Stdout)
+	}
+	if err != nil {
+		o.close()
+		return nil, fmt.Errorf("open terminal: %w", err)
+	}
+	return o, nil
+}
+
+// newOutput opens the log that a number of streams end in.
+func newOutput(cfg protocol.LogConfig, streams int) (*output, error) {
+	o := &output{end: make(chan struct{}), open: streams}
+	if cfg.Path == "" {
+		return o, nil
+	}
+	var err error
+	o.writer, err = logfile.New(logfile.Config{Path: cfg.Path, MaxSize: cfg.MaxSize, MaxFiles: cfg.MaxFiles})
+	return o, err
+}
+
+// readFrom begins to read from a descriptor, which it takes.
+func (s *Supervisor) readFrom(o *output, fd int, name string) error {
 	p := &outPipe{output: o, fd: fd}
 	if o.writer != nil {
 		p.stream = o.writer.Stream(name)
 	}
+	var err error
 	if p.watch, err = s.poller.add(fd, p.pump); err != nil {
 		unix.Close(fd)
 		return err
@@ -144,11 +174,14 @@ func (p *outPipe) pump() bool {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			return true
-		case n <= 0: // the end, since all writers are gone; other errors end it, too
+		case n <= 0: // the end, since all writers are gone, of a terminal with EIO; other errors end it, too
 			p.finish()
 			return false
-		case p.stream != nil:
-			_, _ = p.stream.Write(buffer[:n]) // never fails
+		default:
+			if p.stream != nil {
+				_, _ = p.stream.Write(buffer[:n]) // never fails
+			}
+			p.copies.give(buffer[:n])
 		}
 	}
 	return true
@@ -163,6 +196,7 @@ func (p *outPipe) finish() {
 	if p.stream != nil {
 		p.stream.End()
 	}
+	p.copies.end()
 	p.output.mu.Lock()
 	defer p.output.mu.Unlock()
 	if p.output.open--; p.output.open == 0 {

@@ -169,6 +169,9 @@ func (v *server) talk(conn *net.UnixConn) {
 		case protocol.OpEvents:
 			v.stream(conn)
 			return
+		case protocol.OpAttach:
+			v.attach(conn, call)
+			return
 		case protocol.OpExec, protocol.OpCopy:
 			v.session(conn, call)
 			return
