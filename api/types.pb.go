@@ -2492,6 +2492,8 @@ type ContainerSpec struct {
 	CapabilityDrop  []string             `protobuf:"bytes,15,rep,name=capability_drop,json=capabilityDrop,proto3" json:"capability_drop,omitempty"`
 	// Supplementary groups, by name or gid, beside those that the image gives the user.
 	Groups []string `protobuf:"bytes,16,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Input, output and errors are a terminal.
+	Tty bool `protobuf:"varint,17,opt,name=tty,proto3" json:"tty,omitempty"`
 	// A program of Skep's is process 1: it passes signals on and reaps zombies.
 	Init bool `protobuf:"varint,18,opt,name=init,proto3" json:"init,omitempty"`
 	// Kernel parameters of the container's own namespaces, by their dotted names.
@@ -2651,6 +2653,13 @@ func (x *ContainerSpec) GetGroups() []string {
 		return x.Groups
 	}
 	return nil
+}
+
+func (x *ContainerSpec) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
 }
 
 func (x *ContainerSpec) GetInit() bool {
@@ -3099,7 +3108,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
 	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
 	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
-	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x80\b\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x92\b\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -3118,7 +3127,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06mounts\x18\r \x03(\v2\x0e.skep.v1.MountR\x06mounts\x12%\n" +
 	"\x0ecapability_add\x18\x0e \x03(\tR\rcapabilityAdd\x12'\n" +
 	"\x0fcapability_drop\x18\x0f \x03(\tR\x0ecapabilityDrop\x12\x16\n" +
-	"\x06groups\x18\x10 \x03(\tR\x06groups\x12\x12\n" +
+	"\x06groups\x18\x10 \x03(\tR\x06groups\x12\x10\n" +
+	"\x03tty\x18\x11 \x01(\bR\x03tty\x12\x12\n" +
 	"\x04init\x18\x12 \x01(\bR\x04init\x12=\n" +
 	"\asysctls\x18\x13 \x03(\v2#.skep.v1.ContainerSpec.SysctlsEntryR\asysctls\x12)\n" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +

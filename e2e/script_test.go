@@ -74,7 +74,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
-			"exits": exits,
+			"exits": exits, "killed": killed,
 			"power": power, "cut": cut, "mend": mend, "renumber": renumber, "fetch": fetch, "disk": disk, "memory": memory,
 			"typed": typed, "damage": damage, "sealed": sealed, "closed": closed, "flip": flip,
 			"begin": begin, "interrupt": interrupt, "end": end, "from": from, "begin-from": beginFrom, "heard": heard,
@@ -255,6 +255,15 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("unknown: daemon %s", args[0])
 	}
+}
+
+// killed ends a process of a machine, by its name, with SIGKILL. It waits until there is one.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	noNegation(ts, neg)
+	usage(ts, len(args) == 2, "killed NAME PROCESS")
+	ctx, cancel := deadline()
+	defer cancel()
+	ts.Check((&crasher{machine: find(ts, args[0])}).kill(ctx, args[1]))
 }
 
 func power(ts *testscript.TestScript, neg bool, args []string) {

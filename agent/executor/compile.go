@@ -117,6 +117,9 @@ func (p plan) env() []string {
 	}
 	out = setEnv(out, "HOSTNAME="+p.hostname())
 	out = setEnv(out, workloadSocket) // a service may name another one
+	if p.container().GetTty() {
+		out = setEnv(out, "TERM=xterm") // as Docker has it
+	}
 	for _, e := range p.container().GetEnv() {
 		out = setEnv(out, e)
 	}

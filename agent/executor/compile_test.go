@@ -78,6 +78,12 @@ func TestCompile_Environment(t *testing.T) {
 	if diff := cmp.Diff(want, p.env()); diff != "" {
 		t.Error(diff)
 	}
+	for env, want := range map[string]string{"": "TERM=xterm", "TERM=vt100": "TERM=vt100"} {
+		p.task = newTask(&api.ContainerSpec{Tty: true, Env: []string{env}})
+		if got := p.env(); !slices.Contains(got, want) {
+			t.Errorf("with a terminal and %q: %q, want %s", env, got, want)
+		}
+	}
 }
 
 func TestCompile_LimitsAndMounts(t *testing.T) {
@@ -156,7 +162,7 @@ func TestCompile_LeavesTheDefaultsAlone(t *testing.T) {
 		Command: []string{"/x"}, ReadOnly: true, CapabilityAdd: []string{"NET_ADMIN"}, Env: []string{"A=b"},
 		Mounts:  []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/tmp"}},
 		Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}, Ulimits: []*api.Ulimit{{Name: "core", Soft: -1, Hard: -1}},
-		ShmSizeBytes: 1 << 20, OomScoreAdj: 5,
+		ShmSizeBytes: 1 << 20, OomScoreAdj: 5, Tty: true,
 	})
 	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 64 << 20, NanoCpus: 1e9, Pids: 5}}
 	if err := (plan{task: task, user: account{uid: 1}, idBase: 1 << 28}).compile(copySpec(base)); err != nil {

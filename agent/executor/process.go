@@ -23,6 +23,7 @@ func (p plan) process(s *specs.Spec) error {
 	if c.GetInit() {
 		s.Process.Args = underInit(s.Process.Args, s.Process.Env)
 	}
+	s.Process.Terminal = c.GetTty()
 	for name, value := range c.GetSysctls() {
 		s.Linux.Sysctl[name] = value // the runtime refuses those that are the node's
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestCompile_SetsTheKernelsParametersAndLimits(t *testing.T) {
 	task := newTask(&api.ContainerSpec{
-		Command: []string{"/x"}, OomScoreAdj: -998, ShmSizeBytes: 1 << 20,
+		Command: []string{"/x"}, Tty: true, OomScoreAdj: -998, ShmSizeBytes: 1 << 20,
 		Sysctls: map[string]string{"net.ipv4.ip_unprivileged_port_start": "1024", "kernel.msgmax": "9000"},
 		Ulimits: []*api.Ulimit{{Name: "core", Soft: 1, Hard: -1}, {Name: "nproc", Soft: 5, Hard: 6}},
 		Mounts: []*api.Mount{{
@@ -24,8 +24,8 @@ func TestCompile_SetsTheKernelsParametersAndLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *s.Process.OOMScoreAdj != -998 {
-		t.Errorf("OOM score %d", *s.Process.OOMScoreAdj)
+	if !s.Process.Terminal || *s.Process.OOMScoreAdj != -998 {
+		t.Errorf("terminal %v, OOM score %d", s.Process.Terminal, *s.Process.OOMScoreAdj)
 	}
 	sysctls := map[string]string{"net.ipv4.ip_unprivileged_port_start": "1024", "kernel.msgmax": "9000"}
 	if diff := cmp.Diff(sysctls, s.Linux.Sysctl); diff != "" {

@@ -121,6 +121,9 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 // writePrettyProcess writes what was asked for beside the defaults.
 func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSpec) {
 	writeLine("Groups:\t", strings.Join(c.Groups, ", "))
+	if c.TTY {
+		writeLine("TTY:\t", "true")
+	}
 	if c.Init {
 		writeLine("Init:\t", "true")
 	}

@@ -12,7 +12,7 @@ import (
 
 // processFlags are the flags about the process and its kernel parameters that create and update both have.
 type processFlags struct {
-	init        bool
+	init, tty   bool
 	oomScoreAdj int64
 	shmSize     flagvalue.Bytes
 }
@@ -21,12 +21,16 @@ func (f *processFlags) register(set *pflag.FlagSet) {
 	set.BoolVar(&f.init, "init", false, "Use an init inside each service container to forward signals and reap processes")
 	set.Int64Var(&f.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-998 to 1000)")
 	set.Var(&f.shmSize, "shm-size", "Size of /dev/shm (default 64m)")
+	set.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
 }
 
 // apply changes what a given flag names (I1).
 func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec) {
 	if changed("init") {
 		c.Init = f.init
+	}
+	if changed("tty") {
+		c.Tty = f.tty
 	}
 	if changed("oom-score-adj") {
 		c.OomScoreAdj = f.oomScoreAdj

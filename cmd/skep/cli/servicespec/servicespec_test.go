@@ -86,7 +86,7 @@ func TestCreate_ReadsEveryFlag(t *testing.T) {
 		"--restart-condition=on-failure", "--restart-delay=1s", "--restart-max-attempts=3", "--restart-window=1m",
 		"--update-parallelism=0", "--update-delay=2s", "--update-order=start-first", "-p", "published=80,target=8080,mode=host",
 		"--mount", "type=tmpfs,target=/t", "--cap-add=net_admin", "--cap-drop=ALL", "--stop-signal=SIGINT", "--stop-grace-period=3s",
-		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400", "--group=staff", "--group-add=7", "--init",
+		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400", "--group=staff", "--group-add=7", "-t", "--init",
 		"--sysctl=net.ipv4.ip_forward=1", "--ulimit=nofile=10:20", "--oom-score-adj=5", "--shm-size=1M", "--pid=private",
 		"--tmpfs=/s:size=1m,mode=700,uid=3,exec")
 	if err != nil {
@@ -106,7 +106,7 @@ task {
     mounts { type: MOUNT_TYPE_TMPFS target: "/t" }
     mounts { type: MOUNT_TYPE_TMPFS target: "/s" tmpfs_size_bytes: 1048576 tmpfs_mode: 0700 tmpfs_uid: 3 tmpfs_exec: true }
     capability_add: "CAP_NET_ADMIN" capability_drop: "ALL"
-    groups: "staff" groups: "7" init: true sysctls { key: "net.ipv4.ip_forward" value: "1" }
+    groups: "staff" groups: "7" tty: true init: true sysctls { key: "net.ipv4.ip_forward" value: "1" }
     ulimits { name: "nofile" soft: 10 hard: 20 } oom_score_adj: 5 shm_size_bytes: 1048576
   }
   resources {
@@ -274,7 +274,7 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 			s.Task.Container.Health.Retries, s.Task.Container.Health.Timeout = 2, durationpb.New(time.Second)
 		},
 		"--no-healthcheck":                        func(s *api.ServiceSpec) { s.Task.Container.Health = &api.HealthConfig{Test: []string{"NONE"}} },
-		"--init=false":                            func(s *api.ServiceSpec) { s.Task.Container.Init = false },
+		"--init=false --tty":                      func(s *api.ServiceSpec) { s.Task.Container.Init, s.Task.Container.Tty = false, true },
 		"--oom-score-adj=9 --shm-size=1g":         func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj, s.Task.Container.ShmSizeBytes = 9, 1<<30 },
 		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },
 		"--publish-rm=80/udp":                     func(*api.ServiceSpec) {},

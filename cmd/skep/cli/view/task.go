@@ -109,6 +109,7 @@ type ContainerSpec struct {
 	CapabilityAdd   []string          `json:",omitempty"`
 	CapabilityDrop  []string          `json:",omitempty"`
 	Groups          []string          `json:",omitempty"`
+	TTY             bool              `json:",omitempty"`
 	Init            bool              `json:",omitempty"`
 	Sysctls         map[string]string `json:",omitempty"`
 	Ulimits         []Ulimit          `json:",omitempty"`
@@ -261,7 +262,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		StopGracePeriod: durationOf(c.GetStopGracePeriod()),
 		Grants:          grantReferences(c.GetGrants()),
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
-		Groups: c.GetGroups(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
+		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
 	if h := c.GetHealth(); h != nil {
