@@ -320,23 +320,12 @@ func (b *baggage) close() {
 
 // fork starts the child on its table.
 func (b *baggage) fork(job Job) (*Process, error) {
-	build, clone := b.program.build, func() (pid, pidfd int, err error) { return b.clone(job) }
-	if b.region != nil {
-		var sent []int
-		build = func(passed []int, ctl int) error {
-			sent = append(passed[:len(passed):len(passed)], ctl)
-			there := make([]int, len(sent))
-			for i := range there {
-				there[i] = forkerFirst + i
-			}
-			return b.program.build(there[:len(passed)], there[len(passed)])
-		}
-		clone = func() (pid, pidfd int, err error) {
-			flags := job.Plan.Namespaces &^ unix.CLONE_NEWCGROUP
-			return b.region.forker.fork(b.program.table, b.program.control, flags, sent, job.Group.FD())
-		}
-	}
-	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), build, clone)
+	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), b.program.build, offspring{
+		flags:  job.Plan.Namespaces &^ unix.CLONE_NEWCGROUP,
+		group:  job.Group.FD(),
+		within: -1,
+		here:   func() (pid, pidfd int, err error) { return b.clone(job) },
+	})
 	if err != nil {
 		return nil, err
 	}

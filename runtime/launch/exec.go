@@ -43,34 +43,48 @@ func (j ExecJob) group() int {
 // right that the plan doesn't give. It returns once the program runs, or a *StepError if it can't be run. The caller waits
 // for the Process and closes it.
 //
-// The child is in the container's namespaces before its execve, with a copy of this process's memory. It can't be looked
+// The child is in the container's namespaces before its execve, with a copy of the memory of whoever forked it. It can't be looked
 // into from there: it is not dumpable, and its memory belongs to the user namespace of the host, where nobody in the
 // container has a capability (ptrace(2), "Ptrace access mode checking").
 func (l *Launcher) Exec(ctx context.Context, first *Process, job ExecJob) (*Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
+	if r := l.forker.take(); r != nil {
+		if p, err := l.exec(ctx, first, job, r); !errors.Is(err, errForker) {
+			return p, err
+		}
+	}
+	return l.exec(ctx, first, job, nil)
+}
+
+// exec does what Exec does, with the forker if there is a region for the table.
+func (l *Launcher) exec(ctx context.Context, first *Process, job ExecJob, r *region) (*Process, error) {
+	prog := &program{table: newTable(r), plan: job.Plan, fds: make([]int32, 1), control: control}
+	defer prog.release()
 	var p *Process
 	err := first.withPidfd(func(pidfd int) error {
 		join, err := differing(first.pid, pidfd)
 		if err != nil {
 			return err
 		}
-		prog := &program{table: newTable(nil), plan: job.Plan, fds: make([]int32, 1), control: control}
 		build := func(passed []int, ctl int) error {
 			return prog.buildExec(passed, ctl, join&^unix.CLONE_NEWPID, job.Terminal)
 		}
-		passed, within := job.Stdio[:], join
+		passed, within := job.Stdio[:], pidfd
 		if job.Program != nil {
-			passed, within = append(passed, job.Program), join&^unix.CLONE_NEWPID
+			passed = append(passed, job.Program)
 			prog.control = ownProgram + 1
 		}
-		p, err = prog.spawn(passed, build, func() (pid, child int, err error) {
-			err = inPIDNamespace(pidfd, within, func() (err error) {
+		if job.Program != nil || join&unix.CLONE_NEWPID == 0 {
+			within = -1
+		}
+		p, err = prog.spawn(passed, build, offspring{group: job.group(), within: within, here: func() (pid, child int, err error) {
+			err = inPIDNamespace(within, func() (err error) {
 				pid, child, err = fork(prog.table, prog.control, 0, job.group())
 				return err
 			})
 			return pid, child, err
-		})
+		}})
 		if err != nil {
 			return err
 		}
@@ -135,8 +149,9 @@ func differing(pid, pidfd int) (int, error) {
 
 // inPIDNamespace calls f on a thread whose children begin in the process's pid namespace: a process can't change its own.
 // While the thread is locked, the Go runtime clones no thread from it.
-func inPIDNamespace(pidfd, join int, f func() error) error {
-	if join&unix.CLONE_NEWPID == 0 {
+// With -1 instead of a pidfd it is the one that they would begin in anyway.
+func inPIDNamespace(pidfd int, f func() error) error {
+	if pidfd < 0 {
 		return f()
 	}
 	own, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)

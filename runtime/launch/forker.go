@@ -67,20 +67,22 @@ const (
 // errForker is returned when the forker is of no use.
 var errForker = errors.New("the forker did not answer")
 
-// forkRequest asks for a child. Its descriptors, and then the v2 control group if there is one, are sent with it.
+// forkRequest asks for a child. Its descriptors, the v2 control group and the pidfd to begin with, where there are any, are sent with it.
 type forkRequest struct {
 	region, steps uint32
 	used          uint64 // bytes of the region
 	flags         uint64 // of clone3(2)
 	control       uint32
 	descriptors   uint32
-	group         bool
-	_             [7]byte
+	group, within bool
+	_             [6]byte
 }
 
 // forkAnswer comes with a pidfd if errno is zero.
 type forkAnswer struct {
 	pid, errno int32
+	joined     bool // the pid namespace, so that it was the fork that failed
+	_          [3]byte
 }
 
 // The forker's descriptors. Those of a request get the numbers from forkerFirst on, above all that Go's runtime has open.
@@ -217,15 +219,28 @@ func (r *region) steps() []step { return unsafe.Slice((*step)(r.base), regionSte
 // giveBack lets another table use the region.
 func (r *region) giveBack() { r.forker.free.put(r) }
 
+// forkerNumbers are those that descriptors have when a child of the forker begins.
+func forkerNumbers(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = forkerFirst + i
+	}
+	return out
+}
+
 // fork has a child walk t, with the descriptors passed, control socket included. It gives what fork gives, and errForker if there is no
 // child but could be one by other means.
-func (f *Forker) fork(t *table, ctl int, flags uint64, passed []int, groupFD int) (pid, pidfd int, err error) {
+func (f *Forker) fork(t *table, ctl int, child offspring, passed []int) (pid, pidfd int, err error) {
 	request := forkRequest{
-		region: uint32(t.region.index), steps: uint32(len(t.steps)), used: uint64(t.used), flags: flags,
-		control: uint32(ctl), descriptors: uint32(len(passed)), group: groupFD >= 0,
+		region: uint32(t.region.index), steps: uint32(len(t.steps)), used: uint64(t.used), flags: child.flags,
+		control: uint32(ctl), descriptors: uint32(len(passed)), group: child.group >= 0, within: child.within >= 0,
 	}
+	passed = passed[:len(passed):len(passed)]
 	if request.group {
-		passed = append(passed[:len(passed):len(passed)], groupFD)
+		passed = append(passed, child.group)
+	}
+	if request.within {
+		passed = append(passed, child.within)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -246,8 +261,11 @@ func (f *Forker) fork(t *table, ctl int, flags uint64, passed []int, groupFD int
 		}
 		return 0, -1, errForker
 	}
-	if answer.errno != 0 {
-		return 0, -1, cloneError(unix.Errno(answer.errno))
+	switch errno := unix.Errno(answer.errno); {
+	case errno != 0 && request.within && !answer.joined:
+		return 0, -1, joinError(errno)
+	case errno != 0:
+		return 0, -1, cloneError(errno)
 	}
 	return int(answer.pid), pidfd, nil
 }

@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -24,7 +25,11 @@ func ServeForks(args []string) error {
 		return fmt.Errorf("address of the tables: %w", err)
 	}
 	debug.SetGCPercent(-1)
+	runtime.LockOSThread() // whose children begin in other pid namespaces
 	s := &forkServer{}
+	if s.own, err = unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
 	s.base, err = unix.MmapPtr(-1, 0, unsafe.Add(nil, base), regions*regionSize, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE)
 	if err != nil {
@@ -36,7 +41,7 @@ func ServeForks(args []string) error {
 	}
 	s.prepare()
 	for pid, pidfd := 0, -1; s.answer(pid, pidfd) && s.errno != unix.EEXIST; pid, pidfd = s.fork() {
-		if !s.receive() {
+		if s.lost || !s.receive() {
 			break
 		}
 	}
@@ -45,8 +50,11 @@ func ServeForks(args []string) error {
 
 // forkServer has all the memory that serving takes.
 type forkServer struct {
-	base  unsafe.Pointer
-	errno syscall.Errno // of what was asked last
+	base   unsafe.Pointer
+	own    int           // the pid namespace
+	errno  syscall.Errno // of what was asked last
+	joined bool
+	lost   bool // in another pid namespace, for ever
 
 	request    forkRequest
 	requestIov unix.Iovec
@@ -81,7 +89,7 @@ func (s *forkServer) prepare() {
 
 // answer sends what became of a request, and reports whether somebody is there to read it.
 func (s *forkServer) answer(pid, pidfd int) bool {
-	s.result = forkAnswer{pid: int32(pid), errno: int32(s.errno)}
+	s.result = forkAnswer{pid: int32(pid), errno: int32(s.errno), joined: s.joined}
 	s.resultMsg.Control, s.resultMsg.Controllen = nil, 0
 	if pidfd >= 0 {
 		s.sent.fd = int32(pidfd)
@@ -137,6 +145,9 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 		s.args.cgroup = uint64(forkerFirst + want)
 		want++
 	}
+	if r.within {
+		want++
+	}
 	if count != want || r.region >= regions || r.steps == 0 || r.steps > regionSteps || r.used < uint64(stepsSize) || r.used > regionSize {
 		return 0, unix.EBADMSG
 	}
@@ -152,8 +163,18 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 	if errno := s.read(unsafe.Add(at, stepsSize), uintptr(r.used)-stepsSize, offset+int64(stepsSize)); errno != 0 {
 		return 0, errno
 	}
+	if s.joined = false; r.within {
+		if _, _, errno := unix.Syscall(unix.SYS_SETNS, uintptr(forkerFirst+count-1), unix.CLONE_NEWPID, 0); errno != 0 {
+			return 0, errno
+		}
+		s.joined = true
+	}
 	s.registers, s.failure = [registers]uintptr{}, report{}
 	child, errno := clone(&s.args, (*step)(at), uintptr(r.steps), &s.registers, &s.failure, uintptr(r.control))
+	if s.joined {
+		_, _, back := unix.Syscall(unix.SYS_SETNS, uintptr(s.own), unix.CLONE_NEWPID, 0)
+		s.lost = back != 0
+	}
 	return int(child), errno
 }
 

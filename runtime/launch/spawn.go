@@ -8,11 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// offspring is what a child is to be when it begins.
+type offspring struct {
+	flags uint64 // of clone3(2)
+	group int    // the v2 control group to start in, or -1
+	// within is a pidfd of a process in whose pid namespace it begins, or -1.
+	within int
+	// here makes it without the forker.
+	here func() (pid, pidfd int, err error)
+}
+
 // spawn starts a child on the program. build writes that for the numbers which the descriptors that the child is to have from
-// 0 on, and its control socket, have when it begins; clone forks.
-func (p *program) spawn(passed []*os.File, build func(passed []int, ctl int) error,
-	clone func() (pid, pidfd int, err error),
-) (*Process, error) {
+// 0 on, and its control socket, have when it begins.
+func (p *program) spawn(passed []*os.File, build func(passed []int, ctl int) error, child offspring) (*Process, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -35,7 +43,14 @@ func (p *program) spawn(passed []*os.File, build func(passed []int, ctl int) err
 		}
 		moved = append(moved, high)
 	}
-	if err := build(moved[:len(wanted)], moved[len(wanted)]); err != nil {
+	numbers, clone := moved, child.here
+	if p.region != nil {
+		numbers = forkerNumbers(len(moved))
+		clone = func() (pid, pidfd int, err error) {
+			return p.region.forker.fork(p.table, p.control, child, moved)
+		}
+	}
+	if err := build(numbers[:len(wanted)], numbers[len(wanted)]); err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("build launch table: %w", err)
 	}
@@ -49,10 +64,10 @@ func (p *program) spawn(passed []*os.File, build func(passed []int, ctl int) err
 	if err != nil && pid == 0 {
 		return nil, errors.Join(err, ctl.Close())
 	}
-	child := &Process{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, names: p.names}
+	process := &Process{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, names: p.names}
 	if err != nil {
-		child.Abort()
+		process.Abort()
 		return nil, err
 	}
-	return child, nil
+	return process, nil
 }

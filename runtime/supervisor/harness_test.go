@@ -96,6 +96,7 @@ func prepare(t testing.TB) *node {
 		Root: filepath.Join(dir, "root"), Socket: filepath.Join(dir, "s"),
 		CgroupParent: fmt.Sprintf("skep-test-%d-%d", os.Getpid(), nodes.Add(1)),
 		Runtime:      foreignRuntime,
+		Forker:       []string{filepath.Join(programs, "skep-runtime"), "fork"},
 		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}}
 	for _, p := range []string{"bin", "tmp", "etc"} {
