@@ -151,6 +151,9 @@ func followedProgram(m *maps, device uint64) asm.Instructions {
 		asm.Or.Reg(asm.R1, asm.R2),
 		asm.StoreMem(asm.RFP, stackThread, asm.R1, asm.DWord),
 
+		// Some kernels, of which 6.1 is one, leave what is behind the end of the name as it was.
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, stackName, asm.R1, asm.DWord), asm.StoreMem(asm.RFP, stackName+8, asm.R1, asm.DWord),
 		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, stackName), asm.Mov.Imm(asm.R2, nameSize),
 		asm.FnGetCurrentComm.Call(),
 		asm.LoadMem(asm.R1, asm.RFP, stackName, asm.DWord),

@@ -38,7 +38,9 @@ func perform(scene string) {
 	in := bufio.NewReader(os.Stdin)
 	if scene == "wait" {
 		fmt.Print("r")
-		_, _, _ = unix.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+		for { // a signal may end it
+			_, _ = unix.Ppoll(nil, nil, nil)
+		}
 	}
 	_, _ = in.ReadByte()
 	switch scene {
@@ -225,7 +227,7 @@ func TestFollow_FindsCallsThatAreUnderWay(t *testing.T) {
 	r := open(t)
 	pid, run, _ := play(t, "wait")
 	run()
-	for text := ""; !strings.HasPrefix(text, fmt.Sprint(unix.SYS_PAUSE, " ")); { // it is on its way there
+	for text := ""; !strings.HasPrefix(text, fmt.Sprint(unix.SYS_PPOLL, " ")); { // it is on its way there
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid))
 		if err != nil {
 			t.Fatal(err)
@@ -235,8 +237,8 @@ func TestFollow_FindsCallsThatAreUnderWay(t *testing.T) {
 	if err := r.Follow(pid); err != nil {
 		t.Fatal(err)
 	}
-	if calls := read(t, r); !slices.Contains(calls.Used, native(unix.SYS_PAUSE)) {
-		t.Errorf("used: %v, want pause (%d) among them", calls.Used, unix.SYS_PAUSE)
+	if calls := read(t, r); !slices.Contains(calls.Used, native(unix.SYS_PPOLL)) {
+		t.Errorf("used: %v, want ppoll (%d) among them", calls.Used, unix.SYS_PPOLL)
 	}
 }
 
