@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/agent/learn"
 	"github.com/skep-io/skep/agent/logs"
+	"github.com/skep-io/skep/agent/metrics"
 	"github.com/skep-io/skep/agent/network"
 	"github.com/skep-io/skep/agent/secret"
 	"github.com/skep-io/skep/agent/session"
@@ -79,6 +81,7 @@ type Agent struct {
 	logs       logs.Reader
 	exec       exec.Server
 	learn      learn.Server
+	metrics    *metrics.Collector
 	// wake has room for one signal: what tasks wait for may be there.
 	wake chan struct{}
 	// leave is closed by Leave; left is closed when no session can follow.
@@ -116,6 +119,11 @@ func New(cfg Config) (*Agent, error) {
 	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities()); err != nil {
 		return nil, err
 	}
+	a.metrics = metrics.New(metrics.Config{
+		Tasks:    func() map[string]*api.Task { return a.tasks.Tasks() },
+		Statuses: func() map[string]*api.TaskStatus { return a.tasks.Statuses() },
+		Stats:    func(ctx context.Context, id string) (*api.TaskStats, error) { return a.executor.Stats(ctx, id) },
+	})
 	if err := a.newExecutor(); err != nil {
 		return nil, err
 	}
@@ -195,7 +203,7 @@ func (a *Agent) newExecutor() (err error) {
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
-		Created: a.learn.Created,
+		Created: a.learn.Created, Launched: a.metrics.Launched,
 	})
 	return err
 }
@@ -299,6 +307,9 @@ func (a *Agent) Adopted() <-chan struct{} { return a.tasks.Adopted() }
 
 // Managers returns the managers that this node knows, host:port.
 func (a *Agent) Managers() []string { return a.session.Managers() }
+
+// Metrics are this node's tasks, for Prometheus.
+func (a *Agent) Metrics() prometheus.Collector { return a.metrics }
 
 // Audit returns what this node knows of the audit log, and whether it refuses a manager.
 func (a *Agent) Audit() session.AuditState { return a.session.Audit() }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -45,6 +46,8 @@ type Config struct {
 	Created func(t *api.Task, pid int)
 	// Private are directories of the node that no grant gives a container, such as where the node's keys are. They must be there.
 	Private []string
+	// Launched is told how long the start of a prepared task took, or that it failed; nil is for nobody.
+	Launched func(took time.Duration, err error)
 	// Logger is used for what an administrator must know; nil is silence.
 	Logger *slog.Logger
 }
@@ -199,7 +202,11 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 	if !ok {
 		return nil, fault.New(fault.Internal, "task %s was not prepared", id)
 	}
+	begun := time.Now()
 	state, err := e.start(ctx, t, h)
+	if e.cfg.Launched != nil {
+		e.cfg.Launched(time.Since(begun), err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, e.unstart(id))
 	}

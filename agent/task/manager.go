@@ -54,8 +54,9 @@ type Manager struct {
 	tasks   sync.WaitGroup
 
 	mu sync.Mutex
-	// statuses has the last status of each task that is not forgotten; guarded by mu.
+	// statuses has the last status of each task that is not forgotten, and assigned what managers said of it last; guarded by mu.
 	statuses map[string]*api.TaskStatus
+	assigned map[string]*api.Task
 	// forgotten is closed, and replaced, when a task is forgotten; guarded by mu.
 	forgotten chan struct{}
 }
@@ -80,6 +81,7 @@ func Open(cfg Config) (*Manager, error) {
 		executor: cfg.Executor, report: cfg.Report, log: log, db: db,
 		requests: make(chan request), finished: make(chan string), adopted: make(chan struct{}), forgotten: make(chan struct{}),
 		runners: map[string]*runner{}, statuses: map[string]*api.TaskStatus{},
+		assigned: map[string]*api.Task{},
 	}, nil
 }
 
@@ -152,6 +154,7 @@ func (m *Manager) begin(ctx context.Context, rec record, found *api.ContainerSta
 		machine: NewMachine(rec.task, rec.status), desired: rec.task.GetDesiredState(), assigned: true,
 	}
 	m.runners[id] = r
+	m.keep(rec.task)
 	if s := r.machine.Status(); s.GetState() > api.TaskState_TASK_STATE_ASSIGNED {
 		m.note(id, s)
 	} else {
@@ -189,6 +192,7 @@ func (m *Manager) forget(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.statuses, id)
+	delete(m.assigned, id)
 	close(m.forgotten)
 	m.forgotten = make(chan struct{})
 }
@@ -244,6 +248,7 @@ func (m *Manager) update(ctx context.Context, t *api.Task) {
 		return
 	}
 	r.assigned, r.desired = true, t.GetDesiredState()
+	m.keep(t)
 	r.send(ctx, Input{Task: t})
 }
 
@@ -255,6 +260,20 @@ func (m *Manager) Wake(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// keep remembers what managers say of a task.
+func (m *Manager) keep(t *api.Task) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.assigned[t.GetId()] = t
+}
+
+// Tasks returns each task as managers described it last, by its id. The caller must not modify them.
+func (m *Manager) Tasks() map[string]*api.Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.assigned)
 }
 
 // Statuses returns the last status of each task, by its id. The caller must not modify them.

@@ -25,6 +25,8 @@ type Config struct {
 	Socket string
 	// People is where users may come over TCP.
 	People peopleConfig
+	// MetricsAddress is host:port for Prometheus, or "".
+	MetricsAddress string
 	// KeyProvider says what keeps the node's own key; "" is ProviderFile.
 	KeyProvider KeyProvider
 	// Credentials is the service manager's directory of credentials, or "".
@@ -55,6 +57,7 @@ type flags struct {
 	config            Config
 	people            peopleFlags
 	bridge, provider  string
+	metrics           string
 	labels            []string
 	logLevel, logForm string
 }
@@ -89,6 +92,8 @@ func Command(version string) *cobra.Command {
 	set.StringVar(&f.people.cacert, "tlscacert", "", "CA that vouches for external users, instead of the swarm's for users")
 	set.StringVar(&f.people.cert, "tlscert", "", "Certificate that external users know this daemon by")
 	set.StringVar(&f.people.key, "tlskey", "", "Key of --tlscert")
+	set.StringVar(&f.metrics, "metrics-addr", "", "Address to serve metrics on for Prometheus (format: <ip>[:port]); one that others can reach needs "+
+		"--tlsverify and its files")
 	set.StringVar(&f.provider, "key-provider", string(ProviderFile), "What keeps the key of this node's disk while the swarm is not autolocked "+
 		`("file", "tpm2", "systemd-host", "credential", "auto")`)
 	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of skep-runtime, or of an OCI runtime that is to create the containers, such as runc")
@@ -147,7 +152,9 @@ func (f flags) parse(version string) (Config, error) {
 		}
 		*path = absolute
 	}
-	cfg.People, err = f.people.parse()
+	cfg.People, err = f.people.parse(f.metrics != "")
+	errs = append(errs, err)
+	cfg.MetricsAddress, err = metricsAddress(f.metrics, cfg.People)
 	errs = append(errs, err)
 	if cfg.KeyProvider = KeyProvider(f.provider); !cfg.KeyProvider.valid() {
 		errs = append(errs, fmt.Errorf("--key-provider %q: want file, tpm2, systemd-host, credential or auto", f.provider))

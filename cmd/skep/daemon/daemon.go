@@ -136,6 +136,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	forMetrics, err := d.listenMetrics()
+	if err != nil {
+		for _, l := range append(forPeople, listener) {
+			err = errors.Join(err, l.Close())
+		}
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	// Whoever asks earlier waits, and is not told that this machine is in no swarm.
 	onceResumed := func(serve func() error) {
@@ -151,6 +158,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, l := range forPeople {
 		onceResumed(func() error { return serve(ctx, d.localServer(grpc.Creds(creds)), newDoorkeeper(l)) })
 	}
+	group.Go(func() error { return d.serveMetrics(ctx, forMetrics) })
 	group.Go(func() error { return d.runNodes(ctx) })
 	group.Go(func() error { d.keepUp(ctx); return nil })
 	group.Go(func() error { d.supervisor.keepKeeper(ctx); return nil })

@@ -38,8 +38,8 @@ type peopleFlags struct {
 	cacert, cert, key string
 }
 
-// parse checks the flags.
-func (f peopleFlags) parse() (peopleConfig, error) {
+// parse checks the flags. Metrics says whether there is another door that they may be for.
+func (f peopleFlags) parse(metrics bool) (peopleConfig, error) {
 	cfg := peopleConfig{Authorities: f.cacert, Cert: f.cert, Key: f.key}
 	var errs []error
 	for _, host := range f.hosts {
@@ -59,7 +59,10 @@ func (f peopleFlags) parse() (peopleConfig, error) {
 	if given != 0 && given != 3 {
 		errs = append(errs, errors.New("--tlscacert, --tlscert and --tlskey go together; without all of them the swarm's CA vouches for users"))
 	}
-	if len(f.hosts) == 0 && (f.verify || given > 0) {
+	if given > 0 && !f.verify {
+		errs = append(errs, errors.New("--tlscacert, --tlscert and --tlskey need --tlsverify"))
+	}
+	if len(f.hosts) == 0 && !(metrics && given > 0) && (f.verify || given > 0) {
 		errs = append(errs, errors.New("--tlsverify and its files need a --host tcp://ADDRESS to listen on"))
 	}
 	return cfg, errors.Join(errs...)
@@ -83,19 +86,27 @@ func (d *Daemon) peopleCredentials() (credentials.TransportCredentials, error) {
 	if cfg.Authorities == "" {
 		return d.people.Credentials(introducing{ca.PeopleCredentials(ca.PeopleTLS(d.identity))}, false), nil
 	}
-	cert, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
+	cert, pool, err := cfg.load()
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "--tlscert %s, --tlskey %s: %w", cfg.Cert, cfg.Key, err)
-	}
-	text, err := os.ReadFile(cfg.Authorities)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "--tlscacert: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fault.New(fault.Invalid, "--tlscacert %s: no certificate in it", cfg.Authorities)
+		return nil, err
 	}
 	return d.people.Credentials(introducing{ca.PeopleCredentials(ca.ExternalPeopleTLS(cert, pool))}, true), nil
+}
+
+// load reads the files.
+func (c peopleConfig) load() (cert tls.Certificate, pool *x509.CertPool, err error) {
+	if cert, err = tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
+		return cert, nil, fault.New(fault.Invalid, "--tlscert %s, --tlskey %s: %w", c.Cert, c.Key, err)
+	}
+	text, err := os.ReadFile(c.Authorities)
+	if err != nil {
+		return cert, nil, fault.New(fault.Invalid, "--tlscacert: %w", err)
+	}
+	pool = x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return cert, nil, fault.New(fault.Invalid, "--tlscacert %s: no certificate in it", c.Authorities)
+	}
+	return cert, pool, nil
 }
 
 // listenPeople opens the addresses for users, or none of them.

@@ -24,7 +24,7 @@ func TestPeopleFlags(t *testing.T) {
 		"a path":               {peopleFlags{hosts: []string{"tcp://10.0.0.1/x"}, verify: true}, nil, "want tcp://ADDRESS"},
 		"no host":              {peopleFlags{hosts: []string{"tcp://"}, verify: true}, nil, "want tcp://ADDRESS"},
 	} {
-		cfg, err := test.flags.parse()
+		cfg, err := test.flags.parse(false)
 		switch {
 		case test.want == "" && (err != nil || !slices.Equal(cfg.Hosts, test.hosts)):
 			t.Errorf("%s: %q, %v", name, cfg.Hosts, err)
