@@ -59,7 +59,11 @@ func run(args []string, out, errs io.Writer) int {
 	case "keep":
 		return keep(args[1:], errs)
 	case forkerCommand:
-		if err := launch.ServeForks(args[1:]); err != nil {
+		err := sealed.SetName("skep-runtime") // by which package systrace knows the children, too
+		if err == nil {
+			err = launch.ServeForks(args[1:])
+		}
+		if err != nil {
 			fmt.Fprintln(errs, "skep-runtime:", err)
 			return 1
 		}

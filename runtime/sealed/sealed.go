@@ -38,14 +38,14 @@ func Exec(name string) error {
 		return err
 	}
 	if done {
-		return setName(name)
+		return SetName(name)
 	}
 	return Replace(name, "/proc/self/exe", os.Environ())
 }
 
-// setName gives all threads of the process its name, which the kernel took from the path of the copy: that is a number. Threads to come
-// get it from those that there are.
-func setName(name string) error {
+// SetName gives all threads of the process its name, which the kernel took from the path of the copy: that is a number, or exe. Threads to
+// come get it from those that there are, and so do children until they run another program.
+func SetName(name string) error {
 	files, err := filepath.Glob("/proc/self/task/[0-9]*/comm")
 	if err != nil {
 		return err
