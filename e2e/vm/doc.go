@@ -6,7 +6,8 @@
 //
 //	host (Build, Boot)                            guest (package guest)
 //	  root.img: an ext4 disk with programs,
-//	            compiled tests, kernel modules
+//	            compiled tests, kernel modules;
+//	            with project quotas in force
 //	  initrd:   the guest program, and the
 //	            modules that find the disk
 //	  qemu ────────────────────────────────────>  init: mounts, modules, root disk

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cavaliergopher/cpio"
@@ -60,7 +61,8 @@ func Build(ctx context.Context, dir string, cfg Config) (*Machine, error) {
 	if err := m.initial(root); err != nil {
 		return nil, fmt.Errorf("initial root: %w", err)
 	}
-	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-d", root, "-O", "^has_journal", m.image, fmt.Sprintf("%dM", cfg.Disk)).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-d", root, "-O", "^has_journal,quota,project",
+		"-E", "quotatype=prjquota", m.image, fmt.Sprintf("%dM", cfg.Disk)).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("root disk: mkfs.ext4: %w: %s", err, out)
 	}
@@ -196,8 +198,12 @@ func (m *Machine) initial(root string) error {
 	if err != nil {
 		return err
 	}
+	quotas, err := filepath.Glob(filepath.Join(root, modules, "kernel/fs/quota/*.ko"))
+	if err != nil {
+		return err
+	}
 	made := map[string]bool{}
-	for _, file := range append(virtio, core...) {
+	for _, file := range slices.Concat(virtio, core, quotas) {
 		rel, err := filepath.Rel(root, file)
 		if err != nil {
 			return err

@@ -40,6 +40,7 @@ func suites() []suiteOf {
 		{pkg: "runtime/cgroup"},
 		{pkg: "runtime/memfs"},
 		{pkg: "runtime/overlay"},
+		{pkg: "runtime/quota"},
 		{pkg: "runtime/seccomp"},
 		{pkg: "runtime/lsm"},
 		{pkg: "runtime/launch"},

@@ -74,13 +74,13 @@ func boot() error {
 	if err := errors.Join(mount("proc", "/proc", "proc", ""), mount("sysfs", "/sys", "sysfs", ""), mount("devtmpfs", "/dev", "devtmpfs", "")); err != nil {
 		return err
 	}
-	if err := errors.Join(modprobe("virtio_pci"), modprobe("virtio_blk")); err != nil {
+	if err := errors.Join(modprobe("virtio_pci"), modprobe("virtio_blk"), modprobe("quota_v2")); err != nil {
 		return err
 	}
 	if err := awaitFile("/dev/vda"); err != nil {
 		return err
 	}
-	if err := mount("/dev/vda", "/root", "ext4", ""); err != nil {
+	if err := mount("/dev/vda", "/root", "ext4", "prjquota"); err != nil {
 		return err
 	}
 	for _, dir := range []string{"proc", "sys", "dev"} {

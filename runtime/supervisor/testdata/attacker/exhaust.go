@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,8 @@ func exhaust(word string, args []string) {
 		bomb()
 	case "zombies":
 		zombies(number(args[0]))
+	case "fill":
+		fill(number(args[0]))
 	case "flood":
 		flood(args[0])
 	}
@@ -143,4 +146,66 @@ func flood(kind string) {
 			return
 		}
 	}
+}
+
+// fill tries in every way to have that many MiB on the disk, out of whatever bounds it.
+func fill(mebibytes int) {
+	for what, way := range map[string]func(f *os.File) error{
+		"another project": func(f *os.File) error { return project(f, 0, 0x200) },
+		"no project":      func(f *os.File) error { return project(f, 0, 0) },
+		"not inherited":   func(f *os.File) error { return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0) },
+	} {
+		f, err := os.Open("/")
+		if err == nil {
+			err = way(f)
+			f.Close()
+		}
+		fmt.Printf("%s: %s\n", what, text(err))
+	}
+	f, err := os.Create("/allocated")
+	if err == nil {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, int64(mebibytes)<<20)
+		f.Close()
+		os.Remove(f.Name())
+	}
+	fmt.Println("allocate:", text(err))
+	fmt.Println("copy up:", text(os.Chmod("/large", 0o600)))
+	chunk, written := make([]byte, 1<<20), 0
+	for chunk[0] = 1; written < mebibytes; written++ { // a file each, in a directory each
+		dir := fmt.Sprintf("/d%d", written)
+		if err = os.Mkdir(dir, 0o700); err == nil {
+			err = os.WriteFile(dir+"/f", chunk, 0o600)
+		}
+		if err == nil {
+			err = syncFile(dir + "/f")
+		}
+		if err != nil {
+			break
+		}
+	}
+	fmt.Printf("written: %d MiB, %s\n", written, text(err))
+	empty := 0
+	for err = nil; err == nil && empty < mebibytes<<8; empty++ {
+		err = os.WriteFile(fmt.Sprintf("/d0/%d", empty), nil, 0o600)
+	}
+	fmt.Printf("empty files: %s\n", text(err))
+}
+
+// project sets the project of a file, as FS_IOC_FSSETXATTR does: flags, three numbers, and the project between them.
+func project(f *os.File, id, flags uint32) error {
+	attributes := [7]uint32{0: flags, 3: id}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), 0x401c5820, uintptr(unsafe.Pointer(&attributes)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
