@@ -14,6 +14,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/runtime/lsm"
+	"github.com/skep-io/skep/runtime/quota"
 )
 
 const (
@@ -44,7 +45,7 @@ func (a *Agent) describe() *api.NodeDescription {
 	d := &api.NodeDescription{
 		Hostname: a.cfg.Hostname, Platform: &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
 		EngineVersion: a.cfg.Version, EngineLabels: a.cfg.Labels, PeerAddress: a.cfg.PeerAddress,
-		Isolation: lsm.Isolation(),
+		Isolation: lsm.Isolation(), StorageLimits: quota.Check(a.cfg.DataDir) == nil,
 	}
 	var err error
 	if d.Resources, err = Resources(); err != nil {

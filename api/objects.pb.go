@@ -1307,7 +1307,9 @@ type NodeDescription struct {
 	Images []*ImageSummary `protobuf:"bytes,7,rep,name=images,proto3" json:"images,omitempty"`
 	// What isolates every container on the node, unless its service says otherwise: userns, seccomp, landlock, apparmor. Empty: its program
 	// is too old to say.
-	Isolation     []string `protobuf:"bytes,20,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation []string `protobuf:"bytes,20,rep,name=isolation,proto3" json:"isolation,omitempty"`
+	// Whether the node can hold containers to ContainerSpec.storage_size_bytes: its file system has project quotas in force.
+	StorageLimits bool `protobuf:"varint,21,opt,name=storage_limits,json=storageLimits,proto3" json:"storage_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1396,6 +1398,13 @@ func (x *NodeDescription) GetIsolation() []string {
 		return x.Isolation
 	}
 	return nil
+}
+
+func (x *NodeDescription) GetStorageLimits() bool {
+	if x != nil {
+		return x.StorageLimits
+	}
+	return false
 }
 
 // ImageSummary is an image in a node's store.
@@ -2845,7 +2854,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
-	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xb7\x03\n" +
+	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xde\x03\n" +
 	"\x0fNodeDescription\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12-\n" +
 	"\bplatform\x18\x02 \x01(\v2\x11.skep.v1.PlatformR\bplatform\x120\n" +
@@ -2854,7 +2863,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\rengine_labels\x18\x05 \x03(\v2*.skep.v1.NodeDescription.EngineLabelsEntryR\fengineLabels\x12!\n" +
 	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x12-\n" +
 	"\x06images\x18\a \x03(\v2\x15.skep.v1.ImageSummaryR\x06images\x12\x1c\n" +
-	"\tisolation\x18\x14 \x03(\tR\tisolation\x1a?\n" +
+	"\tisolation\x18\x14 \x03(\tR\tisolation\x12%\n" +
+	"\x0estorage_limits\x18\x15 \x01(\bR\rstorageLimits\x1a?\n" +
 	"\x11EngineLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcd\x01\n" +

@@ -2505,6 +2505,8 @@ type ContainerSpec struct {
 	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
 	// How to tell whether the service works; unset is no check.
 	Health *HealthConfig `protobuf:"bytes,23,opt,name=health,proto3" json:"health,omitempty"`
+	// The most bytes that a container may have written in its root file system; 0 is no limit.
+	StorageSizeBytes int64 `protobuf:"varint,35,opt,name=storage_size_bytes,json=storageSizeBytes,proto3" json:"storage_size_bytes,omitempty"`
 	// What the containers have beyond the default, because an administrator granted it.
 	Grants []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
 	// What isolates the process otherwise than by default; unset is the default in everything.
@@ -2702,6 +2704,13 @@ func (x *ContainerSpec) GetHealth() *HealthConfig {
 		return x.Health
 	}
 	return nil
+}
+
+func (x *ContainerSpec) GetStorageSizeBytes() int64 {
+	if x != nil {
+		return x.StorageSizeBytes
+	}
+	return 0
 }
 
 func (x *ContainerSpec) GetGrants() []*GrantReference {
@@ -3108,7 +3117,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
 	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
 	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
-	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x92\b\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\xc0\b\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -3134,7 +3143,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
-	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12/\n" +
+	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12,\n" +
+	"\x12storage_size_bytes\x18# \x01(\x03R\x10storageSizeBytes\x12/\n" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
 	"\n" +
 	"privileges\x18\x1e \x01(\v2\x13.skep.v1.PrivilegesR\n" +

@@ -24,6 +24,7 @@ import (
 	"github.com/skep-io/skep/e2e/lab"
 	"github.com/skep-io/skep/image/archive"
 	"github.com/skep-io/skep/image/reference"
+	"github.com/skep-io/skep/runtime/quota"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 			})
 			return nil
 		},
+		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"machine": machine, "swarm": swarm, "skep": skep, "await": await, "capture": capture, "leader": leader, "daemon": daemon,
 			"exits": exits, "killed": killed,
@@ -82,6 +84,14 @@ func TestScripts(t *testing.T) {
 			"newroot": newroot, "expire": expire, "signed": signed, "traffic": trafficVerb,
 		},
 	})
+}
+
+// condition knows what of this machine scripts may ask for: quotas, which the disk of the machines' data has or not.
+func condition(name string) (bool, error) {
+	if name != "quotas" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	return quota.Check(os.TempDir()) == nil, nil
 }
 
 // networkKey finds the script's network among its values.

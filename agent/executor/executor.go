@@ -17,6 +17,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/quota"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -139,7 +140,7 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	}
 	h := &held{image: image}
 	if h.mounted, err = e.mountedImages(ctx, t); err == nil {
-		err = e.prepare(id, h, checkOf(t, image.Config) != nil)
+		err = e.prepare(t, h)
 	}
 	if err != nil {
 		h.release()
@@ -163,7 +164,8 @@ func checkTask(t *api.Task) error {
 }
 
 // prepare allocates what a container has on the disk and of the node's ids.
-func (e *Executor) prepare(id string, h *held, checked bool) error {
+func (e *Executor) prepare(t *api.Task, h *held) error {
+	id, size := t.GetId(), containerOf(t).GetStorageSizeBytes()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	base, err := e.ranges.take() // E1
@@ -171,8 +173,13 @@ func (e *Executor) prepare(id string, h *held, checked bool) error {
 		return err
 	}
 	err = makeDirectories(e.dir(id), base)
+	if err == nil && size > 0 {
+		err = boundLayer(e.dir(id), base, size)
+	}
 	if err == nil {
-		r := record{Version: recordVersion, Image: h.image.Digest, IDBase: base, Checked: checked}
+		r := record{
+			Version: recordVersion, Image: h.image.Digest, IDBase: base, Checked: checkOf(t, h.image.Config) != nil, Bounded: size > 0,
+		}
 		for _, i := range h.mounted {
 			r.Mounted = append(r.Mounted, i.Digest)
 		}
@@ -313,6 +320,11 @@ func (e *Executor) free(id string) error {
 	}
 	if err := removeLayer(e.dir(id)); err != nil {
 		return fmt.Errorf("remove layer of container %s: %w", id, err)
+	}
+	if r.Bounded {
+		if err := quota.Forget(r.IDBase, e.dir(id)); err != nil { // the next container with this number sets its own
+			e.log.Warn("the limit of a removed layer stays", "task", id, "error", err)
+		}
 	}
 	r.Version, r.Released = recordVersion, true
 	if err := writeRecord(e.dir(id), r); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/quota"
 )
 
 const (
@@ -40,6 +41,8 @@ type record struct {
 	IDBase uint32 `json:"id_base"`
 	// Checked says that the container's health is checked.
 	Checked bool `json:"checked,omitempty"`
+	// Bounded says that the writable layer is a project of the file system, with the number IDBase.
+	Bounded bool `json:"bounded,omitempty"`
 	// Released says that everything but the log is gone.
 	Released bool `json:"released,omitempty"`
 }
@@ -108,6 +111,16 @@ func makeDirectories(dir string, idBase uint32) error {
 		}
 	}
 	return nil
+}
+
+// boundLayer bounds what can be written in an empty writable layer. The first id of the container is the number of the layer's project: no two
+// containers have the same, and others who use projects on this file system begin with small numbers.
+func boundLayer(dir string, idBase uint32, size int64) error {
+	err := quota.Bound(idBase, size, filepath.Join(dir, upperDir), filepath.Join(dir, workDir))
+	if errors.Is(err, quota.ErrUnsupported) {
+		return fault.New(fault.Precondition, "storage size of %d bytes: %w", size, err)
+	}
+	return err
 }
 
 // removeLayer removes the writable layer, and keeps the log.

@@ -195,6 +195,12 @@ func TestCreateService_Refuses(t *testing.T) {
 				Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "db", Target: "/x", BindRecursive: api.BindRecursive_BIND_RECURSIVE_DISABLED,
 			}}
 		}, "bind options are for mounts of the type bind"},
+		{"storage size", func(s *api.ServiceSpec) { s.Task.Container.StorageSizeBytes = 1<<20 - 1 }, "storage_size_bytes: invalid storage size 1048575: it must be at least 1 MiB"},
+		{"negative storage size", func(s *api.ServiceSpec) { s.Task.Container.StorageSizeBytes = -1 }, "invalid storage size -1"},
+		{"storage size with the node's ids", func(s *api.ServiceSpec) {
+			s.Task.Container.StorageSizeBytes = 1 << 20
+			s.Task.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}
+		}, "can't be held with --userns host"},
 		{"mount of no image", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_IMAGE, Target: "/x"}}
 		}, "mounts[0].source: an image mount needs an image"},

@@ -19,6 +19,8 @@ const (
 	minOOMScore = -998
 	maxOOMScore = 1000
 	minShmSize  = 4096 // bytes: a page
+	// minStorageSize leaves room for the directories and mount points of any container.
+	minStorageSize = 1 << 20
 )
 
 // process checks the flags about the process and its kernel parameters.
@@ -41,6 +43,7 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 	if c.GetPrivileges().GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
 		p.sharedIPC(at, c)
 	}
+	p.storage(at, c)
 	p.health(at+".health", c.GetHealth())
 	p.sysctls(at+".sysctls", c.GetSysctls())
 	p.ulimits(at+".ulimits", c.GetUlimits())
@@ -55,6 +58,17 @@ func (p *problems) sharedIPC(at string, c *api.ContainerSpec) {
 		if !strings.HasPrefix(name, "net.") {
 			p.add(at+".sysctls", "sysctl '%s' is the node's with --ipc host", clip(name))
 		}
+	}
+}
+
+// storage checks the bound of what a container may write.
+func (p *problems) storage(at string, c *api.ContainerSpec) {
+	switch n := c.GetStorageSizeBytes(); {
+	case n == 0:
+	case n < minStorageSize:
+		p.add(at+".storage_size_bytes", "invalid storage size %d: it must be at least 1 MiB, or 0 for no limit", n)
+	case c.GetPrivileges().GetUserns() == api.UsernsMode_USERNS_MODE_HOST:
+		p.add(at+".storage_size_bytes", "can't be held with --userns host: who has the node's user ids may take files out of the quota")
 	}
 }
 

@@ -253,6 +253,9 @@ func (d *differences) limits(spec *api.TaskSpec) {
 	if limits.GetNanoCpus() > 0 {
 		d.stricter("a CPU limit", "it can't take all processors")
 	}
+	if c.GetStorageSizeBytes() > 0 {
+		d.stricter("a storage size", "it can't fill the node's disk through its root file system")
+	}
 	if limits.GetPids() > 0 {
 		d.stricter("a limit of processes of its own", "beside the default of 4096")
 	}

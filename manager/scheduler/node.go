@@ -35,6 +35,8 @@ type need struct {
 	digest string
 	// options says that the task is to be isolated otherwise than by default.
 	options bool
+	// storage says that what the task writes is to be bounded.
+	storage bool
 	// nowhere says that no node will do.
 	nowhere bool
 }
@@ -44,7 +46,7 @@ func needOf(t *api.Task) need {
 	n := need{
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
-		options: t.GetSpec().GetContainer().GetPrivileges() != nil,
+		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
 	}
 	for _, port := range t.GetEndpoint().GetPorts() {
 		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
@@ -63,6 +65,9 @@ func (n need) key(constraints []string) string {
 	}
 	if n.options {
 		key = append(key, 1)
+	}
+	if n.storage {
+		key = append(key, 2)
 	}
 	for _, text := range append([]string{n.digest}, constraints...) {
 		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)

@@ -138,6 +138,9 @@ func (c *Core) eligibleFor(g *group) []*node {
 	if g.need.options {
 		key.WriteByte(1)
 	}
+	if g.need.storage {
+		key.WriteByte(2)
+	}
 	for _, constraint := range slices.Concat(g.constraints, g.granted) {
 		key.WriteByte(0)
 		key.WriteString(constraint.String())
@@ -147,7 +150,7 @@ func (c *Core) eligibleFor(g *group) []*node {
 		return nodes
 	}
 	for _, n := range c.ordered {
-		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.isolates(n, g.need) && c.hasPlatform(n, g.need) {
+		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.isolates(n, g.need) && n.bounds(g.need) && c.hasPlatform(n, g.need) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -181,6 +184,11 @@ func (c *Core) isolates(n *node, what need) bool { return !n.ignores(what) && le
 // ignores reports whether a node would ignore what is to isolate a task: its program is from before there were such options.
 func (n *node) ignores(what need) bool {
 	return what.options && len(n.api.GetDescription().GetIsolation()) == 0
+}
+
+// bounds reports whether a node can hold a task to the storage size that it has, if it has one.
+func (n *node) bounds(what need) bool {
+	return !what.storage || n.api.GetDescription().GetStorageLimits()
 }
 
 // missing returns what the swarm requires and a node lacks.
@@ -247,6 +255,10 @@ func (c *Core) filters(g *group) []filter {
 		{
 			func(n *node) bool { return !n.ignores(g.need) },
 			"1 node too old for the service's security options", "%d nodes too old for the service's security options",
+		},
+		{
+			func(n *node) bool { return n.bounds(g.need) },
+			"1 node whose disk has no project quotas for --storage-size", "%d nodes whose disks have no project quotas for --storage-size",
 		},
 		{func(n *node) bool { return c.hasPlatform(n, g.need) }, "unsupported platform on 1 node", "unsupported platform on %d nodes"},
 		{

@@ -16,9 +16,9 @@ import (
 
 // TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line:
 //
-//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x]
+//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x] [storage]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
-//	       [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s]
+//	       [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -124,6 +124,8 @@ func parseNode(id string, settings map[string]string) *api.Node {
 			n.Description.Resources.MemoryBytes = number(value)
 		case "isolation":
 			n.Description.Isolation = strings.Split(value, ",")
+		case "storage":
+			n.Description.StorageLimits = true
 		case "label":
 			k, v, _ := strings.Cut(value, ":")
 			n.Spec.Annotations.Labels[k] = v
@@ -178,6 +180,9 @@ func parseTask(id string, settings map[string]string) *api.Task {
 	}
 	if _, ok := settings["options"]; ok {
 		t.Spec.Container.Privileges = &api.Privileges{}
+	}
+	if size := settings["storage"]; size != "" {
+		t.Spec.Container.StorageSizeBytes = number(size)
 	}
 	if c := settings["constraint"]; c != "" {
 		t.Spec.Placement.Constraints = []string{c}

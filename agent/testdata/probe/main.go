@@ -32,6 +32,12 @@ func main() {
 		show(os.Args[2:])
 	case "fill":
 		fill()
+	case "write": // a file of so many MiB
+		size, err := strconv.Atoi(os.Args[2])
+		if err == nil {
+			err = os.WriteFile("/written", make([]byte, size<<20), 0o600)
+		}
+		fmt.Println("written:", err)
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 		fmt.Printf("uid=%d gid=%d args=%q\n", os.Getuid(), os.Getgid(), os.Args)

@@ -139,6 +139,9 @@ func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSp
 	if c.OomScoreAdj != 0 {
 		writeLine("OOM score:", strconv.FormatInt(c.OomScoreAdj, 10))
 	}
+	if c.StorageSize != 0 {
+		writeLine("Storage size:", units.BytesSize(float64(c.StorageSize)))
+	}
 	if c.ShmSize != 0 {
 		writeLine("Shm size:", units.BytesSize(float64(c.ShmSize)))
 	}

@@ -15,12 +15,14 @@ type processFlags struct {
 	init, tty   bool
 	oomScoreAdj int64
 	shmSize     flagvalue.Bytes
+	storageSize flagvalue.Bytes
 }
 
 func (f *processFlags) register(set *pflag.FlagSet) {
 	set.BoolVar(&f.init, "init", false, "Use an init inside each service container to forward signals and reap processes")
 	set.Int64Var(&f.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-998 to 1000)")
 	set.Var(&f.shmSize, "shm-size", "Size of /dev/shm (default 64m)")
+	set.Var(&f.storageSize, "storage-size", "Limit what a container writes in its root filesystem (default 0 = unlimited)")
 	set.BoolVarP(&f.tty, "tty", "t", false, "Allocate a pseudo-TTY")
 }
 
@@ -34,6 +36,9 @@ func (f *processFlags) apply(changed func(...string) bool, c *api.ContainerSpec)
 	}
 	if changed("oom-score-adj") {
 		c.OomScoreAdj = f.oomScoreAdj
+	}
+	if changed("storage-size") {
+		c.StorageSizeBytes = int64(f.storageSize)
 	}
 	if changed("shm-size") {
 		c.ShmSizeBytes = int64(f.shmSize)

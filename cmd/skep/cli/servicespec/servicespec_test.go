@@ -275,6 +275,7 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		},
 		"--no-healthcheck":                        func(s *api.ServiceSpec) { s.Task.Container.Health = &api.HealthConfig{Test: []string{"NONE"}} },
 		"--init=false --tty":                      func(s *api.ServiceSpec) { s.Task.Container.Init, s.Task.Container.Tty = false, true },
+		"--storage-size=2g":                       func(s *api.ServiceSpec) { s.Task.Container.StorageSizeBytes = 2 << 30 },
 		"--oom-score-adj=9 --shm-size=1g":         func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj, s.Task.Container.ShmSizeBytes = 9, 1<<30 },
 		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },
 		"--publish-rm=80/udp":                     func(*api.ServiceSpec) {},

@@ -41,6 +41,8 @@ type NodeDescription struct {
 	Engine    Engine
 	// Isolation is what isolates every container on the node, unless its service says otherwise. Docker has none.
 	Isolation []string `json:",omitempty"`
+	// StorageLimits says whether containers can be held to a --storage-size there. Docker has none.
+	StorageLimits bool `json:",omitempty"`
 	// Address is where the node serves other nodes, host:port.
 	Address string `json:",omitempty"`
 }
@@ -93,7 +95,7 @@ func NewNode(n *api.Node) Node {
 			Resources: resourcesOf(description.GetResources()),
 			Engine:    Engine{EngineVersion: description.GetEngineVersion(), Labels: description.GetEngineLabels()},
 			Address:   description.GetPeerAddress(),
-			Isolation: description.GetIsolation(),
+			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(),
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
 	}

@@ -115,6 +115,7 @@ type ContainerSpec struct {
 	Ulimits         []Ulimit          `json:",omitempty"`
 	OomScoreAdj     int64             `json:",omitempty"`
 	ShmSize         int64             `json:",omitempty"`
+	StorageSize     int64             `json:",omitempty"`
 	Healthcheck     *Healthcheck      `json:",omitempty"`
 	Privileges      *Privileges       `json:",omitempty"`
 }
@@ -263,7 +264,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Grants:          grantReferences(c.GetGrants()),
 		CapabilityAdd:   c.GetCapabilityAdd(), CapabilityDrop: c.GetCapabilityDrop(),
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
-		ShmSize: c.GetShmSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
+		ShmSize: c.GetShmSizeBytes(), StorageSize: c.GetStorageSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
 	if h := c.GetHealth(); h != nil {
 		out.Healthcheck = &Healthcheck{
