@@ -50,6 +50,8 @@ type Config struct {
 	// Bridge and BridgeSubnet are the containers' bridge and its IPv4 subnet; zero values are network's defaults.
 	Bridge       string
 	BridgeSubnet netip.Prefix
+	// CDISpecDirs are where CDI files are, those of a later one counting more; nil is executor's default.
+	CDISpecDirs []string
 	// Hostname, Version and Labels describe the node; PeerAddress (host:port) is where it serves other nodes.
 	Hostname, Version, PeerAddress string
 	// LocalAddress (host:port) is where this node reaches itself: the peer address may be one that only others can reach, such as
@@ -201,7 +203,7 @@ func (a *Agent) newExecutor() (err error) {
 		return err
 	}
 	a.executor, err = executor.New(executor.Config{
-		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
+		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, CDI: a.cfg.CDISpecDirs, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
 		Created: a.learn.Created, Launched: a.metrics.Launched,
 	})

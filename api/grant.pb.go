@@ -99,9 +99,15 @@ type GrantSpec struct {
 	// Options such as seccomp=unconfined that a service may ask for. Unlike all else they are allowed, not given.
 	SecurityOptions []string `protobuf:"bytes,7,rep,name=security_options,json=securityOptions,proto3" json:"security_options,omitempty"`
 	// Labels that a node must have, or no task of such a service is placed there.
-	NodeLabels    map[string]string `protobuf:"bytes,8,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NodeLabels map[string]string `protobuf:"bytes,8,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Devices as a node's CDI files describe them (tags.cncf.io/container-device-interface): vendor.com/class=name. A node gives their device
+	// files, mounts, variables and groups.
+	CdiDevices []string `protobuf:"bytes,9,rep,name=cdi_devices,json=cdiDevices,proto3" json:"cdi_devices,omitempty"`
+	// Whether to give those whose description has hooks, without these: programs that CDI has run as the node's root, which Skep never does. By
+	// default they are refused, since what a hook would do is missing.
+	IgnoreCdiHooks bool `protobuf:"varint,10,opt,name=ignore_cdi_hooks,json=ignoreCdiHooks,proto3" json:"ignore_cdi_hooks,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GrantSpec) Reset() {
@@ -188,6 +194,20 @@ func (x *GrantSpec) GetNodeLabels() map[string]string {
 		return x.NodeLabels
 	}
 	return nil
+}
+
+func (x *GrantSpec) GetCdiDevices() []string {
+	if x != nil {
+		return x.CdiDevices
+	}
+	return nil
+}
+
+func (x *GrantSpec) GetIgnoreCdiHooks() bool {
+	if x != nil {
+		return x.IgnoreCdiHooks
+	}
+	return false
 }
 
 // GrantDevice is a device of the node. The node's permissions hold: it must be one that others than its owner may use.
@@ -783,7 +803,7 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12&\n" +
-	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\xb3\x03\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.skep.v1.GrantSpecR\x04spec\"\xfe\x03\n" +
 	"\tGrantSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1c\n" +
@@ -793,7 +813,11 @@ const file_skep_v1_grant_proto_rawDesc = "" +
 	"\x06mounts\x18\x06 \x03(\v2\x13.skep.v1.GrantMountR\x06mounts\x12)\n" +
 	"\x10security_options\x18\a \x03(\tR\x0fsecurityOptions\x12C\n" +
 	"\vnode_labels\x18\b \x03(\v2\".skep.v1.GrantSpec.NodeLabelsEntryR\n" +
-	"nodeLabels\x1a=\n" +
+	"nodeLabels\x12\x1f\n" +
+	"\vcdi_devices\x18\t \x03(\tR\n" +
+	"cdiDevices\x12(\n" +
+	"\x10ignore_cdi_hooks\x18\n" +
+	" \x01(\bR\x0eignoreCdiHooks\x1a=\n" +
 	"\x0fNodeLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +

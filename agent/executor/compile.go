@@ -41,6 +41,10 @@ type plan struct {
 	volumes map[string]string
 	// mounted are the images that are mounted, by their names in the mounts.
 	mounted map[string]Image
+	// cdi are the directories of CDI files, that of the least weight first.
+	cdi []string
+	// moved are where on this node the devices are that have another path here, by the one in the container. Compiling fills it.
+	moved map[string]string
 	// private are directories of the node, by paths without links, that no grant gives.
 	private []string
 	// appArmor is the profile that containers have by default, or "" where AppArmor confines nothing.

@@ -26,7 +26,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err != nil {
 		return Container{}, err
 	}
-	p := plan{task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase, mounted: h.mounted, private: e.private}
+	p := plan{task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase, mounted: h.mounted, private: e.private, cdi: e.cdi, moved: map[string]string{}}
 	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
 		return Container{}, err
 	}
@@ -52,7 +52,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	}
 	dir := e.dir(t.GetId())
 	return Container{
-		ID: t.GetId(), Spec: s, Share: shared(p.container()), Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
+		ID: t.GetId(), Spec: s, Share: shared(p.container()), Devices: p.moved, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
 		Files: append(inits, []File{
 			{Path: "/etc/hosts", Data: hostsFile(p.hostname(), address), Mode: 0o644},
 			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},

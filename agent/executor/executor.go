@@ -14,6 +14,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -45,6 +46,8 @@ type Config struct {
 	// Created is told of a task whose container is made and whose program has not begun, with the number of the first process. It
 	// must not block; nil is for nobody.
 	Created func(t *api.Task, pid int)
+	// CDI are the directories of CDI files, that of the least weight first; nil is /etc/cdi and /var/run/cdi.
+	CDI []string
 	// Private are directories of the node that no grant gives a container, such as where the node's keys are. They must be there.
 	Private []string
 	// Launched is told how long the start of a prepared task took, or that it failed; nil is for nobody.
@@ -62,6 +65,7 @@ type Executor struct {
 	defaults *specs.Spec
 	// private are those of the configuration, without links.
 	private []string
+	cdi     []string
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -99,6 +103,9 @@ func New(cfg Config) (*Executor, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.CDI == nil {
+		cfg.CDI = cdi.DefaultSpecDirs
+	}
 	defaults, err := spec.Default()
 	if err != nil {
 		return nil, err
@@ -111,7 +118,7 @@ func New(cfg Config) (*Executor, error) {
 		}
 		private = append(private, real)
 	}
-	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, cdi: cfg.CDI, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
 }
 
 // LogPath returns where the output of a task is, in Docker's json-file format.

@@ -59,6 +59,8 @@ type Container struct {
 	Spec *specs.Spec
 	// Share are the namespaces of the node that it has in place of its own; Spec lists the others.
 	Share []specs.LinuxNamespaceType
+	// Devices are where on this node the devices of Spec are that have another path here, by the one in the container.
+	Devices map[string]string
 	// Layers are the image's directories, the topmost first; Upper and Work are the writable layer.
 	Layers      []string
 	Upper, Work string

@@ -117,7 +117,7 @@ func (s *Supervisor) wake(id string) {
 // Create implements [Runtime].
 func (s *Supervisor) Create(ctx context.Context, c Container) (State, error) {
 	r := client.Request{
-		ID: c.ID, Spec: c.Spec, Share: c.Share,
+		ID: c.ID, Spec: c.Spec, Share: c.Share, Devices: c.Devices,
 		Rootfs: client.Rootfs{Lower: c.Layers, Upper: c.Upper, Work: c.Work, ReadOnly: c.Spec.Root.Readonly},
 		Log:    client.LogConfig{Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: c.Log.MaxFiles},
 	}

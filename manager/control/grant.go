@@ -42,12 +42,13 @@ func validateGrant(spec *api.GrantSpec) error {
 	if len(spec.GetDescription()) > maxDescription {
 		p.add("description", "%d bytes, at most %d are allowed", len(spec.GetDescription()), maxDescription)
 	}
-	if len(spec.GetCapabilities())+len(spec.GetDevices())+len(spec.GetMounts())+len(spec.GetSecurityOptions()) == 0 {
+	if len(spec.GetCapabilities())+len(spec.GetDevices())+len(spec.GetMounts())+len(spec.GetSecurityOptions())+len(spec.GetCdiDevices()) == 0 {
 		p.add("spec", "grants nothing: name a capability, a device, a file or directory of the host, or a security option")
 	}
 	p.grantOptions(spec.GetSecurityOptions())
 	p.capabilities("capabilities", spec.GetCapabilities())
 	p.grantDevices(spec.GetDevices())
+	p.cdiDevices(spec.GetCdiDevices(), spec.GetIgnoreCdiHooks())
 	p.grantMounts(spec.GetMounts())
 	if _, err := constraint.Parse(constraint.OfGrants([]*api.Grant{{Spec: spec}})); err != nil {
 		p.add("node_labels", "%v", err)

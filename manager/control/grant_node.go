@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"tags.cncf.io/container-device-interface/pkg/parser"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/privilege"
 )
@@ -47,6 +49,26 @@ func (p *problems) grantDevices(devices []*api.GrantDevice) {
 			p.add(at+".path", "%s is there twice", clip(device.GetPath()))
 		}
 		taken[device.GetPath()] = true
+	}
+}
+
+// cdiDevices checks names; what they are, each node knows.
+func (p *problems) cdiDevices(names []string, ignoreHooks bool) {
+	if len(names) > maxGrantDevices {
+		p.add("cdi_devices", "%d devices are too many: at most %d are allowed", len(names), maxGrantDevices)
+		return
+	}
+	if ignoreHooks && len(names) == 0 {
+		p.add("ignore_cdi_hooks", "is for CDI devices only, and the grant has none")
+	}
+	for i, name := range names {
+		at := fmt.Sprintf("cdi_devices[%d]", i)
+		switch _, _, _, err := parser.ParseQualifiedName(name); {
+		case err != nil || len(name) > maxDescription:
+			p.add(at, "invalid CDI device %q: write vendor.com/class=name", clip(name))
+		case slices.Contains(names[:i], name):
+			p.add(at, "%s is there twice", clip(name))
+		}
 	}
 }
 

@@ -244,6 +244,9 @@ func devices(t *api.Task) verdict {
 		for _, device := range g.GetSpec().GetDevices() {
 			return beyond(nameOf(g), "device "+device.GetPath())
 		}
+		for _, name := range g.GetSpec().GetCdiDevices() {
+			return beyond(nameOf(g), "device "+name)
+		}
 	}
 	return pass("no device of the node is in a container; all but those that every container has are denied")
 }

@@ -102,6 +102,7 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 			Mounts: []*api.GrantMount{{Source: "/srv", Target: "/srv", Propagation: api.MountPropagation_MOUNT_PROPAGATION_RSHARED}},
 		})}},
 		{"5.17", warns, "device /dev/kvm, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Devices: []*api.GrantDevice{{Path: "/dev/kvm"}}})}},
+		{"5.17", warns, "device vendor.com/gpu=all, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{CdiDevices: []string{"vendor.com/gpu=all"}})}},
 		{"5.21", warns, "seccomp=unconfined, by grant given", []func(*api.Task){
 			privileged(&api.Privileges{Seccomp: &api.SeccompOptions{Mode: api.SeccompMode_SECCOMP_MODE_UNCONFINED}}),
 			withGrant(&api.GrantSpec{SecurityOptions: []string{"seccomp=unconfined"}}),

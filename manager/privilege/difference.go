@@ -142,6 +142,10 @@ func (d *differences) node(grants []*api.Grant) {
 			d.weaker(pointsNode, nameOf(g), fmt.Sprintf("device %s (%s)", device.GetPath(), device.GetPermissions()),
 				"its driver takes commands from the container")
 		}
+		for _, name := range g.GetSpec().GetCdiDevices() {
+			d.weaker(pointsNode, nameOf(g), "device "+name, "its driver takes commands from the container; which files of the node come with it, "+
+				"the node's CDI files say")
+		}
 	}
 }
 

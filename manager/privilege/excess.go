@@ -67,6 +67,7 @@ func SameGift(a, b *api.Grant) bool {
 		spec := g.GetSpec()
 		return &api.GrantSpec{
 			Capabilities: spec.GetCapabilities(), Devices: spec.GetDevices(), Mounts: spec.GetMounts(), NodeLabels: spec.GetNodeLabels(),
+			CdiDevices: spec.GetCdiDevices(), IgnoreCdiHooks: spec.GetIgnoreCdiHooks(),
 		}
 	}
 	return proto.Equal(gift(a), gift(b))

@@ -109,6 +109,8 @@ type Request struct {
 	Log    LogConfig `json:",omitzero"`
 	// Share are the namespaces of the host that the container has in place of its own: pid, ipc or user. Spec must not list them.
 	Share []specs.LinuxNamespaceType `json:",omitempty"`
+	// Devices are where on the host the devices of Spec are that have another path there, by their paths in the container.
+	Devices map[string]string `json:",omitempty"`
 	// Seccomp is the JSON of the specification's seccomp profile, or empty for none: Detach takes it out of Spec, so that
 	// the supervisor reads a profile once and not for each container.
 	Seccomp []byte `json:"-"`

@@ -68,6 +68,8 @@ func (c *compiler) unsupported(fields map[string]bool) {
 type Granted struct {
 	// Namespaces are those that it shares with the host: pid, ipc or user. Its configuration must not list them.
 	Namespaces []specs.LinuxNamespaceType
+	// Devices are where on the host the devices are that have another path there than in the container, by the latter.
+	Devices map[string]string
 }
 
 // Compile checks s for a machine of the given GOARCH and gives its plan, for which the invariants of this package hold.

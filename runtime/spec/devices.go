@@ -52,6 +52,9 @@ func (c *compiler) devices(list []specs.LinuxDevice) {
 			Target: c.inside(field, d.Path), Source: d.Path, Type: types[d.Type],
 			Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666,
 		}
+		if at, ok := c.granted.Devices[d.Path]; ok {
+			out.Source = at
+		}
 		if d.FileMode != nil {
 			out.Mode = uint32(*d.FileMode & 0o777)
 		}

@@ -57,7 +57,7 @@ func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
 	if r == nil || !cgroup.ValidName(r.ID) {
 		return nil, fmt.Errorf("%w: a container needs a name of letters, digits, \"_\", \".\" and \"-\"", protocol.ErrInvalid)
 	}
-	plan, err := spec.CompileGranted(r.Spec, runtime.GOARCH, spec.Granted{Namespaces: r.Share})
+	plan, err := spec.CompileGranted(r.Spec, runtime.GOARCH, spec.Granted{Namespaces: r.Share, Devices: r.Devices})
 	if err == nil && len(r.Seccomp) > 0 {
 		if plan.Seccomp, err = s.filters.Compile(r.Seccomp, runtime.GOARCH); err != nil {
 			err = fmt.Errorf("linux.seccomp: %w", err)

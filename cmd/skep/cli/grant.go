@@ -30,6 +30,7 @@ type grantFlags struct {
 	mounts             flagvalue.HostMounts
 	options            flagvalue.List
 	pid, ipc, userns   flagvalue.Namespace
+	ignoreHooks        bool
 }
 
 func (p *program) grantCreate() *cobra.Command {
@@ -43,7 +44,8 @@ func (p *program) grantCreate() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Var(&f.capabilities, "cap-add", "Give Linux capabilities")
-	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw])")
+	flags.Var(&f.devices, "device", "Give a device of the host (format: PATH[:rw], or vendor.com/class=name for CDI)")
+	flags.BoolVar(&f.ignoreHooks, "ignore-cdi-hooks", false, "Give CDI devices without the hooks that they have")
 	flags.Var(&f.mounts, "mount-host", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro,rslave])")
 	flags.Var(&f.options, "security-opt", "Allow services to ask for a security option")
 	flags.Var(&f.pid, "pid", `Allow services to ask for the host's PID namespace ("host")`)
@@ -66,7 +68,7 @@ func (p *program) grantCreate() *cobra.Command {
 func (f *grantFlags) spec(name string) *api.GrantSpec {
 	return &api.GrantSpec{
 		Annotations: &api.Annotations{Name: name, Labels: f.labels}, Description: f.description, Operators: f.operators,
-		Capabilities: f.capabilities, Devices: f.devices, Mounts: f.mounts, SecurityOptions: f.allowed(), NodeLabels: f.nodeLabels,
+		Capabilities: f.capabilities, Devices: f.devices.Files, CdiDevices: f.devices.CDI, IgnoreCdiHooks: f.ignoreHooks, Mounts: f.mounts, SecurityOptions: f.allowed(), NodeLabels: f.nodeLabels,
 	}
 }
 

@@ -35,8 +35,9 @@ func (p *program) grantUpdate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&f.add.capabilities, "cap-add", "Give Linux capabilities")
 	flags.Var(&f.capabilities, "cap-rm", "Give capabilities no more")
-	flags.Var(&f.add.devices, "device-add", "Give a device of the host (format: PATH[:rw])")
-	flags.Var(&f.devices, "device-rm", "Give a device no more, by its path")
+	flags.Var(&f.add.devices, "device-add", "Give a device of the host (format: PATH[:rw], or vendor.com/class=name for CDI)")
+	flags.Var(&f.devices, "device-rm", "Give a device no more, by its path or CDI name")
+	flags.BoolVar(&f.add.ignoreHooks, "ignore-cdi-hooks", false, "Give CDI devices without the hooks that they have")
 	flags.Var(&f.add.mounts, "mount-host-add", "Give a file or directory of the host (format: SOURCE[:TARGET][:ro])")
 	flags.Var(&f.mounts, "mount-host-rm", "Give a file or directory of the host no more, by its target")
 	flags.Var(&f.add.options, "security-opt-add", "Allow services to ask for a security option")
@@ -89,7 +90,14 @@ func (f *grantChanges) apply(spec *api.GrantSpec, changed func(string) bool) (er
 	if spec.Capabilities, err = change("capability", spec.GetCapabilities(), f.add.capabilities, f.capabilities, capabilityName); err != nil {
 		return err
 	}
-	if spec.Devices, err = change("device", spec.GetDevices(), f.add.devices, f.devices, (*api.GrantDevice).GetPath); err != nil {
+	if changed("ignore-cdi-hooks") {
+		spec.IgnoreCdiHooks = f.add.ignoreHooks
+	}
+	cdi, files := f.removedDevices()
+	if spec.Devices, err = change("device", spec.GetDevices(), f.add.devices.Files, files, (*api.GrantDevice).GetPath); err != nil {
+		return err
+	}
+	if spec.CdiDevices, err = change("device", spec.GetCdiDevices(), f.add.devices.CDI, cdi, same); err != nil {
 		return err
 	}
 	for _, m := range f.add.mounts {
@@ -100,7 +108,6 @@ func (f *grantChanges) apply(spec *api.GrantSpec, changed func(string) bool) (er
 	if spec.Mounts, err = change("mount at", spec.GetMounts(), f.add.mounts, f.mounts, (*api.GrantMount).GetTarget); err != nil {
 		return err
 	}
-	same := func(s string) string { return s }
 	if spec.SecurityOptions, err = change("security option", spec.GetSecurityOptions(), f.add.allowed(), f.options, same); err != nil {
 		return err
 	}
@@ -110,6 +117,20 @@ func (f *grantChanges) apply(spec *api.GrantSpec, changed func(string) bool) (er
 	}
 	spec.Annotations.Labels, err = changeMap("label", spec.GetAnnotations().GetLabels(), f.add.labels, f.labels)
 	return err
+}
+
+func same(name string) string { return name }
+
+// removedDevices tells names of CDI from paths.
+func (f *grantChanges) removedDevices() (cdi, files []string) {
+	for _, name := range f.devices {
+		if strings.HasPrefix(name, "/") {
+			files = append(files, name)
+		} else {
+			cdi = append(cdi, name)
+		}
+	}
+	return cdi, files
 }
 
 // taken reports whether an option is one that a flag such as --pid private takes back.

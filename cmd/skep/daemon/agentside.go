@@ -19,7 +19,7 @@ func (n *node) makeAgent() error {
 	cfg := n.daemon.cfg
 	a, err := agent.New(agent.Config{
 		Identity: n.identity, Managers: n.firstManagers(), DataDir: cfg.DataDir,
-		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet,
+		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet, CDISpecDirs: cfg.CDISpecDirs,
 		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress,
 		LocalAddress: localAddress(n.membership.ListenAddress), Labels: cfg.Labels,
 		Registered: n.registered, Logger: n.logger,

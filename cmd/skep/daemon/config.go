@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// DataDir holds everything that must survive a restart.
 	DataDir string
+	// CDISpecDirs are where CDI files are, absolute after parsing; those of a later one count more.
+	CDISpecDirs []string
 	// Socket is the path of the unix socket for people.
 	Socket string
 	// People is where users may come over TCP.
@@ -99,6 +101,7 @@ func Command(version string) *cobra.Command {
 	set.StringVar(&f.config.Runtime, "runtime", beside("skep-runtime"), "Path of skep-runtime, or of an OCI runtime that is to create the containers, such as runc")
 	set.StringVar(&f.config.BuiltinImage, "builtin-image", beside("../lib/skep/skep-hello.tar"), "Image archive to load at start; empty for none")
 	set.StringVar(&f.config.CgroupParent, "cgroup-parent", "skep", "Cgroup below which containers are")
+	set.StringArrayVar(&f.config.CDISpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI files, which describe devices; later ones count more")
 	set.StringVar(&f.bridge, "bridge-subnet", "172.31.240.0/20", "Subnet of this node's containers")
 	set.StringVar(&f.config.AdvertiseAddress, "advertise-addr", "", "Address or interface to tell other nodes from now on (format: <ip|interface>[:port])")
 	set.StringArrayVar(&f.labels, "label", nil, "Set a label on this engine, KEY=VALUE")
@@ -151,6 +154,11 @@ func (f flags) parse(version string) (Config, error) {
 			errs = append(errs, err)
 		}
 		*path = absolute
+	}
+	for i, dir := range cfg.CDISpecDirs {
+		if cfg.CDISpecDirs[i], err = filepath.Abs(dir); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	cfg.People, err = f.people.parse(f.metrics != "")
 	errs = append(errs, err)

@@ -8,16 +8,25 @@ import (
 	"github.com/skep-io/skep/api"
 )
 
-// Devices collects devices of the host, each PATH[:PERMISSIONS].
-type Devices []*api.GrantDevice
+// Devices collects devices of the host, each PATH[:PERMISSIONS], or the name of a CDI device.
+type Devices struct {
+	Files []*api.GrantDevice
+	// CDI are names as vendor.com/class=name.
+	CDI []string
+}
 
 // Set adds one device.
 func (d *Devices) Set(text string) error {
+	if strings.Contains(text, "=") && !path.IsAbs(text) {
+		d.CDI = append(d.CDI, text)
+		return nil
+	}
 	file, permissions, _ := strings.Cut(text, ":")
 	if !path.IsAbs(file) || strings.Contains(permissions, ":") {
-		return fmt.Errorf("invalid device %q: write PATH or PATH:PERMISSIONS, such as /dev/kvm or /dev/kvm:r; it has the same path in the container", text)
+		return fmt.Errorf("invalid device %q: write PATH or PATH:PERMISSIONS, such as /dev/kvm or /dev/kvm:r, which has the same path in the container, "+
+			"or the name of a CDI device, vendor.com/class=name", text)
 	}
-	*d = append(*d, &api.GrantDevice{Path: file, Permissions: permissions})
+	d.Files = append(d.Files, &api.GrantDevice{Path: file, Permissions: permissions})
 	return nil
 }
 

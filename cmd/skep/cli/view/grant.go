@@ -20,6 +20,8 @@ type GrantSpec struct {
 	Operators       bool              `json:",omitempty"`
 	Capabilities    []string          `json:",omitempty"`
 	Devices         []GrantDevice     `json:",omitempty"`
+	CDIDevices      []string          `json:",omitempty"`
+	IgnoreCDIHooks  bool              `json:",omitempty"`
 	Mounts          []GrantMount      `json:",omitempty"`
 	SecurityOptions []string          `json:",omitempty"`
 	NodeLabels      map[string]string `json:",omitempty"`
@@ -45,7 +47,7 @@ func NewGrant(g *api.Grant) Grant {
 	spec := g.GetSpec()
 	out := Grant{Meta: metaOf(g.GetId(), g.GetMeta()), Spec: GrantSpec{
 		Name: spec.GetAnnotations().GetName(), Labels: labelsOf(spec.GetAnnotations().GetLabels()), Description: spec.GetDescription(),
-		Operators: spec.GetOperators(), Capabilities: spec.GetCapabilities(), SecurityOptions: spec.GetSecurityOptions(), NodeLabels: spec.GetNodeLabels(),
+		CDIDevices: spec.GetCdiDevices(), IgnoreCDIHooks: spec.GetIgnoreCdiHooks(), Operators: spec.GetOperators(), Capabilities: spec.GetCapabilities(), SecurityOptions: spec.GetSecurityOptions(), NodeLabels: spec.GetNodeLabels(),
 	}}
 	for _, d := range spec.GetDevices() {
 		out.Spec.Devices = append(out.Spec.Devices, GrantDevice{Path: d.GetPath(), Permissions: d.GetPermissions()})
@@ -66,6 +68,7 @@ func (g Grant) Gives() (what []string) {
 	for _, d := range g.Spec.Devices {
 		what = append(what, d.Path+":"+d.Permissions)
 	}
+	what = append(what, g.Spec.CDIDevices...)
 	for _, m := range g.Spec.Mounts {
 		text := m.Source
 		if m.Target != m.Source {
