@@ -74,7 +74,7 @@ func TestCrash_LosesNoExitCodeAndLeavesNothing(t *testing.T) { // I15
 	t.Logf("%d rounds %v, %d tasks ended by themselves", *crashRounds, kinds, len(c.ended))
 	for id, what := range c.ended {
 		if what != fmt.Sprintf("exit code %d", crashCode) {
-			t.Errorf("task %s: %s", id, what)
+			t.Errorf("task %s: %s; the supervisors said of it:\n%s", id, what, c.saidOf(id))
 		}
 	}
 	if err := c.end(t.Context(), service); err != nil {
@@ -163,7 +163,7 @@ func (c *crasher) note(task *api.Task) {
 	case api.TaskState_TASK_STATE_COMPLETE, api.TaskState_TASK_STATE_FAILED:
 		what = fmt.Sprintf("exit code %d", status.GetContainer().GetExitCode())
 		if status.GetContainer() == nil || status.GetContainer().GetExitCode() != crashCode {
-			what += fmt.Sprintf(", %s: %s", status.GetState(), status.GetErr())
+			what += fmt.Sprintf(", %s: %s, desired is %s", status.GetState(), status.GetErr(), task.GetDesiredState())
 		}
 	case api.TaskState_TASK_STATE_REJECTED, api.TaskState_TASK_STATE_ORPHANED:
 		what = fmt.Sprintf("%s: %s", status.GetState(), status.GetErr())
@@ -173,6 +173,27 @@ func (c *crasher) note(task *api.Task) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended[task.GetId()] = what
+}
+
+// saidOf gives the lines of the supervisors' log about a task, and the end of its own.
+func (c *crasher) saidOf(id string) string {
+	text, err := os.ReadFile(c.machine.DataDir() + "/runtime/supervisor.log")
+	if err != nil {
+		return err.Error()
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, id) || strings.Contains(line, "supervisor") {
+			out.WriteString(line)
+		}
+	}
+	own, err := os.ReadFile(c.machine.DataDir() + "/containers/" + id + "/log.json")
+	if err != nil {
+		return out.String() + err.Error()
+	}
+	const end = 500
+	out.Write(own[max(0, len(own)-end):])
+	return out.String()
 }
 
 func (c *crasher) count() int {

@@ -235,6 +235,9 @@ func (s *Stream) Write(data []byte) (int, error) {
 	return n, nil
 }
 
+// Rest is what came of a line whose end has not. It is to be used before the next Write, and not modified.
+func (s *Stream) Rest() []byte { return s.rest }
+
 // End appends a last line that has no end.
 func (s *Stream) End() {
 	if len(s.rest) > 0 {

@@ -150,7 +150,7 @@ func (s *Supervisor) reopen(c *container) {
 	if c.terminal {
 		c.output, err = s.reopenTerminal(c)
 	} else {
-		c.output, err = s.openOutput(c.dir, c.log)
+		c.output, err = s.openOutput(c.dir, c.log, true)
 	}
 	if err != nil {
 		s.logger.Error("output of the container is lost", "container", c.id, "error", err)

@@ -154,7 +154,7 @@ func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.F
 	if writers, err = openWriters(c.dir); err != nil {
 		return nil, err
 	}
-	c.output, err = s.openOutput(c.dir, c.log)
+	c.output, err = s.openOutput(c.dir, c.log, false)
 	return writers, err
 }
 

@@ -23,6 +23,7 @@
 //	journal                    the last record of each container, JSON (package journal)
 //	containers/ID/exec.json    what later processes of the container are given, JSON, version 1
 //	containers/ID/stdout, stderr  named pipes, so that output survives a restart of the supervisor
+//	containers/ID/stdout.rest, stderr.rest  what came of a line whose end has not (rest.go)
 //
 // A container with a terminal (process.terminal) has no pipes: its output is what the master shows, as one stream. The
 // master is with the supervisor and the keeper, and is handed over in an upgrade. Attach gives clients the master for typing, and

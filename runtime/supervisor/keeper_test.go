@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -268,5 +269,45 @@ func TestKeeper_OneForADirectory(t *testing.T) {
 	}
 	if _, err := n.keeper.Ask("x"); err != nil {
 		t.Errorf("the first: %v", err)
+	}
+}
+
+// TestKeeper_APartOfALine: the log takes whole lines, and the supervisor that had read a part of one is killed, again and again.
+func TestKeeper_APartOfALine(t *testing.T) {
+	n := prepareKept(t)
+	n.supervise()
+	r := n.request("c", "cat")
+	r.Spec.Process.Terminal = true
+	n.begin(r)
+	a := n.attach("c")
+	for _, part := range []string{"one ", "two ", "three"} {
+		if _, err := a.Terminal.WriteString(part); err != nil { // which is echoed, and not read as a line
+			t.Fatal(err)
+		}
+		shown := make([]byte, len(part))
+		if _, err := io.ReadFull(a.Stdout, shown); err != nil || string(shown) != part {
+			t.Fatalf("shown %q, %v", shown, err)
+		}
+		n.until("it is kept", func() bool {
+			text, err := os.ReadFile(filepath.Join(n.cfg.Root, "containers", "c", "stdout.rest"))
+			return err == nil && strings.Contains(string(text), part)
+		})
+		n.stop(syscall.SIGKILL)
+		n.supervise()
+		a = n.attach("c")
+	}
+	if _, err := a.Terminal.WriteString("\n"); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitLine("c", "one two three")
+	n.stop(syscall.SIGKILL)
+	n.supervise()
+	if _, err := n.attach("c").Terminal.WriteString("\x04"); err != nil {
+		t.Fatal(err)
+	}
+	n.await("c", client.EventExited)
+	// The echo, and twice what cat prints.
+	if out := n.output("c", logfile.Stdout); out != strings.Repeat("one two three\r\n", 3) {
+		t.Errorf("the log: %q", out)
 	}
 }

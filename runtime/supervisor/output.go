@@ -68,6 +68,7 @@ func closeAll(files []*os.File) {
 
 // output are the reading ends of a container's pipes, or its terminal, and the log that they end in.
 type output struct {
+	dir      string          // of the pipes
 	writer   *logfile.Writer // or nil: output is dropped
 	pipes    []*outPipe
 	terminal bool // the only one of pipes is the master of a terminal
@@ -84,23 +85,25 @@ type output struct {
 // outPipe is the reading end of one of them, or a terminal.
 type outPipe struct {
 	output *output
+	name   string
 	fd     int
 	stream *logfile.Stream // or nil: output is dropped
 	watch  *watch
-	ended  bool // guarded by the watch
+	ended  bool // guarded by the watch, as is the next
+	kept   bool // there is something in the file of keepRest
 	copies copies
 }
 
-// openOutput opens the supervisor's ends and the log, and begins to read.
-func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig) (*output, error) {
-	o, err := newOutput(cfg, len(streams()))
+// openOutput opens the supervisor's ends and the log, and begins to read; again says that a supervisor before has done so.
+func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig, again bool) (*output, error) {
+	o, err := newOutput(dir, cfg, len(streams()))
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range streams() {
 		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err == nil {
-			err = s.readFrom(o, fd, name)
+			err = s.readFrom(o, fd, name, again)
 		}
 		if err != nil {
 			o.close()
@@ -111,8 +114,8 @@ func (s *Supervisor) openOutput(dir string, cfg protocol.LogConfig) (*output, er
 }
 
 // openTerminal is openOutput for a container with a terminal, whose master it takes.
-func (s *Supervisor) openTerminal(master int, cfg protocol.LogConfig) (*output, error) {
-	o, err := newOutput(cfg, 1)
+func (s *Supervisor) openTerminal(master int, dir string, cfg protocol.LogConfig, again bool) (*output, error) {
+	o, err := newOutput(dir, cfg, 1)
 	if err == nil {
 		o.terminal = true
 		err = unix.SetNonblock(master, true)
@@ -120,7 +123,7 @@ func (s *Supervisor) openTerminal(master int, cfg protocol.LogConfig) (*output, 
 	if err != nil {
 		unix.Close(master)
 	} else {
-		err = s.readFrom(o, master, logfile.Stdout)
+		err = s.readFrom(o, master, logfile.Stdout, again)
 	}
 	if err != nil {
 		o.close()
@@ -130,8 +133,8 @@ func (s *Supervisor) openTerminal(master int, cfg protocol.LogConfig) (*output, 
 }
 
 // newOutput opens the log that a number of streams end in.
-func newOutput(cfg protocol.LogConfig, streams int) (*output, error) {
-	o := &output{end: make(chan struct{}), open: streams}
+func newOutput(dir string, cfg protocol.LogConfig, streams int) (*output, error) {
+	o := &output{dir: dir, end: make(chan struct{}), open: streams}
 	if cfg.Path == "" {
 		return o, nil
 	}
@@ -141,10 +144,15 @@ func newOutput(cfg protocol.LogConfig, streams int) (*output, error) {
 }
 
 // readFrom begins to read from a descriptor, which it takes.
-func (s *Supervisor) readFrom(o *output, fd int, name string) error {
-	p := &outPipe{output: o, fd: fd}
+func (s *Supervisor) readFrom(o *output, fd int, name string, again bool) error {
+	p := &outPipe{output: o, name: name, fd: fd}
 	if o.writer != nil {
 		p.stream = o.writer.Stream(name)
+	}
+	if again {
+		if err := p.recallRest(); err != nil { // what comes from here on is worth more
+			s.logger.Error("a part of a line of output is lost", "file", p.restPath(), "error", err)
+		}
 	}
 	var err error
 	if p.watch, err = s.poller.add(fd, p.pump); err != nil {
@@ -168,6 +176,7 @@ var pipeBuffers = sync.Pool{New: func() any { return new([pipeBuffer]byte) }}
 func (p *outPipe) pump() bool {
 	buffer := pipeBuffers.Get().(*[pipeBuffer]byte)
 	defer pipeBuffers.Put(buffer)
+	defer p.keepRest()
 	for range pipeTurn {
 		n, err := unix.Read(p.fd, buffer[:])
 		switch {
@@ -195,6 +204,7 @@ func (p *outPipe) finish() {
 	p.ended = true
 	if p.stream != nil {
 		p.stream.End()
+		p.keepRest()
 	}
 	p.copies.end()
 	p.output.mu.Lock()

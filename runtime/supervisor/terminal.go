@@ -15,7 +15,7 @@ func (s *Supervisor) takeTerminal(c *container, master *os.File) error {
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0) // without Go's poller
 	master.Close()
 	if err == nil {
-		c.output, err = s.openTerminal(fd, c.log)
+		c.output, err = s.openTerminal(fd, c.dir, c.log, false)
 	}
 	return err
 }
@@ -25,7 +25,7 @@ func (s *Supervisor) reopenTerminal(c *container) (*output, error) {
 	if h := s.cfg.Handover; h != nil {
 		if master, ok := h.terminals[c.id]; ok {
 			delete(h.terminals, c.id)
-			return s.openTerminal(master, c.log)
+			return s.openTerminal(master, c.dir, c.log, true)
 		}
 	}
 	held := s.recollect(c.id)
@@ -35,7 +35,7 @@ func (s *Supervisor) reopenTerminal(c *container) (*output, error) {
 	for _, fd := range held.Files[1:] {
 		unix.Close(fd)
 	}
-	return s.openTerminal(held.Files[0], c.log)
+	return s.openTerminal(held.Files[0], c.dir, c.log, true)
 }
 
 // master gives a copy of the master of the container's terminal, which is the caller's, if it has one that has not ended.

@@ -27,10 +27,13 @@ func secondProgram(t *testing.T) string {
 	return path
 }
 
-// size is that of the program which a process runs.
+// size is that of the program which a process runs, or 0 while execve replaces it.
 func size(t *testing.T, pid int) int64 {
 	t.Helper()
 	st, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
