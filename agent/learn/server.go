@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxLearners bounds the recorders: each one costs every system call of the machine some nanoseconds.
+	// maxLearners bounds the recorders: each one costs every system call of the machine some 70 ns, and more in containers.
 	maxLearners = 4
 	// maxRunning bounds the tasks of a request; fewer can be recorded at once.
 	maxRunning = 4096
@@ -147,6 +147,8 @@ type learner struct {
 	// seen has the tasks by their ids, and whether they are recorded from their first call on.
 	seen     map[string]bool
 	problems []string
+	// full counts the tasks that were too many.
+	full uint32
 }
 
 // follow has a task recorded. One that is recorded already stays as it is.
@@ -162,6 +164,9 @@ func (l *learner) follow(id string, pid int, fromStart bool) {
 		l.seen[id] = fromStart
 		return
 	case errors.Is(err, os.ErrProcessDone):
+		return
+	case errors.Is(err, systrace.ErrFull):
+		l.full++
 		return
 	case errors.Is(err, systrace.ErrShared):
 		err = errors.New("it shares the pid namespace of the node, whose other processes would count")
@@ -221,6 +226,9 @@ func (l *learner) state() (*api.RecordNodeCallsResponse, error) {
 		if fromStart {
 			out.FromStart++
 		}
+	}
+	if l.full > 0 {
+		out.Problems = append(out.Problems, fmt.Sprintf("%d more tasks are not recorded: %v", l.full, systrace.ErrFull))
 	}
 	if calls.OtherUsed {
 		out.Problems = append(out.Problems, "there were calls with numbers of no ABI that a profile can name, such as x32")

@@ -47,6 +47,8 @@ func (r *recorder) Follow(pid int) error {
 		return systrace.ErrShared
 	case 2:
 		return os.ErrProcessDone
+	case 3:
+		return systrace.ErrFull
 	}
 	r.followed = append(r.followed, pid)
 	return nil
@@ -96,7 +98,7 @@ func newNode(t *testing.T) *node {
 			return n.recorders[len(n.recorders)-1], nil
 		},
 		Processes: func(context.Context) (running, waiting map[string]int, err error) {
-			return map[string]int{"runs": 100, "shared": 1, "done": 2, "strange": 101}, map[string]int{"waits": 102}, nil
+			return map[string]int{"runs": 100, "shared": 1, "done": 2, "strange": 101, "more": 3, "most": 3}, map[string]int{"waits": 102}, nil
 		},
 		Answer: func(_ string, err error) error { return fault.Status(err) },
 	}
@@ -147,9 +149,10 @@ func TestRecordNodeCalls_TellsWhatTasksOfTheServiceCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
 		defer n.stop()
-		s := n.start(t.Context(), t, "runs", "waits", "shared", "done", "elsewhere")
+		s := n.start(t.Context(), t, "runs", "waits", "shared", "done", "more", "most", "elsewhere")
 		problem := "task shared is not recorded: it shares the pid namespace of the node, whose other processes would count"
-		want := &api.RecordNodeCallsResponse{Tasks: 2, FromStart: 1, Problems: []string{problem}}
+		full := "2 more tasks are not recorded: too many containers are followed at once"
+		want := &api.RecordNodeCallsResponse{Tasks: 2, FromStart: 1, Problems: []string{problem, full}}
 		if diff := cmp.Diff(want, next(t, s), protocmp.Transform()); diff != "" {
 			t.Errorf("at first (-want +got):\n%s", diff)
 		}

@@ -7,11 +7,12 @@
 //	    │ system call
 //	    ├─ seccomp lets it through ─> tracepoint sys_enter ─> program: used[number] = 1, the thread is inside
 //	    ├─ seccomp refuses it ──────────────┐
-//	    └─ returns ──────────────────> tracepoint sys_exit ──> program: not inside, and an error? refused[number] = 1
+//	    └─ returns ──────────────────> tracepoint sys_exit ──> program: an error, and not inside? refused[number] = 1
 //
 // Two eBPF programs are attached to the raw tracepoints that every system call of the machine passes, after seccomp and before
-// the return. They compare the namespace of the caller with those that are followed; for everybody else that is the end. What
-// they find goes into one map, which Read reads.
+// the return. They compare the namespace of the caller with those that are followed; for everybody else that is the end. A call
+// that fails, and is not the last one that its thread was let into, was refused. What the programs find goes into one map, which Read
+// reads.
 //
 // A namespace is followed as such: programs that are run in a container later count, and those in a namespace that was made
 // inside it don't. What Skep's launcher does in a container before the program begins is left out, by the name of its process
@@ -25,7 +26,8 @@
 //
 // # Limits
 //
-// A call that kills its process, by the filter, is not seen as refused. A call that was under way when a namespace began to be
+// A call that kills its process, by the filter, is not seen as refused; nor is one that follows at once a call of the same number that was let
+// in and did not fail. A call that was under way when a namespace began to be
 // followed is found in /proc; if it returns an error in just that moment, it may be taken for a refused one.
 //
 // # Concurrency

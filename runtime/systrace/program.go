@@ -12,12 +12,12 @@ import (
 const LauncherName = "skep-runtime"
 
 const (
-	// maxNamespaces bounds what each call in the machine is compared with.
-	maxNamespaces = 64
+	// maxNamespaces bounds what each call in a container is compared with: each comparison takes some 40 ns (BenchmarkCall).
+	maxNamespaces = 16
 	// maxNumber is above all numbers of calls: the highest are below 480.
 	maxNumber = 512
-	// maxInside bounds the threads that are remembered as inside a call. The kernel forgets the oldest, whose calls then seem refused
-	// if they fail.
+	// maxInside bounds the threads whose last call is remembered. The kernel forgets the oldest, whose calls then seem refused if they
+	// fail.
 	maxInside = 32768
 )
 
@@ -45,7 +45,7 @@ const (
 	stackName   = -32
 	stackRead   = -40
 	stackThread = -48 // key of the map of threads
-	stackOne    = -56
+	stackNumber = -56
 )
 
 // idsSize is the size of struct bpf_pidns_info, and nameSize that of a process's name.
@@ -64,7 +64,8 @@ type maps struct {
 	namespaces *ebpf.Map
 	// seen has one value, as above.
 	seen *ebpf.Map
-	// inside has the threads that are inside a call: the namespace's number in the upper half, the thread's number in it in the lower.
+	// inside has the last call that each thread was let into, and whose failure was not seen. The key is the namespace's number in the
+	// upper half, and the thread's number in it in the lower.
 	inside *ebpf.Map
 }
 
@@ -95,38 +96,58 @@ func newMaps() (m *maps, err error) {
 }
 
 // enterProgram is for sys_enter, whose second word is the number.
-func enterProgram(m *maps, device uint64) asm.Instructions {
+func enterProgram(m *maps, own unix.Stat_t) asm.Instructions {
 	p := asm.Instructions{asm.Mov.Reg(tracepoint, asm.R1), asm.LoadMem(number, tracepoint, 8, asm.DWord)}
-	p = append(p, followedProgram(m, device)...)
+	p = append(p, followedProgram(m, own)...)
 	p = append(p,
-		asm.StoreImm(asm.RFP, stackOne, 1, asm.Word),
+		asm.StoreMem(asm.RFP, stackNumber, number, asm.Word),
 		asm.LoadMapPtr(asm.R1, m.inside.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, stackThread),
-		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, stackOne), asm.Mov.Imm(asm.R4, 0),
+		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, stackNumber), asm.Mov.Imm(asm.R4, 0),
 		asm.FnMapUpdateElem.Call(),
 	)
 	return append(p, noteProgram(m, seenUsed)...)
 }
 
-// exitProgram is for sys_exit, whose second word is the result.
-func exitProgram(m *maps, device uint64) asm.Instructions {
-	p := asm.Instructions{asm.Mov.Reg(tracepoint, asm.R1)}
-	p = append(p, followedProgram(m, device)...)
-	p = append(p,
-		asm.LoadMapPtr(asm.R1, m.inside.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, stackThread),
-		asm.FnMapDeleteElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "out"), // the filter had let it in
+// exitProgram is for sys_exit, whose second word is the result. What has not failed was let in, and most calls don't fail.
+func exitProgram(m *maps, own unix.Stat_t) asm.Instructions {
+	p := asm.Instructions{
+		asm.Mov.Reg(tracepoint, asm.R1),
 		asm.LoadMem(asm.R1, tracepoint, 8, asm.DWord),
-		asm.JSGE.Imm(asm.R1, 0, "out"), // the first thing that a new thread does is to return
-	)
+		asm.JSGE.Imm(asm.R1, 0, "out"),
+	}
+	p = append(p, followedProgram(m, own)...)
 	p = append(p, numberProgram()...)
+	p = append(p,
+		// After a signal, the result of what was interrupted is there once more, and no number.
+		asm.Mov.Reg32(asm.R1, number),
+		asm.LoadImm(asm.R2, 1<<32+none, asm.DWord),
+		asm.JEq.Reg(asm.R1, asm.R2, "out"),
+		asm.LoadMapPtr(asm.R1, m.inside.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, stackThread),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "refused"),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
+		asm.StoreImm(asm.R0, 0, none, asm.Word),
+		asm.Mov.Reg32(asm.R2, number),
+		asm.JEq.Reg(asm.R1, asm.R2, "out"), // the filter had let it in
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("refused"),
+	)
 	return append(p, noteProgram(m, seenRefused)...)
 }
 
-// followedProgram goes on only for a thread in a followed namespace, and leaves its key at stackThread.
-func followedProgram(m *maps, device uint64) asm.Instructions {
+// none is no call's number.
+const none = -1
+
+// followedProgram goes on only for a thread in a followed namespace, and leaves its key at stackThread. Own is the namespace of this
+// process, in which most others are that are in no container: they are out at once.
+func followedProgram(m *maps, own unix.Stat_t) asm.Instructions {
 	var name [nameSize]byte
 	copy(name[:], LauncherName)
+	device := kernelDevice(own.Dev)
 	return asm.Instructions{
+		asm.LoadImm(asm.R1, int64(device), asm.DWord), asm.LoadImm(asm.R2, int64(own.Ino), asm.DWord),
+		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, stackIDs), asm.Mov.Imm(asm.R4, idsSize),
+		asm.FnGetNsCurrentPidTgid.Call(),
+		asm.JEq.Imm(asm.R0, 0, "out"),
 		asm.StoreImm(asm.RFP, stackKey, 0, asm.Word),
 		asm.LoadMapPtr(asm.R1, m.namespaces.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, stackKey),
 		asm.FnMapLookupElem.Call(),

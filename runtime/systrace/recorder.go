@@ -62,11 +62,10 @@ func Open() (*Recorder, error) {
 	if r.maps, err = newMaps(); err != nil {
 		return nil, explain(err)
 	}
-	device := kernelDevice(r.own.Dev)
 	for _, one := range []struct {
 		point   string
 		program asm.Instructions
-	}{{"sys_enter", enterProgram(r.maps, device)}, {"sys_exit", exitProgram(r.maps, device)}} {
+	}{{"sys_enter", enterProgram(r.maps, r.own)}, {"sys_exit", exitProgram(r.maps, r.own)}} {
 		attached, err := attach(one.point, one.program)
 		if err != nil {
 			return nil, errors.Join(explain(err), r.Close())
@@ -154,8 +153,7 @@ func (r *Recorder) Follow(pid int) error {
 	under, err := s.underWay()
 	if err == nil {
 		for _, t := range under {
-			// A thread that has come back from that call since, and is inside another one, is there already.
-			_ = r.maps.inside.Update(s.key(t.number), uint32(1), ebpf.UpdateNoExist)
+			_ = r.maps.inside.Update(s.key(t.thread), t.call.Number, ebpf.UpdateNoExist) // else it may seem refused, which is all
 			r.pending[t.call] = true
 		}
 		r.followed = append(r.followed, s)

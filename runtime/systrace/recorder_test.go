@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
@@ -58,6 +60,20 @@ func perform(scene string) {
 			panic(err)
 		}
 		_, _ = unix.Open("/nothing/here", unix.O_RDONLY, 0)
+	case "interrupt":
+		signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1)
+		thread := unix.Gettid()
+		go func() {
+			for { // until it hits a call that is interrupted by it
+				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGUSR1)
+			}
+		}()
+		for {
+			pause := unix.NsecToTimespec(int64(time.Second))
+			if _, err := unix.Ppoll(nil, &pause, nil); errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
 	case "launch":
 		name := append([]byte(systrace.LauncherName), 0)
 		_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0)
@@ -116,7 +132,7 @@ func open(t *testing.T) *systrace.Recorder {
 }
 
 // play runs this program as the first of a pid namespace. The scene begins when go is called, which returns when it was done.
-func play(t *testing.T, scene string, args ...string) (pid int, run func(), end func()) {
+func play(t testing.TB, scene string, args ...string) (pid int, run func(), end func()) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), rehearsed+"="+scene)
@@ -210,6 +226,23 @@ func TestFollow_TellsWhatAFilterRefuses(t *testing.T) {
 	}
 }
 
+// A handler's return shows the result of what it interrupted once more, which is no refusal.
+func TestFollow_TakesNoInterruptedCallForRefused(t *testing.T) {
+	r := open(t)
+	pid, run, _ := play(t, "interrupt")
+	if err := r.Follow(pid); err != nil {
+		t.Fatal(err)
+	}
+	run()
+	calls := read(t, r)
+	if !slices.Contains(calls.Used, native(unix.SYS_RT_SIGRETURN)) {
+		t.Errorf("used: %v, want rt_sigreturn (%d) among them", calls.Used, unix.SYS_RT_SIGRETURN)
+	}
+	if len(calls.Refused) > 0 || calls.OtherRefused {
+		t.Errorf("refused: %v, others %v; want none", calls.Refused, calls.OtherRefused)
+	}
+}
+
 func TestFollow_LeavesOutTheLauncher(t *testing.T) {
 	r := open(t)
 	pid, run, _ := play(t, "launch")
@@ -288,7 +321,7 @@ func TestFollow_ForgetsWhatHasEnded(t *testing.T) {
 	if err := r.Follow(os.Getpid()); !errors.Is(err, systrace.ErrShared) {
 		t.Errorf("follow this process: %v, want ErrShared", err)
 	}
-	const most = 64
+	const most = 16
 	for range most + 1 { // one after the other, which is no more than one at a time
 		pid, run, end := play(t, "use")
 		if err := r.Follow(pid); err != nil {

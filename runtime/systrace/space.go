@@ -68,7 +68,7 @@ func (s *space) key(thread uint32) uint64 { return s.inode<<32 | uint64(thread) 
 
 // underWayCall is a call that a thread is inside of. The thread's number is that in its namespace.
 type underWayCall struct {
-	number uint32
+	thread uint32
 	call   Call
 }
 
@@ -92,7 +92,7 @@ func (s *space) underWay() ([]underWayCall, error) {
 		threads, _ := filepath.Glob(filepath.Join(dir, "task/[0-9]*")) // none, if it has ended
 		for _, t := range threads {
 			if number, inner, ok := currentCall(t); ok {
-				out = append(out, underWayCall{number: inner, call: Call{Number: number, Compat: compat}})
+				out = append(out, underWayCall{thread: inner, call: Call{Number: number, Compat: compat}})
 			}
 		}
 	}
