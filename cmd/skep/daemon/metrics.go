@@ -80,13 +80,6 @@ func (d *Daemon) listenMetrics() (net.Listener, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	config := ca.ExternalPeopleTLS(cert, pool)
-	vouched := config.VerifyConnection
-	config.VerifyConnection = func(s tls.ConnectionState) error {
-		if err := vouched(s); err != nil {
-			return err
-		}
-		return d.mayScrape(s.PeerCertificates[0])
-	}
 	d.logger.Info("metrics are served to holders of a certificate of --tlscacert", "address", listener.Addr().String())
 	return tls.NewListener(netutil.LimitListener(listener, maxClients), config), nil
 }
@@ -125,6 +118,19 @@ func (d *Daemon) serveMetrics(ctx context.Context, listener net.Listener) error 
 	return nil
 }
 
+// onlyUsers refuses those who come by TLS and may not. It looks at each request, since a connection outlives what is decided about a user.
+func (d *Daemon) onlyUsers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil {
+			if err := d.mayScrape(r.TLS.PeerCertificates[0]); err != nil {
+				http.Error(w, err.Error(), http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // metricsHandler answers GET /metrics, and nothing else.
 func (d *Daemon) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
@@ -132,9 +138,9 @@ func (d *Daemon) metricsHandler() http.Handler {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), nodeCollector{d},
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", d.onlyUsers(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: log.New(levelWriter{d.logger}, "", 0), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
-	}))
+	})))
 	return mux
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -20,6 +21,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/authz"
 )
 
 func TestMetricsAddress(t *testing.T) {
@@ -166,6 +170,16 @@ func (a *authority) write(kind string, der []byte) string {
 	return file
 }
 
+// knownUsers are a manager's records.
+type knownUsers map[string]authz.UserRecord
+
+func (u knownUsers) User(name string) (authz.UserRecord, bool) {
+	r, ok := u[name]
+	return r, ok
+}
+
+func (knownUsers) CatchUp(context.Context) error { return nil }
+
 // On an address that others can reach, only those get an answer for whom the CA vouches.
 func TestServeMetrics_ByMutualTLS(t *testing.T) {
 	own, other := newAuthority(t), newAuthority(t)
@@ -181,7 +195,7 @@ func TestServeMetrics_ByMutualTLS(t *testing.T) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(own.cert)
-	scrape := func(a *authority) error {
+	dial := func(a *authority) *http.Client {
 		config := &tls.Config{RootCAs: pool}
 		if a != nil {
 			pair, err := tls.LoadX509KeyPair(a.pair(&x509.Certificate{
@@ -192,23 +206,45 @@ func TestServeMetrics_ByMutualTLS(t *testing.T) {
 			}
 			config.Certificates = []tls.Certificate{pair}
 		}
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	}
+	scrape := func(client *http.Client) error {
 		answer, err := client.Get("https://127.0.0.1:" + port + "/metrics")
 		if err != nil {
 			return err
 		}
 		defer answer.Body.Close()
-		_, err = io.ReadAll(answer.Body)
+		text, err := io.ReadAll(answer.Body)
+		if err == nil && answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", answer.Status, text)
+		}
 		return err
 	}
-	if err := scrape(own); err != nil {
+	prometheus := dial(own)
+	if err := scrape(prometheus); err != nil {
 		t.Errorf("with a certificate of the CA: %v", err)
 	}
-	if err := scrape(nil); err == nil {
+	if err := scrape(dial(nil)); err == nil {
 		t.Error("somebody without a certificate reads the metrics")
 	}
-	if err := scrape(other); err == nil {
+	if err := scrape(dial(other)); err == nil {
 		t.Error("somebody with another CA's certificate reads the metrics")
+	}
+
+	// A manager asks its records, at each request: the connection is there already.
+	users := knownUsers{}
+	d.managed.arrive(nil, nil, users, nil)
+	defer d.managed.depart()
+	if err := scrape(prometheus); err == nil || !strings.Contains(err.Error(), "403 Forbidden: user prometheus is not known") {
+		t.Errorf("somebody whom the swarm does not know: %v", err)
+	}
+	users["prometheus"] = authz.UserRecord{Role: api.UserRole_USER_ROLE_VIEWER}
+	if err := scrape(prometheus); err != nil {
+		t.Errorf("a user: %v", err)
+	}
+	users["prometheus"] = authz.UserRecord{Role: api.UserRole_USER_ROLE_VIEWER, Revoked: true}
+	if err := scrape(prometheus); err == nil || !strings.Contains(err.Error(), "403 Forbidden") {
+		t.Errorf("a revoked user: %v", err)
 	}
 	answer, err := http.Get("http://127.0.0.1:" + port + "/metrics")
 	if err == nil {
