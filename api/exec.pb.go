@@ -33,6 +33,7 @@ type ConnectTaskRequest struct {
 	//	*ConnectTaskRequest_Exec
 	//	*ConnectTaskRequest_CopyFrom
 	//	*ConnectTaskRequest_CopyTo
+	//	*ConnectTaskRequest_Attach
 	//	*ConnectTaskRequest_Data
 	//	*ConnectTaskRequest_End
 	//	*ConnectTaskRequest_Resize
@@ -113,6 +114,15 @@ func (x *ConnectTaskRequest) GetCopyTo() *CopyTo {
 	return nil
 }
 
+func (x *ConnectTaskRequest) GetAttach() *AttachStart {
+	if x != nil {
+		if x, ok := x.Input.(*ConnectTaskRequest_Attach); ok {
+			return x.Attach
+		}
+	}
+	return nil
+}
+
 func (x *ConnectTaskRequest) GetData() []byte {
 	if x != nil {
 		if x, ok := x.Input.(*ConnectTaskRequest_Data); ok {
@@ -168,6 +178,11 @@ type ConnectTaskRequest_CopyTo struct {
 	CopyTo *CopyTo `protobuf:"bytes,4,opt,name=copy_to,json=copyTo,proto3,oneof"`
 }
 
+type ConnectTaskRequest_Attach struct {
+	// In the first request.
+	Attach *AttachStart `protobuf:"bytes,9,opt,name=attach,proto3,oneof"`
+}
+
 type ConnectTaskRequest_Data struct {
 	// For the process's input, or of the tar stream. At most 64 KiB.
 	Data []byte `protobuf:"bytes,5,opt,name=data,proto3,oneof"`
@@ -193,6 +208,8 @@ func (*ConnectTaskRequest_Exec) isConnectTaskRequest_Input() {}
 func (*ConnectTaskRequest_CopyFrom) isConnectTaskRequest_Input() {}
 
 func (*ConnectTaskRequest_CopyTo) isConnectTaskRequest_Input() {}
+
+func (*ConnectTaskRequest_Attach) isConnectTaskRequest_Input() {}
 
 func (*ConnectTaskRequest_Data) isConnectTaskRequest_Input() {}
 
@@ -417,6 +434,62 @@ func (x *ExecStart) GetDetach() bool {
 	return false
 }
 
+// AttachStart asks for what the first process of a task prints from now on, or what its terminal shows. Who takes it slower than it
+// comes misses some, and is told so in stderr. The exit code at the end is the task's.
+type AttachStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is typed will come, as data, for the task's terminal. Without one, a task has no input.
+	Stdin bool `protobuf:"varint,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// The size that the task's terminal is to take, if it has one.
+	Terminal      *TerminalSize `protobuf:"bytes,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachStart) Reset() {
+	*x = AttachStart{}
+	mi := &file_skep_v1_exec_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachStart) ProtoMessage() {}
+
+func (x *AttachStart) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_exec_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachStart.ProtoReflect.Descriptor instead.
+func (*AttachStart) Descriptor() ([]byte, []int) {
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AttachStart) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *AttachStart) GetTerminal() *TerminalSize {
+	if x != nil {
+		return x.Terminal
+	}
+	return nil
+}
+
 // CopyFrom asks for what is at a path in a task's container, as a tar stream in stdout. In stderr are warnings, one a line.
 // The first entry is the thing itself: under its name, or as "." if the path ends with "/." or is the root.
 type CopyFrom struct {
@@ -431,7 +504,7 @@ type CopyFrom struct {
 
 func (x *CopyFrom) Reset() {
 	*x = CopyFrom{}
-	mi := &file_skep_v1_exec_proto_msgTypes[3]
+	mi := &file_skep_v1_exec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +516,7 @@ func (x *CopyFrom) String() string {
 func (*CopyFrom) ProtoMessage() {}
 
 func (x *CopyFrom) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[3]
+	mi := &file_skep_v1_exec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +529,7 @@ func (x *CopyFrom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyFrom.ProtoReflect.Descriptor instead.
 func (*CopyFrom) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CopyFrom) GetPath() string {
@@ -489,7 +562,7 @@ type CopyTo struct {
 
 func (x *CopyTo) Reset() {
 	*x = CopyTo{}
-	mi := &file_skep_v1_exec_proto_msgTypes[4]
+	mi := &file_skep_v1_exec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +574,7 @@ func (x *CopyTo) String() string {
 func (*CopyTo) ProtoMessage() {}
 
 func (x *CopyTo) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[4]
+	mi := &file_skep_v1_exec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +587,7 @@ func (x *CopyTo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyTo.ProtoReflect.Descriptor instead.
 func (*CopyTo) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CopyTo) GetPath() string {
@@ -546,7 +619,7 @@ type EndOfInput struct {
 
 func (x *EndOfInput) Reset() {
 	*x = EndOfInput{}
-	mi := &file_skep_v1_exec_proto_msgTypes[5]
+	mi := &file_skep_v1_exec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +631,7 @@ func (x *EndOfInput) String() string {
 func (*EndOfInput) ProtoMessage() {}
 
 func (x *EndOfInput) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[5]
+	mi := &file_skep_v1_exec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +644,7 @@ func (x *EndOfInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfInput.ProtoReflect.Descriptor instead.
 func (*EndOfInput) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{6}
 }
 
 // TerminalSize is in characters.
@@ -585,7 +658,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_skep_v1_exec_proto_msgTypes[6]
+	mi := &file_skep_v1_exec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +670,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[6]
+	mi := &file_skep_v1_exec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +683,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TerminalSize) GetRows() uint32 {
@@ -638,7 +711,7 @@ type TaskConnected struct {
 
 func (x *TaskConnected) Reset() {
 	*x = TaskConnected{}
-	mi := &file_skep_v1_exec_proto_msgTypes[7]
+	mi := &file_skep_v1_exec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +723,7 @@ func (x *TaskConnected) String() string {
 func (*TaskConnected) ProtoMessage() {}
 
 func (x *TaskConnected) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[7]
+	mi := &file_skep_v1_exec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +736,7 @@ func (x *TaskConnected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskConnected.ProtoReflect.Descriptor instead.
 func (*TaskConnected) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TaskConnected) GetTaskId() string {
@@ -691,7 +764,7 @@ type TaskDisconnected struct {
 
 func (x *TaskDisconnected) Reset() {
 	*x = TaskDisconnected{}
-	mi := &file_skep_v1_exec_proto_msgTypes[8]
+	mi := &file_skep_v1_exec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +776,7 @@ func (x *TaskDisconnected) String() string {
 func (*TaskDisconnected) ProtoMessage() {}
 
 func (x *TaskDisconnected) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[8]
+	mi := &file_skep_v1_exec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +789,7 @@ func (x *TaskDisconnected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDisconnected.ProtoReflect.Descriptor instead.
 func (*TaskDisconnected) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TaskDisconnected) GetExitCode() int32 {
@@ -742,7 +815,7 @@ type ConnectNodeTaskRequest struct {
 
 func (x *ConnectNodeTaskRequest) Reset() {
 	*x = ConnectNodeTaskRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[9]
+	mi := &file_skep_v1_exec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +827,7 @@ func (x *ConnectNodeTaskRequest) String() string {
 func (*ConnectNodeTaskRequest) ProtoMessage() {}
 
 func (x *ConnectNodeTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[9]
+	mi := &file_skep_v1_exec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +840,7 @@ func (x *ConnectNodeTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectNodeTaskRequest.ProtoReflect.Descriptor instead.
 func (*ConnectNodeTaskRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConnectNodeTaskRequest) GetInput() *ConnectTaskRequest {
@@ -786,7 +859,7 @@ type ConnectNodeTaskResponse struct {
 
 func (x *ConnectNodeTaskResponse) Reset() {
 	*x = ConnectNodeTaskResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[10]
+	mi := &file_skep_v1_exec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +871,7 @@ func (x *ConnectNodeTaskResponse) String() string {
 func (*ConnectNodeTaskResponse) ProtoMessage() {}
 
 func (x *ConnectNodeTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[10]
+	mi := &file_skep_v1_exec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +884,7 @@ func (x *ConnectNodeTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectNodeTaskResponse.ProtoReflect.Descriptor instead.
 func (*ConnectNodeTaskResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConnectNodeTaskResponse) GetOutput() *ConnectTaskResponse {
@@ -831,7 +904,7 @@ type PauseTaskRequest struct {
 
 func (x *PauseTaskRequest) Reset() {
 	*x = PauseTaskRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[11]
+	mi := &file_skep_v1_exec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +916,7 @@ func (x *PauseTaskRequest) String() string {
 func (*PauseTaskRequest) ProtoMessage() {}
 
 func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[11]
+	mi := &file_skep_v1_exec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +929,7 @@ func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskRequest.ProtoReflect.Descriptor instead.
 func (*PauseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PauseTaskRequest) GetTask() string {
@@ -875,7 +948,7 @@ type PauseTaskResponse struct {
 
 func (x *PauseTaskResponse) Reset() {
 	*x = PauseTaskResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[12]
+	mi := &file_skep_v1_exec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +960,7 @@ func (x *PauseTaskResponse) String() string {
 func (*PauseTaskResponse) ProtoMessage() {}
 
 func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[12]
+	mi := &file_skep_v1_exec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +973,7 @@ func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskResponse.ProtoReflect.Descriptor instead.
 func (*PauseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PauseTaskResponse) GetTaskId() string {
@@ -920,7 +993,7 @@ type UnpauseTaskRequest struct {
 
 func (x *UnpauseTaskRequest) Reset() {
 	*x = UnpauseTaskRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[13]
+	mi := &file_skep_v1_exec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1005,7 @@ func (x *UnpauseTaskRequest) String() string {
 func (*UnpauseTaskRequest) ProtoMessage() {}
 
 func (x *UnpauseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[13]
+	mi := &file_skep_v1_exec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1018,7 @@ func (x *UnpauseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseTaskRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UnpauseTaskRequest) GetTask() string {
@@ -964,7 +1037,7 @@ type UnpauseTaskResponse struct {
 
 func (x *UnpauseTaskResponse) Reset() {
 	*x = UnpauseTaskResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[14]
+	mi := &file_skep_v1_exec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1049,7 @@ func (x *UnpauseTaskResponse) String() string {
 func (*UnpauseTaskResponse) ProtoMessage() {}
 
 func (x *UnpauseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[14]
+	mi := &file_skep_v1_exec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1062,7 @@ func (x *UnpauseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseTaskResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnpauseTaskResponse) GetTaskId() string {
@@ -1011,7 +1084,7 @@ type KillTaskRequest struct {
 
 func (x *KillTaskRequest) Reset() {
 	*x = KillTaskRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[15]
+	mi := &file_skep_v1_exec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1096,7 @@ func (x *KillTaskRequest) String() string {
 func (*KillTaskRequest) ProtoMessage() {}
 
 func (x *KillTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[15]
+	mi := &file_skep_v1_exec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1109,7 @@ func (x *KillTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillTaskRequest.ProtoReflect.Descriptor instead.
 func (*KillTaskRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KillTaskRequest) GetTask() string {
@@ -1062,7 +1135,7 @@ type KillTaskResponse struct {
 
 func (x *KillTaskResponse) Reset() {
 	*x = KillTaskResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[16]
+	mi := &file_skep_v1_exec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1147,7 @@ func (x *KillTaskResponse) String() string {
 func (*KillTaskResponse) ProtoMessage() {}
 
 func (x *KillTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[16]
+	mi := &file_skep_v1_exec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1160,7 @@ func (x *KillTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillTaskResponse.ProtoReflect.Descriptor instead.
 func (*KillTaskResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *KillTaskResponse) GetTaskId() string {
@@ -1107,7 +1180,7 @@ type ListTaskProcessesRequest struct {
 
 func (x *ListTaskProcessesRequest) Reset() {
 	*x = ListTaskProcessesRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[17]
+	mi := &file_skep_v1_exec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1192,7 @@ func (x *ListTaskProcessesRequest) String() string {
 func (*ListTaskProcessesRequest) ProtoMessage() {}
 
 func (x *ListTaskProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[17]
+	mi := &file_skep_v1_exec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1205,7 @@ func (x *ListTaskProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTaskProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListTaskProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTaskProcessesRequest) GetTask() string {
@@ -1153,7 +1226,7 @@ type ListTaskProcessesResponse struct {
 
 func (x *ListTaskProcessesResponse) Reset() {
 	*x = ListTaskProcessesResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[18]
+	mi := &file_skep_v1_exec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1238,7 @@ func (x *ListTaskProcessesResponse) String() string {
 func (*ListTaskProcessesResponse) ProtoMessage() {}
 
 func (x *ListTaskProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[18]
+	mi := &file_skep_v1_exec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1251,7 @@ func (x *ListTaskProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTaskProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListTaskProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTaskProcessesResponse) GetTaskId() string {
@@ -1219,7 +1292,7 @@ type TaskProcess struct {
 
 func (x *TaskProcess) Reset() {
 	*x = TaskProcess{}
-	mi := &file_skep_v1_exec_proto_msgTypes[19]
+	mi := &file_skep_v1_exec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1304,7 @@ func (x *TaskProcess) String() string {
 func (*TaskProcess) ProtoMessage() {}
 
 func (x *TaskProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[19]
+	mi := &file_skep_v1_exec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1317,7 @@ func (x *TaskProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskProcess.ProtoReflect.Descriptor instead.
 func (*TaskProcess) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TaskProcess) GetPid() int32 {
@@ -1325,7 +1398,7 @@ type ControlNodeTaskRequest struct {
 
 func (x *ControlNodeTaskRequest) Reset() {
 	*x = ControlNodeTaskRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[20]
+	mi := &file_skep_v1_exec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1410,7 @@ func (x *ControlNodeTaskRequest) String() string {
 func (*ControlNodeTaskRequest) ProtoMessage() {}
 
 func (x *ControlNodeTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[20]
+	mi := &file_skep_v1_exec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1423,7 @@ func (x *ControlNodeTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeTaskRequest.ProtoReflect.Descriptor instead.
 func (*ControlNodeTaskRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ControlNodeTaskRequest) GetTaskId() string {
@@ -1427,7 +1500,7 @@ type ControlNodeTaskResponse struct {
 
 func (x *ControlNodeTaskResponse) Reset() {
 	*x = ControlNodeTaskResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[21]
+	mi := &file_skep_v1_exec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1512,7 @@ func (x *ControlNodeTaskResponse) String() string {
 func (*ControlNodeTaskResponse) ProtoMessage() {}
 
 func (x *ControlNodeTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[21]
+	mi := &file_skep_v1_exec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1525,7 @@ func (x *ControlNodeTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlNodeTaskResponse.ProtoReflect.Descriptor instead.
 func (*ControlNodeTaskResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{22}
 }
 
 type TaskPause struct {
@@ -1463,7 +1536,7 @@ type TaskPause struct {
 
 func (x *TaskPause) Reset() {
 	*x = TaskPause{}
-	mi := &file_skep_v1_exec_proto_msgTypes[22]
+	mi := &file_skep_v1_exec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1548,7 @@ func (x *TaskPause) String() string {
 func (*TaskPause) ProtoMessage() {}
 
 func (x *TaskPause) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[22]
+	mi := &file_skep_v1_exec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1561,7 @@ func (x *TaskPause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskPause.ProtoReflect.Descriptor instead.
 func (*TaskPause) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{23}
 }
 
 type TaskUnpause struct {
@@ -1499,7 +1572,7 @@ type TaskUnpause struct {
 
 func (x *TaskUnpause) Reset() {
 	*x = TaskUnpause{}
-	mi := &file_skep_v1_exec_proto_msgTypes[23]
+	mi := &file_skep_v1_exec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1584,7 @@ func (x *TaskUnpause) String() string {
 func (*TaskUnpause) ProtoMessage() {}
 
 func (x *TaskUnpause) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[23]
+	mi := &file_skep_v1_exec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1597,7 @@ func (x *TaskUnpause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskUnpause.ProtoReflect.Descriptor instead.
 func (*TaskUnpause) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{24}
 }
 
 type ListNodeTaskProcessesRequest struct {
@@ -1536,7 +1609,7 @@ type ListNodeTaskProcessesRequest struct {
 
 func (x *ListNodeTaskProcessesRequest) Reset() {
 	*x = ListNodeTaskProcessesRequest{}
-	mi := &file_skep_v1_exec_proto_msgTypes[24]
+	mi := &file_skep_v1_exec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1621,7 @@ func (x *ListNodeTaskProcessesRequest) String() string {
 func (*ListNodeTaskProcessesRequest) ProtoMessage() {}
 
 func (x *ListNodeTaskProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[24]
+	mi := &file_skep_v1_exec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1634,7 @@ func (x *ListNodeTaskProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodeTaskProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodeTaskProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListNodeTaskProcessesRequest) GetTaskId() string {
@@ -1580,7 +1653,7 @@ type ListNodeTaskProcessesResponse struct {
 
 func (x *ListNodeTaskProcessesResponse) Reset() {
 	*x = ListNodeTaskProcessesResponse{}
-	mi := &file_skep_v1_exec_proto_msgTypes[25]
+	mi := &file_skep_v1_exec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1665,7 @@ func (x *ListNodeTaskProcessesResponse) String() string {
 func (*ListNodeTaskProcessesResponse) ProtoMessage() {}
 
 func (x *ListNodeTaskProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_exec_proto_msgTypes[25]
+	mi := &file_skep_v1_exec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1678,7 @@ func (x *ListNodeTaskProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodeTaskProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodeTaskProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_exec_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_exec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListNodeTaskProcessesResponse) GetProcesses() []*TaskProcess {
@@ -1619,12 +1692,13 @@ var File_skep_v1_exec_proto protoreflect.FileDescriptor
 
 const file_skep_v1_exec_proto_rawDesc = "" +
 	"\n" +
-	"\x12skep/v1/exec.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14skep/v1/access.proto\"\xc8\x02\n" +
+	"\x12skep/v1/exec.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14skep/v1/access.proto\"\xf8\x02\n" +
 	"\x12ConnectTaskRequest\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12(\n" +
 	"\x04exec\x18\x02 \x01(\v2\x12.skep.v1.ExecStartH\x00R\x04exec\x120\n" +
 	"\tcopy_from\x18\x03 \x01(\v2\x11.skep.v1.CopyFromH\x00R\bcopyFrom\x12*\n" +
-	"\acopy_to\x18\x04 \x01(\v2\x0f.skep.v1.CopyToH\x00R\x06copyTo\x12\x19\n" +
+	"\acopy_to\x18\x04 \x01(\v2\x0f.skep.v1.CopyToH\x00R\x06copyTo\x12.\n" +
+	"\x06attach\x18\t \x01(\v2\x14.skep.v1.AttachStartH\x00R\x06attach\x12\x19\n" +
 	"\x04data\x18\x05 \x01(\fB\x03\x80\x01\x01H\x00R\x04data\x12'\n" +
 	"\x03end\x18\x06 \x01(\v2\x13.skep.v1.EndOfInputH\x00R\x03end\x12/\n" +
 	"\x06resize\x18\a \x01(\v2\x15.skep.v1.TerminalSizeH\x00R\x06resize\x12\x18\n" +
@@ -1643,7 +1717,10 @@ const file_skep_v1_exec_proto_rawDesc = "" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x121\n" +
 	"\bterminal\x18\x05 \x01(\v2\x15.skep.v1.TerminalSizeR\bterminal\x12\x14\n" +
 	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x16\n" +
-	"\x06detach\x18\a \x01(\bR\x06detach\"?\n" +
+	"\x06detach\x18\a \x01(\bR\x06detach\"V\n" +
+	"\vAttachStart\x12\x14\n" +
+	"\x05stdin\x18\x01 \x01(\bR\x05stdin\x121\n" +
+	"\bterminal\x18\x02 \x01(\v2\x15.skep.v1.TerminalSizeR\bterminal\"?\n" +
 	"\bCopyFrom\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1f\n" +
 	"\vfollow_link\x18\x02 \x01(\bR\n" +
@@ -1740,74 +1817,77 @@ func file_skep_v1_exec_proto_rawDescGZIP() []byte {
 	return file_skep_v1_exec_proto_rawDescData
 }
 
-var file_skep_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_skep_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_skep_v1_exec_proto_goTypes = []any{
 	(*ConnectTaskRequest)(nil),            // 0: skep.v1.ConnectTaskRequest
 	(*ConnectTaskResponse)(nil),           // 1: skep.v1.ConnectTaskResponse
 	(*ExecStart)(nil),                     // 2: skep.v1.ExecStart
-	(*CopyFrom)(nil),                      // 3: skep.v1.CopyFrom
-	(*CopyTo)(nil),                        // 4: skep.v1.CopyTo
-	(*EndOfInput)(nil),                    // 5: skep.v1.EndOfInput
-	(*TerminalSize)(nil),                  // 6: skep.v1.TerminalSize
-	(*TaskConnected)(nil),                 // 7: skep.v1.TaskConnected
-	(*TaskDisconnected)(nil),              // 8: skep.v1.TaskDisconnected
-	(*ConnectNodeTaskRequest)(nil),        // 9: skep.v1.ConnectNodeTaskRequest
-	(*ConnectNodeTaskResponse)(nil),       // 10: skep.v1.ConnectNodeTaskResponse
-	(*PauseTaskRequest)(nil),              // 11: skep.v1.PauseTaskRequest
-	(*PauseTaskResponse)(nil),             // 12: skep.v1.PauseTaskResponse
-	(*UnpauseTaskRequest)(nil),            // 13: skep.v1.UnpauseTaskRequest
-	(*UnpauseTaskResponse)(nil),           // 14: skep.v1.UnpauseTaskResponse
-	(*KillTaskRequest)(nil),               // 15: skep.v1.KillTaskRequest
-	(*KillTaskResponse)(nil),              // 16: skep.v1.KillTaskResponse
-	(*ListTaskProcessesRequest)(nil),      // 17: skep.v1.ListTaskProcessesRequest
-	(*ListTaskProcessesResponse)(nil),     // 18: skep.v1.ListTaskProcessesResponse
-	(*TaskProcess)(nil),                   // 19: skep.v1.TaskProcess
-	(*ControlNodeTaskRequest)(nil),        // 20: skep.v1.ControlNodeTaskRequest
-	(*ControlNodeTaskResponse)(nil),       // 21: skep.v1.ControlNodeTaskResponse
-	(*TaskPause)(nil),                     // 22: skep.v1.TaskPause
-	(*TaskUnpause)(nil),                   // 23: skep.v1.TaskUnpause
-	(*ListNodeTaskProcessesRequest)(nil),  // 24: skep.v1.ListNodeTaskProcessesRequest
-	(*ListNodeTaskProcessesResponse)(nil), // 25: skep.v1.ListNodeTaskProcessesResponse
-	(*durationpb.Duration)(nil),           // 26: google.protobuf.Duration
+	(*AttachStart)(nil),                   // 3: skep.v1.AttachStart
+	(*CopyFrom)(nil),                      // 4: skep.v1.CopyFrom
+	(*CopyTo)(nil),                        // 5: skep.v1.CopyTo
+	(*EndOfInput)(nil),                    // 6: skep.v1.EndOfInput
+	(*TerminalSize)(nil),                  // 7: skep.v1.TerminalSize
+	(*TaskConnected)(nil),                 // 8: skep.v1.TaskConnected
+	(*TaskDisconnected)(nil),              // 9: skep.v1.TaskDisconnected
+	(*ConnectNodeTaskRequest)(nil),        // 10: skep.v1.ConnectNodeTaskRequest
+	(*ConnectNodeTaskResponse)(nil),       // 11: skep.v1.ConnectNodeTaskResponse
+	(*PauseTaskRequest)(nil),              // 12: skep.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),             // 13: skep.v1.PauseTaskResponse
+	(*UnpauseTaskRequest)(nil),            // 14: skep.v1.UnpauseTaskRequest
+	(*UnpauseTaskResponse)(nil),           // 15: skep.v1.UnpauseTaskResponse
+	(*KillTaskRequest)(nil),               // 16: skep.v1.KillTaskRequest
+	(*KillTaskResponse)(nil),              // 17: skep.v1.KillTaskResponse
+	(*ListTaskProcessesRequest)(nil),      // 18: skep.v1.ListTaskProcessesRequest
+	(*ListTaskProcessesResponse)(nil),     // 19: skep.v1.ListTaskProcessesResponse
+	(*TaskProcess)(nil),                   // 20: skep.v1.TaskProcess
+	(*ControlNodeTaskRequest)(nil),        // 21: skep.v1.ControlNodeTaskRequest
+	(*ControlNodeTaskResponse)(nil),       // 22: skep.v1.ControlNodeTaskResponse
+	(*TaskPause)(nil),                     // 23: skep.v1.TaskPause
+	(*TaskUnpause)(nil),                   // 24: skep.v1.TaskUnpause
+	(*ListNodeTaskProcessesRequest)(nil),  // 25: skep.v1.ListNodeTaskProcessesRequest
+	(*ListNodeTaskProcessesResponse)(nil), // 26: skep.v1.ListNodeTaskProcessesResponse
+	(*durationpb.Duration)(nil),           // 27: google.protobuf.Duration
 }
 var file_skep_v1_exec_proto_depIdxs = []int32{
 	2,  // 0: skep.v1.ConnectTaskRequest.exec:type_name -> skep.v1.ExecStart
-	3,  // 1: skep.v1.ConnectTaskRequest.copy_from:type_name -> skep.v1.CopyFrom
-	4,  // 2: skep.v1.ConnectTaskRequest.copy_to:type_name -> skep.v1.CopyTo
-	5,  // 3: skep.v1.ConnectTaskRequest.end:type_name -> skep.v1.EndOfInput
-	6,  // 4: skep.v1.ConnectTaskRequest.resize:type_name -> skep.v1.TerminalSize
-	7,  // 5: skep.v1.ConnectTaskResponse.connected:type_name -> skep.v1.TaskConnected
-	8,  // 6: skep.v1.ConnectTaskResponse.disconnected:type_name -> skep.v1.TaskDisconnected
-	6,  // 7: skep.v1.ExecStart.terminal:type_name -> skep.v1.TerminalSize
-	0,  // 8: skep.v1.ConnectNodeTaskRequest.input:type_name -> skep.v1.ConnectTaskRequest
-	1,  // 9: skep.v1.ConnectNodeTaskResponse.output:type_name -> skep.v1.ConnectTaskResponse
-	19, // 10: skep.v1.ListTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
-	26, // 11: skep.v1.TaskProcess.cpu_time:type_name -> google.protobuf.Duration
-	26, // 12: skep.v1.TaskProcess.age:type_name -> google.protobuf.Duration
-	22, // 13: skep.v1.ControlNodeTaskRequest.pause:type_name -> skep.v1.TaskPause
-	23, // 14: skep.v1.ControlNodeTaskRequest.unpause:type_name -> skep.v1.TaskUnpause
-	19, // 15: skep.v1.ListNodeTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
-	0,  // 16: skep.v1.Tasks.ConnectTask:input_type -> skep.v1.ConnectTaskRequest
-	11, // 17: skep.v1.Tasks.PauseTask:input_type -> skep.v1.PauseTaskRequest
-	13, // 18: skep.v1.Tasks.UnpauseTask:input_type -> skep.v1.UnpauseTaskRequest
-	15, // 19: skep.v1.Tasks.KillTask:input_type -> skep.v1.KillTaskRequest
-	17, // 20: skep.v1.Tasks.ListTaskProcesses:input_type -> skep.v1.ListTaskProcessesRequest
-	9,  // 21: skep.v1.NodeTasks.ConnectNodeTask:input_type -> skep.v1.ConnectNodeTaskRequest
-	20, // 22: skep.v1.NodeTasks.ControlNodeTask:input_type -> skep.v1.ControlNodeTaskRequest
-	24, // 23: skep.v1.NodeTasks.ListNodeTaskProcesses:input_type -> skep.v1.ListNodeTaskProcessesRequest
-	1,  // 24: skep.v1.Tasks.ConnectTask:output_type -> skep.v1.ConnectTaskResponse
-	12, // 25: skep.v1.Tasks.PauseTask:output_type -> skep.v1.PauseTaskResponse
-	14, // 26: skep.v1.Tasks.UnpauseTask:output_type -> skep.v1.UnpauseTaskResponse
-	16, // 27: skep.v1.Tasks.KillTask:output_type -> skep.v1.KillTaskResponse
-	18, // 28: skep.v1.Tasks.ListTaskProcesses:output_type -> skep.v1.ListTaskProcessesResponse
-	10, // 29: skep.v1.NodeTasks.ConnectNodeTask:output_type -> skep.v1.ConnectNodeTaskResponse
-	21, // 30: skep.v1.NodeTasks.ControlNodeTask:output_type -> skep.v1.ControlNodeTaskResponse
-	25, // 31: skep.v1.NodeTasks.ListNodeTaskProcesses:output_type -> skep.v1.ListNodeTaskProcessesResponse
-	24, // [24:32] is the sub-list for method output_type
-	16, // [16:24] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	4,  // 1: skep.v1.ConnectTaskRequest.copy_from:type_name -> skep.v1.CopyFrom
+	5,  // 2: skep.v1.ConnectTaskRequest.copy_to:type_name -> skep.v1.CopyTo
+	3,  // 3: skep.v1.ConnectTaskRequest.attach:type_name -> skep.v1.AttachStart
+	6,  // 4: skep.v1.ConnectTaskRequest.end:type_name -> skep.v1.EndOfInput
+	7,  // 5: skep.v1.ConnectTaskRequest.resize:type_name -> skep.v1.TerminalSize
+	8,  // 6: skep.v1.ConnectTaskResponse.connected:type_name -> skep.v1.TaskConnected
+	9,  // 7: skep.v1.ConnectTaskResponse.disconnected:type_name -> skep.v1.TaskDisconnected
+	7,  // 8: skep.v1.ExecStart.terminal:type_name -> skep.v1.TerminalSize
+	7,  // 9: skep.v1.AttachStart.terminal:type_name -> skep.v1.TerminalSize
+	0,  // 10: skep.v1.ConnectNodeTaskRequest.input:type_name -> skep.v1.ConnectTaskRequest
+	1,  // 11: skep.v1.ConnectNodeTaskResponse.output:type_name -> skep.v1.ConnectTaskResponse
+	20, // 12: skep.v1.ListTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
+	27, // 13: skep.v1.TaskProcess.cpu_time:type_name -> google.protobuf.Duration
+	27, // 14: skep.v1.TaskProcess.age:type_name -> google.protobuf.Duration
+	23, // 15: skep.v1.ControlNodeTaskRequest.pause:type_name -> skep.v1.TaskPause
+	24, // 16: skep.v1.ControlNodeTaskRequest.unpause:type_name -> skep.v1.TaskUnpause
+	20, // 17: skep.v1.ListNodeTaskProcessesResponse.processes:type_name -> skep.v1.TaskProcess
+	0,  // 18: skep.v1.Tasks.ConnectTask:input_type -> skep.v1.ConnectTaskRequest
+	12, // 19: skep.v1.Tasks.PauseTask:input_type -> skep.v1.PauseTaskRequest
+	14, // 20: skep.v1.Tasks.UnpauseTask:input_type -> skep.v1.UnpauseTaskRequest
+	16, // 21: skep.v1.Tasks.KillTask:input_type -> skep.v1.KillTaskRequest
+	18, // 22: skep.v1.Tasks.ListTaskProcesses:input_type -> skep.v1.ListTaskProcessesRequest
+	10, // 23: skep.v1.NodeTasks.ConnectNodeTask:input_type -> skep.v1.ConnectNodeTaskRequest
+	21, // 24: skep.v1.NodeTasks.ControlNodeTask:input_type -> skep.v1.ControlNodeTaskRequest
+	25, // 25: skep.v1.NodeTasks.ListNodeTaskProcesses:input_type -> skep.v1.ListNodeTaskProcessesRequest
+	1,  // 26: skep.v1.Tasks.ConnectTask:output_type -> skep.v1.ConnectTaskResponse
+	13, // 27: skep.v1.Tasks.PauseTask:output_type -> skep.v1.PauseTaskResponse
+	15, // 28: skep.v1.Tasks.UnpauseTask:output_type -> skep.v1.UnpauseTaskResponse
+	17, // 29: skep.v1.Tasks.KillTask:output_type -> skep.v1.KillTaskResponse
+	19, // 30: skep.v1.Tasks.ListTaskProcesses:output_type -> skep.v1.ListTaskProcessesResponse
+	11, // 31: skep.v1.NodeTasks.ConnectNodeTask:output_type -> skep.v1.ConnectNodeTaskResponse
+	22, // 32: skep.v1.NodeTasks.ControlNodeTask:output_type -> skep.v1.ControlNodeTaskResponse
+	26, // 33: skep.v1.NodeTasks.ListNodeTaskProcesses:output_type -> skep.v1.ListNodeTaskProcessesResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_exec_proto_init() }
@@ -1820,6 +1900,7 @@ func file_skep_v1_exec_proto_init() {
 		(*ConnectTaskRequest_Exec)(nil),
 		(*ConnectTaskRequest_CopyFrom)(nil),
 		(*ConnectTaskRequest_CopyTo)(nil),
+		(*ConnectTaskRequest_Attach)(nil),
 		(*ConnectTaskRequest_Data)(nil),
 		(*ConnectTaskRequest_End)(nil),
 		(*ConnectTaskRequest_Resize)(nil),
@@ -1831,7 +1912,7 @@ func file_skep_v1_exec_proto_init() {
 		(*ConnectTaskResponse_Stderr)(nil),
 		(*ConnectTaskResponse_Disconnected)(nil),
 	}
-	file_skep_v1_exec_proto_msgTypes[20].OneofWrappers = []any{
+	file_skep_v1_exec_proto_msgTypes[21].OneofWrappers = []any{
 		(*ControlNodeTaskRequest_Pause)(nil),
 		(*ControlNodeTaskRequest_Unpause)(nil),
 		(*ControlNodeTaskRequest_Signal)(nil),
@@ -1842,7 +1923,7 @@ func file_skep_v1_exec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_exec_proto_rawDesc), len(file_skep_v1_exec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -34,9 +34,10 @@ const (
 //
 // Tasks is served by managers, which pass everything on to the node of the task.
 type TasksClient interface {
-	// ConnectTask runs a program in a task's container, or copies files from it or to it. The first request says what and where, and
-	// the first response that it has begun. What follows is input and output. The stream ends after the response with the end, or with
-	// an error. When the caller goes away, so does the program, and a copy ends where it is.
+	// ConnectTask runs a program in a task's container, copies files from it or to it, or shows what its first process prints. The
+	// first request says what and where, and the first response that it has begun. What follows is input and output. The stream ends
+	// after the response with the end, or with an error. When the caller goes away, so does a program that it ran, and a copy ends
+	// where it is; the first process goes on.
 	ConnectTask(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectTaskRequest, ConnectTaskResponse], error)
 	// PauseTask halts all processes of a running task, until UnpauseTask or SIGKILL. The task counts as running.
 	PauseTask(ctx context.Context, in *PauseTaskRequest, opts ...grpc.CallOption) (*PauseTaskResponse, error)
@@ -115,9 +116,10 @@ func (c *tasksClient) ListTaskProcesses(ctx context.Context, in *ListTaskProcess
 //
 // Tasks is served by managers, which pass everything on to the node of the task.
 type TasksServer interface {
-	// ConnectTask runs a program in a task's container, or copies files from it or to it. The first request says what and where, and
-	// the first response that it has begun. What follows is input and output. The stream ends after the response with the end, or with
-	// an error. When the caller goes away, so does the program, and a copy ends where it is.
+	// ConnectTask runs a program in a task's container, copies files from it or to it, or shows what its first process prints. The
+	// first request says what and where, and the first response that it has begun. What follows is input and output. The stream ends
+	// after the response with the end, or with an error. When the caller goes away, so does a program that it ran, and a copy ends
+	// where it is; the first process goes on.
 	ConnectTask(grpc.BidiStreamingServer[ConnectTaskRequest, ConnectTaskResponse]) error
 	// PauseTask halts all processes of a running task, until UnpauseTask or SIGKILL. The task counts as running.
 	PauseTask(context.Context, *PauseTaskRequest) (*PauseTaskResponse, error)

@@ -24,7 +24,7 @@ func (s *Server) copy(stream stream, id string, r client.CopyRequest) error {
 	}
 	var n notes
 	session := newSession(stream, p)
-	session.stderr = n.take
+	session.outputs[1].wrap = n.take
 	code, err := session.run(stream.Context())
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ const chunk = 32 << 10
 type Runtime interface {
 	Exec(ctx context.Context, id string, r client.ExecRequest) (*client.Exec, error)
 	Copy(ctx context.Context, id string, r client.CopyRequest) (*client.Exec, error)
+	Attach(ctx context.Context, id string) (*client.Attachment, error)
 	Kill(ctx context.Context, id string, sig syscall.Signal) error
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
@@ -68,6 +69,8 @@ func (s *Server) connect(stream stream) error {
 	switch start := first.GetInput().GetInput().(type) {
 	case *api.ConnectTaskRequest_Exec:
 		return s.exec(stream, id, start.Exec)
+	case *api.ConnectTaskRequest_Attach:
+		return s.attach(stream, id, start.Attach)
 	case *api.ConnectTaskRequest_CopyFrom:
 		from := start.CopyFrom
 		return s.copy(stream, id, client.CopyRequest{From: true, Path: from.GetPath(), Follow: from.GetFollowLink()})
@@ -137,20 +140,52 @@ func end(stream stream, code int, text string) error {
 	return send(stream, &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Disconnected{Disconnected: last}})
 }
 
+// process is one in a container: a client.Exec, or a client.Attachment to the first.
+type process interface {
+	Wait(ctx context.Context) (int, error)
+	Signal(sig syscall.Signal) error
+	Resize(size client.Size) error
+	Close()
+}
+
+// output is what a process writes to.
+type output struct {
+	file *os.File
+	// wrap words what was read, or gives nil for nothing to send.
+	wrap func(text []byte) *api.ConnectTaskResponse
+	// next gives the file to go on with after the end of one, or nil. It may be nil itself.
+	next func() *os.File
+}
+
 // session is a process with its stream.
 type session struct {
-	stream stream
-	p      *client.Exec
+	stream  stream
+	p       process
+	outputs []output
+	// stdin is where input goes, or nil; it is closed at the end of input if pipe says that it is one: a terminal has no end of input
+	// but the one that is typed.
+	stdin *os.File
+	pipe  bool
 	// ended is closed when the process has ended.
 	ended chan struct{}
-	// stderr words what the process writes to its standard error, or gives nil for nothing to send.
-	stderr func(text []byte) *api.ConnectTaskResponse
 
 	sending sync.Mutex // held while sending
 }
 
+// newSession is a session with a process that was started.
 func newSession(stream stream, p *client.Exec) *session {
-	return &session{stream: stream, p: p, ended: make(chan struct{}), stderr: stderr}
+	s := &session{stream: stream, p: p, ended: make(chan struct{})}
+	if p.Terminal != nil {
+		s.stdin, s.outputs = p.Terminal, []output{{file: p.Terminal, wrap: stdout}}
+		return s
+	}
+	s.stdin, s.pipe = p.Stdin, true
+	s.outputs = []output{{file: p.Stdout, wrap: stdout}, {file: p.Stderr, wrap: stderr}}
+	return s
+}
+
+func stdout(text []byte) *api.ConnectTaskResponse {
+	return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Stdout{Stdout: text}}
 }
 
 func stderr(text []byte) *api.ConnectTaskResponse {
@@ -161,31 +196,20 @@ func stderr(text []byte) *api.ConnectTaskResponse {
 // code.
 func (s *session) run(ctx context.Context) (int, error) {
 	var outputs sync.WaitGroup
-	failed := make(chan error, 2)
-	pump := func(f *os.File, wrap func([]byte) *api.ConnectTaskResponse) {
+	failed := make(chan error, len(s.outputs))
+	for _, out := range s.outputs {
 		outputs.Go(func() {
-			if err := s.pump(f, wrap); err != nil {
+			if err := s.passOn(out); err != nil {
 				failed <- err
 				s.p.Close() // nobody reads any more
 			}
 		})
 	}
-	stdout := func(b []byte) *api.ConnectTaskResponse {
-		return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Stdout{Stdout: b}}
-	}
-	if s.p.Terminal != nil {
-		pump(s.p.Terminal, stdout)
-	} else {
-		pump(s.p.Stdout, stdout)
-		pump(s.p.Stderr, s.stderr)
-	}
 	go s.inputs() // ends with the stream, which ends when this returns
 	code, err := s.p.Wait(ctx)
 	close(s.ended)
-	for _, f := range []*os.File{s.p.Terminal, s.p.Stdout, s.p.Stderr} {
-		if f != nil {
-			_ = f.SetReadDeadline(time.Now().Add(idle)) // wakes the pump; a closed one needs no waking
-		}
+	for _, out := range s.outputs {
+		_ = out.file.SetReadDeadline(time.Now().Add(idle)) // wakes the pump; a closed one needs no waking
 	}
 	outputs.Wait()
 	select {
@@ -203,6 +227,16 @@ const (
 	// most is how much can be left in a pipe (fcntl(2), pipe-max-size), which bounds what is read after the end.
 	most = 1 << 20
 )
+
+// passOn sends what the process writes to an output.
+func (s *session) passOn(out output) error {
+	for f := out.file; f != nil; f = out.next() {
+		if err := s.pump(f, out.wrap); err != nil || out.next == nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // pump sends what the process writes (X2).
 func (s *session) pump(f *os.File, wrap func([]byte) *api.ConnectTaskResponse) error {
@@ -290,12 +324,9 @@ func (s *session) inputs() {
 	}
 }
 
-// write passes input on, and then closes the pipe for it: a terminal has no end of input but the one that is typed.
+// write passes input on, to its end.
 func (s *session) write(data <-chan []byte) {
-	to := s.p.Stdin
-	if s.p.Terminal != nil {
-		to = s.p.Terminal
-	}
+	to := s.stdin
 	for b := range data {
 		if to == nil {
 			continue
@@ -304,8 +335,8 @@ func (s *session) write(data <-chan []byte) {
 			to = nil // the process reads no more
 		}
 	}
-	if s.p.Stdin != nil {
-		s.p.Stdin.Close()
+	if s.pipe && s.stdin != nil {
+		s.stdin.Close()
 	}
 }
 

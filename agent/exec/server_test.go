@@ -32,8 +32,26 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // supervisor is a container supervisor at its socket, whose processes are played by the test.
 type supervisor struct {
 	*testing.T
-	calls  chan *process
-	refuse error // what every call is answered with, or nil
+	calls   chan *process
+	console bool // containers have a terminal, for those who attach
+
+	mu     sync.Mutex // guards all below
+	refuse error      // what every call is answered with, or nil
+	silent bool       // containers have closed their output, for those who attach
+}
+
+// refuses has every call answered so from now on, or carried out for nil.
+func (s *supervisor) refuses(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = err
+}
+
+// answers says whether containers are silent, and what calls are answered with.
+func (s *supervisor) answers() (silent bool, refuse error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.silent, s.refuse
 }
 
 // process is one that the supervisor started: the call, and its ends of what the client has.
@@ -110,21 +128,22 @@ func (s *supervisor) serve(conn *net.UnixConn) {
 			conn.Close()
 			return
 		}
-		if call.Op != protocol.OpExec && call.Op != protocol.OpCopy {
-			if err := protocol.Write(conn, protocol.Reply{Error: protocol.NewFailure(s.refuse)}); err != nil {
+		silent, refuse := s.answers()
+		if call.Op != protocol.OpExec && call.Op != protocol.OpCopy && call.Op != protocol.OpAttach {
+			if err := protocol.Write(conn, protocol.Reply{Error: protocol.NewFailure(refuse)}); err != nil {
 				s.Error(err)
 			}
 			continue
 		}
-		if s.refuse != nil {
-			if err := protocol.Write(conn, protocol.Reply{Error: protocol.NewFailure(s.refuse)}); err != nil {
+		if refuse != nil {
+			if err := protocol.Write(conn, protocol.Reply{Error: protocol.NewFailure(refuse)}); err != nil {
 				s.Error(err)
 			}
 			conn.Close()
 			return
 		}
 		p := &process{Call: call, conn: conn}
-		if err := s.start(p); err != nil {
+		if err := s.start(p, silent); err != nil {
 			s.Error(err)
 		}
 		s.calls <- p
@@ -132,11 +151,11 @@ func (s *supervisor) serve(conn *net.UnixConn) {
 	}
 }
 
-func (s *supervisor) start(p *process) error {
+func (s *supervisor) start(p *process, silent bool) error {
 	var files []*os.File
 	switch {
 	case p.Exec != nil && p.Exec.Detach:
-	case p.Exec != nil && p.Exec.Terminal != nil:
+	case p.Exec != nil && p.Exec.Terminal != nil || p.Op == protocol.OpAttach && s.console:
 		fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return err
@@ -153,6 +172,14 @@ func (s *supervisor) start(p *process) error {
 			return err
 		}
 		p.stdout, files = p.stdin, []*os.File{p.master}
+		if p.Op == protocol.OpAttach { // which shows what the supervisor reads from the terminal
+			shown, w, err := os.Pipe()
+			if err != nil {
+				return err
+			}
+			defer shown.Close()
+			p.stdout, files = w, []*os.File{shown, p.master}
+		}
 	default:
 		out, stdout, err1 := os.Pipe()
 		errs, stderr, err2 := os.Pipe()
@@ -172,7 +199,11 @@ func (s *supervisor) start(p *process) error {
 			}
 		}()
 	}
-	return errors.Join(protocol.Write(p.conn, protocol.Reply{Started: &protocol.Started{Pid: 7, Files: len(files)}}), protocol.SendFiles(p.conn, files))
+	if silent {
+		p.stdout.Close()
+	}
+	started := &protocol.Started{Pid: 7, Files: len(files), Terminal: p.Op == protocol.OpAttach && s.console}
+	return errors.Join(protocol.Write(p.conn, protocol.Reply{Started: started}), protocol.SendFiles(p.conn, files))
 }
 
 // end ends the process as the kernel would: what it had open is closed before anybody is told.
@@ -406,7 +437,7 @@ func TestExec_SaysWhatCantBe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			n.refuse = tt.refuse
+			n.refuses(tt.refuse)
 			s, cancel := n.connect(tt.first)
 			defer cancel()
 			got, err := all(s)
@@ -495,11 +526,11 @@ func TestControl(t *testing.T) {
 		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Unpause{}},
 		{TaskId: "t1", Action: &api.ControlNodeTaskRequest_Signal{Signal: 9}},
 	} {
-		n.refuse = nil
+		n.refuses(nil)
 		if _, err := n.managers.ControlNodeTask(ctx, r); err != nil {
 			t.Errorf("%v: %v", r, err)
 		}
-		n.refuse = protocol.ErrState
+		n.refuses(protocol.ErrState)
 		if _, err := n.managers.ControlNodeTask(ctx, r); fault.KindOf(fault.FromStatus(err)) != fault.Precondition {
 			t.Errorf("%v, refused: %v", r, err)
 		}

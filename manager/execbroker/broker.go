@@ -167,7 +167,7 @@ func (b *Broker) ConnectTask(stream people) error {
 		}
 		if last := r.GetOutput().GetDisconnected(); last != nil {
 			how := "done"
-			if first.GetExec() != nil {
+			if first.GetExec() != nil || first.GetAttach() != nil {
 				how = fmt.Sprintf("exit code %d", last.GetExitCode())
 			}
 			b.cfg.Ended(stream.Context(), how)
@@ -204,6 +204,8 @@ func summaryOf(first *api.ConnectTaskRequest) (string, error) {
 			text += " as " + short(user)
 		}
 		return text + ": " + short(strings.Join(start.Exec.GetArgs(), " ")), nil
+	case *api.ConnectTaskRequest_Attach:
+		return "attach", nil
 	case *api.ConnectTaskRequest_CopyFrom:
 		return pathSummary("copy from", start.CopyFrom.GetPath())
 	case *api.ConnectTaskRequest_CopyTo:

@@ -216,6 +216,10 @@ func TestConnect_PassesOnBothWays(t *testing.T) {
 		audit []string
 	}{
 		"exec": {run("web.1", "sh", "-c", "x"), []string{"began web.1 abc1 exec as nobody: sh -c x", "ended exit code 7"}},
+		"attach": {
+			&api.ConnectTaskRequest{Task: "web.1", Input: &api.ConnectTaskRequest_Attach{Attach: &api.AttachStart{Stdin: true}}},
+			[]string{"began web.1 abc1 attach", "ended exit code 7"},
+		},
 		"copy from": {
 			&api.ConnectTaskRequest{Task: "ab", Input: &api.ConnectTaskRequest_CopyFrom{CopyFrom: &api.CopyFrom{Path: "/run/secrets"}}},
 			[]string{"began web.1 abc1 copy from: /run/secrets", "ended done"},

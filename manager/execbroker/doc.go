@@ -1,5 +1,5 @@
 // Package execbroker lets people into the containers of tasks: it finds the task and its node, and passes one stream on to it,
-// of a program that is run or of files that are copied, or one call that halts, signals or lists the task's processes.
+// of a program that is run or looked at or of files that are copied, or one call that halts, signals or lists the task's processes.
 //
 // It keeps nothing and runs on any manager. Nobody needs a way to the nodes but the managers: a person speaks with one of
 // them, over a connection that authz has looked at, and that manager with the node, over mutual TLS, as for logs.

@@ -52,7 +52,7 @@ func (p *program) execCommand() *cobra.Command {
 			return err
 		}
 		first := &api.ConnectTaskRequest{Task: args[0], Input: &api.ConnectTaskRequest_Exec{Exec: start}}
-		return p.session(ctx, c, first, flags.interactive && !flags.detach, flags.tty && !flags.detach)
+		return p.session(ctx, c, first, sessionOptions{input: flags.interactive && !flags.detach, tty: flags.tty && !flags.detach})
 	})
 	return cmd
 }
@@ -87,8 +87,20 @@ func (p *program) execStart(flags *execFlags, args []string) (*api.ExecStart, er
 	return start, nil
 }
 
+// sessionOptions say what a session does with this side's input and signals.
+type sessionOptions struct {
+	input bool // pass input on
+	tty   bool // there is a terminal at the other end
+	// attach takes the other end as it is: with a terminal, which the task says, or without one, and then without input.
+	attach bool
+	// ownSignals has signals end the command, and not go to the process.
+	ownSignals bool
+	// detachKeys, if typed into a terminal, end the command and not the process; empty for none.
+	detachKeys []byte
+}
+
 // session connects to a task and passes on input and output, until the end.
-func (p *program) session(ctx context.Context, c *client.Client, first *api.ConnectTaskRequest, input, tty bool) error {
+func (p *program) session(ctx context.Context, c *client.Client, first *api.ConnectTaskRequest, o sessionOptions) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // signals are for the program, not for this one
 	defer cancel()
 	stream, err := c.Tasks.ConnectTask(ctx)
@@ -98,16 +110,21 @@ func (p *program) session(ctx context.Context, c *client.Client, first *api.Conn
 	if err := stream.Send(first); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	connected, err := stream.Recv()
+	answer, err := stream.Recv()
 	if err != nil {
 		return err
 	}
-	if last := connected.GetDisconnected(); last != nil {
+	if last := answer.GetDisconnected(); last != nil {
 		return p.ended(last)
+	}
+	if o.attach {
+		if o.tty, o.input, err = p.attachable(answer.GetConnected(), o.input); err != nil {
+			return err
+		}
 	}
 	s := &taskSession{send: stream.Send, out: p.out, err: p.err, cancel: cancel}
 	restore := func() {}
-	if tty && input {
+	if o.tty && o.input {
 		if restore, err = rawTerminal(p.in); err != nil {
 			return err
 		}
@@ -116,15 +133,35 @@ func (p *program) session(ctx context.Context, c *client.Client, first *api.Conn
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 	defer signal.Stop(signals)
-	go s.relaySignals(ctx, signals, func() *api.TerminalSize { return terminalSize(p.in, p.out) }, tty)
-	if input {
-		go s.sendInput(p.in) // it ends with its input, or the program
+	s.ownSignals = o.ownSignals
+	go s.relaySignals(ctx, signals, func() *api.TerminalSize { return terminalSize(p.in, p.out) }, o.tty)
+	if o.input {
+		from := p.in
+		if o.tty && len(o.detachKeys) > 0 {
+			from = &keyReader{from: from, keys: o.detachKeys}
+		}
+		go s.sendInput(from) // it ends with its input, or the program
 	}
 	last, err := s.receive(stream.Recv)
+	if err != nil && s.detached.Load() {
+		fmt.Fprint(p.err, errDetached, "\r\n")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	return p.ended(last)
+}
+
+// attachable says whether a task has a terminal, and whether input goes there.
+func (p *program) attachable(task *api.TaskConnected, input bool) (tty, passed bool, err error) {
+	if !task.GetTerminal() {
+		return false, false, nil
+	}
+	if input && !p.opts.IsTerminal(p.in) {
+		return false, false, fault.New(fault.Invalid, "the task has a terminal, and the input device is not a TTY: add --no-stdin, or run the command from a terminal")
+	}
+	return true, input, nil
 }
 
 // ended turns the end of a program into that of the command.

@@ -25,6 +25,10 @@ func connected() *api.ConnectTaskResponse {
 	return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: &api.TaskConnected{TaskId: "task1"}}}
 }
 
+func onTerminal() *api.ConnectTaskResponse {
+	return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: &api.TaskConnected{TaskId: "task1", Terminal: true}}}
+}
+
 func stdout(text []byte) *api.ConnectTaskResponse {
 	return &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Stdout{Stdout: text}}
 }

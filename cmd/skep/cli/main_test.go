@@ -3,6 +3,8 @@ package cli_test
 import (
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -16,7 +18,8 @@ const commandVariable = "SKEP_TEST_COMMAND"
 // TestMain checks that no test leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	if os.Getenv(commandVariable) != "" {
-		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Options{}))
+		ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // as the program does
+		os.Exit(cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Options{}))
 	}
 	goleak.VerifyTestMain(m)
 }

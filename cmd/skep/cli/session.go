@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/term"
@@ -25,6 +26,11 @@ const patience = 3
 type taskSession struct {
 	out, err io.Writer
 	cancel   context.CancelFunc
+	// ownSignals has signals end the session.
+	ownSignals bool
+
+	// detached says that the keys to leave were typed.
+	detached atomic.Bool
 
 	mu   sync.Mutex // held while sending
 	send func(*api.ConnectTaskRequest) error
@@ -46,6 +52,11 @@ func (s *taskSession) sendInput(from io.Reader) {
 			if s.put(data) != nil {
 				return // receive knows why
 			}
+		}
+		if errors.Is(err, errDetached) {
+			s.detached.Store(true)
+			s.cancel()
+			return
 		}
 		if err != nil {
 			_ = s.put(&api.ConnectTaskRequest{Input: &api.ConnectTaskRequest_End{End: &api.EndOfInput{}}}) // likewise
@@ -73,7 +84,7 @@ func (s *taskSession) relaySignals(ctx context.Context, signals <-chan os.Signal
 		if sig == syscall.SIGINT || sig == syscall.SIGTERM {
 			interrupts++
 		}
-		if tty && sig == syscall.SIGHUP || interrupts >= patience { // the terminal is gone, or the program doesn't listen
+		if tty && sig == syscall.SIGHUP || interrupts >= patience || s.ownSignals { // the terminal is gone, or the program doesn't listen
 			s.cancel()
 			return
 		}
