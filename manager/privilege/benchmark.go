@@ -13,12 +13,14 @@ import (
 // Benchmark holds running tasks against section 5 of the CIS Docker Benchmark, item by item and in its order. What the runtime gives every
 // container, whatever a service asks for, passes with the reason. What an administrator granted is a warning that names the grant, unless
 // the benchmark leaves no room for it.
-func Benchmark(tasks []*api.Task) []*api.SecurityCheck {
+//
+// What confines processes beyond the defaults, the nodes say: of themselves, and of each task. isolation has what a node says of itself, by its id.
+func Benchmark(tasks []*api.Task, isolation map[string][]string) []*api.SecurityCheck {
 	all := []check{
-		item("5.1", "AppArmor profile", option("apparmor=", unknown("no service asks to be unconfined; whether a node's kernel has AppArmor, managers don't know"))),
-		item("5.2", "SELinux security options", option("label=", unknown("no service changes its label; whether a node's kernel has SELinux, managers don't know"))),
+		item("5.1", "AppArmor profile", option("apparmor=", confined("apparmor", "AppArmor", isolation))),
+		item("5.2", "SELinux security options", option("label=", confined("selinux", "SELinux", isolation))),
 		item("5.3", "Linux kernel capabilities are restricted", capabilityCheck),
-		item("5.4", "Privileged containers are not used", always("there is no --privileged: each privilege is in a grant, by its name")),
+		item("5.4", "Privileged containers are not used", privilegedCheck),
 		item("5.5", "Sensitive host directories are not mounted", mountCheck),
 		item("5.6", "sshd is not run within containers", sshd),
 		item("5.7", "Privileged ports are not mapped", privilegedPorts),
@@ -29,22 +31,22 @@ func Benchmark(tasks []*api.Task) []*api.SecurityCheck {
 		item("5.12", "The root file system is read-only", readOnly),
 		item("5.13", "Incoming traffic is bound to a specific host interface", boundPorts),
 		item("5.14", "Restarts are bounded", restarts),
-		item("5.15", "The host's process namespace is not shared", option(security.PIDHost, pass("every container has its own process namespace"))),
-		item("5.16", "The host's IPC namespace is not shared", option(security.IPCHost, pass("every container has its own IPC namespace"))),
+		item("5.15", "The host's process namespace is not shared", option(security.PIDHost, always("every container has its own process namespace"))),
+		item("5.16", "The host's IPC namespace is not shared", option(security.IPCHost, always("every container has its own IPC namespace"))),
 		item("5.17", "Host devices are not exposed", devices),
 		item("5.18", "Default ulimits are overwritten if needed", always("every container has bounds for files and core dumps; --ulimit sets others")),
 		item("5.19", "Mount propagation is not shared", propagationCheck),
 		item("5.20", "The host's UTS namespace is not shared", always("every container has its own UTS namespace")),
-		item("5.21", "The default seccomp profile is not disabled", option("seccomp=", pass("every process is filtered by the default profile, or by one that allows no more"))),
+		item("5.21", "The default seccomp profile is not disabled", option("seccomp=", always("every process is filtered by the default profile, or by one that allows no more"))),
 		item("5.22", "Exec is not used with --privileged", always("a command that is run in a task gets no more than the task has; there is no --privileged")),
 		item("5.23", "Exec is not used with --user=root", notSeen("who runs commands in a task, and as whom, is in the audit log")),
 		item("5.24", "Control group usage is confirmed", always("every container has control groups of its own, and can't choose others")),
-		item("5.25", "No additional privileges are acquired", option("no-new-privileges=", pass("every process has no_new_privs"))),
-		item("5.26", "Container health is checked", notSeen("whether a program answers is seen by who uses it")),
-		item("5.27", "The image is the one that was meant", pinned),
-		item("5.28", "The PIDs cgroup limit is used", always("every container has a limit of processes, 4096 unless the service says less")),
+		item("5.25", "No additional privileges are acquired", option("no-new-privileges=", always("every process has no_new_privs"))),
+		item("5.26", "Container health is checked", healthCheck),
+		item("5.27", "The image is the version that was meant", pinned),
+		item("5.28", "The PIDs cgroup limit is used", always("every container has a limit of processes, 4096 unless the service says otherwise")),
 		item("5.29", "The default bridge docker0 is not used", always("containers are on Skep's own bridge")),
-		item("5.30", "The host's user namespaces are not shared", option("userns=", pass("every container has a range of user ids of its own"))),
+		item("5.30", "The host's user namespaces are not shared", option("userns=", always("every container has a range of user ids of its own"))),
 		item("5.31", "No engine's socket is mounted", sockets),
 	}
 	out := make([]*api.SecurityCheck, 0, len(all))
@@ -133,7 +135,7 @@ func beyond(grant, what string) verdict {
 }
 
 // option judges the security options that begin with a prefix: a task that none of them weakens is as otherwise says.
-func option(prefix string, otherwise verdict) func(*api.Task) verdict {
+func option(prefix string, otherwise func(*api.Task) verdict) func(*api.Task) verdict {
 	return func(t *api.Task) verdict {
 		var d differences
 		d.weaknesses(t.GetSpec().GetContainer(), t.GetGrants())
@@ -142,8 +144,48 @@ func option(prefix string, otherwise verdict) func(*api.Task) verdict {
 				return beyond(one.GetGrant(), one.GetWhat())
 			}
 		}
-		return otherwise
+		return otherwise(t)
 	}
+}
+
+// confined judges whether mandatory access control of a kind confines a task, by what its node reports.
+func confined(kind, name string, isolation map[string][]string) func(*api.Task) verdict {
+	reports := func(all []string) bool {
+		return slices.ContainsFunc(all, func(one string) bool { return one == kind || strings.HasPrefix(one, kind+"=") })
+	}
+	return func(t *api.Task) verdict {
+		switch {
+		case t == nil:
+			return pass("every container is confined where its node has " + name)
+		case reports(t.GetStatus().GetContainer().GetIsolation()):
+			return pass("nodes with " + name + " report every process as confined by it")
+		case reports(isolation[t.GetNodeId()]):
+			return fail("its node has %s in force, and reports the task as not confined by it", name)
+		}
+		return unknown("the node has no " + name + " in force; `skep swarm update --require " + kind + "` places tasks only where it is")
+	}
+}
+
+// privilegedCheck finds what is --privileged by another name.
+func privilegedCheck(t *api.Task) verdict {
+	c := t.GetSpec().GetContainer()
+	const admin = "CAP_SYS_ADMIN"
+	if sharesUsers(c) && slices.Contains(effective(slices.Concat(c.GetCapabilityAdd(), grantedCapabilities(t.GetGrants())), c.GetCapabilityDrop()), admin) {
+		return beyond(granting(t.GetGrants(), admin), admin+" with the node's user ids is as much as --privileged gives")
+	}
+	return pass("there is no --privileged: each privilege is in a grant, by its name")
+}
+
+func healthCheck(t *api.Task) verdict {
+	switch t.GetStatus().GetContainer().GetHealth() {
+	case api.HealthState_HEALTH_STATE_UNSPECIFIED:
+		if t != nil {
+			return warn("no health check (--health-cmd, or HEALTHCHECK in the image): a program that hangs is not replaced")
+		}
+	case api.HealthState_HEALTH_STATE_UNHEALTHY:
+		return warn("a task is unhealthy")
+	}
+	return pass("every task's health is checked")
 }
 
 func capabilityCheck(t *api.Task) verdict {
@@ -154,7 +196,7 @@ func capabilityCheck(t *api.Task) verdict {
 			return beyond(one.GetGrant(), one.GetWhat())
 		}
 	}
-	return pass("no container has more than Docker's fourteen, within its own user namespace")
+	return pass("no container has more than Docker's fourteen")
 }
 
 func mountCheck(t *api.Task) verdict {
@@ -194,7 +236,7 @@ const lowestFree = 1024
 
 func privilegedPorts(t *api.Task) verdict {
 	for _, port := range t.GetEndpoint().GetPorts() {
-		if port.GetPublishedPort() < lowestFree {
+		if p := port.GetPublishedPort(); p > 0 && p < lowestFree {
 			return warn("port %d of the node is published", port.GetPublishedPort())
 		}
 	}

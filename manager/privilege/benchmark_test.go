@@ -37,7 +37,7 @@ func withGrant(spec *api.GrantSpec) func(*api.Task) {
 func results(t *testing.T, tasks ...*api.Task) map[string]*api.SecurityCheck {
 	t.Helper()
 	found := map[string]*api.SecurityCheck{}
-	for _, c := range privilege.Benchmark(tasks) {
+	for _, c := range privilege.Benchmark(tasks, map[string][]string{"mac": {"seccomp", "apparmor"}}) {
 		if c.GetReason() == "" || c.GetTitle() == "" || found[c.GetId()] != nil {
 			t.Errorf("check %v", c)
 		}
@@ -54,9 +54,9 @@ func TestBenchmark_TheDefaultPasses(t *testing.T) {
 	for id, c := range results(t, running()) {
 		want := api.CheckResult_CHECK_RESULT_PASS
 		switch id {
-		case "5.10", "5.11", "5.12":
+		case "5.10", "5.11", "5.12", "5.26":
 			want = api.CheckResult_CHECK_RESULT_WARN
-		case "5.1", "5.2", "5.23", "5.26":
+		case "5.1", "5.2", "5.23":
 			want = api.CheckResult_CHECK_RESULT_NOT_APPLICABLE
 		}
 		if c.GetResult() != want {
@@ -66,8 +66,11 @@ func TestBenchmark_TheDefaultPasses(t *testing.T) {
 	careful := running(func(t *api.Task) {
 		t.Spec.Container.ReadOnly = true
 		t.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCpus: 1, MemoryBytes: 1}}
+		t.Status = &api.TaskStatus{Container: &api.ContainerStatus{
+			Isolation: []string{"seccomp", "apparmor=skep-default", "selinux=container_t"}, Health: api.HealthState_HEALTH_STATE_HEALTHY,
+		}}
 	})
-	for _, id := range []string{"5.10", "5.11", "5.12"} {
+	for _, id := range []string{"5.1", "5.2", "5.10", "5.11", "5.12", "5.26"} {
 		if c := results(t, careful)[id]; c.GetResult() != api.CheckResult_CHECK_RESULT_PASS {
 			t.Errorf("%s: %v", id, c)
 		}
@@ -85,6 +88,14 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 		change []func(*api.Task)
 	}{
 		{"5.1", fails, "no grant has it", []func(*api.Task){privileged(&api.Privileges{Apparmor: &api.AppArmorOptions{Mode: api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED}})}},
+		{"5.1", fails, "its node has AppArmor in force, and reports the task as not confined", []func(*api.Task){func(t *api.Task) { t.NodeId = "mac" }}},
+		{"5.4", warns, "CAP_SYS_ADMIN with the node's user ids is as much as --privileged gives, by grant given", []func(*api.Task){
+			privileged(&api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}),
+			withGrant(&api.GrantSpec{Capabilities: []string{"ALL"}, SecurityOptions: []string{"userns=host"}}),
+		}},
+		{"5.26", warns, "unhealthy", []func(*api.Task){func(t *api.Task) {
+			t.Status = &api.TaskStatus{Container: &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_UNHEALTHY}}
+		}}},
 		{"5.2", fails, "label=disable", []func(*api.Task){privileged(&api.Privileges{SelinuxContext: &api.SELinuxContext{Disable: true}})}},
 		{"5.3", warns, "CAP_NET_ADMIN, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{Capabilities: []string{"CAP_NET_ADMIN"}})}},
 		{"5.3", fails, "no grant has it", []func(*api.Task){func(t *api.Task) { t.Spec.Container.CapabilityAdd = []string{"CAP_NET_ADMIN"} }}},
@@ -114,7 +125,10 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 	} {
 		bad := running(tt.change...)
 		bad.ServiceName = "bad"
-		c := results(t, running(), bad)[tt.id]
+		good := running(func(t *api.Task) {
+			t.Status = &api.TaskStatus{Container: &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_HEALTHY}}
+		})
+		c := results(t, good, bad)[tt.id]
 		if c.GetResult() != tt.want || !strings.Contains(c.GetReason(), tt.reason) || !slices.Equal(c.GetServices(), []string{"bad"}) {
 			t.Errorf("%s: got %v, want %v: %s", tt.id, c, tt.want, tt.reason)
 		}

@@ -59,6 +59,18 @@ func prettySecurity(s view.ServiceSecurity) string {
 	return b.String()
 }
 
+// keyLine says how the key is held that seals the disk of the manager that was asked; not where a program reads.
+func (p *program) keyLine(ctx context.Context, c *client.Client, quiet bool) error {
+	if quiet {
+		return nil
+	}
+	info, err := c.Daemon.GetInfo(ctx, &api.GetInfoRequest{})
+	if err != nil {
+		return err
+	}
+	return p.printf("\nKey of the disk of %s: %s\n", info.GetHostname(), info.GetKeyProtection())
+}
+
 // checkRow is a line of `doctor`.
 type checkRow struct{ ID, Result, Title, Reason, Services string }
 
@@ -70,7 +82,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor [OPTIONS]", Short: "Check the tasks that run against the CIS Docker Benchmark, section 5",
 		Long: "Check the tasks that run against the CIS Docker Benchmark, section 5, item by item.\n\n" +
-			"What an administrator granted is a warning that names the grant. The exit code is 6 when a check fails.",
+			"What an administrator granted is a warning that names the grant. The exit code is 6 when a check fails.\n" +
+			"The last line says how the key is held that seals the disk of the manager which was asked.",
 		Args: noArgs,
 	}
 	flags := cmd.Flags()
@@ -96,6 +109,9 @@ func (p *program) doctorCommand() *cobra.Command {
 		}
 		header := checkRow{"ID", "RESULT", "CHECK", "REASON", "SERVICES"}
 		if err := writeList(p.out, &listFlags{json: json, format: format}, checkTable, checks, header, rows); err != nil {
+			return err
+		}
+		if err := p.keyLine(ctx, c, json || format != ""); err != nil {
 			return err
 		}
 		if failed > 0 {
