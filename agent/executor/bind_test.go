@@ -1,12 +1,15 @@
 package executor
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -85,17 +88,35 @@ func TestBind_RefusesWhatIsNotGranted(t *testing.T) {
 	}
 }
 
-// A file system of the kernel's that is mounted once, without a share, is the same on every machine.
+// A mount that shares its events with no other tells nobody of them, and is told of none.
 func TestBind_RefusesToShareWhatIsNotShared(t *testing.T) {
-	tags, err := sharing("/proc/1/status")
-	if err != nil {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount")
+	}
+	dir := t.TempDir()
+	if err := errors.Join(unix.Mount("skep-test", dir, "tmpfs", 0, "size=1m"), unix.Mount("", dir, "", unix.MS_PRIVATE, "")); err != nil {
 		t.Fatal(err)
 	}
-	if tags != "" {
-		t.Skipf("needs a /proc that is not shared with another mount namespace: it is %s", tags)
-	}
-	_, err = binds(t, nil, &api.GrantMount{Source: "/proc/1/status", Target: "/x", Propagation: api.MountPropagation_MOUNT_PROPAGATION_SLAVE})
-	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "is not on a shared mount of this node") {
-		t.Errorf("got %v", err)
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for how, shared := range map[api.MountPropagation]bool{
+		api.MountPropagation_MOUNT_PROPAGATION_SLAVE: false, api.MountPropagation_MOUNT_PROPAGATION_RSHARED: false,
+		api.MountPropagation_MOUNT_PROPAGATION_RSLAVE: true, api.MountPropagation_MOUNT_PROPAGATION_SHARED: true,
+	} {
+		flag := uintptr(unix.MS_PRIVATE)
+		if shared {
+			flag = unix.MS_SHARED
+		}
+		if err := unix.Mount("", dir, "", flag, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, err := binds(t, nil, &api.GrantMount{Source: dir, Target: "/x", Propagation: how})
+		refused := fault.KindOf(err) == fault.Invalid && strings.Contains(err.Error(), "is not on a shared mount of this node")
+		if shared && err != nil || !shared && !refused {
+			t.Errorf("%v of a mount that is shared: %v: got %v", how, shared, err)
+		}
 	}
 }

@@ -46,6 +46,8 @@ func FuzzPort(f *testing.F) {
 func FuzzMount(f *testing.F) {
 	f.Add("type=tmpfs,target=/t,ro,tmpfs-size=1m,tmpfs-mode=0700")
 	f.Add("source=db,target=/t,volume-nocopy,volume-subpath=a/b")
+	f.Add("type=bind,source=/s,target=/t,bind-propagation=rslave,bind-recursive=writable,bind-nonrecursive=false")
+	f.Add("type=image,source=app:1,target=/t,image-subpath=a/b")
 	f.Fuzz(func(t *testing.T, text string) {
 		var mounts flagvalue.Mounts
 		if mounts.Set(text) != nil {
