@@ -56,7 +56,8 @@ func perform(scene string) {
 			panic(err)
 		}
 		// An error of the call itself is no refusal.
-		if err := unix.Sethostname(nil); err != nil && !errors.Is(err, unix.EPERM) {
+		const tooLong = 65 // so that it changes nothing
+		if err := unix.Sethostname(make([]byte, tooLong)); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EPERM) {
 			panic(err)
 		}
 		_, _ = unix.Open("/nothing/here", unix.O_RDONLY, 0)
