@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,10 @@ const (
 	profileSuffix = ".seccomp.json"
 	// learnTime is how long is learned unless told otherwise.
 	learnTime = 10 * time.Minute
+	// longestLearn is the most that managers record.
+	longestLearn = 24 * time.Hour
+	// restartTime is how long the restart of a service may take, beside that.
+	restartTime = time.Hour
 )
 
 // learnFlags are those of `service seccomp learn`.
@@ -48,7 +53,7 @@ func (p *program) seccompLearn() *cobra.Command {
 			"Apply the profile with 'skep service update --security-opt seccomp=FILE SERVICE'.",
 	}
 	set := cmd.Flags()
-	set.DurationVar(&flags.duration, "for", learnTime, "How long to record (1s to 24h)")
+	set.DurationVar(&flags.duration, "for", learnTime, "How long to record (1s to 24h); with --restart, from its end on")
 	set.StringVarP(&flags.output, "output", "o", "", `File to write, "-" for STDOUT (default SERVICE`+profileSuffix+")")
 	set.BoolVar(&flags.restart, "restart", false, "Restart the service's tasks once they are recorded, as 'service update --force' does")
 	set.BoolVarP(&flags.quiet, "quiet", "q", false, "Suppress progress output")
@@ -79,19 +84,25 @@ func (p *program) seccompLearn() *cobra.Command {
 func (p *program) learn(ctx context.Context, c *client.Client, flags *learnFlags, service *api.Service) (*api.LearnResult, error) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Ctrl-C asks for the result
 	defer cancel()
+	duration := flags.duration
+	if flags.restart && duration > 0 {
+		duration = min(duration+restartTime, max(duration, longestLearn))
+	}
 	stream, err := c.Learning.LearnSeccomp(streamCtx)
 	if err != nil {
 		return nil, err
 	}
-	start := &api.LearnStart{Service: service.GetId(), Duration: durationpb.New(flags.duration)}
+	start := &api.LearnStart{Service: service.GetId(), Duration: durationpb.New(duration)}
 	if err := stream.Send(&api.LearnSeccompRequest{Step: &api.LearnSeccompRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() {
+	stop := sync.OnceFunc(func() {
 		// What fails shows on the other way.
 		_ = stream.Send(&api.LearnSeccompRequest{Step: &api.LearnSeccompRequest_Stop{Stop: &api.LearnStop{}}})
 	})
-	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	var restart restart
+	defer func() { p.warn(restart.end()) }()
 	show := p.newLearnView(flags)
 	for first := true; ; {
 		answer, err := stream.Recv()
@@ -107,7 +118,7 @@ func (p *program) learn(ctx context.Context, c *client.Client, flags *learnFlags
 		}
 		show.progress(answer.GetProgress())
 		if first && flags.restart && ctx.Err() == nil {
-			if err := p.restart(ctx, c, service); err != nil {
+			if err := p.restart(ctx, c, service, &restart, flags.duration, stop); err != nil {
 				return nil, err
 			}
 		}
@@ -126,15 +137,46 @@ func learnError(ctx context.Context, err error) error {
 	return err
 }
 
-// restart has all tasks of a service replaced.
-func (p *program) restart(ctx context.Context, c *client.Client, service *api.Service) error {
-	_, err := changeService(ctx, c, service.GetId(), func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+// restart is a restart of a service that is waited for in the background. The zero value is none.
+type restart struct {
+	cancel context.CancelFunc // or nil
+	done   chan struct{}
+	err    error // of the wait; set before done is closed
+}
+
+// end ends the wait, and returns what is odd about the restart.
+func (r *restart) end() (warnings []string) {
+	if r.cancel == nil {
+		return nil
+	}
+	r.cancel()
+	<-r.done
+	if r.err == nil || errors.Is(r.err, progress.ErrInterrupted) || errors.Is(r.err, context.Canceled) {
+		return nil
+	}
+	return []string{output.Printable("the service did not come back as it was: " + r.err.Error())}
+}
+
+// restart has all tasks of a service replaced, and calls stop some time after that has come to an end.
+func (p *program) restart(ctx context.Context, c *client.Client, service *api.Service, r *restart, duration time.Duration, stop func()) error {
+	answer, err := changeService(ctx, c, service.GetId(), func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
 		spec.GetTask().ForceUpdate++
 		return spec, nil
 	})
 	if err != nil {
 		return fmt.Errorf("restart the service: %w", err)
 	}
+	ctx, r.cancel = context.WithCancel(ctx)
+	r.done = make(chan struct{})
+	go func() { // ends with ctx, for which end waits
+		defer close(r.done)
+		r.err = p.waitFor(ctx, c, answer.GetService(), true)
+		select {
+		case <-time.After(duration):
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	return nil
 }
 
