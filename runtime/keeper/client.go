@@ -25,7 +25,7 @@ type Held struct {
 	// Exited says that its first process has ended, and Status how.
 	Exited bool
 	Status unix.WaitStatus
-	// Files are the descriptors that were kept, in their order. They are the caller's; the keeper has its own.
+	// Files are the descriptors that were kept, in their order, or none. They are the caller's; the keeper has its own.
 	Files []int
 }
 
@@ -152,7 +152,7 @@ func (c *Client) ask(m message, files []int) (received, error) {
 	defer timer.Stop()
 	select {
 	case r := <-c.answers:
-		if r.answer.Error != "" || r.answer.Files != len(r.files) {
+		if r.answer.Error != "" {
 			closeAll(r.files)
 			return received{}, fmt.Errorf("%w: %s", ErrRefused, r.answer.Error)
 		}

@@ -226,7 +226,7 @@ func (k *Keeper) serve(r request) {
 			return
 		}
 		e.owner = r.conn
-		k.reply(r.conn, answer{Held: true, Exited: e.exited, Status: uint32(e.status), Files: len(e.files)}, e.files)
+		k.reply(r.conn, answer{Held: true, Exited: e.exited, Status: uint32(e.status)}, e.files)
 	case opForget:
 		closeAll(r.files)
 		k.forget(m.Name)

@@ -180,8 +180,8 @@ func TestKeeper_AMessageThatItDoesNotUnderstand(t *testing.T) {
 	if held, err := c.Ask("a"); err != nil || !held.Known {
 		t.Errorf("it has %+v, %v", held, err)
 	}
-	if held, err := c.Ask("b"); err != nil || held.Known {
-		t.Errorf("with too many descriptors it has %+v, %v", held, err)
+	if held, err := c.Ask("b"); err != nil || !held.Known || len(held.Files) != 0 {
+		t.Errorf("with too many descriptors it has %+v, %v; want none of them", held, err)
 	}
 }
 

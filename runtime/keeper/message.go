@@ -56,7 +56,6 @@ type answer struct {
 	Held   bool   `json:",omitempty"`
 	Exited bool   `json:",omitempty"`
 	Status uint32 `json:",omitempty"` // as wait4 has it
-	Files  int    `json:",omitempty"`
 }
 
 // send sends v in one packet, with descriptors, which stay the caller's.
@@ -77,7 +76,8 @@ func send(conn *net.UnixConn, v any, files []int) error {
 }
 
 // receive reads one packet into v, using buffer, and gives the descriptors, which are the caller's. An empty packet is
-// the end of the connection. They are numbers and not files, which Go would watch.
+// the end of the connection. Where not all descriptors have room in this process, it gives none: the word is worth something
+// without them. They are numbers and not files, which Go would watch.
 func receive(conn *net.UnixConn, buffer []byte, v any) ([]int, error) {
 	rights := make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, used, flags, _, err := conn.ReadMsgUnix(buffer, rights)
@@ -89,18 +89,18 @@ func receive(conn *net.UnixConn, buffer []byte, v any) ([]int, error) {
 	case err != nil:
 	case n == 0:
 		err = net.ErrClosed
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0: // which is also so when there are no descriptors left
-		err = fmt.Errorf("%w: longer than %d bytes or %d descriptors", ErrMessage, len(buffer), maxFiles)
+	case flags&unix.MSG_TRUNC != 0:
+		err = fmt.Errorf("%w: longer than %d bytes", ErrMessage, len(buffer))
 	default:
 		if err = json.Unmarshal(buffer[:n], v); err != nil {
 			err = fmt.Errorf("%w: %w", ErrMessage, err)
 		}
 	}
-	if err != nil {
+	if err != nil || flags&unix.MSG_CTRUNC != 0 {
 		closeAll(files)
-		return nil, err
+		files = nil
 	}
-	return files, nil
+	return files, err
 }
 
 // filesIn takes the descriptors out of control messages.

@@ -72,7 +72,6 @@ func (s *Supervisor) stayKept(ctx context.Context) {
 			for _, c := range s.all() {
 				s.hold(c)
 			}
-			s.settle()
 		}
 	}
 }
