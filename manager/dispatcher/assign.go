@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -45,6 +46,9 @@ func (d *Dispatcher) open(s *session) (done func(), err error) {
 }
 
 func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {
+	if err := d.catchUp(ctx, s); err != nil {
+		return err
+	}
 	listener, stop := d.listen(s.nodeID)
 	defer stop()
 	var have assignment
@@ -73,6 +77,33 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerS
 		case <-s.ended:
 			return fault.New(fault.Invalid, "session invalid: %w", s.cause)
 		case <-listener.wake:
+		}
+	}
+}
+
+// Bounds of one try of catchUp, and the pause before the next.
+const (
+	catchUpTime  = 10 * time.Second
+	catchUpPause = 200 * time.Millisecond
+)
+
+// catchUp returns when this manager knows every task that the node may have from another manager, or had from this one before it
+// was restarted: what the first message does not name the node stops. It waits for as long as there is no majority of managers.
+func (d *Dispatcher) catchUp(ctx context.Context, s *session) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, catchUpTime)
+		err := d.cfg.CatchUp(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		d.log.Debug("assignments wait until the store is up to date", "node", s.nodeID, "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ended:
+			return fault.New(fault.Invalid, "session invalid: %w", s.cause)
+		case <-time.After(catchUpPause):
 		}
 	}
 }

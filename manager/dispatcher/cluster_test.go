@@ -33,6 +33,7 @@ type cluster struct {
 	leader   string
 	changed  chan struct{}
 	cut      bool   // followers cannot reach the leader
+	behind   error  // nil, or why managers do not know whether they are up to date
 	hole     string // a manager that never answers the others
 }
 
@@ -59,7 +60,7 @@ func newCluster(t *testing.T, ids ...string) *cluster {
 
 func (c *cluster) start(id string) {
 	d, err := dispatcher.New(dispatcher.Config{
-		Store: c.store, Dial: c.dial,
+		Store: c.store, Dial: c.dial, CatchUp: c.catchUp,
 		Leadership: func() (store.Leadership, <-chan struct{}) { return c.leadership(id) },
 		Members:    func() []*api.Member { return []*api.Member{{NodeId: "m1", Address: "m1:2377"}} },
 	})
@@ -130,6 +131,19 @@ func (c *cluster) setCut(cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cut = cut
+}
+
+// setBehind has managers not know whether they are up to date, unless it is nil.
+func (c *cluster) setBehind(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.behind = err
+}
+
+func (c *cluster) catchUp(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.behind
 }
 
 func (c *cluster) setHole(id string) {

@@ -29,6 +29,8 @@ type Config struct {
 	Leadership func() (store.Leadership, <-chan struct{})
 	// Members returns the managers that agents can use; nil asks the store for the members of the Raft group.
 	Members func() []*api.Member
+	// CatchUp waits until the store has all that any manager has acknowledged before; nil is the store's Barrier.
+	CatchUp func(ctx context.Context) error
 	// Delivered is told, before a secret is sent to a node, of the node and the secret; nil is nobody. It must not block.
 	Delivered func(to authz.Caller, secret *api.Secret)
 	// Log gets what an administrator may want to know; nil discards it.
@@ -73,6 +75,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	if cfg.Members == nil {
 		cfg.Members = func() []*api.Member { return membersOf(cfg.Store) }
+	}
+	if cfg.CatchUp == nil {
+		cfg.CatchUp = cfg.Store.Barrier
 	}
 	if cfg.Delivered == nil {
 		cfg.Delivered = func(authz.Caller, *api.Secret) {}

@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -497,4 +498,24 @@ func TestNew_NeedsAStore(t *testing.T) {
 	if _, err := dispatcher.New(dispatcher.Config{}); err == nil {
 		t.Error("a config without store was accepted")
 	}
+}
+
+// TestAssignments_WaitUntilTheStoreIsUpToDate: a node stops what the first message does not name, so a manager that may have
+// missed something must not send it.
+func TestAssignments_WaitUntilTheStoreIsUpToDate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1")
+		storetest.Create(t, c.store, node("n1"), assignedTask("old", "n1"))
+		c.setBehind(errors.New("no majority of managers answers"))
+		stream := c.connect("n1", "m1").mustRegister().assignments()
+		time.Sleep(5 * time.Second)
+		if len(stream) != 0 {
+			t.Fatalf("got %v from a manager that does not know whether that is all", names(<-stream))
+		}
+		storetest.Create(t, c.store, assignedTask("new", "n1")) // it learns of this one
+		c.setBehind(nil)
+		if m := <-stream; !m.GetComplete() || !slices.Equal(names(m), []string{"+task new", "+task old"}) {
+			t.Errorf("got %v, complete %v; want both", names(m), m.GetComplete())
+		}
+	})
 }
