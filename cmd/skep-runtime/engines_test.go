@@ -78,6 +78,20 @@ func (c client) contract(run ...string) {
 	if out := c.do(0, "top", "sleeper"); !strings.Contains(out, "sleep") {
 		c.t.Errorf("top says %q", out)
 	}
+	status := func() string {
+		return strings.TrimSpace(c.do(0, "inspect", "--format", "{{.State.Status}}", "sleeper"))
+	}
+	c.do(0, "pause", "sleeper")
+	if got := status(); got != "paused" {
+		c.t.Errorf("paused, it is %q", got)
+	}
+	c.do(0, "unpause", "sleeper")
+	if got := status(); got != "running" {
+		c.t.Errorf("unpaused, it is %q", got)
+	}
+	if out := c.do(0, "exec", "sleeper", "sh", "-c", "echo on"); strings.TrimSpace(out) != "on" {
+		c.t.Errorf("exec after a pause says %q", out)
+	}
 	c.do(0, "kill", "--signal", "KILL", "sleeper")
 	if out := c.do(0, "wait", "sleeper"); strings.TrimSpace(out) != "137" {
 		c.t.Errorf("wait says %q", out)

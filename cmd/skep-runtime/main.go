@@ -2,7 +2,7 @@
 //
 //	skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
 //	skep-runtime keep --root DIR
-//	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|delete|run|exec|ps|events|features|spec ...
+//	skep-runtime [--root DIR] [--log FILE] [--log-format text|json] create|start|state|kill|pause|resume|delete|run|exec|ps|events|features|spec ...
 //
 // The supervisor prints one line, "ready PATH", when clients can connect, and logs to standard error. On SIGTERM and SIGINT it
 // ends; containers run on, and the next supervisor with the same root takes them over, unless --kill-on-exit is given.
@@ -42,7 +42,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 const usage = `usage: skep-runtime supervise --root DIR --socket PATH [--cgroup-parent NAME] [--runtime PATH] [--kill-on-exit]
        skep-runtime keep --root DIR
        skep-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND [ARGS]
-           with create, start, state, kill, delete, run, exec, ps, events, features or spec, as runc has them
+           with create, start, state, kill, pause, resume, delete, run, exec, ps, events, features or spec, as runc has them
        skep-runtime version
 `
 

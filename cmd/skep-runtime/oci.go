@@ -35,7 +35,7 @@ func verbs() map[string]verb {
 	return map[string]verb{
 		"create": (*command).create, "start": (*command).start, "state": (*command).state, "kill": (*command).kill,
 		"delete": (*command).delete, "run": (*command).runContainer, "exec": (*command).exec, "ps": (*command).ps, "events": (*command).events,
-		"features": (*command).features, "spec": (*command).spec,
+		"pause": (*command).pause, "resume": (*command).resume, "features": (*command).features, "spec": (*command).spec,
 	}
 }
 
@@ -240,6 +240,22 @@ func (c *command) kill(_ context.Context, args []string) (int, error) {
 		return 0, err
 	}
 	return 0, c.runtime.Kill(f.Arg(0), s, all)
+}
+
+func (c *command) pause(ctx context.Context, args []string) (int, error) {
+	f := c.flags("pause", "ID")
+	if err := c.parse(f, args, 1, 1); err != nil {
+		return 0, err
+	}
+	return 0, c.runtime.Pause(ctx, f.Arg(0))
+}
+
+func (c *command) resume(_ context.Context, args []string) (int, error) {
+	f := c.flags("resume", "ID")
+	if err := c.parse(f, args, 1, 1); err != nil {
+		return 0, err
+	}
+	return 0, c.runtime.Resume(f.Arg(0))
 }
 
 func (c *command) delete(ctx context.Context, args []string) (int, error) {

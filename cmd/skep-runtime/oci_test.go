@@ -316,14 +316,18 @@ func TestOCI_HooksRunWhenAndWhereTheyShould(t *testing.T) {
 		script := fmt.Sprintf(`s=$(cat); s=${s#*\"status\":\"}; echo %s ${s%%%%\"*} $(hostname) >>%s`, name, trace)
 		return []specs.Hook{{Path: busybox, Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin"}}}
 	}
+	// In the container there is no way to the trace but what it mounts.
+	inside := `s=$(cat); s=${s#*\"status\":\"}; echo startContainer ${s%%\"*} $(hostname) >>/trace/trace`
 	e.configure("exit 0", func(s *specs.Spec) {
 		s.Hostname = "inside"
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/trace", Type: "bind", Source: filepath.Dir(trace), Options: []string{"bind"}})
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})
 		s.Hooks = &specs.Hooks{
 			//lint:ignore SA1019 deprecated, but engines use it
 			Prestart:      hook("prestart"),
 			CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"),
-			Poststart: hook("poststart"), Poststop: hook("poststop"),
+			StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", inside}, Env: []string{"PATH=/bin"}}},
+			Poststart:      hook("poststart"), Poststop: hook("poststop"),
 		}
 	})
 	e.create("c")
@@ -331,11 +335,12 @@ func TestOCI_HooksRunWhenAndWhereTheyShould(t *testing.T) {
 	e.do(0, "start", "c")
 	reap(t, pid)
 	e.do(0, "delete", "c")
-	host, err := os.Hostname()
+	name, err := exec.Command(busybox, "hostname").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("prestart creating %s\ncreateRuntime creating %[1]s\ncreateContainer creating inside\n"+
+	host := strings.TrimSpace(string(name))
+	want := fmt.Sprintf("prestart creating %s\ncreateRuntime creating %[1]s\ncreateContainer creating inside\nstartContainer created inside\n"+
 		"poststart running %[1]s\npoststop stopped %[1]s\n", host)
 	if text, err := os.ReadFile(trace); err != nil || string(text) != want {
 		t.Errorf("hooks: %v\n%s\nwant\n%s", err, text, want)
@@ -435,4 +440,74 @@ func TestOCI_JoinsNamespacesAndMapsUsers(t *testing.T) {
 	}
 	e.do(0, "delete", "--force", "c")
 	reap(t, first)
+}
+
+// A paused container is told from a running one; it goes on where it was, and can be killed as it is.
+func TestOCI_PauseHaltsUntilResumed(t *testing.T) {
+	adopt(t)
+	e := newEngine(t)
+	e.configure("trap 'echo asked; exit 3' TERM; while :; do sleep 0.01; done", nil)
+	output := e.create("c")
+	pid := e.state("c").Pid
+	if text := e.do(1, "pause", "c"); !strings.Contains(text, "it is created, not running") {
+		t.Errorf("pause before the start says %s", text)
+	}
+	e.do(0, "start", "c")
+	if text := e.do(1, "resume", "c"); !strings.Contains(text, "it is running, not paused") {
+		t.Errorf("resume says %s", text)
+	}
+	e.do(0, "pause", "c")
+	if s := e.state("c"); s.Status != "paused" || s.Pid != pid {
+		t.Errorf("state of a paused container: %+v", s)
+	}
+	if text := e.do(1, "delete", "c"); !strings.Contains(text, "not stopped: paused") {
+		t.Errorf("delete says %s", text)
+	}
+	e.do(0, "kill", "c", "TERM")
+	if text, err := os.ReadFile(output); err != nil || len(text) > 0 {
+		t.Errorf("while it was paused it wrote %q, %v", text, err)
+	}
+	e.do(0, "resume", "c")
+	if status := reap(t, pid); status.ExitStatus() != 3 {
+		t.Errorf("the process ended with %v", status)
+	}
+	e.do(0, "delete", "c")
+
+	e.create("d")
+	pid = e.state("d").Pid
+	e.do(0, "start", "d")
+	e.do(0, "pause", "d")
+	e.do(0, "kill", "d", "KILL")
+	if status := reap(t, pid); status.Signal() != unix.SIGKILL {
+		t.Errorf("the process ended with %v", status)
+	}
+	e.do(0, "delete", "d")
+	e.create("e")
+	pid = e.state("e").Pid
+	e.do(0, "start", "e")
+	e.do(0, "pause", "e")
+	e.do(0, "delete", "--force", "e")
+	reap(t, pid)
+}
+
+// A hook that fails ends the container before its program.
+func TestOCI_AFailingStartHookEndsTheContainer(t *testing.T) {
+	adopt(t)
+	e := newEngine(t)
+	e.configure("echo ran", func(s *specs.Spec) {
+		s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo no such luck; exit 4"}, Env: []string{"PATH=/bin"}}}}
+	})
+	output := e.create("c")
+	pid := e.state("c").Pid
+	if text := e.do(1, "start", "c"); !strings.Contains(text, "hook startContainer[0] /bin/sh: exit status 4: no such luck") {
+		t.Errorf("start says %s", text)
+	}
+	reap(t, pid)
+	if s := e.state("c"); s.Status != specs.StateStopped {
+		t.Errorf("state %+v", s)
+	}
+	if text, err := os.ReadFile(output); err != nil || len(text) > 0 {
+		t.Errorf("output %q, %v", text, err)
+	}
+	e.do(0, "delete", "c")
 }

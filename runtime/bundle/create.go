@@ -102,8 +102,6 @@ func (r *Runtime) prepare(job Create) (*container, *spec.Plan, error) {
 		return nil, nil, err
 	}
 	switch {
-	case config.Hooks != nil && len(config.Hooks.StartContainer) > 0:
-		return nil, nil, fmt.Errorf("%w: hooks.startContainer: is not supported by this runtime", spec.ErrSpec)
 	case plan.Process.Terminal && job.Console == nil:
 		return nil, nil, errors.New("process.terminal is set, and there is no --console-socket that takes the terminal")
 	case !plan.Process.Terminal:
@@ -301,6 +299,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	}
 	if status := c.status(); status != specs.StateCreated {
 		return fmt.Errorf("start container %s: %w: it is %s, not created", id, ErrState, status)
+	}
+	if err := c.startHooks(ctx); err != nil {
+		return errors.Join(fmt.Errorf("start container %s: %w", id, err), c.end(ctx))
 	}
 	if err := c.start(ctx); err != nil {
 		return fmt.Errorf("start container %s: %w", id, err)

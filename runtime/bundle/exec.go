@@ -21,6 +21,8 @@ type Exec struct {
 	// Process describes it. What it leaves out it does not have, but for the score by which the kernel chooses whom to
 	// kill when memory runs out: that is the container's.
 	Process *specs.Process
+	// program is what to run in place of Process.Args[0], or "".
+	program string
 	// Stdio, Console and PidFile are as for Create.
 	Stdio   [3]*os.File
 	Console func(terminal *os.File) error
@@ -68,6 +70,9 @@ func (c *container) exec(ctx context.Context, job Exec) (*launch.Process, error)
 	plan, err := spec.CompileBundle(&config, runtime.GOARCH)
 	if err != nil {
 		return nil, err
+	}
+	if job.program != "" {
+		plan.Process.Programs = []string{job.program}
 	}
 	group, err := c.group()
 	if err != nil {

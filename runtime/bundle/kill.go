@@ -56,6 +56,9 @@ func (c *container) signal(signal unix.Signal) error {
 	} else if err != nil {
 		return err
 	}
+	if signal == unix.SIGKILL { // a halted process ends when it goes on
+		return c.thaw()
+	}
 	return nil
 }
 
@@ -97,7 +100,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if status := c.status(); status == specs.StateRunning && !force {
+	if status := c.status(); (status == specs.StateRunning || status == statePaused) && !force {
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
 	}
 	if err := c.end(ctx); err != nil {
@@ -134,6 +137,9 @@ func (c *container) end(ctx context.Context) error {
 	}
 	defer unix.Close(fd)
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	if err := c.thaw(); err != nil {
 		return err
 	}
 	return awaitEnd(ctx, fd, endWait)

@@ -111,6 +111,8 @@ func (c *container) status() specs.ContainerState {
 		return specs.StateStopped
 	case c.waits():
 		return specs.StateCreated
+	case c.frozen():
+		return statePaused
 	}
 	return specs.StateRunning
 }

@@ -66,10 +66,8 @@ func (g *Group) enterFreezer() error {
 	if g.freezer == "" {
 		return fmt.Errorf("%w: the freezer controller is not mounted", ErrFreeze)
 	}
-	for _, dir := range []string{filepath.Dir(g.freezer), g.freezer} {
-		if err := unix.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("mkdir %s: %w", dir, err)
-		}
+	if err := os.MkdirAll(g.freezer, 0o755); err != nil {
+		return err
 	}
 	pids, err := g.pids()
 	if err != nil {
