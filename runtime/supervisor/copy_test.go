@@ -10,11 +10,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/runtime/client"
 	"github.com/skep-io/skep/runtime/protocol"
@@ -366,4 +368,52 @@ func names(t *testing.T, dir string) []string {
 		out = append(out, e.Name())
 	}
 	return out
+}
+
+// TestAttack_TheCopyingProcessInSharedNamespaces has the container see the node's processes, by a grant, and with that the process
+// that copies. It runs as the container's root, but nobody with that id may look into it.
+func TestAttack_TheCopyingProcessInSharedNamespaces(t *testing.T) {
+	n := newCopyNode(t)
+	r := n.request("c", "wait")
+	share(&r, specs.PIDNamespace)
+	n.begin(r)
+	n.awaitLine("c", "waiting")
+	copier := n.copier("c", client.CopyRequest{Path: "/dev/shm/y"})
+	n.until("the copying process has begun", func() bool { // it opens its root when it has protected itself
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", copier.Pid))
+		return slices.ContainsFunc(fds, func(fd string) bool { to, err := os.Readlink(fd); return err == nil && to == "/" })
+	})
+	own := n.exec("c", client.ExecRequest{}, "wait")
+	for pid, want := range map[int]string{copier.Pid: "permission denied", own.Pid: "ok"} {
+		path := fmt.Sprintf("/proc/%d/mem", pid)
+		e, err := n.Exec(t.Context(), "c", client.ExecRequest{Args: []string{"/attacker", "open", path}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, _ := n.ended(e)
+		e.Close()
+		if got := decode[map[string]string](t, text); got[path] != want {
+			t.Errorf("%s is %q, want %q", path, got[path], want)
+		}
+	}
+	copier.Stdin.Close()
+	n.ended(copier)
+}
+
+// TestAttack_ACopyIntoTheNodesOwnIDs is about a container that has the node's user ids, by a grant: then its capabilities count on the
+// node, and a copy has none that the container has not.
+func TestAttack_ACopyIntoTheNodesOwnIDs(t *testing.T) {
+	n := newCopyNode(t)
+	r := n.request("c", "wait")
+	share(&r, specs.UserNamespace)
+	caps := []string{"CAP_CHOWN", "CAP_NET_RAW"}
+	r.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	n.begin(r)
+	n.awaitLine("c", "waiting")
+	e := n.copier("c", client.CopyRequest{Path: "/dev/shm/y"})
+	if status := n.file("/proc/%d/status", e.Pid); !strings.Contains(status, "CapBnd:\t0000000000000001\n") || !strings.Contains(status, "CapPrm:\t0000000000000001\n") {
+		t.Errorf("the copying process has more than the container:\n%s", status)
+	}
+	e.Stdin.Close()
+	n.ended(e)
 }

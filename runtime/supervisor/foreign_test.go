@@ -54,6 +54,9 @@ func TestForeign_ContainersOfRuncBehaveAsOurs(t *testing.T) {
 		"images":              TestImage_IsShownReadOnlyWithTheContainersIDs,
 		"secrets":             TestSecrets_AreNowhereOnDisk,
 		"terminal":            TestTerminal_IsTheContainersOwn,
+		"copying from":        TestCopy_SeesWhatTheContainerSees,
+		"copying to":          TestCopy_WritesAsTheContainersRoot,
+		"copying if paused":   TestCopy_PausedAndEnded,
 		"shared":              TestShared_NamespacesAreTheHosts,
 	} {
 		t.Run(name, test)
