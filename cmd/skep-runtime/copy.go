@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,7 +51,9 @@ func carryOut(r protocol.Copy, in io.Reader, out io.Writer, n *notes) error {
 	}
 	c := &copier{root: root, path: "/" + strings.TrimLeft(r.Path, "/")}
 	if r.From {
-		return c.pack(out, r.Follow, n)
+		whole := bufio.NewWriterSize(out, chunk)
+		err := c.pack(whole, r.Follow, n)
+		return errors.Join(err, whole.Flush())
 	}
 	d, err := c.destination()
 	if err != nil {
@@ -60,6 +63,9 @@ func carryOut(r protocol.Copy, in io.Reader, out io.Writer, n *notes) error {
 	_, err = filetree.Unpack(in, d, filetree.Options{Archive: r.Extract, Owner: r.Owner, SetID: r.Owner, Warn: n.warn})
 	return err
 }
+
+// chunk is how much of a tar stream, which comes in small pieces, is written at once: as much as a pipe holds.
+const chunk = 64 << 10
 
 // copier looks for a path in a container.
 type copier struct {

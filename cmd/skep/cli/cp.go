@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -117,10 +118,14 @@ func (p *program) copyTo(ctx context.Context, c *client.Client, from string, to 
 			_, err := io.CopyBuffer(w, p.in, make([]byte, inputChunk))
 			return err
 		}
-		packer := filetree.NewPacker(w, p.leftOut)
+		whole := bufio.NewWriterSize(w, inputChunk) // a tar stream is written in small pieces
+		packer := filetree.NewPacker(whole, p.leftOut)
 		err := filetree.PackPath(packer, from, flags.follow)
 		if err == nil {
 			err = packer.Close()
+		}
+		if err == nil {
+			err = whole.Flush()
 		}
 		counted <- packer.Counts
 		return local(err)
