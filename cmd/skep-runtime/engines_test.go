@@ -113,6 +113,10 @@ func TestOCI_PodmanRunsContainers(t *testing.T) {
 	}}
 	c.do(0, "import", e.image(), "image")
 	c.contract("--network", "none")
+	// podman asks for tmpcopyup by itself.
+	if out := c.do(0, "run", "--rm", "--network", "none", "--tmpfs", "/etc", "image", "sh", "-c", "echo x >/etc/new && ls /etc"); !strings.Contains(out, "new") {
+		c.t.Errorf("/etc in memory has %q", out)
+	}
 }
 
 func TestOCI_DockerRunsContainers(t *testing.T) {

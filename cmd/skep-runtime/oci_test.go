@@ -511,3 +511,32 @@ func TestOCI_AFailingStartHookEndsTheContainer(t *testing.T) {
 	}
 	e.do(0, "delete", "c")
 }
+
+// What podman mounts in memory by default begins with what the image has there, with its owners and modes; the image stays as it is.
+func TestOCI_TmpfsBeginsWithWhatTheImageHas(t *testing.T) {
+	e := newEngine(t)
+	data := filepath.Join(e.bundle, "rootfs/srv/data")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(data, "sub"), 0o755), os.WriteFile(filepath.Join(data, "sub/file"), []byte("text\n"), 0o640),
+		os.Lchown(filepath.Join(data, "sub/file"), 7, 8), os.Chmod(filepath.Join(data, "sub/file"), 0o644), os.Symlink("/etc/passwd", filepath.Join(data, "out")),
+		os.Chmod(filepath.Join(data, "sub"), 0o711), os.Symlink("/srv/data", filepath.Join(e.bundle, "rootfs/link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = "cat /link/sub/file && stat -c '%u:%g %a' /srv/data/sub/file && stat -c %a /srv/data/sub && readlink /srv/data/out && " +
+		"! touch /srv/data/new 2>/dev/null && touch /plain/new && ls /none"
+	e.configure(script, func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts,
+			specs.Mount{Destination: "/link", Type: "tmpfs", Source: "tmpfs", Options: []string{"rw", "nosuid", "tmpcopyup", "ro"}},
+			specs.Mount{Destination: "/plain", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}},
+			specs.Mount{Destination: "/none", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
+	})
+	if out := e.do(0, "run", "c"); out != "text\n7:8 644\n711\n/etc/passwd\n" {
+		t.Errorf("it finds %q", out)
+	}
+	if left, err := os.ReadDir(data); err != nil || len(left) != 2 {
+		t.Errorf("in the image: %v, %v", left, err)
+	}
+}

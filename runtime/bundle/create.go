@@ -206,8 +206,13 @@ func (c *container) launch(ctx context.Context, job Create, plan *spec.Plan, gro
 	if plan.Process.Terminal {
 		l.Console = job.Console
 	}
-	if h := c.config.Hooks; h != nil {
-		l.Mounted = c.createHooks
+	if c.config.Hooks != nil || slices.ContainsFunc(plan.Mounts, func(m spec.Mount) bool { return m.CopyUp }) {
+		l.Mounted = func(ctx context.Context, pid int) error {
+			if err := c.copyUp(pid, plan.Mounts); err != nil || c.config.Hooks == nil {
+				return err
+			}
+			return c.createHooks(ctx, pid)
+		}
 	}
 	p, err := launcher.Create(ctx, l)
 	if err != nil {

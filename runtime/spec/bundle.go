@@ -167,6 +167,10 @@ func (c *compiler) bundleOption(m *Mount, o string) bool {
 		m.Propagation = flag
 		return true
 	}
+	if o == "tmpcopyup" && m.Type == "tmpfs" {
+		m.CopyUp = true
+		return true
+	}
 	if f, ok := bundleFlags()[o]; ok {
 		m.Attr, m.Clear = f.apply(m.Attr, m.Clear)
 		return true

@@ -91,6 +91,7 @@ type Mount struct {
 	Subdir    string
 	Recursive bool // with what is mounted below Source
 	IDMap     bool // ids on Source are those inside the container
+	CopyUp    bool // a new tmpfs begins with what the root file system has at Target; whoever launches a bundle sees to it
 	NoLinks   bool // Source is what it names: no link is followed on the way to it
 }
 
