@@ -25,6 +25,10 @@ type bundle struct {
 	userns int         // with the container's ids, or -1 if it shares the host's
 }
 
+// bundleVersion is the version of the specification that the bundle names: it asks for nothing newer, and crun refuses a version that it
+// does not know.
+const bundleVersion = "1.0.2"
+
 // furnish mounts all that the container is to have, and writes what it is.
 func (b *bundle) furnish(driver *overlay.Driver) error {
 	gid, _ := b.job.Plan.HostGID(0)
@@ -56,6 +60,7 @@ func (b *bundle) furnish(driver *overlay.Driver) error {
 	if err := b.attachMemory(); err != nil {
 		return err
 	}
+	b.config.Version = bundleVersion
 	b.config.Linux.CgroupsPath = b.job.Group
 	clampLimits(b.config.Process.Rlimits)
 	data, err := json.Marshal(b.config)
