@@ -83,7 +83,7 @@ func only(pattern string) (string, error) {
 
 // tree makes the root directory.
 func (m *Machine) tree(ctx context.Context, root string) error {
-	for _, dir := range []string{"bin", "sbin", "etc", "proc", "sys", "dev", "run", "root", "tmp", "var/tmp", "lib", "srv"} {
+	for _, dir := range []string{"bin", "sbin", "etc", "proc", "sys", "dev", "run", "root", "tmp", "var/tmp", "lib", "srv", "usr"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err
 		}
