@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -228,47 +226,36 @@ func TestExec_OutputInputAndSignals(t *testing.T) {
 	if code != 0 || out.String() != "typed" || errs.String() != "problem" {
 		t.Errorf("code %d, %q, %q", code, &out, &errs)
 	}
-	// Without a terminal signals go to the program, and the third gives up.
-	own := make(chan os.Signal, 1)
-	signal.Notify(own, syscall.SIGINT) // so that one which comes too early ends nothing
-	defer signal.Stop(own)
-	counted := make(chan int, 1)
-	f.withTasks(func(stream api.Tasks_ConnectTaskServer) error {
-		if _, err := stream.Recv(); err != nil {
-			return err
-		}
-		if err := stream.Send(connected()); err != nil {
-			return err
-		}
-		var sending sync.WaitGroup
-		sending.Go(func() {
-			tick := time.NewTicker(5 * time.Millisecond)
-			defer tick.Stop()
-			for stream.Context().Err() == nil {
-				<-tick.C
-				_ = syscall.Kill(os.Getpid(), syscall.SIGINT) // a test has the right to signal itself
-			}
-		})
-		for passed := 0; ; {
-			r, err := stream.Recv()
-			if err != nil {
-				sending.Wait()
-				counted <- passed
-				return nil
-			}
-			if r.GetSignal() == int32(syscall.SIGINT) {
-				passed++
-			}
-		}
-	})
-	if code := cli.Main(t.Context(), []string{"exec", "web.1", "sleep"}, nil, &out, &errs, opts); code == 0 {
-		t.Errorf("code %d", code)
-	}
-	if passed := <-counted; passed != 2 {
-		t.Errorf("the program got %d interrupts, want 2", passed)
-	}
 	if code := cli.Main(t.Context(), []string{"exec", "-it", "web.1", "sh"}, strings.NewReader(""), &out, &errs, opts); code != 5 ||
 		!strings.Contains(errs.String(), "the input device is not a TTY") {
 		t.Errorf("-it without a terminal: code %d, %s", code, &errs)
 	}
+}
+
+func TestExec_PassesInterruptsOnAndTheThirdGivesUp(t *testing.T) {
+	w := openWindow(t, "exec", "web.1", "sleep")
+	stream := <-w.stream
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(stream.Send(connected()), stream.Send(stdout([]byte("hello\n")))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.master.Read(make([]byte, 64)); err != nil { // from here on it takes signals
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := w.master.WriteString("\x03"); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := stream.Recv(); err != nil || r.GetSignal() != int32(syscall.SIGINT) {
+			t.Fatalf("got %v, %v", r, err)
+		}
+	}
+	if _, err := w.master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	<-stream.Context().Done()
+	w.end <- nil
+	w.closed(130)
 }
