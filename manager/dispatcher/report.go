@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -19,6 +20,11 @@ const (
 	maxUpdates = 10_000
 	// maxText is the length in bytes of a status's message and error: they are for a line on a screen.
 	maxText = 1024
+	// maxOutput is that of what a health check wrote, as Docker keeps it.
+	maxOutput = 4096
+	// maxIsolation and maxWord bound what a node says of how a container is isolated: some ten words, of which one names a profile.
+	maxIsolation = 32
+	maxWord      = 600
 )
 
 // UpdateDescription replaces what the store says of the calling node. It answers once that is committed.
@@ -102,19 +108,21 @@ func (d *Dispatcher) checkUpdates(nodeID string, updates []*api.TaskStatusUpdate
 
 // clipped returns a status whose texts are within the limit.
 func clipped(s *api.TaskStatus) *api.TaskStatus {
-	if len(s.GetMessage()) <= maxText && len(s.GetErr()) <= maxText {
-		return s
-	}
 	s = proto.CloneOf(s)
-	s.Message, s.Err = clip(s.Message), clip(s.Err)
+	s.Message, s.Err = clip(s.Message, maxText), clip(s.Err, maxText)
+	if c := s.GetContainer(); c != nil {
+		c.ContainerId, c.Address, c.HealthOutput = clip(c.ContainerId, maxText), clip(c.Address, maxText), clip(c.HealthOutput, maxOutput)
+		c.Isolation = c.Isolation[:min(len(c.Isolation), maxIsolation)]
+		c.Isolation = slices.DeleteFunc(c.Isolation, func(word string) bool { return len(word) > maxWord })
+	}
 	return s
 }
 
-func clip(text string) string {
-	if len(text) <= maxText {
+func clip(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxText-len("…")], "") + "…"
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
 // await waits until the leader committed a letter.
