@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -234,4 +235,34 @@ func TestUpdateGrant_ReplacesTheTasksOfWhoHasIt(t *testing.T) {
 	if got := version(service); got != before {
 		t.Errorf("a refused change replaces tasks: spec version %d after %d", got, before)
 	}
+}
+
+// Where a grant holds is an administrator's word, too: operators change all labels of nodes but those that grants name.
+func TestUpdateNode_OperatorsDoNotSayWhereGrantsHold(t *testing.T) {
+	s := newSwarm(t)
+	s.createGrant(t, "kvm", func(g *api.GrantSpec) { g.NodeLabels, g.Operators = map[string]string{"vmx": "yes"}, true })
+	storetest.Create(t, s.store, &api.Node{Id: "n", Spec: &api.NodeSpec{
+		Annotations: &api.Annotations{Labels: map[string]string{"a": "b"}}, DesiredRole: api.Role_ROLE_WORKER,
+		Availability: api.Availability_AVAILABILITY_ACTIVE,
+	}})
+	set := func(ctx context.Context, labels map[string]string) error {
+		node := storetest.Get[*api.Node](t, s.store, "n")
+		spec := proto.CloneOf(node.GetSpec())
+		spec.Annotations.Labels = labels
+		_, err := s.UpdateNode(ctx, &api.UpdateNodeRequest{NodeId: "n", Version: node.GetMeta().GetVersion(), Spec: spec})
+		return err
+	}
+	operator := as(t, api.Caller_CALLER_OPERATOR)
+	wantFault(t, set(operator, map[string]string{"vmx": "yes"}), fault.PermissionDenied, "label vmx of a node says where grant kvm holds")
+	if err := set(operator, map[string]string{"zone": "x"}); err != nil {
+		t.Errorf("another label: %v", err)
+	}
+	if err := set(t.Context(), map[string]string{"vmx": "yes", "zone": "x"}); err != nil {
+		t.Errorf("by an administrator: %v", err)
+	}
+	if err := set(operator, map[string]string{"vmx": "yes"}); err != nil {
+		t.Errorf("what stays as it is: %v", err)
+	}
+	wantFault(t, set(operator, nil), fault.PermissionDenied, "label vmx")
+	wantFault(t, set(operator, map[string]string{"vmx": "no"}), fault.PermissionDenied, "label vmx")
 }

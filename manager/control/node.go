@@ -102,6 +102,9 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		if err := mayChangeRole(ctx, old, node.GetSpec()); err != nil {
 			return err
 		}
+		if err := mayChangeLabels(ctx, tx, old, node.GetSpec()); err != nil {
+			return err
+		}
 		if demotes(old, node.GetSpec()) {
 			if err := s.checkDemotion(tx, old); err != nil {
 				return err
@@ -127,6 +130,28 @@ func mayChangeRole(ctx context.Context, old *api.Node, spec *api.NodeSpec) error
 	}
 	return fault.New(fault.PermissionDenied, "permission denied: user %s has the role operator, and only an admin promotes and demotes nodes: "+
 		"ask an admin to do it (`skep node promote` or `skep node demote`)", caller.User)
+}
+
+// mayChangeLabels refuses operators the labels by which grants say on which nodes they hold: who sets one gives what the grant has of the node.
+func mayChangeLabels(ctx context.Context, tx store.ReadTx, old *api.Node, spec *api.NodeSpec) error {
+	if authz.FromContext(ctx).Kind != api.Caller_CALLER_OPERATOR {
+		return nil
+	}
+	before, after := old.GetSpec().GetAnnotations().GetLabels(), spec.GetAnnotations().GetLabels()
+	grants, err := store.List[*api.Grant](tx)
+	if err != nil {
+		return err
+	}
+	for _, grant := range grants {
+		for label := range grant.GetSpec().GetNodeLabels() {
+			was, had := before[label]
+			if is, has := after[label]; had != has || was != is {
+				return fault.New(fault.PermissionDenied, "label %s of a node says where grant %s holds: ask an admin to change it", clip(label),
+					grant.GetSpec().GetAnnotations().GetName())
+			}
+		}
+	}
+	return nil
 }
 
 // fillAndValidateNode takes what spec leaves open from the present spec, and reports all problems.
