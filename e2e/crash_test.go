@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -230,16 +231,31 @@ func (c *crasher) round(ctx context.Context) (kind string, err error) {
 	return kind, nil
 }
 
-// kill ends a process by its name, if need be as soon as there is one.
+// kill ends a process by its name, if need be as soon as there is one. Its children that have no other name yet, as a supervisor's
+// that are about to become containers, are not meant.
 func (c *crasher) kill(ctx context.Context, name string) error {
 	for ; ctx.Err() == nil; c.pause(ctx, 10*time.Millisecond) {
-		for pid, found := range c.machine.Processes() {
-			if found == name {
+		all := c.machine.Processes()
+		for pid, found := range all {
+			parent, err := parentOf(pid)
+			if found == name && err == nil && all[parent] != name {
 				return syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 	}
 	return fmt.Errorf("no %s runs: %w", name, ctx.Err())
+}
+
+// parentOf gives the parent of a process, field 4 of its stat; see proc_pid_stat(5).
+func parentOf(pid int) (parent int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	rest := text[bytes.LastIndexByte(text, ')')+1:]
+	var state string
+	_, err = fmt.Sscan(string(rest), &state, &parent)
+	return parent, err
 }
 
 // remains lists what tasks may leave on a machine: processes, mounts, control groups, interfaces and network namespaces.
