@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -102,6 +103,14 @@ func NewNotLeader(leader string) error {
 		err = fmt.Errorf("this manager is not the leader: %s is", leader)
 	}
 	return &kinded{kind: NotLeader, leader: leader, err: err}
+}
+
+// Clip shortens a text from outside to that many bytes, for an error or a record that repeats it.
+func Clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
 // Wrap gives err a kind. It returns nil for nil.

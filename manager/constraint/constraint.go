@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
 )
 
 // ErrInvalid is returned when an expression is not in the grammar.
@@ -62,13 +63,7 @@ func Parse(expressions []string) (Set, error) {
 }
 
 // clip keeps an error short when the expression is not.
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}
+func clip(s string) string { return fault.Clip(s, 80) }
 
 func parse(expression string) (Constraint, error) {
 	if len(expression) > MaxExpression {

@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/store"
 )
 
@@ -226,5 +227,5 @@ func checkFollowers(tx store.ReadTx, other string) error {
 		return nil
 	}
 	return fault.New(fault.Precondition, "these nodes have not said yet that they can follow a rotation of the root CA: %s: "+
-		"start those that are down, wait a moment for those that have just joined, upgrade those whose program is older, or remove them", listed(mute))
+		"start those that are down, wait a moment for those that have just joined, upgrade those whose program is older, or remove them", lookup.List(mute))
 }

@@ -3,14 +3,13 @@ package control
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/store"
-	"github.com/skep-io/skep/store/object"
 )
 
 // LogReader reads the logs of tasks, wherever they run.
@@ -130,63 +129,10 @@ func storeFault(err error) error {
 	}
 }
 
-// maxListed bounds how many names an error lists.
-const maxListed = 5
-
-// resolve finds the object that a person means: by id, else by name, else by an unambiguous prefix of its id.
-func resolve[T store.Object](tx store.ReadTx, key string) (T, error) {
-	var none T
-	kind := object.KindOf(none)
-	if key == "" {
-		return none, fault.New(fault.Invalid, "the name or id of a %s is missing", kind)
-	}
-	found, err := store.Get[T](tx, key)
-	if err == nil || !errors.Is(err, store.ErrNotFound) {
-		return found, err
-	}
-	var matches []T
-	if object.HasIndex(kind, object.IndexName) {
-		if matches, err = store.List[T](tx, store.ByName(key)); err != nil {
-			return none, err
-		}
-	}
-	if len(matches) == 0 {
-		if matches, err = store.List[T](tx, store.ByIDPrefix(key)); err != nil {
-			return none, err
-		}
-	}
-	switch len(matches) {
-	case 0:
-		return none, fault.New(fault.NotFound, "%s %s not found", kind, clip(key))
-	case 1:
-		return matches[0], nil
-	default:
-		return none, fault.New(fault.Invalid, "%s %s is ambiguous (%d matches found): %s", kind, clip(key), len(matches), listed(matches))
-	}
-}
-
-func listed[T store.Object](objects []T) string {
-	var texts []string
-	for i, o := range objects {
-		if i == maxListed {
-			texts = append(texts, "…")
-			break
-		}
-		text := o.GetId()
-		if name := object.Name(o); name != "" {
-			text += " (" + name + ")"
-		}
-		texts = append(texts, text)
-	}
-	return strings.Join(texts, ", ")
-}
+// resolve finds the object that a person means.
+func resolve[T store.Object](tx store.ReadTx, key string) (T, error) { return lookup.One[T](tx, key) }
 
 // maxQuoted bounds in bytes how much of the user's input an error repeats.
 const maxQuoted = 100
 
-func clip(s string) string {
-	if len(s) > maxQuoted {
-		return strings.ToValidUTF8(s[:maxQuoted], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return fault.Clip(s, maxQuoted) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -109,20 +108,13 @@ func (d *Dispatcher) checkUpdates(nodeID string, updates []*api.TaskStatusUpdate
 // clipped returns a status whose texts are within the limit.
 func clipped(s *api.TaskStatus) *api.TaskStatus {
 	s = proto.CloneOf(s)
-	s.Message, s.Err = clip(s.Message, maxText), clip(s.Err, maxText)
+	s.Message, s.Err = fault.Clip(s.Message, maxText), fault.Clip(s.Err, maxText)
 	if c := s.GetContainer(); c != nil {
-		c.ContainerId, c.Address, c.HealthOutput = clip(c.ContainerId, maxText), clip(c.Address, maxText), clip(c.HealthOutput, maxOutput)
+		c.ContainerId, c.Address, c.HealthOutput = fault.Clip(c.ContainerId, maxText), fault.Clip(c.Address, maxText), fault.Clip(c.HealthOutput, maxOutput)
 		c.Isolation = c.Isolation[:min(len(c.Isolation), maxIsolation)]
 		c.Isolation = slices.DeleteFunc(c.Isolation, func(word string) bool { return len(word) > maxWord })
 	}
 	return s
-}
-
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
 // await waits until the leader committed a letter.

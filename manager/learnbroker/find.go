@@ -2,12 +2,12 @@ package learnbroker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/store"
 )
 
@@ -43,7 +43,7 @@ func (b *Broker) find(ctx context.Context, key string) (s subject, err error) {
 		return s, fault.Wrap(fault.Unavailable, fmt.Errorf("read the cluster's state: %w", err))
 	}
 	err = b.cfg.Store.View(func(tx store.ReadTx) error {
-		if s.service, err = findService(tx, key); err != nil {
+		if s.service, err = lookup.One[*api.Service](tx, key); err != nil {
 			return err
 		}
 		if s.tasks, err = store.List[*api.Task](tx, store.ByService(s.service.GetId())); err != nil {
@@ -61,34 +61,7 @@ func lives(t *api.Task) bool {
 	return t.GetNodeId() != "" && max(t.GetStatus().GetState(), t.GetDesiredState()) <= api.TaskState_TASK_STATE_RUNNING
 }
 
-func findService(tx store.ReadTx, key string) (*api.Service, error) {
-	if key == "" {
-		return nil, fault.New(fault.Invalid, "the name or id of a service is missing")
-	}
-	service, err := store.Get[*api.Service](tx, key)
-	if !errors.Is(err, store.ErrNotFound) {
-		return service, err
-	}
-	for _, by := range []store.By{store.ByName(key), store.ByIDPrefix(key)} {
-		matches, err := store.List[*api.Service](tx, by)
-		switch {
-		case err != nil:
-			return nil, err
-		case len(matches) == 1:
-			return matches[0], nil
-		case len(matches) > 1:
-			return nil, fault.New(fault.Invalid, "service %s is ambiguous (%d matches found)", key, len(matches))
-		}
-	}
-	return nil, fault.New(fault.NotFound, "service %s not found", clip(key))
-}
-
 // maxText bounds what somebody else wrote, in messages.
 const maxText = 300
 
-func clip(text string) string {
-	if len(text) > maxText {
-		return text[:maxText] + "…"
-	}
-	return text
-}
+func clip(text string) string { return fault.Clip(text, maxText) }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/store"
 )
 
@@ -31,36 +32,15 @@ func find(tx store.ReadTx, key string) (target, error) {
 	if key == "" {
 		return target{}, fault.New(fault.Invalid, "the name or id of a service or task is missing")
 	}
-	service, err := one[*api.Service](tx, key, store.ByName(key), store.ByIDPrefix(key))
-	if err != nil || service != nil {
+	service, err := lookup.One[*api.Service](tx, key)
+	if fault.KindOf(err) != fault.NotFound {
 		return target{serviceID: service.GetId()}, err
 	}
-	task, err := one[*api.Task](tx, key, store.ByIDPrefix(key))
-	if err != nil || task != nil {
+	task, err := lookup.One[*api.Task](tx, key)
+	if fault.KindOf(err) != fault.NotFound {
 		return target{taskID: task.GetId()}, err
 	}
 	return target{}, fault.New(fault.NotFound, "no such task or service: %s", key)
-}
-
-// one returns the object with the id, else the only one that the first of by selects which selects any, else nil.
-func one[T store.Object](tx store.ReadTx, key string, by ...store.By) (T, error) {
-	var none T
-	found, err := store.Get[T](tx, key)
-	if !errors.Is(err, store.ErrNotFound) {
-		return found, err
-	}
-	for _, selector := range by {
-		matches, err := store.List[T](tx, selector)
-		switch {
-		case err != nil:
-			return none, err
-		case len(matches) == 1:
-			return matches[0], nil
-		case len(matches) > 1:
-			return none, fault.New(fault.Invalid, "%s is ambiguous (%d matches found)", key, len(matches))
-		}
-	}
-	return none, nil
 }
 
 // tasks returns the tasks of a target that can have written something, the newest last, and how many older ones are left out.

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skep-io/skep/internal/fault"
 )
 
 // Limits of a seccomp profile.
@@ -164,13 +166,7 @@ func (r *reader) object(path string, known fields) (found map[string]bool, err e
 }
 
 // clip shortens what somebody else wrote, for a message.
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return fault.Clip(s, 80) }
 
 // list reads a list of at most most values. JSON's null, which Docker's own tools write for an empty one, is a list.
 func list(most int, element value) value {
