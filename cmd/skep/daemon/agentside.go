@@ -8,6 +8,7 @@ import (
 
 	"github.com/skep-io/skep/agent"
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
 )
 
 // makeAgent makes the node's agent, which run runs.
@@ -92,6 +93,22 @@ func (n *node) announce(ctx context.Context) error {
 		return nil
 	}
 	return a.Announce(ctx)
+}
+
+// imagesKept waits until the agent has taken its containers over, with their images.
+func (n *node) imagesKept(ctx context.Context) error {
+	n.mu.Lock()
+	a := n.agent
+	n.mu.Unlock()
+	if a == nil {
+		return fault.New(fault.Unavailable, "this node starts, and does not know yet which images its containers have: try again soon")
+	}
+	select {
+	case <-a.Adopted():
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap(fault.Unavailable, fmt.Errorf("this node has not found all its containers yet: %w", context.Cause(ctx)))
+	}
 }
 
 // saveLeaving notes that the node is on its way out.

@@ -150,6 +150,9 @@ func (d *Daemon) GetImage(ctx context.Context, request *api.GetImageRequest) (*a
 
 // RemoveImage takes a reference from an image, and removes the image with its last one.
 func (d *Daemon) RemoveImage(ctx context.Context, request *api.RemoveImageRequest) (*api.RemoveImageResponse, error) {
+	if err := d.imagesKept(ctx); err != nil {
+		return nil, err
+	}
 	before, err := d.images.Inspect(ctx, request.GetImage())
 	if err != nil {
 		return nil, imageFault(err)
@@ -167,6 +170,18 @@ func (d *Daemon) RemoveImage(ctx context.Context, request *api.RemoveImageReques
 	}
 	response.Untagged = without(before.References, left.References)
 	return response, nil
+}
+
+// imagesKept waits until the containers that outlived the last run of the daemon hold their images, which could be removed before.
+func (d *Daemon) imagesKept(ctx context.Context) error {
+	n, err := d.node()
+	if errors.Is(err, errNotMember) { // then there are none
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("containers may run whose images this node does not know yet: %w", err)
+	}
+	return n.imagesKept(ctx)
 }
 
 // without returns those of all that are not among left.
