@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,6 +44,41 @@ func TestForker_ForksForItsParent(t *testing.T) {
 				t.Errorf("the waiting process has %q, %v where its parent has %q", found, err, secret)
 			}
 		})
+	}
+}
+
+// What one container's table had is not in the memory of the next one's first process.
+func TestForker_ForgetsTables(t *testing.T) {
+	b := newBench(t)
+	const value = "SECRET=of another container"
+	first := *b
+	t.Run("first", func(t *testing.T) {
+		first.t = t
+		if _, err := first.create(func(s *specs.Spec) { s.Process.Env = append(s.Process.Env, value) }); err != nil {
+			t.Fatal(err)
+		}
+	})
+	p, err := b.create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forker := b.launcher.forker
+	for name, want := range map[string]int{"the next process": p.Pid(), "the forker": forker.cmd.Process.Pid} {
+		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mem.Close()
+		tables := make([]byte, regions*regionSize)
+		if n, err := mem.ReadAt(tables, int64(uintptr(forker.base))); n == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if bytes.Contains(tables, []byte(value)) {
+			t.Errorf("%s remembers what another container was given", name)
+		}
+		if got := bytes.Contains(tables, []byte("/none")); got != (name == "the next process") { // control
+			t.Errorf("%s: its own table is there: %t", name, got)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ type forkServer struct {
 	own    int           // the pid namespace
 	errno  syscall.Errno // of what was asked last
 	joined bool
-	lost   bool // in another pid namespace, for ever
+	lost   bool // it can't go back to what it was before the fork
 
 	request    forkRequest
 	requestIov unix.Iovec
@@ -171,9 +171,12 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 	}
 	s.registers, s.failure = [registers]uintptr{}, report{}
 	child, errno := clone(&s.args, (*step)(at), uintptr(r.steps), &s.registers, &s.failure, uintptr(r.control))
+	// The table is the child's alone now: nothing of it is copied to the next one, or has to be when the next table is read.
+	_, _, forgot := unix.Syscall(unix.SYS_MADVISE, uintptr(at), regionSize, unix.MADV_DONTNEED)
+	s.lost = s.lost || forgot != 0
 	if s.joined {
 		_, _, back := unix.Syscall(unix.SYS_SETNS, uintptr(s.own), unix.CLONE_NEWPID, 0)
-		s.lost = back != 0
+		s.lost = s.lost || back != 0
 	}
 	return int(child), errno
 }
