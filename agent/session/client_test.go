@@ -416,7 +416,7 @@ func TestClient_StartsOverAfterAGapOrARefusedAssignment(t *testing.T) {
 		c.mu.Lock()
 		c.refuse = errors.New("disk full")
 		c.mu.Unlock()
-		after(120 * time.Millisecond)
+		after(90 * time.Millisecond) // the second try comes 50 to 100 ms after the first, and the third 100 to 200 ms after that
 		want(t, "events", c.noted(), []string{"registered a:1", "assign complete=true of 0", "disconnected"})
 		after(time.Second)
 		want(t, "events", c.noted(), []string{"registered a:1", "assign complete=true of 0"})

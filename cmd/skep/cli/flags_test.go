@@ -99,6 +99,8 @@ func ownFlags() map[string]string {
 		"service update ipc":             "likewise",
 		"service create pid":             "docker run's; host needs a grant",
 		"service update pid":             "likewise",
+		"service create storage-size":    "docker run's --storage-opt size=",
+		"service update storage-size":    "likewise",
 		"service create shm-size":        "docker run's",
 		"service update shm-size":        "likewise",
 		"service create tmpfs":           "docker run's, shorter than --mount",
