@@ -79,6 +79,9 @@ func TestKeeper_KeepsWhatIsInAPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeAll([]int{r, w})
+	if _, err := c.Ask("b"); err != nil { // then it has read the other
+		t.Fatal(err)
+	}
 	other := dial(t, root) // as the next supervisor is
 	defer other.Close()
 	held, err := other.Ask("a")
