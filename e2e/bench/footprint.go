@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// memory measures the supervisor with many containers that live.
+func (l *launcher) memory(ctx context.Context) error {
+	idle, err := memoryOf(l.cmd.Process.Pid, "VmRSS")
+	if err != nil {
+		return err
+	}
+	for i := range crowdMembers {
+		r, err := l.request(fmt.Sprint("m", i), "sleep", "1000")
+		if err != nil {
+			return err
+		}
+		if _, err := l.Create(ctx, r); err != nil {
+			return err
+		}
+		if err := l.Start(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	full, err := memoryOf(l.cmd.Process.Pid, "VmRSS")
+	if err != nil {
+		return err
+	}
+	forker, err := l.forker()
+	if err != nil {
+		return err
+	}
+	own, err := memoryOf(forker, "RssAnon")
+	if err != nil {
+		return err
+	}
+	l.row(fmt.Sprintf("supervisor's memory, %d containers", crowdMembers),
+		fmt.Sprintf("%.1f MB RSS (%.1f MB before), %.0f KB each; the forker's own %.1f MB",
+			float64(full)/1024, float64(idle)/1024, float64(full-idle)/crowdMembers, float64(own)/1024), "<= 12 MB, <= 40 KB each")
+	return nil
+}
+
+// forker is the process that forks for the supervisor.
+func (l *launcher) forker() (int, error) {
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	parent := fmt.Sprintf("\nPPid:\t%d\n", l.cmd.Process.Pid)
+	for _, path := range commands {
+		command, _ := os.ReadFile(path)
+		status, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
+		if strings.HasPrefix(string(command), "/proc/self/exe\x00fork\x00") && strings.Contains(string(status), parent) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return 0, errors.New("the supervisor has no forker")
+}
+
+// memoryOf gives a field of a process's status, in KiB.
+func memoryOf(pid int, field string) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if _, err := fmt.Sscanf(line, field+": %d kB", &kb); err == nil {
+			return kb, nil
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of %d", field, pid)
+}
