@@ -66,9 +66,22 @@ func bridgeLink(name string) (netlink.Link, error) {
 	return link, nil
 }
 
+// maxDumps is how often the kernel is asked for a list that changes while it is read, as containers come and go.
+const maxDumps = 50
+
+// whole asks for a list until nothing changed while the kernel gave it (NLM_F_DUMP_INTR): of what is read otherwise, something may be missing.
+func whole[T any](list func() ([]T, error)) (found []T, err error) {
+	for range maxDumps {
+		if found, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return found, err
+}
+
 // overlapping returns an address of the node, on another interface than the bridge, that a subnet overlaps with.
 func overlapping(bridge string, subnet netip.Prefix) (string, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +89,7 @@ func overlapping(bridge string, subnet netip.Prefix) (string, error) {
 		if l.Attrs().Name == bridge {
 			continue
 		}
-		addresses, err := netlink.AddrList(l, unix.AF_INET)
+		addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, unix.AF_INET) })
 		if err != nil {
 			return "", err
 		}
@@ -196,7 +209,7 @@ func vethsOf(bridge string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := netlink.LinkList()
+	all, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +224,9 @@ func vethsOf(bridge string) ([]string, error) {
 
 // nodeMTU returns the MTU of the way to the outside, so that containers send nothing that doesn't fit.
 func nodeMTU() int {
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return defaultMTU
 	}

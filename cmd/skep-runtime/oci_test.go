@@ -206,7 +206,13 @@ func reap(t *testing.T, pid int) unix.WaitStatus {
 func TestOCI_ALifeInCommands(t *testing.T) {
 	adopt(t)
 	e := newEngine(t)
-	e.configure("echo it runs; exec sleep 100", nil)
+	said := filepath.Join(t.TempDir(), "said")
+	if err := unix.Mkfifo(said, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.configure("echo it runs; : >/said; exec sleep 100", func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: said, Destination: "/said", Options: []string{"bind"}})
+	})
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	output := e.create("c", "--bundle", e.bundle, "--pid-file", pidFile)
 	s := e.state("c")
@@ -222,6 +228,9 @@ func TestOCI_ALifeInCommands(t *testing.T) {
 	e.do(0, "start", "c")
 	if s := e.state("c"); s.Status != specs.StateRunning {
 		t.Errorf("state of a started container: %+v", s)
+	}
+	if _, err := os.ReadFile(said); err != nil { // waits for the program to open and close it
+		t.Fatal(err)
 	}
 	if text := e.do(1, "start", "c"); !strings.Contains(text, "it is running, not created") {
 		t.Errorf("a second start says %s", text)
