@@ -77,6 +77,8 @@ type swarm struct {
 	server *grpc.Server // the node's
 	people api.TasksClient
 	caller authz.Caller // who the people are
+	// receiving gets a word for each time that the broker waits for a request.
+	receiving chan struct{}
 
 	mu    sync.Mutex
 	audit []string // guarded by mu
@@ -86,7 +88,7 @@ func newSwarm(t *testing.T) *swarm {
 	t.Helper()
 	s := &swarm{
 		T: t, store: storetest.New(t), node: &agent{sessions: make(chan *session, 1)},
-		caller: authz.Caller{Kind: api.Caller_CALLER_OPERATOR},
+		caller: authz.Caller{Kind: api.Caller_CALLER_OPERATOR}, receiving: make(chan struct{}, 1024),
 	}
 	nodes, doors := catest.Listen(), catest.Listen()
 	note := func(format string) func(context.Context, execbroker.Subject) {
@@ -160,13 +162,23 @@ func (s *swarm) noted() []string {
 
 type calledStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx       context.Context
+	receiving chan<- struct{}
+}
+
+// RecvMsg tells the test that the broker waits for a request.
+func (c calledStream) RecvMsg(m any) error {
+	select {
+	case c.receiving <- struct{}{}:
+	default: // the test does not look
+	}
+	return c.ServerStream.RecvMsg(m)
 }
 
 func (c calledStream) Context() context.Context { return c.ctx }
 
 func (s *swarm) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return fault.Status(handler(srv, calledStream{stream, authz.NewContext(stream.Context(), s.caller)}))
+	return fault.Status(handler(srv, calledStream{stream, authz.NewContext(stream.Context(), s.caller), s.receiving}))
 }
 
 func (s *swarm) unary(ctx context.Context, r any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -370,16 +382,17 @@ func TestConnect_LimitsSessions(t *testing.T) {
 		if _, err := s.people.ConnectTask(ctx); err != nil {
 			t.Fatal(err)
 		}
+		<-s.receiving // then it has begun
 		ends = append(ends, cancel)
 	}
 	refused := func() bool {
-		stream, cancel := s.connect(run("web.1"))
+		stream, cancel := s.connect(run("none.1"))
 		defer cancel()
 		_, err := stream.Recv()
 		return fault.KindOf(fault.FromStatus(err)) == fault.Exhausted && strings.Contains(err.Error(), "512 sessions")
 	}
-	for !refused() { // until all have begun: each has a goroutine of its own
-		continue
+	if !refused() {
+		t.Error("one more session was let in")
 	}
 	ends[7]()
 	for refused() { // until the manager has noticed
