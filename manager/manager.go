@@ -95,7 +95,7 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	stats, err := statsbroker.New(statsbroker.Dial(cfg.Dial))
+	stats, err := statsbroker.New(cfg.Dial)
 	if err != nil {
 		return nil, err
 	}

@@ -7,21 +7,18 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 )
 
 const (
-	// connectTimeout bounds how long a node may take to be connected: a round trip and a handshake.
-	connectTimeout = 5 * time.Second
 	// maxSessions bounds the streams at once: each costs a connection.
 	maxSessions = 512
 	// maxCommand is how much of a command the audit log has, in bytes.
@@ -41,7 +38,7 @@ type Subject struct {
 type Config struct {
 	Store *store.Store
 	// Dial makes a connection to a node without waiting for it. The peer must prove to be the node.
-	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	Dial reach.Dial
 	// Began puts what a stream begins to do into the audit log, and Ended how that has ended. They are called with the stream's
 	// context, by its handler.
 	Began func(ctx context.Context, s Subject)
@@ -65,49 +62,29 @@ func New(cfg Config) (*Broker, error) {
 	return &Broker{cfg: cfg}, nil
 }
 
-// reach finds a task, and connects to its node. The caller closes the connection.
-func (b *Broker) reach(ctx context.Context, key string) (place, *grpc.ClientConn, error) {
+// find finds a running task, in a state that no manager is ahead of.
+func (b *Broker) find(ctx context.Context, key string) (p place, err error) {
 	if err := b.cfg.Store.Barrier(ctx); err != nil {
-		return place{}, nil, fault.Wrap(fault.Unavailable, fmt.Errorf("read the cluster's state: %w", err))
+		return place{}, fault.Wrap(fault.Unavailable, fmt.Errorf("read the cluster's state: %w", err))
 	}
-	var p place
-	err := b.cfg.Store.View(func(tx store.ReadTx) (err error) {
+	err = b.cfg.Store.View(func(tx store.ReadTx) (err error) {
 		p, err = find(tx, key)
 		return err
 	})
-	if err != nil {
-		return place{}, nil, err
-	}
-	conn, err := b.connect(ctx, p.node)
-	if err != nil {
-		return place{}, nil, fault.New(fault.Unavailable, "node %s of task %s can't be reached: %w", hostname(p.node), p.name(), err)
-	}
-	return p, conn, nil
+	return p, err
 }
 
-func (b *Broker) connect(ctx context.Context, node *api.Node) (*grpc.ClientConn, error) {
-	address := node.GetDescription().GetPeerAddress()
-	if address == "" {
-		return nil, errors.New("it has not said where")
+// connect connects to a task's node. The caller closes the connection.
+func (b *Broker) connect(ctx context.Context, p place) (*grpc.ClientConn, error) {
+	conn, err := reach.Connect(ctx, b.cfg.Dial, p.node)
+	if err == nil {
+		return conn, nil
 	}
-	conn, err := b.cfg.Dial(address, node.GetId())
-	if err != nil {
-		return nil, err
+	why := err.Error()
+	if problem := reach.Problem(""); errors.As(err, &problem) {
+		why = "it " + string(problem)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errors.New("it does not answer"))
-	defer cancel()
-	conn.Connect()
-	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
-		if state == connectivity.TransientFailure {
-			err = errors.New("it does not accept the connection")
-		} else if !conn.WaitForStateChange(ctx, state) {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-	}
-	return conn, nil
+	return nil, fault.New(fault.Unavailable, "node %s of task %s can't be reached: %s", hostname(p.node), p.name(), why)
 }
 
 // mayEnter refuses callers whom the task's grants are not for (B4).
@@ -138,14 +115,18 @@ func (b *Broker) ConnectTask(stream people) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel() // B3
-	place, conn, err := b.reach(ctx, first.GetTask())
+	place, err := b.find(ctx, first.GetTask())
+	if err != nil {
+		return err
+	}
+	if err := mayEnter(ctx, place); err != nil {
+		return err
+	}
+	conn, err := b.connect(ctx, place)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := mayEnter(stream.Context(), place); err != nil {
-		return err
-	}
 	b.cfg.Began(stream.Context(), Subject{TaskID: place.task.GetId(), TaskName: place.name(), Summary: summary})
 	node, err := api.NewNodeTasksClient(conn).ConnectNodeTask(ctx)
 	if err != nil {

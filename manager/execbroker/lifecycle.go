@@ -77,7 +77,11 @@ func (b *Broker) ListTaskProcesses(ctx context.Context, r *api.ListTaskProcesses
 func (b *Broker) ask(ctx context.Context, task string, call func(context.Context, place, api.NodeTasksClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	p, conn, err := b.reach(ctx, task)
+	p, err := b.find(ctx, task)
+	if err != nil {
+		return err
+	}
+	conn, err := b.connect(ctx, p)
 	if err != nil {
 		return err
 	}

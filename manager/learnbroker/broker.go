@@ -11,6 +11,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 )
 
@@ -28,7 +29,7 @@ const (
 type Config struct {
 	Store *store.Store
 	// Dial makes a connection to a node without waiting for it. The peer must prove to be the node.
-	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	Dial reach.Dial
 	// Compile returns an error for a profile, in Docker's JSON, that nodes can't use.
 	Compile func(profile []byte) error
 	// Began puts into the audit log that a stream begins something with a service, and Ended how that has ended. They are called with the

@@ -2,7 +2,6 @@ package learnbroker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/reach"
 )
 
 // learning is one call of LearnSeccomp. It belongs to its goroutine; nodes only send to events.
@@ -98,12 +98,11 @@ func (l *learning) begin(ctx context.Context, running *sync.WaitGroup, end <-cha
 			id: described.GetId(), hostname: described.GetDescription().GetHostname(), tasks: l.subject.tasksOn(described.GetId()),
 		}
 		l.nodes = append(l.nodes, n)
-		if described.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN {
-			n.err = errors.New("the node is down")
+		var address string
+		if address, n.err = reach.Address(described); n.err != nil {
 			continue
 		}
 		l.open++
-		address := described.GetDescription().GetPeerAddress()
 		running.Go(func() { n.run(ctx, l.cfg, address, l.subject.service.GetId(), end, l.events) })
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/reach"
 )
 
 // answerTimeout bounds how long a node may take to begin, and to end.
@@ -18,9 +19,6 @@ const answerTimeout = 5 * time.Second
 
 // maxAnswer is the size of what a node may say at once, in bytes: all names that there are have 20 KB.
 const maxAnswer = 256 << 10
-
-// errSilent is the cause of the end of a recording on a node that does not answer.
-var errSilent = errors.New("the node does not answer")
 
 // node is the recording on one node.
 type node struct {
@@ -57,12 +55,9 @@ func (n *node) run(ctx context.Context, cfg Config, address, serviceID string, s
 
 func (n *node) record(ctx context.Context, cfg Config, address, serviceID string, stop <-chan struct{}, tell func(*api.RecordNodeCallsResponse),
 ) (err error) {
-	if address == "" {
-		return errors.New("the node has not said where it can be reached")
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silent := time.AfterFunc(answerTimeout, func() { cancel(errSilent) })
+	silent := time.AfterFunc(answerTimeout, func() { cancel(reach.Silent) })
 	defer silent.Stop()
 	defer func() {
 		if err != nil {
@@ -121,7 +116,7 @@ func (n *node) record(ctx context.Context, cfg Config, address, serviceID string
 
 // reason says why a node does not record, in words for people.
 func reason(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+	if cause := context.Cause(ctx); errors.Is(cause, reach.Silent) {
 		return cause
 	}
 	switch status.Code(err) {

@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -19,13 +19,10 @@ import (
 // maxHold is how long, with follow, a task that has just become silent holds back the lines of the others.
 const maxHold = 100 * time.Millisecond
 
-// Dial makes a connection to a node's Agent service without waiting for it. The peer must prove to be the node.
-type Dial func(address, nodeID string) (*grpc.ClientConn, error)
-
 // Config is what a Broker needs; all fields are required.
 type Config struct {
 	Store *store.Store
-	Dial  Dial
+	Dial  reach.Dial
 }
 
 // Broker reads logs.
@@ -171,11 +168,11 @@ func (r *read) openSource(ctx context.Context, tx store.ReadTx, task *api.Task, 
 	node, err := store.Get[*api.Node](tx, task.GetNodeId())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return r.gap(task.GetNodeId(), "the node was removed from the swarm")
+		return r.gap(task.GetNodeId(), reach.Removed.Error())
 	case err != nil:
 		return err
 	case node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN:
-		return r.gap(node.GetId(), errDown.Error())
+		return r.gap(node.GetId(), reach.Down.Error())
 	}
 	if s.peer = r.peers[node.GetId()]; s.peer == nil {
 		s.peer = &peer{node: node, done: make(chan struct{})}
@@ -277,7 +274,7 @@ func (r *read) nodeChanged(node *api.Node, action store.Action) {
 	}
 	for _, s := range r.sources {
 		if s.cancel != nil && s.task.GetNodeId() == node.GetId() {
-			s.cancel(errDown)
+			s.cancel(reach.Down)
 		}
 	}
 }

@@ -9,24 +9,17 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/reach"
 )
 
-const (
-	// connectTimeout bounds how long a node may take to be connected: a round trip and a handshake.
-	connectTimeout = 5 * time.Second
-	// silenceTimeout bounds how long a node may take for a line that it has already, without follow.
-	silenceTimeout = 10 * time.Second
-)
+// silenceTimeout bounds how long a node may take for a line that it has already, without follow.
+const silenceTimeout = 10 * time.Second
 
-// Causes of the end of a source.
-var (
-	errSilent = errors.New("the node stopped answering")
-	errDown   = errors.New("the node is down")
-)
+// errSilent is the cause of the end of a source whose node said nothing for so long.
+var errSilent = errors.New("the node stopped answering")
 
 // peer is the connection to one node, which its sources share.
 type peer struct {
@@ -37,15 +30,9 @@ type peer struct {
 }
 
 // connect connects, for all who wait on done.
-func (p *peer) connect(ctx context.Context, dial Dial) {
+func (p *peer) connect(ctx context.Context, dial reach.Dial) {
 	defer close(p.done)
-	if p.node.GetDescription().GetPeerAddress() == "" {
-		p.err = errors.New("the node has not said where it can be reached")
-		return
-	}
-	if p.conn, p.err = dial(p.node.GetDescription().GetPeerAddress(), p.node.GetId()); p.err == nil {
-		p.err = ready(ctx, p.conn)
-	}
+	p.conn, p.err = reach.Connect(ctx, dial, p.node)
 }
 
 // wait returns the connection once it is there.
@@ -62,25 +49,6 @@ func (p *peer) wait(ctx context.Context) (*grpc.ClientConn, error) {
 func (p *peer) close() {
 	if p.conn != nil {
 		_ = p.conn.Close() // it was only read from
-	}
-}
-
-// ready waits until a connection is there, or it is known that it won't be.
-func ready(ctx context.Context, conn *grpc.ClientConn) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errors.New("the node does not answer"))
-	defer cancel()
-	conn.Connect()
-	for {
-		state := conn.GetState()
-		switch state {
-		case connectivity.Ready:
-			return nil
-		case connectivity.TransientFailure, connectivity.Shutdown:
-			return errors.New("the node does not accept the connection")
-		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return context.Cause(ctx)
-		}
 	}
 }
 

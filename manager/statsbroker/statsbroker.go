@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/reach"
 )
 
 const (
@@ -23,14 +23,11 @@ const (
 	maxAsked = 32
 )
 
-// Dial makes a connection to a node's Agent service without waiting for it. The peer must prove to be the node.
-type Dial func(address, nodeID string) (*grpc.ClientConn, error)
-
 // Broker asks nodes.
-type Broker struct{ dial Dial }
+type Broker struct{ dial reach.Dial }
 
 // New returns a Broker.
-func New(dial Dial) (*Broker, error) {
+func New(dial reach.Dial) (*Broker, error) {
 	if dial == nil {
 		return nil, errors.New("statsbroker: Dial is required")
 	}
@@ -70,14 +67,9 @@ func (b *Broker) ReadStats(ctx context.Context, tasks []*api.Task, nodes map[str
 
 // ask asks one node, and completes its answer.
 func (b *Broker) ask(ctx context.Context, node *api.Node, tasks []*api.Task) ([]*api.TaskStats, error) {
-	address := node.GetDescription().GetPeerAddress()
-	switch {
-	case node == nil:
-		return nil, errors.New("the node was removed from the swarm")
-	case node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN:
-		return nil, errors.New("the node is down")
-	case address == "":
-		return nil, errors.New("the node has not said where it can be reached")
+	address, err := reach.Address(node)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -116,7 +108,7 @@ func reason(err error) error {
 	case codes.Unimplemented:
 		return errors.New("the node runs a version that keeps no statistics: upgrade it")
 	case codes.DeadlineExceeded:
-		return errors.New("the node does not answer")
+		return reach.Silent
 	case codes.Unavailable:
 		return errors.New("the node can't be reached")
 	default:
