@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/seal"
@@ -177,9 +178,6 @@ func (s *Scheduler) noteFailure(c *api.Cluster, reason string) {
 	if c.GetBackup() == nil {
 		c.Backup = new(api.BackupStatus)
 	}
-	if len(reason) > maxReason {
-		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
-	}
-	c.Backup.Error = fmt.Sprintf("on node %s: %s", s.cfg.NodeID, reason)
+	c.Backup.Error = fmt.Sprintf("on node %s: %s", s.cfg.NodeID, fault.Clip(reason, maxReason))
 	c.Backup.FailedAt = timestamppb.New(time.Now())
 }

@@ -208,9 +208,4 @@ func pathSummary(what, path string) (string, error) {
 }
 
 // short bounds a text for the audit log.
-func short(text string) string {
-	if len(text) <= maxCommand {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxCommand], "") + "…"
-}
+func short(text string) string { return fault.Clip(text, maxCommand) }
