@@ -36,6 +36,7 @@ type container struct {
 	id, dir string
 	record  record
 	config  *specs.Spec
+	opened  *cgroup.Group // or nil, until it is needed
 }
 
 func (r *Runtime) find(id string) (*container, error) {
@@ -138,8 +139,17 @@ func (c *container) alive() bool {
 	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
 }
 
-// group is the container's control group.
-func (c *container) group() (*cgroup.Group, error) { return openGroup(c.record.Group) }
+// group is the container's control group, which is looked for once: finding the hierarchies takes reading all mounts.
+func (c *container) group() (*cgroup.Group, error) {
+	if c.opened != nil {
+		return c.opened, nil
+	}
+	group, err := openGroup(c.record.Group)
+	if err == nil {
+		c.opened = group
+	}
+	return group, err
+}
 
 func openGroup(path string) (*cgroup.Group, error) {
 	tree, err := cgroup.OpenAt(filepath.Dir(path))

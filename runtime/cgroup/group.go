@@ -245,9 +245,6 @@ func (g *Group) pids() ([]int, error) {
 	return pids, nil
 }
 
-// Processes lists the numbers of the group's processes; none if the group is gone.
-func (g *Group) Processes() ([]int, error) { return g.pids() }
-
 // pidsIn lists the processes of a directory; none if it is gone.
 func pidsIn(dir string) ([]int, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))

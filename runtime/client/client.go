@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/protocol"
 )
@@ -284,14 +282,8 @@ func (c *Client) Peer(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	cred, err := protocol.Peer(conn.(*net.UnixConn))
 	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, failed); err != nil {
 		return 0, fmt.Errorf("find the container supervisor's process: %w", err)
 	}
 	return int(cred.Pid), nil

@@ -71,11 +71,7 @@ func (b *bundle) furnish(driver *overlay.Driver) error {
 }
 
 func (b *bundle) mountRoot(driver *overlay.Driver) error {
-	layers := b.job.Root
-	layers.UserNS, layers.Suid = b.userns, !b.job.Plan.Process.NoNewPrivs
-	layers.RootUID, _ = b.job.Plan.HostUID(0)
-	layers.RootGID, _ = b.job.Plan.HostGID(0)
-	fd, err := driver.Mount(layers)
+	fd, err := driver.Mount(launch.RootLayers(b.job.Root, b.job.Plan, b.userns))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/protocol"
 )
 
 // ErrRefused is returned when the keeper does not do what it is asked for; the text is its own.
@@ -86,7 +88,7 @@ func (c *Client) Gone() <-chan struct{} { return c.gone }
 
 // Peer gives the number of the keeper's process.
 func (c *Client) Peer() (int, error) {
-	cred, err := peer(c.conn)
+	cred, err := protocol.Peer(c.conn)
 	if err != nil {
 		return 0, fmt.Errorf("find the keeper's process: %w", err)
 	}

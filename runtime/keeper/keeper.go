@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/protocol"
 )
 
 // ErrInUse is returned when the root directory has a keeper.
@@ -150,8 +152,7 @@ func (k *Keeper) accept() error {
 
 // take begins to serve a connection, if its peer may (I4).
 func (k *Keeper) take(conn *net.UnixConn) {
-	cred, err := peer(conn)
-	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() || len(k.conns) >= maxConnections {
+	if err := protocol.Allowed(conn); err != nil || len(k.conns) >= maxConnections {
 		k.logger.Warn("client refused", "error", err, "connections", len(k.conns))
 		conn.Close()
 		return

@@ -290,13 +290,8 @@ func receiveAnswer(socket int) (answer forkAnswer, pidfd int, err error) {
 	if oobn == 0 {
 		return answer, -1, nil
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil {
+	if pidfd, err = oneRight(oob[:oobn]); err != nil {
 		return answer, -1, err
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil {
-		return answer, -1, err
-	}
-	return answer, fds[0], unix.SetNonblock(fds[0], true)
+	return answer, pidfd, unix.SetNonblock(pidfd, true)
 }

@@ -250,16 +250,19 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 	if job.Rootfs != "" {
 		return nil
 	}
-	layers := job.Root
-	layers.UserNS = userns
-	layers.Suid = !job.Plan.Process.NoNewPrivs
-	layers.RootUID, _ = job.Plan.HostUID(0)
-	layers.RootGID, _ = job.Plan.HostGID(0)
 	var err error
-	if b.root, err = l.overlay.Mount(layers); err != nil {
+	if b.root, err = l.overlay.Mount(RootLayers(job.Root, job.Plan, userns)); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
 	return nil
+}
+
+// RootLayers completes layers by what the plan says of the root. Userns is as in overlay.Layers.
+func RootLayers(layers overlay.Layers, plan *spec.Plan, userns int) overlay.Layers {
+	layers.UserNS, layers.Suid = userns, !plan.Process.NoNewPrivs
+	layers.RootUID, _ = plan.HostUID(0)
+	layers.RootGID, _ = plan.HostGID(0)
+	return layers
 }
 
 func mapIDs(pid int, plan *spec.Plan) error {

@@ -90,20 +90,29 @@ func read(ctx context.Context, control *os.File) (*report, *os.File, error) {
 	return r, f, nil
 }
 
-// descriptor takes the one descriptor out of a control message.
+// descriptor takes the one descriptor out of a control message, if there is one.
 func descriptor(message []byte) (*os.File, error) {
 	if len(message) == 0 {
 		return nil, nil
 	}
+	fd, err := oneRight(message)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "terminal"), nil
+}
+
+// oneRight takes the one descriptor out of a control message.
+func oneRight(message []byte) (int, error) {
 	messages, err := unix.ParseSocketControlMessage(message)
 	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("%d control messages: %w", len(messages), err)
+		return -1, fmt.Errorf("%d control messages: %w", len(messages), err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("%d descriptors: %w", len(fds), err)
+		return -1, fmt.Errorf("%d descriptors: %w", len(fds), err)
 	}
-	return os.NewFile(uintptr(fds[0]), "terminal"), nil
+	return fds[0], nil
 }
 
 // awaitReady answers what the child reports on its way, until it is ready.

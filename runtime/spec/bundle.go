@@ -1,9 +1,11 @@
 package spec
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -197,24 +199,23 @@ func (f flag) apply(set, clear uint64) (uint64, uint64) {
 	return set &^ f.attr, clear | f.attr
 }
 
-func bundleFlags() map[string]flag {
-	out := flags()
-	for name, f := range map[string]flag{
+// bundleFlags are flags, and those that only a bundle may say. They are not to be modified.
+var bundleFlags = sync.OnceValue(func() map[string]flag {
+	out := maps.Clone(flags())
+	maps.Copy(out, map[string]flag{
 		"diratime": {unix.MOUNT_ATTR_NODIRATIME, false}, "atime": {unix.MOUNT_ATTR_NOATIME, false},
 		"norelatime": {unix.MOUNT_ATTR_STRICTATIME, true}, "nostrictatime": {unix.MOUNT_ATTR_STRICTATIME, false},
 		"nosymfollow": {unix.MOUNT_ATTR_NOSYMFOLLOW, true}, "symfollow": {unix.MOUNT_ATTR_NOSYMFOLLOW, false},
-	} {
-		out[name] = f
-	}
+	})
 	return out
-}
+})
 
 // MountOptions lists the words that a bundle may use for any mount, sorted.
 func MountOptions() []string {
 	out := []string{"bind", "rbind", "idmap"}
-	for name := range bundleFlags() {
+	for name, f := range bundleFlags() {
 		out = append(out, name)
-		if bundleFlags()[name].attr != 0 {
+		if f.attr != 0 {
 			out = append(out, "r"+name)
 		}
 	}

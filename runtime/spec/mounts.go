@@ -147,6 +147,7 @@ type flag struct {
 	on   bool
 }
 
+// flags are what the options of any mount may be. They are not to be modified.
 var flags = sync.OnceValue(func() map[string]flag {
 	return map[string]flag{
 		"ro": {unix.MOUNT_ATTR_RDONLY, true}, "rw": {unix.MOUNT_ATTR_RDONLY, false},

@@ -12,6 +12,7 @@ import (
 	"github.com/skep-io/skep/runtime/foreign"
 	"github.com/skep-io/skep/runtime/launch"
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/protocol"
 	"github.com/skep-io/skep/runtime/spec"
@@ -265,10 +266,10 @@ func (s *Supervisor) enforced(plan *spec.Plan) []string {
 			out = append(out, name)
 		}
 	}
-	add(plan.UserNS(), "userns")
-	add(plan.Seccomp != nil, "seccomp")
+	add(plan.UserNS(), lsm.UserNS)
+	add(plan.Seccomp != nil, lsm.Seccomp)
 	add(plan.Process.NoNewPrivs, "no-new-privileges")
-	add(s.launcher.Landlock(plan), "landlock")
-	add(plan.Process.AppArmor != "", "apparmor="+plan.Process.AppArmor)
+	add(s.launcher.Landlock(plan), lsm.LandlockName)
+	add(plan.Process.AppArmor != "", lsm.AppArmorName+"="+plan.Process.AppArmor)
 	return out
 }

@@ -102,7 +102,7 @@ func (s *Supervisor) serve(ctx context.Context, l *net.UnixListener) (passed *os
 func (v *server) take(conn *net.UnixConn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := allowed(conn); err != nil || len(v.conns) >= maxConnections {
+	if err := protocol.Allowed(conn); err != nil || len(v.conns) >= maxConnections {
 		v.logger.Warn("client refused", "error", err, "connections", len(v.conns))
 		conn.Close()
 		return
@@ -115,24 +115,6 @@ func (v *server) take(conn *net.UnixConn) {
 		v.mu.Unlock()
 		conn.Close()
 	})
-}
-
-// allowed checks that the peer is root, or the supervisor's own user in tests (I5).
-func allowed(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, failed); err != nil {
-		return err
-	}
-	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		return fmt.Errorf("user %d is not root", cred.Uid)
-	}
-	return nil
 }
 
 // finish ends idle connections and event streams. Requests under way, and those that have arrived, are still answered; later

@@ -28,7 +28,7 @@ func (s *Supervisor) top(c *container) ([]protocol.Process, error) {
 	if err := c.executable(); err != nil {
 		return nil, err
 	}
-	pids, err := c.group.Processes()
+	pids, err := c.group.Pids()
 	if err != nil {
 		return nil, err
 	}
