@@ -150,8 +150,8 @@ func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState)
 			return nil, ctx.Err()
 		}
 		ok, output, err := e.runCheck(ctx, t.GetId(), *check)
-		if fault.KindOf(err) == fault.Unavailable {
-			continue // the supervisor is being restarted: that says nothing of the container
+		if kind := fault.KindOf(err); kind == fault.Unavailable || kind == fault.Precondition {
+			continue // the supervisor is being restarted, or the container is halted or has just ended: that says nothing of its health
 		}
 		if err != nil {
 			return nil, err
@@ -171,8 +171,7 @@ func (e *Executor) unprobed(ctx context.Context, from api.HealthState) (*api.Con
 	return nil, ctx.Err()
 }
 
-// runCheck runs a check once. The error is for a container that doesn't run any more, a runtime that can't be
-// asked, or the end of ctx.
+// runCheck runs a check once. The error is for a container that doesn't run, a runtime that can't be asked, or the end of ctx.
 func (e *Executor) runCheck(ctx context.Context, id string, c healthCheck) (ok bool, output string, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -189,7 +188,7 @@ func (e *Executor) runCheck(ctx context.Context, id string, c healthCheck) (ok b
 		return false, "", ctx.Err()
 	case limited.Err() != nil:
 		return false, fmt.Sprintf("the health check took longer than %v", c.timeout), nil
-	case kind == fault.NotFound || kind == fault.Conflict || kind == fault.Unavailable:
+	case kind == fault.NotFound || kind == fault.Precondition || kind == fault.Unavailable:
 		return false, "", err
 	default: // it can't be run
 		return false, err.Error(), nil

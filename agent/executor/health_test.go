@@ -59,6 +59,7 @@ func TestProbe(t *testing.T) {
 		{"success in the start period", &api.HealthConfig{StartPeriod: sec(60), StartInterval: sec(1)}, starting, []check{fail, ok}, healthy, "", []int{1, 2}},
 		{"too slow", &api.HealthConfig{Interval: sec(1), Timeout: sec(5), Retries: 2}, healthy, []check{{hang: true}}, unhealthy, "the health check took longer than 5s", []int{1, 7}},
 		{"can't be run", &api.HealthConfig{Interval: sec(1), Retries: 1}, healthy, []check{{err: fault.New(fault.Invalid, "no /bin/sh")}}, unhealthy, "no /bin/sh", []int{1}},
+		{"a container that is paused is not ill", &api.HealthConfig{Interval: sec(1), Retries: 1}, healthy, []check{{err: fault.New(fault.Precondition, "paused")}, {err: fault.New(fault.Precondition, "paused")}, fail}, unhealthy, "out\n", []int{1, 2, 3}},
 		{"a runtime that is away says nothing", &api.HealthConfig{Interval: sec(1), Retries: 1}, starting, []check{{err: fault.New(fault.Unavailable, "away")}, ok}, healthy, "", []int{1, 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

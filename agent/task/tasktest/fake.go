@@ -199,7 +199,7 @@ func (f *Fake) Probe(ctx context.Context, t *api.Task, _ api.HealthState) (*api.
 	}
 	select {
 	case <-c.exited:
-		return nil, fault.New(fault.Conflict, "container of task %s has ended", t.GetId())
+		return nil, fault.New(fault.Precondition, "container of task %s has ended", t.GetId())
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
