@@ -21,8 +21,7 @@ func (s *Server) attach(stream stream, id string, start *api.AttachStart) error 
 	a := &attachment{Attachment: first, again: func(ctx context.Context) (*client.Attachment, error) { return s.Runtime.Attach(ctx, id) }}
 	defer a.Close()
 	terminal := first.Terminal != nil
-	connected := &api.TaskConnected{TaskId: id, Terminal: terminal}
-	if err := send(stream, &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: connected}}); err != nil {
+	if err := begin(stream, id, terminal); err != nil {
 		return err
 	}
 	x := &session{stream: stream, p: a, ended: make(chan struct{})}

@@ -18,8 +18,7 @@ func (s *Server) copy(stream stream, id string, r client.CopyRequest) error {
 		return kinded(err)
 	}
 	defer p.Close() // X1
-	connected := &api.TaskConnected{TaskId: id}
-	if err := send(stream, &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: connected}}); err != nil {
+	if err := begin(stream, id, false); err != nil {
 		return err
 	}
 	var n notes

@@ -104,8 +104,7 @@ func (s *Server) exec(stream stream, id string, start *api.ExecStart) error {
 	case err != nil:
 		return kinded(err)
 	}
-	connected := &api.TaskConnected{TaskId: id, Terminal: r.Terminal != nil}
-	err = send(stream, &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: connected}})
+	err = begin(stream, id, r.Terminal != nil)
 	if r.Detach {
 		if err != nil {
 			return err
@@ -133,6 +132,12 @@ func sizeOf(size *api.TerminalSize) *client.Size {
 }
 
 func send(stream stream, r *api.ConnectTaskResponse) error { return stream.Send(&response{Output: r}) }
+
+// begin sends the first response.
+func begin(stream stream, id string, terminal bool) error {
+	first := &api.TaskConnected{TaskId: id, Terminal: terminal}
+	return send(stream, &api.ConnectTaskResponse{Output: &api.ConnectTaskResponse_Connected{Connected: first}})
+}
 
 // end sends the last response.
 func end(stream stream, code int, text string) error {

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,35 +20,53 @@ import (
 
 // cdiDevices gives the container devices as CDI files of this node describe them. The files are root's, so what they say is what this node's
 // administrator says; they are held to what any grant may give all the same.
-func (p plan) cdiDevices(s *specs.Spec, grant *api.GrantSpec) error {
-	if len(grant.GetCdiDevices()) == 0 {
-		return nil
-	}
-	cache, err := cdi.NewCache(cdi.WithSpecDirs(p.cdi...), cdi.WithAutoRefresh(false))
-	if err != nil {
-		return fmt.Errorf("read CDI files: %w", err)
-	}
-	shared := map[*cdi.Spec]bool{} // whose edits for all their devices were made
+func (p plan) cdiDevices(s *specs.Spec, files *cdiFiles, grant *api.GrantSpec) error {
 	for _, name := range grant.GetCdiDevices() {
-		device := cache.GetDevice(name)
-		if device == nil {
-			return p.noCDI(cache, name)
-		}
-		if err := rootsFile(device.GetSpec().GetPath()); err != nil {
+		device, err := files.device(name)
+		if err != nil {
 			return err
 		}
-		edits := []cdispec.ContainerEdits{device.ContainerEdits}
-		if !shared[device.GetSpec()] {
-			shared[device.GetSpec()] = true
-			edits = append([]cdispec.ContainerEdits{device.GetSpec().ContainerEdits}, edits...)
+		if device == nil {
+			return p.noCDI(files.cache, name)
 		}
-		for _, e := range edits {
-			if err := p.edit(s, e, grant.GetIgnoreCdiHooks()); err != nil {
-				return fmt.Errorf("CDI device %s (%s): %w", name, device.GetSpec().GetPath(), err)
-			}
+		file := device.GetSpec()
+		if err := rootsFile(file.GetPath()); err != nil {
+			return err
+		}
+		if err = p.mayEdit(file.ContainerEdits, grant); err == nil {
+			err = p.mayEdit(device.ContainerEdits, grant)
+		}
+		if err == nil && !files.shared[file] {
+			files.shared[file] = true
+			err = p.edit(s, file.ContainerEdits)
+		}
+		if err == nil {
+			err = p.edit(s, device.ContainerEdits)
+		}
+		if err != nil {
+			return fmt.Errorf("CDI device %s (%s): %w", name, file.GetPath(), err)
 		}
 	}
 	return nil
+}
+
+// cdiFiles are the files of a node, for one container. They are read when the first device is looked for.
+type cdiFiles struct {
+	dirs   []string
+	cache  *cdi.Cache
+	shared map[*cdi.Spec]bool // whose edits for all their devices were made
+}
+
+// device finds a device; it gives nil if there is none.
+func (f *cdiFiles) device(name string) (*cdi.Device, error) {
+	if f.cache == nil {
+		cache, err := cdi.NewCache(cdi.WithSpecDirs(f.dirs...), cdi.WithAutoRefresh(false))
+		if err != nil {
+			return nil, fmt.Errorf("read CDI files: %w", err)
+		}
+		f.cache, f.shared = cache, map[*cdi.Spec]bool{}
+	}
+	return f.cache.GetDevice(name), nil
 }
 
 // maxNamed bounds how many things a message lists.
@@ -86,10 +105,10 @@ func rootsFile(name string) error {
 	return nil
 }
 
-// edit makes the changes of a description. What can't be made is refused by its name.
-func (p plan) edit(s *specs.Spec, e cdispec.ContainerEdits, ignoreHooks bool) error {
+// mayEdit refuses a description by what can't be made, or the grant doesn't want.
+func (p plan) mayEdit(e cdispec.ContainerEdits, grant *api.GrantSpec) error {
 	switch {
-	case len(e.Hooks) > 0 && !ignoreHooks:
+	case len(e.Hooks) > 0 && !grant.GetIgnoreCdiHooks():
 		return fault.New(fault.Invalid, "it has hooks, such as %s, which would be run as root of this node: Skep runs none. A grant that says "+
 			"--ignore-cdi-hooks gives the device without what they do", e.Hooks[0].Path)
 	case e.IntelRdt != nil || len(e.NetDevices) > 0:
@@ -98,6 +117,11 @@ func (p plan) edit(s *specs.Spec, e cdispec.ContainerEdits, ignoreHooks bool) er
 		return fault.New(fault.Invalid, "it asks for groups of this node (%v), which the container, with ids of its own, can't be in: it takes --userns host",
 			e.AdditionalGIDs)
 	}
+	return nil
+}
+
+// edit makes the changes of a description.
+func (p plan) edit(s *specs.Spec, e cdispec.ContainerEdits) error {
 	for _, variable := range e.Env {
 		s.Process.Env = setEnv(s.Process.Env, variable)
 	}
@@ -121,7 +145,7 @@ func (p plan) edit(s *specs.Spec, e cdispec.ContainerEdits, ignoreHooks bool) er
 
 // nodeOf is a device as a description has it. The device of this node decides about its numbers, its owner and its mode.
 func nodeOf(d *cdispec.DeviceNode) deviceNode {
-	out := deviceNode{path: path.Clean(d.Path), source: path.Clean(firstOf(d.HostPath, d.Path)), permissions: "rw"}
+	out := deviceNode{path: path.Clean(d.Path), source: path.Clean(cmp.Or(d.HostPath, d.Path)), permissions: "rw"}
 	if d.Permissions != "" { // without m: a container makes no nodes
 		out.permissions = strings.ReplaceAll(d.Permissions, "m", "")
 	}
@@ -146,7 +170,7 @@ func (p plan) addCDIMount(s *specs.Spec, m *cdispec.Mount) error {
 		}
 	}
 	target := path.Clean(m.ContainerPath)
-	if !path.IsAbs(target) || target == "/" || within(target, identityDir) || within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
+	if !path.IsAbs(target) || target == "/" || within(target, identityDir) || isolates(target) {
 		return fault.New(fault.Invalid, "mount at %s would hide what isolates or identifies the container", m.ContainerPath)
 	}
 	mount, err := p.hostMount(target, path.Clean(m.HostPath), "", slices.Contains(m.Options, "ro"), api.MountPropagation_MOUNT_PROPAGATION_UNSPECIFIED, 0)

@@ -70,6 +70,44 @@ func TestCDI_GivesWhatTheFileSays(t *testing.T) {
 }
 
 // What can't be given is refused by its name, with what to do; nothing of a description is left out in silence.
+// What a file says for all its devices is done once, and checked for each grant.
+func TestCDI_SharesAFileBetweenGrants(t *testing.T) {
+	dir := cdiFile(t, `{env: [ONE=yes]}`)
+	file := filepath.Join(dir, "vendor.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for hooks, want := range map[string]string{"": "", "\n  hooks: [{hookName: poststop, path: /bin/hook}]": "it has hooks, such as /bin/hook"} {
+		all := strings.Replace(string(text), "env: [ALL=yes]", "mounts: [{hostPath: /usr, containerPath: /opt/widget}]"+hooks, 1)
+		if err := os.WriteFile(file, []byte(all), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		task := newTask(&api.ContainerSpec{})
+		for i, device := range []string{"one", "two"} {
+			task.Grants = append(task.Grants, &api.Grant{Spec: &api.GrantSpec{
+				Annotations: &api.Annotations{Name: device}, CdiDevices: []string{"vendor.com/widget=" + device}, IgnoreCdiHooks: i == 0,
+			}})
+		}
+		s, err := compiled(t, plan{
+			task: task, image: ocispec.ImageConfig{Cmd: []string{"/x"}}, idBase: 1 << 28, cdi: []string{dir}, moved: map[string]string{}, private: []string{"/private"},
+		})
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "grant two") {
+				t.Errorf("with hooks that the second grant does not ignore: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mounts := slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination != "/opt/widget" })
+		if len(mounts) != 1 || !slices.Contains(s.Process.Env, "ONE=yes") || !slices.Contains(s.Process.Env, "TWO=yes") {
+			t.Errorf("mounts %+v, environment %q", mounts, s.Process.Env)
+		}
+	}
+}
+
 func TestCDI_RefusesWhatItDoesNotDo(t *testing.T) {
 	const device = "vendor.com/widget=one"
 	for edits, want := range map[string]string{

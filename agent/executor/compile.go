@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -70,8 +71,8 @@ func (p plan) compile(s *specs.Spec) error {
 	}
 	s.Process.Args = args
 	s.Process.Env = p.env()
-	s.Process.Cwd = path.Join("/", firstOf(p.container().GetDir(), p.image.WorkingDir))
-	s.Process.User = specs.User{UID: p.user.uid, GID: p.user.gid, AdditionalGids: p.user.groups}
+	s.Process.Cwd = path.Join("/", cmp.Or(p.container().GetDir(), p.image.WorkingDir))
+	s.Process.User = p.user.user()
 	s.Hostname = p.hostname()
 	s.Root.Readonly = p.container().GetReadOnly()
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: p.idBase, Size: rangeSize}}
@@ -200,7 +201,7 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 		target := ref.GetTarget()
 		f := secretFile{
 			id: ref.GetSecretId(), name: ref.GetSecretName(), uid: target.GetUid(), gid: target.GetGid(), mode: target.GetMode() & 0o777,
-			path: firstOf(target.GetName(), ref.GetSecretName()),
+			path: cmp.Or(target.GetName(), ref.GetSecretName()),
 		}
 		if f.mode == 0 {
 			f.mode = defaultSecretMode
@@ -231,15 +232,8 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 	return out, nil
 }
 
+// isolates says whether p is of what isolates the container.
+func isolates(p string) bool { return within(p, "/proc") || within(p, "/sys") || within(p, "/dev") }
+
 // within says whether p is dir or below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
-
-// firstOf returns the first string that is not empty.
-func firstOf(all ...string) string {
-	for _, s := range all {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -22,11 +23,14 @@ const cleanupTimeout = 10 * time.Second
 
 // describe compiles the container of a task, without its secrets.
 func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address netip.Addr) (Container, error) {
-	user, err := lookupUser(h.image, firstOf(containerOf(t).GetUser(), h.image.Config.User), containerOf(t).GetGroups())
+	user, err := lookupUser(h.image, cmp.Or(containerOf(t).GetUser(), h.image.Config.User), containerOf(t).GetGroups())
 	if err != nil {
 		return Container{}, err
 	}
-	p := plan{task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase, mounted: h.mounted, private: e.private, cdi: e.cdi, moved: map[string]string{}}
+	p := plan{
+		task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase,
+		mounted: h.mounted, private: e.private, cdi: e.cfg.CDI, moved: map[string]string{},
+	}
 	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
 		return Container{}, err
 	}
@@ -100,7 +104,7 @@ func (e *Executor) secrets(t *api.Task) ([]File, error) {
 	for _, w := range wanted {
 		data, ok := e.cfg.Secrets.Reveal(w.id)
 		if !ok {
-			missing = append(missing, firstOf(w.name, w.id))
+			missing = append(missing, cmp.Or(w.name, w.id))
 			continue
 		}
 		out = append(out, File{Path: w.path, Data: data, UID: w.uid, GID: w.gid, Mode: w.mode, Secret: true})

@@ -71,5 +71,5 @@ func (e *Executor) User(id, name string) (specs.User, error) {
 		return specs.User{}, fault.New(fault.NotFound, "no container of task %s is on this node", id)
 	}
 	a, err := lookupUser(h.image, name, nil)
-	return specs.User{UID: a.uid, GID: a.gid, AdditionalGids: a.groups}, err
+	return a.user(), err
 }

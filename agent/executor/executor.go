@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,6 @@ type Executor struct {
 	defaults *specs.Spec
 	// private are those of the configuration, without links.
 	private []string
-	cdi     []string
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -118,7 +118,7 @@ func New(cfg Config) (*Executor, error) {
 		}
 		private = append(private, real)
 	}
-	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, cdi: cfg.CDI, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
 }
 
 // LogPath returns where the output of a task is, in Docker's json-file format.
@@ -153,7 +153,7 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 		h.release()
 		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
 	}
-	if _, err := parseSignal(firstOf(containerOf(t).GetStopSignal(), image.Config.StopSignal)); err != nil {
+	if _, err := parseSignal(cmp.Or(containerOf(t).GetStopSignal(), image.Config.StopSignal)); err != nil {
 		return errors.Join(err, e.Release(ctx, id))
 	}
 	return nil
@@ -287,7 +287,7 @@ func (e *Executor) Wait(ctx context.Context, id string) (*api.ContainerStatus, e
 func (e *Executor) Stop(ctx context.Context, t *api.Task) error {
 	name := containerOf(t).GetStopSignal()
 	if h, ok := e.find(t.GetId()); ok {
-		name = firstOf(name, h.image.Config.StopSignal)
+		name = cmp.Or(name, h.image.Config.StopSignal)
 	}
 	s, err := parseSignal(name)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 // granted gives the container what its grants have of this node. Capabilities are given with the service's own.
 func (p plan) granted(s *specs.Spec) error {
+	files := &cdiFiles{dirs: p.cdi}
 	for _, grant := range p.task.GetGrants() {
 		name := grant.GetSpec().GetAnnotations().GetName()
 		for _, m := range grant.GetSpec().GetMounts() {
@@ -30,7 +31,7 @@ func (p plan) granted(s *specs.Spec) error {
 				return fmt.Errorf("grant %s: %w", name, err)
 			}
 		}
-		if err := p.cdiDevices(s, grant.GetSpec()); err != nil {
+		if err := p.cdiDevices(s, files, grant.GetSpec()); err != nil {
 			return fmt.Errorf("grant %s: %w", name, err)
 		}
 	}

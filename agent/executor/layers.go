@@ -26,43 +26,45 @@ var errTooManyLinks = errors.New("too many symbolic links")
 // readImageFile returns a file of an image as its container would see it, at most limit bytes; nil when there is none. The layers
 // are directories as overlayfs takes them, the topmost first. It never leaves them, whatever links they have.
 func readImageFile(layers []string, name string, limit int64) ([]byte, error) {
-	at := path.Clean("/" + name)
-	for range maxLinks {
-		file, dirs, next, err := walk(layers, at)
-		closeAll(dirs)
-		switch {
-		case errors.Is(err, fs.ErrNotExist), dirs != nil:
-			return nil, nil
-		case err != nil:
-			return nil, fmt.Errorf("read %s of the image: %w", name, err)
-		case file != nil:
-			defer file.Close()
-			return readRegular(file, limit)
-		}
-		at = next
+	file, dirs, err := find(layers, name)
+	closeAll(dirs)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of the image: %w", name, err)
 	}
-	return nil, fmt.Errorf("read %s of the image: %w", name, errTooManyLinks)
+	if file == nil {
+		return nil, nil
+	}
+	defer file.Close()
+	return readRegular(file, limit)
 }
 
 // openImageDirectory opens a directory of an image as its container would see it: the directories to be merged, the topmost first,
 // which the caller closes; nil when there is none. It never leaves the layers.
 func openImageDirectory(layers []string, name string) ([]*os.Root, error) {
+	file, dirs, err := find(layers, name)
+	if err != nil {
+		return nil, fmt.Errorf("open %s of the image: %w", name, err)
+	}
+	if file != nil {
+		return nil, file.Close()
+	}
+	return dirs, nil
+}
+
+// find follows links to the file or the directories of a name; neither if there is nothing.
+func find(layers []string, name string) (*os.File, []*os.Root, error) {
 	at := path.Clean("/" + name)
 	for range maxLinks {
 		file, dirs, next, err := walk(layers, at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, nil
-		case err != nil:
-			return nil, fmt.Errorf("open %s of the image: %w", name, err)
-		case file != nil:
-			return nil, file.Close()
-		case dirs != nil:
-			return dirs, nil
+			return nil, nil, nil
+		case err != nil || file != nil || dirs != nil:
+			return file, dirs, err
 		}
 		at = next
 	}
-	return nil, fmt.Errorf("open %s of the image: %w", name, errTooManyLinks)
+	return nil, nil, errTooManyLinks
 }
 
 // walk follows a clean absolute path. It returns the file or the directories at its end, or the path that the first symbolic link

@@ -23,7 +23,7 @@ func (p plan) mounts(s *specs.Spec) error {
 		if within(target, identityDir) {
 			return fault.New(fault.Invalid, "mount target %s would hide the task's identity", target)
 		}
-		if within(target, "/proc") || within(target, "/sys") || within(target, "/dev") {
+		if isolates(target) {
 			return fault.New(fault.Invalid, "mount target %s would hide what isolates the container", target)
 		}
 		switch m.GetType() {

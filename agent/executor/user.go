@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -26,6 +28,10 @@ const (
 type account struct {
 	uid, gid uint32
 	groups   []uint32
+}
+
+func (a account) user() specs.User {
+	return specs.User{UID: a.uid, GID: a.gid, AdditionalGids: a.groups}
 }
 
 // accounts are the contents of an image's /etc/passwd and /etc/group; nil where there is no such file.

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -281,16 +282,8 @@ func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
 		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
 		m.do(OpProbe)
 	case api.HealthState_HEALTH_STATE_UNHEALTHY:
-		m.unhealthy = "unhealthy: " + firstOf(strings.TrimSpace(c.GetHealthOutput()), "the health check failed without output")
+		m.unhealthy = "unhealthy: " + cmp.Or(strings.TrimSpace(c.GetHealthOutput()), "the health check failed without output")
 	}
-}
-
-// firstOf returns the first string, or the second if that is empty.
-func firstOf(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 // failed takes in the failure of an operation.

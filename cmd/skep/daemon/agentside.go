@@ -84,22 +84,24 @@ func (n *node) saveMembership() error {
 	return n.daemon.disk.saveMembership(n.membership)
 }
 
+// itsAgent returns the agent, or nil while there is none.
+func (n *node) itsAgent() *agent.Agent {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.agent
+}
+
 // announce tells the managers what this node has.
 func (n *node) announce(ctx context.Context) error {
-	n.mu.Lock()
-	a := n.agent
-	n.mu.Unlock()
-	if a == nil {
-		return nil
+	if a := n.itsAgent(); a != nil {
+		return a.Announce(ctx)
 	}
-	return a.Announce(ctx)
+	return nil
 }
 
 // imagesKept waits until the agent has taken its containers over, with their images.
 func (n *node) imagesKept(ctx context.Context) error {
-	n.mu.Lock()
-	a := n.agent
-	n.mu.Unlock()
+	a := n.itsAgent()
 	if a == nil {
 		return fault.New(fault.Unavailable, "this node starts, and does not know yet which images its containers have: try again soon")
 	}
