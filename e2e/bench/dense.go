@@ -60,28 +60,7 @@ func (b bench) denseSkep(ctx context.Context) (time.Duration, error) {
 		wanted := spec("dense", 1)
 		wanted.Task.Placement = nil
 		wanted.Task.Container.Args = append(wanted.Task.Container.Args, "--every", "0")
-		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: wanted})
-		if err != nil {
-			return err
-		}
-		id := response.GetService().GetId()
-		if err := converge(ctx, control, id, 1); err != nil {
-			return err
-		}
-		current, err := control.GetService(ctx, &api.GetServiceRequest{Service: id})
-		if err != nil {
-			return err
-		}
-		wanted = current.GetService().GetSpec()
-		wanted.Replicated.Replicas = denseReplicas
-		began := time.Now()
-		if _, err := control.UpdateService(ctx, &api.UpdateServiceRequest{
-			ServiceId: id, Version: current.GetService().GetMeta().GetVersion(), Spec: wanted,
-		}); err != nil {
-			return err
-		}
-		err = converge(ctx, control, id, denseReplicas)
-		took = time.Since(began)
+		_, took, err = grown(ctx, control, wanted, denseReplicas)
 		return err
 	})
 	return took, err

@@ -12,7 +12,7 @@ import (
 
 // memory measures the supervisor with many containers that live.
 func (l *launcher) memory(ctx context.Context) error {
-	idle, err := memoryOf(l.cmd.Process.Pid, "VmRSS")
+	idle, err := memoryOf(l.cmd.Process.Pid, "status", "VmRSS")
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (l *launcher) memory(ctx context.Context) error {
 			return err
 		}
 	}
-	full, err := memoryOf(l.cmd.Process.Pid, "VmRSS")
+	full, err := memoryOf(l.cmd.Process.Pid, "status", "VmRSS")
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (l *launcher) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own, err := memoryOf(forker, "RssAnon")
+	own, err := memoryOf(forker, "status", "RssAnon")
 	if err != nil {
 		return err
 	}
@@ -61,19 +61,4 @@ func (l *launcher) forker() (int, error) {
 		}
 	}
 	return 0, errors.New("the supervisor has no forker")
-}
-
-// memoryOf gives a field of a process's status, in KiB.
-func memoryOf(pid int, field string) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kb int
-		if _, err := fmt.Sscanf(line, field+": %d kB", &kb); err == nil {
-			return kb, nil
-		}
-	}
-	return 0, fmt.Errorf("no %s in the status of %d", field, pid)
 }

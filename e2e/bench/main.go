@@ -252,32 +252,39 @@ func (b bench) create(ctx context.Context) error {
 func (b bench) scale(ctx context.Context) error {
 	const replicas = 100
 	return withControl(b.network.Machine("m1"), func(control api.ControlClient) error {
-		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec("many", 1)})
+		id, took, err := grown(ctx, control, spec("many", 1), replicas)
 		if err != nil {
 			return err
 		}
-		service := response.GetService()
-		if err := converge(ctx, control, service.GetId(), 1); err != nil {
-			return err
-		}
-		began := time.Now()
-		wanted := service.GetSpec()
-		wanted.Replicated.Replicas = replicas
-		current, err := control.GetService(ctx, &api.GetServiceRequest{Service: service.GetId()})
-		if err != nil {
-			return err
-		}
-		update := &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: current.GetService().GetMeta().GetVersion(), Spec: wanted}
-		if _, err := control.UpdateService(ctx, update); err != nil {
-			return err
-		}
-		if err := converge(ctx, control, service.GetId(), replicas); err != nil {
-			return err
-		}
-		b.row("1 to 100 replicas", milliseconds(time.Since(began)), "< 10000 ms")
-		_, err = control.RemoveService(ctx, &api.RemoveServiceRequest{Service: service.GetId()})
+		b.row("1 to 100 replicas", milliseconds(took), "< 10000 ms")
+		_, err = control.RemoveService(ctx, &api.RemoveServiceRequest{Service: id})
 		return err
 	})
+}
+
+// grown creates a service of one task, and measures how long it takes to have as many.
+func grown(ctx context.Context, control api.ControlClient, wanted *api.ServiceSpec, replicas uint64) (id string, took time.Duration, err error) {
+	response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: wanted})
+	if err != nil {
+		return "", 0, err
+	}
+	id = response.GetService().GetId()
+	if err := converge(ctx, control, id, 1); err != nil {
+		return "", 0, err
+	}
+	began := time.Now()
+	current, err := control.GetService(ctx, &api.GetServiceRequest{Service: id})
+	if err != nil {
+		return "", 0, err
+	}
+	wanted = current.GetService().GetSpec()
+	wanted.Replicated.Replicas = replicas
+	update := &api.UpdateServiceRequest{ServiceId: id, Version: current.GetService().GetMeta().GetVersion(), Spec: wanted}
+	if _, err := control.UpdateService(ctx, update); err != nil {
+		return "", 0, err
+	}
+	err = converge(ctx, control, id, int(replicas))
+	return id, time.Since(began), err
 }
 
 // memory measures the proportional set size of all processes of an idle node.
@@ -301,16 +308,19 @@ func (b bench) memory(context.Context) error {
 }
 
 // pss returns the proportional set size of a process in KiB; see proc_pid_smaps(5).
-func pss(pid int) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+func pss(pid int) (int, error) { return memoryOf(pid, "smaps_rollup", "Pss") }
+
+// memoryOf gives a field of one of a process's files, in KiB.
+func memoryOf(pid int, file, field string) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var kb int
-		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kb); err == nil {
+		if _, err := fmt.Sscanf(line, field+": %d kB", &kb); err == nil {
 			return kb, nil
 		}
 	}
-	return 0, fmt.Errorf("no Pss in smaps_rollup of %d", pid)
+	return 0, fmt.Errorf("no %s in %s of %d", field, file, pid)
 }

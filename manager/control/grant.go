@@ -176,6 +176,18 @@ func resolveGrants(tx store.Tx, references []*api.GrantReference) (grants []*api
 	return grants, nil
 }
 
+// grantsOf returns the grants of a stored service. They are there, as it is.
+func grantsOf(tx store.ReadTx, service *api.Service) (grants []*api.Grant, err error) {
+	for _, reference := range service.GetSpec().GetTask().GetContainer().GetGrants() {
+		grant, err := store.Get[*api.Grant](tx, reference.GetGrantId())
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, grant)
+	}
+	return grants, nil
+}
+
 // admitPrivileges refuses a container that asks for more than the default and its grants give, and one with a grant that the caller may
 // not hand out. A container that stays as it is passes: scaling and moving a service takes no privilege.
 func admitPrivileges(ctx context.Context, container, old *api.ContainerSpec, grants []*api.Grant) error {

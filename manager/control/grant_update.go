@@ -67,7 +67,7 @@ func regrant(tx store.Tx, old, grant *api.Grant) (renewed []string, err error) {
 	}
 	renew := !privilege.SameGift(old, grant)
 	for _, service := range services {
-		if err := stillGranted(tx, service, grant); err != nil {
+		if err := stillGranted(tx, service); err != nil {
 			return nil, err
 		}
 		if !renew {
@@ -97,17 +97,10 @@ func replaceTasks(service *api.Service) {
 }
 
 // stillGranted refuses a change that would take from a service what it asks for by name, or ask for more of nodes than can be.
-func stillGranted(tx store.ReadTx, service *api.Service, changed *api.Grant) error {
-	var grants []*api.Grant
-	for _, reference := range service.GetSpec().GetTask().GetContainer().GetGrants() {
-		grant := changed
-		if reference.GetGrantId() != changed.GetId() {
-			var err error
-			if grant, err = store.Get[*api.Grant](tx, reference.GetGrantId()); err != nil {
-				return err
-			}
-		}
-		grants = append(grants, grant)
+func stillGranted(tx store.ReadTx, service *api.Service) error {
+	grants, err := grantsOf(tx, service)
+	if err != nil {
+		return err
 	}
 	name := service.GetSpec().GetAnnotations().GetName()
 	if excesses := privilege.Excesses(service.GetSpec().GetTask().GetContainer(), grants); len(excesses) > 0 {

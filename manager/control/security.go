@@ -17,13 +17,11 @@ func (s *Server) GetServiceSecurity(ctx context.Context, request *api.GetService
 		if err != nil {
 			return err
 		}
-		var grants []*api.Grant
-		for _, reference := range service.GetSpec().GetTask().GetContainer().GetGrants() {
-			grant, err := store.Get[*api.Grant](tx, reference.GetGrantId())
-			if err != nil {
-				return err
-			}
-			grants = append(grants, grant)
+		grants, err := grantsOf(tx, service)
+		if err != nil {
+			return err
+		}
+		for _, grant := range grants {
 			response.Grants = append(response.Grants, grant.GetSpec().GetAnnotations().GetName())
 		}
 		response.ServiceId, response.ServiceName = service.GetId(), service.GetSpec().GetAnnotations().GetName()

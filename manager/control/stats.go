@@ -3,11 +3,10 @@ package control
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/store"
 )
 
@@ -36,6 +35,9 @@ func (s *Server) ReadStats(ctx context.Context, request *api.ReadStatsRequest) (
 			return err
 		}
 		for _, t := range tasks {
+			if nodes[t.GetNodeId()] != nil {
+				continue
+			}
 			node, err := store.Get[*api.Node](tx, t.GetNodeId())
 			if errors.Is(err, store.ErrNotFound) {
 				continue
@@ -91,9 +93,8 @@ func tasksOf(tx store.ReadTx, target string) ([]*api.Task, error) {
 		return nil, err
 	}
 	missing := fault.New(fault.NotFound, "no such task or service: %s", clip(target))
-	name, number, _ := strings.Cut(target, ".")
-	slot, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
+	name, slot, ok := lookup.Slot(target)
+	if !ok {
 		return nil, missing
 	}
 	service, err = resolve[*api.Service](tx, name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/store"
 )
@@ -84,7 +85,7 @@ func findTask(tx store.ReadTx, key string) (*api.Task, error) {
 	if !errors.Is(err, store.ErrNotFound) {
 		return task, err
 	}
-	if service, slot, ok := splitName(key); ok {
+	if service, slot, ok := lookup.Slot(key); ok {
 		if task, err := inSlot(tx, service, slot); task != nil || err != nil {
 			return task, err
 		}
@@ -99,16 +100,6 @@ func findTask(tx store.ReadTx, key string) (*api.Task, error) {
 		return nil, fault.New(fault.Invalid, "%s is ambiguous (%d tasks have ids that begin so)", key, len(matches))
 	}
 	return nil, fault.New(fault.NotFound, "no such task: %s (write an id from `skep service ps`, or SERVICE.SLOT)", key)
-}
-
-// splitName reads SERVICE.SLOT.
-func splitName(key string) (service string, slot uint64, ok bool) {
-	dot := strings.LastIndexByte(key, '.')
-	if dot <= 0 {
-		return "", 0, false
-	}
-	slot, err := strconv.ParseUint(key[dot+1:], 10, 64)
-	return key[:dot], slot, err == nil
 }
 
 // inSlot gives the task that runs in a slot, else the newest of it, else nil.

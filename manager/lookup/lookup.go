@@ -3,6 +3,7 @@ package lookup
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/skep-io/skep/internal/fault"
@@ -47,6 +48,16 @@ func One[T store.Object](tx store.ReadTx, key string) (T, error) {
 	default:
 		return none, fault.New(fault.Invalid, "%s %s is ambiguous (%d matches found): %s", kind, fault.Clip(key, maxQuoted), len(matches), List(matches))
 	}
+}
+
+// Slot reads SERVICE.SLOT, such as web.1.
+func Slot(key string) (service string, slot uint64, ok bool) {
+	dot := strings.LastIndexByte(key, '.')
+	if dot <= 0 {
+		return "", 0, false
+	}
+	slot, err := strconv.ParseUint(key[dot+1:], 10, 64)
+	return key[:dot], slot, err == nil
 }
 
 // List names objects for a message, a few at most.

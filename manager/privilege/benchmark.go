@@ -16,9 +16,15 @@ import (
 //
 // What confines processes beyond the defaults, the nodes say: of themselves, and of each task. isolation has what a node says of itself, by its id.
 func Benchmark(tasks []*api.Task, isolation map[string][]string) []*api.SecurityCheck {
+	weak := map[*api.Task]differences{} // what weakens each; a profile of seccomp takes some time to read
+	for _, t := range tasks {
+		var d differences
+		d.weaknesses(t.GetSpec().GetContainer(), t.GetGrants())
+		weak[t] = d
+	}
 	all := []check{
-		item("5.1", "AppArmor profile", option("apparmor=", confined("apparmor", "AppArmor", isolation))),
-		item("5.2", "SELinux security options", option("label=", confined("selinux", "SELinux", isolation))),
+		item("5.1", "AppArmor profile", option(weak, "apparmor=", confined("apparmor", "AppArmor", isolation))),
+		item("5.2", "SELinux security options", option(weak, "label=", confined("selinux", "SELinux", isolation))),
 		item("5.3", "Linux kernel capabilities are restricted", capabilityCheck),
 		item("5.4", "Privileged containers are not used", privilegedCheck),
 		item("5.5", "Sensitive host directories are not mounted", mountCheck),
@@ -31,22 +37,22 @@ func Benchmark(tasks []*api.Task, isolation map[string][]string) []*api.Security
 		item("5.12", "The root file system is read-only", readOnly),
 		item("5.13", "Incoming traffic is bound to a specific host interface", boundPorts),
 		item("5.14", "Restarts are bounded", restarts),
-		item("5.15", "The host's process namespace is not shared", option(security.PIDHost, always("every container has its own process namespace"))),
-		item("5.16", "The host's IPC namespace is not shared", option(security.IPCHost, always("every container has its own IPC namespace"))),
+		item("5.15", "The host's process namespace is not shared", option(weak, security.PIDHost, always("every container has its own process namespace"))),
+		item("5.16", "The host's IPC namespace is not shared", option(weak, security.IPCHost, always("every container has its own IPC namespace"))),
 		item("5.17", "Host devices are not exposed", devices),
 		item("5.18", "Default ulimits are overwritten if needed", always("every container has bounds for files and core dumps; --ulimit sets others")),
 		item("5.19", "Mount propagation is not shared", propagationCheck),
 		item("5.20", "The host's UTS namespace is not shared", always("every container has its own UTS namespace")),
-		item("5.21", "The default seccomp profile is not disabled", option("seccomp=", always("every process is filtered by the default profile, or by one that allows no more"))),
+		item("5.21", "The default seccomp profile is not disabled", option(weak, "seccomp=", always("every process is filtered by the default profile, or by one that allows no more"))),
 		item("5.22", "Exec is not used with --privileged", always("a command that is run in a task gets no more than the task has; there is no --privileged")),
 		item("5.23", "Exec is not used with --user=root", notSeen("who runs commands in a task, and as whom, is in the audit log")),
 		item("5.24", "Control group usage is confirmed", always("every container has control groups of its own, and can't choose others")),
-		item("5.25", "No additional privileges are acquired", option("no-new-privileges=", always("every process has no_new_privs"))),
+		item("5.25", "No additional privileges are acquired", option(weak, "no-new-privileges=", always("every process has no_new_privs"))),
 		item("5.26", "Container health is checked", healthCheck),
 		item("5.27", "The image is the version that was meant", pinned),
 		item("5.28", "The PIDs cgroup limit is used", always("every container has a limit of processes, 4096 unless the service says otherwise")),
 		item("5.29", "The default bridge docker0 is not used", always("containers are on Skep's own bridge")),
-		item("5.30", "The host's user namespaces are not shared", option("userns=", always("every container has a range of user ids of its own"))),
+		item("5.30", "The host's user namespaces are not shared", option(weak, "userns=", always("every container has a range of user ids of its own"))),
 		item("5.31", "No engine's socket is mounted", sockets),
 	}
 	out := make([]*api.SecurityCheck, 0, len(all))
@@ -135,11 +141,9 @@ func beyond(grant, what string) verdict {
 }
 
 // option judges the security options that begin with a prefix: a task that none of them weakens is as otherwise says.
-func option(prefix string, otherwise func(*api.Task) verdict) func(*api.Task) verdict {
+func option(weak map[*api.Task]differences, prefix string, otherwise func(*api.Task) verdict) func(*api.Task) verdict {
 	return func(t *api.Task) verdict {
-		var d differences
-		d.weaknesses(t.GetSpec().GetContainer(), t.GetGrants())
-		for _, one := range d {
+		for _, one := range weak[t] {
 			if strings.HasPrefix(one.GetWhat(), prefix) {
 				return beyond(one.GetGrant(), one.GetWhat())
 			}
@@ -202,7 +206,7 @@ func capabilityCheck(t *api.Task) verdict {
 func mountCheck(t *api.Task) verdict {
 	for _, g := range t.GetGrants() {
 		for _, m := range g.GetSpec().GetMounts() {
-			if Sensitive(m.GetSource()) {
+			if sensitive(m.GetSource()) {
 				return fail("%s of the node is mounted, by grant %s", m.GetSource(), nameOf(g))
 			}
 		}
@@ -303,7 +307,7 @@ func pinned(t *api.Task) verdict {
 func sockets(t *api.Task) verdict {
 	for _, g := range t.GetGrants() {
 		for _, m := range g.GetSpec().GetMounts() {
-			if socket := ControlSocket(m.GetSource()); socket != "" {
+			if socket := controlSocket(m.GetSource()); socket != "" {
 				return fail("%s is within %s, which grant %s mounts", socket, m.GetSource(), nameOf(g))
 			}
 		}

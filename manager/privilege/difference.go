@@ -152,19 +152,19 @@ func (d *differences) node(grants []*api.Grant) {
 func weighMount(m *api.GrantMount) (points uint32, why string) {
 	kernel := within(m.GetSource(), "/proc") || within(m.GetSource(), "/sys")
 	switch {
-	case ControlSocket(m.GetSource()) != "":
-		return pointsTakeover, "the socket " + ControlSocket(m.GetSource()) + " commands the node"
+	case controlSocket(m.GetSource()) != "":
+		return pointsTakeover, "the socket " + controlSocket(m.GetSource()) + " commands the node"
 	case kernel && !m.GetReadOnly():
 		return pointsTakeover, "the kernel's settings, such as which program it runs for a crash, are there to write"
 	case kernel:
 		return pointsNode, "what the kernel tells of the node, its processes and devices can be read"
 	case within(m.GetSource(), "/dev"):
 		return pointsNode, "the files beside the node's devices, such as its shared memory, are open; devices themselves stay closed"
-	case Sensitive(m.GetSource()) && !m.GetReadOnly():
+	case sensitive(m.GetSource()) && !m.GetReadOnly():
 		return pointsTakeover, "who writes there as root is the node's root"
 	case reach(m.GetPropagation()) == 2:
 		return pointsGrave, "what the container mounts there is mounted on the node, too"
-	case Sensitive(m.GetSource()):
+	case sensitive(m.GetSource()):
 		return pointsGrave, "the node's own files, its keys among them, can be read"
 	case m.GetReadOnly():
 		return pointsWeak, "files of the node can be read"
@@ -172,9 +172,9 @@ func weighMount(m *api.GrantMount) (points uint32, why string) {
 	return pointsNode, "files of the node can be changed, as its root"
 }
 
-// Sensitive reports whether a path of a node is, or holds, what the node itself consists of: the directories that the CIS Docker Benchmark
+// sensitive reports whether a path of a node is, or holds, what the node itself consists of: the directories that the CIS Docker Benchmark
 // names (5.5), and where Skep and other engines keep their state.
-func Sensitive(path string) bool {
+func sensitive(path string) bool {
 	return slices.ContainsFunc([]string{
 		"/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/bin", "/sbin", "/root", "/run", "/var/run",
 		"/var/lib/skep", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet", "/var/spool/cron",
@@ -196,8 +196,8 @@ func plainRun(path string) string {
 	return path
 }
 
-// ControlSocket returns the socket of an engine, or of what else starts programs as root, that is at, or below, a path of a node; or nothing.
-func ControlSocket(path string) string {
+// controlSocket returns the socket of an engine, or of what else starts programs as root, that is at, or below, a path of a node; or nothing.
+func controlSocket(path string) string {
 	path = plainRun(path)
 	for _, socket := range []string{
 		"/run/docker.sock", "/run/skep/skep.sock", "/run/skep/runtime.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock",

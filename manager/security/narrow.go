@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -76,7 +77,7 @@ func profileOf(s *api.SeccompOptions, kept map[string]bool) (*moby.Seccomp, erro
 		return p, nil
 	case api.SeccompMode_SECCOMP_MODE_UNCONFINED:
 		p := moby.DefaultProfile()
-		p.Syscalls = []*moby.Syscall{{LinuxSyscall: specs.LinuxSyscall{Names: sorted(kept), Action: specs.ActAllow}}}
+		p.Syscalls = []*moby.Syscall{{LinuxSyscall: specs.LinuxSyscall{Names: slices.Sorted(maps.Keys(kept)), Action: specs.ActAllow}}}
 		return p, nil
 	default:
 		return moby.DefaultProfile(), nil
@@ -117,7 +118,7 @@ func reverse(base *moby.Seccomp, kept map[string]bool) (moby.Seccomp, error) {
 	}
 	out := *base
 	out.Syscalls = append(slices.Clone(base.Syscalls), &moby.Syscall{
-		LinuxSyscall: specs.LinuxSyscall{Names: sorted(rest), Action: base.DefaultAction, ErrnoRet: base.DefaultErrnoRet},
+		LinuxSyscall: specs.LinuxSyscall{Names: slices.Sorted(maps.Keys(rest)), Action: base.DefaultAction, ErrnoRet: base.DefaultErrnoRet},
 	})
 	out.DefaultAction, out.DefaultErrnoRet = specs.ActErrno, nil
 	return out, nil
@@ -140,15 +141,6 @@ func namesOf(rule *moby.Syscall) []string {
 		return []string{old}
 	}
 	return slices.Clone(rule.Names)
-}
-
-func sorted(set map[string]bool) []string {
-	var names []string
-	for name := range set {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // IsCallName reports whether a text can be the name of a system call.

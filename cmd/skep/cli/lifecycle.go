@@ -91,9 +91,7 @@ func (p *program) topCommand() *cobra.Command {
 		Use: "top [OPTIONS] TASK", Short: "Display the running processes of a task", Args: exactArgs(1),
 		Long: "Display the running processes of a task\n\n" + taskHelp + " The numbers of users and processes are those in its container.",
 	}
-	cmd.Flags().StringVar(&flags.format, "format", "", listFormatHelp)
-	cmd.Flags().BoolVar(&flags.json, "json", false, "Print one JSON array of whole objects")
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOne(cmd, "json", "format") }
+	flags.registerFormat(cmd, listFormatHelp, listJSONHelp)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		answer, err := c.Tasks.ListTaskProcesses(ctx, &api.ListTaskProcessesRequest{Task: args[0]})
 		if err != nil {

@@ -35,13 +35,23 @@ func (l *listFlags) register(cmd *cobra.Command, quietHelp, formatHelp string, f
 	flags.BoolVarP(&l.quiet, "quiet", "q", false, quietHelp)
 	flags.StringVar(&l.format, "format", "", formatHelp)
 	flags.VarP(&l.filter, "filter", "f", "Filter output based on conditions provided")
-	flags.BoolVar(&l.json, "json", false, "Print one JSON array of whole objects")
+	flags.BoolVar(&l.json, "json", false, listJSONHelp)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := l.filter.Check(filters...); err != nil {
 			return &usageError{command: cmd, err: err}
 		}
 		return onlyOne(cmd, "json", "format", "quiet")
 	}
+}
+
+// listJSONHelp is what lists say of --json.
+const listJSONHelp = "Print one JSON array of whole objects"
+
+// registerFormat declares the flags of a list that has neither filters nor --quiet.
+func (l *listFlags) registerFormat(cmd *cobra.Command, formatHelp, jsonHelp string) {
+	cmd.Flags().StringVar(&l.format, "format", "", formatHelp)
+	cmd.Flags().BoolVar(&l.json, "json", false, jsonHelp)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOne(cmd, "json", "format") }
 }
 
 // onlyOne returns a usage error when the first flag was given together with one of the others.

@@ -77,8 +77,8 @@ type checkRow struct{ ID, Result, Title, Reason, Services string }
 const checkTable = "{{.ID}}\t{{.Result}}\t{{.Title}}\t{{.Reason}}\t{{.Services}}"
 
 func (p *program) doctorCommand() *cobra.Command {
-	var node, format string
-	var json bool
+	var node string
+	var flags listFlags
 	cmd := &cobra.Command{
 		Use: "doctor [OPTIONS]", Short: "Check the tasks that run against the CIS Docker Benchmark, section 5",
 		Long: "Check the tasks that run against the CIS Docker Benchmark, section 5, item by item.\n\n" +
@@ -86,11 +86,8 @@ func (p *program) doctorCommand() *cobra.Command {
 			"The last line says how the key is held that seals the disk of the manager which was asked.",
 		Args: noArgs,
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&node, "node", "", "Only the tasks on this node")
-	flags.StringVar(&format, "format", "", listFormatHelp)
-	flags.BoolVar(&json, "json", false, "Print one JSON array of whole objects")
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOne(cmd, "json", "format") }
+	cmd.Flags().StringVar(&node, "node", "", "Only the tasks on this node")
+	flags.registerFormat(cmd, listFormatHelp, listJSONHelp)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Control.CheckSecurity(ctx, &api.CheckSecurityRequest{Node: node})
 		if err != nil {
@@ -108,10 +105,10 @@ func (p *program) doctorCommand() *cobra.Command {
 			}
 		}
 		header := checkRow{"ID", "RESULT", "CHECK", "REASON", "SERVICES"}
-		if err := writeList(p.out, &listFlags{json: json, format: format}, checkTable, checks, header, rows); err != nil {
+		if err := writeList(p.out, &flags, checkTable, checks, header, rows); err != nil {
 			return err
 		}
-		if err := p.keyLine(ctx, c, json || format != ""); err != nil {
+		if err := p.keyLine(ctx, c, flags.json || flags.format != ""); err != nil {
 			return err
 		}
 		if failed > 0 {

@@ -47,8 +47,8 @@ type statsRow struct {
 }
 
 type statsFlags struct {
-	noStream, noTrunc, json bool
-	format                  string
+	listFlags
+	noStream, noTrunc bool
 }
 
 func (p *program) statsCommand() *cobra.Command {
@@ -62,9 +62,8 @@ func (p *program) statsCommand() *cobra.Command {
 	set := cmd.Flags()
 	set.BoolVar(&flags.noStream, "no-stream", false, "Disable streaming stats and only pull the first result")
 	set.BoolVar(&flags.noTrunc, "no-trunc", false, "Do not truncate output")
-	set.StringVar(&flags.format, "format", "", "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template")
-	set.BoolVar(&flags.json, "json", false, "Print a JSON array for each result")
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOne(cmd, "json", "format") }
+	flags.registerFormat(cmd, "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or a Go template",
+		"Print a JSON array for each result")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		s := statsView{p: p, flags: &flags, client: c, request: &api.ReadStatsRequest{Targets: args}, told: map[string]bool{}}
 		return s.run(ctx)
@@ -150,8 +149,7 @@ func (s *statsView) show(answer *api.ReadStatsResponse) error {
 	var objects []view.TaskStats
 	var rows []statsRow
 	for _, t := range answer.GetTasks() {
-		name := fmt.Sprintf("%s.%d", t.GetServiceName(), t.GetSlot())
-		stats := view.NewTaskStats(t, s.before[t.GetTaskId()], name)
+		stats := view.NewTaskStats(t, s.before[t.GetTaskId()])
 		objects = append(objects, stats)
 		rows = append(rows, s.row(stats))
 	}
@@ -160,7 +158,7 @@ func (s *statsView) show(answer *api.ReadStatsResponse) error {
 			return err
 		}
 	}
-	return writeList(s.p.out, &listFlags{json: s.flags.json, format: s.flags.format}, statsTable, objects, header, rows)
+	return writeList(s.p.out, &s.flags.listFlags, statsTable, objects, header, rows)
 }
 
 func (s *statsView) row(t view.TaskStats) statsRow {

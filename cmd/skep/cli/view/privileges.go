@@ -52,10 +52,10 @@ func newPrivileges(p *api.Privileges) *Privileges {
 		out.IpcMode = "host"
 	}
 	if s := p.GetSeccomp(); s != nil {
-		out.Seccomp = &SeccompOpts{Mode: SeccompMode(s.GetMode()), Profile: s.GetProfile()}
+		out.Seccomp = &SeccompOpts{Mode: seccompMode(s.GetMode()), Profile: s.GetProfile()}
 	}
 	if a := p.GetApparmor(); a != nil {
-		out.AppArmor = &AppArmorOpts{Mode: AppArmorMode(a.GetMode()), Profile: a.GetProfile()}
+		out.AppArmor = &AppArmorOpts{Mode: appArmorMode(a.GetMode()), Profile: a.GetProfile()}
 	}
 	if s := p.GetSelinuxContext(); s != nil {
 		out.SELinuxContext = &SELinuxContext{
@@ -65,8 +65,8 @@ func newPrivileges(p *api.Privileges) *Privileges {
 	return out
 }
 
-// SeccompMode is Docker's word.
-func SeccompMode(m api.SeccompMode) string {
+// seccompMode is Docker's word.
+func seccompMode(m api.SeccompMode) string {
 	switch m {
 	case api.SeccompMode_SECCOMP_MODE_UNCONFINED:
 		return "unconfined"
@@ -77,8 +77,8 @@ func SeccompMode(m api.SeccompMode) string {
 	}
 }
 
-// AppArmorMode is Docker's word, where it has one.
-func AppArmorMode(m api.AppArmorMode) string {
+// appArmorMode is Docker's word, where it has one.
+func appArmorMode(m api.AppArmorMode) string {
 	switch m {
 	case api.AppArmorMode_APP_ARMOR_MODE_UNCONFINED:
 		return "disabled"
