@@ -74,8 +74,9 @@ type cluster struct {
 
 	mu        sync.Mutex
 	lead      Leadership     // guarded by mu
-	changed   chan struct{}  // guarded by mu; closed and replaced when leadership or membership change
+	changed   chan struct{}  // guarded by mu; closed and replaced when leadership, membership or settled change
 	members   []MemberStatus // guarded by mu; as of the last tick or change
+	settled   bool           // guarded by mu; likewise
 	committed Index          // guarded by mu; likewise
 }
 
@@ -185,7 +186,11 @@ func (c *cluster) start() error {
 // step feeds one input to the core and starts what it leads to. It returns an error only when the store must stop; that an
 // input was refused or dropped is part of life.
 func (c *cluster) step(in raftcore.Input) error {
+	heard := c.core.Heard()
 	effects, err := c.core.Step(in)
+	if c.core.Heard() > heard {
+		c.report()
+	}
 	if errors.Is(err, raftcore.ErrRefused) {
 		c.logger.Debug("message refused", "error", err)
 		err = nil
@@ -344,9 +349,8 @@ func (c *cluster) publish() {
 	c.mu.Lock()
 	before := c.lead
 	if now != before {
-		c.lead = now
-		close(c.changed)
-		c.changed = make(chan struct{})
+		c.lead, c.settled = now, c.core.Settled()
+		c.wake()
 	}
 	c.mu.Unlock()
 	if now == before {
@@ -374,8 +378,7 @@ func (c *cluster) membersChanged() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.wake()
 }
 
 // failAll answers whoever still waits when the loop has ended.
@@ -388,9 +391,8 @@ func (c *cluster) failAll() {
 	clear(c.pending)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lead = Leadership{Term: c.lead.Term}
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.lead, c.settled = Leadership{Term: c.lead.Term}, true
+	c.wake()
 }
 
 func (c *cluster) tick() error {

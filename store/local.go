@@ -70,7 +70,7 @@ func (l *local) status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	leadership, _ := l.leadership()
-	return Status{Leadership: leadership, NodeID: "local", Committed: l.machine.index, Applied: l.machine.index}
+	return Status{Leadership: leadership, NodeID: "local", Committed: l.machine.index, Applied: l.machine.index, Settled: true}
 }
 
 func (l *local) between(_ context.Context, fn func(*machine) error) error {

@@ -127,6 +127,9 @@ func (s *Store) RemoveMember(ctx context.Context, raftID uint64) error {
 	if member == nil {
 		return nil
 	}
+	if err := s.Settle(ctx); err != nil {
+		return err
+	}
 	if err := c.call(ctx, func() error { return c.quorumWithout(raftID) }); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/skep-io/skep/store/raftcore"
 )
 
-// report notes the state of the group for Status.
+// report notes the state of the group for Status, and wakes those who wait for the leader to settle.
 func (c *cluster) report() {
 	progress, leader := c.core.Progress(), c.core.Leader()
 	var list []MemberStatus
@@ -26,6 +26,16 @@ func (c *cluster) report() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members, c.committed = list, c.core.Commit()
+	if settled := c.core.Settled(); settled != c.settled {
+		c.settled = settled
+		c.wake()
+	}
+}
+
+// wake tells those who wait for a change. The caller holds mu.
+func (c *cluster) wake() {
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 func (c *cluster) status() Status {
@@ -34,7 +44,7 @@ func (c *cluster) status() Status {
 	defer c.mu.Unlock()
 	return Status{
 		Leadership: c.lead, NodeID: c.nodeID, RaftID: c.id,
-		Committed: max(c.committed, applied), Applied: applied, Members: slices.Clone(c.members),
+		Committed: max(c.committed, applied), Applied: applied, Members: slices.Clone(c.members), Settled: c.settled,
 	}
 }
 

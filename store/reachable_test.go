@@ -31,3 +31,25 @@ func TestCluster_AMemberCanBeRemovedAtEveryMoment(t *testing.T) {
 		}
 	})
 }
+
+// TestSettle_EndsThoughOneIsDead waits for an election time-out, and no longer.
+func TestSettle_EndsThoughOneIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t)
+		m1 := g.first()
+		g.join("m2")
+		g.join("m3")
+		m1.stop()
+		g.mu.Lock()
+		m1.store = nil
+		g.mu.Unlock()
+		leader := g.leader()
+		began := time.Now()
+		if err := leader.store.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 1200*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+	})
+}

@@ -54,6 +54,8 @@ type Status struct {
 	Committed, Applied Index
 	// Members are all managers of the group, ordered by raft id; empty for a local store.
 	Members []MemberStatus
+	// Settled says that a member which is not Reachable can be taken for dead, see Settle.
+	Settled bool
 }
 
 // MemberStatus is one manager of the Raft group.
@@ -280,6 +282,22 @@ func (s *Store) Leadership() (Leadership, <-chan struct{}) { return s.log.leader
 
 // Status describes the Raft group as this manager sees it.
 func (s *Store) Status() Status { return s.log.status() }
+
+// Settle waits until this manager knows which members it can reach, if it leads: until it has heard of all, or leads for an election
+// time-out (1 s). Before that, a manager that is well may look as if it were dead.
+func (s *Store) Settle(ctx context.Context) error {
+	for {
+		_, changed := s.log.leadership()
+		if s.log.status().Settled {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 // StateHash returns a hash of the whole state and the index that it belongs to: equal indexes have equal hashes on all
 // managers (I3). It takes time in proportion to the state, and holds up nobody.

@@ -29,6 +29,9 @@ func (s *Server) CompromiseNode(ctx context.Context, request *api.CompromiseNode
 	if request.GetDryRun() {
 		return s.compromiseReport(ctx, request.GetNode())
 	}
+	if err := s.Store.Settle(ctx); err != nil {
+		return nil, err
+	}
 	var response *api.CompromiseNodeResponse
 	if err := s.update(ctx, id, func(tx store.Tx) error {
 		response = nil

@@ -78,6 +78,11 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 	if request.GetSpec() == nil {
 		return nil, fault.New(fault.Invalid, "spec: the node's spec is missing")
 	}
+	if request.GetSpec().GetDesiredRole() == api.Role_ROLE_WORKER {
+		if err := s.Store.Settle(ctx); err != nil {
+			return nil, err
+		}
+	}
 	key := request.GetNodeId()
 	err = s.update(ctx, id, func(tx store.Tx) error {
 		old, err := resolve[*api.Node](tx, key)
@@ -214,6 +219,9 @@ func (s *Server) checkDemotion(tx store.Tx, node *api.Node) error {
 func (s *Server) RemoveNode(ctx context.Context, request *api.RemoveNodeRequest) (*api.RemoveNodeResponse, error) {
 	id, err := requestID(ctx, "RemoveNode")
 	if err != nil {
+		return nil, err
+	}
+	if err := s.Store.Settle(ctx); err != nil {
 		return nil, err
 	}
 	response := &api.RemoveNodeResponse{NodeId: request.GetNode()}

@@ -73,6 +73,7 @@ type Core struct {
 	// heard is the tick of the last message of each member that was heard of within the last election time-out. The library's
 	// RecentActive does not do: it is false for everyone just after each check of the quorum.
 	heard map[uint64]int
+	led   int // the tick at which this member became leader
 }
 
 // Leader is who leads, as this member knows it.
@@ -289,7 +290,28 @@ func (c *Core) drain(effects *Effects) {
 		}
 	}
 	status := c.rn.BasicStatus()
-	c.leader = Leader{Term: status.GetTerm(), ID: status.Lead, Self: status.RaftState == raft.StateLeader}
+	now := Leader{Term: status.GetTerm(), ID: status.Lead, Self: status.RaftState == raft.StateLeader}
+	if now.Self && !c.leader.Self {
+		c.led = c.ticks
+	}
+	c.leader = now
+}
+
+// Heard is how many members were heard of within the last election time-out.
+func (c *Core) Heard() int { return len(c.heard) }
+
+// Settled reports whether silence means something: a leader that was just elected has heard only of those who voted for it. It is
+// true once all have been heard of or an election time-out has passed, and on those who do not lead.
+func (c *Core) Settled() bool {
+	if !c.leader.Self || c.ticks-c.led > electionTicks {
+		return true
+	}
+	for _, p := range c.Progress() {
+		if !p.Active {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Core) newAppend(m *raftpb.Message) *Append {

@@ -254,6 +254,12 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) {
 			leader := s.members[id].core.Leader()
 			s.printf("%d: term %d leader %d self %v", id, leader.Term, leader.ID, leader.Self)
 		}
+	case "silence":
+		progress := s.members[id].core.Progress()
+		for other := uint64(1); other <= uint64(len(s.members)); other++ {
+			s.printf("%d of %d: heard %v", id, other, progress[other].Active)
+		}
+		s.printf("settled %v", s.members[id].core.Settled())
 	default:
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
