@@ -1980,6 +1980,8 @@ type Task struct {
 	DesiredState TaskState     `protobuf:"varint,11,opt,name=desired_state,json=desiredState,proto3,enum=skep.v1.TaskState" json:"desired_state,omitempty"`
 	// The SPIFFE ID in the task's certificate. Filled in by the server when asked, never stored.
 	SpiffeId string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// The only node that the task may run on; empty is any.
+	BoundNodeId string `protobuf:"bytes,33,opt,name=bound_node_id,json=boundNodeId,proto3" json:"bound_node_id,omitempty"`
 	// The grants in the spec as they are, without their meta.
 	Grants        []*Grant `protobuf:"bytes,30,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2096,6 +2098,13 @@ func (x *Task) GetDesiredState() TaskState {
 func (x *Task) GetSpiffeId() string {
 	if x != nil {
 		return x.SpiffeId
+	}
+	return ""
+}
+
+func (x *Task) GetBoundNodeId() string {
+	if x != nil {
+		return x.BoundNodeId
 	}
 	return ""
 }
@@ -2917,7 +2926,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12=\n" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xd0\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xf4\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -2932,7 +2941,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x06status\x18\n" +
 	" \x01(\v2\x13.skep.v1.TaskStatusR\x06status\x127\n" +
 	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
-	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12&\n" +
+	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12\"\n" +
+	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12&\n" +
 	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"d\n" +
 	"\x06Secret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +

@@ -17,6 +17,8 @@
 //	ports         the published ports are free               "host-mode port already in use on …"
 //	max replicas  fewer tasks of the service than that       "max replicas per node limit exceed"
 //
+// For a task that is bound to a node there is that one node.
+//
 // Reservations and ports are taken from the assignment until the task has ended, whatever its desired state. Which platforms an
 // image has is learnt from the nodes that hold it; while no node does, every platform will do.
 //

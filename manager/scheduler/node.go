@@ -37,6 +37,8 @@ type need struct {
 	options bool
 	// storage says that what the task writes is to be bounded.
 	storage bool
+	// bound is the id of the only node that will do, or empty.
+	bound string
 	// nowhere says that no node will do.
 	nowhere bool
 }
@@ -47,6 +49,7 @@ func needOf(t *api.Task) need {
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
 		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
+		bound: t.GetBoundNodeId(),
 	}
 	for _, port := range t.GetEndpoint().GetPorts() {
 		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
@@ -69,7 +72,7 @@ func (n need) key(constraints []string) string {
 	if n.storage {
 		key = append(key, 2)
 	}
-	for _, text := range append([]string{n.digest}, constraints...) {
+	for _, text := range append([]string{n.digest, n.bound}, constraints...) {
 		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)
 	}
 	return string(key)

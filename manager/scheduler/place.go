@@ -132,7 +132,10 @@ func (c *Core) rank(now time.Time, g *group) *candidates {
 }
 
 // eligibleFor returns the nodes that are available and meet constraints and platform. It must not be changed.
-func (c *Core) eligibleFor(g *group) []*node {
+func (c *Core) eligibleFor(g *group) (nodes []*node) {
+	if g.need.bound != "" {
+		return slices.DeleteFunc(c.considered(g), func(n *node) bool { return !c.mayRun(n, g) })
+	}
 	var key strings.Builder
 	key.WriteString(g.need.digest)
 	if g.need.options {
@@ -150,7 +153,7 @@ func (c *Core) eligibleFor(g *group) []*node {
 		return nodes
 	}
 	for _, n := range c.ordered {
-		if n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.isolates(n, g.need) && n.bounds(g.need) && c.hasPlatform(n, g.need) {
+		if c.mayRun(n, g) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -159,6 +162,23 @@ func (c *Core) eligibleFor(g *group) []*node {
 	}
 	c.eligible[key.String()] = nodes
 	return nodes
+}
+
+// considered returns the nodes that a group's tasks are about: all, or the one that they are bound to.
+func (c *Core) considered(g *group) []*node {
+	if g.need.bound == "" {
+		return c.ordered
+	}
+	if n := c.nodes[g.need.bound]; n != nil {
+		return []*node{n}
+	}
+	return nil
+}
+
+// mayRun reports whether a node passes the filters that do not depend on other tasks.
+func (c *Core) mayRun(n *node, g *group) bool {
+	return n.available && g.constraints.Match(n.api) && g.granted.Match(n.api) && c.isolates(n, g.need) && n.bounds(g.need) &&
+		c.hasPlatform(n, g.need)
 }
 
 func (n *node) hasRoom(what need) bool {
@@ -276,7 +296,7 @@ func (c *Core) filters(g *group) []filter {
 func (c *Core) explain(g *group) string {
 	filters := c.filters(g)
 	failed := make([]int, len(filters))
-	for _, n := range c.ordered {
+	for _, n := range c.considered(g) {
 		i := slices.IndexFunc(filters, func(f filter) bool { return !f.passes(n) })
 		if i >= 0 {
 			failed[i]++

@@ -18,7 +18,7 @@ import (
 //
 //	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x] [storage]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
-//	       [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
+//	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -149,7 +149,7 @@ func state(text, otherwise string) api.TaskState {
 
 func parseTask(id string, settings map[string]string) *api.Task {
 	t := &api.Task{
-		Id: id, ServiceId: "s", SpecVersion: 1, NodeId: settings["node"],
+		Id: id, ServiceId: "s", SpecVersion: 1, NodeId: settings["node"], BoundNodeId: settings["bound"],
 		Status:       &api.TaskStatus{State: state(settings["state"], "pending"), Err: strings.ReplaceAll(settings["err"], "_", " ")},
 		DesiredState: state(settings["desired"], "running"),
 		Endpoint:     &api.EndpointSpec{},

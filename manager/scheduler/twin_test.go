@@ -42,6 +42,9 @@ func (w *twin) sameService(node string, t *api.Task) int {
 
 // refusal says why t cannot go to n, or "".
 func (w *twin) refusal(n *api.Node, t *api.Task) string {
+	if bound := t.GetBoundNodeId(); bound != "" && bound != n.GetId() {
+		return "bound to another node"
+	}
 	if n.GetStatus().GetState() != api.NodeState_NODE_STATE_READY || n.GetSpec().GetAvailability() != api.Availability_AVAILABILITY_ACTIVE {
 		return "not available"
 	}
@@ -155,7 +158,7 @@ func drawNode(t *rapid.T) *api.Node {
 
 // drawTask returns a task of one of a few services. Those of one of them have different constraints.
 func drawTask(t *rapid.T, number int) *api.Task {
-	service := rapid.IntRange(1, 4).Draw(t, "service")
+	service := rapid.IntRange(1, 5).Draw(t, "service")
 	settings := map[string]string{"service": fmt.Sprintf("s%d", service)}
 	switch service {
 	case 1:
@@ -167,6 +170,9 @@ func drawTask(t *rapid.T, number int) *api.Task {
 		settings["max"] = "2"
 	case 4:
 		settings["port"] = "80"
+	case 5:
+		settings["bound"] = fmt.Sprintf("n%d", rapid.IntRange(1, 5).Draw(t, "bound"))
+		settings["memory"] = "3"
 	}
 	return parseTask(fmt.Sprintf("t%d-%d", number, rapid.IntRange(0, 1<<30).Draw(t, "id")), settings)
 }
