@@ -173,6 +173,7 @@ func (m *machine) supervise() {
 	ready := make(chan struct{})
 	s, err := supervisor.New(supervisor.Config{
 		Root: filepath.Join(m.dir, "runtime"), Socket: filepath.Join(m.dir, "sock"), CgroupParent: m.parent, KillOnExit: true,
+		Run:   filepath.Join(m.dir, "run"),
 		Ready: func() { close(ready) },
 	})
 	if err != nil {

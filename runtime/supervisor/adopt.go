@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +28,14 @@ func (s *Supervisor) adoptAll(ctx context.Context, f found) error {
 	for id := range f.records {
 		ids[id] = true
 	}
-	entries, err := os.ReadDir(s.containersDir())
-	if err != nil {
-		return fmt.Errorf("find containers: %w", err)
-	}
-	for _, e := range entries {
-		ids[e.Name()] = true
+	for _, dir := range []string{s.cfg.Run, s.formerDir()} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("find containers: %w", err)
+		}
+		for _, e := range entries {
+			ids[e.Name()] = true
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		if !cgroup.ValidName(id) {
@@ -70,7 +71,7 @@ func (s *Supervisor) adopt(ctx context.Context, f found, id string) error {
 	if err != nil {
 		return err
 	}
-	c := &container{id: id, dir: filepath.Join(s.containersDir(), id), group: group, ended: make(chan struct{})}
+	c := &container{id: id, dir: s.containerDir(id), group: group, ended: make(chan struct{})}
 	r, err := s.recall(f, id, c.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its creation was never finished, so nobody knows of it.

@@ -103,7 +103,7 @@ func (s *Supervisor) reserve(id string) error {
 // build makes everything that a container is made of, or nothing (I6).
 func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.Plan) (_ *container, err error) {
 	c := &container{
-		id: r.ID, dir: filepath.Join(s.containersDir(), r.ID), log: r.Log, boot: s.boot, ended: make(chan struct{}),
+		id: r.ID, dir: filepath.Join(s.cfg.Run, r.ID), log: r.Log, boot: s.boot, ended: make(chan struct{}),
 		terminal: plan.Process.Terminal,
 	}
 	if err := os.Mkdir(c.dir, 0o700); err != nil {

@@ -99,6 +99,8 @@ func prepare(t testing.TB) *node {
 		Forker:       []string{filepath.Join(programs, "skep-runtime"), "fork"},
 		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}}
+	n.cfg.Run = filepath.Join("/run/skep-containers", n.cfg.CgroupParent)
+	t.Cleanup(func() { os.RemoveAll(n.cfg.Run) })
 	for _, p := range []string{"bin", "tmp", "etc"} {
 		if err := os.MkdirAll(filepath.Join(n.layer, p), 0o755); err != nil {
 			t.Fatal(err)

@@ -289,7 +289,7 @@ func TestKeeper_APartOfALine(t *testing.T) {
 			t.Fatalf("shown %q, %v", shown, err)
 		}
 		n.until("it is kept", func() bool {
-			text, err := os.ReadFile(filepath.Join(n.cfg.Root, "containers", "c", "stdout.rest"))
+			text, err := os.ReadFile(filepath.Join(n.cfg.Run, "c", "stdout.rest"))
 			return err == nil && strings.Contains(string(text), part)
 		})
 		n.stop(syscall.SIGKILL)

@@ -128,7 +128,7 @@ func TestLife_DeleteWithoutStart(t *testing.T) {
 	if err := n.Delete(t.Context(), "c"); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(filepath.Join(n.cfg.Root, "containers")); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(n.cfg.Run); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
@@ -156,7 +156,7 @@ func TestLife_FailedCreateLeavesNothing(t *testing.T) { // I6
 		} else {
 			t.Logf("%s: %v", name, err)
 		}
-		if left, err := os.ReadDir(filepath.Join(n.cfg.Root, "containers")); err != nil || len(left) != 0 {
+		if left, err := os.ReadDir(n.cfg.Run); err != nil || len(left) != 0 {
 			t.Errorf("%s: left behind %v, %v", name, left, err)
 		}
 		groups, err := filepath.Glob("/sys/fs/cgroup/*/" + n.cfg.CgroupParent + "/c")
