@@ -2291,7 +2291,9 @@ type Privileges struct {
 	// Whose processes it sees, and may signal as far as its user ids go.
 	Pid NamespaceMode `protobuf:"varint,6,opt,name=pid,proto3,enum=skep.v1.NamespaceMode" json:"pid,omitempty"`
 	// Whose System V IPC objects, POSIX message queues and /dev/shm it has.
-	Ipc           NamespaceMode `protobuf:"varint,7,opt,name=ipc,proto3,enum=skep.v1.NamespaceMode" json:"ipc,omitempty"`
+	Ipc NamespaceMode `protobuf:"varint,7,opt,name=ipc,proto3,enum=skep.v1.NamespaceMode" json:"ipc,omitempty"`
+	// Whose network it has: host is the node's own interfaces, addresses and ports, with no address of the task's and no ports to publish.
+	Network       NamespaceMode `protobuf:"varint,8,opt,name=network,proto3,enum=skep.v1.NamespaceMode" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2371,6 +2373,13 @@ func (x *Privileges) GetPid() NamespaceMode {
 func (x *Privileges) GetIpc() NamespaceMode {
 	if x != nil {
 		return x.Ipc
+	}
+	return NamespaceMode_NAMESPACE_MODE_UNSPECIFIED
+}
+
+func (x *Privileges) GetNetwork() NamespaceMode {
+	if x != nil {
+		return x.Network
 	}
 	return NamespaceMode_NAMESPACE_MODE_UNSPECIFIED
 }
@@ -3101,7 +3110,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12\x14\n" +
-	"\x05level\x18\x05 \x01(\tR\x05level\"\xdf\x02\n" +
+	"\x05level\x18\x05 \x01(\tR\x05level\"\x91\x03\n" +
 	"\n" +
 	"Privileges\x121\n" +
 	"\aseccomp\x18\x01 \x01(\v2\x17.skep.v1.SeccompOptionsR\aseccomp\x124\n" +
@@ -3110,7 +3119,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0enew_privileges\x18\x04 \x01(\bR\rnewPrivileges\x12+\n" +
 	"\x06userns\x18\x05 \x01(\x0e2\x13.skep.v1.UsernsModeR\x06userns\x12(\n" +
 	"\x03pid\x18\x06 \x01(\x0e2\x16.skep.v1.NamespaceModeR\x03pid\x12(\n" +
-	"\x03ipc\x18\a \x01(\x0e2\x16.skep.v1.NamespaceModeR\x03ipc\"\xa8\x02\n" +
+	"\x03ipc\x18\a \x01(\x0e2\x16.skep.v1.NamespaceModeR\x03ipc\x120\n" +
+	"\anetwork\x18\b \x01(\x0e2\x16.skep.v1.NamespaceModeR\anetwork\"\xa8\x02\n" +
 	"\fHealthConfig\x12\x12\n" +
 	"\x04test\x18\x01 \x03(\tR\x04test\x125\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
@@ -3357,32 +3367,33 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	11, // 24: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
 	12, // 25: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	12, // 26: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	46, // 27: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	46, // 28: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	46, // 29: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	46, // 30: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	43, // 31: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	46, // 32: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	28, // 33: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	31, // 34: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	44, // 35: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	32, // 36: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	37, // 37: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	30, // 38: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	36, // 39: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	38, // 40: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	20, // 41: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	23, // 42: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	24, // 43: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	45, // 44: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	14, // 45: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	41, // 46: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	13, // 47: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	12, // 27: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	46, // 28: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	46, // 29: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	46, // 30: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	46, // 31: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	43, // 32: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	46, // 33: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	28, // 34: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	31, // 35: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	44, // 36: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	32, // 37: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	37, // 38: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	30, // 39: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	36, // 40: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	38, // 41: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	20, // 42: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	23, // 43: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	24, // 44: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	45, // 45: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	14, // 46: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	41, // 47: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	13, // 48: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }

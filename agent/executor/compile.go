@@ -160,6 +160,9 @@ func (p plan) hostname() string {
 	if h := p.container().GetHostname(); h != "" {
 		return h
 	}
+	if onNodesNetwork(p.container()) { // which knows no other name, as Docker has it
+		return p.nodeName
+	}
 	return p.task.GetId()[:min(shortID, len(p.task.GetId()))]
 }
 

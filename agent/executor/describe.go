@@ -41,7 +41,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err := p.compile(s); err != nil {
 		return Container{}, err
 	}
-	dns, err := resolvers(os.ReadFile)
+	hosts, dns, err := nameFiles(p.container(), p.hostname(), address, os.ReadFile)
 	if err != nil {
 		return Container{}, err
 	}
@@ -58,7 +58,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	return Container{
 		ID: t.GetId(), Spec: s, Share: shared(p.container()), Devices: p.moved, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
 		Files: append(inits, []File{
-			{Path: "/etc/hosts", Data: hostsFile(p.hostname(), address), Mode: 0o644},
+			{Path: "/etc/hosts", Data: hosts, Mode: 0o644},
 			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},
 			{Path: "/etc/resolv.conf", Data: dns, Mode: 0o644},
 		}...),

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+
+	"github.com/skep-io/skep/api"
 )
 
 const (
@@ -16,7 +18,29 @@ const (
 	systemdResolvers = "/run/systemd/resolve/resolv.conf"
 	// maxResolvers is the most bytes of these that are read.
 	maxResolvers = 64 << 10
+	// hostNames are the names that the node itself knows.
+	hostNames = "/etc/hosts"
 )
+
+// nameFiles returns /etc/hosts and /etc/resolv.conf of a container. On the node's network they are the node's: what listens on 127.0.0.1
+// there is in reach.
+func nameFiles(c *api.ContainerSpec, hostname string, address netip.Addr, readFile func(string) ([]byte, error)) (hosts, dns []byte, err error) {
+	if !onNodesNetwork(c) {
+		dns, err = resolvers(readFile)
+		return hostsFile(hostname, address), dns, err
+	}
+	for _, file := range []struct {
+		name string
+		out  *[]byte
+	}{{hostNames, &hosts}, {hostResolvers, &dns}} {
+		data, err := readFile(file.name)
+		if err != nil && !os.IsNotExist(err) {
+			return nil, nil, fmt.Errorf("read the node's %s: %w", file.name, err)
+		}
+		*file.out = data[:min(len(data), maxResolvers)]
+	}
+	return hosts, dns, nil
+}
 
 // hostsFile returns /etc/hosts of a container.
 func hostsFile(hostname string, address netip.Addr) []byte {

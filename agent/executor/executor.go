@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -239,9 +240,11 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 		return State{}, err
 	}
 	defer clearSecrets(secrets) // E3
-	address, err := e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts())
-	if err != nil {
-		return State{}, err
+	var address netip.Addr      // stays none on the node's network
+	if !onNodesNetwork(containerOf(t)) {
+		if address, err = e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts()); err != nil {
+			return State{}, err
+		}
 	}
 	c, err := e.describe(ctx, t, h, address)
 	if err != nil {
@@ -254,16 +257,25 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 	if state, err = e.cfg.Runtime.Create(ctx, c); err != nil {
 		return State{}, err
 	}
-	if err := e.cfg.Network.Attach(id, state.PID, t.GetSpec().GetResources().GetNetworkRate()); err != nil {
-		if errors.Is(unix.Kill(state.PID, 0), unix.ESRCH) { // a supervisor takes those with it that wait to be started
-			return State{}, fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", id, err)
-		}
+	if err := e.attach(t, state.PID); err != nil {
 		return State{}, err
 	}
 	if e.cfg.Created != nil {
 		e.cfg.Created(t, state.PID)
 	}
 	return state, e.cfg.Runtime.Start(ctx, id)
+}
+
+// attach puts a container that waits for its start on its network.
+func (e *Executor) attach(t *api.Task, pid int) error {
+	if onNodesNetwork(containerOf(t)) {
+		return nil
+	}
+	err := e.cfg.Network.Attach(t.GetId(), pid, t.GetSpec().GetResources().GetNetworkRate())
+	if err != nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) { // a supervisor takes those with it that wait to be started
+		return fault.New(fault.Unavailable, "the process of container %s ended before it was started: %w", t.GetId(), err)
+	}
+	return err
 }
 
 // unstart takes back what start did before it failed.

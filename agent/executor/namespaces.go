@@ -1,7 +1,9 @@
 package executor
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -21,7 +23,15 @@ func shared(c *api.ContainerSpec) (kinds []specs.LinuxNamespaceType) {
 	if pr.GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
 		kinds = append(kinds, specs.IPCNamespace)
 	}
+	if onNodesNetwork(c) {
+		kinds = append(kinds, specs.NetworkNamespace)
+	}
 	return kinds
+}
+
+// onNodesNetwork reports whether a container has the node's network in place of one of its own.
+func onNodesNetwork(c *api.ContainerSpec) bool {
+	return c.GetPrivileges().GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST
 }
 
 // onNode returns the node's id for a user or group of the container.
@@ -33,7 +43,7 @@ func (p plan) onNode(id uint32) uint32 {
 }
 
 // namespaces takes out those that the container shares with the node. The kernel lets who is root in a user namespace of its own not mount
-// file systems that are about the node's processes or its IPC: those of the node are shown in their place.
+// file systems that are about the node's processes, its IPC or its network: those of the node are shown in their place.
 func (p plan) namespaces(s *specs.Spec) {
 	kinds := shared(p.container())
 	has := func(kind specs.LinuxNamespaceType) bool { return slices.Contains(kinds, kind) }
@@ -46,6 +56,10 @@ func (p plan) namespaces(s *specs.Spec) {
 	} else if has(specs.PIDNamespace) {
 		show(s, "/proc")
 	}
+	if has(specs.NetworkNamespace) {
+		maps.DeleteFunc(s.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") }) // the defaults are for one of its own
+		show(s, "/sys", "ro")
+	}
 	if !has(specs.IPCNamespace) {
 		return
 	}
@@ -56,10 +70,12 @@ func (p plan) namespaces(s *specs.Spec) {
 }
 
 // show puts a directory of the node in the place of a file system of the container's own.
-func show(s *specs.Spec, dir string) {
+func show(s *specs.Spec, dir string, options ...string) {
 	for i, m := range s.Mounts {
 		if m.Destination == dir {
-			s.Mounts[i] = specs.Mount{Destination: dir, Type: "bind", Source: dir, Options: []string{"bind", "nosuid", "noexec", "nodev"}}
+			s.Mounts[i] = specs.Mount{
+				Destination: dir, Type: "bind", Source: dir, Options: append([]string{"bind", "nosuid", "noexec", "nodev"}, options...),
+			}
 		}
 	}
 }

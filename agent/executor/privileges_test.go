@@ -2,6 +2,7 @@ package executor
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -116,12 +117,13 @@ func TestPrivileges_SharedNamespaces(t *testing.T) {
 		proc, shm   string // what is mounted there
 		user1, root uint32 // on the node
 	}{
-		"pid":  {&api.Privileges{Pid: host}, []specs.LinuxNamespaceType{specs.PIDNamespace}, "bind", "tmpfs", 1<<28 + 1, 1 << 28},
-		"ipc":  {&api.Privileges{Ipc: host}, []specs.LinuxNamespaceType{specs.IPCNamespace}, "proc", "bind", 1<<28 + 1, 1 << 28},
-		"user": {&api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}, []specs.LinuxNamespaceType{specs.UserNamespace}, "proc", "tmpfs", 1, 0},
+		"pid":     {&api.Privileges{Pid: host}, []specs.LinuxNamespaceType{specs.PIDNamespace}, "bind", "tmpfs", 1<<28 + 1, 1 << 28},
+		"ipc":     {&api.Privileges{Ipc: host}, []specs.LinuxNamespaceType{specs.IPCNamespace}, "proc", "bind", 1<<28 + 1, 1 << 28},
+		"user":    {&api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST}, []specs.LinuxNamespaceType{specs.UserNamespace}, "proc", "tmpfs", 1, 0},
+		"network": {&api.Privileges{Network: host}, []specs.LinuxNamespaceType{specs.NetworkNamespace}, "proc", "tmpfs", 1<<28 + 1, 1 << 28},
 		"all": {
-			&api.Privileges{Pid: host, Ipc: host, Userns: api.UsernsMode_USERNS_MODE_HOST},
-			[]specs.LinuxNamespaceType{specs.UserNamespace, specs.PIDNamespace, specs.IPCNamespace},
+			&api.Privileges{Pid: host, Ipc: host, Userns: api.UsernsMode_USERNS_MODE_HOST, Network: host},
+			[]specs.LinuxNamespaceType{specs.UserNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace},
 			"proc", "bind", 1, 0,
 		},
 	} {
@@ -144,6 +146,9 @@ func TestPrivileges_SharedNamespaces(t *testing.T) {
 			if m.Destination == "/proc" && m.Type != tc.proc || m.Destination == "/dev/shm" && m.Type != tc.shm {
 				t.Errorf("%s: %+v", name, m)
 			}
+			if network := slices.Contains(tc.share, specs.NetworkNamespace); m.Destination == "/sys" && (m.Type == "bind") != network {
+				t.Errorf("%s: %+v", name, m)
+			}
 		}
 		if _, err := spec.CompileGranted(s, "amd64", spec.Granted{Namespaces: tc.share}); err != nil {
 			t.Errorf("%s: the runtime refuses it: %v", name, err)
@@ -151,6 +156,22 @@ func TestPrivileges_SharedNamespaces(t *testing.T) {
 		if _, err := spec.Compile(s, "amd64"); err == nil {
 			t.Errorf("%s: the runtime takes it without being told", name)
 		}
+	}
+}
+
+// On the node's network a container has its names: what they lead to on 127.0.0.1 is in reach there, and only there.
+func TestNameFiles_OnTheNodesNetworkAreTheNodes(t *testing.T) {
+	files := map[string]string{hostNames: "127.0.0.1 n1\n10.0.0.9 db\n", hostResolvers: "nameserver 127.0.0.53\n", systemdResolvers: "nameserver 10.0.0.1\n"}
+	read := func(name string) ([]byte, error) { return []byte(files[name]), nil }
+	address := netip.MustParseAddr("172.31.240.2")
+	hosts, dns, err := nameFiles(&api.ContainerSpec{}, "c", address, read)
+	if err != nil || strings.Contains(string(hosts), "db") || !strings.Contains(string(hosts), "172.31.240.2\tc") || string(dns) != files[systemdResolvers] {
+		t.Errorf("its own network: %q, %q, %v", hosts, dns, err)
+	}
+	c := &api.ContainerSpec{Privileges: &api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST}}
+	hosts, dns, err = nameFiles(c, "c", netip.Addr{}, read)
+	if err != nil || string(hosts) != files[hostNames] || string(dns) != files[hostResolvers] {
+		t.Errorf("the node's network: %q, %q, %v", hosts, dns, err)
 	}
 }
 

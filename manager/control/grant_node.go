@@ -10,6 +10,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/manager/security"
 )
 
 // Limits of what a grant gives of a node.
@@ -138,13 +139,13 @@ func (p *problems) grantOptions(options []string) {
 	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
 		switch {
-		case option == "pid=host", option == "ipc=host", option == "userns=host":
+		case slices.Contains([]string{security.PIDHost, security.IPCHost, security.UsernsHost, security.NetworkHost}, option):
 		case option == "seccomp=unconfined", option == "seccomp=PROFILE", option == "no-new-privileges=false":
 		case name == "apparmor" && appArmorPattern.MatchString(value) && len(value) <= maxLabelPart:
 		case name == "label" && value != "" && len(value) <= maxLabelPart:
 		default:
 			p.add("security_options", "%q is none that can be granted: seccomp=unconfined, seccomp=PROFILE (for any profile), no-new-privileges=false, "+
-				"apparmor=unconfined, apparmor=NAME, label=disable, label=user|role|type|level:VALUE, pid=host, ipc=host or userns=host", clip(option))
+				"apparmor=unconfined, apparmor=NAME, label=disable, label=user|role|type|level:VALUE, pid=host, ipc=host, userns=host or network=host", clip(option))
 		}
 	}
 }

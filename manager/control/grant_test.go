@@ -94,9 +94,10 @@ func TestCreateService_TakesAGrantForMoreThanTheDefault(t *testing.T) {
 func TestCreateService_SharesNamespacesByGrant(t *testing.T) {
 	s := newSwarm(t)
 	for flag, privileges := range map[string]*api.Privileges{
-		"pid":    {Pid: api.NamespaceMode_NAMESPACE_MODE_HOST},
-		"ipc":    {Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST},
-		"userns": {Userns: api.UsernsMode_USERNS_MODE_HOST},
+		"pid":     {Pid: api.NamespaceMode_NAMESPACE_MODE_HOST},
+		"ipc":     {Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST},
+		"userns":  {Userns: api.UsernsMode_USERNS_MODE_HOST},
+		"network": {Network: api.NamespaceMode_NAMESPACE_MODE_HOST},
 	} {
 		asks := func(spec *api.ServiceSpec) { spec.Annotations.Name, spec.Task.Container.Privileges = flag, privileges }
 		_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(asks)})

@@ -24,6 +24,7 @@ func (p *problems) privileges(at string, pr *api.Privileges) {
 	p.value(at+".userns", pr.GetUserns())
 	p.value(at+".pid", pr.GetPid())
 	p.value(at+".ipc", pr.GetIpc())
+	p.value(at+".network", pr.GetNetwork())
 	a := pr.GetApparmor()
 	p.value(at+".apparmor.mode", a.GetMode())
 	switch custom := a.GetMode() == api.AppArmorMode_APP_ARMOR_MODE_PROFILE; {

@@ -243,6 +243,18 @@ func TestCreateService_Refuses(t *testing.T) {
 			s.Task.Container.Privileges = &api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST}
 			s.Task.Container.Sysctls = map[string]string{"kernel.shmmax": "1"}
 		}, "sysctl 'kernel.shmmax' is the node's with --ipc host"},
+		{"port on the node's network", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST}
+			s.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80, PublishedPort: 80}}}
+		}, "no port can be published with --network host"},
+		{"rate of the node's network", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST}
+			s.Task.Resources = &api.ResourceRequirements{NetworkRate: &api.NetworkRate{OutBps: 1e6}}
+		}, "can't be held with --network host"},
+		{"sysctl of the node's network", func(s *api.ServiceSpec) {
+			s.Task.Container.Privileges = &api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST}
+			s.Task.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"}
+		}, "sysctl 'net.ipv4.ip_forward' is the node's with --network host"},
 		{"sysctl without a value", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"net.ipv4.ip_forward": ""}
 		}, "sysctl 'net.ipv4.ip_forward' has no value"},

@@ -61,6 +61,21 @@ func (p *problems) sharedIPC(at string, c *api.ContainerSpec) {
 	}
 }
 
+// sharedNetwork refuses to change what is the node's, and what there is only of a network of the container's own.
+func (p *problems) sharedNetwork(spec *api.ServiceSpec) {
+	if len(spec.GetEndpoint().GetPorts()) > 0 {
+		p.add("endpoint.ports", "no port can be published with --network host: those that the program listens on are the node's already")
+	}
+	if r := spec.GetTask().GetResources().GetNetworkRate(); r.GetInBps()+r.GetOutBps() > 0 {
+		p.add("task.resources.network_rate", "can't be held with --network host: the interfaces are the node's")
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.GetTask().GetContainer().GetSysctls())) {
+		if strings.HasPrefix(name, "net.") {
+			p.add("task.container.sysctls", "sysctl '%s' is the node's with --network host", clip(name))
+		}
+	}
+}
+
 // storage checks the bound of what a container may write.
 func (p *problems) storage(at string, c *api.ContainerSpec) {
 	switch n := c.GetStorageSizeBytes(); {

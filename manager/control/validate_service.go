@@ -54,6 +54,9 @@ func validateService(spec *api.ServiceSpec) error {
 		p.add("task.placement.constraints", "%v", err)
 	}
 	p.container("task.container", spec.GetTask().GetContainer())
+	if spec.GetTask().GetContainer().GetPrivileges().GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		p.sharedNetwork(spec)
+	}
 	return p.err()
 }
 

@@ -108,6 +108,7 @@ func TestBenchmark_FindsEachWeakness(t *testing.T) {
 			privileged(&api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST}), withGrant(&api.GrantSpec{SecurityOptions: []string{"pid=host"}}),
 		}},
 		{"5.15", fails, "no grant has it", []func(*api.Task){privileged(&api.Privileges{Pid: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
+		{"5.9", fails, "network=host", []func(*api.Task){privileged(&api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
 		{"5.16", fails, "ipc=host", []func(*api.Task){privileged(&api.Privileges{Ipc: api.NamespaceMode_NAMESPACE_MODE_HOST})}},
 		{"5.19", warns, "mounts of the container below /srv are the node's, too, by grant given", []func(*api.Task){withGrant(&api.GrantSpec{
 			Mounts: []*api.GrantMount{{Source: "/srv", Target: "/srv", Propagation: api.MountPropagation_MOUNT_PROPAGATION_RSHARED}},
@@ -170,10 +171,10 @@ func TestDifferences_SayWhatWhyAndWhoGrantedIt(t *testing.T) {
 // A capability weighs more where the container has the node's user ids, and so is root there.
 func TestDifferences_OnTheNodesUserIDs(t *testing.T) {
 	task := running(withGrant(&api.GrantSpec{
-		Capabilities: []string{"CAP_SYS_PTRACE", "CAP_NET_ADMIN"}, SecurityOptions: []string{"userns=host", "pid=host", "ipc=host"},
+		Capabilities: []string{"CAP_SYS_PTRACE", "CAP_NET_ADMIN"}, SecurityOptions: []string{"userns=host", "pid=host", "ipc=host", "network=host"},
 	}))
 	host := api.NamespaceMode_NAMESPACE_MODE_HOST
-	task.Spec.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST, Pid: host, Ipc: host}
+	task.Spec.Container.Privileges = &api.Privileges{Userns: api.UsernsMode_USERNS_MODE_HOST, Pid: host, Ipc: host, Network: host}
 	var got []string
 	for _, d := range privilege.Differences(task.GetSpec(), task.GetGrants()) {
 		if d.GetGrant() != "given" {
@@ -181,7 +182,7 @@ func TestDifferences_OnTheNodesUserIDs(t *testing.T) {
 		}
 		got = append(got, fmt.Sprintf("%s %d", d.GetWhat(), d.GetPoints()))
 	}
-	if want := []string{"capability CAP_SYS_PTRACE 50", "userns=host 50", "capability CAP_NET_ADMIN 25", "pid=host 25", "ipc=host 15"}; !slices.Equal(got, want) {
+	if want := []string{"capability CAP_SYS_PTRACE 50", "userns=host 50", "capability CAP_NET_ADMIN 25", "pid=host 25", "network=host 25", "ipc=host 15"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -221,7 +221,7 @@ func (d *differences) weaknesses(c *api.ContainerSpec, grants []*api.Grant) {
 		switch w.Option {
 		case security.UsernsHost:
 			points = pointsTakeover
-		case security.PIDHost, "seccomp=unconfined":
+		case security.PIDHost, security.NetworkHost, "seccomp=unconfined":
 			points = pointsGrave
 		}
 		d.weaker(points, allowing(grants, w.Option), w.Option, w.Means)

@@ -41,7 +41,7 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 // flagOf is how `skep grant create` allows an option.
 func flagOf(option string) string {
 	switch option {
-	case security.UsernsHost, security.PIDHost, security.IPCHost:
+	case security.UsernsHost, security.PIDHost, security.IPCHost, security.NetworkHost:
 		return "--" + strings.Replace(option, "=", " ", 1)
 	}
 	return "--security-opt " + option

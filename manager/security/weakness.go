@@ -25,6 +25,8 @@ const (
 	UsernsHost = "userns=host"
 	PIDHost    = "pid=host"
 	IPCHost    = "ipc=host"
+	// NetworkHost is with the namespaces because that is what it is.
+	NetworkHost = "network=host"
 )
 
 // Weaknesses returns what a container's privileges take away from the default isolation, always in the same order; none for the
@@ -41,6 +43,7 @@ func Weaknesses(c *api.ContainerSpec) []Weakness {
 	add(p.GetUserns() == api.UsernsMode_USERNS_MODE_HOST, UsernsHost, "root in the container is root on the node")
 	add(p.GetPid() == host, PIDHost, "all processes of the node can be seen, and signalled by who has their user ids")
 	add(p.GetIpc() == host, IPCHost, "shared memory of the node's programs is open to who has their user ids")
+	add(p.GetNetwork() == host, NetworkHost, "it is in the node's network: services of the node that listen on 127.0.0.1 are open to it, and no rule of Skep's holds")
 	add(p.GetNewPrivileges(), "no-new-privileges=false", "set-user-id programs in the image give their rights")
 	switch seccomp := p.GetSeccomp(); seccomp.GetMode() {
 	case api.SeccompMode_SECCOMP_MODE_UNCONFINED:

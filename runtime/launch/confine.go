@@ -43,6 +43,20 @@ const (
 // truncateLandlock is the first ABI with a right to truncate, which before came with the right to write.
 const truncateLandlock = 3
 
+// scopeLandlock is the first ABI that can forbid connections to abstract unix sockets of processes that are not confined alike, which
+// landlockScopeAbstract (LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET) asks for.
+const (
+	scopeLandlock         = 6
+	landlockScopeAbstract = 1
+)
+
+// rulesetAttr is struct landlock_ruleset_attr.
+type rulesetAttr struct {
+	files  uint64
+	_      uint64 // of the network
+	scoped uint64
+}
+
 // Landlock reports whether the container of a plan is confined by Landlock: where the kernel can, and the plan wants it.
 func (l *Launcher) Landlock(plan *spec.Plan) bool {
 	return plan.Landlock && plan.Seccomp != nil && l.landlock >= lsm.LeastLandlock
@@ -69,9 +83,14 @@ func (p *program) confine() {
 		handled &^= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
 	const name = "confine by Landlock"
-	// Only the first word, the rights to files: no later version asks for more.
-	_, attr := place(p.table, handled)
-	set := p.result(name, unix.SYS_LANDLOCK_CREATE_RULESET, attr, num(unsafe.Sizeof(handled)), num(0))
+	ruleset := rulesetAttr{files: handled}
+	size := unsafe.Sizeof(ruleset.files) // no later version asks for more
+	if p.plan.Namespaces&unix.CLONE_NEWNET == 0 && p.landlock >= scopeLandlock {
+		// Abstract sockets are in the network's name space, and have no modes: on the host's network, its programs' are there.
+		ruleset.scoped, size = landlockScopeAbstract, unsafe.Sizeof(ruleset)
+	}
+	_, attr := place(p.table, ruleset)
+	set := p.result(name, unix.SYS_LANDLOCK_CREATE_RULESET, attr, num(size), num(0))
 	rights := uint64(landlockRead)
 	if !p.plan.ReadOnlyRoot {
 		rights = handled

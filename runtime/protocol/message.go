@@ -107,7 +107,7 @@ type Request struct {
 	Rootfs Rootfs
 	Files  []File    `json:",omitempty"`
 	Log    LogConfig `json:",omitzero"`
-	// Share are the namespaces of the host that the container has in place of its own: pid, ipc or user. Spec must not list them.
+	// Share are the namespaces of the host that the container has in place of its own: pid, ipc, user or network. Spec must not list them.
 	Share []specs.LinuxNamespaceType `json:",omitempty"`
 	// Devices are where on the host the devices of Spec are that have another path there, by their paths in the container.
 	Devices map[string]string `json:",omitempty"`

@@ -66,7 +66,7 @@ func (c *compiler) unsupported(fields map[string]bool) {
 // Granted is what a container has of the host, beyond what its configuration alone may ask for, because whoever owns the host said so. The
 // zero value is nothing.
 type Granted struct {
-	// Namespaces are those that it shares with the host: pid, ipc or user. Its configuration must not list them.
+	// Namespaces are those that it shares with the host: pid, ipc, user or network. Its configuration must not list them.
 	Namespaces []specs.LinuxNamespaceType
 	// Devices are where on the host the devices are that have another path there than in the container, by the latter.
 	Devices map[string]string
@@ -170,7 +170,7 @@ func (c *compiler) namespaces(list []specs.LinuxNamespace) {
 		specs.UTSNamespace: true, specs.UserNamespace: true, specs.CgroupNamespace: true,
 	}
 	for _, n := range c.granted.Namespaces {
-		if n != specs.PIDNamespace && n != specs.IPCNamespace && n != specs.UserNamespace {
+		if !slices.Contains([]specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.UserNamespace, specs.NetworkNamespace}, n) {
 			c.bad("linux.namespaces", "the %.32q namespace can't be shared with the host", n)
 		}
 		delete(missing, n)

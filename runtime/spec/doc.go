@@ -11,7 +11,7 @@
 //
 // Invariants of every Plan that Compile returns:
 //
-//	I1  The container has its own pid, net, mnt, ipc, uts, cgroup and user namespace; of pid, ipc and user it may have
+//	I1  The container has its own pid, net, mnt, ipc, uts, cgroup and user namespace; of pid, ipc, user and net it may have
 //	    the host's, where the caller, and not the configuration, says so (Granted).
 //	I2  No id in the container is the host's root, unless it shares the host's user namespace, and the process's ids are
 //	    all mapped.

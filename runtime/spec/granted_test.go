@@ -54,6 +54,11 @@ func TestCompileGranted_SharesWhatBothSay(t *testing.T) {
 			s.Linux.Sysctl["kernel.shmmax"] = "1"
 			return CompileGranted(s, "amd64", Granted{Namespaces: []specs.LinuxNamespaceType{ipc}})
 		},
+		"linux.sysctl[net.ipv4.ip_forward]: is not a parameter ": func() (*Plan, error) {
+			s := without(t, specs.NetworkNamespace)
+			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
+			return CompileGranted(s, "amd64", Granted{Namespaces: []specs.LinuxNamespaceType{specs.NetworkNamespace}})
+		},
 		"idmap needs a new user namespace": func() (*Plan, error) {
 			s := without(t, user)
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/d", Type: "bind", Source: "/srv", Options: []string{"idmap"}})

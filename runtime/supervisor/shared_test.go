@@ -2,15 +2,18 @@ package supervisor_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 // share takes namespaces out of a request, for those of the host, with the mounts that only work for a namespace of one's own.
@@ -21,9 +24,17 @@ func share(r *client.Request, kinds ...specs.LinuxNamespaceType) {
 	l.Namespaces = slices.DeleteFunc(slices.Clone(l.Namespaces), func(n specs.LinuxNamespace) bool { return has(n.Type) })
 	if has(specs.UserNamespace) {
 		l.UIDMappings, l.GIDMappings = nil, nil
+	}
+	if has(specs.NetworkNamespace) {
+		l.Sysctl = nil
+	}
+	if has(specs.UserNamespace) {
 		return
 	}
 	for i, m := range r.Spec.Mounts {
+		if m.Type == "sysfs" && has(specs.NetworkNamespace) {
+			r.Spec.Mounts[i] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"bind", "nosuid", "noexec", "nodev", "ro"}}
+		}
 		if m.Type == "proc" && has(specs.PIDNamespace) {
 			r.Spec.Mounts[i] = specs.Mount{Destination: "/proc", Type: "bind", Source: "/proc", Options: []string{"bind", "nosuid", "noexec", "nodev"}}
 		}
@@ -35,7 +46,7 @@ func share(r *client.Request, kinds ...specs.LinuxNamespaceType) {
 
 // Each namespace can be the host's, alone and with others, and all that isolates the container otherwise stays.
 func TestShared_NamespacesAreTheHosts(t *testing.T) {
-	const pid, ipc, user = specs.PIDNamespace, specs.IPCNamespace, specs.UserNamespace
+	const pid, ipc, user, network = specs.PIDNamespace, specs.IPCNamespace, specs.UserNamespace, specs.NetworkNamespace
 	names := map[string]specs.LinuxNamespaceType{
 		"pid": pid, "ipc": ipc, "user": user, "mnt": specs.MountNamespace, "net": specs.NetworkNamespace, "uts": specs.UTSNamespace,
 		"cgroup": specs.CgroupNamespace,
@@ -45,7 +56,7 @@ func TestShared_NamespacesAreTheHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := newNode(t)
-	for i, kinds := range [][]specs.LinuxNamespaceType{{pid}, {ipc}, {user}, {pid, user}, {pid, ipc, user}} {
+	for i, kinds := range [][]specs.LinuxNamespaceType{{pid}, {ipc}, {user}, {network}, {network, user}, {pid, user}, {pid, ipc, user, network}} {
 		r := n.request(fmt.Sprintf("c%d", i), "look")
 		share(&r, kinds...)
 		state, text := n.complete(r)
@@ -132,4 +143,45 @@ func TestShared_AForkBombEndsWhole(t *testing.T) {
 	}
 	n.await("bomb", client.EventExited)
 	n.until("nothing left over", func() bool { return len(groupPids(t, n, "bomb")) == 0 })
+}
+
+// Abstract unix sockets have no modes, and those of the host are in its network: they are out of reach there, too, where the kernel can
+// forbid that. What is not confined by Landlock reaches them: so the test would see it.
+func TestShared_TheHostsAbstractSocketsAreClosed(t *testing.T) {
+	const scope = 6 // the ABI that has it
+	if lsm.Landlock() < scope {
+		t.Skip("needs Landlock of ABI 6 or later (Linux 6.12), and lsm=landlock")
+	}
+	name := fmt.Sprintf("skep-test-%d", os.Getpid())
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@" + name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("of the host"))
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	n := newNode(t)
+	run := func(id string, capabilities ...string) (string, client.State) {
+		r := n.request(id, "call", name)
+		share(&r, specs.NetworkNamespace)
+		caps := slices.Concat(r.Spec.Process.Capabilities.Bounding, capabilities)
+		r.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+		state, out := n.complete(r)
+		return out + n.output(id, "stderr"), state
+	}
+	if out, state := run("open", "CAP_SYS_ADMIN"); !strings.Contains(out, "of the host") {
+		t.Fatalf("the control: %q, %+v", out, state)
+	}
+	if out, state := run("closed"); !strings.Contains(out, "operation not permitted") {
+		t.Errorf("got %q, %+v", out, state)
+	}
 }

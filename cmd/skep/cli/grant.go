@@ -30,6 +30,7 @@ type grantFlags struct {
 	mounts             flagvalue.HostMounts
 	options            flagvalue.List
 	pid, ipc, userns   flagvalue.Namespace
+	network            flagvalue.Network
 	ignoreHooks        bool
 }
 
@@ -51,6 +52,7 @@ func (p *program) grantCreate() *cobra.Command {
 	flags.Var(&f.pid, "pid", `Allow services to ask for the host's PID namespace ("host")`)
 	flags.Var(&f.ipc, "ipc", `Allow services to ask for the host's IPC namespace ("host")`)
 	flags.Var(&f.userns, "userns", `Allow services to ask for the host's user namespace ("host")`)
+	flags.Var(&f.network, "network", `Allow services to ask for the host's network ("host")`)
 	flags.StringVar(&f.description, "description", "", "Say why it is there")
 	flags.VarP(&f.labels, "label", "l", "Grant labels")
 	flags.Var(&f.nodeLabels, "node-label", "Only on nodes that have this label")
@@ -74,12 +76,12 @@ func (f *grantFlags) spec(name string) *api.GrantSpec {
 
 // allowed are the options that services may ask for, those with a flag of their own among them.
 func (f *grantFlags) allowed() []string {
-	out := f.options
+	out := slices.Clone(f.options)
 	for _, n := range []struct {
-		name  string
-		given flagvalue.Namespace
-	}{{"pid", f.pid}, {"ipc", f.ipc}, {"userns", f.userns}} {
-		if option := n.name + "=host"; n.given.Host() && !slices.Contains(out, option) {
+		name string
+		host bool
+	}{{"pid", f.pid.Host()}, {"ipc", f.ipc.Host()}, {"userns", f.userns.Host()}, {"network", f.network.Host()}} {
+		if option := n.name + "=host"; n.host && !slices.Contains(out, option) {
 			out = append(out, option)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 type grantChanges struct {
 	add grantFlags
 	// Removals, each by what names the thing.
-	capabilities, devices, mounts, options, labels, nodeLabels flagvalue.List
+	capabilities, devices, mounts, options, labels, nodeLabels, networks flagvalue.List
 }
 
 func (p *program) grantUpdate() *cobra.Command {
@@ -45,6 +45,8 @@ func (p *program) grantUpdate() *cobra.Command {
 	flags.Var(&f.add.pid, "pid", `Allow services to ask for the host's PID namespace, or not ("host", "private")`)
 	flags.Var(&f.add.ipc, "ipc", `Allow services to ask for the host's IPC namespace, or not ("host", "private")`)
 	flags.Var(&f.add.userns, "userns", `Allow services to ask for the host's user namespace, or not ("host", "private")`)
+	flags.Var(&f.add.network, "network-add", `Allow services to ask for the host's network ("host")`)
+	flags.Var(&f.networks, "network-rm", `Allow services the host's network no more ("host")`)
 	flags.StringVar(&f.add.description, "description", "", "Say why it is there")
 	flags.Var(&f.add.labels, "label-add", "Add or update a grant label")
 	flags.Var(&f.labels, "label-rm", "Remove a grant label by its key")
@@ -108,7 +110,11 @@ func (f *grantChanges) apply(spec *api.GrantSpec, changed func(string) bool) (er
 	if spec.Mounts, err = change("mount at", spec.GetMounts(), f.add.mounts, f.mounts, (*api.GrantMount).GetTarget); err != nil {
 		return err
 	}
-	if spec.SecurityOptions, err = change("security option", spec.GetSecurityOptions(), f.add.allowed(), f.options, same); err != nil {
+	disallowed := slices.Clone(f.options)
+	for _, name := range f.networks {
+		disallowed = append(disallowed, "network="+name)
+	}
+	if spec.SecurityOptions, err = change("security option", spec.GetSecurityOptions(), f.add.allowed(), disallowed, same); err != nil {
 		return err
 	}
 	spec.SecurityOptions = slices.DeleteFunc(spec.SecurityOptions, f.taken)

@@ -34,6 +34,7 @@ const replicatedMode = "replicated"
 // Register declares the flags on set, which is read by [Create.Spec].
 func (c *Create) Register(set *pflag.FlagSet) {
 	c.register(set, true)
+	c.registerNetwork(set, true)
 	c.lists.registerCreate(set)
 	set.Var(&c.constraints, "constraint", "Placement constraints")
 	set.Var(&c.containerLabels, "container-label", "Container labels")

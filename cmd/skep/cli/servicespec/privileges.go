@@ -2,6 +2,7 @@ package servicespec
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,10 +24,15 @@ const (
 	builtin    = "builtin"
 )
 
+// hostNetwork is the node's network.
+const hostNetwork = "host"
+
 // privileges are the flags for what isolates a service's containers, as those of docker run.
 type privileges struct {
 	options          flagvalue.List
 	userns, pid, ipc flagvalue.Namespace
+	network          flagvalue.Network
+	networkRemove    flagvalue.List
 }
 
 func (p *privileges) register(set *pflag.FlagSet) {
@@ -34,6 +40,24 @@ func (p *privileges) register(set *pflag.FlagSet) {
 	set.Var(&p.userns, "userns", `User namespace to use ("host", "private")`)
 	set.Var(&p.pid, "pid", `PID namespace to use ("host", "private")`)
 	set.Var(&p.ipc, "ipc", `IPC namespace to use ("host", "private")`)
+}
+
+// registerNetwork declares Docker's flags for networks, of which there is the node's own beside the one that every container has.
+func (p *privileges) registerNetwork(set *pflag.FlagSet, create bool) {
+	if create {
+		set.Var(&p.network, "network", `Network to use ("host")`)
+		return
+	}
+	set.Var(&p.network, "network-add", `Add a network ("host")`)
+	set.Var(&p.networkRemove, "network-rm", "Remove a network")
+}
+
+// networks lists those that a container is on, by the names that flags have for them.
+func networks(p *api.Privileges) []string {
+	if p.GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		return []string{hostNetwork}
+	}
+	return nil
 }
 
 // apply changes those parts of a container's privileges that the flags name. A container without any has the default in everything.
@@ -51,6 +75,9 @@ func (p *privileges) apply(c *api.ContainerSpec) error {
 	}
 	if p.ipc != "" {
 		out.Ipc = shared[p.ipc.Host()]
+	}
+	if p.network != "" || slices.Contains(p.networkRemove, hostNetwork) {
+		out.Network = shared[p.network.Host()]
 	}
 	label := &api.SELinuxContext{}
 	for _, option := range p.options {

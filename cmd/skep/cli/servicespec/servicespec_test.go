@@ -194,6 +194,7 @@ func TestSecurityOptions(t *testing.T) {
 		"--userns=private": "",
 		"--pid=host":       "pid: NAMESPACE_MODE_HOST",
 		"--ipc=host":       "ipc: NAMESPACE_MODE_HOST",
+		"--network=host":   "network: NAMESPACE_MODE_HOST",
 		"--pid=private":    "",
 	} {
 		got, err := create(t, "app", nil, strings.Fields(flags)...)
@@ -216,6 +217,13 @@ func TestSecurityOptions(t *testing.T) {
 	}
 	if diff := cmp.Diff(&api.Privileges{NewPrivileges: true}, got.GetTask().GetContainer().GetPrivileges(), protocmp.Transform()); diff != "" {
 		t.Errorf("an update that takes part of it back: %s", diff)
+	}
+	onHost := spec(t, `task { container { privileges { network: NAMESPACE_MODE_HOST } } }`)
+	if got, err := update(t, onHost, "--network-rm=host"); err != nil || got.GetTask().GetContainer().GetPrivileges() != nil {
+		t.Errorf("a network that is taken back: %v, %v", got, err)
+	}
+	if got, err := update(t, spec(t, `task { container {} }`), "--network-add=host"); err != nil || got.GetTask().GetContainer().GetPrivileges().GetNetwork() != api.NamespaceMode_NAMESPACE_MODE_HOST {
+		t.Errorf("a network that is added: %v, %v", got, err)
 	}
 	if got, err = update(t, got, "--security-opt=no-new-privileges"); err != nil || got.GetTask().GetContainer().GetPrivileges() != nil {
 		t.Errorf("an update that takes the rest back: %v, %v", got.GetTask().GetContainer().GetPrivileges(), err)

@@ -106,7 +106,7 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	task := taskOf(spec)
 	s.applyContainer(task.Container)
 	s.process.apply(s.changed, task.Container)
-	if s.changed("security-opt", "userns", "pid", "ipc") {
+	if s.changed("security-opt", "userns", "pid", "ipc", "network", "network-add", "network-rm") {
 		if err := s.privileges.apply(task.Container); err != nil {
 			return err
 		}

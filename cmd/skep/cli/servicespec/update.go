@@ -40,6 +40,7 @@ type Update struct {
 // Register declares the flags on set, which is read by [Update.Apply].
 func (u *Update) Register(set *pflag.FlagSet) {
 	u.register(set, false)
+	u.registerNetwork(set, false)
 	u.add.registerUpdate(set, &u.remove)
 	set.Var(&u.args, "args", "Service command args")
 	set.Var(&u.constraintAdd, "constraint-add", "Add or update a placement constraint")
@@ -76,6 +77,7 @@ func (u *Update) Check() error {
 		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
 		disjoint("grant", u.grantAdd, u.grantRemove),
 		disjoint("publish", ports, u.portRemove),
+		disjoint("network", []string{u.network.String()}, u.networkRemove),
 		u.add.check(u.remove),
 	)
 }
@@ -104,6 +106,7 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
 		missing("published port", ports, u.portRemove),
 		missing("secret", secrets, u.secretRemove),
+		missing("network", networks(c.GetPrivileges()), u.networkRemove),
 		u.remove.missing(c),
 	)
 }

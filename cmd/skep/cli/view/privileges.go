@@ -14,6 +14,8 @@ type Privileges struct {
 	// PidMode and IpcMode are host, or empty for namespaces of the container's own.
 	PidMode string `json:",omitempty"`
 	IpcMode string `json:",omitempty"`
+	// NetworkMode is host, or empty for a network namespace of the container's own.
+	NetworkMode string `json:",omitempty"`
 }
 
 // SeccompOpts is the choice of a filter: default, unconfined, or custom with a profile in Docker's JSON.
@@ -50,6 +52,9 @@ func newPrivileges(p *api.Privileges) *Privileges {
 	}
 	if p.GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
 		out.IpcMode = "host"
+	}
+	if p.GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		out.NetworkMode = "host"
 	}
 	if s := p.GetSeccomp(); s != nil {
 		out.Seccomp = &SeccompOpts{Mode: seccompMode(s.GetMode()), Profile: s.GetProfile()}
@@ -89,7 +94,7 @@ func appArmorMode(m api.AppArmorMode) string {
 	}
 }
 
-// Options are the privileges as --security-opt, --userns, --pid and --ipc take them.
+// Options are the privileges as --security-opt, --userns, --pid, --ipc and --network take them.
 func (p *Privileges) Options() []string {
 	if p == nil {
 		return nil
@@ -124,5 +129,6 @@ func (p *Privileges) Options() []string {
 	add("userns=", p.UsernsMode)
 	add("pid=", p.PidMode)
 	add("ipc=", p.IpcMode)
+	add("network=", p.NetworkMode)
 	return out
 }

@@ -183,6 +183,8 @@ func main() {
 		fmt.Fprintln(f, "reopened")
 	case "try":
 		printJSON(try())
+	case "call": // who listens on an abstract unix socket, and print what it says
+		fmt.Println(call(os.Args[2]))
 	case "borrow": // a directory from who listens on /share/s, and read a file in it
 		fmt.Println(borrow())
 	case "cat": // what is read, to both outputs
@@ -259,6 +261,16 @@ func main() {
 }
 
 // borrow takes a descriptor of a directory out of a socket, and reads the file "name" by it.
+func call(name string) (string, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: "@" + name})
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	text, err := io.ReadAll(io.LimitReader(conn, 64))
+	return string(text), err
+}
+
 func borrow() (string, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: "/share/s"})
 	if err != nil {
