@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skep-io/skep/api"
@@ -32,18 +34,37 @@ const (
 var (
 	labelPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]*$`)
 	valuePattern = regexp.MustCompile(`^[A-Za-z0-9:\-_\s.*()?+\[\]\\^$|/]+$`)
+	// elementPattern is valuePattern without what delimits a list.
+	elementPattern = regexp.MustCompile(`^[A-Za-z0-9:\-_\s.*?+\[\]\\^$|/]+$`)
+	wordPattern    = regexp.MustCompile(`(?is)^(\S+)\s+(not\s+)?(in\s*\((.*)\)|exists)$`)
+	numberPattern  = regexp.MustCompile(`^-?[0-9]{1,15}(\.[0-9]{1,9})?$`)
 )
 
 // Set is a list of constraints that must all hold. The empty set holds for every node.
 type Set []Constraint
 
+// operation is what a constraint asks of the value under its key.
+type operation string
+
+const (
+	opEqual   operation = "=="
+	opIn      operation = "in"
+	opExists  operation = "exists"
+	opLess    operation = "<"
+	opGreater operation = ">"
+)
+
 // Constraint is one comparison. The zero value is none; every other comes from [Parse].
 type Constraint struct {
 	key    string // one of the fixed keys, or a label prefix
 	label  string // after a label prefix, in its own case
-	equal  bool   // == rather than !=
-	value  string
-	prefix netip.Prefix // for node.ip
+	op     operation
+	negate bool     // the opposite must hold: != for ==
+	values []string // one for each that will do; none for exists
+	// prefixes are the values of node.ip.
+	prefixes []netip.Prefix
+	// number is the value of < and >.
+	number float64
 }
 
 // Parse reads expressions in their order. It reports the first that is wrong.
@@ -69,34 +90,85 @@ func parse(expression string) (Constraint, error) {
 	if len(expression) > MaxExpression {
 		return Constraint{}, fmt.Errorf("%d bytes long, at most %d are allowed", len(expression), MaxExpression)
 	}
-	at, equal := operator(expression)
-	if at < 0 {
-		return Constraint{}, errors.New("expected one operator from ==, !=")
-	}
-	c := Constraint{equal: equal, value: strings.TrimSpace(expression[at+2:])}
-	if !valuePattern.MatchString(c.value) {
-		return Constraint{}, fmt.Errorf("value '%s' is invalid", clip(c.value))
-	}
-	if err := c.setKey(strings.TrimSpace(expression[:at])); err != nil {
+	c, key, err := split(expression)
+	if err != nil {
 		return Constraint{}, err
 	}
-	if c.key == "node.ip" {
-		var err error
-		if c.prefix, err = parsePrefix(c.value); err != nil {
+	if err := c.setKey(key); err != nil {
+		return Constraint{}, err
+	}
+	if (c.op == opLess || c.op == opGreater) && !c.ofLabel() {
+		return Constraint{}, fmt.Errorf("%s compares numbers, and key '%s' is no label: use %sLABEL or %sLABEL", c.op, clip(key), nodeLabelPrefix, engineLabelPrefix)
+	}
+	if c.key != "node.ip" {
+		return c, nil
+	}
+	for _, value := range c.values {
+		prefix, err := parsePrefix(value)
+		if err != nil {
 			return Constraint{}, err
 		}
+		c.prefixes = append(c.prefixes, prefix)
 	}
 	return c, nil
 }
 
-// operator returns the place of the first operator, or -1, and whether it is "==".
-func operator(expression string) (at int, equal bool) {
+// split reads all but the key, which it returns as it was written. Swarm's operators come first, whatever else an expression has:
+// what Swarm accepts keeps its meaning.
+func split(expression string) (c Constraint, key string, err error) {
+	if at, found := swarmOperator(expression); at >= 0 {
+		c.op, c.negate = opEqual, found == "!="
+		value := strings.TrimSpace(expression[at+len(found):])
+		if !valuePattern.MatchString(value) {
+			return c, "", fmt.Errorf("value '%s' is invalid", clip(value))
+		}
+		c.values = []string{value}
+		return c, strings.TrimSpace(expression[:at]), nil
+	}
+	if at := strings.IndexAny(expression, "<>"); at >= 0 {
+		c.op = operation(expression[at : at+1])
+		value := strings.TrimSpace(expression[at+1:])
+		if !numberPattern.MatchString(value) {
+			return c, "", fmt.Errorf("value '%s' is no number such as 16 or 2.5", clip(value))
+		}
+		c.values = []string{value}
+		c.number, err = strconv.ParseFloat(value, 64)
+		return c, strings.TrimSpace(expression[:at]), err
+	}
+	return splitWords(strings.TrimSpace(expression))
+}
+
+// swarmOperator returns the place of the first == or !=, and which it is; -1 is none.
+func swarmOperator(expression string) (at int, found string) {
 	eq, ne := strings.Index(expression, "=="), strings.Index(expression, "!=")
 	if eq >= 0 && (ne < 0 || eq < ne) {
-		return eq, true
+		return eq, "=="
 	}
-	return ne, false
+	return ne, "!="
 }
+
+// splitWords reads the operators that are words.
+func splitWords(expression string) (c Constraint, key string, err error) {
+	parts := wordPattern.FindStringSubmatch(expression)
+	if parts == nil {
+		return c, "", errors.New("expected one operator from ==, !=, in (…), not in (…), exists, not exists, <, >")
+	}
+	c.negate, c.op = parts[2] != "", opExists
+	if strings.EqualFold(parts[3], string(opExists)) {
+		return c, parts[1], nil
+	}
+	c.op = opIn
+	for element := range strings.SplitSeq(parts[4], ",") {
+		element = strings.TrimSpace(element)
+		if !elementPattern.MatchString(element) {
+			return c, "", fmt.Errorf("value '%s' is invalid", clip(element))
+		}
+		c.values = append(c.values, element)
+	}
+	return c, parts[1], nil
+}
+
+func (c Constraint) ofLabel() bool { return c.key == nodeLabelPrefix || c.key == engineLabelPrefix }
 
 func (c *Constraint) setKey(key string) error {
 	lower := strings.ToLower(key)
@@ -137,11 +209,23 @@ func parsePrefix(value string) (netip.Prefix, error) {
 
 // String returns the constraint in the form that [Parse] reads.
 func (c Constraint) String() string {
-	op := "!="
-	if c.equal {
-		op = "=="
+	subject, not := c.key+c.label, ""
+	if c.negate {
+		not = "not "
 	}
-	return c.key + c.label + op + c.value
+	switch c.op {
+	case opExists:
+		return subject + " " + not + string(c.op)
+	case opIn:
+		return subject + " " + not + "in (" + strings.Join(c.values, ",") + ")"
+	case opEqual:
+		if c.negate {
+			return subject + "!=" + c.values[0]
+		}
+		return subject + "==" + c.values[0]
+	default:
+		return subject + string(c.op) + c.values[0]
+	}
 }
 
 // Match reports whether all constraints hold for the node.
@@ -156,44 +240,69 @@ func (s Set) Match(node *api.Node) bool {
 
 // Match reports whether the constraint holds for the node.
 func (c Constraint) Match(node *api.Node) bool {
-	return c.same(node) == c.equal
+	value, found := c.valueOf(node)
+	return c.holds(value, found) != c.negate
 }
 
-func (c Constraint) same(node *api.Node) bool {
-	switch c.key {
-	case "node.id":
-		return strings.EqualFold(node.GetId(), c.value)
-	case "node.hostname":
-		return strings.EqualFold(node.GetDescription().GetHostname(), c.value)
-	case "node.ip":
-		return c.contains(node.GetStatus().GetAddress())
-	case "node.role":
-		return strings.EqualFold(role(node.GetRole()), c.value)
-	case "node.platform.os":
-		return strings.EqualFold(node.GetDescription().GetPlatform().GetOs(), c.value)
-	case "node.platform.arch":
-		return architecture(node.GetDescription().GetPlatform().GetArchitecture()) == architecture(c.value)
-	case nodeLabelPrefix:
-		return c.sameLabel(node.GetSpec().GetAnnotations().GetLabels())
-	case engineLabelPrefix:
-		return c.sameLabel(node.GetDescription().GetEngineLabels())
+// holds reports whether what stands before a "not" is true of a value.
+func (c Constraint) holds(value string, found bool) bool {
+	switch c.op {
+	case opExists:
+		return found
+	case opLess, opGreater:
+		number, err := strconv.ParseFloat(value, 64)
+		return found && err == nil && numberPattern.MatchString(value) && (c.op == opLess && number < c.number || c.op == opGreater && number > c.number)
+	case opEqual, opIn:
+		return found && c.among(value)
 	default:
 		return false
 	}
 }
 
-func (c Constraint) sameLabel(labels map[string]string) bool {
-	value, ok := labels[c.label]
-	return ok && strings.EqualFold(value, c.value)
+// among reports whether a value is one of the constraint's.
+func (c Constraint) among(value string) bool {
+	switch c.key {
+	case "node.ip":
+		return slices.ContainsFunc(c.prefixes, func(p netip.Prefix) bool { return contains(p, value) })
+	case "node.platform.arch":
+		return slices.ContainsFunc(c.values, func(v string) bool { return architecture(v) == architecture(value) })
+	default:
+		return slices.ContainsFunc(c.values, func(v string) bool { return strings.EqualFold(v, value) })
+	}
 }
 
-// contains reports whether an address, with or without a port, lies in the prefix.
-func (c Constraint) contains(address string) bool {
+// valueOf returns what a node has under the key, and whether it has anything.
+func (c Constraint) valueOf(node *api.Node) (value string, found bool) {
+	switch c.key {
+	case "node.id":
+		value = node.GetId()
+	case "node.hostname":
+		value = node.GetDescription().GetHostname()
+	case "node.ip":
+		value = node.GetStatus().GetAddress()
+	case "node.role":
+		value = role(node.GetRole())
+	case "node.platform.os":
+		value = node.GetDescription().GetPlatform().GetOs()
+	case "node.platform.arch":
+		value = node.GetDescription().GetPlatform().GetArchitecture()
+	case nodeLabelPrefix:
+		value, found = node.GetSpec().GetAnnotations().GetLabels()[c.label]
+		return value, found
+	case engineLabelPrefix:
+		value, found = node.GetDescription().GetEngineLabels()[c.label]
+		return value, found
+	}
+	return value, value != ""
+}
+
+// contains reports whether an address, with or without a port, lies in a prefix.
+func contains(prefix netip.Prefix, address string) bool {
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		address = host
 	}
 	addr, err := netip.ParseAddr(address)
-	return err == nil && c.prefix.Contains(addr.Unmap().WithZone(""))
+	return err == nil && prefix.Contains(addr.Unmap().WithZone(""))
 }
 
 func role(r api.Role) string {

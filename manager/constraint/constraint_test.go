@@ -13,7 +13,7 @@ func node() *api.Node {
 	return &api.Node{
 		Id:   "n1",
 		Role: api.Role_ROLE_WORKER,
-		Spec: &api.NodeSpec{Annotations: &api.Annotations{Labels: map[string]string{"Rack": "A", "empty": ""}}},
+		Spec: &api.NodeSpec{Annotations: &api.Annotations{Labels: map[string]string{"Rack": "A", "empty": "", "disks": "4", "odd": "-inf"}}},
 		Description: &api.NodeDescription{
 			Hostname: "Host-1", Platform: &api.Platform{Os: "linux", Architecture: "amd64"},
 			EngineLabels: map[string]string{"ssd": "yes"},
@@ -48,6 +48,30 @@ func TestMatch(t *testing.T) {
 		{"engine.labels.ssd==yes", true},
 		{"engine.labels.hdd==yes", false},
 		{"node.labels.Rack==.*", false},
+		{"node.labels.Rack in (c, a)", true},
+		{"node.labels.Rack IN(b)", false},
+		{"node.labels.Rack not in (b,c)", true},
+		{"node.labels.Rack not in (b,a)", false},
+		{"node.labels.none in (a)", false},
+		{"node.labels.none not in (a)", true},
+		{"node.role in (manager,worker)", true},
+		{"node.ip in (10.2.0.0/16, 10.1.0.0/16)", true},
+		{"node.ip not in (10.2.0.0/16)", true},
+		{"node.platform.arch in (aarch64,x86_64)", true},
+		{"node.labels.Rack exists", true},
+		{"node.labels.empty exists", true},
+		{"node.labels.rack exists", false},
+		{"node.labels.rack not exists", true},
+		{"engine.labels.ssd Not Exists", false},
+		{"node.labels.disks > 3", true},
+		{"node.labels.disks>4", false},
+		{"node.labels.disks<4.5", true},
+		{"node.labels.disks < -1", false},
+		{"node.labels.Rack>1", false},
+		{"node.labels.Rack<1", false},
+		{"node.labels.none<1", false},
+		{"node.labels.odd<1", false},
+		{"engine.labels.ssd==yes in (no)", false},
 	} {
 		t.Run(tt.expression, func(t *testing.T) {
 			set, err := constraint.Parse([]string{tt.expression})
@@ -79,6 +103,16 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 		{"", "expected one operator from ==, !="},
 		{"node.role=worker", "expected one operator from ==, !="},
 		{"node.role==", "value '' is invalid"},
+		{"node.role>1", "is no label"},
+		{"node.labels.a>b", "is no number"},
+		{"node.labels.a>=1", "is no number"},
+		{"node.labels.a>1e9", "is no number"},
+		{"node.labels.a in ()", "value '' is invalid"},
+		{"node.labels.a in (a,)", "value '' is invalid"},
+		{"node.labels.a in (a)b", "expected one operator"},
+		{"node.labels.a in (a,(b))", "value '(b)' is invalid"},
+		{"node.labels.a maybe exists", "expected one operator"},
+		{"node.ip in (10.0.0.1, host)", "neither an IP address nor a prefix"},
 		{"node.role==a;b", "value 'a;b' is invalid"},
 		{"==x", "key '' is invalid"},
 		{"node.rolle==worker", "use node.id, node.hostname"},
@@ -101,7 +135,7 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"node.role==worker", "node.ip!=10.0.0.0/8", "node.labels.a.b == x y", "a!==b", "==", "engine.labels.x!=\\^$"} {
+	for _, s := range []string{"node.role==worker", "node.ip!=10.0.0.0/8", "node.labels.a.b == x y", "a!==b", "==", "node.labels.a not in (b, c)", "node.role exists", "engine.labels.n<-1.5", "engine.labels.x!=\\^$"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
