@@ -184,6 +184,59 @@ func (RestartCondition) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
+// PlacementStrategy says which node comes first, of those that a task can run on.
+type PlacementStrategy int32
+
+const (
+	// Spread.
+	PlacementStrategy_PLACEMENT_STRATEGY_UNSPECIFIED PlacementStrategy = 0
+	// The one with the fewest tasks of the service, then of all.
+	PlacementStrategy_PLACEMENT_STRATEGY_SPREAD PlacementStrategy = 1
+	// The one whose CPUs or memory are reserved most, so that others stay empty.
+	PlacementStrategy_PLACEMENT_STRATEGY_BINPACK PlacementStrategy = 2
+)
+
+// Enum value maps for PlacementStrategy.
+var (
+	PlacementStrategy_name = map[int32]string{
+		0: "PLACEMENT_STRATEGY_UNSPECIFIED",
+		1: "PLACEMENT_STRATEGY_SPREAD",
+		2: "PLACEMENT_STRATEGY_BINPACK",
+	}
+	PlacementStrategy_value = map[string]int32{
+		"PLACEMENT_STRATEGY_UNSPECIFIED": 0,
+		"PLACEMENT_STRATEGY_SPREAD":      1,
+		"PLACEMENT_STRATEGY_BINPACK":     2,
+	}
+)
+
+func (x PlacementStrategy) Enum() *PlacementStrategy {
+	p := new(PlacementStrategy)
+	*p = x
+	return p
+}
+
+func (x PlacementStrategy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PlacementStrategy) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[3].Descriptor()
+}
+
+func (PlacementStrategy) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[3]
+}
+
+func (x PlacementStrategy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PlacementStrategy.Descriptor instead.
+func (PlacementStrategy) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
 // UpdateOrder says whether the old task stops before or after the new one runs.
 type UpdateOrder int32
 
@@ -218,11 +271,11 @@ func (x UpdateOrder) String() string {
 }
 
 func (UpdateOrder) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[3].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (UpdateOrder) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[3]
+	return &file_skep_v1_types_proto_enumTypes[4]
 }
 
 func (x UpdateOrder) Number() protoreflect.EnumNumber {
@@ -231,7 +284,7 @@ func (x UpdateOrder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdateOrder.Descriptor instead.
 func (UpdateOrder) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 // Protocol is a transport protocol of a published port.
@@ -268,11 +321,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[4].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[4]
+	return &file_skep_v1_types_proto_enumTypes[5]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -281,7 +334,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 // PublishMode says where a published port is reachable.
@@ -316,11 +369,11 @@ func (x PublishMode) String() string {
 }
 
 func (PublishMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (PublishMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[5]
+	return &file_skep_v1_types_proto_enumTypes[6]
 }
 
 func (x PublishMode) Number() protoreflect.EnumNumber {
@@ -329,7 +382,7 @@ func (x PublishMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PublishMode.Descriptor instead.
 func (PublishMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // MountType is the kind of a mount.
@@ -375,11 +428,11 @@ func (x MountType) String() string {
 }
 
 func (MountType) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (MountType) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[6]
+	return &file_skep_v1_types_proto_enumTypes[7]
 }
 
 func (x MountType) Number() protoreflect.EnumNumber {
@@ -388,7 +441,7 @@ func (x MountType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountType.Descriptor instead.
 func (MountType) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 // MountPropagation is how mounts and unmounts below a mount travel between the node and a container; unset is RPRIVATE.
@@ -440,11 +493,11 @@ func (x MountPropagation) String() string {
 }
 
 func (MountPropagation) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (MountPropagation) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[7]
+	return &file_skep_v1_types_proto_enumTypes[8]
 }
 
 func (x MountPropagation) Number() protoreflect.EnumNumber {
@@ -453,7 +506,7 @@ func (x MountPropagation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountPropagation.Descriptor instead.
 func (MountPropagation) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 // BindRecursive is what becomes of that which is mounted below the source of a bind mount; unset is ENABLED.
@@ -500,11 +553,11 @@ func (x BindRecursive) String() string {
 }
 
 func (BindRecursive) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (BindRecursive) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[8]
+	return &file_skep_v1_types_proto_enumTypes[9]
 }
 
 func (x BindRecursive) Number() protoreflect.EnumNumber {
@@ -513,7 +566,7 @@ func (x BindRecursive) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BindRecursive.Descriptor instead.
 func (BindRecursive) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 // SeccompMode says which system calls a process may make.
@@ -553,11 +606,11 @@ func (x SeccompMode) String() string {
 }
 
 func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (SeccompMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[9]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x SeccompMode) Number() protoreflect.EnumNumber {
@@ -566,7 +619,7 @@ func (x SeccompMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SeccompMode.Descriptor instead.
 func (SeccompMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
@@ -606,11 +659,11 @@ func (x AppArmorMode) String() string {
 }
 
 func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (AppArmorMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x AppArmorMode) Number() protoreflect.EnumNumber {
@@ -619,7 +672,7 @@ func (x AppArmorMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppArmorMode.Descriptor instead.
 func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // UsernsMode says whose user and group ids a container has.
@@ -655,11 +708,11 @@ func (x UsernsMode) String() string {
 }
 
 func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (UsernsMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x UsernsMode) Number() protoreflect.EnumNumber {
@@ -668,7 +721,7 @@ func (x UsernsMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsernsMode.Descriptor instead.
 func (UsernsMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // NamespaceMode says whose namespace of a kind a container has.
@@ -704,11 +757,11 @@ func (x NamespaceMode) String() string {
 }
 
 func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (NamespaceMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x NamespaceMode) Number() protoreflect.EnumNumber {
@@ -717,7 +770,7 @@ func (x NamespaceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NamespaceMode.Descriptor instead.
 func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // HealthState is what the checks of a container say.
@@ -759,11 +812,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[13]
+	return &file_skep_v1_types_proto_enumTypes[14]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -772,7 +825,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -858,11 +911,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[14]
+	return &file_skep_v1_types_proto_enumTypes[15]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -871,7 +924,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -911,11 +964,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[15]
+	return &file_skep_v1_types_proto_enumTypes[16]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -924,7 +977,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 // Meta is what the store knows of every object.
@@ -1458,7 +1511,10 @@ type Placement struct {
 	// Expressions such as `node.role==worker`; all must hold.
 	Constraints []string `protobuf:"bytes,1,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	// The most tasks of the service on one node; 0 is without limit.
-	MaxReplicas   uint64 `protobuf:"varint,2,opt,name=max_replicas,json=maxReplicas,proto3" json:"max_replicas,omitempty"`
+	MaxReplicas uint64 `protobuf:"varint,2,opt,name=max_replicas,json=maxReplicas,proto3" json:"max_replicas,omitempty"`
+	// How tasks are divided among groups of nodes: by the first, and within each of its groups by the next.
+	Preferences   []*PlacementPreference `protobuf:"bytes,3,rep,name=preferences,proto3" json:"preferences,omitempty"`
+	Strategy      PlacementStrategy      `protobuf:"varint,4,opt,name=strategy,proto3,enum=skep.v1.PlacementStrategy" json:"strategy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1507,6 +1563,66 @@ func (x *Placement) GetMaxReplicas() uint64 {
 	return 0
 }
 
+func (x *Placement) GetPreferences() []*PlacementPreference {
+	if x != nil {
+		return x.Preferences
+	}
+	return nil
+}
+
+func (x *Placement) GetStrategy() PlacementStrategy {
+	if x != nil {
+		return x.Strategy
+	}
+	return PlacementStrategy_PLACEMENT_STRATEGY_UNSPECIFIED
+}
+
+// PlacementPreference says what the tasks of a service are divided by.
+type PlacementPreference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key of a label, such as `node.labels.rack`: as many tasks on the nodes of each of its values. Nodes without it are one group more.
+	Spread        string `protobuf:"bytes,1,opt,name=spread,proto3" json:"spread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementPreference) Reset() {
+	*x = PlacementPreference{}
+	mi := &file_skep_v1_types_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementPreference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementPreference) ProtoMessage() {}
+
+func (x *PlacementPreference) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementPreference.ProtoReflect.Descriptor instead.
+func (*PlacementPreference) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PlacementPreference) GetSpread() string {
+	if x != nil {
+		return x.Spread
+	}
+	return ""
+}
+
 // UpdateConfig is how tasks are replaced when the spec changes.
 type UpdateConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1521,7 +1637,7 @@ type UpdateConfig struct {
 
 func (x *UpdateConfig) Reset() {
 	*x = UpdateConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1649,7 @@ func (x *UpdateConfig) String() string {
 func (*UpdateConfig) ProtoMessage() {}
 
 func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1662,7 @@ func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConfig.ProtoReflect.Descriptor instead.
 func (*UpdateConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateConfig) GetParallelism() uint64 {
@@ -1584,7 +1700,7 @@ type PortConfig struct {
 
 func (x *PortConfig) Reset() {
 	*x = PortConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1712,7 @@ func (x *PortConfig) String() string {
 func (*PortConfig) ProtoMessage() {}
 
 func (x *PortConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1725,7 @@ func (x *PortConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortConfig.ProtoReflect.Descriptor instead.
 func (*PortConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PortConfig) GetProtocol() Protocol {
@@ -1650,7 +1766,7 @@ type EndpointSpec struct {
 
 func (x *EndpointSpec) Reset() {
 	*x = EndpointSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1778,7 @@ func (x *EndpointSpec) String() string {
 func (*EndpointSpec) ProtoMessage() {}
 
 func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1791,7 @@ func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSpec.ProtoReflect.Descriptor instead.
 func (*EndpointSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EndpointSpec) GetPorts() []*PortConfig {
@@ -1697,7 +1813,7 @@ type SecretReference struct {
 
 func (x *SecretReference) Reset() {
 	*x = SecretReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1825,7 @@ func (x *SecretReference) String() string {
 func (*SecretReference) ProtoMessage() {}
 
 func (x *SecretReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1838,7 @@ func (x *SecretReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretReference.ProtoReflect.Descriptor instead.
 func (*SecretReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SecretReference) GetSecretId() string {
@@ -1761,7 +1877,7 @@ type SecretTarget struct {
 
 func (x *SecretTarget) Reset() {
 	*x = SecretTarget{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1889,7 @@ func (x *SecretTarget) String() string {
 func (*SecretTarget) ProtoMessage() {}
 
 func (x *SecretTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1902,7 @@ func (x *SecretTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretTarget.ProtoReflect.Descriptor instead.
 func (*SecretTarget) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SecretTarget) GetName() string {
@@ -1828,7 +1944,7 @@ type GrantReference struct {
 
 func (x *GrantReference) Reset() {
 	*x = GrantReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1956,7 @@ func (x *GrantReference) String() string {
 func (*GrantReference) ProtoMessage() {}
 
 func (x *GrantReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1969,7 @@ func (x *GrantReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantReference.ProtoReflect.Descriptor instead.
 func (*GrantReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GrantReference) GetGrantId() string {
@@ -1904,7 +2020,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2032,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2045,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Mount) GetType() MountType {
@@ -2043,7 +2159,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2171,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2184,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2104,7 +2220,7 @@ type SeccompOptions struct {
 
 func (x *SeccompOptions) Reset() {
 	*x = SeccompOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2232,7 @@ func (x *SeccompOptions) String() string {
 func (*SeccompOptions) ProtoMessage() {}
 
 func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2245,7 @@ func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompOptions.ProtoReflect.Descriptor instead.
 func (*SeccompOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SeccompOptions) GetMode() SeccompMode {
@@ -2158,7 +2274,7 @@ type AppArmorOptions struct {
 
 func (x *AppArmorOptions) Reset() {
 	*x = AppArmorOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2286,7 @@ func (x *AppArmorOptions) String() string {
 func (*AppArmorOptions) ProtoMessage() {}
 
 func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2299,7 @@ func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppArmorOptions.ProtoReflect.Descriptor instead.
 func (*AppArmorOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AppArmorOptions) GetMode() AppArmorMode {
@@ -2216,7 +2332,7 @@ type SELinuxContext struct {
 
 func (x *SELinuxContext) Reset() {
 	*x = SELinuxContext{}
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2344,7 @@ func (x *SELinuxContext) String() string {
 func (*SELinuxContext) ProtoMessage() {}
 
 func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2357,7 @@ func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinuxContext.ProtoReflect.Descriptor instead.
 func (*SELinuxContext) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SELinuxContext) GetDisable() bool {
@@ -2300,7 +2416,7 @@ type Privileges struct {
 
 func (x *Privileges) Reset() {
 	*x = Privileges{}
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2428,7 @@ func (x *Privileges) String() string {
 func (*Privileges) ProtoMessage() {}
 
 func (x *Privileges) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2441,7 @@ func (x *Privileges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privileges.ProtoReflect.Descriptor instead.
 func (*Privileges) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Privileges) GetSeccomp() *SeccompOptions {
@@ -2405,7 +2521,7 @@ type HealthConfig struct {
 
 func (x *HealthConfig) Reset() {
 	*x = HealthConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2533,7 @@ func (x *HealthConfig) String() string {
 func (*HealthConfig) ProtoMessage() {}
 
 func (x *HealthConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2546,7 @@ func (x *HealthConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthConfig.ProtoReflect.Descriptor instead.
 func (*HealthConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HealthConfig) GetTest() []string {
@@ -2526,7 +2642,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2654,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2667,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -2751,7 +2867,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2879,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2892,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -2830,7 +2946,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2842,7 +2958,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2855,7 +2971,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -2915,7 +3031,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3043,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3056,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3046,10 +3162,14 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tcondition\x18\x01 \x01(\x0e2\x19.skep.v1.RestartConditionR\tcondition\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12!\n" +
 	"\fmax_attempts\x18\x03 \x01(\x04R\vmaxAttempts\x121\n" +
-	"\x06window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06window\"P\n" +
+	"\x06window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06window\"\xc8\x01\n" +
 	"\tPlacement\x12 \n" +
 	"\vconstraints\x18\x01 \x03(\tR\vconstraints\x12!\n" +
-	"\fmax_replicas\x18\x02 \x01(\x04R\vmaxReplicas\"\x8d\x01\n" +
+	"\fmax_replicas\x18\x02 \x01(\x04R\vmaxReplicas\x12>\n" +
+	"\vpreferences\x18\x03 \x03(\v2\x1c.skep.v1.PlacementPreferenceR\vpreferences\x126\n" +
+	"\bstrategy\x18\x04 \x01(\x0e2\x1a.skep.v1.PlacementStrategyR\bstrategy\"-\n" +
+	"\x13PlacementPreference\x12\x16\n" +
+	"\x06spread\x18\x01 \x01(\tR\x06spread\"\x8d\x01\n" +
 	"\fUpdateConfig\x12 \n" +
 	"\vparallelism\x18\x01 \x01(\x04R\vparallelism\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12*\n" +
@@ -3202,7 +3322,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x1dRESTART_CONDITION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16RESTART_CONDITION_NONE\x10\x01\x12 \n" +
 	"\x1cRESTART_CONDITION_ON_FAILURE\x10\x02\x12\x19\n" +
-	"\x15RESTART_CONDITION_ANY\x10\x03*f\n" +
+	"\x15RESTART_CONDITION_ANY\x10\x03*v\n" +
+	"\x11PlacementStrategy\x12\"\n" +
+	"\x1ePLACEMENT_STRATEGY_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19PLACEMENT_STRATEGY_SPREAD\x10\x01\x12\x1e\n" +
+	"\x1aPLACEMENT_STRATEGY_BINPACK\x10\x02*f\n" +
 	"\vUpdateOrder\x12\x1c\n" +
 	"\x18UPDATE_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17UPDATE_ORDER_STOP_FIRST\x10\x01\x12\x1c\n" +
@@ -3288,112 +3412,116 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 16)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 17)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
 	(RestartCondition)(0),         // 2: skep.v1.RestartCondition
-	(UpdateOrder)(0),              // 3: skep.v1.UpdateOrder
-	(Protocol)(0),                 // 4: skep.v1.Protocol
-	(PublishMode)(0),              // 5: skep.v1.PublishMode
-	(MountType)(0),                // 6: skep.v1.MountType
-	(MountPropagation)(0),         // 7: skep.v1.MountPropagation
-	(BindRecursive)(0),            // 8: skep.v1.BindRecursive
-	(SeccompMode)(0),              // 9: skep.v1.SeccompMode
-	(AppArmorMode)(0),             // 10: skep.v1.AppArmorMode
-	(UsernsMode)(0),               // 11: skep.v1.UsernsMode
-	(NamespaceMode)(0),            // 12: skep.v1.NamespaceMode
-	(HealthState)(0),              // 13: skep.v1.HealthState
-	(TaskState)(0),                // 14: skep.v1.TaskState
-	(UserRole)(0),                 // 15: skep.v1.UserRole
-	(*Meta)(nil),                  // 16: skep.v1.Meta
-	(*Annotations)(nil),           // 17: skep.v1.Annotations
-	(*Platform)(nil),              // 18: skep.v1.Platform
-	(*Resources)(nil),             // 19: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 20: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 21: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 22: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 23: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 24: skep.v1.Placement
-	(*UpdateConfig)(nil),          // 25: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 26: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 27: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 28: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 29: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 30: skep.v1.GrantReference
-	(*Mount)(nil),                 // 31: skep.v1.Mount
-	(*Ulimit)(nil),                // 32: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 33: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 34: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 35: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 36: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 37: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 38: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 39: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 40: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 41: skep.v1.ContainerStatus
-	nil,                           // 42: skep.v1.Annotations.LabelsEntry
-	nil,                           // 43: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 44: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(PlacementStrategy)(0),        // 3: skep.v1.PlacementStrategy
+	(UpdateOrder)(0),              // 4: skep.v1.UpdateOrder
+	(Protocol)(0),                 // 5: skep.v1.Protocol
+	(PublishMode)(0),              // 6: skep.v1.PublishMode
+	(MountType)(0),                // 7: skep.v1.MountType
+	(MountPropagation)(0),         // 8: skep.v1.MountPropagation
+	(BindRecursive)(0),            // 9: skep.v1.BindRecursive
+	(SeccompMode)(0),              // 10: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 11: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 12: skep.v1.UsernsMode
+	(NamespaceMode)(0),            // 13: skep.v1.NamespaceMode
+	(HealthState)(0),              // 14: skep.v1.HealthState
+	(TaskState)(0),                // 15: skep.v1.TaskState
+	(UserRole)(0),                 // 16: skep.v1.UserRole
+	(*Meta)(nil),                  // 17: skep.v1.Meta
+	(*Annotations)(nil),           // 18: skep.v1.Annotations
+	(*Platform)(nil),              // 19: skep.v1.Platform
+	(*Resources)(nil),             // 20: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 21: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 22: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 23: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 24: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 25: skep.v1.Placement
+	(*PlacementPreference)(nil),   // 26: skep.v1.PlacementPreference
+	(*UpdateConfig)(nil),          // 27: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 28: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 29: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 30: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 31: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 32: skep.v1.GrantReference
+	(*Mount)(nil),                 // 33: skep.v1.Mount
+	(*Ulimit)(nil),                // 34: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 35: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 36: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 37: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 38: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 39: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 40: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 41: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 42: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 43: skep.v1.ContainerStatus
+	nil,                           // 44: skep.v1.Annotations.LabelsEntry
+	nil,                           // 45: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 46: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	45, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	45, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	42, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	19, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	19, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	22, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	21, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	47, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	47, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	44, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	20, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	20, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	23, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	22, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	46, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	46, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	46, // 10: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
-	3,  // 11: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	4,  // 12: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	5,  // 13: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	26, // 14: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	29, // 15: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	6,  // 16: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	7,  // 17: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
-	8,  // 18: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
-	9,  // 19: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	10, // 20: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	33, // 21: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	34, // 22: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	35, // 23: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	11, // 24: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	12, // 25: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	12, // 26: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	12, // 27: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	46, // 28: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	46, // 29: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	46, // 30: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	46, // 31: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	43, // 32: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	46, // 33: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	28, // 34: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	31, // 35: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	44, // 36: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	32, // 37: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	37, // 38: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	30, // 39: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	36, // 40: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	38, // 41: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	20, // 42: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	23, // 43: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	24, // 44: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	45, // 45: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	14, // 46: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	41, // 47: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	13, // 48: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	48, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	48, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	26, // 10: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
+	3,  // 11: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
+	48, // 12: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	4,  // 13: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
+	5,  // 14: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	6,  // 15: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	28, // 16: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	31, // 17: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	7,  // 18: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	8,  // 19: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	9,  // 20: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	10, // 21: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	11, // 22: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	35, // 23: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	36, // 24: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	37, // 25: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	12, // 26: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	13, // 27: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	13, // 28: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	13, // 29: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	48, // 30: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	48, // 31: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	48, // 32: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	48, // 33: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	45, // 34: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	48, // 35: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	30, // 36: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	33, // 37: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	46, // 38: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	34, // 39: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	39, // 40: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	32, // 41: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	38, // 42: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	40, // 43: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	21, // 44: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	24, // 45: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	25, // 46: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	47, // 47: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	15, // 48: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	43, // 49: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	14, // 50: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3406,8 +3534,8 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      16,
-			NumMessages:   29,
+			NumEnums:      17,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2,11 +2,9 @@ package scheduler
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/manager/constraint"
 	"github.com/skep-io/skep/manager/taskstate"
 )
 
@@ -48,58 +46,19 @@ type Core struct {
 	scratch  candidates // of rank
 	// required is what must isolate containers on every node that gets tasks.
 	required []string
-	// imagesStale says that images must be made anew.
-	imagesStale bool
+	// nodesStale says that images must be made anew, and stale that every group must be tried again.
+	nodesStale, stale bool
 }
-
-// service is what the core knows of a service's tasks.
-type service struct {
-	known    int // tasks in Core.tasks
-	live     map[*node]int
-	failures map[*node]*failures
-}
-
-// failures are the last ends of tasks of one version of a service on one node.
-type failures struct {
-	version uint64
-	times   []time.Time // oldest first, at most faultyAfter
-}
-
-// A node is faulty for a service after that many failures within that time, as in Swarm.
-const (
-	faultyAfter  = 5
-	faultyWindow = 5 * time.Minute
-)
 
 // task is a task that has a node, waits for one, or failed on one.
 type task struct {
 	api    *api.Task
 	node   *node // that it counts on, or nil
 	group  *group
+	need   *need
 	live   bool // counts for spread and max replicas
 	holds  bool // counts for resources and ports
 	failed bool // counts as a failure
-}
-
-// groupKey names tasks that need the same. Tasks of one version need not: a change of placement that asks for no new tasks
-// leaves the version as it is.
-type groupKey struct {
-	service     string
-	specVersion uint64
-	need        string
-}
-
-// group is the tasks that wait and need the same.
-type group struct {
-	key         groupKey
-	tasks       []*task // in order of arrival
-	constraints constraint.Set
-	// granted are the constraints of the tasks' grants, which grants names.
-	granted constraint.Set
-	grants  string
-	need    need
-	// stale says that something changed since the group was tried last.
-	stale bool
 }
 
 // NewCore returns the view of an empty cluster.
@@ -126,18 +85,19 @@ func (c *Core) Step(now time.Time, changes []Change) []Decision {
 			c.nodesChanged()
 		}
 	}
-	if c.imagesStale {
-		c.learnImages()
+	if c.nodesStale {
+		c.learnNodes()
 	}
 	var decisions []Decision
 	for _, g := range c.queue {
-		if g.stale && len(g.tasks) > 0 {
+		if (g.stale || c.stale) && g.waiting > 0 {
 			decisions = append(decisions, c.place(now, g)...)
 		}
 		g.stale = false
 	}
+	c.stale = false
 	c.queue = slices.DeleteFunc(c.queue, func(g *group) bool {
-		if len(g.tasks) > 0 {
+		if g.waiting > 0 {
 			return false
 		}
 		delete(c.waiting, g.key)
@@ -147,11 +107,7 @@ func (c *Core) Step(now time.Time, changes []Change) []Decision {
 }
 
 // reconsider makes every waiting task be tried again.
-func (c *Core) reconsider() {
-	for _, g := range c.queue {
-		g.stale = true
-	}
-}
+func (c *Core) reconsider() { c.stale = true }
 
 // putTask replaces what the core knows of a task.
 func (c *Core) putTask(t *api.Task, deleted bool) {
@@ -194,48 +150,17 @@ func (c *Core) forget(t *task) {
 	}
 }
 
-func (c *Core) enqueue(t *task) {
-	what := needOf(t.api)
-	key := groupKey{t.api.GetServiceId(), t.api.GetSpecVersion(), what.key(slices.Concat(t.api.GetSpec().GetPlacement().GetConstraints(), constraint.OfGrants(t.api.GetGrants())))}
-	g := c.waiting[key]
-	if g == nil {
-		g = newGroup(key, t.api, what)
-		c.waiting[key] = g
-		c.queue = append(c.queue, g)
-	}
-	g.tasks = append(g.tasks, t)
-	g.stale = true
-	t.group = g
-}
-
-func newGroup(key groupKey, t *api.Task, what need) *group {
-	g := &group{key: key, need: what}
-	set, err := constraint.Parse(t.GetSpec().GetPlacement().GetConstraints())
-	if err != nil {
-		// The server refuses such a spec; a task that got here nevertheless must not run anywhere.
-		g.need.nowhere = true
-	}
-	g.constraints = set
-	if g.granted, err = constraint.Parse(constraint.OfGrants(t.GetGrants())); err != nil {
-		g.need.nowhere = true
-	}
-	var names []string
-	for _, grant := range t.GetGrants() {
-		if len(grant.GetSpec().GetNodeLabels()) > 0 {
-			names = append(names, grant.GetSpec().GetAnnotations().GetName())
-		}
-	}
-	g.grants = strings.Join(names, ", ")
-	return g
-}
-
 // take counts a task on its node.
 func (c *Core) take(t *task) {
 	if t.node == nil {
 		return
 	}
 	if t.holds {
-		t.node.reserve(needOf(t.api))
+		if t.need == nil {
+			what := needOf(t.api)
+			t.need = &what
+		}
+		t.node.reserve(t.need)
 	}
 	if t.live {
 		t.node.live++
@@ -246,65 +171,20 @@ func (c *Core) take(t *task) {
 // release undoes take, or takes the task out of its group.
 func (c *Core) release(t *task) {
 	if t.group != nil {
-		t.group.tasks = slices.DeleteFunc(t.group.tasks, func(other *task) bool { return other == t })
-		t.group = nil
+		t.group.leave(t)
 		return
 	}
 	if t.node == nil {
 		return
 	}
 	if t.holds {
-		t.node.free(needOf(t.api))
+		t.node.free(t.need)
 	}
 	if t.live {
 		t.node.live--
-		c.leaveService(t)
+		c.service(t.api.GetServiceId()).leave(t.node)
 	}
 	if t.holds || t.live {
 		c.reconsider()
 	}
-}
-
-func (c *Core) service(id string) *service {
-	s := c.services[id]
-	if s == nil {
-		s = &service{live: map[*node]int{}, failures: map[*node]*failures{}}
-		c.services[id] = s
-	}
-	return s
-}
-
-func (c *Core) leaveService(t *task) {
-	s := c.service(t.api.GetServiceId())
-	s.live[t.node]--
-	if s.live[t.node] == 0 {
-		delete(s.live, t.node)
-	}
-}
-
-// noteFailure remembers that a task failed on its node, once.
-func (c *Core) noteFailure(t *task) {
-	state := t.api.GetStatus().GetState()
-	if t.failed || t.node == nil || state != api.TaskState_TASK_STATE_FAILED && state != api.TaskState_TASK_STATE_REJECTED {
-		return
-	}
-	t.failed = true
-	s := c.service(t.api.GetServiceId())
-	f := s.failures[t.node]
-	if f == nil || f.version < t.api.GetSpecVersion() {
-		f = &failures{version: t.api.GetSpecVersion()}
-		s.failures[t.node] = f
-	}
-	if f.version > t.api.GetSpecVersion() {
-		return
-	}
-	f.times = append(f.times, t.api.GetStatus().GetTimestamp().AsTime())
-	slices.SortFunc(f.times, time.Time.Compare)
-	f.times = f.times[max(len(f.times)-faultyAfter, 0):]
-}
-
-// faulty reports whether a node is to be avoided by a version of a service.
-func (s *service) faulty(now time.Time, n *node, version uint64) bool {
-	f := s.failures[n]
-	return f != nil && f.version == version && len(f.times) == faultyAfter && now.Sub(f.times[0]) < faultyWindow
 }

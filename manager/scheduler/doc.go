@@ -22,10 +22,20 @@
 // Reservations and ports are taken from the assignment until the task has ended, whatever its desired state. Which platforms an
 // image has is learnt from the nodes that hold it; while no node does, every platform will do.
 //
+// Each is a small type that implements filter, in a file of its own. Those that depend on nodes alone are asked once for all tasks
+// that want the same, until a node changes.
+//
 // # Rank
 //
-// Spread: the node with the fewest live tasks of the service, then with the fewest live tasks, then the lowest id. Nodes on
-// which the same version of the service failed 5 times within 5 minutes come after all others.
+// A service may be spread over the values of labels: then the next task goes to the value with the fewest live tasks of the service,
+// within it to the one of the next label, and so on. Nodes without the label are one group more. Among the nodes of a group, scorers
+// decide, an earlier one first:
+//
+//	spread    the fewest live tasks of the service, then the fewest live tasks, then the lowest id
+//	binpack   the largest part of CPUs or memory reserved with the task, then the most live tasks, then the lowest id
+//
+// Nodes on which the same version of the service failed 5 times within 5 minutes come after all others, and so do groups of nothing
+// else. A scorer is a small type that implements scorer.
 //
 // # Core and loop
 //

@@ -1,10 +1,10 @@
 package scheduler
 
 import (
-	"cmp"
-	"encoding/binary"
 	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 )
@@ -18,76 +18,11 @@ type node struct {
 	takenCPUs, takenMemory int64
 	ports                  map[portKey]int
 	live                   int
+	// place is the node's in Core.ordered, while a Step decides.
+	place int
 }
 
-// portKey is a port of a node.
-type portKey struct {
-	protocol api.Protocol
-	number   uint32
-}
-
-// need is what a task takes up, and where it can run at all.
-type need struct {
-	cpus, memory int64
-	ports        []portKey
-	maxReplicas  uint64
-	// digest is the pinned image's, or empty.
-	digest string
-	// options says that the task is to be isolated otherwise than by default.
-	options bool
-	// storage says that what the task writes is to be bounded.
-	storage bool
-	// bound is the id of the only node that will do, or empty.
-	bound string
-	// nowhere says that no node will do.
-	nowhere bool
-}
-
-func needOf(t *api.Task) need {
-	reserved := t.GetSpec().GetResources().GetReservations()
-	n := need{
-		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
-		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
-		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
-		bound: t.GetBoundNodeId(),
-	}
-	for _, port := range t.GetEndpoint().GetPorts() {
-		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
-	}
-	return n
-}
-
-// key returns a text that is the same for equal needs with equal constraints, and for no others.
-func (n need) key(constraints []string) string {
-	var key []byte
-	for _, number := range []uint64{uint64(n.cpus), uint64(n.memory), n.maxReplicas, uint64(len(n.ports))} {
-		key = binary.AppendUvarint(key, number)
-	}
-	for _, port := range n.ports {
-		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(port.protocol)), uint64(port.number))
-	}
-	if n.options {
-		key = append(key, 1)
-	}
-	if n.storage {
-		key = append(key, 2)
-	}
-	for _, text := range append([]string{n.digest, n.bound}, constraints...) {
-		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)
-	}
-	return string(key)
-}
-
-// digestOf returns the digest of a pinned reference, name:tag@digest or a digest alone, or "".
-func digestOf(image string) string {
-	_, digest, found := strings.Cut(image, "@")
-	if !found && strings.HasPrefix(image, "sha256:") {
-		return image
-	}
-	return digest
-}
-
-func (n *node) reserve(what need) {
+func (n *node) reserve(what *need) {
 	n.takenCPUs += what.cpus
 	n.takenMemory += what.memory
 	for _, port := range what.ports {
@@ -95,7 +30,7 @@ func (n *node) reserve(what need) {
 	}
 }
 
-func (n *node) free(what need) {
+func (n *node) free(what *need) {
 	n.takenCPUs -= what.cpus
 	n.takenMemory -= what.memory
 	for _, port := range what.ports {
@@ -117,6 +52,10 @@ func (n *node) set(a *api.Node) {
 // putNode replaces what the core knows of a node. Its tasks stay counted.
 func (c *Core) putNode(a *api.Node) {
 	n := c.nodes[a.GetId()]
+	if n != nil && sameForTasks(n.api, a) {
+		n.api = a
+		return
+	}
 	if n == nil {
 		n = &node{ports: map[portKey]int{}}
 		n.set(a)
@@ -127,6 +66,12 @@ func (c *Core) putNode(a *api.Node) {
 		n.set(a)
 	}
 	c.nodesChanged()
+}
+
+// sameForTasks reports whether a node's change is none for placement: that its data key or certificate was renewed is not.
+func sameForTasks(old, fresh *api.Node) bool {
+	return old.GetStatus().GetState() == fresh.GetStatus().GetState() && old.GetStatus().GetAddress() == fresh.GetStatus().GetAddress() &&
+		old.GetRole() == fresh.GetRole() && proto.Equal(old.GetSpec(), fresh.GetSpec()) && proto.Equal(old.GetDescription(), fresh.GetDescription())
 }
 
 // removeNode forgets a node. Tasks that were on it keep pointing to it, and nobody else does.
@@ -145,15 +90,16 @@ func (c *Core) removeNode(a *api.Node) {
 
 func (c *Core) nodesChanged() {
 	clear(c.eligible)
-	c.imagesStale = true
+	c.nodesStale = true
 	c.reconsider()
 }
 
-// learnImages collects which platforms images have.
-func (c *Core) learnImages() {
-	c.imagesStale = false
+// learnNodes brings up to date what is known of all nodes together: their order, and which platforms images have.
+func (c *Core) learnNodes() {
+	c.nodesStale = false
 	clear(c.images)
-	for _, n := range c.ordered {
+	for i, n := range c.ordered {
+		n.place = i
 		for _, image := range n.api.GetDescription().GetImages() {
 			if image.GetPlatform().GetOs() != "" {
 				c.images[image.GetDigest()] = append(c.images[image.GetDigest()], image.GetPlatform())

@@ -16,9 +16,10 @@ import (
 
 // TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line:
 //
-//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v] [arch=arm64] [has=sha256:x] [storage]
+//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [arch=arm64] [has=sha256:x] [storage]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
 //	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
+//	       [spread=node.labels.k,node.labels.k] [strategy=binpack]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -127,8 +128,10 @@ func parseNode(id string, settings map[string]string) *api.Node {
 		case "storage":
 			n.Description.StorageLimits = true
 		case "label":
-			k, v, _ := strings.Cut(value, ":")
-			n.Spec.Annotations.Labels[k] = v
+			for pair := range strings.SplitSeq(value, ",") {
+				k, v, _ := strings.Cut(pair, ":")
+				n.Spec.Annotations.Labels[k] = v
+			}
 		case "arch":
 			n.Description.Platform.Architecture = value
 		case "has":
@@ -183,6 +186,14 @@ func parseTask(id string, settings map[string]string) *api.Task {
 	}
 	if size := settings["storage"]; size != "" {
 		t.Spec.Container.StorageSizeBytes = number(size)
+	}
+	if spread := settings["spread"]; spread != "" {
+		for label := range strings.SplitSeq(spread, ",") {
+			t.Spec.Placement.Preferences = append(t.Spec.Placement.Preferences, &api.PlacementPreference{Spread: label})
+		}
+	}
+	if strategy := settings["strategy"]; strategy != "" {
+		t.Spec.Placement.Strategy = api.PlacementStrategy(api.PlacementStrategy_value["PLACEMENT_STRATEGY_"+strings.ToUpper(strategy)])
 	}
 	if c := settings["constraint"]; c != "" {
 		t.Spec.Placement.Constraints = []string{c}

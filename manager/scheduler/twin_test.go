@@ -76,16 +76,71 @@ func (w *twin) refusal(n *api.Node, t *api.Task) string {
 
 // best returns the node that t must go to, or nil.
 func (w *twin) best(t *api.Task) *api.Node {
-	var best *api.Node
-	rank := func(n *api.Node) string {
-		return fmt.Sprintf("%6d %6d %s", w.sameService(n.GetId(), t), len(w.tasksOn(n.GetId(), live)), n.GetId())
-	}
+	var candidates []*api.Node
 	for _, n := range w.nodes {
-		if w.refusal(n, t) == "" && (best == nil || rank(n) < rank(best)) {
-			best = n
+		if w.refusal(n, t) == "" {
+			candidates = append(candidates, n)
+		}
+	}
+	var labels []string
+	for _, preference := range t.GetSpec().GetPlacement().GetPreferences() {
+		labels = append(labels, strings.TrimPrefix(preference.GetSpread(), "node.labels."))
+	}
+	return w.pick(t, candidates, slices.Collect(maps.Values(w.nodes)), labels)
+}
+
+// pick returns the best of candidates, which are among all nodes that have the same values of the labels before labels.
+func (w *twin) pick(t *api.Task, candidates, all []*api.Node, labels []string) (best *api.Node) {
+	if len(labels) == 0 {
+		for _, n := range candidates {
+			if best == nil || w.rank(n, t) < w.rank(best, t) {
+				best = n
+			}
+		}
+		return best
+	}
+	key := ""
+	for _, like := range candidates {
+		same := func(n *api.Node) bool {
+			mine, has := like.GetSpec().GetAnnotations().GetLabels()[labels[0]]
+			theirs, have := n.GetSpec().GetAnnotations().GetLabels()[labels[0]]
+			return mine == theirs && has == have
+		}
+		alike, tasks := only(all, same), 0
+		for _, n := range alike {
+			tasks += w.sameService(n.GetId(), t)
+		}
+		n := w.pick(t, only(candidates, same), alike, labels[1:])
+		if k := fmt.Sprintf("%6d %s", tasks, w.rank(n, t)); best == nil || k < key {
+			best, key = n, k
 		}
 	}
 	return best
+}
+
+func only(nodes []*api.Node, keep func(*api.Node) bool) (kept []*api.Node) {
+	for _, n := range nodes {
+		if keep(n) {
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+func (w *twin) rank(n *api.Node, t *api.Task) string {
+	live := len(w.tasksOn(n.GetId(), live))
+	if t.GetSpec().GetPlacement().GetStrategy() != api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK {
+		return fmt.Sprintf("%6d %6d %s", w.sameService(n.GetId(), t), live, n.GetId())
+	}
+	memory := t.GetSpec().GetResources().GetReservations().GetMemoryBytes()
+	for _, other := range w.tasksOn(n.GetId(), holds) {
+		memory += other.GetSpec().GetResources().GetReservations().GetMemoryBytes()
+	}
+	left := 1.0
+	if total := n.GetDescription().GetResources().GetMemoryBytes(); total > 0 {
+		left -= float64(memory) / float64(total)
+	}
+	return fmt.Sprintf("%10.6f %6d %s", 10+left, 100_000-live, n.GetId())
 }
 
 // check replays decisions, each of which must be the best at its moment, and then looks for tasks that were forgotten.
@@ -148,7 +203,10 @@ func (w *twin) change(t *rapid.T) scheduler.Change {
 func drawNode(t *rapid.T) *api.Node {
 	settings := map[string]string{
 		"memory": fmt.Sprint(rapid.IntRange(0, 20).Draw(t, "memory")),
-		"label":  "zone:" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "zone"),
+		"label":  "zone:" + rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone"),
+	}
+	if rack := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "rack"); rack != "" {
+		settings["label"] += ",rack:" + rack
 	}
 	if flag := rapid.SampledFrom([]string{"", "", "down", "drain", "pause"}).Draw(t, "flag"); flag != "" {
 		settings[flag] = ""
@@ -158,7 +216,7 @@ func drawNode(t *rapid.T) *api.Node {
 
 // drawTask returns a task of one of a few services. Those of one of them have different constraints.
 func drawTask(t *rapid.T, number int) *api.Task {
-	service := rapid.IntRange(1, 5).Draw(t, "service")
+	service := rapid.IntRange(1, 8).Draw(t, "service")
 	settings := map[string]string{"service": fmt.Sprintf("s%d", service)}
 	switch service {
 	case 1:
@@ -171,8 +229,17 @@ func drawTask(t *rapid.T, number int) *api.Task {
 	case 4:
 		settings["port"] = "80"
 	case 5:
+		settings["memory"] = "1"
+		settings["spread"] = "node.labels.zone,node.labels.rack"
+	case 6:
+		settings["memory"] = "3"
+		settings["strategy"] = "binpack"
+	case 8:
 		settings["bound"] = fmt.Sprintf("n%d", rapid.IntRange(1, 5).Draw(t, "bound"))
 		settings["memory"] = "3"
+	case 7:
+		settings["strategy"] = "binpack"
+		settings["spread"] = "node.labels.rack"
 	}
 	return parseTask(fmt.Sprintf("t%d-%d", number, rapid.IntRange(0, 1<<30).Draw(t, "id")), settings)
 }

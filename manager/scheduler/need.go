@@ -1,0 +1,83 @@
+package scheduler
+
+import (
+	"cmp"
+	"encoding/binary"
+	"strings"
+
+	"github.com/skep-io/skep/api"
+)
+
+// portKey is a port of a node.
+type portKey struct {
+	protocol api.Protocol
+	number   uint32
+}
+
+// need is what a task takes up, and where it can run at all.
+type need struct {
+	cpus, memory int64
+	ports        []portKey
+	maxReplicas  uint64
+	// digest is the pinned image's, or empty.
+	digest string
+	// options says that the task is to be isolated otherwise than by default.
+	options bool
+	// storage says that what the task writes is to be bounded.
+	storage bool
+	// bound is the id of the only node that will do, or empty.
+	bound string
+}
+
+func needOf(t *api.Task) need {
+	reserved := t.GetSpec().GetResources().GetReservations()
+	n := need{
+		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
+		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
+		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
+		bound: t.GetBoundNodeId(),
+	}
+	for _, port := range t.GetEndpoint().GetPorts() {
+		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
+	}
+	return n
+}
+
+// key returns a text that is the same for equal needs with equal texts, and for no others.
+func (n need) key(texts ...[]string) string {
+	key := make([]byte, 0, 64)
+	for _, number := range []uint64{uint64(n.cpus), uint64(n.memory), n.maxReplicas, uint64(len(n.ports))} {
+		key = binary.AppendUvarint(key, number)
+	}
+	for _, port := range n.ports {
+		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(port.protocol)), uint64(port.number))
+	}
+	flags := byte(0)
+	if n.options {
+		flags |= 1
+	}
+	if n.storage {
+		flags |= 2
+	}
+	key = appendText(appendText(append(key, flags), n.digest), n.bound)
+	for _, list := range texts {
+		key = binary.AppendUvarint(key, uint64(len(list)))
+		for _, text := range list {
+			key = appendText(key, text)
+		}
+	}
+	return string(key)
+}
+
+func appendText(key []byte, text string) []byte {
+	return append(binary.AppendUvarint(key, uint64(len(text))), text...)
+}
+
+// digestOf returns the digest of a pinned reference, name:tag@digest or a digest alone, or "".
+func digestOf(image string) string {
+	_, digest, found := strings.Cut(image, "@")
+	if !found && strings.HasPrefix(image, "sha256:") {
+		return image
+	}
+	return digest
+}
