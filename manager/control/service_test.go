@@ -117,6 +117,13 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"update delay", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Delay: durationpb.New(-1)} }, "update.delay: cannot be negative"},
 		{"grace period", func(s *api.ServiceSpec) { s.Task.Container.StopGracePeriod = durationpb.New(-1) }, "stop_grace_period: cannot be negative"},
 		{"constraint", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Constraints: []string{"node.role=worker"}} }, "task.placement.constraints: invalid constraint \"node.role=worker\": expected one operator from ==, !="},
+		{"preference", func(s *api.ServiceSpec) {
+			s.Task.Placement = &api.Placement{Preferences: []*api.PlacementPreference{{Spread: "node.labels.a"}, {Spread: "node.role"}}}
+		}, "task.placement.preferences[1].spread: invalid constraint: key 'node.role' is no label: use node.labels.LABEL or engine.labels.LABEL"},
+		{"preferences", func(s *api.ServiceSpec) {
+			s.Task.Placement = &api.Placement{Preferences: make([]*api.PlacementPreference, 9)}
+		}, "task.placement.preferences: 9 preferences are too many"},
+		{"strategy", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Strategy: 7} }, "task.placement.strategy: has no value"},
 		{"constraint key", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Constraints: []string{"rack==a"}} }, "key 'rack' is invalid: use node.id"},
 		{"target port", func(s *api.ServiceSpec) { s.Endpoint = ports(&api.PortConfig{TargetPort: 70000}) }, "endpoint.ports[0].target_port: target port must be 1 to 65535"},
 		{"published twice", func(s *api.ServiceSpec) {

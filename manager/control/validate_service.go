@@ -12,7 +12,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/reference"
-	"github.com/skep-io/skep/manager/constraint"
 	"github.com/skep-io/skep/manager/privilege"
 )
 
@@ -50,9 +49,7 @@ func validateService(spec *api.ServiceSpec) error {
 	p.known("task.restart.condition", spec.GetTask().GetRestart().GetCondition())
 	p.duration("task.restart.delay", spec.GetTask().GetRestart().GetDelay())
 	p.duration("task.restart.window", spec.GetTask().GetRestart().GetWindow())
-	if _, err := constraint.Parse(spec.GetTask().GetPlacement().GetConstraints()); err != nil {
-		p.add("task.placement.constraints", "%v", err)
-	}
+	p.placement("task.placement", spec.GetTask().GetPlacement())
 	p.container("task.container", spec.GetTask().GetContainer())
 	if spec.GetTask().GetContainer().GetPrivileges().GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
 		p.sharedNetwork(spec)

@@ -104,6 +104,8 @@ func ownFlags() map[string]string {
 		"service create shm-size":        "docker run's",
 		"service update shm-size":        "likewise",
 		"service create tmpfs":           "docker run's, shorter than --mount",
+		"service create strategy":        "Swarm only spreads",
+		"service update strategy":        "likewise",
 		"swarm update require":           "Swarm places tasks whatever isolates them",
 		"service create security-opt":    "docker run has it; Swarm's services can't be isolated otherwise than by default",
 		"service update security-opt":    "likewise",

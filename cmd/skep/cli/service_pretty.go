@@ -58,12 +58,21 @@ func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.
 }
 
 func writePrettyPlacement(b *strings.Builder, p *view.Placement) {
-	if p == nil || (len(p.Constraints) == 0 && p.MaxReplicas == 0) {
+	if p == nil || (len(p.Constraints) == 0 && p.MaxReplicas == 0 && len(p.Preferences) == 0 && p.Strategy == "") {
 		return
 	}
 	b.WriteString("Placement:\n")
 	if len(p.Constraints) > 0 {
 		fmt.Fprintf(b, " Constraints:\t[%s]\n", strings.Join(p.Constraints, " "))
+	}
+	for i, preference := range p.Preferences {
+		if i == 0 {
+			b.WriteString(" Preferences:\n")
+		}
+		fmt.Fprintf(b, "  Spread:\t%s\n", preference.Spread.SpreadDescriptor)
+	}
+	if p.Strategy != "" {
+		fmt.Fprintf(b, " Strategy:\t%s\n", p.Strategy)
 	}
 	if p.MaxReplicas > 0 {
 		fmt.Fprintf(b, " Max Replicas Per Node:   %d\n", p.MaxReplicas)

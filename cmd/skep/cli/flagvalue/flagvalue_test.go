@@ -368,3 +368,20 @@ func TestValues_HaveNoDefault(t *testing.T) {
 		}
 	}
 }
+
+func TestPreferences(t *testing.T) {
+	var p flagvalue.Preferences
+	for _, text := range []string{"spread=node.labels.zone", "spread=engine.labels.rack"} {
+		if err := p.Set(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "spread=node.labels.zone, spread=engine.labels.rack"; p.String() != want {
+		t.Errorf("got %q, want %q", p.String(), want)
+	}
+	for _, text := range []string{"", "spread=", "node.labels.zone", "pack=node.labels.zone"} {
+		if err := p.Set(text); err == nil || !strings.Contains(err.Error(), "write spread= and a label") {
+			t.Errorf("%q: got %v, want an error that says what to write", text, err)
+		}
+	}
+}

@@ -21,6 +21,7 @@ type Create struct {
 	env, envFiles           flagvalue.List
 	labels, containerLabels flagvalue.Labels
 	constraints             flagvalue.List
+	preferences             flagvalue.Preferences
 	secrets                 flagvalue.Secrets
 	ports                   flagvalue.Ports
 	mounts                  flagvalue.Mounts
@@ -44,6 +45,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.VarP(&c.labels, "label", "l", "Service labels")
 	set.StringVar(&c.mode, "mode", replicatedMode, `Service mode ("replicated")`)
 	set.Var(&c.mounts, "mount", "Attach a filesystem mount to the service")
+	set.Var(&c.preferences, "placement-pref", "Add a placement preference")
 	set.StringVar(&c.name, "name", "", "Service name")
 	set.VarP(&c.ports, "publish", "p", "Publish a port as a node port")
 	set.Var(&c.secrets, "secret", "Specify secrets to expose to the service")
@@ -79,6 +81,9 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	c.lists.apply(spec.Task.Container, removals{})
 	if len(c.constraints) > 0 {
 		placementOf(spec.Task).Constraints = c.constraints
+	}
+	if len(c.preferences) > 0 {
+		placementOf(spec.Task).Preferences = c.preferences
 	}
 	if len(c.ports) > 0 {
 		spec.Endpoint = &api.EndpointSpec{Ports: c.ports}

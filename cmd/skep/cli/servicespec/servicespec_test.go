@@ -125,6 +125,7 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--mode=global":                       "replicated is the only one yet",
 		"--restart-condition=always":          "write none, on-failure or any",
+		"--strategy=random":                   "write spread or binpack",
 		"--update-order=random":               "write start-first or stop-first",
 		"--limit-pids=-1":                     "invalid --limit-pids -1",
 		"--secret=nothere":                    "secret not found",
@@ -250,7 +251,7 @@ task {
   }
   resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
   restart { condition: RESTART_CONDITION_ANY delay { seconds: 5 } }
-  placement { constraints: "node.role==worker" }
+  placement { constraints: "node.role==worker" preferences { spread: "node.labels.zone" } preferences { spread: "node.labels.rack" } }
 }`)
 }
 
@@ -268,12 +269,21 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--container-label-rm=c":                 func(s *api.ServiceSpec) { s.Task.Container.Labels = nil },
 		"--constraint-rm=node.role==worker":      func(s *api.ServiceSpec) { s.Task.Placement.Constraints = nil },
 		"--constraint-add=node.role==worker":     func(*api.ServiceSpec) {},
-		"--mount-rm=/t":                          func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
-		"--mount-add=type=tmpfs,target=/t,ro":    func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
-		"--group-add=staff --group-add=www":      func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "www"} },
-		"--group-rm=staff":                       func(s *api.ServiceSpec) { s.Task.Container.Groups = nil },
-		"--sysctl-rm=net.ipv4.ip_forward":        func(s *api.ServiceSpec) { s.Task.Container.Sysctls = nil },
-		"--sysctl-add=net.ipv4.ip_forward=0":     func(s *api.ServiceSpec) { s.Task.Container.Sysctls["net.ipv4.ip_forward"] = "0" },
+		"--placement-pref-rm=spread=node.labels.zone": func(s *api.ServiceSpec) {
+			s.Task.Placement.Preferences = s.Task.Placement.Preferences[1:]
+		},
+		"--placement-pref-add=spread=node.labels.zone --placement-pref-add spread=engine.labels.x": func(s *api.ServiceSpec) {
+			s.Task.Placement.Preferences = append(s.Task.Placement.Preferences, &api.PlacementPreference{Spread: "engine.labels.x"})
+		},
+		"--strategy=binpack": func(s *api.ServiceSpec) {
+			s.Task.Placement.Strategy = api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK
+		},
+		"--mount-rm=/t":                       func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
+		"--mount-add=type=tmpfs,target=/t,ro": func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
+		"--group-add=staff --group-add=www":   func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "www"} },
+		"--group-rm=staff":                    func(s *api.ServiceSpec) { s.Task.Container.Groups = nil },
+		"--sysctl-rm=net.ipv4.ip_forward":     func(s *api.ServiceSpec) { s.Task.Container.Sysctls = nil },
+		"--sysctl-add=net.ipv4.ip_forward=0":  func(s *api.ServiceSpec) { s.Task.Container.Sysctls["net.ipv4.ip_forward"] = "0" },
 		"--ulimit-rm=nofile --ulimit-add=core=0": func(s *api.ServiceSpec) {
 			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "core"}}
 		},

@@ -33,7 +33,8 @@ type shared struct {
 	limitCPU, reserveCPU flagvalue.NanoCPUs
 	limitMemory, reserve flagvalue.Bytes
 	limitPids            int64
-	replicas, maxPerNode uint64
+	replicas             uint64
+	placement            placementFlags
 	condition            string
 	restartDelay, window time.Duration
 	maxAttempts          uint64
@@ -49,6 +50,7 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
 	s.health.register(set)
+	s.placement.register(set)
 	s.limits.register(set)
 	s.privileges.register(set)
 	say := func(text, value string) string {
@@ -66,7 +68,6 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	set.Int64Var(&s.limitPids, "limit-pids", 0, "Limit maximum number of processes (default 0 = unlimited)")
 	set.BoolVar(&s.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	set.Uint64Var(&s.replicas, "replicas", 0, "Number of tasks")
-	set.Uint64Var(&s.maxPerNode, "replicas-max-per-node", 0, "Maximum number of tasks per node (default 0 = unlimited)")
 	set.Var(&s.reserveCPU, "reserve-cpu", "Reserve CPUs")
 	set.Var(&s.reserve, "reserve-memory", "Reserve Memory")
 	set.StringVar(&s.condition, "restart-condition", "", say(`Restart when condition is met ("none", "on-failure", "any")`, `"any"`))
@@ -114,8 +115,8 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	if err := s.health.apply(s.changed, task.Container); err != nil {
 		return err
 	}
-	if s.changed("replicas-max-per-node") {
-		placementOf(task).MaxReplicas = s.maxPerNode
+	if err := s.placement.apply(s.changed, task); err != nil {
+		return err
 	}
 	if err := s.applyResources(task); err != nil {
 		return err

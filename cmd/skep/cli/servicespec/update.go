@@ -25,7 +25,7 @@ type Update struct {
 	envAdd, envRemove               flagvalue.List
 	labelAdd, containerLabelAdd     flagvalue.Labels
 	labelRemove, containerLabelDrop flagvalue.List
-	constraintAdd, constraintRemove flagvalue.List
+	placementChanges                placementChanges
 	secretAdd                       flagvalue.Secrets
 	secretRemove                    flagvalue.List
 	portAdd                         flagvalue.Ports
@@ -42,9 +42,8 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	u.register(set, false)
 	u.registerNetwork(set, false)
 	u.add.registerUpdate(set, &u.remove)
+	u.placementChanges.register(set)
 	set.Var(&u.args, "args", "Service command args")
-	set.Var(&u.constraintAdd, "constraint-add", "Add or update a placement constraint")
-	set.Var(&u.constraintRemove, "constraint-rm", "Remove a constraint")
 	set.Var(&u.containerLabelAdd, "container-label-add", "Add or update a container label")
 	set.Var(&u.containerLabelDrop, "container-label-rm", "Remove a container label by its key")
 	set.Var(&u.envAdd, "env-add", "Add or update an environment variable")
@@ -73,7 +72,8 @@ func (u *Update) Check() error {
 		disjoint("env", keysOf(u.envAdd, variableName), u.envRemove),
 		disjoint("label", slices.Sorted(maps.Keys(u.labelAdd)), u.labelRemove),
 		disjoint("container-label", slices.Sorted(maps.Keys(u.containerLabelAdd)), u.containerLabelDrop),
-		disjoint("constraint", u.constraintAdd, u.constraintRemove),
+		disjoint("constraint", u.placementChanges.constraintAdd, u.placementChanges.constraintRemove),
+		disjoint("placement-pref", u.placementChanges.preferenceAdd.Names(), u.placementChanges.preferenceRemove.Names()),
 		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
 		disjoint("grant", u.grantAdd, u.grantRemove),
 		disjoint("publish", ports, u.portRemove),
@@ -102,7 +102,8 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 		missing("environment variable", keysOf(c.GetEnv(), variableName), u.envRemove),
 		missing("label", slices.Collect(maps.Keys(present.GetAnnotations().GetLabels())), u.labelRemove),
 		missing("container label", slices.Collect(maps.Keys(c.GetLabels())), u.containerLabelDrop),
-		missing("constraint", present.GetTask().GetPlacement().GetConstraints(), u.constraintRemove),
+		missing("constraint", present.GetTask().GetPlacement().GetConstraints(), u.placementChanges.constraintRemove),
+		missing("placement preference", flagvalue.Preferences(present.GetTask().GetPlacement().GetPreferences()).Names(), u.placementChanges.preferenceRemove.Names()),
 		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
 		missing("published port", ports, u.portRemove),
 		missing("secret", secrets, u.secretRemove),
@@ -169,7 +170,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 		return nil, err
 	}
 	u.applyLabels(spec)
-	u.applyConstraints(task)
+	u.placementChanges.apply(u.changed, task)
 	u.applyMounts(task.Container)
 	u.add.apply(task.Container, u.remove)
 	u.applyGrants(task.Container)
@@ -220,15 +221,6 @@ func changeLabels(labels map[string]string, add flagvalue.Labels, remove []strin
 	}
 	maps.Copy(labels, add)
 	return labels
-}
-
-func (u *Update) applyConstraints(task *api.TaskSpec) {
-	if !u.changed("constraint-add", "constraint-rm") {
-		return
-	}
-	placement := placementOf(task)
-	kept := slices.DeleteFunc(placement.Constraints, func(c string) bool { return slices.Contains(u.constraintRemove, c) })
-	placement.Constraints = merge(kept, u.constraintAdd, func(c string) string { return c })
 }
 
 func (u *Update) applyMounts(c *api.ContainerSpec) {

@@ -86,9 +86,18 @@ type RestartPolicy struct {
 
 // Placement restricts the nodes.
 type Placement struct {
-	Constraints []string `json:",omitempty"`
-	MaxReplicas uint64   `json:",omitempty"`
+	Constraints []string              `json:",omitempty"`
+	Preferences []PlacementPreference `json:",omitempty"`
+	MaxReplicas uint64                `json:",omitempty"`
+	// Strategy is spread or binpack, or empty for spread.
+	Strategy string `json:",omitempty"`
 }
+
+// PlacementPreference says what the tasks are divided by.
+type PlacementPreference struct{ Spread SpreadOver }
+
+// SpreadOver is the label of a preference.
+type SpreadOver struct{ SpreadDescriptor string }
 
 // ContainerSpec is the process of a task.
 type ContainerSpec struct {
@@ -224,9 +233,23 @@ func newTaskSpec(s *api.TaskSpec) TaskSpec {
 		}
 	}
 	if p := s.GetPlacement(); p != nil {
-		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas()}
+		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas(), Strategy: strategy(p.GetStrategy())}
+		for _, preference := range p.GetPreferences() {
+			out.Placement.Preferences = append(out.Placement.Preferences, PlacementPreference{SpreadOver{preference.GetSpread()}})
+		}
 	}
 	return out
+}
+
+func strategy(s api.PlacementStrategy) string {
+	switch s {
+	case api.PlacementStrategy_PLACEMENT_STRATEGY_SPREAD:
+		return "spread"
+	case api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK:
+		return "binpack"
+	default:
+		return ""
+	}
 }
 
 func requirements(r *api.ResourceRequirements) *ResourceRequirements {
