@@ -134,7 +134,7 @@ func (m *machine) extend(txn *memdb.Txn, now *timestamppb.Timestamp, events [][]
 		s.Meta.CreatedAt = old.GetMeta().GetCreatedAt()
 	}
 	m.kindVersions[object.KindAuditSegment] = m.index
-	change.Object = s
+	change.Object, change.At = s, now.AsTime()
 	return change, events, txn.Insert(object.KindAuditSegment.String(), s)
 }
 

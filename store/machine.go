@@ -188,7 +188,7 @@ func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
 func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change, old Object) (Change, error) {
 	o := object.Unwrap(c.GetObject())
 	ref := refOf(o)
-	change := Change{Object: o, Old: old}
+	change := Change{Object: o, Old: old, At: t.GetProposedAt().AsTime()}
 	created := t.GetProposedAt()
 	switch c.GetAction() {
 	case api.ChangeAction_CHANGE_ACTION_CHECK:

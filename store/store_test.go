@@ -301,6 +301,10 @@ func TestWatch_SnapshotThenDeltas(t *testing.T) {
 	if err != nil || len(batch.Changes) != 1 || batch.Changes[0].Object.GetId() != "b" || batch.Changes[0].Action != store.ActionCreate {
 		t.Fatalf("first batch: %v, %v", batch, err)
 	}
+	created := batch.Changes[0]
+	if !created.At.Equal(created.Object.GetMeta().GetCreatedAt().AsTime()) {
+		t.Errorf("proposed at %v, created at %v", created.At, created.Object.GetMeta().GetCreatedAt().AsTime())
+	}
 	if _, ok, err := w.TryNext(); ok || err != nil {
 		t.Errorf("more than there is: %v, %v", ok, err)
 	}
@@ -314,6 +318,9 @@ func TestWatch_SnapshotThenDeltas(t *testing.T) {
 	batch, err = resumed.Next(t.Context())
 	if err != nil || batch.Changes[0].Action != store.ActionDelete || batch.Changes[0].Object.GetId() != "a" || batch.Changes[0].Old == nil {
 		t.Errorf("resumed: %v, %v", batch, err)
+	}
+	if removed := batch.Changes[0]; removed.At.Before(created.At) {
+		t.Errorf("removed at %v, before %v", removed.At, created.At)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/skep-io/skep/store/object"
 )
@@ -39,6 +40,8 @@ type Change struct {
 	Object Object
 	// Old is the object before the change, nil for a creation.
 	Old Object
+	// At is when the change was proposed, by the clock of the manager that led; the same on all managers.
+	At time.Time
 }
 
 // Kind is the kind of the changed object.
