@@ -18,6 +18,7 @@ import (
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/manager/dispatcher"
+	"github.com/skep-io/skep/manager/events"
 	"github.com/skep-io/skep/manager/execbroker"
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/manager/keymanager"
@@ -73,6 +74,7 @@ type Manager struct {
 	exec       *execbroker.Broker
 	learn      *learnbroker.Broker
 	keys       *keymanager.Manager
+	events     *events.Log
 }
 
 // New makes all parts of a manager and starts none.
@@ -91,6 +93,10 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Distrust = func(store.Index, []*api.Revocation) {}
 	}
 	m := &Manager{cfg: cfg}
+	var err error
+	if m.events, err = events.New(events.Config{Store: cfg.Store}); err != nil {
+		return nil, err
+	}
 	logs, err := logbroker.New(logbroker.Config{Store: cfg.Store, Dial: cfg.Dial})
 	if err != nil {
 		return nil, err
@@ -162,6 +168,7 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	api.RegisterAuditServer(r, m.audit)
 	api.RegisterTasksServer(r, m.exec)
 	api.RegisterLearningServer(r, m.learn)
+	api.RegisterEventsServer(r, m.events)
 }
 
 // Interceptor sends calls that need the leader to it, and records those that are answered here in the audit log. It comes after the
@@ -235,6 +242,7 @@ func (m *Manager) work(ctx context.Context) error {
 	group.Go(func() error { return m.keys.Run(ctx) })
 	group.Go(func() error { return m.followSettings(ctx) })
 	group.Go(func() error { return m.audit.Run(ctx) })
+	group.Go(func() error { return m.events.Run(ctx) })
 	t := &tenures{leadership: m.cfg.Store.Leadership, loops: m.loops, logger: m.cfg.Logger}
 	group.Go(func() error { return t.run(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, store.ErrStopped) {

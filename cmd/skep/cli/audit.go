@@ -59,13 +59,13 @@ func (a *auditFlags) request(now time.Time) (*api.ReadAuditRequest, error) {
 		After: a.after, Caller: a.caller, Method: a.method, Object: a.object, Result: a.result, Limit: a.limit,
 	}
 	for _, moment := range []struct {
-		text string
-		to   **timestamppb.Timestamp
-	}{{a.since, &r.Since}, {a.until, &r.Until}} {
+		flag, text string
+		to         **timestamppb.Timestamp
+	}{{"since", a.since, &r.Since}, {"until", a.until, &r.Until}} {
 		if moment.text == "" {
 			continue
 		}
-		t, err := parseSince(moment.text, now)
+		t, err := parseMoment(moment.flag, moment.text, now)
 		if err != nil {
 			return nil, err
 		}

@@ -33,6 +33,7 @@ type fake struct {
 	api.UnimplementedDaemonServer
 	api.UnimplementedAuditServer
 	api.UnimplementedLearningServer
+	api.UnimplementedEventsServer
 	api.UnimplementedTasksServer
 
 	mu       sync.Mutex
@@ -121,6 +122,7 @@ func (f *fake) serve(t testing.TB, socket string, cleanup func(func())) {
 	api.RegisterDaemonServer(server, f)
 	api.RegisterAuditServer(server, f)
 	api.RegisterLearningServer(server, f)
+	api.RegisterEventsServer(server, f)
 	api.RegisterTasksServer(server, f)
 	done := make(chan struct{})
 	go func() {

@@ -80,7 +80,7 @@ func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
 		out.Tail = n
 	}
 	if f.since != "" {
-		since, err := parseSince(f.since, now)
+		since, err := parseMoment("since", f.since, now)
 		if err != nil {
 			return nil, err
 		}
@@ -89,8 +89,8 @@ func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
 	return out, nil
 }
 
-// parseSince reads a moment: an RFC 3339 time or a prefix of one, seconds since 1970, or a duration before now.
-func parseSince(text string, now time.Time) (time.Time, error) {
+// parseMoment reads the value of a flag that is a moment: an RFC 3339 time or a prefix of one, seconds since 1970, or a duration before now.
+func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		return now.Add(-ago), nil
 	}
@@ -104,7 +104,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	nanos, err2 := strconv.ParseUint((fraction + "000000000")[:9], 10, 64)
 	if err != nil || err2 != nil || len(fraction) > 9 {
 		return time.Time{}, fault.New(fault.Invalid,
-			`invalid value for "since": %q: write a time such as 2013-01-02T13:23:37Z, or a duration such as 42m`, text)
+			`invalid value for "%s": %q: write a time such as 2013-01-02T13:23:37Z, or a duration such as 42m`, flag, text)
 	}
 	return time.Unix(seconds, int64(nanos)), nil
 }

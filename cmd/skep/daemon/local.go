@@ -43,6 +43,7 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	d.managed.offer(server, &api.Audit_ServiceDesc)
 	d.managed.offer(server, &api.Tasks_ServiceDesc)
 	d.managed.offer(server, &api.Learning_ServiceDesc)
+	d.managed.offer(server, &api.Events_ServiceDesc)
 	return server
 }
 

@@ -71,6 +71,8 @@ type Client struct {
 	Tasks api.TasksClient
 	// Learning records what tasks do; never nil.
 	Learning api.LearningClient
+	// Events tells what happens; never nil.
+	Events api.EventsClient
 
 	host  string
 	conn  *grpc.ClientConn
@@ -125,6 +127,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 	}
 	c.Control, c.Daemon, c.Audit = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn), api.NewAuditClient(c.conn)
 	c.Tasks, c.Learning = api.NewTasksClient(c.conn), api.NewLearningClient(c.conn)
+	c.Events = api.NewEventsClient(c.conn)
 	return c, nil
 }
 
