@@ -166,6 +166,8 @@ func example(field protoreflect.FieldDescriptor, empty protoreflect.Value, depth
 		return protoreflect.ValueOfInt64(int64(field.Number()))
 	case protoreflect.Uint64Kind:
 		return protoreflect.ValueOfUint64(uint64(field.Number()))
+	case protoreflect.FloatKind:
+		return protoreflect.ValueOfFloat32(float32(field.Number()) + 0.5)
 	default:
 		panic(fmt.Sprintf("no example for %s: add a case here", field.FullName()))
 	}

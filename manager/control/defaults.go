@@ -14,7 +14,10 @@ const (
 	defaultRestartDelay = 5
 	defaultGracePeriod  = 10
 	defaultParallelism  = 1
+	defaultMonitor      = 5
 	defaultSecretMode   = 0o444
+	// defaultDeadline is Kubernetes': Swarm waits for ever for a task that no node takes, and says nothing.
+	defaultDeadline = 600
 )
 
 // orNew makes the message at field when there is none.
@@ -31,19 +34,35 @@ func fillService(spec *api.ServiceSpec) {
 	if spec.GetReplicated() == nil {
 		spec.Replicated = &api.ReplicatedService{Replicas: defaultReplicas}
 	}
-	if spec.GetUpdate() == nil {
-		spec.Update = &api.UpdateConfig{Parallelism: defaultParallelism}
-	}
-	if spec.Update.Delay == nil {
-		spec.Update.Delay = seconds(0)
-	}
-	if spec.Update.Order == api.UpdateOrder_UPDATE_ORDER_UNSPECIFIED {
-		spec.Update.Order = api.UpdateOrder_UPDATE_ORDER_STOP_FIRST
-	}
+	fillUpdate(&spec.Update)
+	fillUpdate(&spec.Rollback)
 	for _, port := range orNew(&spec.Endpoint).GetPorts() {
 		fillPort(port)
 	}
 	fillTask(orNew(&spec.Task))
+}
+
+// fillUpdate spells out how tasks are replaced, or go back.
+func fillUpdate(config **api.UpdateConfig) {
+	if *config == nil {
+		*config = &api.UpdateConfig{Parallelism: defaultParallelism}
+	}
+	u := *config
+	if u.GetDelay() == nil {
+		u.Delay = seconds(0)
+	}
+	if u.GetMonitor() == nil {
+		u.Monitor = seconds(defaultMonitor)
+	}
+	if u.GetDeadline() == nil {
+		u.Deadline = seconds(defaultDeadline)
+	}
+	if u.GetOrder() == api.UpdateOrder_UPDATE_ORDER_UNSPECIFIED {
+		u.Order = api.UpdateOrder_UPDATE_ORDER_STOP_FIRST
+	}
+	if u.GetFailureAction() == api.FailureAction_FAILURE_ACTION_UNSPECIFIED {
+		u.FailureAction = api.FailureAction_FAILURE_ACTION_PAUSE
+	}
 }
 
 func fillPort(port *api.PortConfig) {

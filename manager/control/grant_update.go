@@ -88,11 +88,14 @@ func regrant(tx store.Tx, old, grant *api.Grant) (renewed []string, err error) {
 	return renewed, nil
 }
 
-// replaceTasks has the tasks of a service replaced as its update policy says.
+// replaceTasks has the tasks of a service replaced as its update policy says. None of those that there are counts as one of a former
+// spec any more.
 func replaceTasks(service *api.Service) {
+	now := timestamppb.New(time.Now())
 	service.SpecVersion++
+	service.PreviousSpecVersion, service.RestoredVersion = 0, 0
 	service.UpdateStatus = &api.UpdateStatus{
-		State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: timestamppb.New(time.Now()), Message: "update in progress",
+		State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: now, CountsFrom: now, Message: "update in progress",
 	}
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -146,14 +147,48 @@ func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) error {
 		return err
 	}
 	service := proto.CloneOf(old)
-	service.PreviousSpec, service.Spec = service.GetSpec(), spec
+	service.Spec = spec
+	if underWay(old) && keepsGrants(old.GetPreviousSpec(), old.GetSpec()) {
+		// What failed is nothing to go back to; but a number of replicas holds on the way back, too.
+		service.PreviousSpec.Replicated = proto.CloneOf(spec.GetReplicated())
+	} else {
+		service.PreviousSpec, service.PreviousSpecVersion = old.GetSpec(), old.GetSpecVersion()
+	}
 	switch {
 	case replace:
+		previous := service.GetPreviousSpecVersion()
 		replaceTasks(service)
-	case service.GetUpdateStatus().GetState() != api.UpdateState_UPDATE_STATE_UPDATING:
-		service.UpdateStatus = nil // of an update that is over
+		service.PreviousSpecVersion = previous
+	case isOver(old.GetUpdateStatus()):
+		service.UpdateStatus = nil
 	}
 	return tx.Update(service)
+}
+
+// keepsGrants reports whether a spec before the present one is there, and has no grant that was taken away since: who may change what
+// is without it must not be able to have it back.
+func keepsGrants(previous, present *api.ServiceSpec) bool {
+	for _, g := range previous.GetTask().GetContainer().GetGrants() {
+		if !slices.ContainsFunc(present.GetTask().GetContainer().GetGrants(), func(p *api.GrantReference) bool { return p.GetGrantId() == g.GetGrantId() }) {
+			return false
+		}
+	}
+	return previous != nil
+}
+
+// underWay reports whether an update of the service to its present spec began and is not over.
+func underWay(service *api.Service) bool {
+	state := service.GetUpdateStatus().GetState()
+	return state == api.UpdateState_UPDATE_STATE_UPDATING || state == api.UpdateState_UPDATE_STATE_PAUSED
+}
+
+// isOver reports whether nothing goes on or waits in an update any more.
+func isOver(status *api.UpdateStatus) bool {
+	switch status.GetState() {
+	case api.UpdateState_UPDATE_STATE_COMPLETED, api.UpdateState_UPDATE_STATE_ROLLBACK_COMPLETED:
+		return true
+	}
+	return false
 }
 
 // checkVersion refuses a change that was made from another version than the present one.

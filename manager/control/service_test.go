@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/storetest"
 )
@@ -27,10 +29,14 @@ func TestCreateService_SpellsOutTheDefaults(t *testing.T) {
 		spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80}}}
 	}))
 	secret := storetest.List[*api.Secret](t, s.store)[0]
+	replacing := &api.UpdateConfig{
+		Parallelism: 1, Delay: &durationpb.Duration{}, Order: api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, Monitor: durationpb.New(5 * time.Second),
+		Deadline: durationpb.New(10 * time.Minute), FailureAction: api.FailureAction_FAILURE_ACTION_PAUSE,
+	}
 	want := &api.ServiceSpec{
 		Annotations: &api.Annotations{Name: "web"},
 		Replicated:  &api.ReplicatedService{Replicas: 1},
-		Update:      &api.UpdateConfig{Parallelism: 1, Delay: &durationpb.Duration{}, Order: api.UpdateOrder_UPDATE_ORDER_STOP_FIRST},
+		Update:      replacing, Rollback: replacing,
 		Endpoint: &api.EndpointSpec{Ports: []*api.PortConfig{{
 			TargetPort: 80, PublishedPort: 80, Protocol: api.Protocol_PROTOCOL_TCP, PublishMode: api.PublishMode_PUBLISH_MODE_HOST,
 		}}},
@@ -72,6 +78,12 @@ func TestCreateService_Refuses(t *testing.T) {
 		}, "spec: has fields that this version does not know"},
 		{"no image", func(s *api.ServiceSpec) { s.Task.Container.Image = "" }, "task.container.image: image reference must be provided"},
 		{"bad image", func(s *api.ServiceSpec) { s.Task.Container.Image = "UP" }, "the name must be lower case"},
+		{"ratio", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{MaxFailureRatio: 1.5} }, "update.max_failure_ratio: invalid ratio 1.5"},
+		{"no ratio", func(s *api.ServiceSpec) { s.Rollback = &api.UpdateConfig{MaxFailureRatio: float32(math.NaN())} }, "rollback.max_failure_ratio: invalid ratio NaN"},
+		{"rollback of a rollback", func(s *api.ServiceSpec) {
+			s.Rollback = &api.UpdateConfig{FailureAction: api.FailureAction_FAILURE_ACTION_ROLLBACK}
+		}, "rollback.failure_action: a rollback can't be rolled back"},
+		{"monitor", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Monitor: durationpb.New(-1)} }, "update.monitor: cannot be negative"},
 		{"replicas", func(s *api.ServiceSpec) { s.Replicated = &api.ReplicatedService{Replicas: 1e9} }, "replicated.replicas: 1000000000 replicas are too many"},
 		{"memory limit", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 4<<20 - 1}}
@@ -425,6 +437,73 @@ func TestUpdateService_ReplacesTasksOnlyWhenItMust(t *testing.T) {
 				t.Errorf("previous spec (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// changeTo gives the service web another spec.
+func (s *swarm) changeTo(t *testing.T, change func(*api.ServiceSpec)) *api.Service {
+	t.Helper()
+	old, err := s.GetService(t.Context(), &api.GetServiceRequest{Service: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := proto.CloneOf(old.GetService().GetSpec())
+	change(spec)
+	response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{
+		ServiceId: "web", Version: old.GetService().GetMeta().GetVersion(), Spec: spec,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.GetService()
+}
+
+// setUpdateState says how far the update of a service is, as the updater does.
+func (s *swarm) setUpdateState(t *testing.T, id string, state api.UpdateState) {
+	t.Helper()
+	err := s.store.Update(t.Context(), "", func(tx store.Tx) error {
+		old, err := store.Get[*api.Service](tx, id)
+		if err != nil {
+			return err
+		}
+		service := proto.CloneOf(old)
+		service.UpdateStatus = &api.UpdateStatus{State: state}
+		return tx.Update(service)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUpdateService_PreviousSpecIsTheLastThatWasThere(t *testing.T) {
+	s := newSwarm(t)
+	first := s.createService(t, web())
+	bad := func(spec *api.ServiceSpec) { spec.Task.Container.Args = []string{"bad"} }
+	s.changeTo(t, bad)
+	// What is under way is nothing to go back to, whatever is changed meanwhile; but a scale is not undone by going back.
+	s.changeTo(t, func(spec *api.ServiceSpec) { spec.Annotations.Labels = map[string]string{"a": "b"} })
+	s.changeTo(t, func(spec *api.ServiceSpec) { spec.Replicated.Replicas = 7 })
+	got := s.changeTo(t, func(spec *api.ServiceSpec) { spec.Task.Container.Args = []string{"bad, too"} })
+	want := proto.CloneOf(first.GetSpec())
+	want.Replicated.Replicas = 7
+	if diff := cmp.Diff(want, got.GetPreviousSpec(), protocmp.Transform()); diff != "" || got.GetPreviousSpecVersion() != 1 {
+		t.Errorf("previous spec of version %d, want the first (-want +got):\n%s", got.GetPreviousSpecVersion(), diff)
+	}
+	// What was completed is.
+	s.setUpdateState(t, got.GetId(), api.UpdateState_UPDATE_STATE_COMPLETED)
+	next := s.changeTo(t, func(spec *api.ServiceSpec) { spec.Task.Container.Args = []string{"next"} })
+	if diff := cmp.Diff(got.GetSpec(), next.GetPreviousSpec(), protocmp.Transform()); diff != "" || next.GetPreviousSpecVersion() != got.GetSpecVersion() {
+		t.Errorf("previous spec of version %d, want the present one of before (-want +got):\n%s", next.GetPreviousSpecVersion(), diff)
+	}
+}
+
+func TestUpdateService_OfASpecThatWasRolledBackToLeavesTheRollbackAlone(t *testing.T) {
+	s := newSwarm(t)
+	old := s.createService(t, web())
+	s.setUpdateState(t, old.GetId(), api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED)
+	got := s.changeTo(t, func(spec *api.ServiceSpec) { spec.Annotations.Labels = map[string]string{"a": "b"} })
+	if state := got.GetUpdateStatus().GetState(); state != api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED {
+		t.Errorf("the update is %v", state)
 	}
 }
 

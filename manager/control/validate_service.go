@@ -42,8 +42,11 @@ func validateService(spec *api.ServiceSpec) error {
 	if n := spec.GetReplicated().GetReplicas(); n > maxReplicas {
 		p.add("replicated.replicas", "%d replicas are too many: at most %d are allowed", n, maxReplicas)
 	}
-	p.duration("update.delay", spec.GetUpdate().GetDelay())
-	p.known("update.order", spec.GetUpdate().GetOrder())
+	p.updateConfig("update", spec.GetUpdate())
+	p.updateConfig("rollback", spec.GetRollback())
+	if spec.GetRollback().GetFailureAction() == api.FailureAction_FAILURE_ACTION_ROLLBACK {
+		p.add("rollback.failure_action", "a rollback can't be rolled back: use pause or continue")
+	}
 	p.ports("endpoint.ports", spec.GetEndpoint().GetPorts())
 	p.requirements("task.resources", spec.GetTask().GetResources())
 	p.known("task.restart.condition", spec.GetTask().GetRestart().GetCondition())
@@ -55,6 +58,18 @@ func validateService(spec *api.ServiceSpec) error {
 		p.sharedNetwork(spec)
 	}
 	return p.err()
+}
+
+// updateConfig checks how tasks are to be replaced.
+func (p *problems) updateConfig(path string, u *api.UpdateConfig) {
+	p.duration(path+".delay", u.GetDelay())
+	p.duration(path+".monitor", u.GetMonitor())
+	p.duration(path+".deadline", u.GetDeadline())
+	p.known(path+".order", u.GetOrder())
+	p.known(path+".failure_action", u.GetFailureAction())
+	if ratio := u.GetMaxFailureRatio(); !(ratio >= 0 && ratio <= 1) { // which NaN is not, either
+		p.add(path+".max_failure_ratio", "invalid ratio %g: must be 0 to 1", ratio)
+	}
 }
 
 // known checks that an enum has a value with a name, and not the unset one.

@@ -120,5 +120,17 @@ func (w *absorber) status(nodeID string, update *api.TaskStatusUpdate) error {
 	if t.Status.Timestamp == nil {
 		t.Status.Timestamp = timestamppb.New(w.now)
 	}
+	w.times(t.Status, old.GetStatus())
 	return w.tx.Update(t)
+}
+
+// times notes when a task began to run and when it ended, by this clock: nodes' clocks differ, and a node may lie.
+func (w *absorber) times(status, old *api.TaskStatus) {
+	status.RunningAt, status.EndedAt = old.GetRunningAt(), nil
+	if status.GetState() == api.TaskState_TASK_STATE_RUNNING && status.GetRunningAt() == nil {
+		status.RunningAt = timestamppb.New(w.now)
+	}
+	if status.GetState() > api.TaskState_TASK_STATE_RUNNING {
+		status.EndedAt = timestamppb.New(w.now)
+	}
 }

@@ -62,6 +62,11 @@ type Effect struct {
 	Orphan string
 	// Delete forgets a task, by id.
 	Delete string
+	// Adopt gives a task, by id, the service's present spec version: it is what the present spec would make anew.
+	Adopt string
+	// Restore puts the service's previous spec in force again, with Status. Where something that the spec needs is gone meanwhile, the
+	// update is paused instead.
+	Restore bool
 	// Status replaces the service's update status.
 	Status *api.UpdateStatus
 }

@@ -247,7 +247,15 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 		return false
 	}
 	r := reports[pick(len(reports))]
-	edit(w, r.task, func(t *api.Task) { t.Status = &api.TaskStatus{State: r.state, Timestamp: timestamppb.New(time.Now())} })
+	edit(w, r.task, func(t *api.Task) {
+		t.Status = &api.TaskStatus{State: r.state, Timestamp: timestamppb.New(time.Now()), RunningAt: t.GetStatus().GetRunningAt()}
+		switch {
+		case r.state == api.TaskState_TASK_STATE_RUNNING:
+			t.Status.RunningAt = t.Status.Timestamp
+		case r.state > api.TaskState_TASK_STATE_RUNNING:
+			t.Status.EndedAt = t.Status.Timestamp
+		}
+	})
 	return true
 }
 
@@ -276,7 +284,33 @@ func simService(id string, replicas uint64, order api.UpdateOrder, parallelism u
 		Task:        &api.TaskSpec{Container: &api.ContainerSpec{}, Restart: &api.RestartPolicy{Delay: durationpb.New(time.Second)}},
 		Replicated:  &api.ReplicatedService{Replicas: replicas},
 		Update:      &api.UpdateConfig{Parallelism: parallelism, Order: order, Delay: durationpb.New(2 * time.Second)},
+		Rollback:    &api.UpdateConfig{Parallelism: parallelism, Order: order},
 	}}
+}
+
+// changeSpec makes the spec of a service another one, as a user does.
+func changeSpec(s *api.Service, action api.FailureAction) {
+	s.PreviousSpec, s.PreviousSpecVersion, s.RestoredVersion = proto.CloneOf(s.GetSpec()), s.GetSpecVersion(), 0
+	s.SpecVersion++
+	s.Spec.Task.Container.Image = fmt.Sprint("image of ", s.GetSpecVersion())
+	s.Spec.Update.FailureAction = action
+	resume(s)
+}
+
+// resume starts the update of a service, or goes on with it.
+func resume(s *api.Service) {
+	s.UpdateStatus = &api.UpdateStatus{State: api.UpdateState_UPDATE_STATE_UPDATING, CountsFrom: timestamppb.New(time.Now())}
+}
+
+// checkVersions: what has the spec version of the service has its spec.
+func (w *world) checkVersions() {
+	for _, s := range all[*api.Service](w) {
+		for _, t := range storetest.List[*api.Task](w.t, w.s, store.ByService(s.GetId())) {
+			if t.GetSpecVersion() == s.GetSpecVersion() && !proto.Equal(t.GetSpec(), s.GetSpec().GetTask()) {
+				w.fail("task %v has the version of service %v, and another spec", t, s)
+			}
+		}
+	}
 }
 
 func simNode(id string) *api.Node {
@@ -315,7 +349,7 @@ func (w *world) disturb(t *rapid.T) {
 	case action == 27 && len(services) > 0:
 		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) { s.Spec.Replicated.Replicas = uint64(pick(5)) })
 	case action == 28 && len(services) > 0:
-		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) { s.SpecVersion++ })
+		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) { changeSpec(s, api.FailureAction(1+pick(3))) })
 	case action == 29 && len(services) > 1:
 		w.update(func(tx store.Tx) error { return tx.Delete(object.KindService, services[pick(len(services))].GetId()) })
 	}
@@ -339,11 +373,26 @@ func (w *world) heal() {
 		for w.place(first) || w.progress(first, false) {
 		}
 		time.Sleep(3 * time.Second) // longer than any delay
-		if w.index() == before && !w.step(loops()[1]) && !w.step(loops()[2]) {
+		w.checkVersions()
+		if w.index() == before && !w.step(loops()[1]) && !w.step(loops()[2]) && !w.resumePaused() {
 			return
 		}
 	}
 	w.fail("things still change after %d rounds", patience)
+}
+
+// resumePaused goes on with updates that failures stopped, and reports whether there were any. No other one is still under way.
+func (w *world) resumePaused() (resumed bool) {
+	for _, s := range all[*api.Service](w) {
+		switch s.GetUpdateStatus().GetState() {
+		case api.UpdateState_UPDATE_STATE_PAUSED, api.UpdateState_UPDATE_STATE_ROLLBACK_PAUSED:
+			edit(w, s.GetId(), resume)
+			resumed = true
+		case api.UpdateState_UPDATE_STATE_UPDATING, api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED:
+			w.fail("service %s: the update never ends", s.GetId())
+		}
+	}
+	return resumed
 }
 
 // checkFixedPoint: whatever happened, the end is the same.
@@ -411,6 +460,7 @@ func TestCores_ReachTheSameFixedPoint(t *testing.T) {
 			})
 			for range rapid.IntRange(0, 150).Draw(rt, "events") {
 				w.disturb(rt)
+				w.checkVersions()
 			}
 			w.heal()
 			w.checkFixedPoint()

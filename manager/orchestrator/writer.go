@@ -64,7 +64,15 @@ func (w *writer) apply(v View, e Effect) error {
 			return err
 		}
 	}
-	if e.Status != nil {
+	if e.Adopt != "" {
+		if err := w.adopt(v, e.Adopt); err != nil {
+			return err
+		}
+	}
+	switch {
+	case e.Restore:
+		return w.restore(v, e.Status)
+	case e.Status != nil:
 		return w.status(v.ServiceID, e.Status)
 	}
 	return nil
@@ -114,6 +122,7 @@ func (w *writer) orphan(id string) error {
 	t.Status = &api.TaskStatus{
 		Timestamp: timestamppb.New(w.now), State: api.TaskState_TASK_STATE_ORPHANED,
 		Message: "orphaned", Err: "its node is gone, or was down for too long", Container: old.GetStatus().GetContainer(),
+		RunningAt: old.GetStatus().GetRunningAt(), EndedAt: timestamppb.New(w.now),
 	}
 	return w.tx.Update(t)
 }

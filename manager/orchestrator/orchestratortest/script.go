@@ -4,9 +4,11 @@
 // core sees, and the answer is what it wants, one effect a line. Times are durations since an arbitrary zero.
 //
 //	step now=10s
-//	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating
+//	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating since=1s restored=1 previous
+//	        monitor=5s deadline=1m ratio=0.5 action=rollback back=pause
 //	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s
 //	task a slot=1 node=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m
+//	       ran=1s ended=2s err=unhealthy
 //	limit 5
 //	----
 //	create slot=2 running
@@ -24,6 +26,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -76,8 +79,14 @@ func Format(effects []orchestrator.Effect, wake time.Time) string {
 		if e.Delete != "" {
 			parts = append(parts, "delete "+e.Delete)
 		}
+		if e.Adopt != "" {
+			parts = append(parts, "adopt "+e.Adopt)
+		}
+		if e.Restore {
+			parts = append(parts, "restore")
+		}
 		if e.Status != nil {
-			parts = append(parts, strings.ToLower(strings.TrimPrefix(e.Status.GetState().String(), "UPDATE_STATE_")))
+			parts = append(parts, strings.ToLower(strings.TrimPrefix(e.Status.GetState().String(), "UPDATE_STATE_"))+": "+e.Status.GetMessage())
 		}
 		fmt.Fprintln(&out, strings.Join(parts, ", "))
 	}
@@ -175,10 +184,34 @@ func service(l line) *api.Service {
 	for range l.number("ports", 0) {
 		s.Spec.Endpoint.Ports = append(s.Spec.Endpoint.Ports, &api.PortConfig{TargetPort: 80})
 	}
+	s.Spec.Update.Monitor, s.Spec.Update.Deadline = l.duration("monitor"), l.duration("deadline")
+	s.Spec.Update.FailureAction = action(l.get("action", "pause"))
+	s.Spec.Rollback = proto.CloneOf(s.GetSpec().GetUpdate())
+	s.Spec.Rollback.FailureAction = action(l.get("back", "pause"))
+	ratio, err := strconv.ParseFloat(l.get("ratio", "0"), 32)
+	if err != nil {
+		panic(err)
+	}
+	s.Spec.Update.MaxFailureRatio = float32(ratio)
 	if state := l.get("update", ""); state != "" {
-		s.UpdateStatus = &api.UpdateStatus{State: api.UpdateState(api.UpdateState_value["UPDATE_STATE_"+strings.ToUpper(state)])}
+		s.UpdateStatus = &api.UpdateStatus{
+			State:      api.UpdateState(api.UpdateState_value["UPDATE_STATE_"+strings.ToUpper(state)]),
+			CountsFrom: timestamppb.New(at(l.get("since", "0s"))),
+		}
+	}
+	s.RestoredVersion = l.number("restored", 0)
+	if l.has("previous") {
+		s.PreviousSpec, s.PreviousSpecVersion = proto.CloneOf(s.GetSpec()), s.GetSpecVersion()-1
 	}
 	return s
+}
+
+func action(name string) api.FailureAction {
+	number, ok := api.FailureAction_value["FAILURE_ACTION_"+strings.ToUpper(name)]
+	if !ok {
+		panic("no failure action " + name)
+	}
+	return api.FailureAction(number)
 }
 
 func node(l line) *api.Node {
@@ -213,6 +246,13 @@ func task(l line) *api.Task {
 			Condition: api.RestartCondition_RESTART_CONDITION_ANY,
 		}},
 	}
+	if text := l.get("ran", ""); text != "" {
+		t.Status.RunningAt = timestamppb.New(at(text))
+	}
+	if text := l.get("ended", ""); text != "" {
+		t.Status.EndedAt = timestamppb.New(at(text))
+	}
+	t.Status.Err = l.get("err", "")
 	switch l.get("condition", "any") {
 	case "none":
 		t.Spec.Restart.Condition = api.RestartCondition_RESTART_CONDITION_NONE

@@ -13,6 +13,6 @@
 //	ended, desired SHUTDOWN, history is too long      the oldest are deleted
 //
 // A slot's history is as long as the cluster's task history limit, but at least max attempts + 1 tasks, which restart counts,
-// and never so short that a slot loses its newest task: that is what says that the slot had its tries, and with which spec.
+// and one while an update is under way, which counts failures; and never so short that a slot loses its newest task: that is what says that the slot had its tries, and with which spec.
 // A negative limit keeps everything.
 package reaper

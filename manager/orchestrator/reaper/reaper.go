@@ -58,6 +58,15 @@ func orphanedAt(v orchestrator.View, t *api.Task) (time.Time, bool) {
 	}
 }
 
+// updating reports whether an update of the service is under way, which needs to know how tasks ended.
+func updating(s *api.Service) bool {
+	switch s.GetUpdateStatus().GetState() {
+	case api.UpdateState_UPDATE_STATE_UPDATING, api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED:
+		return true
+	}
+	return false
+}
+
 // trim deletes the oldest tasks of a slot's history, which is ordered from the oldest.
 func trim(v orchestrator.View, history []*api.Task, live bool) []orchestrator.Effect {
 	if v.HistoryLimit < 0 || len(history) == 0 {
@@ -68,7 +77,7 @@ func trim(v orchestrator.View, history []*api.Task, live bool) []orchestrator.Ef
 	if attempts := newest.GetSpec().GetRestart().GetMaxAttempts(); attempts > 0 {
 		keep = max(keep, attempts+1)
 	}
-	if !live {
+	if !live || updating(v.Service) {
 		keep = max(keep, 1)
 	}
 	if uint64(len(history)) <= keep {

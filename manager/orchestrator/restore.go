@@ -1,0 +1,85 @@
+package orchestrator
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/store"
+)
+
+// adopt makes a task one of the present spec.
+func (w *writer) adopt(v View, id string) error {
+	old, err := store.Get[*api.Task](w.tx, id)
+	if err != nil {
+		return err
+	}
+	t := proto.CloneOf(old)
+	t.SpecVersion = v.Service.GetSpecVersion()
+	return w.tx.Update(t)
+}
+
+// restore puts the previous spec of a service in force again. What was admitted once may not be possible any more: secrets and
+// grants are removed, and grants give less.
+func (w *writer) restore(v View, status *api.UpdateStatus) error {
+	s := proto.CloneOf(v.Service)
+	obstacle, err := w.obstacle(s.GetPreviousSpec().GetTask().GetContainer())
+	if err != nil {
+		return err
+	}
+	if obstacle != "" {
+		s.UpdateStatus = proto.CloneOf(s.GetUpdateStatus())
+		s.UpdateStatus.State = api.UpdateState_UPDATE_STATE_PAUSED
+		s.UpdateStatus.Message = fmt.Sprintf("%s; it can't be: %s", strings.Replace(status.GetMessage(), "update rolled back", "update to be rolled back", 1), obstacle)
+		return w.tx.Update(s)
+	}
+	goBack(s, status)
+	return w.tx.Update(s)
+}
+
+// goBack puts the previous spec in the place of the present one.
+func goBack(s *api.Service, status *api.UpdateStatus) {
+	s.Spec, s.PreviousSpec = s.GetPreviousSpec(), nil
+	s.SpecVersion++
+	s.RestoredVersion, s.PreviousSpecVersion = s.GetPreviousSpecVersion(), 0
+	s.UpdateStatus = proto.CloneOf(status)
+}
+
+// obstacle returns what keeps a container that could be had before from being had now, or "". What it needs stays until the
+// transaction is committed.
+func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
+	for _, r := range c.GetSecrets() {
+		secret, err := store.Get[*api.Secret](w.tx, r.GetSecretId())
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return fmt.Sprintf("secret %s is gone", r.GetSecretName()), nil
+		case err != nil:
+			return "", err
+		}
+		if err := w.tx.Require(secret); err != nil {
+			return "", err
+		}
+	}
+	var grants []*api.Grant
+	for _, r := range c.GetGrants() {
+		grant, err := store.Get[*api.Grant](w.tx, r.GetGrantId())
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return fmt.Sprintf("grant %s is gone", r.GetGrantName()), nil
+		case err != nil:
+			return "", err
+		}
+		if err := w.tx.Require(grant); err != nil {
+			return "", err
+		}
+		grants = append(grants, grant)
+	}
+	if excesses := privilege.Excesses(c, grants); len(excesses) > 0 {
+		return fmt.Sprintf("the previous spec asks for %s, which no grant of it gives any more", privilege.Names(excesses)), nil
+	}
+	return "", nil
+}

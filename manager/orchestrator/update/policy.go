@@ -1,0 +1,42 @@
+package update
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+)
+
+// defaultMonitor is for a spec that says nothing; Docker's.
+const defaultMonitor = 5 * time.Second
+
+// policy is how the tasks of a service are replaced now: as its update config says, or on the way back, its rollback config.
+type policy struct {
+	back        bool // it is a rollback
+	parallelism uint64
+	delay       time.Duration
+	monitor     time.Duration
+	deadline    time.Duration // 0 is none
+	ratio       float32
+	action      api.FailureAction
+	order       api.UpdateOrder
+}
+
+func policyOf(s *api.Service) policy {
+	var p policy
+	config := s.GetSpec().GetUpdate()
+	switch s.GetUpdateStatus().GetState() {
+	case api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED, api.UpdateState_UPDATE_STATE_ROLLBACK_PAUSED:
+		p.back = true
+		config = s.GetSpec().GetRollback()
+	}
+	p.parallelism, p.monitor = 1, defaultMonitor
+	if config == nil {
+		return p
+	}
+	p.parallelism, p.delay, p.order = config.GetParallelism(), config.GetDelay().AsDuration(), config.GetOrder()
+	p.deadline, p.ratio, p.action = config.GetDeadline().AsDuration(), config.GetMaxFailureRatio(), config.GetFailureAction()
+	if config.GetMonitor() != nil {
+		p.monitor = config.GetMonitor().AsDuration()
+	}
+	return p
+}
