@@ -187,6 +187,12 @@ const (
 	UpdateState_UPDATE_STATE_UNSPECIFIED UpdateState = 0
 	UpdateState_UPDATE_STATE_UPDATING    UpdateState = 1
 	UpdateState_UPDATE_STATE_COMPLETED   UpdateState = 2
+	// It stopped half way, and waits for a person.
+	UpdateState_UPDATE_STATE_PAUSED UpdateState = 3
+	// The previous spec is in force again, and tasks go back to it.
+	UpdateState_UPDATE_STATE_ROLLBACK_STARTED   UpdateState = 4
+	UpdateState_UPDATE_STATE_ROLLBACK_PAUSED    UpdateState = 5
+	UpdateState_UPDATE_STATE_ROLLBACK_COMPLETED UpdateState = 6
 )
 
 // Enum value maps for UpdateState.
@@ -195,11 +201,19 @@ var (
 		0: "UPDATE_STATE_UNSPECIFIED",
 		1: "UPDATE_STATE_UPDATING",
 		2: "UPDATE_STATE_COMPLETED",
+		3: "UPDATE_STATE_PAUSED",
+		4: "UPDATE_STATE_ROLLBACK_STARTED",
+		5: "UPDATE_STATE_ROLLBACK_PAUSED",
+		6: "UPDATE_STATE_ROLLBACK_COMPLETED",
 	}
 	UpdateState_value = map[string]int32{
-		"UPDATE_STATE_UNSPECIFIED": 0,
-		"UPDATE_STATE_UPDATING":    1,
-		"UPDATE_STATE_COMPLETED":   2,
+		"UPDATE_STATE_UNSPECIFIED":        0,
+		"UPDATE_STATE_UPDATING":           1,
+		"UPDATE_STATE_COMPLETED":          2,
+		"UPDATE_STATE_PAUSED":             3,
+		"UPDATE_STATE_ROLLBACK_STARTED":   4,
+		"UPDATE_STATE_ROLLBACK_PAUSED":    5,
+		"UPDATE_STATE_ROLLBACK_COMPLETED": 6,
 	}
 )
 
@@ -1690,11 +1704,16 @@ type Service struct {
 	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
 	Spec  *ServiceSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Raised with each change of spec that needs new tasks.
-	SpecVersion   uint64        `protobuf:"varint,4,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
-	PreviousSpec  *ServiceSpec  `protobuf:"bytes,5,opt,name=previous_spec,json=previousSpec,proto3" json:"previous_spec,omitempty"`
-	UpdateStatus  *UpdateStatus `protobuf:"bytes,6,opt,name=update_status,json=updateStatus,proto3" json:"update_status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SpecVersion uint64 `protobuf:"varint,4,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
+	// What a rollback puts in force again: the spec before the last change, or, while an update is under way or paused, before that.
+	PreviousSpec *ServiceSpec  `protobuf:"bytes,5,opt,name=previous_spec,json=previousSpec,proto3" json:"previous_spec,omitempty"`
+	UpdateStatus *UpdateStatus `protobuf:"bytes,6,opt,name=update_status,json=updateStatus,proto3" json:"update_status,omitempty"`
+	// The spec_version of previous_spec.
+	PreviousSpecVersion uint64 `protobuf:"varint,9,opt,name=previous_spec_version,json=previousSpecVersion,proto3" json:"previous_spec_version,omitempty"`
+	// The spec_version that the present spec had when it was in force before; 0 unless a rollback restored it. Tasks of it stay.
+	RestoredVersion uint64 `protobuf:"varint,10,opt,name=restored_version,json=restoredVersion,proto3" json:"restored_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -1769,14 +1788,30 @@ func (x *Service) GetUpdateStatus() *UpdateStatus {
 	return nil
 }
 
+func (x *Service) GetPreviousSpecVersion() uint64 {
+	if x != nil {
+		return x.PreviousSpecVersion
+	}
+	return 0
+}
+
+func (x *Service) GetRestoredVersion() uint64 {
+	if x != nil {
+		return x.RestoredVersion
+	}
+	return 0
+}
+
 // ServiceSpec is, field for field, a part of Docker's swarm.ServiceSpec.
 type ServiceSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Task          *TaskSpec              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
-	Replicated    *ReplicatedService     `protobuf:"bytes,3,opt,name=replicated,proto3" json:"replicated,omitempty"`
-	Update        *UpdateConfig          `protobuf:"bytes,4,opt,name=update,proto3" json:"update,omitempty"`
-	Endpoint      *EndpointSpec          `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	Task        *TaskSpec              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Replicated  *ReplicatedService     `protobuf:"bytes,3,opt,name=replicated,proto3" json:"replicated,omitempty"`
+	Update      *UpdateConfig          `protobuf:"bytes,4,opt,name=update,proto3" json:"update,omitempty"`
+	Endpoint    *EndpointSpec          `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// As update, for the way back.
+	Rollback      *UpdateConfig `protobuf:"bytes,9,opt,name=rollback,proto3" json:"rollback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1846,6 +1881,13 @@ func (x *ServiceSpec) GetEndpoint() *EndpointSpec {
 	return nil
 }
 
+func (x *ServiceSpec) GetRollback() *UpdateConfig {
+	if x != nil {
+		return x.Rollback
+	}
+	return nil
+}
+
 // ReplicatedService asks for a number of tasks.
 type ReplicatedService struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1893,11 +1935,13 @@ func (x *ReplicatedService) GetReplicas() uint64 {
 
 // UpdateStatus is the last rolling update of a service.
 type UpdateStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         UpdateState            `protobuf:"varint,1,opt,name=state,proto3,enum=skep.v1.UpdateState" json:"state,omitempty"`
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	CompletedAt   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	State       UpdateState            `protobuf:"varint,1,opt,name=state,proto3,enum=skep.v1.UpdateState" json:"state,omitempty"`
+	StartedAt   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	Message     string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// Failures before this time don't count: when the update was started or resumed.
+	CountsFrom    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=counts_from,json=countsFrom,proto3" json:"counts_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1958,6 +2002,13 @@ func (x *UpdateStatus) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *UpdateStatus) GetCountsFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CountsFrom
+	}
+	return nil
 }
 
 // Task is one try of one slot of a service. It is never restarted, only replaced.
@@ -2903,14 +2954,17 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\araft_id\x18\x01 \x01(\x04R\x06raftId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\bR\x06leader\x129\n" +
-	"\freachability\x18\x04 \x01(\x0e2\x15.skep.v1.ReachabilityR\freachability\"\x80\x02\n" +
+	"\freachability\x18\x04 \x01(\x0e2\x15.skep.v1.ReachabilityR\freachability\"\xdf\x02\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
 	"\x04spec\x18\x03 \x01(\v2\x14.skep.v1.ServiceSpecR\x04spec\x12!\n" +
 	"\fspec_version\x18\x04 \x01(\x04R\vspecVersion\x129\n" +
 	"\rprevious_spec\x18\x05 \x01(\v2\x14.skep.v1.ServiceSpecR\fpreviousSpec\x12:\n" +
-	"\rupdate_status\x18\x06 \x01(\v2\x15.skep.v1.UpdateStatusR\fupdateStatus\"\x8a\x02\n" +
+	"\rupdate_status\x18\x06 \x01(\v2\x15.skep.v1.UpdateStatusR\fupdateStatus\x122\n" +
+	"\x15previous_spec_version\x18\t \x01(\x04R\x13previousSpecVersion\x12)\n" +
+	"\x10restored_version\x18\n" +
+	" \x01(\x04R\x0frestoredVersion\"\xbd\x02\n" +
 	"\vServiceSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12%\n" +
 	"\x04task\x18\x02 \x01(\v2\x11.skep.v1.TaskSpecR\x04task\x12:\n" +
@@ -2918,15 +2972,18 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"replicated\x18\x03 \x01(\v2\x1a.skep.v1.ReplicatedServiceR\n" +
 	"replicated\x12-\n" +
 	"\x06update\x18\x04 \x01(\v2\x15.skep.v1.UpdateConfigR\x06update\x121\n" +
-	"\bendpoint\x18\x05 \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\"/\n" +
+	"\bendpoint\x18\x05 \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\x121\n" +
+	"\brollback\x18\t \x01(\v2\x15.skep.v1.UpdateConfigR\brollback\"/\n" +
 	"\x11ReplicatedService\x12\x1a\n" +
-	"\breplicas\x18\x01 \x01(\x04R\breplicas\"\xce\x01\n" +
+	"\breplicas\x18\x01 \x01(\x04R\breplicas\"\x8b\x02\n" +
 	"\fUpdateStatus\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.skep.v1.UpdateStateR\x05state\x129\n" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12=\n" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xf4\x03\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12;\n" +
+	"\vcounts_from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"countsFrom\"\xf4\x03\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -3014,11 +3071,15 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fReachability\x12\x1c\n" +
 	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REACHABILITY_UNREACHABLE\x10\x01\x12\x1a\n" +
-	"\x16REACHABILITY_REACHABLE\x10\x02*b\n" +
+	"\x16REACHABILITY_REACHABLE\x10\x02*\xe5\x01\n" +
 	"\vUpdateState\x12\x1c\n" +
 	"\x18UPDATE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15UPDATE_STATE_UPDATING\x10\x01\x12\x1a\n" +
-	"\x16UPDATE_STATE_COMPLETED\x10\x02B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\x16UPDATE_STATE_COMPLETED\x10\x02\x12\x17\n" +
+	"\x13UPDATE_STATE_PAUSED\x10\x03\x12!\n" +
+	"\x1dUPDATE_STATE_ROLLBACK_STARTED\x10\x04\x12 \n" +
+	"\x1cUPDATE_STATE_ROLLBACK_PAUSED\x10\x05\x12#\n" +
+	"\x1fUPDATE_STATE_ROLLBACK_COMPLETED\x10\x06B!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_objects_proto_rawDescOnce sync.Once
@@ -3145,38 +3206,40 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	24, // 52: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
 	47, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
 	48, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	3,  // 55: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	41, // 56: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	41, // 57: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	37, // 58: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	46, // 59: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	48, // 60: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	49, // 61: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	50, // 62: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	51, // 63: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	37, // 64: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	28, // 65: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	42, // 66: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	37, // 67: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	30, // 68: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	41, // 69: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 70: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	40, // 71: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	39, // 72: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	36, // 73: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	41, // 74: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	37, // 75: skep.v1.User.meta:type_name -> skep.v1.Meta
-	33, // 76: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	41, // 77: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 78: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	42, // 79: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	52, // 80: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	37, // 81: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	82, // [82:82] is the sub-list for method output_type
-	82, // [82:82] is the sub-list for method input_type
-	82, // [82:82] is the sub-list for extension type_name
-	82, // [82:82] is the sub-list for extension extendee
-	0,  // [0:82] is the sub-list for field type_name
+	47, // 55: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	3,  // 56: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	41, // 57: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	41, // 58: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	41, // 59: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	37, // 60: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	46, // 61: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	48, // 62: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	49, // 63: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	50, // 64: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	51, // 65: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	37, // 66: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	28, // 67: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	42, // 68: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	37, // 69: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	30, // 70: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	41, // 71: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 72: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	40, // 73: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	39, // 74: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	36, // 75: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	41, // 76: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	37, // 77: skep.v1.User.meta:type_name -> skep.v1.Meta
+	33, // 78: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	41, // 79: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 80: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	42, // 81: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	52, // 82: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	37, // 83: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }

@@ -287,6 +287,61 @@ func (UpdateOrder) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
+// FailureAction is what happens when too many new tasks of an update fail.
+type FailureAction int32
+
+const (
+	FailureAction_FAILURE_ACTION_UNSPECIFIED FailureAction = 0
+	// The update stops, and waits for a person.
+	FailureAction_FAILURE_ACTION_PAUSE    FailureAction = 1
+	FailureAction_FAILURE_ACTION_CONTINUE FailureAction = 2
+	// The previous spec is put in force again.
+	FailureAction_FAILURE_ACTION_ROLLBACK FailureAction = 3
+)
+
+// Enum value maps for FailureAction.
+var (
+	FailureAction_name = map[int32]string{
+		0: "FAILURE_ACTION_UNSPECIFIED",
+		1: "FAILURE_ACTION_PAUSE",
+		2: "FAILURE_ACTION_CONTINUE",
+		3: "FAILURE_ACTION_ROLLBACK",
+	}
+	FailureAction_value = map[string]int32{
+		"FAILURE_ACTION_UNSPECIFIED": 0,
+		"FAILURE_ACTION_PAUSE":       1,
+		"FAILURE_ACTION_CONTINUE":    2,
+		"FAILURE_ACTION_ROLLBACK":    3,
+	}
+)
+
+func (x FailureAction) Enum() *FailureAction {
+	p := new(FailureAction)
+	*p = x
+	return p
+}
+
+func (x FailureAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FailureAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
+}
+
+func (FailureAction) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[5]
+}
+
+func (x FailureAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FailureAction.Descriptor instead.
+func (FailureAction) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+}
+
 // Protocol is a transport protocol of a published port.
 type Protocol int32
 
@@ -321,11 +376,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[5]
+	return &file_skep_v1_types_proto_enumTypes[6]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -334,7 +389,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // PublishMode says where a published port is reachable.
@@ -369,11 +424,11 @@ func (x PublishMode) String() string {
 }
 
 func (PublishMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (PublishMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[6]
+	return &file_skep_v1_types_proto_enumTypes[7]
 }
 
 func (x PublishMode) Number() protoreflect.EnumNumber {
@@ -382,7 +437,7 @@ func (x PublishMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PublishMode.Descriptor instead.
 func (PublishMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 // MountType is the kind of a mount.
@@ -428,11 +483,11 @@ func (x MountType) String() string {
 }
 
 func (MountType) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (MountType) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[7]
+	return &file_skep_v1_types_proto_enumTypes[8]
 }
 
 func (x MountType) Number() protoreflect.EnumNumber {
@@ -441,7 +496,7 @@ func (x MountType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountType.Descriptor instead.
 func (MountType) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 // MountPropagation is how mounts and unmounts below a mount travel between the node and a container; unset is RPRIVATE.
@@ -493,11 +548,11 @@ func (x MountPropagation) String() string {
 }
 
 func (MountPropagation) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (MountPropagation) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[8]
+	return &file_skep_v1_types_proto_enumTypes[9]
 }
 
 func (x MountPropagation) Number() protoreflect.EnumNumber {
@@ -506,7 +561,7 @@ func (x MountPropagation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountPropagation.Descriptor instead.
 func (MountPropagation) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 // BindRecursive is what becomes of that which is mounted below the source of a bind mount; unset is ENABLED.
@@ -553,11 +608,11 @@ func (x BindRecursive) String() string {
 }
 
 func (BindRecursive) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (BindRecursive) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[9]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x BindRecursive) Number() protoreflect.EnumNumber {
@@ -566,7 +621,7 @@ func (x BindRecursive) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BindRecursive.Descriptor instead.
 func (BindRecursive) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // SeccompMode says which system calls a process may make.
@@ -606,11 +661,11 @@ func (x SeccompMode) String() string {
 }
 
 func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (SeccompMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x SeccompMode) Number() protoreflect.EnumNumber {
@@ -619,7 +674,7 @@ func (x SeccompMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SeccompMode.Descriptor instead.
 func (SeccompMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
@@ -659,11 +714,11 @@ func (x AppArmorMode) String() string {
 }
 
 func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (AppArmorMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x AppArmorMode) Number() protoreflect.EnumNumber {
@@ -672,7 +727,7 @@ func (x AppArmorMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppArmorMode.Descriptor instead.
 func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // UsernsMode says whose user and group ids a container has.
@@ -708,11 +763,11 @@ func (x UsernsMode) String() string {
 }
 
 func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (UsernsMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x UsernsMode) Number() protoreflect.EnumNumber {
@@ -721,7 +776,7 @@ func (x UsernsMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsernsMode.Descriptor instead.
 func (UsernsMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // NamespaceMode says whose namespace of a kind a container has.
@@ -757,11 +812,11 @@ func (x NamespaceMode) String() string {
 }
 
 func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (NamespaceMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[13]
+	return &file_skep_v1_types_proto_enumTypes[14]
 }
 
 func (x NamespaceMode) Number() protoreflect.EnumNumber {
@@ -770,7 +825,7 @@ func (x NamespaceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NamespaceMode.Descriptor instead.
 func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // HealthState is what the checks of a container say.
@@ -812,11 +867,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[14]
+	return &file_skep_v1_types_proto_enumTypes[15]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -825,7 +880,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -911,11 +966,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[15]
+	return &file_skep_v1_types_proto_enumTypes[16]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -924,7 +979,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -964,11 +1019,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[17].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[16]
+	return &file_skep_v1_types_proto_enumTypes[17]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -977,7 +1032,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 // Meta is what the store knows of every object.
@@ -1631,6 +1686,13 @@ type UpdateConfig struct {
 	// Time between one slot's replacement and the next.
 	Delay         *durationpb.Duration `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
 	Order         UpdateOrder          `protobuf:"varint,3,opt,name=order,proto3,enum=skep.v1.UpdateOrder" json:"order,omitempty"`
+	FailureAction FailureAction        `protobuf:"varint,4,opt,name=failure_action,json=failureAction,proto3,enum=skep.v1.FailureAction" json:"failure_action,omitempty"`
+	// How long a new task is watched, from when it runs: if it ends in that time, it failed. Unset is 5 s.
+	Monitor *durationpb.Duration `protobuf:"bytes,5,opt,name=monitor,proto3" json:"monitor,omitempty"`
+	// The share of the slots, 0 to 1, that may fail before failure_action is taken.
+	MaxFailureRatio float32 `protobuf:"fixed32,6,opt,name=max_failure_ratio,json=maxFailureRatio,proto3" json:"max_failure_ratio,omitempty"`
+	// How long a new task may take until it runs, else it failed; 0 is for ever, as is unset.
+	Deadline      *durationpb.Duration `protobuf:"bytes,7,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1684,6 +1746,34 @@ func (x *UpdateConfig) GetOrder() UpdateOrder {
 		return x.Order
 	}
 	return UpdateOrder_UPDATE_ORDER_UNSPECIFIED
+}
+
+func (x *UpdateConfig) GetFailureAction() FailureAction {
+	if x != nil {
+		return x.FailureAction
+	}
+	return FailureAction_FAILURE_ACTION_UNSPECIFIED
+}
+
+func (x *UpdateConfig) GetMonitor() *durationpb.Duration {
+	if x != nil {
+		return x.Monitor
+	}
+	return nil
+}
+
+func (x *UpdateConfig) GetMaxFailureRatio() float32 {
+	if x != nil {
+		return x.MaxFailureRatio
+	}
+	return 0
+}
+
+func (x *UpdateConfig) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
 }
 
 // PortConfig publishes a port of a task.
@@ -2938,8 +3028,11 @@ type TaskStatus struct {
 	// What happens, in a few words.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// Why it ended or does not go on; empty when all is well.
-	Err           string           `protobuf:"bytes,4,opt,name=err,proto3" json:"err,omitempty"`
-	Container     *ContainerStatus `protobuf:"bytes,5,opt,name=container,proto3" json:"container,omitempty"`
+	Err       string           `protobuf:"bytes,4,opt,name=err,proto3" json:"err,omitempty"`
+	Container *ContainerStatus `protobuf:"bytes,5,opt,name=container,proto3" json:"container,omitempty"`
+	// When the managers heard that it runs and that it has ended, by the leader's clock. What a node says here counts for nothing.
+	RunningAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=running_at,json=runningAt,proto3" json:"running_at,omitempty"`
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3005,6 +3098,20 @@ func (x *TaskStatus) GetErr() string {
 func (x *TaskStatus) GetContainer() *ContainerStatus {
 	if x != nil {
 		return x.Container
+	}
+	return nil
+}
+
+func (x *TaskStatus) GetRunningAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RunningAt
+	}
+	return nil
+}
+
+func (x *TaskStatus) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
 	}
 	return nil
 }
@@ -3169,11 +3276,15 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\vpreferences\x18\x03 \x03(\v2\x1c.skep.v1.PlacementPreferenceR\vpreferences\x126\n" +
 	"\bstrategy\x18\x04 \x01(\x0e2\x1a.skep.v1.PlacementStrategyR\bstrategy\"-\n" +
 	"\x13PlacementPreference\x12\x16\n" +
-	"\x06spread\x18\x01 \x01(\tR\x06spread\"\x8d\x01\n" +
+	"\x06spread\x18\x01 \x01(\tR\x06spread\"\xe4\x02\n" +
 	"\fUpdateConfig\x12 \n" +
 	"\vparallelism\x18\x01 \x01(\x04R\vparallelism\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12*\n" +
-	"\x05order\x18\x03 \x01(\x0e2\x14.skep.v1.UpdateOrderR\x05order\"\xbc\x01\n" +
+	"\x05order\x18\x03 \x01(\x0e2\x14.skep.v1.UpdateOrderR\x05order\x12=\n" +
+	"\x0efailure_action\x18\x04 \x01(\x0e2\x16.skep.v1.FailureActionR\rfailureAction\x123\n" +
+	"\amonitor\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\amonitor\x12*\n" +
+	"\x11max_failure_ratio\x18\x06 \x01(\x02R\x0fmaxFailureRatio\x125\n" +
+	"\bdeadline\x18\a \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xbc\x01\n" +
 	"\n" +
 	"PortConfig\x12-\n" +
 	"\bprotocol\x18\x01 \x01(\x0e2\x11.skep.v1.ProtocolR\bprotocol\x12\x1f\n" +
@@ -3290,14 +3401,17 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tresources\x18\x02 \x01(\v2\x1d.skep.v1.ResourceRequirementsR\tresources\x120\n" +
 	"\arestart\x18\x03 \x01(\v2\x16.skep.v1.RestartPolicyR\arestart\x120\n" +
 	"\tplacement\x18\x04 \x01(\v2\x12.skep.v1.PlacementR\tplacement\x12!\n" +
-	"\fforce_update\x18\x05 \x01(\x04R\vforceUpdate\"\xd4\x01\n" +
+	"\fforce_update\x18\x05 \x01(\x04R\vforceUpdate\"\xc6\x02\n" +
 	"\n" +
 	"TaskStatus\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12(\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x12.skep.v1.TaskStateR\x05state\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x10\n" +
 	"\x03err\x18\x04 \x01(\tR\x03err\x126\n" +
-	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\"\x8d\x02\n" +
+	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\x129\n" +
+	"\n" +
+	"running_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trunningAt\x125\n" +
+	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\x8d\x02\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
@@ -3330,7 +3444,12 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\vUpdateOrder\x12\x1c\n" +
 	"\x18UPDATE_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17UPDATE_ORDER_STOP_FIRST\x10\x01\x12\x1c\n" +
-	"\x18UPDATE_ORDER_START_FIRST\x10\x02*H\n" +
+	"\x18UPDATE_ORDER_START_FIRST\x10\x02*\x83\x01\n" +
+	"\rFailureAction\x12\x1e\n" +
+	"\x1aFAILURE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14FAILURE_ACTION_PAUSE\x10\x01\x12\x1b\n" +
+	"\x17FAILURE_ACTION_CONTINUE\x10\x02\x12\x1b\n" +
+	"\x17FAILURE_ACTION_ROLLBACK\x10\x03*H\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
@@ -3412,7 +3531,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 17)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 18)
 var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
@@ -3420,108 +3539,114 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(RestartCondition)(0),         // 2: skep.v1.RestartCondition
 	(PlacementStrategy)(0),        // 3: skep.v1.PlacementStrategy
 	(UpdateOrder)(0),              // 4: skep.v1.UpdateOrder
-	(Protocol)(0),                 // 5: skep.v1.Protocol
-	(PublishMode)(0),              // 6: skep.v1.PublishMode
-	(MountType)(0),                // 7: skep.v1.MountType
-	(MountPropagation)(0),         // 8: skep.v1.MountPropagation
-	(BindRecursive)(0),            // 9: skep.v1.BindRecursive
-	(SeccompMode)(0),              // 10: skep.v1.SeccompMode
-	(AppArmorMode)(0),             // 11: skep.v1.AppArmorMode
-	(UsernsMode)(0),               // 12: skep.v1.UsernsMode
-	(NamespaceMode)(0),            // 13: skep.v1.NamespaceMode
-	(HealthState)(0),              // 14: skep.v1.HealthState
-	(TaskState)(0),                // 15: skep.v1.TaskState
-	(UserRole)(0),                 // 16: skep.v1.UserRole
-	(*Meta)(nil),                  // 17: skep.v1.Meta
-	(*Annotations)(nil),           // 18: skep.v1.Annotations
-	(*Platform)(nil),              // 19: skep.v1.Platform
-	(*Resources)(nil),             // 20: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 21: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 22: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 23: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 24: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 25: skep.v1.Placement
-	(*PlacementPreference)(nil),   // 26: skep.v1.PlacementPreference
-	(*UpdateConfig)(nil),          // 27: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 28: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 29: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 30: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 31: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 32: skep.v1.GrantReference
-	(*Mount)(nil),                 // 33: skep.v1.Mount
-	(*Ulimit)(nil),                // 34: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 35: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 36: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 37: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 38: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 39: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 40: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 41: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 42: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 43: skep.v1.ContainerStatus
-	nil,                           // 44: skep.v1.Annotations.LabelsEntry
-	nil,                           // 45: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 46: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
+	(FailureAction)(0),            // 5: skep.v1.FailureAction
+	(Protocol)(0),                 // 6: skep.v1.Protocol
+	(PublishMode)(0),              // 7: skep.v1.PublishMode
+	(MountType)(0),                // 8: skep.v1.MountType
+	(MountPropagation)(0),         // 9: skep.v1.MountPropagation
+	(BindRecursive)(0),            // 10: skep.v1.BindRecursive
+	(SeccompMode)(0),              // 11: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 12: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 13: skep.v1.UsernsMode
+	(NamespaceMode)(0),            // 14: skep.v1.NamespaceMode
+	(HealthState)(0),              // 15: skep.v1.HealthState
+	(TaskState)(0),                // 16: skep.v1.TaskState
+	(UserRole)(0),                 // 17: skep.v1.UserRole
+	(*Meta)(nil),                  // 18: skep.v1.Meta
+	(*Annotations)(nil),           // 19: skep.v1.Annotations
+	(*Platform)(nil),              // 20: skep.v1.Platform
+	(*Resources)(nil),             // 21: skep.v1.Resources
+	(*ResourceRequirements)(nil),  // 22: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 23: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 24: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 25: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 26: skep.v1.Placement
+	(*PlacementPreference)(nil),   // 27: skep.v1.PlacementPreference
+	(*UpdateConfig)(nil),          // 28: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 29: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 30: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 31: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 32: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 33: skep.v1.GrantReference
+	(*Mount)(nil),                 // 34: skep.v1.Mount
+	(*Ulimit)(nil),                // 35: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 36: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 37: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 38: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 39: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 40: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 41: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 42: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 43: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 44: skep.v1.ContainerStatus
+	nil,                           // 45: skep.v1.Annotations.LabelsEntry
+	nil,                           // 46: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 47: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	47, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	47, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	44, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	20, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	20, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	23, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	22, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	48, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	48, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	45, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	21, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	21, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	24, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	23, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	48, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	48, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	26, // 10: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
+	49, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	49, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	27, // 10: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	3,  // 11: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	48, // 12: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	49, // 12: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	4,  // 13: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	5,  // 14: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	6,  // 15: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	28, // 16: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	31, // 17: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	7,  // 18: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	8,  // 19: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
-	9,  // 20: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
-	10, // 21: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	11, // 22: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	35, // 23: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	36, // 24: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	37, // 25: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	12, // 26: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	13, // 27: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	13, // 28: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	13, // 29: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	48, // 30: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	48, // 31: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	48, // 32: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	48, // 33: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	45, // 34: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	48, // 35: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	30, // 36: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	33, // 37: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	46, // 38: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	34, // 39: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	39, // 40: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	32, // 41: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	38, // 42: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	40, // 43: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	21, // 44: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	24, // 45: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	25, // 46: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	47, // 47: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	15, // 48: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	43, // 49: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	14, // 50: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	5,  // 14: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
+	49, // 15: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	49, // 16: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	6,  // 17: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	7,  // 18: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	29, // 19: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	32, // 20: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	8,  // 21: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	9,  // 22: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	10, // 23: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	11, // 24: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	12, // 25: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	36, // 26: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	37, // 27: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	38, // 28: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	13, // 29: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	14, // 30: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	14, // 31: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	14, // 32: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	49, // 33: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	49, // 34: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	49, // 35: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	49, // 36: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	46, // 37: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	49, // 38: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	31, // 39: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	34, // 40: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	47, // 41: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	35, // 42: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	40, // 43: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	33, // 44: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	39, // 45: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	41, // 46: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	22, // 47: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	25, // 48: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	26, // 49: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	48, // 50: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	16, // 51: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	44, // 52: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	48, // 53: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	48, // 54: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	15, // 55: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3534,7 +3659,7 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      17,
+			NumEnums:      18,
 			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -22,6 +22,7 @@ const (
 	exitUsage       = 2
 	exitEnded       = 11
 	exitBroken      = 12
+	exitStopped     = 13
 	exitInterrupted = 130
 )
 
@@ -48,6 +49,7 @@ func exitCodes() []exitCode {
 		{10, "a limit was reached", []fault.Kind{fault.Exhausted}},
 		{exitEnded, "the service did not converge: its tasks failed and are not restarted", nil},
 		{exitBroken, "the audit log is not what was written", nil},
+		{exitStopped, "the update failed: it was paused, or rolled back", nil},
 		{exitInterrupted, "interrupted; what was asked for goes on in the background", nil},
 	}
 }
@@ -63,6 +65,9 @@ func codeOf(err error) int {
 	}
 	if errors.Is(err, progress.ErrEnded) {
 		return exitEnded
+	}
+	if errors.Is(err, progress.ErrStopped) {
+		return exitStopped
 	}
 	if isBroken(err) {
 		return exitBroken
@@ -155,7 +160,7 @@ func reportOne(w io.Writer, command *cobra.Command, err error) {
 
 // hintFor returns the next step where the error's own text can't know it.
 func hintFor(command *cobra.Command, err error) string {
-	if errors.Is(err, progress.ErrEnded) {
+	if errors.Is(err, progress.ErrEnded) || errors.Is(err, progress.ErrStopped) {
 		return "Run 'skep service ps' and 'skep service logs' to see why, and 'skep service update' to try again."
 	}
 	if strings.Contains(err.Error(), "'skep ") || strings.Contains(err.Error(), "`skep ") {

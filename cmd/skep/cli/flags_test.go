@@ -120,6 +120,9 @@ func runFlags() []string {
 	return []string{"memory-swap", "cpuset-cpus", "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "limit-network-bps"}
 }
 
+// updateFlags are those of updates: Swarm's wait for ever for a task that no node takes.
+func updateFlags() []string { return []string{"update-deadline", "rollback-deadline"} }
+
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {
 	docker, own := dockerFlags(t), ownFlags()
@@ -131,7 +134,7 @@ func TestFlags_BesideDockersAreFew(t *testing.T) {
 			if docker[path] == nil || own[path+" "+flag.Name] != "" {
 				return // a command of our own, or a flag with a reason
 			}
-			if (path == "service create" || path == "service update") && slices.Contains(runFlags(), flag.Name) {
+			if (path == "service create" || path == "service update") && (slices.Contains(runFlags(), flag.Name) || slices.Contains(updateFlags(), flag.Name)) {
 				return
 			}
 			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {

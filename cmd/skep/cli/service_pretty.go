@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 )
 
@@ -24,13 +25,8 @@ func prettyService(s view.Service, now time.Time) string {
 	}
 	writePrettyUpdateStatus(&b, s.UpdateStatus, now)
 	writePrettyPlacement(&b, s.Spec.TaskTemplate.Placement)
-	if u := s.Spec.UpdateConfig; u != nil {
-		fmt.Fprintf(&b, "UpdateConfig:\n Parallelism:\t%d\n", u.Parallelism)
-		if u.Delay > 0 {
-			fmt.Fprintf(&b, " Delay:\t\t%s\n", u.Delay)
-		}
-		fmt.Fprintf(&b, " Update order:      %s\n", u.Order)
-	}
+	writePrettyReplacing(&b, "UpdateConfig", "Update order:     ", s.Spec.UpdateConfig)
+	writePrettyReplacing(&b, "RollbackConfig", "Rollback order:   ", s.Spec.RollbackConfig)
 	writePrettyContainer(&b, s.Spec.TaskTemplate.ContainerSpec)
 	writePrettyResources(&b, s.Spec.TaskTemplate.Resources)
 	if e := s.Spec.EndpointSpec; e != nil && len(e.Ports) > 0 {
@@ -41,6 +37,28 @@ func prettyService(s view.Service, now time.Time) string {
 		}
 	}
 	return b.String()
+}
+
+// writePrettyReplacing writes how tasks are replaced, by an update or a rollback.
+func writePrettyReplacing(b *strings.Builder, title, order string, u *view.UpdateConfig) {
+	if u == nil {
+		return
+	}
+	fmt.Fprintf(b, "%s:\n Parallelism:\t%d\n", title, u.Parallelism)
+	if u.Delay > 0 {
+		fmt.Fprintf(b, " Delay:\t\t%s\n", u.Delay)
+	}
+	if u.FailureAction != "" {
+		fmt.Fprintf(b, " On failure:\t%s\n", u.FailureAction)
+	}
+	if u.Monitor > 0 {
+		fmt.Fprintf(b, " Monitoring Period: %s\n", u.Monitor)
+	}
+	fmt.Fprintf(b, " Max failure ratio: %g\n", u.MaxFailureRatio)
+	if u.Deadline > 0 {
+		fmt.Fprintf(b, " Deadline:\t%s\n", u.Deadline)
+	}
+	fmt.Fprintf(b, " %s %s\n", order, u.Order)
 }
 
 func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.Time) {
@@ -54,7 +72,7 @@ func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.
 	if u.CompletedAt != nil {
 		fmt.Fprintf(b, " Completed:\t%s ago\n", strings.ToLower(units.HumanDuration(now.Sub(*u.CompletedAt))))
 	}
-	fmt.Fprintf(b, " Message:\t%s\n", u.Message)
+	fmt.Fprintf(b, " Message:\t%s\n", output.Printable(u.Message)) // a node may have written a part of it
 }
 
 func writePrettyPlacement(b *strings.Builder, p *view.Placement) {

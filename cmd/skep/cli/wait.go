@@ -32,6 +32,9 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 		display = progress.NewLive(p.out, p.width())
 	}
 	tracker := progress.NewTracker(service.GetMeta().GetVersion(), p.opts.Monitor)
+	if service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED {
+		tracker.Wanted()
+	}
 	watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
 		return p.watch(ctx, c, service.GetId(), send)
 	}

@@ -5,9 +5,10 @@
 //
 //	                  +--------------- a task is missing ---------------+
 //	                  v                                                 |
-//	waiting --all tasks run, no update goes on--> verifying --monitor over--> converged
+//	waiting --all tasks run--> verifying --monitor over, and the update is, too--> converged, or ErrStopped when it went back
 //	   |                                              |
 //	   +------ ctx ends: ErrInterrupted --------------+
+//	   +------ the update is paused: ErrStopped ------+
 //	   |
 //	   +--every task ended and none follows--> ending --monitor over--> converged, or ErrEnded when one failed
 //	                  ^                           |

@@ -23,8 +23,8 @@ func start() time.Time { return time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // TestTracker runs scripts of snapshots. Each command prints what a plain or a live display shows.
 //
-//	new version=N monitor=D display=plain|live
-//	step at=D [version=N] [spec=N] replicas=N [updating]
+//	new version=N monitor=D display=plain|live [back]
+//	step at=D [version=N] [spec=N] replicas=N [update=STATE]
 //	SLOT STATE [desired=STATE] [spec=N] [age=N] [err=TEXT]
 //	tick at=D
 func TestTracker(t *testing.T) {
@@ -42,6 +42,9 @@ func TestTracker(t *testing.T) {
 			switch d.Cmd {
 			case "new":
 				tracker = progress.NewTracker(numberArg(t, d, "version", 0), durationArg(t, d, "monitor"))
+				if d.HasArg("back") {
+					tracker.Wanted()
+				}
 				display = displayArg(t, d, &screen)
 				return ""
 			case "step":
@@ -60,6 +63,9 @@ func TestTracker(t *testing.T) {
 }
 
 func failureOf(view progress.View) string {
+	if view.Stopped != "" {
+		return " stopped=" + view.Stopped
+	}
 	if view.Failure == "" {
 		return ""
 	}
@@ -103,8 +109,12 @@ func snapshotOf(t *testing.T, d *datadriven.TestData) *progress.Snapshot {
 	t.Helper()
 	spec := numberArg(t, d, "spec", 1)
 	s := &progress.Snapshot{Service: service(numberArg(t, d, "version", 1), spec, numberArg(t, d, "replicas", 0))}
-	if d.HasArg("updating") {
-		s.Service.UpdateStatus = &api.UpdateStatus{State: api.UpdateState_UPDATE_STATE_UPDATING}
+	if d.HasArg("update") {
+		var state string
+		d.ScanArgs(t, "update", &state)
+		s.Service.UpdateStatus = &api.UpdateStatus{
+			State: api.UpdateState(api.UpdateState_value["UPDATE_STATE_"+strings.ToUpper(state)]), Message: "the managers' word for " + state,
+		}
 	}
 	for line := range strings.Lines(d.Input) {
 		s.Tasks = append(s.Tasks, parseTask(t, strings.TrimSpace(line), spec))
@@ -223,6 +233,22 @@ func TestRun_EndsWithAServiceThatIsNotRestarted(t *testing.T) {
 		err := progress.Run(t.Context(), watch, progress.NewTracker(1, time.Second), progress.Quiet{})
 		if !errors.Is(err, progress.ErrEnded) || !strings.Contains(err.Error(), "non-zero exit (7)") {
 			t.Errorf("got %v, want ErrEnded with its reason", err)
+		}
+	})
+}
+
+func TestRun_EndsWithAnUpdateThatIsPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
+			paused := whole()
+			paused.Service.UpdateStatus = &api.UpdateStatus{State: api.UpdateState_UPDATE_STATE_PAUSED, Message: "task x failed"}
+			send(paused)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		err := progress.Run(t.Context(), watch, progress.NewTracker(1, time.Second), progress.Quiet{})
+		if !errors.Is(err, progress.ErrStopped) || !strings.Contains(err.Error(), "task x failed") {
+			t.Errorf("got %v, want ErrStopped with its reason", err)
 		}
 	})
 }

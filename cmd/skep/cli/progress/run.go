@@ -12,13 +12,15 @@ var (
 	ErrInterrupted = errors.New("interrupted")
 	// ErrEnded is returned when tasks failed and are not restarted.
 	ErrEnded = errors.New("the tasks ended and are not restarted")
+	// ErrStopped is returned when an update was paused or rolled back.
+	ErrStopped = errors.New("the update failed")
 )
 
 // Watch sends snapshots until ctx ends or an error stops it. It must not call send after it returned.
 type Watch func(ctx context.Context, send func(*Snapshot)) error
 
 // Run shows the tracker's lines until the service has converged. It returns [ErrInterrupted] when ctx ends before,
-// [ErrEnded] when the service ended before, and else the error that ended the watch or the display.
+// [ErrEnded] when the service ended before, [ErrStopped] when its update was paused or rolled back, and else the error that ended the watch or the display.
 func Run(ctx context.Context, watch Watch, tracker *Tracker, display Display) error {
 	watchCtx, cancel := context.WithCancel(ctx)
 	snapshots, ended := make(chan *Snapshot), make(chan error, 1)
@@ -60,6 +62,9 @@ func follow(ctx context.Context, snapshots <-chan *Snapshot, ended <-chan error,
 		}
 		if view.Converged {
 			return nil
+		}
+		if view.Stopped != "" {
+			return fmt.Errorf("%w: %s", ErrStopped, view.Stopped)
 		}
 		if view.Failure != "" {
 			return fmt.Errorf("%w: %s", ErrEnded, view.Failure)

@@ -44,6 +44,8 @@ type View struct {
 	Converged bool
 	// Failure is why the service ended without converging, or "".
 	Failure string
+	// Stopped is why the update was paused or rolled back, or "".
+	Stopped string
 	// Wake is how long to wait for the next snapshot; 0 is for ever.
 	Wake time.Duration
 }
@@ -53,9 +55,13 @@ type Tracker struct {
 	// Constant after New.
 	version uint64
 	monitor time.Duration
+	// back says that the caller asked for a rollback.
+	back bool
 
 	// Owned by Step.
 	last *Snapshot
+	// rolledBack is why the service goes back although nobody asked for it, or "".
+	rolledBack string
 	// phase is what the service is now, and since when.
 	phase phase
 	since time.Time
@@ -79,6 +85,12 @@ func NewTracker(version uint64, monitor time.Duration) *Tracker {
 	return &Tracker{version: version, monitor: monitor}
 }
 
+// Wanted says that a rollback of the service is what the caller waits for.
+func (t *Tracker) Wanted() *Tracker {
+	t.back = true
+	return t
+}
+
 // Step takes a snapshot, or nil when only time went by, and says what to show.
 func (t *Tracker) Step(now time.Time, snapshot *Snapshot) View {
 	if snapshot != nil && snapshot.Service.GetMeta().GetVersion() >= t.version { // I1
@@ -93,8 +105,33 @@ func (t *Tracker) Step(now time.Time, snapshot *Snapshot) View {
 		t.broke = t.broke || t.phase == whole
 		t.phase, t.since = next, now
 	}
-	t.verify(now, slots, &view)
+	t.update(&view)
+	if view.Stopped == "" {
+		t.verify(now, slots, &view)
+	}
 	return view
+}
+
+// update says what becomes of the update, beside its tasks.
+func (t *Tracker) update(view *View) {
+	status := t.last.Service.GetUpdateStatus()
+	switch status.GetState() {
+	case api.UpdateState_UPDATE_STATE_PAUSED, api.UpdateState_UPDATE_STATE_ROLLBACK_PAUSED:
+		view.Stopped = cmp.Or(status.GetMessage(), "it is paused")
+	case api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED:
+		if !t.back {
+			t.rolledBack = cmp.Or(status.GetMessage(), "it is rolled back")
+		}
+	}
+	if t.rolledBack != "" {
+		view.Lines = append(view.Lines, Line{Key: "rollback", Text: t.rolledBack})
+	}
+}
+
+// replacing reports whether tasks are still replaced, or watched.
+func (t *Tracker) replacing() bool {
+	state := t.last.Service.GetUpdateStatus().GetState()
+	return state == api.UpdateState_UPDATE_STATE_UPDATING || state == api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED
 }
 
 // verify adds the last line: how long the service must stay as it is (I3).
@@ -114,6 +151,10 @@ func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
 		if t.phase == whole {
 			say("Waiting %d seconds to verify that tasks are stable...", seconds)
 		}
+	case t.phase == whole && t.replacing():
+		say("Waiting until the managers call it done...")
+	case t.phase == whole && t.rolledBack != "":
+		view.Stopped = t.rolledBack
 	case t.phase == whole:
 		view.Converged = true
 		say("Service %s converged", t.last.Service.GetId())
@@ -125,13 +166,13 @@ func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
 
 // phaseOf says what the service is.
 func (t *Tracker) phaseOf(slots []slot) phase {
-	if t.last.Service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_UPDATING || uint64(len(slots)) != t.replicas() {
+	if uint64(len(slots)) != t.replicas() {
 		return waiting
 	}
 	switch {
 	case running(slots) == t.replicas():
 		return whole
-	case !slices.ContainsFunc(slots, slot.lives):
+	case !t.replacing() && !slices.ContainsFunc(slots, slot.lives):
 		return ended
 	}
 	return waiting

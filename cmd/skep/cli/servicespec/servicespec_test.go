@@ -84,7 +84,9 @@ func TestCreate_ReadsEveryFlag(t *testing.T) {
 		"--constraint", "node.labels.zone!=a", "--replicas-max-per-node=2", "--limit-cpu=0.5", "--limit-memory=64M", "--limit-pids=100",
 		"--reserve-cpu=0.25", "--reserve-memory=32M", "--read-only", "--user=1000:1000", "-w", "/srv", "--hostname=h", "--entrypoint=/bin/sh -c",
 		"--restart-condition=on-failure", "--restart-delay=1s", "--restart-max-attempts=3", "--restart-window=1m",
-		"--update-parallelism=0", "--update-delay=2s", "--update-order=start-first", "-p", "published=80,target=8080,mode=host",
+		"--update-parallelism=0", "--update-delay=2s", "--update-order=start-first", "--update-monitor=7s", "--update-deadline=1m",
+		"--update-max-failure-ratio=0.25", "--update-failure-action=rollback", "--rollback-parallelism=2", "--rollback-delay=3s",
+		"--rollback-order=stop-first", "--rollback-monitor=0s", "--rollback-max-failure-ratio=1", "--rollback-failure-action=continue", "-p", "published=80,target=8080,mode=host",
 		"--mount", "type=tmpfs,target=/t", "--cap-add=net_admin", "--cap-drop=ALL", "--stop-signal=SIGINT", "--stop-grace-period=3s",
 		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400", "--group=staff", "--group-add=7", "-t", "--init",
 		"--sysctl=net.ipv4.ip_forward=1", "--ulimit=nofile=10:20", "--oom-score-adj=5", "--shm-size=1M", "--pid=private",
@@ -95,7 +97,13 @@ func TestCreate_ReadsEveryFlag(t *testing.T) {
 	want := spec(t, `
 annotations { name: "web" labels { key: "a" value: "1" } }
 replicated { replicas: 3 }
-update { delay { seconds: 2 } order: UPDATE_ORDER_START_FIRST }
+update {
+  delay { seconds: 2 } order: UPDATE_ORDER_START_FIRST monitor { seconds: 7 } deadline { seconds: 60 } max_failure_ratio: 0.25
+  failure_action: FAILURE_ACTION_ROLLBACK
+}
+rollback {
+  parallelism: 2 delay { seconds: 3 } order: UPDATE_ORDER_STOP_FIRST monitor {} max_failure_ratio: 1 failure_action: FAILURE_ACTION_CONTINUE
+}
 endpoint { ports { protocol: PROTOCOL_TCP target_port: 8080 published_port: 80 publish_mode: PUBLISH_MODE_HOST } }
 task {
   container {
@@ -127,6 +135,10 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--restart-condition=always":          "write none, on-failure or any",
 		"--strategy=random":                   "write spread or binpack",
 		"--update-order=random":               "write start-first or stop-first",
+		"--update-failure-action=stop":        "write pause, continue or rollback",
+		"--rollback-failure-action=rollback":  "write pause or continue",
+		"--rollback-order=random":             "write start-first or stop-first",
+		"--update-max-failure-ratio=half":     "invalid syntax",
 		"--limit-pids=-1":                     "invalid --limit-pids -1",
 		"--secret=nothere":                    "secret not found",
 		"--secret=a --secret=a":               "duplicate secret target for a not allowed",

@@ -40,9 +40,8 @@ type shared struct {
 	maxAttempts          uint64
 	gracePeriod          time.Duration
 	stopSignal           string
-	updateDelay          time.Duration
-	updateOrder          string
-	updateParallelism    uint64
+
+	update, rollback replacingFlags
 }
 
 // register declares the flags. With defaults the help names Docker's defaults, as it does for create.
@@ -77,14 +76,8 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	set.DurationVar(&s.gracePeriod, "stop-grace-period", 0,
 		say("Time to wait before force killing a container (ns|us|ms|s|m|h)", defaultGracePeriod))
 	set.StringVar(&s.stopSignal, "stop-signal", "", "Signal to stop the container")
-	set.DurationVar(&s.updateDelay, "update-delay", 0, say("Delay between updates (ns|us|ms|s|m|h)", "0s"))
-	set.StringVar(&s.updateOrder, "update-order", "", say(`Update order ("start-first", "stop-first")`, `"stop-first"`))
-	parallelism := uint64(0)
-	if defaults {
-		parallelism = 1
-	}
-	set.Uint64Var(&s.updateParallelism, "update-parallelism", parallelism,
-		"Maximum number of tasks updated simultaneously (0 to update all at once)")
+	s.update.register(set, "update", defaults, say)
+	s.rollback.register(set, "rollback", defaults, say)
 	set.StringVarP(&s.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
 	set.StringVarP(&s.dir, "workdir", "w", "", "Working directory inside the container")
 }
@@ -124,7 +117,10 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	if err := s.applyRestart(task); err != nil {
 		return err
 	}
-	return s.applyUpdate(spec)
+	if err := s.update.apply(s.changed, &spec.Update); err != nil {
+		return err
+	}
+	return s.rollback.apply(s.changed, &spec.Rollback)
 }
 
 func (s *shared) applyContainer(c *api.ContainerSpec) {
@@ -215,33 +211,6 @@ func (s *shared) applyRestart(task *api.TaskSpec) error {
 	}
 	if s.changed("restart-window") {
 		task.Restart.Window = durationpb.New(s.window)
-	}
-	return nil
-}
-
-func (s *shared) applyUpdate(spec *api.ServiceSpec) error {
-	if !s.changed("update-delay", "update-order", "update-parallelism") {
-		return nil
-	}
-	if spec.Update == nil {
-		// 0 would mean all at once; Docker's default is 1.
-		spec.Update = &api.UpdateConfig{Parallelism: 1}
-	}
-	if s.changed("update-delay") {
-		spec.Update.Delay = durationpb.New(s.updateDelay)
-	}
-	if s.changed("update-parallelism") {
-		spec.Update.Parallelism = s.updateParallelism
-	}
-	if s.changed("update-order") {
-		order, ok := map[string]api.UpdateOrder{
-			"stop-first":  api.UpdateOrder_UPDATE_ORDER_STOP_FIRST,
-			"start-first": api.UpdateOrder_UPDATE_ORDER_START_FIRST,
-		}[s.updateOrder]
-		if !ok {
-			return fault.New(fault.Invalid, "invalid --update-order %q: write start-first or stop-first", s.updateOrder)
-		}
-		spec.Update.Order = order
 	}
 	return nil
 }

@@ -92,8 +92,13 @@ func PublishMode(m api.PublishMode) string { return word(m.String(), "PUBLISH_MO
 // UpdateOrder returns stop-first or start-first, or "".
 func UpdateOrder(o api.UpdateOrder) string { return word(o.String(), "UPDATE_ORDER_") }
 
-// UpdateState returns updating or completed, or "".
-func UpdateState(s api.UpdateState) string { return word(s.String(), "UPDATE_STATE_") }
+// UpdateState returns a state such as updating or rollback_started, as Docker spells them, or "".
+func UpdateState(s api.UpdateState) string {
+	return strings.ReplaceAll(word(s.String(), "UPDATE_STATE_"), "-", "_")
+}
+
+// FailureAction returns pause, continue or rollback, or "".
+func FailureAction(a api.FailureAction) string { return word(a.String(), "FAILURE_ACTION_") }
 
 // RestartCondition returns none, on-failure or any, or "".
 func RestartCondition(c api.RestartCondition) string { return word(c.String(), "RESTART_CONDITION_") }

@@ -32,12 +32,13 @@ type UpdateStatus struct {
 
 // ServiceSpec is what people may change.
 type ServiceSpec struct {
-	Name         string
-	Labels       map[string]string
-	TaskTemplate TaskSpec
-	Mode         ServiceMode
-	UpdateConfig *UpdateConfig `json:",omitempty"`
-	EndpointSpec *EndpointSpec `json:",omitempty"`
+	Name           string
+	Labels         map[string]string
+	TaskTemplate   TaskSpec
+	Mode           ServiceMode
+	UpdateConfig   *UpdateConfig `json:",omitempty"`
+	RollbackConfig *UpdateConfig `json:",omitempty"`
+	EndpointSpec   *EndpointSpec `json:",omitempty"`
 }
 
 // ServiceMode says how many tasks.
@@ -50,9 +51,14 @@ type ReplicatedService struct{ Replicas uint64 }
 
 // UpdateConfig is how tasks are replaced. Durations are nanoseconds in JSON, as everywhere here.
 type UpdateConfig struct {
-	Parallelism uint64
-	Delay       time.Duration `json:",omitempty"`
-	Order       string
+	Parallelism     uint64
+	Delay           time.Duration `json:",omitempty"`
+	FailureAction   string        `json:",omitempty"`
+	Monitor         time.Duration `json:",omitempty"`
+	MaxFailureRatio float32
+	Order           string
+	// Deadline is how long a new task may take until it runs; 0 is for ever.
+	Deadline time.Duration `json:",omitempty"`
 }
 
 // EndpointSpec lists published ports.
@@ -102,12 +108,19 @@ func newServiceSpec(s *api.ServiceSpec) ServiceSpec {
 	if replicated := s.GetReplicated(); replicated != nil {
 		out.Mode.Replicated = &ReplicatedService{Replicas: replicated.GetReplicas()}
 	}
-	if update := s.GetUpdate(); update != nil {
-		out.UpdateConfig = &UpdateConfig{
-			Parallelism: update.GetParallelism(), Delay: update.GetDelay().AsDuration(), Order: UpdateOrder(update.GetOrder()),
-		}
-	}
+	out.UpdateConfig, out.RollbackConfig = newUpdateConfig(s.GetUpdate()), newUpdateConfig(s.GetRollback())
 	return out
+}
+
+func newUpdateConfig(u *api.UpdateConfig) *UpdateConfig {
+	if u == nil {
+		return nil
+	}
+	return &UpdateConfig{
+		Parallelism: u.GetParallelism(), Delay: u.GetDelay().AsDuration(), FailureAction: FailureAction(u.GetFailureAction()),
+		Monitor: u.GetMonitor().AsDuration(), MaxFailureRatio: u.GetMaxFailureRatio(), Order: UpdateOrder(u.GetOrder()),
+		Deadline: u.GetDeadline().AsDuration(),
+	}
 }
 
 func newEndpointSpec(e *api.EndpointSpec) *EndpointSpec {
