@@ -3898,7 +3898,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x14skep/v1/config.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4124,7 +4124,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xf8\x1d\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xda \n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4176,6 +4176,14 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\v\xfa\xed\x18\a\n" +
 	"\x03\x04\x05\x03 \x01\x12Z\n" +
 	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12Z\n" +
+	"\fCreateConfig\x12\x1c.skep.v1.CreateConfigRequest\x1a\x1d.skep.v1.CreateConfigResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12P\n" +
+	"\tGetConfig\x12\x19.skep.v1.GetConfigRequest\x1a\x1a.skep.v1.GetConfigResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12V\n" +
+	"\vListConfigs\x12\x1b.skep.v1.ListConfigsRequest\x1a\x1c.skep.v1.ListConfigsResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12Z\n" +
+	"\fRemoveConfig\x12\x1c.skep.v1.RemoveConfigRequest\x1a\x1d.skep.v1.RemoveConfigResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12[\n" +
 	"\fWatchService\x12\x1c.skep.v1.WatchServiceRequest\x1a\x1d.skep.v1.WatchServiceResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x010\x01\x12P\n" +
@@ -4338,22 +4346,30 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*User)(nil),                       // 95: skep.v1.User
 	(*ExternalCA)(nil),                 // 96: skep.v1.ExternalCA
 	(NodeState)(0),                     // 97: skep.v1.NodeState
-	(*ReadStatsRequest)(nil),           // 98: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),         // 99: skep.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),         // 100: skep.v1.UpdateGrantRequest
-	(*GetGrantRequest)(nil),            // 101: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 102: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 103: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 104: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 105: skep.v1.CheckSecurityRequest
-	(*ReadStatsResponse)(nil),          // 106: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 107: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 108: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 109: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 110: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 111: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 112: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 113: skep.v1.CheckSecurityResponse
+	(*CreateConfigRequest)(nil),        // 98: skep.v1.CreateConfigRequest
+	(*GetConfigRequest)(nil),           // 99: skep.v1.GetConfigRequest
+	(*ListConfigsRequest)(nil),         // 100: skep.v1.ListConfigsRequest
+	(*RemoveConfigRequest)(nil),        // 101: skep.v1.RemoveConfigRequest
+	(*ReadStatsRequest)(nil),           // 102: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),         // 103: skep.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),         // 104: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),            // 105: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 106: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 107: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 108: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 109: skep.v1.CheckSecurityRequest
+	(*CreateConfigResponse)(nil),       // 110: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),          // 111: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),        // 112: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),       // 113: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),          // 114: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 115: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 116: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 117: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 118: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 119: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 120: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 121: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4426,72 +4442,80 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	40,  // 67: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
 	42,  // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
 	44,  // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	46,  // 70: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	98,  // 71: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	48,  // 72: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53,  // 73: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55,  // 74: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57,  // 75: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59,  // 76: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61,  // 77: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63,  // 78: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65,  // 79: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67,  // 80: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69,  // 81: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71,  // 82: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75,  // 83: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	99,  // 84: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	100, // 85: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	101, // 86: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	102, // 87: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	103, // 88: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	104, // 89: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	105, // 90: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 91: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 92: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 93: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 94: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 95: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 96: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 97: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 98: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 99: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 100: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 101: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 102: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 103: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 104: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 105: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 106: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 107: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 108: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 109: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 110: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 111: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 112: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	47,  // 113: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	106, // 114: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 115: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 116: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 117: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 118: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 119: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 120: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 121: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 122: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 123: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 124: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 125: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 126: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	107, // 127: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	108, // 128: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	109, // 129: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	110, // 130: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	111, // 131: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	112, // 132: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	113, // 133: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	91,  // [91:134] is the sub-list for method output_type
-	48,  // [48:91] is the sub-list for method input_type
+	98,  // 70: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	99,  // 71: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	100, // 72: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	101, // 73: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	46,  // 74: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	102, // 75: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	48,  // 76: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53,  // 77: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55,  // 78: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57,  // 79: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59,  // 80: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61,  // 81: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63,  // 82: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65,  // 83: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67,  // 84: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69,  // 85: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71,  // 86: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75,  // 87: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	103, // 88: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	104, // 89: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	105, // 90: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	106, // 91: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	107, // 92: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	108, // 93: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	109, // 94: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 95: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 96: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 97: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 98: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 99: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 100: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 101: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 102: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 103: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 104: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 105: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 106: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 107: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 108: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 109: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 110: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 111: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 112: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 113: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 114: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 115: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 116: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	110, // 117: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	111, // 118: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	112, // 119: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	113, // 120: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	47,  // 121: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	114, // 122: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 123: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 124: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 125: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 126: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 127: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 128: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 129: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 130: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 131: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 132: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 133: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 134: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	115, // 135: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	116, // 136: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	117, // 137: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	118, // 138: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	119, // 139: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	120, // 140: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	121, // 141: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	95,  // [95:142] is the sub-list for method output_type
+	48,  // [48:95] is the sub-list for method input_type
 	48,  // [48:48] is the sub-list for extension type_name
 	48,  // [48:48] is the sub-list for extension extendee
 	0,   // [0:48] is the sub-list for field type_name
@@ -4504,6 +4528,7 @@ func file_skep_v1_control_proto_init() {
 	}
 	file_skep_v1_access_proto_init()
 	file_skep_v1_backup_proto_init()
+	file_skep_v1_config_proto_init()
 	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_security_proto_init()

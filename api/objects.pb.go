@@ -2282,6 +2282,122 @@ func (x *SecretSpec) GetData() []byte {
 	return nil
 }
 
+// Config is a value for tasks that is no secret: who may look at services may read it. It goes to the nodes whose tasks use it, as a
+// secret does.
+type Config struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec          *ConfigSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Config) Reset() {
+	*x = Config{}
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Config) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Config) ProtoMessage() {}
+
+func (x *Config) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Config.ProtoReflect.Descriptor instead.
+func (*Config) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Config) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Config) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *Config) GetSpec() *ConfigSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+// ConfigSpec is a config's name and value.
+type ConfigSpec struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// 1 to 1024000 bytes.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigSpec) Reset() {
+	*x = ConfigSpec{}
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigSpec) ProtoMessage() {}
+
+func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
+func (*ConfigSpec) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ConfigSpec) GetAnnotations() *Annotations {
+	if x != nil {
+		return x.Annotations
+	}
+	return nil
+}
+
+func (x *ConfigSpec) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // JoinGrant lets machines join for a while, unlike a standing token.
 type JoinGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2300,7 +2416,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2428,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2441,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2392,7 +2508,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2520,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2533,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2485,7 +2601,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2613,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2626,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2567,7 +2683,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2695,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2708,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *User) GetId() string {
@@ -2657,7 +2773,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +2785,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +2798,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2729,7 +2845,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2857,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2870,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3008,7 +3124,15 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"SecretSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x17\n" +
-	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"\xf6\x01\n" +
+	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"d\n" +
+	"\x06Config\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +
+	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.ConfigSpecR\x04spec\"X\n" +
+	"\n" +
+	"ConfigSpec\x126\n" +
+	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xf6\x01\n" +
 	"\tJoinGrant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12*\n" +
@@ -3094,7 +3218,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3125,53 +3249,55 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Task)(nil),                  // 26: skep.v1.Task
 	(*Secret)(nil),                // 27: skep.v1.Secret
 	(*SecretSpec)(nil),            // 28: skep.v1.SecretSpec
-	(*JoinGrant)(nil),             // 29: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 30: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 31: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 32: skep.v1.User
-	(*UserSpec)(nil),              // 33: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 34: skep.v1.AuditSegment
-	nil,                           // 35: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 36: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 37: skep.v1.Meta
-	(*BackupStatus)(nil),          // 38: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(Role)(0),                     // 40: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 42: skep.v1.Annotations
-	(Availability)(0),             // 43: skep.v1.Availability
-	(*Platform)(nil),              // 44: skep.v1.Platform
-	(*Resources)(nil),             // 45: skep.v1.Resources
-	(*TaskSpec)(nil),              // 46: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 47: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 48: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 49: skep.v1.TaskStatus
-	(TaskState)(0),                // 50: skep.v1.TaskState
-	(*Grant)(nil),                 // 51: skep.v1.Grant
-	(UserRole)(0),                 // 52: skep.v1.UserRole
+	(*Config)(nil),                // 29: skep.v1.Config
+	(*ConfigSpec)(nil),            // 30: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 31: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 32: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 33: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 34: skep.v1.User
+	(*UserSpec)(nil),              // 35: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 36: skep.v1.AuditSegment
+	nil,                           // 37: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 38: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 39: skep.v1.Meta
+	(*BackupStatus)(nil),          // 40: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(Role)(0),                     // 42: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 44: skep.v1.Annotations
+	(Availability)(0),             // 45: skep.v1.Availability
+	(*Platform)(nil),              // 46: skep.v1.Platform
+	(*Resources)(nil),             // 47: skep.v1.Resources
+	(*TaskSpec)(nil),              // 48: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 49: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 50: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 51: skep.v1.TaskStatus
+	(TaskState)(0),                // 52: skep.v1.TaskState
+	(*Grant)(nil),                 // 53: skep.v1.Grant
+	(UserRole)(0),                 // 54: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	37, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	39, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	10, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	38, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	40, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	39, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	40, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	41, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	42, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	39, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	39, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	39, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	39, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	41, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	42, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	43, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	41, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	41, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	41, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	41, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	8,  // 14: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	9,  // 15: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	41, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	43, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 17: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	37, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	39, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	16, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	40, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
+	42, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
 	17, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	19, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	21, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
@@ -3181,65 +3307,68 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	15, // 27: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	12, // 28: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,  // 29: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	41, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	41, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	41, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	42, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	40, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	43, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	44, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	45, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	35, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	43, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	43, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	43, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	44, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	42, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	45, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	46, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	47, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	37, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
 	18, // 39: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	41, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	44, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	43, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	46, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
 	1,  // 42: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	41, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	41, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	43, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	43, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
 	2,  // 45: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	37, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	39, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
 	23, // 47: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
 	23, // 48: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
 	25, // 49: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	42, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	46, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	44, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	48, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
 	24, // 52: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	47, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	48, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	47, // 55: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	49, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	50, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	49, // 55: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
 	3,  // 56: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	41, // 57: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	41, // 58: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	41, // 59: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	37, // 60: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	46, // 61: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	48, // 62: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	49, // 63: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	50, // 64: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	51, // 65: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	37, // 66: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	43, // 57: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	43, // 58: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	43, // 59: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	39, // 60: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	48, // 61: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	50, // 62: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	51, // 63: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	52, // 64: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	53, // 65: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	39, // 66: skep.v1.Secret.meta:type_name -> skep.v1.Meta
 	28, // 67: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	42, // 68: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	37, // 69: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	30, // 70: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	41, // 71: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 72: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	40, // 73: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	39, // 74: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	36, // 75: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	41, // 76: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	37, // 77: skep.v1.User.meta:type_name -> skep.v1.Meta
-	33, // 78: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	41, // 79: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 80: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	42, // 81: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	52, // 82: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	37, // 83: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	44, // 68: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	39, // 69: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	30, // 70: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	44, // 71: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	39, // 72: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	32, // 73: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	43, // 74: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 75: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	42, // 76: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	41, // 77: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	38, // 78: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	43, // 79: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	39, // 80: skep.v1.User.meta:type_name -> skep.v1.Meta
+	35, // 81: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	43, // 82: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	43, // 83: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 84: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	54, // 85: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	39, // 86: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	87, // [87:87] is the sub-list for method output_type
+	87, // [87:87] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3256,7 +3385,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

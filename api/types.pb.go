@@ -1891,7 +1891,7 @@ func (x *EndpointSpec) GetPorts() []*PortConfig {
 	return nil
 }
 
-// SecretReference gives a task one secret, as a file in memory.
+// SecretReference gives a task one secret, or config, as a file in memory.
 type SecretReference struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SecretId      string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
@@ -2720,6 +2720,8 @@ type ContainerSpec struct {
 	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
 	// How to tell whether the service works; unset is no check.
 	Health *HealthConfig `protobuf:"bytes,23,opt,name=health,proto3" json:"health,omitempty"`
+	// As secrets, of configs: secret_id and secret_name are a config's, and a relative target is below /.
+	Configs []*SecretReference `protobuf:"bytes,27,rep,name=configs,proto3" json:"configs,omitempty"`
 	// The most bytes that a container may have written in its root file system; 0 is no limit.
 	StorageSizeBytes int64 `protobuf:"varint,35,opt,name=storage_size_bytes,json=storageSizeBytes,proto3" json:"storage_size_bytes,omitempty"`
 	// What the containers have beyond the default, because an administrator granted it.
@@ -2917,6 +2919,13 @@ func (x *ContainerSpec) GetShmSizeBytes() int64 {
 func (x *ContainerSpec) GetHealth() *HealthConfig {
 	if x != nil {
 		return x.Health
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetConfigs() []*SecretReference {
+	if x != nil {
+		return x.Configs
 	}
 	return nil
 }
@@ -3358,7 +3367,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
 	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
 	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
-	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\xc0\b\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\xf4\b\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -3384,7 +3393,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
-	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12,\n" +
+	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x122\n" +
+	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12,\n" +
 	"\x12storage_size_bytes\x18# \x01(\x03R\x10storageSizeBytes\x12/\n" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
 	"\n" +
@@ -3630,23 +3640,24 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	47, // 41: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
 	35, // 42: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
 	40, // 43: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	33, // 44: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	39, // 45: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	41, // 46: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	22, // 47: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	25, // 48: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	26, // 49: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	48, // 50: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	16, // 51: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	44, // 52: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	48, // 53: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	48, // 54: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	15, // 55: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	31, // 44: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	33, // 45: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	39, // 46: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	41, // 47: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	22, // 48: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	25, // 49: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	26, // 50: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	48, // 51: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	16, // 52: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	44, // 53: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	48, // 54: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	48, // 55: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	15, // 56: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }

@@ -154,6 +154,9 @@ func BySlot(serviceID string, slot uint64) By {
 // ByReferencedSecret selects the services and tasks whose spec references a secret.
 func ByReferencedSecret(id string) By { return By{index: object.IndexSecret, key: object.Key(id)} }
 
+// ByReferencedConfig selects the services and tasks whose spec references a config.
+func ByReferencedConfig(id string) By { return By{index: object.IndexConfig, key: object.Key(id)} }
+
 // ByReferencedGrant selects the services and tasks whose spec names a grant.
 func ByReferencedGrant(id string) By { return By{index: object.IndexGrant, key: object.Key(id)} }
 

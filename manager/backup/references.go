@@ -105,6 +105,11 @@ func (c *checker) references() {
 			c.add("secret %s: it has no value", id)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(c.objects[object.KindConfig])) {
+		if len(c.objects[object.KindConfig][id].(*api.Config).GetSpec().GetData()) == 0 {
+			c.add("config %s: it has no value", id)
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(c.objects[object.KindNode])) {
 		node := c.objects[object.KindNode][id].(*api.Node)
 		for _, role := range []api.Role{node.GetRole(), node.GetSpec().GetDesiredRole()} {
@@ -119,13 +124,19 @@ func (c *checker) service(s *api.Service) {
 	if s.GetSpec().GetTask().GetContainer() == nil {
 		c.add("service %s: it has no container", s.GetId())
 	}
-	for _, r := range s.GetSpec().GetTask().GetContainer().GetSecrets() {
-		secret, ok := c.objects[object.KindSecret][r.GetSecretId()]
+	c.values(s, object.KindSecret, s.GetSpec().GetTask().GetContainer().GetSecrets())
+	c.values(s, object.KindConfig, s.GetSpec().GetTask().GetContainer().GetConfigs())
+}
+
+// values checks what a service says of its secrets or configs.
+func (c *checker) values(s *api.Service, kind object.Kind, references []*api.SecretReference) {
+	for _, r := range references {
+		value, ok := c.objects[kind][r.GetSecretId()]
 		switch {
 		case !ok:
-			c.add("service %s: its secret %s (%s) is not there", s.GetId(), r.GetSecretId(), r.GetSecretName())
-		case object.Name(secret) != r.GetSecretName():
-			c.add("service %s: its secret %s is called %q there and %q here", s.GetId(), r.GetSecretId(), object.Name(secret), r.GetSecretName())
+			c.add("service %s: its %s %s (%s) is not there", s.GetId(), kind, r.GetSecretId(), r.GetSecretName())
+		case object.Name(value) != r.GetSecretName():
+			c.add("service %s: its %s %s is called %q there and %q here", s.GetId(), kind, r.GetSecretId(), object.Name(value), r.GetSecretName())
 		}
 	}
 }

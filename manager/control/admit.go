@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -21,9 +20,6 @@ import (
 // imagePatience bounds how long a service waits for the news of its image: ten times what the news takes.
 const imagePatience = 2 * time.Second
 
-// secretsFolder is where a secret without an absolute target appears in a container.
-const secretsFolder = "/run/secrets"
-
 // admit turns a spec as it came in into the one that is stored (C3, C4), or says why it can't be. old is the service's present
 // spec, nil for a new one. The spec must be the caller's own. The warnings are for the user.
 func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnings []string, err error) {
@@ -31,7 +27,7 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 	if err := validateService(spec); err != nil {
 		return nil, err
 	}
-	if err := resolveSecrets(tx, spec.GetTask().GetContainer().GetSecrets()); err != nil {
+	if err := resolveValues(tx, spec.GetTask().GetContainer()); err != nil {
 		return nil, err
 	}
 	grants, err := resolveGrants(tx, spec.GetTask().GetContainer().GetGrants())
@@ -54,69 +50,6 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 		return nil, err
 	}
 	return placementWarnings(tx, constraints)
-}
-
-// resolveSecrets completes references with the ids and names of the secrets that they mean, and makes the transaction depend
-// on those secrets, so that none is removed at the same moment.
-func resolveSecrets(tx store.Tx, references []*api.SecretReference) error {
-	var missing []string
-	for _, r := range references {
-		secret, err := referenced(tx, r)
-		switch {
-		case fault.KindOf(err) == fault.NotFound:
-			missing = append(missing, clip(r.GetSecretName()+r.GetSecretId()))
-			continue
-		case err != nil:
-			return err
-		}
-		if err := tx.Require(secret); err != nil {
-			return err
-		}
-		r.SecretId, r.SecretName = secret.GetId(), secret.GetSpec().GetAnnotations().GetName()
-		if r.GetTarget().GetName() == "" {
-			r.Target.Name = r.GetSecretName()
-		}
-	}
-	if len(missing) == 1 {
-		return fault.New(fault.Invalid, "secret not found: %s", missing[0])
-	}
-	if len(missing) > 1 {
-		return fault.New(fault.Invalid, "secrets not found: %s", strings.Join(missing, ", "))
-	}
-	return conflictingTargets(references)
-}
-
-// referenced returns the secret that a reference means: by its id if it has one, else by its name.
-func referenced(tx store.ReadTx, r *api.SecretReference) (*api.Secret, error) {
-	if r.GetSecretId() == "" {
-		return resolve[*api.Secret](tx, r.GetSecretName())
-	}
-	secret, err := store.Get[*api.Secret](tx, r.GetSecretId())
-	if err != nil {
-		return nil, storeFault(err)
-	}
-	if name := secret.GetSpec().GetAnnotations().GetName(); r.GetSecretName() != "" && r.GetSecretName() != name {
-		return nil, fault.New(fault.Invalid, "malformed secret reference: secret %s has the name %s, not %s",
-			secret.GetId(), name, clip(r.GetSecretName()))
-	}
-	return secret, nil
-}
-
-func conflictingTargets(references []*api.SecretReference) error {
-	p := new(problems)
-	taken := map[string]string{}
-	for _, r := range references {
-		target := r.GetTarget().GetName()
-		if !path.IsAbs(target) {
-			target = path.Join(secretsFolder, target)
-		}
-		if other, ok := taken[target]; ok {
-			p.add("task.container.secrets", "secret references '%s' and '%s' have a conflicting target: '%s'",
-				other, r.GetSecretName(), r.GetTarget().GetName())
-		}
-		taken[target] = r.GetSecretName()
-	}
-	return p.err()
 }
 
 // missingImageError is returned when no ready node has an image.

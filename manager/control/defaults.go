@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -98,7 +99,7 @@ func fillTask(task *api.TaskSpec) {
 	if container.GetStopGracePeriod() == nil {
 		container.StopGracePeriod = seconds(defaultGracePeriod)
 	}
-	for _, reference := range container.GetSecrets() {
+	for _, reference := range slices.Concat(container.GetSecrets(), container.GetConfigs()) {
 		if target := orNew(&reference.Target); target.GetMode() == 0 {
 			target.Mode = defaultSecretMode
 		}

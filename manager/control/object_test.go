@@ -121,6 +121,64 @@ func TestRemoveSecret_RefusesOneInUse(t *testing.T) {
 	}
 }
 
+// A config differs from a secret in that people may read it.
+func TestConfig_IsShownAndKeptWhileInUse(t *testing.T) {
+	s := newSwarm(t)
+	data := bytes.Repeat([]byte("x"), 1000*1024)
+	create := func(name string, data []byte) error {
+		_, err := s.CreateConfig(t.Context(), &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}, Data: data}})
+		return err
+	}
+	if err := create("site", data); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, create("site", data), fault.AlreadyExists, "config site already exists")
+	wantFault(t, create("large", append(data, 'x')), fault.Invalid, "config data must be 1 to 1024000 bytes, got 1024001")
+	wantFault(t, create("empty", nil), fault.Invalid, "config data must be 1 to 1024000 bytes, got 0")
+	wantFault(t, create("-", data), fault.Invalid, "invalid name")
+	got, err := s.GetConfig(t.Context(), &api.GetConfigRequest{Config: "site"})
+	if err != nil || !bytes.Equal(got.GetConfig().GetSpec().GetData(), data) {
+		t.Errorf("got %d bytes, %v", len(got.GetConfig().GetSpec().GetData()), err)
+	}
+	list, err := s.ListConfigs(t.Context(), &api.ListConfigsRequest{})
+	if err != nil || len(list.GetConfigs()) != 1 || len(list.GetConfigs()[0].GetSpec().GetData()) != 0 {
+		t.Errorf("got %d configs, %v; want one, without its data", len(list.GetConfigs()), err)
+	}
+	s.createService(t, web(func(spec *api.ServiceSpec) {
+		spec.Task.Container.Configs = []*api.SecretReference{{SecretName: "site", Target: &api.SecretTarget{Name: "/etc/site"}}}
+	}))
+	_, err = s.RemoveConfig(t.Context(), &api.RemoveConfigRequest{Config: "site"})
+	wantFault(t, err, fault.Precondition, "config 'site' is in use by the following service: web")
+	if _, err := s.RemoveService(t.Context(), &api.RemoveServiceRequest{Service: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.RemoveConfig(t.Context(), &api.RemoveConfigRequest{Config: "site"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a node can't hand to its runtime at once is refused before any node has it.
+func TestCreateService_BoundsItsSecretsAndConfigs(t *testing.T) {
+	s := newSwarm(t)
+	var references []*api.SecretReference
+	for i := range 16 {
+		name := fmt.Sprint("c", i)
+		_, err := s.CreateConfig(t.Context(), &api.CreateConfigRequest{Spec: &api.ConfigSpec{
+			Annotations: &api.Annotations{Name: name}, Data: make([]byte, 1000*1024),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		references = append(references, &api.SecretReference{SecretName: name})
+	}
+	use := func(n int) func(*api.ServiceSpec) {
+		return func(spec *api.ServiceSpec) { spec.Task.Container.Configs = references[:n] }
+	}
+	_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(use(16))})
+	wantFault(t, err, fault.Invalid, "its secrets and configs have 16384000 bytes, at most 15728640 are allowed")
+	s.createService(t, web(use(15)))
+}
+
 func TestUpdateNode_Demotion(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

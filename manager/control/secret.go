@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -14,9 +13,6 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// maxSecret is the size in bytes of the largest secret: 500 KiB, one byte more than Swarm's.
-const maxSecret = 500 * 1024
-
 // withoutData returns a copy of a secret that may leave the managers (C1).
 func withoutData(secret *api.Secret) *api.Secret {
 	return &api.Secret{
@@ -25,45 +21,16 @@ func withoutData(secret *api.Secret) *api.Secret {
 	}
 }
 
-// validateSecret reports all problems of a secret's spec, without repeating any of its data.
-func validateSecret(spec *api.SecretSpec) error {
-	p := new(problems)
-	p.knownFields(spec)
-	name := spec.GetAnnotations().GetName()
-	switch {
-	case name == "":
-		p.add("annotations.name", "name must be provided")
-	case len(name) > maxSecretName || !secretNamePattern.MatchString(name):
-		p.add("annotations.name", "invalid name, only %d [a-zA-Z0-9-_.] characters allowed, and the start and end character must be [a-zA-Z0-9]",
-			maxSecretName)
-	}
-	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
-	if n := len(spec.GetData()); n == 0 || n > maxSecret {
-		p.add("data", "secret data must be 1 to %d bytes, got %d", maxSecret, n)
-	}
-	return p.err()
-}
-
 // CreateSecret stores a new secret.
 func (s *Server) CreateSecret(ctx context.Context, request *api.CreateSecretRequest) (*api.CreateSecretResponse, error) {
 	id, err := requestID(ctx, "CreateSecret")
 	if err != nil {
 		return nil, err
 	}
-	if err := validateSecret(request.GetSpec()); err != nil {
+	if err := validateValue(object.KindSecret, maxSecret, request.GetSpec()); err != nil {
 		return nil, err
 	}
-	err = s.update(ctx, id, func(tx store.Tx) error {
-		err := tx.Create(&api.Secret{Id: id, Spec: proto.CloneOf(request.GetSpec())})
-		if errors.Is(err, store.ErrNameConflict) {
-			return fault.New(fault.AlreadyExists, "secret %s already exists", request.GetSpec().GetAnnotations().GetName())
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	secret, err := current[*api.Secret](s, id)
+	secret, err := createValue(ctx, s, id, func() *api.Secret { return &api.Secret{Id: id, Spec: proto.CloneOf(request.GetSpec())} })
 	if err != nil {
 		return nil, err
 	}
@@ -101,25 +68,8 @@ func (s *Server) RemoveSecret(ctx context.Context, request *api.RemoveSecretRequ
 	if err != nil {
 		return nil, err
 	}
-	response := &api.RemoveSecretResponse{SecretId: request.GetSecret()}
-	return response, s.update(ctx, id, func(tx store.Tx) error {
-		secret, err := resolve[*api.Secret](tx, request.GetSecret())
-		if err != nil {
-			return err
-		}
-		users, err := store.List[*api.Service](tx, store.ByReferencedSecret(secret.GetId()))
-		if err != nil {
-			return err
-		}
-		if len(users) > 0 {
-			return inUse("secret", secret.GetSpec().GetAnnotations().GetName(), users)
-		}
-		response.SecretId = secret.GetId()
-		// A service that starts to use it at this moment requires that it is there, and this requires that no service has changed:
-		// whichever comes second runs again.
-		tx.RequireKind(object.KindService)
-		return tx.Delete(object.KindSecret, secret.GetId())
-	})
+	removed, err := removeValue[*api.Secret](ctx, s, id, request.GetSecret(), store.ByReferencedSecret)
+	return &api.RemoveSecretResponse{SecretId: removed}, err
 }
 
 // inUse says which services keep an object from being removed.

@@ -298,6 +298,16 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"unknown secrets", func(s *api.ServiceSpec) {
 			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "nope"}, {SecretId: "none"}}
 		}, "secrets not found: nope, none"},
+		{"missing config", func(s *api.ServiceSpec) {
+			s.Task.Container.Configs = []*api.SecretReference{{SecretName: "nope"}}
+		}, "config not found: nope"},
+		{"config's target", func(s *api.ServiceSpec) {
+			s.Task.Container.Configs = []*api.SecretReference{{SecretName: "db", Target: &api.SecretTarget{Name: "a/../b"}}}
+		}, "invalid config target \"a/../b\""},
+		{"too many", func(s *api.ServiceSpec) {
+			s.Task.Container.Secrets = make([]*api.SecretReference, 128)
+			s.Task.Container.Configs = make([]*api.SecretReference, 129)
+		}, "257 secrets and configs are too many"},
 		{"nameless secret", func(s *api.ServiceSpec) { s.Task.Container.Secrets = []*api.SecretReference{{}} }, "secrets[0]: malformed secret reference"},
 		{"secret target", func(s *api.ServiceSpec) {
 			s.Task.Container.Secrets = []*api.SecretReference{{SecretName: "db", Target: &api.SecretTarget{Name: "../x"}}}

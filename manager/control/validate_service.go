@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/store/object"
 )
 
 // Limits of a service spec. Docker's are the least memory and CPU; the others keep a spec far below what the store takes.
@@ -21,8 +22,8 @@ const (
 	minNanoCPUs = 1_000_000 // 0.001 CPU
 	maxReplicas = 100_000
 	maxPorts    = 256
-	maxSecrets  = 256
-	maxMounts   = 96 // the runtime takes 128, which the defaults are part of
+	maxSecrets  = 256 // and configs, together: the runtime takes twice as many files
+	maxMounts   = 96  // the runtime takes 128, which the defaults are part of
 	maxPort     = 65535
 	maxModeBits = 0o7777
 	maxHostname = 63 // bytes: the kernel's limit is 64
@@ -166,7 +167,12 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	p.capabilities(at+".capability_add", c.GetCapabilityAdd())
 	p.capabilities(at+".capability_drop", c.GetCapabilityDrop())
 	p.mounts(at+".mounts", c.GetMounts())
-	p.secretTargets(at+".secrets", c.GetSecrets())
+	if n := len(c.GetSecrets()) + len(c.GetConfigs()); n > maxSecrets {
+		p.add(at, "%d secrets and configs are too many: at most %d are allowed", n, maxSecrets)
+	} else {
+		p.targets(at, object.KindSecret, c.GetSecrets())
+		p.targets(at, object.KindConfig, c.GetConfigs())
+	}
 	p.process(at, c)
 	p.privileges(at+".privileges", c.GetPrivileges())
 }
@@ -210,23 +216,20 @@ func (p *problems) capabilities(path string, names []string) {
 	}
 }
 
-// secretTargets checks the files that secrets become. A reference without a target name gets the secret's name later, which
-// is checked then.
-func (p *problems) secretTargets(path string, references []*api.SecretReference) {
-	if len(references) > maxSecrets {
-		p.add(path, "%d secrets are too many: at most %d are allowed", len(references), maxSecrets)
-		return
-	}
+// targets checks the files that secrets or configs become. A reference without a target name gets the value's name later, which is
+// right in itself.
+func (p *problems) targets(container string, kind object.Kind, references []*api.SecretReference) {
+	list := container + "." + kind.String() + "s"
 	for i, reference := range references {
-		at := fmt.Sprintf("%s[%d]", path, i)
+		at := fmt.Sprintf("%s[%d]", list, i)
 		if reference.GetSecretId() == "" && reference.GetSecretName() == "" {
-			p.add(at, "malformed secret reference: it names no secret")
+			p.add(at, "malformed %[1]s reference: it names no %[1]s", kind)
 		}
 		if mode := reference.GetTarget().GetMode(); mode > maxModeBits {
 			p.add(at+".target.mode", "invalid file mode %#o", mode)
 		}
 		if name := reference.GetTarget().GetName(); name != "" && !validTarget(name) {
-			p.add(at+".target.name", "invalid secret target %q: use a file name, or an absolute path", clip(name))
+			p.add(at+".target.name", "invalid %s target %q: use a file name, or an absolute path", kind, clip(name))
 		}
 	}
 }

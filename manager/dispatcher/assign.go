@@ -64,7 +64,7 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerS
 		}
 		if news := changes(have, want); len(news) > 0 || sequence == 0 {
 			m := &api.AssignmentsResponse{Complete: sequence == 0, AppliesTo: sequence, ResultsIn: sequence + 1, Changes: news}
-			d.delivering(ctx, news)
+			d.delivering(ctx, want, news)
 			if err := stream.Send(m); err != nil {
 				return err
 			}
@@ -109,9 +109,9 @@ func (d *Dispatcher) catchUp(ctx context.Context, s *session) error {
 }
 
 // delivering says which secrets are about to go to the calling node.
-func (d *Dispatcher) delivering(ctx context.Context, news []*api.AssignmentChange) {
+func (d *Dispatcher) delivering(ctx context.Context, want assignment, news []*api.AssignmentChange) {
 	for _, change := range news {
-		if secret := change.GetSecret(); secret != nil && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE {
+		if secret := change.GetSecret(); want.values[secret.GetId()].secret != nil && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE {
 			d.cfg.Delivered(authz.FromContext(ctx), secret)
 		}
 	}

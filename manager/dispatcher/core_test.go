@@ -255,12 +255,12 @@ func TestOutbox_IsBounded(t *testing.T) {
 
 // apply is what an agent does with changes.
 func apply(a assignment, changes []*api.AssignmentChange) assignment {
-	out := assignment{tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}}
+	out := assignment{tasks: map[string]*api.Task{}, values: map[string]value{}}
 	for id, t := range a.tasks {
 		out.tasks[id] = t
 	}
-	for id, s := range a.secrets {
-		out.secrets[id] = s
+	for id, s := range a.values {
+		out.values[id] = s
 	}
 	for _, c := range changes {
 		remove := c.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_REMOVE
@@ -270,16 +270,16 @@ func apply(a assignment, changes []*api.AssignmentChange) assignment {
 		case c.GetTask() != nil:
 			out.tasks[c.GetTask().GetId()] = c.GetTask()
 		case remove:
-			delete(out.secrets, c.GetSecret().GetId())
+			delete(out.values, c.GetSecret().GetId())
 		default:
-			out.secrets[c.GetSecret().GetId()] = c.GetSecret()
+			out.values[c.GetSecret().GetId()] = value{secret: c.GetSecret()}
 		}
 	}
 	return out
 }
 
 func drawAssignment(t *rapid.T) assignment {
-	a := assignment{tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}}
+	a := assignment{tasks: map[string]*api.Task{}, values: map[string]value{}}
 	for i := range 5 {
 		if rapid.Bool().Draw(t, "task") {
 			a.tasks[fmt.Sprint("t", i)] = &api.Task{
@@ -289,9 +289,14 @@ func drawAssignment(t *rapid.T) assignment {
 			}
 		}
 		if rapid.Bool().Draw(t, "secret") {
-			a.secrets[fmt.Sprint("s", i)] = &api.Secret{
+			a.values[fmt.Sprint("s", i)] = value{secret: &api.Secret{
 				Id: fmt.Sprint("s", i), Spec: &api.SecretSpec{Data: []byte{byte(rapid.IntRange(0, 1).Draw(t, "data"))}},
-			}
+			}}
+		}
+		if rapid.Bool().Draw(t, "config") {
+			a.values[fmt.Sprint("c", i)] = value{config: &api.Config{
+				Id: fmt.Sprint("c", i), Spec: &api.ConfigSpec{Data: []byte{byte(rapid.IntRange(0, 1).Draw(t, "data"))}},
+			}}
 		}
 	}
 	return a
@@ -304,7 +309,7 @@ func TestChanges_TurnOneIntoTheOther(t *testing.T) {
 		a, b := drawAssignment(t), drawAssignment(t)
 		news := changes(a, b)
 		got := apply(a, news)
-		if rest := changes(got, b); len(rest) > 0 || len(got.tasks) != len(b.tasks) || len(got.secrets) != len(b.secrets) {
+		if rest := changes(got, b); len(rest) > 0 || len(got.tasks) != len(b.tasks) || len(got.values) != len(b.values) {
 			t.Fatalf("%v are left to change", rest)
 		}
 		for i := range news {

@@ -2,6 +2,7 @@ package dispatcher_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
@@ -416,6 +417,43 @@ func TestAssignments_SecretsOnlyWhileNeeded(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect("a secret is deleted", false, "-secret s3")
+	})
+}
+
+// A node gets configs as secrets, and as long as secrets; the audit log has secrets only.
+func TestAssignments_ConfigsOnlyWhileNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1")
+		task := assignedTask("a", "n1", "s1")
+		task.Spec.Container.Configs = []*api.SecretReference{
+			{SecretId: "c1", SecretName: "site", Target: &api.SecretTarget{Name: "site"}},
+			{SecretId: "c1", SecretName: "site", Target: &api.SecretTarget{Name: "/etc/site", Uid: 7}},
+		}
+		storetest.Create(t, c.store, node("n1"), &api.Secret{Id: "s1", Spec: &api.SecretSpec{Data: []byte("s")}},
+			&api.Config{Id: "c1", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "site"}, Data: []byte("listen 80;")}}, task)
+		a := c.connect("n1", "m1").mustRegister()
+		stream := a.assignments()
+		m := <-stream
+		if got := names(m); !slices.Equal(got, []string{"+secret c1", "+secret s1", "+task a"}) {
+			t.Fatalf("got %v", got)
+		}
+		if got := string(m.GetChanges()[0].GetSecret().GetSpec().GetData()); got != "listen 80;" {
+			t.Errorf("the node got %q", got)
+		}
+		var targets []string
+		for _, r := range m.GetChanges()[2].GetTask().GetSpec().GetContainer().GetSecrets() {
+			targets = append(targets, fmt.Sprintf("%s %s %d", r.GetSecretId(), r.GetTarget().GetName(), r.GetTarget().GetUid()))
+		}
+		if !slices.Equal(targets, []string{"s1  0", "c1 /site 0", "c1 /etc/site 7"}) {
+			t.Errorf("got %v", targets)
+		}
+		change(t, c.store, "a", func(t *api.Task) { t.DesiredState = api.TaskState_TASK_STATE_SHUTDOWN })
+		if got := names(<-stream); !slices.Equal(got, []string{"+task a", "-secret c1", "-secret s1"}) {
+			t.Errorf("got %v", got)
+		}
+		if got := storetest.Get[*api.Task](t, c.store, "a").GetSpec().GetContainer(); len(got.GetSecrets()) != 1 || len(got.GetConfigs()) != 2 {
+			t.Errorf("the stored task was changed: %v", got)
+		}
 	})
 }
 

@@ -37,8 +37,8 @@
 // # Invariants
 //
 //   - I6: a task's observed state never goes down, and only the node that the task is assigned to writes it.
-//   - I7: a node gets only its own tasks, and a secret only while a task that needs it may run there; it is told to forget
-//     the secret when the last such task ends.
+//   - I7: a node gets only its own tasks, and a secret or config only while a task that needs it may run there; it is told to
+//     forget it when the last such task ends. To a node a config is a secret: both are files in memory.
 //   - I9: a removed node's session ends when its removal arrives here, and it cannot register.
 //
 // # Concurrency

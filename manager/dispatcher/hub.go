@@ -50,7 +50,8 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 }
 
 func (d *Dispatcher) followFrom(ctx context.Context) error {
-	watch, err := d.cfg.Store.Watch(ctx, 0, object.KindCluster, object.KindNode, object.KindTask, object.KindSecret)
+	watch, err := d.cfg.Store.Watch(ctx, 0, object.KindCluster, object.KindNode, object.KindTask, object.KindSecret,
+		object.KindConfig)
 	if err != nil {
 		return err
 	}
@@ -74,13 +75,9 @@ func (d *Dispatcher) wakeFor(change store.Change) error {
 	case *api.Task:
 		d.wakeAssignments(o.GetNodeId())
 	case *api.Secret:
-		return d.cfg.Store.View(func(tx store.ReadTx) error {
-			tasks, err := store.List[*api.Task](tx, store.ByReferencedSecret(o.GetId()))
-			for _, t := range tasks {
-				d.wakeAssignments(t.GetNodeId())
-			}
-			return err
-		})
+		return d.wakeUsers(store.ByReferencedSecret(o.GetId()))
+	case *api.Config:
+		return d.wakeUsers(store.ByReferencedConfig(o.GetId()))
 	case *api.Node:
 		old, _ := change.Old.(*api.Node)
 		if o.GetRole() == api.Role_ROLE_MANAGER || old.GetRole() == api.Role_ROLE_MANAGER {
@@ -93,6 +90,17 @@ func (d *Dispatcher) wakeFor(change store.Change) error {
 		d.wakeLead()
 	}
 	return nil
+}
+
+// wakeUsers wakes the streams of the nodes of tasks.
+func (d *Dispatcher) wakeUsers(by store.By) error {
+	return d.cfg.Store.View(func(tx store.ReadTx) error {
+		tasks, err := store.List[*api.Task](tx, by)
+		for _, t := range tasks {
+			d.wakeAssignments(t.GetNodeId())
+		}
+		return err
+	})
 }
 
 func (d *Dispatcher) wakeAssignments(nodeID string) {

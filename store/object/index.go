@@ -21,6 +21,7 @@ const (
 	IndexSlot    Index = "slot"    // tasks of one slot of a service
 	IndexSecret  Index = "secret"  // services and tasks that reference a secret
 	IndexGrant   Index = "grant"   // services and tasks that have a grant
+	IndexConfig  Index = "config"  // services and tasks that reference a config
 )
 
 // HasIndex reports whether objects of kind k can be found by index i.
@@ -32,7 +33,7 @@ func HasIndex(k Kind, i Index) bool {
 		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditSegment
 	case IndexService, IndexNode, IndexSlot:
 		return k == KindTask
-	case IndexSecret, IndexGrant:
+	case IndexSecret, IndexGrant, IndexConfig:
 		return k == KindService || k == KindTask
 	default:
 		return false
@@ -44,7 +45,7 @@ func Schema() *memdb.DBSchema {
 	schema := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{}}
 	for _, k := range Kinds() {
 		table := &memdb.TableSchema{Name: k.String(), Indexes: map[string]*memdb.IndexSchema{}}
-		for _, i := range []Index{IndexID, IndexName, IndexService, IndexNode, IndexSlot, IndexSecret, IndexGrant} {
+		for _, i := range []Index{IndexID, IndexName, IndexService, IndexNode, IndexSlot, IndexSecret, IndexGrant, IndexConfig} {
 			if !HasIndex(k, i) {
 				continue
 			}
@@ -127,6 +128,8 @@ func Values(o Object, i Index) [][]byte {
 		return names(o)
 	case IndexSecret:
 		return referenced(o, (*api.ContainerSpec).GetSecrets, (*api.SecretReference).GetSecretId)
+	case IndexConfig:
+		return referenced(o, (*api.ContainerSpec).GetConfigs, (*api.SecretReference).GetSecretId)
 	case IndexGrant:
 		return referenced(o, (*api.ContainerSpec).GetGrants, (*api.GrantReference).GetGrantId)
 	}

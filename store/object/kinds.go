@@ -31,14 +31,15 @@ const (
 	KindUser         Kind = 7
 	KindAuditSegment Kind = 8
 	KindGrant        Kind = 9
+	KindConfig       Kind = 10
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindGrant
+const MaxKind = KindConfig
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant, KindConfig}
 }
 
 // String returns the kind in lower case, as errors name it: "service", "join grant".
@@ -62,6 +63,8 @@ func (k Kind) String() string {
 		return "audit segment"
 	case KindGrant:
 		return "grant"
+	case KindConfig:
+		return "config"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -81,7 +84,7 @@ func (k Kind) Protocol() uint32 {
 // UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks, join
 // grants and audit segments have no name.
 func (k Kind) UniqueNames() bool {
-	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser || k == KindGrant
+	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser || k == KindGrant || k == KindConfig
 }
 
 // KindOf returns the kind of o, which may be a typed nil, or 0 when o is not a stored object.
@@ -105,6 +108,8 @@ func KindOf(o Object) Kind {
 		return KindAuditSegment
 	case *api.Grant:
 		return KindGrant
+	case *api.Config:
+		return KindConfig
 	default:
 		return 0
 	}
@@ -124,6 +129,8 @@ func Name(o Object) string {
 	case *api.User:
 		return o.GetSpec().GetAnnotations().GetName()
 	case *api.Grant:
+		return o.GetSpec().GetAnnotations().GetName()
+	case *api.Config:
 		return o.GetSpec().GetAnnotations().GetName()
 	default:
 		return ""
@@ -151,6 +158,8 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.Grant:
 		o.Meta = meta
+	case *api.Config:
+		o.Meta = meta
 	}
 }
 
@@ -175,6 +184,8 @@ func New(k Kind, id string) Object {
 		return &api.AuditSegment{Id: id}
 	case KindGrant:
 		return &api.Grant{Id: id}
+	case KindConfig:
+		return &api.Config{Id: id}
 	default:
 		return nil
 	}
@@ -201,6 +212,8 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_AuditSegment{AuditSegment: o}}
 	case *api.Grant:
 		return &api.StoredObject{Object: &api.StoredObject_Grant{Grant: o}}
+	case *api.Config:
+		return &api.StoredObject{Object: &api.StoredObject_Config{Config: o}}
 	default:
 		return nil
 	}
@@ -228,6 +241,8 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.AuditSegment
 	case *api.StoredObject_Grant:
 		o = w.Grant
+	case *api.StoredObject_Config:
+		o = w.Config
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil

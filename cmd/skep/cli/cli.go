@@ -84,7 +84,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	p.which.register(root.PersistentFlags())
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
-	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.grantCommand(), p.imageCommand(),
+	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.configCommand(), p.grantCommand(), p.imageCommand(),
 		p.backupCommand(), p.auditCommand(), p.userCommand(), p.contextCommand(), p.doctorCommand(), p.infoCommand(), p.statsCommand(), p.versionCommand())
 	root.AddCommand(p.attachCommand(), p.execCommand(), p.copyCommand(), p.pauseCommand(), p.unpauseCommand(), p.killCommand(), p.topCommand())
 	root.AddCommand(p.eventsCommand())

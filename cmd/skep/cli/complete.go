@@ -53,11 +53,6 @@ func serviceWords(ctx context.Context, c *client.Client) ([]string, error) {
 	return mapped(answer.GetServices(), serviceName), err
 }
 
-func secretWords(ctx context.Context, c *client.Client) ([]string, error) {
-	answer, err := c.Control.ListSecrets(ctx, &api.ListSecretsRequest{})
-	return mapped(answer.GetSecrets(), secretName), err
-}
-
 func imageWords(ctx context.Context, c *client.Client) ([]string, error) {
 	answer, err := c.Daemon.ListImages(ctx, &api.ListImagesRequest{})
 	var out []string

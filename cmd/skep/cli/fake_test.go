@@ -44,6 +44,7 @@ type fake struct {
 	services map[string]*api.Service
 	tasks    map[string]*api.Task
 	secrets  map[string]*api.Secret
+	configs  map[string]*api.Config
 	grants   []*api.JoinGrant
 	users    map[string]*api.User
 	granted  map[string]*api.Grant
@@ -91,7 +92,7 @@ type call struct{ method, requestID string }
 func newFake() *fake {
 	f := &fake{
 		state: api.LocalNodeState_LOCAL_NODE_STATE_INACTIVE, nodes: map[string]*api.Node{}, services: map[string]*api.Service{},
-		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, users: map[string]*api.User{}, granted: map[string]*api.Grant{}, faults: map[string][]error{}, changed: make(chan struct{}),
+		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, configs: map[string]*api.Config{}, users: map[string]*api.User{}, granted: map[string]*api.Grant{}, faults: map[string][]error{}, changed: make(chan struct{}),
 	}
 	return f
 }

@@ -36,7 +36,7 @@ func (p *program) serviceCreate() *cobra.Command {
 	// What follows the image belongs to the service's command.
 	cmd.Flags().SetInterspersed(false)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		spec, err := flags.Spec(ctx, args[0], args[1:], p.opts.LookupEnv, resolveSecret(c))
+		spec, err := flags.Spec(ctx, args[0], args[1:], p.opts.LookupEnv, resolveValue(c))
 		if err != nil {
 			return err
 		}
@@ -53,14 +53,18 @@ func (p *program) serviceCreate() *cobra.Command {
 	return cmd
 }
 
-// resolveSecret looks up secrets for a spec.
-func resolveSecret(c *client.Client) servicespec.Resolve {
-	return func(ctx context.Context, name string) (*api.Secret, error) {
-		answer, err := c.Control.GetSecret(ctx, &api.GetSecretRequest{Secret: name})
-		if fault.KindOf(err) == fault.NotFound {
-			return nil, fault.New(fault.NotFound, "secret not found: %s: 'skep secret create %s FILE' makes it", name, name)
+// resolveValue looks up secrets and configs for a spec.
+func resolveValue(c *client.Client) servicespec.Resolve {
+	return func(ctx context.Context, kind, name string) (string, string, error) {
+		k := secrets()
+		if kind == servicespec.Config {
+			k = configs()
 		}
-		return answer.GetSecret(), err
+		v, err := k.get(ctx, c, name)
+		if fault.KindOf(err) == fault.NotFound {
+			return "", "", fault.New(fault.NotFound, "%[1]s not found: %[2]s: 'skep %[1]s create %[2]s FILE' makes it", kind, name)
+		}
+		return v.ID, v.Spec.Name, err
 	}
 }
 
@@ -89,7 +93,7 @@ func (p *program) serviceUpdate() *cobra.Command {
 		var missing []string
 		answer, err := changeService(ctx, c, args[0], func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
 			missing = flags.Missing(spec)
-			return flags.Apply(ctx, spec, p.opts.LookupEnv, resolveSecret(c))
+			return flags.Apply(ctx, spec, p.opts.LookupEnv, resolveValue(c))
 		})
 		if err != nil {
 			return err

@@ -143,6 +143,12 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.SecretName)
 		}
 	}
+	if len(c.Configs) > 0 {
+		b.WriteString("Configs:\n")
+		for _, s := range c.Configs {
+			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.ConfigName)
+		}
+	}
 }
 
 // writePrettyProcess writes what was asked for beside the defaults.

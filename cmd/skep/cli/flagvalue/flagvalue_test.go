@@ -30,15 +30,15 @@ func checkErr(t *testing.T, err error, want string) bool {
 
 func TestSecret(t *testing.T) {
 	for text, want := range map[string]struct {
-		secret flagvalue.Secret
+		secret flagvalue.Value
 		err    string
 	}{
-		"db":                            {flagvalue.Secret{Source: "db", Target: "db", Mode: 0o444}, ""},
-		"source=db":                     {flagvalue.Secret{Source: "db", Target: "db", Mode: 0o444}, ""},
-		"src=db,target=/run/pw":         {flagvalue.Secret{Source: "db", Target: "/run/pw", Mode: 0o444}, ""},
-		"source=Db,uid=7,gid=8":         {flagvalue.Secret{Source: "Db", Target: "Db", UID: 7, GID: 8, Mode: 0o444}, ""},
-		"source=db,mode=0400":           {flagvalue.Secret{Source: "db", Target: "db", Mode: 0o400}, ""},
-		`"source=db","target=a,b"`:      {flagvalue.Secret{Source: "db", Target: "a,b", Mode: 0o444}, ""},
+		"db":                            {flagvalue.Value{Source: "db", Target: "db", Mode: 0o444}, ""},
+		"source=db":                     {flagvalue.Value{Source: "db", Target: "db", Mode: 0o444}, ""},
+		"src=db,target=/run/pw":         {flagvalue.Value{Source: "db", Target: "/run/pw", Mode: 0o444}, ""},
+		"source=Db,uid=7,gid=8":         {flagvalue.Value{Source: "Db", Target: "Db", UID: 7, GID: 8, Mode: 0o444}, ""},
+		"source=db,mode=0400":           {flagvalue.Value{Source: "db", Target: "db", Mode: 0o400}, ""},
+		`"source=db","target=a,b"`:      {flagvalue.Value{Source: "db", Target: "a,b", Mode: 0o444}, ""},
 		"":                              {err: "EOF"},
 		"target=x":                      {err: "source is required"},
 		"foo=bar":                       {err: "invalid field in secret request: foo"},

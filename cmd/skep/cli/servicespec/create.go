@@ -11,9 +11,6 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// Resolve returns the secret with a name or id.
-type Resolve func(ctx context.Context, nameOrID string) (*api.Secret, error)
-
 // Create are the flags of `service create`.
 type Create struct {
 	shared
@@ -22,7 +19,7 @@ type Create struct {
 	labels, containerLabels flagvalue.Labels
 	constraints             flagvalue.List
 	preferences             flagvalue.Preferences
-	secrets                 flagvalue.Secrets
+	values                  values
 	ports                   flagvalue.Ports
 	mounts                  flagvalue.Mounts
 	lists                   lists
@@ -37,6 +34,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	c.register(set, true)
 	c.registerNetwork(set, true)
 	c.lists.registerCreate(set)
+	c.values.registerCreate(set)
 	set.Var(&c.constraints, "constraint", "Placement constraints")
 	set.Var(&c.containerLabels, "container-label", "Container labels")
 	set.VarP(&c.env, "env", "e", "Set environment variables")
@@ -48,7 +46,6 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.Var(&c.preferences, "placement-pref", "Add a placement preference")
 	set.StringVar(&c.name, "name", "", "Service name")
 	set.VarP(&c.ports, "publish", "p", "Publish a port as a node port")
-	set.Var(&c.secrets, "secret", "Specify secrets to expose to the service")
 	set.Var(flagvalue.Tmpfs{Mounts: &c.mounts}, "tmpfs", "Mount a tmpfs directory (format: <path>[:<option>,...])")
 }
 
@@ -66,15 +63,11 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := references(ctx, c.secrets, resolve)
-	if err != nil {
-		return nil, err
-	}
 	spec := &api.ServiceSpec{
 		Annotations: &api.Annotations{Name: c.name, Labels: c.labels},
 		Replicated:  &api.ReplicatedService{Replicas: 1},
 		Task: &api.TaskSpec{Container: &api.ContainerSpec{
-			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Secrets: secrets, Mounts: c.mounts,
+			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Mounts: c.mounts,
 			Grants: grantReferences(c.grants),
 		}},
 	}
@@ -88,6 +81,9 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	if len(c.ports) > 0 {
 		spec.Endpoint = &api.EndpointSpec{Ports: c.ports}
 	}
+	if err := c.values.apply(ctx, spec.Task.Container, resolve); err != nil {
+		return nil, err
+	}
 	return spec, c.apply(spec)
 }
 
@@ -98,26 +94,4 @@ func normalImage(image string) (string, error) {
 		return "", fault.New(fault.Invalid, "invalid reference format: %q is no image: write NAME, NAME:TAG or NAME@DIGEST", image)
 	}
 	return reference.TagNameOnly(named).String(), nil
-}
-
-// references looks up the secrets and checks that no two become the same file.
-func references(ctx context.Context, secrets []flagvalue.Secret, resolve Resolve) ([]*api.SecretReference, error) {
-	var out []*api.SecretReference
-	targets := map[string]bool{}
-	for _, secret := range secrets {
-		if targets[secret.Target] {
-			return nil, fault.New(fault.Invalid, "duplicate secret target for %s not allowed: give one of them another target=",
-				secret.Source)
-		}
-		targets[secret.Target] = true
-		found, err := resolve(ctx, secret.Source)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, &api.SecretReference{
-			SecretId: found.GetId(), SecretName: found.GetSpec().GetAnnotations().GetName(),
-			Target: &api.SecretTarget{Name: secret.Target, Uid: secret.UID, Gid: secret.GID, Mode: secret.Mode},
-		})
-	}
-	return out, nil
 }

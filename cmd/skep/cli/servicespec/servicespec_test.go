@@ -20,12 +20,12 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// resolve knows every secret but nothere.
-func resolve(_ context.Context, name string) (*api.Secret, error) {
+// resolve knows every secret and config but nothere.
+func resolve(_ context.Context, kind, name string) (string, string, error) {
 	if name == "nothere" {
-		return nil, fault.New(fault.NotFound, "secret not found: nothere")
+		return "", "", fault.New(fault.NotFound, "%s not found: nothere", kind)
 	}
-	return &api.Secret{Id: "id-" + name, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: name}}}, nil
+	return "id-" + name, name, nil
 }
 
 func noEnv(string) (string, bool) { return "", false }

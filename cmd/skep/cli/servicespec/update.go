@@ -26,8 +26,7 @@ type Update struct {
 	labelAdd, containerLabelAdd     flagvalue.Labels
 	labelRemove, containerLabelDrop flagvalue.List
 	placementChanges                placementChanges
-	secretAdd                       flagvalue.Secrets
-	secretRemove                    flagvalue.List
+	values                          values
 	portAdd                         flagvalue.Ports
 	portRemove                      flagvalue.TargetPorts
 	mountAdd                        flagvalue.Mounts
@@ -43,6 +42,7 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	u.registerNetwork(set, false)
 	u.add.registerUpdate(set, &u.remove)
 	u.placementChanges.register(set)
+	u.values.registerUpdate(set)
 	set.Var(&u.args, "args", "Service command args")
 	set.Var(&u.containerLabelAdd, "container-label-add", "Add or update a container label")
 	set.Var(&u.containerLabelDrop, "container-label-rm", "Remove a container label by its key")
@@ -58,8 +58,6 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	set.Var(&u.mountRemove, "mount-rm", "Remove a mount by its target path")
 	set.Var(&u.portAdd, "publish-add", "Add or update a published port")
 	set.Var(&u.portRemove, "publish-rm", "Remove a published port by its target port")
-	set.Var(&u.secretAdd, "secret-add", "Add or update a secret on a service")
-	set.Var(&u.secretRemove, "secret-rm", "Remove a secret")
 }
 
 // Check returns an error when one key is both added and removed: no order of the two would be the one that was meant.
@@ -85,10 +83,6 @@ func (u *Update) Check() error {
 // Missing returns a sentence for each thing to remove that the present spec does not have.
 func (u *Update) Missing(present *api.ServiceSpec) []string {
 	c := present.GetTask().GetContainer()
-	var secrets []string
-	for _, s := range c.GetSecrets() {
-		secrets = append(secrets, s.GetSecretName(), s.GetSecretId())
-	}
 	var grants []string
 	for _, g := range c.GetGrants() {
 		grants = append(grants, g.GetGrantName(), g.GetGrantId())
@@ -106,8 +100,8 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 		missing("placement preference", flagvalue.Preferences(present.GetTask().GetPlacement().GetPreferences()).Names(), u.placementChanges.preferenceRemove.Names()),
 		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
 		missing("published port", ports, u.portRemove),
-		missing("secret", secrets, u.secretRemove),
 		missing("network", networks(c.GetPrivileges()), u.networkRemove),
+		u.values.missing(c),
 		u.remove.missing(c),
 	)
 }
@@ -175,7 +169,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 	u.add.apply(task.Container, u.remove)
 	u.applyGrants(task.Container)
 	u.applyPorts(spec)
-	return spec, u.applySecrets(ctx, task.Container, resolve)
+	return spec, u.values.apply(ctx, task.Container, resolve)
 }
 
 func (u *Update) applyEnv(c *api.ContainerSpec, lookup flagvalue.LookupEnv) error {
@@ -249,16 +243,4 @@ func (u *Update) applyPorts(spec *api.ServiceSpec) {
 		return slices.Contains(u.portRemove, flagvalue.TargetPort{Number: p.GetTargetPort(), Protocol: p.GetProtocol()})
 	})
 	spec.Endpoint.Ports = merge(kept, u.portAdd, keyOf)
-}
-
-func (u *Update) applySecrets(ctx context.Context, c *api.ContainerSpec, resolve Resolve) error {
-	added, err := references(ctx, u.secretAdd, resolve)
-	if err != nil {
-		return err
-	}
-	kept := slices.DeleteFunc(c.Secrets, func(s *api.SecretReference) bool {
-		return slices.Contains(u.secretRemove, s.GetSecretName()) || slices.Contains(u.secretRemove, s.GetSecretId())
-	})
-	c.Secrets = merge(kept, added, func(s *api.SecretReference) string { return s.GetTarget().GetName() })
-	return nil
 }

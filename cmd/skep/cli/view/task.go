@@ -113,6 +113,7 @@ type ContainerSpec struct {
 	StopSignal      string            `json:",omitempty"`
 	StopGracePeriod *time.Duration    `json:",omitempty"`
 	Secrets         []SecretReference `json:",omitempty"`
+	Configs         []ConfigReference `json:",omitempty"`
 	Mounts          []Mount           `json:",omitempty"`
 	Grants          []GrantReference  `json:",omitempty"`
 	CapabilityAdd   []string          `json:",omitempty"`
@@ -143,6 +144,13 @@ type Healthcheck struct {
 type Ulimit struct {
 	Name       string
 	Hard, Soft int64
+}
+
+// ConfigReference gives a task one config.
+type ConfigReference struct {
+	ConfigID   string
+	ConfigName string
+	File       SecretFile
 }
 
 // SecretReference gives a task one secret.
@@ -299,17 +307,20 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
 	}
 	for _, s := range c.GetSecrets() {
-		out.Secrets = append(out.Secrets, SecretReference{
-			SecretID: s.GetSecretId(), SecretName: s.GetSecretName(),
-			File: SecretFile{
-				Name: s.GetTarget().GetName(), UID: s.GetTarget().GetUid(), GID: s.GetTarget().GetGid(), Mode: s.GetTarget().GetMode(),
-			},
-		})
+		out.Secrets = append(out.Secrets, SecretReference{SecretID: s.GetSecretId(), SecretName: s.GetSecretName(), File: secretFile(s)})
+	}
+	for _, s := range c.GetConfigs() {
+		out.Configs = append(out.Configs, ConfigReference{ConfigID: s.GetSecretId(), ConfigName: s.GetSecretName(), File: secretFile(s)})
 	}
 	for _, m := range c.GetMounts() {
 		out.Mounts = append(out.Mounts, newMount(m))
 	}
 	return out
+}
+
+func secretFile(r *api.SecretReference) SecretFile {
+	t := r.GetTarget()
+	return SecretFile{Name: t.GetName(), UID: t.GetUid(), GID: t.GetGid(), Mode: t.GetMode()}
 }
 
 func newMount(m *api.Mount) Mount {

@@ -1,0 +1,127 @@
+package flagvalue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// defaultValueMode lets everybody in the container read a secret or config, and nobody write it.
+const defaultValueMode = 0o444
+
+// Value is a wish for one secret or config in a container. It is named, not yet looked up.
+type Value struct {
+	// Source is the name or id.
+	Source string
+	// Target is the file's name below /run/secrets, or below / for a config, or an absolute path.
+	Target   string
+	UID, GID uint32
+	// Mode holds permission bits.
+	Mode uint32
+}
+
+// Secrets collects secrets, each written NAME or source=NAME,target=FILE,uid=N,gid=N,mode=OCTAL.
+type Secrets []Value
+
+// Set adds one secret.
+func (s *Secrets) Set(text string) error {
+	secret, err := parseValue(s.Type(), text)
+	if err != nil {
+		return err
+	}
+	*s = append(*s, secret)
+	return nil
+}
+
+// String is empty: the default is no secret.
+func (s *Secrets) String() string { return "" }
+
+// Type is Docker's word.
+func (s *Secrets) Type() string { return "secret" }
+
+// Configs collects configs, each written as a secret is.
+type Configs []Value
+
+// Set adds one config.
+func (c *Configs) Set(text string) error {
+	config, err := parseValue(c.Type(), text)
+	if err != nil {
+		return err
+	}
+	*c = append(*c, config)
+	return nil
+}
+
+// String is empty: the default is no config.
+func (c *Configs) String() string { return "" }
+
+// Type is Docker's word.
+func (c *Configs) Type() string { return "config" }
+
+func parseValue(kind, text string) (Value, error) {
+	pairs, err := fields(text)
+	if err != nil {
+		return Value{}, err
+	}
+	value := Value{Mode: defaultValueMode}
+	if len(pairs) == 1 && !pairs[0].hasValue {
+		// The short form keeps its case: fields lower-cases keys only.
+		value.Source = strings.TrimSpace(text)
+		value.Target = value.Source
+		if value.Source == "" {
+			return Value{}, fmt.Errorf("source is required")
+		}
+		return value, nil
+	}
+	for _, pair := range pairs {
+		if !pair.hasValue {
+			return Value{}, fmt.Errorf("invalid field '%s' must be a key=value pair", pair)
+		}
+		if err := value.set(kind, pair); err != nil {
+			return Value{}, err
+		}
+	}
+	if value.Source == "" {
+		return Value{}, fmt.Errorf("source is required")
+	}
+	if value.Target == "" {
+		value.Target = value.Source
+	}
+	return value, nil
+}
+
+func (v *Value) set(kind string, pair field) error {
+	var err error
+	switch pair.key {
+	case "source", "src":
+		v.Source = pair.value
+	case "target":
+		v.Target = pair.value
+	case "uid":
+		v.UID, err = parseID("uid", pair.value)
+	case "gid":
+		v.GID, err = parseID("gid", pair.value)
+	case "mode":
+		v.Mode, err = parseMode(pair.value)
+	default:
+		return fmt.Errorf("invalid field in %s request: %s", kind, pair.key)
+	}
+	return err
+}
+
+func parseID(key, text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("invalid %s specified: %q: write a number", key, text)
+	}
+	return uint32(n), nil
+}
+
+// parseMode reads permission bits in octal.
+func parseMode(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n > 0o7777 {
+		return 0, fmt.Errorf("invalid mode specified: %q: write octal permission bits such as 0400", text)
+	}
+	return uint32(n), nil
+}
