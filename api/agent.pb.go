@@ -182,7 +182,7 @@ func (x *ReadTaskLogsRequest) GetOptions() *LogOptions {
 
 type ReadTaskLogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Without the names that only managers know.
+	// Without the names that only managers know. Unset while the node looks for lines that are wanted.
 	Line          *LogLine `protobuf:"bytes,1,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2297,7 +2297,13 @@ type LogOptions struct {
 	// The last lines only; negative is all.
 	Tail int64 `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
 	// Only lines written at or after this time; unset is all.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// Only lines written until this time, at which following ends; unset is all.
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// Only lines that match this regular expression (RE2); empty is all. Tail counts those that match.
+	Grep string `protobuf:"bytes,5,opt,name=grep,proto3" json:"grep,omitempty"`
+	// Lines come with what is known of their task beside its name.
+	Details       bool `protobuf:"varint,6,opt,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2351,6 +2357,27 @@ func (x *LogOptions) GetSince() *timestamppb.Timestamp {
 		return x.Since
 	}
 	return nil
+}
+
+func (x *LogOptions) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *LogOptions) GetGrep() string {
+	if x != nil {
+		return x.Grep
+	}
+	return ""
+}
+
+func (x *LogOptions) GetDetails() bool {
+	if x != nil {
+		return x.Details
+	}
+	return false
 }
 
 type ReadLogsResponse struct {
@@ -2447,7 +2474,9 @@ type LogLine struct {
 	Time         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	Stream       LogStream              `protobuf:"varint,7,opt,name=stream,proto3,enum=skep.v1.LogStream" json:"stream,omitempty"`
 	// With its line end, if it had one.
-	Data          []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	// Labels of the task's container. Added by managers, if details are asked for.
+	Details       map[string]string `protobuf:"bytes,9,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2534,6 +2563,13 @@ func (x *LogLine) GetStream() LogStream {
 func (x *LogLine) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *LogLine) GetDetails() map[string]string {
+	if x != nil {
+		return x.Details
 	}
 	return nil
 }
@@ -4018,16 +4054,19 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x05tasks\x18\x02 \x03(\v2\r.skep.v1.TaskR\x05tasks\"X\n" +
 	"\x0fReadLogsRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12-\n" +
-	"\aoptions\x18\x02 \x01(\v2\x13.skep.v1.LogOptionsR\aoptions\"j\n" +
+	"\aoptions\x18\x02 \x01(\v2\x13.skep.v1.LogOptionsR\aoptions\"\xca\x01\n" +
 	"\n" +
 	"LogOptions\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x02 \x01(\x03R\x04tail\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"h\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04grep\x18\x05 \x01(\tR\x04grep\x12\x18\n" +
+	"\adetails\x18\x06 \x01(\bR\adetails\"h\n" +
 	"\x10ReadLogsResponse\x12&\n" +
 	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineH\x00R\x04line\x12#\n" +
 	"\x03gap\x18\x02 \x01(\v2\x0f.skep.v1.LogGapH\x00R\x03gapB\a\n" +
-	"\x05event\"\x87\x02\n" +
+	"\x05event\"\xfc\x02\n" +
 	"\aLogLine\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12!\n" +
 	"\fservice_name\x18\x02 \x01(\tR\vserviceName\x12\x12\n" +
@@ -4036,7 +4075,11 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\rnode_hostname\x18\x05 \x01(\tR\fnodeHostname\x12.\n" +
 	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12*\n" +
 	"\x06stream\x18\a \x01(\x0e2\x12.skep.v1.LogStreamR\x06stream\x12\x12\n" +
-	"\x04data\x18\b \x01(\fR\x04data\"9\n" +
+	"\x04data\x18\b \x01(\fR\x04data\x127\n" +
+	"\adetails\x18\t \x03(\v2\x1d.skep.v1.LogLine.DetailsEntryR\adetails\x1a:\n" +
+	"\fDetailsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\x06LogGap\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"D\n" +
@@ -4246,7 +4289,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                     // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),          // 1: skep.v1.GetClusterRequest
@@ -4326,199 +4369,202 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*RotateRootCARequest)(nil),        // 75: skep.v1.RotateRootCARequest
 	(*RotateRootCAResponse)(nil),       // 76: skep.v1.RotateRootCAResponse
 	nil,                                // 77: skep.v1.ListServicesResponse.CountsEntry
-	(*Cluster)(nil),                    // 78: skep.v1.Cluster
-	(*ClusterSpec)(nil),                // 79: skep.v1.ClusterSpec
-	(Role)(0),                          // 80: skep.v1.Role
-	(*DataKeyStatus)(nil),              // 81: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),               // 82: skep.v1.BackupRecord
-	(*Node)(nil),                       // 83: skep.v1.Node
-	(*NodeSpec)(nil),                   // 84: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),                // 85: skep.v1.ServiceSpec
-	(*Service)(nil),                    // 86: skep.v1.Service
-	(*Task)(nil),                       // 87: skep.v1.Task
-	(*SecretSpec)(nil),                 // 88: skep.v1.SecretSpec
-	(*Secret)(nil),                     // 89: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),      // 90: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),              // 91: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),                  // 92: skep.v1.JoinGrant
-	(*UserSpec)(nil),                   // 93: skep.v1.UserSpec
-	(*durationpb.Duration)(nil),        // 94: google.protobuf.Duration
-	(*User)(nil),                       // 95: skep.v1.User
-	(*ExternalCA)(nil),                 // 96: skep.v1.ExternalCA
-	(NodeState)(0),                     // 97: skep.v1.NodeState
-	(*CreateConfigRequest)(nil),        // 98: skep.v1.CreateConfigRequest
-	(*GetConfigRequest)(nil),           // 99: skep.v1.GetConfigRequest
-	(*ListConfigsRequest)(nil),         // 100: skep.v1.ListConfigsRequest
-	(*RemoveConfigRequest)(nil),        // 101: skep.v1.RemoveConfigRequest
-	(*ReadStatsRequest)(nil),           // 102: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),         // 103: skep.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),         // 104: skep.v1.UpdateGrantRequest
-	(*GetGrantRequest)(nil),            // 105: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 106: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 107: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 108: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 109: skep.v1.CheckSecurityRequest
-	(*CreateConfigResponse)(nil),       // 110: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),          // 111: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),        // 112: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),       // 113: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),          // 114: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 115: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 116: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 117: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 118: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 119: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 120: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 121: skep.v1.CheckSecurityResponse
+	nil,                                // 78: skep.v1.LogLine.DetailsEntry
+	(*Cluster)(nil),                    // 79: skep.v1.Cluster
+	(*ClusterSpec)(nil),                // 80: skep.v1.ClusterSpec
+	(Role)(0),                          // 81: skep.v1.Role
+	(*DataKeyStatus)(nil),              // 82: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),               // 83: skep.v1.BackupRecord
+	(*Node)(nil),                       // 84: skep.v1.Node
+	(*NodeSpec)(nil),                   // 85: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),                // 86: skep.v1.ServiceSpec
+	(*Service)(nil),                    // 87: skep.v1.Service
+	(*Task)(nil),                       // 88: skep.v1.Task
+	(*SecretSpec)(nil),                 // 89: skep.v1.SecretSpec
+	(*Secret)(nil),                     // 90: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),      // 91: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),              // 92: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),                  // 93: skep.v1.JoinGrant
+	(*UserSpec)(nil),                   // 94: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),        // 95: google.protobuf.Duration
+	(*User)(nil),                       // 96: skep.v1.User
+	(*ExternalCA)(nil),                 // 97: skep.v1.ExternalCA
+	(NodeState)(0),                     // 98: skep.v1.NodeState
+	(*CreateConfigRequest)(nil),        // 99: skep.v1.CreateConfigRequest
+	(*GetConfigRequest)(nil),           // 100: skep.v1.GetConfigRequest
+	(*ListConfigsRequest)(nil),         // 101: skep.v1.ListConfigsRequest
+	(*RemoveConfigRequest)(nil),        // 102: skep.v1.RemoveConfigRequest
+	(*ReadStatsRequest)(nil),           // 103: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),         // 104: skep.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),         // 105: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),            // 106: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 107: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 108: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 109: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 110: skep.v1.CheckSecurityRequest
+	(*CreateConfigResponse)(nil),       // 111: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),          // 112: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),        // 113: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),       // 114: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),          // 115: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 116: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 117: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 118: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 119: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 120: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 121: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 122: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	78,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	79,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	78,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	80,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	81,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	82,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	83,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	83,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	84,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	83,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	85,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	86,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	86,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	86,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	79,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	80,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	79,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	81,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	82,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	83,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	84,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	84,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	85,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	84,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	86,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	87,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	87,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	87,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
 	77,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	85,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	86,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	87,  // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	88,  // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	89,  // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	89,  // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	89,  // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	86,  // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	87,  // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	86,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	87,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	88,  // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	89,  // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	90,  // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	90,  // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	90,  // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	87,  // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	88,  // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
 	49,  // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	90,  // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	51,  // 26: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	52,  // 27: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	90,  // 28: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,   // 29: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	91,  // 30: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	92,  // 31: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	92,  // 32: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	83,  // 33: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	83,  // 34: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	93,  // 35: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	94,  // 36: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	95,  // 37: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	95,  // 38: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	95,  // 39: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	96,  // 40: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
-	73,  // 41: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
-	90,  // 42: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
-	74,  // 43: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
-	97,  // 44: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
-	96,  // 45: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
-	94,  // 46: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
-	31,  // 47: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,   // 48: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,   // 49: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,   // 50: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,   // 51: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,   // 52: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11,  // 53: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13,  // 54: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15,  // 55: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17,  // 56: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19,  // 57: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21,  // 58: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23,  // 59: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25,  // 60: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27,  // 61: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29,  // 62: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32,  // 63: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34,  // 64: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36,  // 65: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38,  // 66: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40,  // 67: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42,  // 68: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44,  // 69: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	98,  // 70: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
-	99,  // 71: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
-	100, // 72: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
-	101, // 73: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
-	46,  // 74: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	102, // 75: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	48,  // 76: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53,  // 77: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55,  // 78: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57,  // 79: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59,  // 80: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61,  // 81: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63,  // 82: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65,  // 83: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67,  // 84: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69,  // 85: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71,  // 86: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75,  // 87: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	103, // 88: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	104, // 89: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	105, // 90: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	106, // 91: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	107, // 92: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	108, // 93: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	109, // 94: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 95: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 96: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 97: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 98: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 99: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 100: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 101: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 102: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 103: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 104: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 105: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 106: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 107: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 108: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 109: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 110: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 111: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 112: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 113: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 114: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 115: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 116: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	110, // 117: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	111, // 118: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	112, // 119: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	113, // 120: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	47,  // 121: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	114, // 122: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 123: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 124: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 125: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 126: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 127: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 128: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 129: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 130: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 131: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 132: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 133: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 134: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	115, // 135: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	116, // 136: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	117, // 137: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	118, // 138: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	119, // 139: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	120, // 140: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	121, // 141: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	95,  // [95:142] is the sub-list for method output_type
-	48,  // [48:95] is the sub-list for method input_type
-	48,  // [48:48] is the sub-list for extension type_name
-	48,  // [48:48] is the sub-list for extension extendee
-	0,   // [0:48] is the sub-list for field type_name
+	91,  // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	91,  // 26: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
+	51,  // 27: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	52,  // 28: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	91,  // 29: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,   // 30: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	78,  // 31: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
+	92,  // 32: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	93,  // 33: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	93,  // 34: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	84,  // 35: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	84,  // 36: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	94,  // 37: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	95,  // 38: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	96,  // 39: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	96,  // 40: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	96,  // 41: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	97,  // 42: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	73,  // 43: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	91,  // 44: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	74,  // 45: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	98,  // 46: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	97,  // 47: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	95,  // 48: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31,  // 49: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,   // 50: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,   // 51: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,   // 52: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,   // 53: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,   // 54: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11,  // 55: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13,  // 56: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15,  // 57: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17,  // 58: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19,  // 59: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21,  // 60: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23,  // 61: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25,  // 62: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27,  // 63: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29,  // 64: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32,  // 65: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34,  // 66: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36,  // 67: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38,  // 68: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40,  // 69: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42,  // 70: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44,  // 71: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	99,  // 72: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	100, // 73: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	101, // 74: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	102, // 75: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	46,  // 76: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	103, // 77: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	48,  // 78: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53,  // 79: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55,  // 80: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57,  // 81: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59,  // 82: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61,  // 83: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63,  // 84: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65,  // 85: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67,  // 86: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69,  // 87: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71,  // 88: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75,  // 89: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	104, // 90: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	105, // 91: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	106, // 92: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	107, // 93: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	108, // 94: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	109, // 95: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	110, // 96: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 97: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 98: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 99: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 100: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 101: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 102: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 103: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 104: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 105: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 106: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 107: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 108: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 109: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 110: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 111: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 112: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 113: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 114: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 115: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 116: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 117: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 118: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	111, // 119: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	112, // 120: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	113, // 121: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	114, // 122: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	47,  // 123: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	115, // 124: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 125: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 126: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 127: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 128: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 129: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 130: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 131: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 132: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 133: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 134: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 135: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 136: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	116, // 137: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	117, // 138: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	118, // 139: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	119, // 140: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	120, // 141: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	121, // 142: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	122, // 143: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	97,  // [97:144] is the sub-list for method output_type
+	50,  // [50:97] is the sub-list for method input_type
+	50,  // [50:50] is the sub-list for extension type_name
+	50,  // [50:50] is the sub-list for extension extendee
+	0,   // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -4544,7 +4590,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   77,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -24,6 +25,13 @@ const (
 	MaxFollowed = 100
 )
 
+// sayEvery is how long a manager hears nothing while lines are looked for, far less than what it waits; and lookEvery in how many lines
+// the time is looked at.
+const (
+	sayEvery  = 2 * time.Second
+	lookEvery = 256
+)
+
 // Reader reads the logs of this node's tasks.
 type Reader struct {
 	// Path returns where the log of a task is; never nil.
@@ -34,7 +42,7 @@ type Reader struct {
 	Ended func(id string) <-chan struct{}
 }
 
-// Read sends the lines of tasks until they end, or ctx does. Tasks without a log on this node are passed over, unless none is
+// Read sends the lines of tasks until they end, or ctx does; and now and then nil, while it looks for lines that are wanted. Tasks without a log on this node are passed over, unless none is
 // left; when following, those that are being prepared are waited for. It calls send from one goroutine at a time; when send fails, Read returns its error.
 func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send func(*api.LogLine) error) error {
 	most := MaxTasks
@@ -44,6 +52,10 @@ func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send 
 	if len(ids) > most {
 		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), most)
 	}
+	wanted, err := newSelection(o)
+	if err != nil {
+		return err
+	}
 	paths, err := r.paths(ids, o.GetFollow())
 	if err != nil {
 		return err
@@ -52,7 +64,7 @@ func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send 
 	lines := make(chan *api.LogLine)
 	readers, readCtx := errgroup.WithContext(ctx)
 	for id, path := range paths {
-		readers.Go(func() error { return r.readOne(readCtx, id, path, o, lines) })
+		readers.Go(func() error { return r.readOne(readCtx, id, path, o, wanted, lines) })
 	}
 	group.Go(func() error {
 		defer close(lines)
@@ -110,7 +122,7 @@ func closed(c <-chan struct{}) bool {
 }
 
 // readOne passes on the lines of one task.
-func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, lines chan<- *api.LogLine) error {
+func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, wanted selection, lines chan<- *api.LogLine) error {
 	if o.GetFollow() {
 		select {
 		case <-r.Prepared(id):
@@ -118,7 +130,45 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 			return ctx.Err()
 		}
 	}
-	reader, err := logfile.NewReader(path, r.options(id, o))
+	options, leaveOut := r.options(id, o), 0
+	if wanted.narrows() && options.Tail > 0 { // the last lines are counted among those that are wanted
+		n, err := r.count(ctx, id, path, options.Since, wanted, lines)
+		if err != nil {
+			return err
+		}
+		options.Tail, leaveOut = 0, max(n-options.Tail, 0)
+	}
+	return r.each(ctx, id, path, options, lines, func(e logfile.Entry) error {
+		switch {
+		case !wanted.has(e):
+			return nil
+		case leaveOut > 0:
+			leaveOut--
+			return nil
+		}
+		select {
+		case lines <- line(id, e):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// count returns how many lines that are there already are wanted.
+func (r Reader) count(ctx context.Context, id, path string, since time.Time, wanted selection, lines chan<- *api.LogLine) (n int, err error) {
+	err = r.each(ctx, id, path, logfile.Options{Since: since}, lines, func(e logfile.Entry) error {
+		if wanted.has(e) {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// each calls fn with each line of a task, and says that it goes on when it has been at that for a while.
+func (r Reader) each(ctx context.Context, id, path string, options logfile.Options, lines chan<- *api.LogLine, fn func(logfile.Entry) error) error {
+	reader, err := logfile.NewReader(path, options)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was never started, or was removed
 	}
@@ -126,7 +176,8 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		return fmt.Errorf("read log of task %s: %w", id, err)
 	}
 	defer reader.Close()
-	for {
+	said := time.Now()
+	for n := 1; ; n++ {
 		e, err := reader.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -134,10 +185,16 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		if err != nil {
 			return fmt.Errorf("read log of task %s: %w", id, err)
 		}
-		select {
-		case lines <- line(id, e):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := fn(e); err != nil {
+			return err
+		}
+		if n%lookEvery == 0 && time.Since(said) > sayEvery {
+			said = time.Now()
+			select {
+			case lines <- nil:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 }

@@ -82,6 +82,9 @@ func (n *node) write(id string, from, to int) {
 func (n *node) read(o *api.LogOptions, ids ...string) ([]string, error) {
 	var out []string
 	err := n.reader().Read(n.t.Context(), ids, o, func(l *api.LogLine) error {
+		if l == nil {
+			return nil
+		}
 		stream := strings.TrimPrefix(l.GetStream().String(), "LOG_STREAM_STD")
 		out = append(out, fmt.Sprintf("%s:%s:%s", l.GetTaskId(), stream, strings.TrimSpace(string(l.GetData()))))
 		return nil
@@ -99,6 +102,12 @@ func TestRead_SelectsLines(t *testing.T) {
 		{"none", &api.LogOptions{Tail: 0}, nil},
 		{"the last", &api.LogOptions{Tail: 2}, []string{"a:ERR:1", "a:OUT:2"}},
 		{"since", &api.LogOptions{Tail: -1, Since: timestamppb.New(epoch.Add(2 * time.Second))}, []string{"a:OUT:2"}},
+		{"until", &api.LogOptions{Tail: -1, Until: timestamppb.New(epoch.Add(time.Second))}, []string{"a:OUT:0", "a:ERR:1"}},
+		{"the last until", &api.LogOptions{Tail: 1, Until: timestamppb.New(epoch.Add(time.Second))}, []string{"a:ERR:1"}},
+		{"grep", &api.LogOptions{Tail: -1, Grep: "^[02]$"}, []string{"a:OUT:0", "a:OUT:2"}},
+		{"the last that match", &api.LogOptions{Tail: 1, Grep: "^[01]$"}, []string{"a:ERR:1"}},
+		{"more than match", &api.LogOptions{Tail: 5, Grep: "^[01]$"}, []string{"a:OUT:0", "a:ERR:1"}},
+		{"none that match", &api.LogOptions{Tail: 0, Grep: "0"}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -179,6 +188,11 @@ func TestRead_RefusesUnknownAndTooMany(t *testing.T) {
 	n := newNode(t)
 	if _, err := n.read(&api.LogOptions{}, "none"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("unknown: %v", err)
+	}
+	for _, grep := range []string{"(", strings.Repeat("x", maxGrep+1)} {
+		if _, err := n.read(&api.LogOptions{Grep: grep}, "none"); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("grep %.9q: %v", grep, err)
+		}
 	}
 	if _, err := n.read(&api.LogOptions{}, make([]string, MaxTasks+1)...); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("too many: %v", err)

@@ -19,6 +19,9 @@ import (
 // maxHold is how long, with follow, a task that has just become silent holds back the lines of the others.
 const maxHold = 100 * time.Millisecond
 
+// lateness is how long a read that follows goes on after its end and after the last line, for lines that are under way.
+const lateness = time.Second
+
 // Config is what a Broker needs; all fields are required.
 type Config struct {
 	Store *store.Store
@@ -46,8 +49,9 @@ func (b *Broker) ReadLogs(ctx context.Context, request *api.ReadLogsRequest, sen
 	if options == nil {
 		options = &api.LogOptions{Tail: -1}
 	}
-	if options.GetSince() != nil && options.GetSince().CheckValid() != nil {
-		return fault.New(fault.Invalid, "options.since: is not a valid time")
+	wanted, err := newSelection(options)
+	if err != nil {
+		return err
 	}
 	watcher, err := b.cfg.Store.Watch(ctx, 0, object.KindTask, object.KindService, object.KindNode)
 	if err != nil {
@@ -59,6 +63,7 @@ func (b *Broker) ReadLogs(ctx context.Context, request *api.ReadLogsRequest, sen
 	}
 	whole, cancel := context.WithCancel(ctx)
 	r := newRead(b.cfg, target, options, send)
+	r.wanted = wanted
 	defer r.wait()
 	defer cancel()
 	return r.run(whole, watcher)
@@ -69,6 +74,7 @@ type read struct {
 	cfg     Config
 	target  target
 	options *api.LogOptions
+	wanted  selection
 	send    func(*api.ReadLogsResponse) error
 	events  chan event
 	merge   *merge
@@ -79,6 +85,7 @@ type read struct {
 	peers   map[string]*peer   // by node id
 	gaps    map[string]bool    // by node id: one gap is enough
 	open    int                // sources that have not ended
+	heard   time.Time          // when the last event came
 }
 
 func newRead(cfg Config, target target, options *api.LogOptions, send func(*api.ReadLogsResponse) error) *read {
@@ -106,6 +113,8 @@ func (r *read) run(ctx context.Context, watcher *store.Watcher) error {
 	}
 	timer := time.NewTimer(maxHold)
 	defer timer.Stop()
+	over := r.overTimer()
+	defer over.Stop()
 	for {
 		wait, err := r.drain()
 		if err != nil {
@@ -128,6 +137,12 @@ func (r *read) run(ctx context.Context, watcher *store.Watcher) error {
 		case e := <-r.events:
 			err = r.handle(e)
 		case <-timer.C:
+		case <-over.C:
+			rest := lateness - time.Since(r.heard)
+			if rest <= 0 {
+				return nil
+			}
+			over.Reset(rest)
 		case <-news:
 			err = r.follow(ctx, watcher)
 		}
@@ -135,6 +150,16 @@ func (r *read) run(ctx context.Context, watcher *store.Watcher) error {
 			return err
 		}
 	}
+}
+
+// overTimer fires when following may end by time, a little later than that, so that lines of before may arrive.
+func (r *read) overTimer() *time.Timer {
+	if !r.options.GetFollow() || r.wanted.until.IsZero() {
+		never := time.NewTimer(time.Hour)
+		never.Stop()
+		return never
+	}
+	return time.NewTimer(max(time.Until(r.wanted.until), 0) + lateness)
 }
 
 // start opens a source for each task that has none yet.
@@ -162,7 +187,7 @@ func (r *read) start(ctx context.Context, tx store.ReadTx, options *api.LogOptio
 
 // openSource opens the source of a task, or reports the gap that it leaves.
 func (r *read) openSource(ctx context.Context, tx store.ReadTx, task *api.Task, options *api.LogOptions) error {
-	s := &source{index: len(r.sources), task: task, more: make(chan struct{}, 1)}
+	s := &source{index: len(r.sources), task: task, wanted: r.wanted, more: make(chan struct{}, 1)}
 	r.sources = append(r.sources, s)
 	r.byTask[task.GetId()] = s
 	node, err := store.Get[*api.Node](tx, task.GetNodeId())
@@ -192,6 +217,7 @@ func (r *read) openSource(ctx context.Context, tx store.ReadTx, task *api.Task, 
 
 // handle takes news of a source.
 func (r *read) handle(e event) error {
+	r.heard = time.Now()
 	if e.line != nil {
 		r.merge.push(e.source.index, e.line)
 		return nil
@@ -212,7 +238,7 @@ func (r *read) drain() (wait time.Duration, err error) {
 			return wait, nil
 		}
 		s := r.sources[index]
-		if err := r.send(&api.ReadLogsResponse{Event: &api.ReadLogsResponse_Line{Line: named(line, s)}}); err != nil {
+		if err := r.send(&api.ReadLogsResponse{Event: &api.ReadLogsResponse_Line{Line: r.named(line, s)}}); err != nil {
 			return 0, err
 		}
 		s.more <- struct{}{}
@@ -220,10 +246,13 @@ func (r *read) drain() (wait time.Duration, err error) {
 }
 
 // named completes a line with what only managers know. The line is the read's own.
-func named(line *api.LogLine, s *source) *api.LogLine {
+func (r *read) named(line *api.LogLine, s *source) *api.LogLine {
 	line.TaskId, line.NodeId = s.task.GetId(), s.task.GetNodeId()
 	line.ServiceName, line.Slot = s.task.GetServiceName(), s.task.GetSlot()
-	line.NodeHostname = s.peer.node.GetDescription().GetHostname()
+	line.NodeHostname, line.Details = s.peer.node.GetDescription().GetHostname(), nil
+	if r.options.GetDetails() {
+		line.Details = s.task.GetSpec().GetContainer().GetLabels()
+	}
 	return line
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +47,10 @@ type taskLog struct {
 	live chan *api.LogLine
 	// hangs makes the node silent after the lines.
 	hangs bool
-	err   error
+	// endless, or nil, is sent again and again, and sent counts it.
+	endless *api.LogLine
+	sent    atomic.Int64
+	err     error
 }
 
 func (a *agent) ReadTaskLogs(request *api.ReadTaskLogsRequest, stream api.Agent_ReadTaskLogsServer) error {
@@ -58,6 +63,11 @@ func (a *agent) ReadTaskLogs(request *api.ReadTaskLogsRequest, stream api.Agent_
 	}
 	for _, line := range log.lines {
 		if err := stream.Send(&api.ReadTaskLogsResponse{Line: line}); err != nil {
+			return err
+		}
+	}
+	for ; log.endless != nil; log.sent.Add(1) {
+		if err := stream.Send(&api.ReadTaskLogsResponse{Line: log.endless}); err != nil {
 			return err
 		}
 	}
@@ -84,13 +94,13 @@ func (a *agent) ReadTaskLogs(request *api.ReadTaskLogsRequest, stream api.Agent_
 
 // swarm is a store with nodes that serve logs.
 type swarm struct {
-	t      *testing.T
+	t      testing.TB
 	store  *store.Store
 	broker *logbroker.Broker
 	agents map[string]*agent
 }
 
-func newSwarm(t *testing.T) *swarm {
+func newSwarm(t testing.TB) *swarm {
 	t.Helper()
 	s := &swarm{t: t, store: storetest.New(t), agents: map[string]*agent{}}
 	storetest.Create(t, s.store, &api.Service{
@@ -234,6 +244,156 @@ func TestReadLogs_PassesTheOptionsOn(t *testing.T) {
 			t.Errorf("without options the node was asked for %v, %v, want everything", a.asked[1].GetOptions(), err)
 		}
 	})
+}
+
+func TestReadLogs_LeavesOutWhatIsNotWantedOfOlderNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.agent("n1")
+		s.task("t1", "n1", 1, &taskLog{lines: []*api.LogLine{line(1, "error: a\n"), nil, line(2, "b"), line(3, "error: c"), line(4, "error: d")}})
+		until := timestamppb.New(time.Unix(3, 0))
+		got, err := s.read(t.Context(), "web", &api.LogOptions{Tail: -1, Grep: "^error: .$", Until: until})
+		check(t, got, err, "1 web.1 t1@host-n1 error: a\n", "3 web.1 t1@host-n1 error: c")
+		for _, bad := range []*api.LogOptions{
+			{Grep: "("}, {Grep: strings.Repeat("x", 1025)}, {Until: &timestamppb.Timestamp{Nanos: -1}}, {Since: &timestamppb.Timestamp{Nanos: -1}},
+		} {
+			if _, err := s.read(t.Context(), "web", bad); fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%v: %v", bad, err)
+			}
+		}
+	})
+}
+
+func TestReadLogs_DetailsAreTheContainersLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.agent("n1")
+		forged := line(1, "a")
+		forged.Details = map[string]string{"forged": "by the node"}
+		s.task("t1", "n1", 1, &taskLog{lines: []*api.LogLine{forged}})
+		err := s.store.Update(t.Context(), "", func(tx store.Tx) error {
+			old, err := store.Get[*api.Task](tx, "t1")
+			if err != nil {
+				return err
+			}
+			task := proto.CloneOf(old)
+			task.Spec = &api.TaskSpec{Container: &api.ContainerSpec{Labels: map[string]string{"part": "app"}}}
+			return tx.Update(task)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			details bool
+			want    map[string]string
+		}{{true, map[string]string{"part": "app"}}, {false, nil}} {
+			err := s.broker.ReadLogs(t.Context(), &api.ReadLogsRequest{Target: "web", Options: &api.LogOptions{Tail: -1, Details: test.details}},
+				func(e *api.ReadLogsResponse) error {
+					if diff := cmp.Diff(test.want, e.GetLine().GetDetails()); diff != "" {
+						t.Errorf("details %v: %s", test.details, diff)
+					}
+					return nil
+				})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestReadLogs_FollowEndsByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.agent("n1")
+		log := &taskLog{live: make(chan *api.LogLine)}
+		s.task("t1", "n1", 1, log)
+		begun := time.Now()
+		at := func(d time.Duration, text string) *api.LogLine {
+			return &api.LogLine{Time: timestamppb.New(begun.Add(d)), Data: []byte(text)}
+		}
+		ended := make(chan struct{})
+		defer close(ended)
+		go func() {
+			for i := range 20 { // a line a second
+				select {
+				case <-time.After(time.Second):
+				case <-ended:
+					return
+				}
+				select {
+				case log.live <- at(time.Duration(i+1)*time.Second, fmt.Sprint(i+1)):
+				case <-ended:
+					return
+				}
+			}
+		}()
+		var got []string
+		err := s.broker.ReadLogs(t.Context(), &api.ReadLogsRequest{
+			Target: "web", Options: &api.LogOptions{Follow: true, Tail: -1, Until: timestamppb.New(begun.Add(4 * time.Second))},
+		}, func(e *api.ReadLogsResponse) error {
+			got = append(got, string(e.GetLine().GetData()))
+			return nil
+		})
+		check(t, got, err, "1", "2", "3", "4")
+		if took := time.Since(begun); took > 7*time.Second {
+			t.Errorf("ended after %s", took)
+		}
+	})
+}
+
+// A reader that does not take what there is holds up the node, which reads from its disk: nothing piles up in between.
+func TestReadLogs_AFastWriterIsHeldBackByASlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.agent("n1")
+		const size, most = 16 << 10, 1 << 20
+		log := &taskLog{endless: line(1, strings.Repeat("x", size))}
+		s.task("t1", "n1", 1, log)
+		const take = 500
+		got, enough := int64(0), errors.New("enough")
+		err := s.broker.ReadLogs(t.Context(), &api.ReadLogsRequest{Target: "web", Options: &api.LogOptions{Follow: true, Tail: -1}},
+			func(*api.ReadLogsResponse) error {
+				if got++; got < take {
+					return nil
+				}
+				synctest.Wait() // returns when nobody can go on: the writer waits for this reader
+				if under := (log.sent.Load() - got) * size; under > most {
+					t.Errorf("%d bytes are under way, want %d at most", under, most)
+				}
+				return enough
+			})
+		if !errors.Is(err, enough) {
+			t.Error(err)
+		}
+	})
+}
+
+// BenchmarkReadLogs reads as fast as it can from a node that never ends, and says how much memory that takes in both together.
+func BenchmarkReadLogs(b *testing.B) {
+	s := newSwarm(b)
+	s.agent("n1")
+	const size = 200
+	s.task("t1", "n1", 1, &taskLog{endless: line(1, strings.Repeat("x", size))})
+	s.task("t2", "n1", 2, &taskLog{endless: line(1, strings.Repeat("x", size))})
+	b.SetBytes(size)
+	got, enough := 0, errors.New("enough")
+	var peak uint64
+	err := s.broker.ReadLogs(b.Context(), &api.ReadLogsRequest{Target: "web", Options: &api.LogOptions{Follow: true, Tail: -1}},
+		func(*api.ReadLogsResponse) error {
+			if got++; got >= b.N {
+				return enough
+			}
+			if got%10000 == 0 {
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				peak = max(peak, m.HeapInuse)
+			}
+			return nil
+		})
+	if !errors.Is(err, enough) {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 }
 
 func TestReadLogs_NamesWhatIsMissing(t *testing.T) {

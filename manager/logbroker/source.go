@@ -57,6 +57,8 @@ type source struct {
 	index int
 	task  *api.Task
 	peer  *peer
+	// wanted are the lines that are passed on.
+	wanted selection
 	// more has room for one: the reader took the last line.
 	more   chan struct{}
 	cancel context.CancelCauseFunc
@@ -117,8 +119,8 @@ func (s *source) read(ctx context.Context, options *api.LogOptions, each func(*a
 		if err != nil {
 			return said(ctx, err)
 		}
-		if response.GetLine() == nil {
-			continue // a newer node may send more than lines
+		if line := response.GetLine(); line == nil || !s.wanted.has(line) {
+			continue // the node says that it goes on
 		}
 		if !each(response.GetLine()) {
 			return context.Cause(ctx)

@@ -426,8 +426,18 @@ func (f *fake) ReadLogs(r *api.ReadLogsRequest, stream grpc.ServerStreamingServe
 		logs = logs[max(0, len(logs)-int(tail)):]
 	}
 	for _, line := range logs {
-		if since := r.GetOptions().GetSince(); since != nil && line.GetLine().GetTime().AsTime().Before(since.AsTime()) {
+		at, text := line.GetLine().GetTime().AsTime(), string(line.GetLine().GetData())
+		if since := r.GetOptions().GetSince(); since != nil && at.Before(since.AsTime()) {
 			continue
+		}
+		if until := r.GetOptions().GetUntil(); until != nil && at.After(until.AsTime()) {
+			continue
+		}
+		if line.GetLine() != nil && !strings.Contains(text, r.GetOptions().GetGrep()) {
+			continue
+		}
+		if line.GetLine() != nil && r.GetOptions().GetDetails() {
+			line.GetLine().Details = map[string]string{"tier": "front end", "a": "b"}
 		}
 		if err := stream.Send(line); err != nil {
 			return err

@@ -94,6 +94,8 @@ func ownFlags() map[string]string {
 		"context create skep":            "it is Docker's --docker",
 		"context ls filter":              "every list of ours has it",
 		"swarm update audit-retention":   "Swarm keeps no audit log",
+		"service logs until":             "docker logs has it",
+		"service logs grep":              "the nodes look for what is wanted, instead of sending all",
 		"events from":                    "Docker's events have no index to go on from",
 		"service create group-add":       "docker run's and service update's word for --group",
 		"service create ipc":             "docker run's; host needs a grant",

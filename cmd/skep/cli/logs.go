@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/progress"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 	"github.com/skep-io/skep/internal/fault"
@@ -28,8 +32,8 @@ var errGap = errors.New("are missing")
 
 // logFlags are those of `service logs`.
 type logFlags struct {
-	follow, noResolve, noTaskIDs, noTrunc, raw, timestamps bool
-	since, tail                                            string
+	follow, noResolve, noTaskIDs, noTrunc, raw, timestamps, details, json bool
+	since, until, tail, grep                                              string
 }
 
 func (p *program) serviceLogs() *cobra.Command {
@@ -38,6 +42,7 @@ func (p *program) serviceLogs() *cobra.Command {
 		Use: "logs [OPTIONS] SERVICE|TASK", Short: "Fetch the logs of a service or task", Args: exactArgs(1),
 	}
 	set := cmd.Flags()
+	set.BoolVar(&flags.details, "details", false, "Show extra details provided to logs: the labels of the task's container")
 	set.BoolVarP(&flags.follow, "follow", "f", false, "Follow log output")
 	set.BoolVar(&flags.noResolve, "no-resolve", false, "Do not map IDs to Names in output")
 	set.BoolVar(&flags.noTaskIDs, "no-task-ids", false, "Do not include task IDs in output")
@@ -45,8 +50,12 @@ func (p *program) serviceLogs() *cobra.Command {
 	set.BoolVar(&flags.raw, "raw", false, "Do not neatly format logs")
 	set.StringVar(&flags.since, "since", "",
 		`Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	set.StringVar(&flags.until, "until", "", "Show logs before a timestamp or relative, as --since; with --follow, end then")
+	set.StringVar(&flags.grep, "grep", "", "Only show lines that match a regular expression (RE2); --tail counts those")
+	set.BoolVar(&flags.json, "json", false, "Print one JSON object a line")
 	set.StringVarP(&flags.tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
 	set.BoolVarP(&flags.timestamps, "timestamps", "t", false, "Show timestamps")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return onlyOne(cmd, "json", "raw") }
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		options, err := flags.options(p.opts.Now())
 		if err != nil {
@@ -71,7 +80,7 @@ func (p *program) serviceLogs() *cobra.Command {
 }
 
 func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
-	out := &api.LogOptions{Follow: f.follow, Tail: -1}
+	out := &api.LogOptions{Follow: f.follow, Tail: -1, Grep: f.grep, Details: f.details}
 	if f.tail != "all" {
 		n, err := strconv.ParseInt(f.tail, 10, 64)
 		if err != nil {
@@ -79,12 +88,18 @@ func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
 		}
 		out.Tail = n
 	}
-	if f.since != "" {
-		since, err := parseMoment("since", f.since, now)
+	for _, t := range []struct {
+		flag, text string
+		to         **timestamppb.Timestamp
+	}{{"since", f.since, &out.Since}, {"until", f.until, &out.Until}} {
+		if t.text == "" {
+			continue
+		}
+		at, err := parseMoment(t.flag, t.text, now)
 		if err != nil {
 			return nil, err
 		}
-		out.Since = timestamppb.New(since)
+		*t.to = timestamppb.New(at)
 	}
 	return out, nil
 }
@@ -129,6 +144,12 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 		if line == nil {
 			continue
 		}
+		if flags.json {
+			if err := output.Objects(p.out, "json", []view.LogLine{view.NewLogLine(line)}); err != nil {
+				return err
+			}
+			continue
+		}
 		w := p.out
 		if line.GetStream() == api.LogStream_LOG_STREAM_STDERR {
 			w = p.err
@@ -149,11 +170,24 @@ func (f *logFlags) format(line *api.LogLine) []byte {
 		b.WriteString(line.GetTime().AsTime().UTC().Format(logTimeFormat))
 		b.WriteByte(' ')
 	}
+	if f.details {
+		b.WriteString(detailsOf(line))
+		b.WriteByte(' ')
+	}
 	b.Write(line.GetData())
 	if !f.raw && !bytes.HasSuffix(line.GetData(), []byte("\n")) {
 		b.WriteByte('\n')
 	}
 	return b.Bytes()
+}
+
+// detailsOf writes details as Docker does: a=b,c=d, with what could be mistaken escaped as in a URL.
+func detailsOf(line *api.LogLine) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(line.GetDetails())) {
+		parts = append(parts, url.QueryEscape(key)+"="+url.QueryEscape(line.GetDetails()[key]))
+	}
+	return strings.Join(parts, ",")
 }
 
 // prefix names the task and its node: web.1.2tf9m6rmqh7q@node-1    |
