@@ -2185,9 +2185,11 @@ func (x *WatchServiceRequest) GetServiceId() string {
 }
 
 type WatchServiceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	Tasks         []*Task                `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Without those that are bound to a node that is down.
+	Tasks         []*Task        `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Counts        *ServiceCounts `protobuf:"bytes,3,opt,name=counts,proto3" json:"counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2232,6 +2234,13 @@ func (x *WatchServiceResponse) GetService() *Service {
 func (x *WatchServiceResponse) GetTasks() []*Task {
 	if x != nil {
 		return x.Tasks
+	}
+	return nil
+}
+
+func (x *WatchServiceResponse) GetCounts() *ServiceCounts {
+	if x != nil {
+		return x.Counts
 	}
 	return nil
 }
@@ -4048,10 +4057,11 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\"4\n" +
 	"\x13WatchServiceRequest\x12\x1d\n" +
 	"\n" +
-	"service_id\x18\x01 \x01(\tR\tserviceId\"g\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\"\x97\x01\n" +
 	"\x14WatchServiceResponse\x12*\n" +
 	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\x12#\n" +
-	"\x05tasks\x18\x02 \x03(\v2\r.skep.v1.TaskR\x05tasks\"X\n" +
+	"\x05tasks\x18\x02 \x03(\v2\r.skep.v1.TaskR\x05tasks\x12.\n" +
+	"\x06counts\x18\x03 \x01(\v2\x16.skep.v1.ServiceCountsR\x06counts\"X\n" +
 	"\x0fReadLogsRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12-\n" +
 	"\aoptions\x18\x02 \x01(\v2\x13.skep.v1.LogOptionsR\aoptions\"\xca\x01\n" +
@@ -4440,131 +4450,132 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	90,  // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
 	87,  // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
 	88,  // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	49,  // 24: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	91,  // 25: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	91,  // 26: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
-	51,  // 27: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	52,  // 28: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	91,  // 29: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,   // 30: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	78,  // 31: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
-	92,  // 32: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	93,  // 33: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	93,  // 34: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	84,  // 35: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	84,  // 36: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	94,  // 37: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	95,  // 38: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	96,  // 39: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	96,  // 40: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	96,  // 41: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	97,  // 42: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
-	73,  // 43: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
-	91,  // 44: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
-	74,  // 45: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
-	98,  // 46: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
-	97,  // 47: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
-	95,  // 48: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
-	31,  // 49: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,   // 50: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,   // 51: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,   // 52: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,   // 53: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,   // 54: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11,  // 55: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13,  // 56: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15,  // 57: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17,  // 58: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19,  // 59: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21,  // 60: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23,  // 61: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25,  // 62: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27,  // 63: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29,  // 64: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32,  // 65: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34,  // 66: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36,  // 67: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38,  // 68: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40,  // 69: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42,  // 70: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44,  // 71: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	99,  // 72: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
-	100, // 73: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
-	101, // 74: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
-	102, // 75: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
-	46,  // 76: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	103, // 77: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	48,  // 78: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53,  // 79: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55,  // 80: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57,  // 81: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59,  // 82: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61,  // 83: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63,  // 84: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65,  // 85: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67,  // 86: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69,  // 87: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71,  // 88: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75,  // 89: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	104, // 90: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	105, // 91: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	106, // 92: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	107, // 93: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	108, // 94: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	109, // 95: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	110, // 96: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 97: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 98: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 99: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 100: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 101: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 102: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 103: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 104: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 105: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 106: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 107: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 108: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 109: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 110: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 111: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 112: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 113: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 114: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 115: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 116: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 117: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 118: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	111, // 119: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	112, // 120: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	113, // 121: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	114, // 122: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	47,  // 123: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	115, // 124: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 125: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 126: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 127: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 128: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 129: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 130: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 131: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 132: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 133: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 134: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 135: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 136: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	116, // 137: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	117, // 138: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	118, // 139: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	119, // 140: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	120, // 141: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	121, // 142: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	122, // 143: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	97,  // [97:144] is the sub-list for method output_type
-	50,  // [50:97] is the sub-list for method input_type
-	50,  // [50:50] is the sub-list for extension type_name
-	50,  // [50:50] is the sub-list for extension extendee
-	0,   // [0:50] is the sub-list for field type_name
+	31,  // 24: skep.v1.WatchServiceResponse.counts:type_name -> skep.v1.ServiceCounts
+	49,  // 25: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	91,  // 26: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	91,  // 27: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
+	51,  // 28: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	52,  // 29: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	91,  // 30: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,   // 31: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	78,  // 32: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
+	92,  // 33: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	93,  // 34: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	93,  // 35: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	84,  // 36: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	84,  // 37: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	94,  // 38: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	95,  // 39: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	96,  // 40: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	96,  // 41: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	96,  // 42: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	97,  // 43: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	73,  // 44: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	91,  // 45: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	74,  // 46: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	98,  // 47: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	97,  // 48: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	95,  // 49: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31,  // 50: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,   // 51: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,   // 52: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,   // 53: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,   // 54: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,   // 55: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11,  // 56: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13,  // 57: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15,  // 58: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17,  // 59: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19,  // 60: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21,  // 61: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23,  // 62: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25,  // 63: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27,  // 64: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29,  // 65: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32,  // 66: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	34,  // 67: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	36,  // 68: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	38,  // 69: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	40,  // 70: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	42,  // 71: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	44,  // 72: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	99,  // 73: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	100, // 74: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	101, // 75: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	102, // 76: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	46,  // 77: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	103, // 78: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	48,  // 79: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	53,  // 80: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	55,  // 81: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	57,  // 82: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	59,  // 83: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	61,  // 84: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	63,  // 85: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	65,  // 86: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	67,  // 87: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	69,  // 88: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	71,  // 89: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	75,  // 90: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	104, // 91: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	105, // 92: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	106, // 93: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	107, // 94: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	108, // 95: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	109, // 96: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	110, // 97: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 98: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 99: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 100: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 101: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 102: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 103: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 104: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 105: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 106: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 107: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 108: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 109: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 110: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 111: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 112: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 113: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	35,  // 114: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	37,  // 115: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	39,  // 116: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	41,  // 117: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	43,  // 118: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	45,  // 119: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	111, // 120: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	112, // 121: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	113, // 122: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	114, // 123: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	47,  // 124: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	115, // 125: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	50,  // 126: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	54,  // 127: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	56,  // 128: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	58,  // 129: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	60,  // 130: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	62,  // 131: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	64,  // 132: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	66,  // 133: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	68,  // 134: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	70,  // 135: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	72,  // 136: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	76,  // 137: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	116, // 138: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	117, // 139: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	118, // 140: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	119, // 141: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	120, // 142: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	121, // 143: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	122, // 144: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	98,  // [98:145] is the sub-list for method output_type
+	51,  // [51:98] is the sub-list for method input_type
+	51,  // [51:51] is the sub-list for extension type_name
+	51,  // [51:51] is the sub-list for extension extendee
+	0,   // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }

@@ -1802,7 +1802,7 @@ func (x *Service) GetRestoredVersion() uint64 {
 	return 0
 }
 
-// ServiceSpec is, field for field, a part of Docker's swarm.ServiceSpec.
+// ServiceSpec is, field for field, a part of Docker's swarm.ServiceSpec. It has one mode, which never changes: replicated or global.
 type ServiceSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
@@ -1810,6 +1810,7 @@ type ServiceSpec struct {
 	Replicated  *ReplicatedService     `protobuf:"bytes,3,opt,name=replicated,proto3" json:"replicated,omitempty"`
 	Update      *UpdateConfig          `protobuf:"bytes,4,opt,name=update,proto3" json:"update,omitempty"`
 	Endpoint    *EndpointSpec          `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Global      *GlobalService         `protobuf:"bytes,6,opt,name=global,proto3" json:"global,omitempty"`
 	// As update, for the way back.
 	Rollback      *UpdateConfig `protobuf:"bytes,9,opt,name=rollback,proto3" json:"rollback,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1881,6 +1882,13 @@ func (x *ServiceSpec) GetEndpoint() *EndpointSpec {
 	return nil
 }
 
+func (x *ServiceSpec) GetGlobal() *GlobalService {
+	if x != nil {
+		return x.Global
+	}
+	return nil
+}
+
 func (x *ServiceSpec) GetRollback() *UpdateConfig {
 	if x != nil {
 		return x.Rollback
@@ -1933,6 +1941,43 @@ func (x *ReplicatedService) GetReplicas() uint64 {
 	return 0
 }
 
+// GlobalService asks for a task on every node that fits.
+type GlobalService struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GlobalService) Reset() {
+	*x = GlobalService{}
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GlobalService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GlobalService) ProtoMessage() {}
+
+func (x *GlobalService) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GlobalService.ProtoReflect.Descriptor instead.
+func (*GlobalService) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+}
+
 // UpdateStatus is the last rolling update of a service.
 type UpdateStatus struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1948,7 +1993,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2005,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2018,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -2041,7 +2086,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2098,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2111,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Task) GetId() string {
@@ -2179,7 +2224,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2236,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2249,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Secret) GetId() string {
@@ -2240,7 +2285,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2297,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2310,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2295,7 +2340,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2352,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2365,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Config) GetId() string {
@@ -2356,7 +2401,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2413,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2426,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -2416,7 +2461,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2473,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2486,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2508,7 +2553,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2565,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2578,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2601,7 +2646,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2658,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2671,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2683,7 +2728,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2740,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2753,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *User) GetId() string {
@@ -2773,7 +2818,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2830,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2843,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2845,7 +2890,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +2902,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +2915,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3080,7 +3125,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\rupdate_status\x18\x06 \x01(\v2\x15.skep.v1.UpdateStatusR\fupdateStatus\x122\n" +
 	"\x15previous_spec_version\x18\t \x01(\x04R\x13previousSpecVersion\x12)\n" +
 	"\x10restored_version\x18\n" +
-	" \x01(\x04R\x0frestoredVersion\"\xbd\x02\n" +
+	" \x01(\x04R\x0frestoredVersion\"\xed\x02\n" +
 	"\vServiceSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12%\n" +
 	"\x04task\x18\x02 \x01(\v2\x11.skep.v1.TaskSpecR\x04task\x12:\n" +
@@ -3088,10 +3133,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"replicated\x18\x03 \x01(\v2\x1a.skep.v1.ReplicatedServiceR\n" +
 	"replicated\x12-\n" +
 	"\x06update\x18\x04 \x01(\v2\x15.skep.v1.UpdateConfigR\x06update\x121\n" +
-	"\bendpoint\x18\x05 \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\x121\n" +
+	"\bendpoint\x18\x05 \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\x12.\n" +
+	"\x06global\x18\x06 \x01(\v2\x16.skep.v1.GlobalServiceR\x06global\x121\n" +
 	"\brollback\x18\t \x01(\v2\x15.skep.v1.UpdateConfigR\brollback\"/\n" +
 	"\x11ReplicatedService\x12\x1a\n" +
-	"\breplicas\x18\x01 \x01(\x04R\breplicas\"\x8b\x02\n" +
+	"\breplicas\x18\x01 \x01(\x04R\breplicas\"\x0f\n" +
+	"\rGlobalService\"\x8b\x02\n" +
 	"\fUpdateStatus\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.skep.v1.UpdateStateR\x05state\x129\n" +
 	"\n" +
@@ -3218,7 +3265,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3245,59 +3292,60 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Service)(nil),               // 22: skep.v1.Service
 	(*ServiceSpec)(nil),           // 23: skep.v1.ServiceSpec
 	(*ReplicatedService)(nil),     // 24: skep.v1.ReplicatedService
-	(*UpdateStatus)(nil),          // 25: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 26: skep.v1.Task
-	(*Secret)(nil),                // 27: skep.v1.Secret
-	(*SecretSpec)(nil),            // 28: skep.v1.SecretSpec
-	(*Config)(nil),                // 29: skep.v1.Config
-	(*ConfigSpec)(nil),            // 30: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 31: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 32: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 33: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 34: skep.v1.User
-	(*UserSpec)(nil),              // 35: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 36: skep.v1.AuditSegment
-	nil,                           // 37: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 38: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 39: skep.v1.Meta
-	(*BackupStatus)(nil),          // 40: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
-	(Role)(0),                     // 42: skep.v1.Role
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 44: skep.v1.Annotations
-	(Availability)(0),             // 45: skep.v1.Availability
-	(*Platform)(nil),              // 46: skep.v1.Platform
-	(*Resources)(nil),             // 47: skep.v1.Resources
-	(*TaskSpec)(nil),              // 48: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 49: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 50: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 51: skep.v1.TaskStatus
-	(TaskState)(0),                // 52: skep.v1.TaskState
-	(*Grant)(nil),                 // 53: skep.v1.Grant
-	(UserRole)(0),                 // 54: skep.v1.UserRole
+	(*GlobalService)(nil),         // 25: skep.v1.GlobalService
+	(*UpdateStatus)(nil),          // 26: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 27: skep.v1.Task
+	(*Secret)(nil),                // 28: skep.v1.Secret
+	(*SecretSpec)(nil),            // 29: skep.v1.SecretSpec
+	(*Config)(nil),                // 30: skep.v1.Config
+	(*ConfigSpec)(nil),            // 31: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 32: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 33: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 34: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 35: skep.v1.User
+	(*UserSpec)(nil),              // 36: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 37: skep.v1.AuditSegment
+	nil,                           // 38: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 39: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 40: skep.v1.Meta
+	(*BackupStatus)(nil),          // 41: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(Role)(0),                     // 43: skep.v1.Role
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*Annotations)(nil),           // 45: skep.v1.Annotations
+	(Availability)(0),             // 46: skep.v1.Availability
+	(*Platform)(nil),              // 47: skep.v1.Platform
+	(*Resources)(nil),             // 48: skep.v1.Resources
+	(*TaskSpec)(nil),              // 49: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 50: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 51: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 52: skep.v1.TaskStatus
+	(TaskState)(0),                // 53: skep.v1.TaskState
+	(*Grant)(nil),                 // 54: skep.v1.Grant
+	(UserRole)(0),                 // 55: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	39, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	40, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	10, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	40, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	41, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	41, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	42, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	43, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	41, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	41, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	41, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	41, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	42, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	43, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	44, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	42, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	42, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	42, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	42, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	8,  // 14: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	9,  // 15: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	43, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	44, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	8,  // 17: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	39, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	40, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	16, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	42, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
+	43, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
 	17, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	19, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	21, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
@@ -3307,68 +3355,69 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	15, // 27: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	12, // 28: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,  // 29: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	43, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	43, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	43, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	44, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	42, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	45, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	46, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	47, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	37, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	44, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	44, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	44, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	45, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	43, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	46, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	47, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	48, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	38, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
 	18, // 39: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	43, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	46, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	44, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	47, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
 	1,  // 42: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	43, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	43, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	44, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	44, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
 	2,  // 45: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	39, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	40, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
 	23, // 47: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
 	23, // 48: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	25, // 49: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	44, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	48, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	26, // 49: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	45, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	49, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
 	24, // 52: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	49, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	50, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	49, // 55: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
-	3,  // 56: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	43, // 57: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	43, // 58: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	43, // 59: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	39, // 60: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	48, // 61: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	50, // 62: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	51, // 63: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	52, // 64: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	53, // 65: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	39, // 66: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	28, // 67: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	44, // 68: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	39, // 69: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	30, // 70: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	44, // 71: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	39, // 72: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	32, // 73: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	43, // 74: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	33, // 75: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	42, // 76: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	41, // 77: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	38, // 78: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	43, // 79: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	39, // 80: skep.v1.User.meta:type_name -> skep.v1.Meta
-	35, // 81: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	43, // 82: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	43, // 83: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	44, // 84: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	54, // 85: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	39, // 86: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	87, // [87:87] is the sub-list for method output_type
-	87, // [87:87] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	50, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	51, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	25, // 55: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
+	50, // 56: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	3,  // 57: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	44, // 58: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	44, // 59: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	44, // 60: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	40, // 61: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	49, // 62: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	51, // 63: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	52, // 64: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	53, // 65: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	54, // 66: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	40, // 67: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	29, // 68: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	45, // 69: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	40, // 70: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	31, // 71: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	45, // 72: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	40, // 73: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	33, // 74: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	44, // 75: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 76: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	43, // 77: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	42, // 78: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	39, // 79: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	44, // 80: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	40, // 81: skep.v1.User.meta:type_name -> skep.v1.Meta
+	36, // 82: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	44, // 83: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 84: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	45, // 85: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	55, // 86: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	40, // 87: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	88, // [88:88] is the sub-list for method output_type
+	88, // [88:88] is the sub-list for method input_type
+	88, // [88:88] is the sub-list for extension type_name
+	88, // [88:88] is the sub-list for extension extendee
+	0,  // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3385,7 +3434,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

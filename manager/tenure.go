@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/manager/backup"
 	"github.com/skep-io/skep/manager/joingrant"
 	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/orchestrator/global"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
 	"github.com/skep-io/skep/manager/orchestrator/restart"
@@ -62,6 +63,8 @@ func (m *Manager) loops() ([]loop, error) {
 	add("scheduler", schedule, err)
 	replicate, err := replicated.New(shared)
 	add("replicated", replicate, err)
+	everywhere, err := global.New(shared)
+	add("global", everywhere, err)
 	again, err := restart.New(shared)
 	add("restart", again, err)
 	replace, err := update.New(shared)

@@ -235,6 +235,10 @@ func needsNewTasks(tx store.Tx, service *api.Service, spec *api.ServiceSpec) (bo
 		return false, nil
 	}
 	tx.RequireKind(object.KindTask)
-	holds, err := placementHolds(tx, service.GetId(), spec.GetTask().GetPlacement())
+	placement := spec.GetTask().GetPlacement()
+	if spec.GetGlobal() != nil {
+		placement = nil // a node that fits no more loses its task, and no other one is replaced
+	}
+	holds, err := placementHolds(tx, service.GetId(), placement)
 	return !holds, err
 }

@@ -32,7 +32,7 @@ func orNew[T any](field **T) *T {
 // fillService spells out the defaults of a spec that nobody else can see yet (C3).
 func fillService(spec *api.ServiceSpec) {
 	orNew(&spec.Annotations)
-	if spec.GetReplicated() == nil {
+	if modeOf(spec) == "" {
 		spec.Replicated = &api.ReplicatedService{Replicas: defaultReplicas}
 	}
 	fillUpdate(&spec.Update)

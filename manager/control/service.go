@@ -68,15 +68,25 @@ func (s *Server) ListServices(ctx context.Context, _ *api.ListServicesRequest) (
 		if response.Services, err = store.List[*api.Service](tx); err != nil {
 			return err
 		}
-		for _, service := range response.GetServices() {
-			response.Counts[service.GetId()] = &api.ServiceCounts{Desired: service.GetSpec().GetReplicated().GetReplicas()}
+		tasks, err := store.List[*api.Task](tx)
+		if err != nil {
+			return err
 		}
-		return countRunning(tx, response.GetCounts())
+		byService := map[string][]*api.Task{}
+		for _, task := range tasks {
+			byService[task.GetServiceId()] = append(byService[task.GetServiceId()], task)
+		}
+		for _, service := range response.GetServices() {
+			if response.Counts[service.GetId()], err = countsOf(tx, service, byService[service.GetId()]); err != nil {
+				return err
+			}
+		}
+		return countRunning(tx, response.GetCounts(), tasks)
 	})
 }
 
 // countRunning adds to counts the tasks that run, and are to run, on nodes that answer.
-func countRunning(tx store.ReadTx, counts map[string]*api.ServiceCounts) error {
+func countRunning(tx store.ReadTx, counts map[string]*api.ServiceCounts, tasks []*api.Task) error {
 	nodes, err := store.List[*api.Node](tx)
 	if err != nil {
 		return err
@@ -84,10 +94,6 @@ func countRunning(tx store.ReadTx, counts map[string]*api.ServiceCounts) error {
 	answers := map[string]bool{}
 	for _, node := range nodes {
 		answers[node.GetId()] = node.GetStatus().GetState() != api.NodeState_NODE_STATE_DOWN
-	}
-	tasks, err := store.List[*api.Task](tx)
-	if err != nil {
-		return err
 	}
 	for _, task := range tasks {
 		count := counts[task.GetServiceId()]
@@ -123,6 +129,9 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 			return fault.New(fault.Invalid, "annotations.name: renaming services is not supported")
 		}
 		if warnings, err = admit(ctx, tx, spec, old.GetSpec()); err != nil {
+			return err
+		}
+		if err := sameMode(old.GetSpec(), spec); err != nil {
 			return err
 		}
 		return replaceSpec(tx, old, spec)

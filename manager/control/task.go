@@ -90,8 +90,12 @@ func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Contr
 	if err != nil {
 		return err
 	}
+	kinds := []object.Kind{object.KindService, object.KindTask}
+	if service.GetSpec().GetGlobal() != nil {
+		kinds = append(kinds, object.KindNode) // how many tasks there are to be depends on them
+	}
 	for {
-		err := s.followService(ctx, service.GetId(), stream)
+		err := s.followService(ctx, service.GetId(), kinds, stream)
 		if !errors.Is(err, store.ErrResync) {
 			return storeFault(err)
 		}
@@ -99,8 +103,8 @@ func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Contr
 }
 
 // followService sends the service as often as it changes, until the watch ends.
-func (s *Server) followService(ctx context.Context, id string, stream api.Control_WatchServiceServer) error {
-	watcher, err := s.Store.Watch(ctx, 0, object.KindService, object.KindTask)
+func (s *Server) followService(ctx context.Context, id string, kinds []object.Kind, stream api.Control_WatchServiceServer) error {
+	watcher, err := s.Store.Watch(ctx, 0, kinds...)
 	if err != nil {
 		return err
 	}
@@ -128,13 +132,17 @@ func (s *Server) followService(ctx context.Context, id string, stream api.Contro
 	}
 }
 
-// concerns reports whether a batch changes a service or one of its tasks.
+// concerns reports whether a batch changes a service, one of its tasks, or a node.
 func concerns(batch store.Batch, serviceID string) bool {
 	return slices.ContainsFunc(batch.Changes, func(change store.Change) bool {
-		if task, ok := change.Object.(*api.Task); ok {
-			return task.GetServiceId() == serviceID
+		switch o := change.Object.(type) {
+		case *api.Task:
+			return o.GetServiceId() == serviceID
+		case *api.Node:
+			return true
+		default:
+			return o.GetId() == serviceID
 		}
-		return change.Object.GetId() == serviceID
 	})
 }
 
@@ -150,5 +158,33 @@ func (s *Server) sendService(tx store.ReadTx, id string, stream api.Control_Watc
 	if err != nil {
 		return err
 	}
-	return stream.Send(&api.WatchServiceResponse{Service: service, Tasks: tasks})
+	counts, err := countsOf(tx, service, tasks)
+	if err != nil {
+		return err
+	}
+	perService := map[string]*api.ServiceCounts{id: counts}
+	if err := countRunning(tx, perService, tasks); err != nil {
+		return err
+	}
+	if tasks, err = reachable(tx, tasks); err != nil {
+		return err
+	}
+	return stream.Send(&api.WatchServiceResponse{Service: service, Tasks: tasks, Counts: counts})
+}
+
+// reachable leaves out the tasks that are bound to a node which is down: nothing can become of them until it is back.
+func reachable(tx store.ReadTx, tasks []*api.Task) (kept []*api.Task, err error) {
+	for _, task := range tasks {
+		if task.GetBoundNodeId() != "" {
+			node, err := store.Get[*api.Node](tx, task.GetBoundNodeId())
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return nil, err
+			}
+			if node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN {
+				continue
+			}
+		}
+		kept = append(kept, task)
+	}
+	return kept, nil
 }

@@ -40,9 +40,7 @@ func validateService(spec *api.ServiceSpec) error {
 	p.knownFields(spec)
 	p.serviceName("annotations.name", spec.GetAnnotations().GetName())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
-	if n := spec.GetReplicated().GetReplicas(); n > maxReplicas {
-		p.add("replicated.replicas", "%d replicas are too many: at most %d are allowed", n, maxReplicas)
-	}
+	p.mode(spec)
 	p.updateConfig("update", spec.GetUpdate())
 	p.updateConfig("rollback", spec.GetRollback())
 	if spec.GetRollback().GetFailureAction() == api.FailureAction_FAILURE_ACTION_ROLLBACK {

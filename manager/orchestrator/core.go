@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/manager/taskstate"
 )
 
@@ -22,6 +23,8 @@ type View struct {
 	HistoryLimit int64
 	// Node returns a node, or nil when there is none with the id. Never nil itself.
 	Node func(id string) *api.Node
+	// Eligible are the nodes of a service that is to run on every node, in a view of the whole service.
+	Eligible eligible.Nodes
 }
 
 // Lost reports whether nobody waits for the task's node: it was removed, or it is down. A task without a node is not lost.
@@ -35,6 +38,15 @@ func (v View) Lost(t *api.Task) bool {
 
 // Gone reports whether the task's node was removed from the swarm.
 func (v View) Gone(t *api.Task) bool { return t.GetNodeId() != "" && v.Node(t.GetNodeId()) == nil }
+
+// Away reports whether tasks, all of one slot, are bound to a node that is down or gone: nothing can be done for the slot.
+func (v View) Away(tasks []*api.Task) bool {
+	if len(tasks) == 0 || tasks[0].GetBoundNodeId() == "" {
+		return false
+	}
+	n := v.Node(tasks[0].GetBoundNodeId())
+	return n == nil || n.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN
+}
 
 // Drained reports whether the task's node is to be emptied.
 func (v View) Drained(t *api.Task) bool {
@@ -76,6 +88,8 @@ type Creation struct {
 	Slot uint64
 	// Desired is READY for a task that has to wait, else RUNNING.
 	Desired api.TaskState
+	// BoundNodeID is the only node that the task may run on; empty is any.
+	BoundNodeID string
 }
 
 // Desire is a new desired state of a task. Desired states only go up: a lower one is ignored.
@@ -93,8 +107,19 @@ func Slots(tasks []*api.Task) map[uint64][]*api.Task {
 	return slots
 }
 
+// Remove has tasks stop and be forgotten, those that are not told to already.
+func Remove(tasks []*api.Task) []Effect {
+	var effects []Effect
+	for _, t := range tasks {
+		if taskstate.Kept(t) {
+			effects = append(effects, Effect{Desired: []Desire{{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE}}})
+		}
+	}
+	return effects
+}
+
 // Replacement is the task that follows in a slot whose tasks are given, after those in stop were told to stop in the same
-// transaction: it waits for as long as one of either may still run.
+// transaction: it waits for as long as one of either may still run. It is bound to the node that those are bound to.
 func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
 	desired := api.TaskState_TASK_STATE_RUNNING
 	if v.Blocked(tasks) {
@@ -105,5 +130,9 @@ func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
 			desired = api.TaskState_TASK_STATE_READY
 		}
 	}
-	return &Creation{Slot: slot, Desired: desired}
+	c := &Creation{Slot: slot, Desired: desired}
+	if len(tasks) > 0 {
+		c.BoundNodeID = tasks[0].GetBoundNodeId()
+	}
+	return c
 }

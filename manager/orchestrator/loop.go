@@ -10,7 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -32,8 +35,10 @@ type Loop struct {
 	name   string
 	core   Core
 	bySlot bool
-	store  *store.Store
-	log    *slog.Logger
+	// everyNode says that services on every node are asked about when any node changes.
+	everyNode bool
+	store     *store.Store
+	log       *slog.Logger
 }
 
 // Option changes what New makes.
@@ -42,6 +47,13 @@ type Option func(*Loop)
 // BySlot makes the loop ask its core about each slot on its own, instead of about whole services: for cores whose decisions
 // about a slot depend on nothing else, so that one task's news cost the same in a service of any size.
 func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
+
+// EveryNode makes the loop ask its core about the services that are to run on every node when a node changes, or comes, although
+// none of their tasks are there.
+func EveryNode() Option { return func(l *Loop) { l.everyNode = true } }
+
+// onEveryNode reports whether a service is to run on every node.
+func onEveryNode(s *api.Service) bool { return s.GetSpec().GetGlobal() != nil }
 
 // New returns a loop for a core; name is what logs call it. It starts nothing.
 func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {
@@ -136,6 +148,11 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 		return l.store.View(func(tx store.ReadTx) error { return l.markService(q, tx, o.GetId()) })
 	case *api.Node:
 		old, _ := change.Old.(*api.Node)
+		if l.everyNode && !sameForServices(old, o) {
+			if err := l.store.View(func(tx store.ReadTx) error { return l.markGlobal(q, tx) }); err != nil {
+				return err
+			}
+		}
 		if change.Action == store.ActionUpdate && sameForTasks(old, o) {
 			return nil
 		}
@@ -148,7 +165,8 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 		})
 	case *api.Cluster:
 		old, _ := change.Old.(*api.Cluster)
-		if old.GetSpec().GetTaskHistoryLimit() == o.GetSpec().GetTaskHistoryLimit() {
+		if old.GetSpec().GetTaskHistoryLimit() == o.GetSpec().GetTaskHistoryLimit() &&
+			slices.Equal(old.GetSpec().GetRequiredIsolation(), o.GetSpec().GetRequiredIsolation()) {
 			return nil
 		}
 		return l.store.View(func(tx store.ReadTx) error { return l.markAll(q, tx) })
@@ -160,6 +178,23 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 // sameForTasks reports whether a node's change is none for its tasks: heartbeats and descriptions are not.
 func sameForTasks(a, b *api.Node) bool {
 	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability()
+}
+
+// sameForServices reports whether a node's change is none for the services that are to run on every node.
+func sameForServices(a, b *api.Node) bool {
+	return sameForTasks(a, b) && a.GetRole() == b.GetRole() && a.GetStatus().GetAddress() == b.GetStatus().GetAddress() &&
+		proto.Equal(a.GetSpec(), b.GetSpec()) && proto.Equal(a.GetDescription(), b.GetDescription()) && proto.Equal(a.GetApproval(), b.GetApproval())
+}
+
+// markGlobal marks the services that are to run on every node.
+func (l *Loop) markGlobal(q *queue, tx store.ReadTx) error {
+	services, err := store.List[*api.Service](tx)
+	for _, s := range services {
+		if onEveryNode(s) {
+			q.mark(key{service: s.GetId()})
+		}
+	}
+	return err
 }
 
 func (l *Loop) markTask(q *queue, t *api.Task) {
@@ -298,7 +333,10 @@ func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
 	if spec := cluster.GetSpec(); spec != nil {
 		v.HistoryLimit = spec.GetTaskHistoryLimit()
 	}
-	return v, nil
+	if slot == 0 && onEveryNode(v.Service) {
+		v.Eligible, err = eligible.Read(tx, v.Service)
+	}
+	return v, err
 }
 
 // queue is what a Loop still has to look at.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/orchestrator/global"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
 	"github.com/skep-io/skep/manager/orchestrator/restart"
@@ -118,6 +119,8 @@ func (w *world) checkTask(change store.Change) {
 	case old == nil:
 	case t.GetStatus().GetState() < old.GetStatus().GetState() || t.GetDesiredState() < old.GetDesiredState():
 		w.fail("task %s went down: from %v, desired %v", t.GetId(), old, t)
+	case t.GetBoundNodeId() != "" && t.GetNodeId() != "" && t.GetNodeId() != t.GetBoundNodeId():
+		w.fail("task %s is bound to %s, and on %s", t.GetId(), t.GetBoundNodeId(), t.GetNodeId())
 	case old.GetNodeId() != "" && t.GetNodeId() != old.GetNodeId():
 		w.fail("task %s moved from %s to %s", t.GetId(), old.GetNodeId(), t.GetNodeId())
 	}
@@ -164,6 +167,7 @@ type loop struct {
 func loops() []loop {
 	return []loop{
 		{"replicated", replicated.Step, false},
+		{"global", global.Step, false},
 		{"restart", restart.Step, true},
 		{"update", update.Step, false},
 		{"reaper", reaper.Step, true},
@@ -216,9 +220,13 @@ func (w *world) place(pick func(n int) int) bool {
 		}
 	}
 	for _, t := range all[*api.Task](w) {
-		if t.GetStatus().GetState() < api.TaskState_TASK_STATE_ASSIGNED && taskstate.Live(t) && len(nodes) > 0 {
+		fitting := nodes
+		if bound := t.GetBoundNodeId(); bound != "" {
+			fitting = slices.DeleteFunc(slices.Clone(nodes), func(id string) bool { return id != bound })
+		}
+		if t.GetStatus().GetState() < api.TaskState_TASK_STATE_ASSIGNED && taskstate.Live(t) && len(fitting) > 0 {
 			edit(w, t.GetId(), func(t *api.Task) {
-				t.NodeId = nodes[pick(len(nodes))]
+				t.NodeId = fitting[pick(len(fitting))]
 				t.Status = &api.TaskStatus{State: api.TaskState_TASK_STATE_ASSIGNED}
 			})
 			return true
@@ -313,6 +321,13 @@ func (w *world) checkVersions() {
 	}
 }
 
+// globalService is simService on every node.
+func globalService(id string, order api.UpdateOrder, parallelism uint64) *api.Service {
+	s := simService(id, 0, order, parallelism)
+	s.Spec.Replicated, s.Spec.Global = nil, &api.GlobalService{}
+	return s
+}
+
 func simNode(id string) *api.Node {
 	return &api.Node{
 		Id: id, Spec: &api.NodeSpec{Availability: api.Availability_AVAILABILITY_ACTIVE},
@@ -332,7 +347,7 @@ func (w *world) disturb(t *rapid.T) {
 	case action < 13:
 		w.place(pick)
 	case action < 22:
-		w.step(loops()[pick(4)])
+		w.step(loops()[pick(len(loops()))])
 	case action == 22:
 		time.Sleep(time.Duration(pick(4)) * time.Second)
 	case action == 23 && len(nodes) > 0:
@@ -347,7 +362,11 @@ func (w *world) disturb(t *rapid.T) {
 	case action == 26:
 		w.update(func(tx store.Tx) error { return tx.Create(simNode(object.NewID())) })
 	case action == 27 && len(services) > 0:
-		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) { s.Spec.Replicated.Replicas = uint64(pick(5)) })
+		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) {
+			if s.GetSpec().GetReplicated() != nil {
+				s.Spec.Replicated.Replicas = uint64(pick(5))
+			}
+		})
 	case action == 28 && len(services) > 0:
 		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) { changeSpec(s, api.FailureAction(1+pick(3))) })
 	case action == 29 && len(services) > 1:
@@ -374,7 +393,7 @@ func (w *world) heal() {
 		}
 		time.Sleep(3 * time.Second) // longer than any delay
 		w.checkVersions()
-		if w.index() == before && !w.step(loops()[1]) && !w.step(loops()[2]) && !w.resumePaused() {
+		if w.index() == before && !slices.ContainsFunc(loops(), w.step) && !w.resumePaused() {
 			return
 		}
 	}
@@ -410,7 +429,12 @@ func (w *world) checkFixedPoint() {
 	for _, s := range all[*api.Service](w) {
 		tasks := storetest.List[*api.Task](w.t, w.s, store.ByService(s.GetId()))
 		slots := orchestrator.Slots(tasks)
-		if got, want := uint64(len(slots)), s.GetSpec().GetReplicated().GetReplicas(); got != want {
+		want := s.GetSpec().GetReplicated().GetReplicas()
+		if s.GetSpec().GetGlobal() != nil {
+			want = uint64(len(all[*api.Node](w)))
+			w.checkEveryNode(s, tasks)
+		}
+		if got := uint64(len(slots)); got != want {
 			w.fail("service %s has %d slots, want %d", s.GetId(), got, want)
 		}
 		for slot, tasks := range slots {
@@ -426,6 +450,21 @@ func (w *world) checkFixedPoint() {
 		}
 		if s.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_UPDATING {
 			w.fail("service %s: the update never completes", s.GetId())
+		}
+	}
+}
+
+// checkEveryNode: each node runs one task of a global service.
+func (w *world) checkEveryNode(s *api.Service, tasks []*api.Task) {
+	on := map[string]int{}
+	for _, t := range tasks {
+		if taskstate.Live(t) {
+			on[t.GetNodeId()]++
+		}
+	}
+	for _, n := range all[*api.Node](w) {
+		if on[n.GetId()] != 1 {
+			w.fail("service %s has %d live tasks on node %s", s.GetId(), on[n.GetId()], n.GetId())
 		}
 	}
 }
@@ -451,6 +490,7 @@ func TestCores_ReachTheSameFixedPoint(t *testing.T) {
 				for _, o := range []store.Object{
 					simNode("n1"), simNode("n2"), simService("s1", 3, order, 1),
 					simService("s2", 2, order, rapid.Uint64Range(0, 2).Draw(rt, "parallelism")),
+					globalService("s3", order, rapid.Uint64Range(0, 2).Draw(rt, "global parallelism")),
 				} {
 					if err := tx.Create(o); err != nil {
 						return err

@@ -85,7 +85,7 @@ func (w *writer) create(v View, c Creation) error {
 		return err
 	}
 	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
-	t.Status.Timestamp = timestamppb.New(w.now)
+	t.Status.Timestamp, t.BoundNodeId = timestamppb.New(w.now), c.BoundNodeID
 	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
 		// It is there, as the service is: a grant that a service names can't be removed.
 		grant, err := store.Get[*api.Grant](w.tx, reference.GetGrantId())

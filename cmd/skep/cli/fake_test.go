@@ -269,9 +269,17 @@ func (f *fake) CreateService(_ context.Context, r *api.CreateServiceRequest) (*a
 	})
 }
 
+// replicas is how many tasks a service is to have.
+func (f *fake) replicas(service *api.Service) uint64 {
+	if service.GetSpec().GetGlobal() != nil {
+		return uint64(len(f.nodes))
+	}
+	return service.GetSpec().GetReplicated().GetReplicas()
+}
+
 // fill gives a service the tasks that it lacks, and takes those beyond.
 func (f *fake) fill(service *api.Service) {
-	replicas := service.GetSpec().GetReplicated().GetReplicas()
+	replicas := f.replicas(service)
 	for slot := uint64(1); slot <= replicas; slot++ {
 		task := &api.Task{
 			Id: f.id("task"), Meta: f.meta(), ServiceId: service.GetId(), ServiceName: serviceNamed(service), Slot: slot,
@@ -283,6 +291,9 @@ func (f *fake) fill(service *api.Service) {
 			task.Status = &api.TaskStatus{State: api.TaskState_TASK_STATE_PENDING, Err: f.stuck, Timestamp: timestamppb.New(born())}
 		} else {
 			task.NodeId = slices.Sorted(maps.Keys(f.nodes))[0]
+		}
+		if service.GetSpec().GetGlobal() != nil {
+			task.BoundNodeId = slices.Sorted(maps.Keys(f.nodes))[slot-1]
 		}
 		if !f.hasTask(task) {
 			f.tasks[task.GetId()] = task
@@ -322,7 +333,7 @@ func (f *fake) ListServices(context.Context, *api.ListServicesRequest) (*api.Lis
 	out := &api.ListServicesResponse{Counts: map[string]*api.ServiceCounts{}}
 	for id, service := range f.services {
 		out.Services = append(out.Services, service)
-		counts := &api.ServiceCounts{Desired: service.GetSpec().GetReplicated().GetReplicas()}
+		counts := &api.ServiceCounts{Desired: f.replicas(service)}
 		for _, task := range f.tasks {
 			if task.GetServiceId() == id && task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
 				counts.Running++
@@ -393,7 +404,7 @@ func (f *fake) WatchService(r *api.WatchServiceRequest, stream grpc.ServerStream
 	for {
 		f.mu.Lock()
 		changed, service := f.changed, f.services[r.GetServiceId()]
-		answer := &api.WatchServiceResponse{Service: service}
+		answer := &api.WatchServiceResponse{Service: service, Counts: &api.ServiceCounts{Desired: f.replicas(service)}}
 		for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
 			if f.tasks[id].GetServiceId() == r.GetServiceId() {
 				answer.Tasks = append(answer.Tasks, f.tasks[id])

@@ -36,10 +36,7 @@ type serviceRow struct {
 // Label returns the value of one label.
 func (r serviceRow) Label(name string) string { return r.labels[name] }
 
-const (
-	serviceTable = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}"
-	modeName     = "replicated"
-)
+const serviceTable = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}"
 
 func (p *program) serviceList() *cobra.Command {
 	var flags listFlags
@@ -73,13 +70,13 @@ func (p *program) serviceList() *cobra.Command {
 func serviceName(s *api.Service) string { return s.GetSpec().GetAnnotations().GetName() }
 
 func servicePasses(filter flagvalue.Filter, v view.Service) bool {
-	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Spec.Name) && filter.Equal("mode", modeName) &&
+	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Spec.Name) && filter.Equal("mode", v.Spec.Mode.String()) &&
 		filter.Labels("label", v.Spec.Labels)
 }
 
 func newServiceRow(service *api.Service, v view.Service, flags *listFlags) serviceRow {
 	row := serviceRow{
-		ID: v.ID, Name: v.Spec.Name, Mode: modeName,
+		ID: v.ID, Name: v.Spec.Name, Mode: v.Spec.Mode.String(),
 		Replicas: fmt.Sprintf("%d/%d", v.ServiceStatus.RunningTasks, v.ServiceStatus.DesiredTasks),
 		Image:    view.ShortImage(service.GetSpec().GetTask().GetContainer().GetImage()),
 		Ports:    joinPorts(service.GetSpec().GetEndpoint().GetPorts()),

@@ -176,7 +176,9 @@ func (p *program) runScale(ctx context.Context, c *client.Client, scales []scale
 	var changed []*api.Service
 	for _, s := range scales {
 		answer, err := changeService(ctx, c, s.service, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
-			spec.Replicated = &api.ReplicatedService{Replicas: s.replicas}
+			if err := servicespec.SetReplicas(spec, s.replicas, "scale"); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.service, err)
+			}
 			return spec, nil
 		})
 		if err != nil {

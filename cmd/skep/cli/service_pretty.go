@@ -23,6 +23,9 @@ func prettyService(s view.Service, now time.Time) string {
 	if r := s.Spec.Mode.Replicated; r != nil {
 		fmt.Fprintf(&b, "Service Mode:\tReplicated\n Replicas:\t%d\n", r.Replicas)
 	}
+	if s.Spec.Mode.Global != nil {
+		b.WriteString("Service Mode:\tGlobal\n")
+	}
 	writePrettyUpdateStatus(&b, s.UpdateStatus, now)
 	writePrettyPlacement(&b, s.Spec.TaskTemplate.Placement)
 	writePrettyReplacing(&b, "UpdateConfig", "Update order:     ", s.Spec.UpdateConfig)

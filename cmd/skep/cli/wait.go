@@ -96,6 +96,6 @@ func watchOnce(ctx context.Context, c *client.Client, id string, send func(*prog
 		if err != nil {
 			return err
 		}
-		send(&progress.Snapshot{Service: answer.GetService(), Tasks: answer.GetTasks()})
+		send(&progress.Snapshot{Service: answer.GetService(), Tasks: answer.GetTasks(), Counts: answer.GetCounts()})
 	}
 }

@@ -6,8 +6,9 @@
 //	step now=10s
 //	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating since=1s restored=1 previous
 //	        monitor=5s deadline=1m ratio=0.5 action=rollback back=pause
-//	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s
-//	task a slot=1 node=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m
+//	service global constraint=node.labels.k==v
+//	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
+//	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m
 //	       ran=1s ended=2s err=unhealthy
 //	limit 5
 //	----
@@ -19,6 +20,7 @@ package orchestratortest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +33,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/manager/orchestrator"
 )
 
@@ -71,7 +74,11 @@ func Format(effects []orchestrator.Effect, wake time.Time) string {
 			parts = append(parts, fmt.Sprintf("%s -> %s", d.TaskID, stateName(d.State)))
 		}
 		if e.Create != nil {
-			parts = append(parts, fmt.Sprintf("create slot=%d %s", e.Create.Slot, stateName(e.Create.Desired)))
+			text := fmt.Sprintf("create slot=%d %s", e.Create.Slot, stateName(e.Create.Desired))
+			if e.Create.BoundNodeID != "" {
+				text += " bound=" + e.Create.BoundNodeID
+			}
+			parts = append(parts, text)
 		}
 		if e.Orphan != "" {
 			parts = append(parts, "orphan "+e.Orphan)
@@ -169,6 +176,7 @@ func parse(input string) (orchestrator.View, error) {
 			return v, fmt.Errorf("unknown line %q", text)
 		}
 	}
+	v.Eligible = eligible.For(v.Service, nil, slices.Collect(maps.Values(nodes)), nil)
 	return v, nil
 }
 
@@ -178,6 +186,12 @@ func service(l line) *api.Service {
 		Update:     &api.UpdateConfig{Parallelism: l.number("parallelism", 1), Delay: l.duration("delay")},
 		Endpoint:   &api.EndpointSpec{},
 	}}
+	if l.has("global") {
+		s.Spec.Replicated, s.Spec.Global = nil, &api.GlobalService{}
+	}
+	if c := l.get("constraint", ""); c != "" {
+		s.Spec.Task = &api.TaskSpec{Placement: &api.Placement{Constraints: []string{c}}}
+	}
 	if l.get("order", "") == "start-first" {
 		s.Spec.Update.Order = api.UpdateOrder_UPDATE_ORDER_START_FIRST
 	}
@@ -224,6 +238,9 @@ func node(l line) *api.Node {
 			n.Status.State = state
 		}
 	}
+	if k, value, ok := strings.Cut(l.get("label", ""), ":"); ok {
+		n.Spec.Annotations = &api.Annotations{Labels: map[string]string{k: value}}
+	}
 	if l.has("drain") {
 		n.Spec.Availability = api.Availability_AVAILABILITY_DRAIN
 	}
@@ -236,7 +253,7 @@ func node(l line) *api.Node {
 func task(l line) *api.Task {
 	created := l.get("created", "0s")
 	t := &api.Task{
-		Id: l.rest[0], ServiceId: "s", Slot: l.number("slot", 1), SpecVersion: l.number("version", 1), NodeId: l.get("node", ""),
+		Id: l.rest[0], ServiceId: "s", Slot: l.number("slot", 1), SpecVersion: l.number("version", 1), NodeId: l.get("node", ""), BoundNodeId: l.get("bound", ""),
 		Meta: &api.Meta{
 			Version: 1, CreatedAt: timestamppb.New(at(created)), UpdatedAt: timestamppb.New(at(l.get("updated", created))),
 		},

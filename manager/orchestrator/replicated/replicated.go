@@ -19,7 +19,7 @@ func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
 // Step decides about all slots of one service.
 func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 	if v.Service == nil {
-		return removeAll(v.Tasks), time.Time{}
+		return orchestrator.Remove(v.Tasks), time.Time{}
 	}
 	if v.Service.GetSpec().GetReplicated() == nil {
 		return nil, time.Time{}
@@ -30,7 +30,7 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 	wanted := v.Service.GetSpec().GetReplicated().GetReplicas()
 	if uint64(len(kept)) > wanted {
 		for _, slot := range spare(v, all, kept)[:uint64(len(kept))-wanted] {
-			effects = append(effects, removeAll(all[slot])...)
+			effects = append(effects, orchestrator.Remove(all[slot])...)
 			kept = slices.DeleteFunc(kept, func(other uint64) bool { return other == slot })
 		}
 	}
@@ -53,16 +53,6 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 func keptSlots(all map[uint64][]*api.Task) []uint64 {
 	kept := slices.Sorted(maps.Keys(all))
 	return slices.DeleteFunc(kept, func(slot uint64) bool { return !slices.ContainsFunc(all[slot], taskstate.Kept) })
-}
-
-func removeAll(tasks []*api.Task) []orchestrator.Effect {
-	var effects []orchestrator.Effect
-	for _, t := range tasks {
-		if taskstate.Kept(t) {
-			effects = append(effects, orchestrator.Effect{Desired: []orchestrator.Desire{{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE}}})
-		}
-	}
-	return effects
 }
 
 // spare orders the kept slots: those that are removed first come first.

@@ -34,6 +34,8 @@
 // A rollback follows the service's rollback config, and never rolls back itself. Tasks of the spec that it restored which still run are
 // adopted: they get the new spec version instead of a successor. Where what the previous spec needs is gone, the update is paused.
 //
+// A slot that is bound to a node which is down has no place: nothing can be done for it, and nobody waits for it.
+//
 // stop-first: one transaction tells the old tasks to stop and makes the new one, which waits for them (restart starts it).
 // start-first: the new task runs beside the old ones, which are told to stop once it is RUNNING. A service that publishes
 // ports on its nodes is always updated stop-first: the new task could wait for ever for a port that the old one holds.

@@ -38,7 +38,7 @@ func survey(now time.Time, v orchestrator.View) *progress {
 	p := &progress{policy: policyOf(v.Service), service: v.Service, slots: orchestrator.Slots(v.Tasks)}
 	for _, slot := range slices.Sorted(maps.Keys(p.slots)) {
 		tasks := slices.DeleteFunc(slices.Clone(p.slots[slot]), func(t *api.Task) bool { return !taskstate.Kept(t) })
-		if len(tasks) == 0 {
+		if len(tasks) == 0 || v.Away(tasks) {
 			continue
 		}
 		p.total++

@@ -24,7 +24,7 @@ func start() time.Time { return time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) }
 // TestTracker runs scripts of snapshots. Each command prints what a plain or a live display shows.
 //
 //	new version=N monitor=D display=plain|live [back]
-//	step at=D [version=N] [spec=N] replicas=N [update=STATE]
+//	step at=D [version=N] [spec=N] replicas=N [update=STATE] [global]
 //	SLOT STATE [desired=STATE] [spec=N] [age=N] [err=TEXT]
 //	tick at=D
 func TestTracker(t *testing.T) {
@@ -109,6 +109,10 @@ func snapshotOf(t *testing.T, d *datadriven.TestData) *progress.Snapshot {
 	t.Helper()
 	spec := numberArg(t, d, "spec", 1)
 	s := &progress.Snapshot{Service: service(numberArg(t, d, "version", 1), spec, numberArg(t, d, "replicas", 0))}
+	if d.HasArg("global") {
+		s.Counts = &api.ServiceCounts{Desired: s.Service.GetSpec().GetReplicated().GetReplicas()}
+		s.Service.Spec = &api.ServiceSpec{Global: &api.GlobalService{}}
+	}
 	if d.HasArg("update") {
 		var state string
 		d.ScanArgs(t, "update", &state)
@@ -117,7 +121,11 @@ func snapshotOf(t *testing.T, d *datadriven.TestData) *progress.Snapshot {
 		}
 	}
 	for line := range strings.Lines(d.Input) {
-		s.Tasks = append(s.Tasks, parseTask(t, strings.TrimSpace(line), spec))
+		task := parseTask(t, strings.TrimSpace(line), spec)
+		if d.HasArg("global") {
+			task.BoundNodeId = fmt.Sprintf("node%08dxxxx", task.GetSlot())
+		}
+		s.Tasks = append(s.Tasks, task)
 	}
 	return s
 }

@@ -26,6 +26,8 @@ const (
 type Snapshot struct {
 	Service *api.Service
 	Tasks   []*api.Task
+	// Counts say how many tasks there are to be. Nil by managers that don't say.
+	Counts *api.ServiceCounts
 }
 
 // Line is one line of the display. Lines with the same key replace each other.
@@ -189,7 +191,15 @@ func endOf(slots []slot) (well bool, failure string) {
 	return true, ""
 }
 
-func (t *Tracker) replicas() uint64 { return t.last.Service.GetSpec().GetReplicated().GetReplicas() }
+// replicas is how many tasks there are to be: as many as nodes that fit, for a global service.
+func (t *Tracker) replicas() uint64 {
+	if t.global() {
+		return t.last.Counts.GetDesired()
+	}
+	return t.last.Service.GetSpec().GetReplicated().GetReplicas()
+}
+
+func (t *Tracker) global() bool { return t.last.Service.GetSpec().GetGlobal() != nil }
 
 // slot is one place for a task of the present spec (I2).
 type slot struct {
@@ -277,6 +287,11 @@ func (t *Tracker) taskLines(slots []slot) []Line {
 		line := Line{Key: fmt.Sprintf("%d/%d", i+1, replicas)}
 		if i < uint64(len(slots)) {
 			line.Text, line.Bar = slots[i].text()
+			if t.global() {
+				line.Key = shortID(cmp.Or(slots[i].task, slots[i].last).GetBoundNodeId())
+			}
+		} else if t.global() {
+			continue // which node it will be on is not known
 		}
 		lines = append(lines, line)
 	}
@@ -310,6 +325,9 @@ func states() []api.TaskState {
 		api.TaskState_TASK_STATE_STARTING, api.TaskState_TASK_STATE_RUNNING,
 	}
 }
+
+// shortID returns as much of an id as Docker shows.
+func shortID(id string) string { return id[:min(len(id), 12)] }
 
 func stateName(state api.TaskState) string {
 	return strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_"))

@@ -26,9 +26,6 @@ type Create struct {
 	grants                  flagvalue.List
 }
 
-// replicatedMode is the one mode that there is.
-const replicatedMode = "replicated"
-
 // Register declares the flags on set, which is read by [Create.Spec].
 func (c *Create) Register(set *pflag.FlagSet) {
 	c.register(set, true)
@@ -41,7 +38,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.Var(&c.envFiles, "env-file", "Read in a file of environment variables")
 	set.Var(&c.grants, "grant", "Give what a grant has")
 	set.VarP(&c.labels, "label", "l", "Service labels")
-	set.StringVar(&c.mode, "mode", replicatedMode, `Service mode ("replicated")`)
+	set.StringVar(&c.mode, "mode", replicatedMode, modeHelp)
 	set.Var(&c.mounts, "mount", "Attach a filesystem mount to the service")
 	set.Var(&c.preferences, "placement-pref", "Add a placement preference")
 	set.StringVar(&c.name, "name", "", "Service name")
@@ -52,9 +49,6 @@ func (c *Create) Register(set *pflag.FlagSet) {
 // Spec returns the spec of a service that runs image with args, as the flags say.
 func (c *Create) Spec(ctx context.Context, image string, args []string, lookup flagvalue.LookupEnv, resolve Resolve,
 ) (*api.ServiceSpec, error) {
-	if c.mode != replicatedMode {
-		return nil, fault.New(fault.Invalid, "service mode %q can't be had: replicated is the only one yet", c.mode)
-	}
 	normal, err := normalImage(image)
 	if err != nil {
 		return nil, err
@@ -65,11 +59,13 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	}
 	spec := &api.ServiceSpec{
 		Annotations: &api.Annotations{Name: c.name, Labels: c.labels},
-		Replicated:  &api.ReplicatedService{Replicas: 1},
 		Task: &api.TaskSpec{Container: &api.ContainerSpec{
 			Image: normal, Args: args, Labels: c.containerLabels, Env: env, Mounts: c.mounts,
 			Grants: grantReferences(c.grants),
 		}},
+	}
+	if err := setMode(spec, c.mode); err != nil {
+		return nil, err
 	}
 	c.lists.apply(spec.Task.Container, removals{})
 	if len(c.constraints) > 0 {

@@ -131,7 +131,7 @@ task {
 
 func TestCreate_RefusesBadInput(t *testing.T) {
 	for flags, want := range map[string]string{
-		"--mode=global":                       "replicated is the only one yet",
+		"--mode=everywhere":                   "unknown mode: everywhere",
 		"--restart-condition=always":          "write none, on-failure or any",
 		"--strategy=random":                   "write spread or binpack",
 		"--update-order=random":               "write start-first or stop-first",
@@ -165,6 +165,9 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--tmpfs=x":                           "write an absolute path",
 		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
 		"--tmpfs=/x:size=much":                "invalid value for tmpfs option size: much",
+
+		"--mode=global --replicas=2":              "replicas can only be used with replicated or replicated-job mode",
+		"--mode=global --replicas-max-per-node=2": "replicas-max-per-node can only be used with",
 
 		"--userns=shared":                            `invalid argument "shared" for "--userns" flag: write private or host`,
 		"--security-opt=fast":                        `invalid --security-opt "fast"`,

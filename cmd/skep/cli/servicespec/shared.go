@@ -94,8 +94,8 @@ func (s *shared) changed(names ...string) bool {
 
 // apply changes the parts of spec that a given flag names (I1). All messages of spec that it touches must be its own.
 func (s *shared) apply(spec *api.ServiceSpec) error {
-	if s.changed("replicas") {
-		spec.Replicated = &api.ReplicatedService{Replicas: s.replicas}
+	if err := s.applyMode(spec); err != nil {
+		return err
 	}
 	task := taskOf(spec)
 	s.applyContainer(task.Container)

@@ -44,7 +44,19 @@ type ServiceSpec struct {
 // ServiceMode says how many tasks.
 type ServiceMode struct {
 	Replicated *ReplicatedService `json:",omitempty"`
+	Global     *GlobalService     `json:",omitempty"`
 }
+
+// String returns the mode's name.
+func (m ServiceMode) String() string {
+	if m.Global != nil {
+		return "global"
+	}
+	return "replicated"
+}
+
+// GlobalService is a task on every node.
+type GlobalService struct{}
 
 // ReplicatedService is a fixed number of tasks.
 type ReplicatedService struct{ Replicas uint64 }
@@ -107,6 +119,9 @@ func newServiceSpec(s *api.ServiceSpec) ServiceSpec {
 	}
 	if replicated := s.GetReplicated(); replicated != nil {
 		out.Mode.Replicated = &ReplicatedService{Replicas: replicated.GetReplicas()}
+	}
+	if s.GetGlobal() != nil {
+		out.Mode.Global = &GlobalService{}
 	}
 	out.UpdateConfig, out.RollbackConfig = newUpdateConfig(s.GetUpdate()), newUpdateConfig(s.GetRollback())
 	return out
