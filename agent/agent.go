@@ -58,6 +58,8 @@ type Config struct {
 	// that of a router before it. Empty is the peer address.
 	LocalAddress string
 	Labels       map[string]string
+	// Generic is what the node has of generic resources.
+	Generic []*api.GenericResource
 	// Registered is told, when a session begins and when any of it changes, of this node's record, the managers and the root
 	// certificate; Disconnected of the end of a session, or why there is none. They must not block. Either may be nil.
 	Registered   func(*api.SessionResponse)

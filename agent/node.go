@@ -50,7 +50,9 @@ func (a *Agent) describe() *api.NodeDescription {
 	var err error
 	if d.Resources, err = Resources(); err != nil {
 		a.log.Error("the node is described without its resources", "error", err)
+		d.Resources = &api.Resources{}
 	}
+	d.Resources.Generic = a.cfg.Generic
 	ctx, cancel := context.WithTimeout(context.Background(), describeTimeout)
 	defer cancel()
 	if d.Images, err = images.Summaries(ctx, a.cfg.Images); err != nil {

@@ -2078,6 +2078,8 @@ type Task struct {
 	SpiffeId string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
 	// The only node that the task may run on; empty is any.
 	BoundNodeId string `protobuf:"bytes,33,opt,name=bound_node_id,json=boundNodeId,proto3" json:"bound_node_id,omitempty"`
+	// What the task has of its node's generic resources: no other task on the node has the same.
+	GenericResources []*GenericResource `protobuf:"bytes,31,rep,name=generic_resources,json=genericResources,proto3" json:"generic_resources,omitempty"`
 	// The grants in the spec as they are, without their meta.
 	Grants        []*Grant `protobuf:"bytes,30,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2203,6 +2205,13 @@ func (x *Task) GetBoundNodeId() string {
 		return x.BoundNodeId
 	}
 	return ""
+}
+
+func (x *Task) GetGenericResources() []*GenericResource {
+	if x != nil {
+		return x.GenericResources
+	}
+	return nil
 }
 
 func (x *Task) GetGrants() []*Grant {
@@ -3146,7 +3155,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12;\n" +
 	"\vcounts_from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"countsFrom\"\xf4\x03\n" +
+	"countsFrom\"\xbb\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -3162,7 +3171,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	" \x01(\v2\x13.skep.v1.TaskStatusR\x06status\x127\n" +
 	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
 	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12\"\n" +
-	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12&\n" +
+	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12E\n" +
+	"\x11generic_resources\x18\x1f \x03(\v2\x18.skep.v1.GenericResourceR\x10genericResources\x12&\n" +
 	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"d\n" +
 	"\x06Secret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -3321,8 +3331,9 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*EndpointSpec)(nil),          // 51: skep.v1.EndpointSpec
 	(*TaskStatus)(nil),            // 52: skep.v1.TaskStatus
 	(TaskState)(0),                // 53: skep.v1.TaskState
-	(*Grant)(nil),                 // 54: skep.v1.Grant
-	(UserRole)(0),                 // 55: skep.v1.UserRole
+	(*GenericResource)(nil),       // 54: skep.v1.GenericResource
+	(*Grant)(nil),                 // 55: skep.v1.Grant
+	(UserRole)(0),                 // 56: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
 	40, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
@@ -3391,33 +3402,34 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	51, // 63: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
 	52, // 64: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
 	53, // 65: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	54, // 66: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	40, // 67: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	29, // 68: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	45, // 69: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	40, // 70: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	31, // 71: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	45, // 72: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	40, // 73: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	33, // 74: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	44, // 75: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 76: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	43, // 77: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	42, // 78: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	39, // 79: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	44, // 80: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	40, // 81: skep.v1.User.meta:type_name -> skep.v1.Meta
-	36, // 82: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	44, // 83: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 84: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	45, // 85: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	55, // 86: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	40, // 87: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	88, // [88:88] is the sub-list for method output_type
-	88, // [88:88] is the sub-list for method input_type
-	88, // [88:88] is the sub-list for extension type_name
-	88, // [88:88] is the sub-list for extension extendee
-	0,  // [0:88] is the sub-list for field type_name
+	54, // 66: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	55, // 67: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	40, // 68: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	29, // 69: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	45, // 70: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	40, // 71: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	31, // 72: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	45, // 73: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	40, // 74: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	33, // 75: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	44, // 76: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 77: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	43, // 78: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	42, // 79: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	39, // 80: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	44, // 81: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	40, // 82: skep.v1.User.meta:type_name -> skep.v1.Meta
+	36, // 83: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	44, // 84: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 85: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	45, // 86: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	56, // 87: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	40, // 88: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }

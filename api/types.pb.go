@@ -1211,7 +1211,9 @@ type Resources struct {
 	// Bytes.
 	MemoryBytes int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Processes; 0 is the default of the node for a limit.
-	Pids          int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	Pids int64 `protobuf:"varint,3,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Whatever else a node has a number of, such as GPUs, at most one for a kind. A limit has none.
+	Generic       []*GenericResource `protobuf:"bytes,4,rep,name=generic,proto3" json:"generic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1267,6 +1269,76 @@ func (x *Resources) GetPids() int64 {
 	return 0
 }
 
+func (x *Resources) GetGeneric() []*GenericResource {
+	if x != nil {
+		return x.Generic
+	}
+	return nil
+}
+
+// GenericResource is a number of things of one kind, or certain ones of them.
+type GenericResource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// How many; 0 when they have ids. A reservation has no ids.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// What tells one from the other, as the node's administrator wrote it.
+	Ids           []string `protobuf:"bytes,3,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenericResource) Reset() {
+	*x = GenericResource{}
+	mi := &file_skep_v1_types_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenericResource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenericResource) ProtoMessage() {}
+
+func (x *GenericResource) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenericResource.ProtoReflect.Descriptor instead.
+func (*GenericResource) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GenericResource) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *GenericResource) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *GenericResource) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 // ResourceRequirements are a task's bounds and reservations. Only reservations influence scheduling.
 type ResourceRequirements struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -1285,7 +1357,7 @@ type ResourceRequirements struct {
 
 func (x *ResourceRequirements) Reset() {
 	*x = ResourceRequirements{}
-	mi := &file_skep_v1_types_proto_msgTypes[4]
+	mi := &file_skep_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1369,7 @@ func (x *ResourceRequirements) String() string {
 func (*ResourceRequirements) ProtoMessage() {}
 
 func (x *ResourceRequirements) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[4]
+	mi := &file_skep_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1382,7 @@ func (x *ResourceRequirements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRequirements.ProtoReflect.Descriptor instead.
 func (*ResourceRequirements) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ResourceRequirements) GetLimits() *Resources {
@@ -1366,7 +1438,7 @@ type NetworkRate struct {
 
 func (x *NetworkRate) Reset() {
 	*x = NetworkRate{}
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1450,7 @@ func (x *NetworkRate) String() string {
 func (*NetworkRate) ProtoMessage() {}
 
 func (x *NetworkRate) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[5]
+	mi := &file_skep_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1463,7 @@ func (x *NetworkRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRate.ProtoReflect.Descriptor instead.
 func (*NetworkRate) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NetworkRate) GetInBps() uint64 {
@@ -1425,7 +1497,7 @@ type DeviceRate struct {
 
 func (x *DeviceRate) Reset() {
 	*x = DeviceRate{}
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1509,7 @@ func (x *DeviceRate) String() string {
 func (*DeviceRate) ProtoMessage() {}
 
 func (x *DeviceRate) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[6]
+	mi := &file_skep_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1522,7 @@ func (x *DeviceRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRate.ProtoReflect.Descriptor instead.
 func (*DeviceRate) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeviceRate) GetPath() string {
@@ -1504,7 +1576,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1588,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[7]
+	mi := &file_skep_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1601,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RestartPolicy) GetCondition() RestartCondition {
@@ -1576,7 +1648,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1660,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[8]
+	mi := &file_skep_v1_types_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1673,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Placement) GetConstraints() []string {
@@ -1643,7 +1715,7 @@ type PlacementPreference struct {
 
 func (x *PlacementPreference) Reset() {
 	*x = PlacementPreference{}
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1727,7 @@ func (x *PlacementPreference) String() string {
 func (*PlacementPreference) ProtoMessage() {}
 
 func (x *PlacementPreference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[9]
+	mi := &file_skep_v1_types_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1740,7 @@ func (x *PlacementPreference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementPreference.ProtoReflect.Descriptor instead.
 func (*PlacementPreference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlacementPreference) GetSpread() string {
@@ -1699,7 +1771,7 @@ type UpdateConfig struct {
 
 func (x *UpdateConfig) Reset() {
 	*x = UpdateConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1783,7 @@ func (x *UpdateConfig) String() string {
 func (*UpdateConfig) ProtoMessage() {}
 
 func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[10]
+	mi := &file_skep_v1_types_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1796,7 @@ func (x *UpdateConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConfig.ProtoReflect.Descriptor instead.
 func (*UpdateConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateConfig) GetParallelism() uint64 {
@@ -1790,7 +1862,7 @@ type PortConfig struct {
 
 func (x *PortConfig) Reset() {
 	*x = PortConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1874,7 @@ func (x *PortConfig) String() string {
 func (*PortConfig) ProtoMessage() {}
 
 func (x *PortConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[11]
+	mi := &file_skep_v1_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1887,7 @@ func (x *PortConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortConfig.ProtoReflect.Descriptor instead.
 func (*PortConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PortConfig) GetProtocol() Protocol {
@@ -1856,7 +1928,7 @@ type EndpointSpec struct {
 
 func (x *EndpointSpec) Reset() {
 	*x = EndpointSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +1940,7 @@ func (x *EndpointSpec) String() string {
 func (*EndpointSpec) ProtoMessage() {}
 
 func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[12]
+	mi := &file_skep_v1_types_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +1953,7 @@ func (x *EndpointSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSpec.ProtoReflect.Descriptor instead.
 func (*EndpointSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndpointSpec) GetPorts() []*PortConfig {
@@ -1903,7 +1975,7 @@ type SecretReference struct {
 
 func (x *SecretReference) Reset() {
 	*x = SecretReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +1987,7 @@ func (x *SecretReference) String() string {
 func (*SecretReference) ProtoMessage() {}
 
 func (x *SecretReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[13]
+	mi := &file_skep_v1_types_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2000,7 @@ func (x *SecretReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretReference.ProtoReflect.Descriptor instead.
 func (*SecretReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SecretReference) GetSecretId() string {
@@ -1967,7 +2039,7 @@ type SecretTarget struct {
 
 func (x *SecretTarget) Reset() {
 	*x = SecretTarget{}
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2051,7 @@ func (x *SecretTarget) String() string {
 func (*SecretTarget) ProtoMessage() {}
 
 func (x *SecretTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[14]
+	mi := &file_skep_v1_types_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2064,7 @@ func (x *SecretTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretTarget.ProtoReflect.Descriptor instead.
 func (*SecretTarget) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SecretTarget) GetName() string {
@@ -2034,7 +2106,7 @@ type GrantReference struct {
 
 func (x *GrantReference) Reset() {
 	*x = GrantReference{}
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2118,7 @@ func (x *GrantReference) String() string {
 func (*GrantReference) ProtoMessage() {}
 
 func (x *GrantReference) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[15]
+	mi := &file_skep_v1_types_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2131,7 @@ func (x *GrantReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantReference.ProtoReflect.Descriptor instead.
 func (*GrantReference) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GrantReference) GetGrantId() string {
@@ -2110,7 +2182,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2194,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[16]
+	mi := &file_skep_v1_types_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2207,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Mount) GetType() MountType {
@@ -2249,7 +2321,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2333,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[17]
+	mi := &file_skep_v1_types_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2346,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ulimit) GetName() string {
@@ -2310,7 +2382,7 @@ type SeccompOptions struct {
 
 func (x *SeccompOptions) Reset() {
 	*x = SeccompOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2394,7 @@ func (x *SeccompOptions) String() string {
 func (*SeccompOptions) ProtoMessage() {}
 
 func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[18]
+	mi := &file_skep_v1_types_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2407,7 @@ func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompOptions.ProtoReflect.Descriptor instead.
 func (*SeccompOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SeccompOptions) GetMode() SeccompMode {
@@ -2364,7 +2436,7 @@ type AppArmorOptions struct {
 
 func (x *AppArmorOptions) Reset() {
 	*x = AppArmorOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2448,7 @@ func (x *AppArmorOptions) String() string {
 func (*AppArmorOptions) ProtoMessage() {}
 
 func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2461,7 @@ func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppArmorOptions.ProtoReflect.Descriptor instead.
 func (*AppArmorOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AppArmorOptions) GetMode() AppArmorMode {
@@ -2422,7 +2494,7 @@ type SELinuxContext struct {
 
 func (x *SELinuxContext) Reset() {
 	*x = SELinuxContext{}
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2506,7 @@ func (x *SELinuxContext) String() string {
 func (*SELinuxContext) ProtoMessage() {}
 
 func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2519,7 @@ func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinuxContext.ProtoReflect.Descriptor instead.
 func (*SELinuxContext) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SELinuxContext) GetDisable() bool {
@@ -2506,7 +2578,7 @@ type Privileges struct {
 
 func (x *Privileges) Reset() {
 	*x = Privileges{}
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2590,7 @@ func (x *Privileges) String() string {
 func (*Privileges) ProtoMessage() {}
 
 func (x *Privileges) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2603,7 @@ func (x *Privileges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privileges.ProtoReflect.Descriptor instead.
 func (*Privileges) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Privileges) GetSeccomp() *SeccompOptions {
@@ -2611,7 +2683,7 @@ type HealthConfig struct {
 
 func (x *HealthConfig) Reset() {
 	*x = HealthConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2695,7 @@ func (x *HealthConfig) String() string {
 func (*HealthConfig) ProtoMessage() {}
 
 func (x *HealthConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2708,7 @@ func (x *HealthConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthConfig.ProtoReflect.Descriptor instead.
 func (*HealthConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HealthConfig) GetTest() []string {
@@ -2734,7 +2806,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2818,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2831,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -2966,7 +3038,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3050,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3063,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -3048,7 +3120,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3132,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3145,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -3147,7 +3219,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3231,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3244,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3250,11 +3322,16 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\">\n" +
 	"\bPlatform\x12\x0e\n" +
 	"\x02os\x18\x01 \x01(\tR\x02os\x12\"\n" +
-	"\farchitecture\x18\x02 \x01(\tR\farchitecture\"_\n" +
+	"\farchitecture\x18\x02 \x01(\tR\farchitecture\"\x93\x01\n" +
 	"\tResources\x12\x1b\n" +
 	"\tnano_cpus\x18\x01 \x01(\x03R\bnanoCpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x12\n" +
-	"\x04pids\x18\x03 \x01(\x03R\x04pids\"\xb8\x02\n" +
+	"\x04pids\x18\x03 \x01(\x03R\x04pids\x122\n" +
+	"\ageneric\x18\x04 \x03(\v2\x18.skep.v1.GenericResourceR\ageneric\"M\n" +
+	"\x0fGenericResource\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x10\n" +
+	"\x03ids\x18\x03 \x03(\tR\x03ids\"\xb8\x02\n" +
 	"\x14ResourceRequirements\x12*\n" +
 	"\x06limits\x18\x01 \x01(\v2\x12.skep.v1.ResourcesR\x06limits\x126\n" +
 	"\freservations\x18\x02 \x01(\v2\x12.skep.v1.ResourcesR\freservations\x12*\n" +
@@ -3542,7 +3619,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 18)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -3566,98 +3643,100 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*Annotations)(nil),           // 19: skep.v1.Annotations
 	(*Platform)(nil),              // 20: skep.v1.Platform
 	(*Resources)(nil),             // 21: skep.v1.Resources
-	(*ResourceRequirements)(nil),  // 22: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 23: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 24: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 25: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 26: skep.v1.Placement
-	(*PlacementPreference)(nil),   // 27: skep.v1.PlacementPreference
-	(*UpdateConfig)(nil),          // 28: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 29: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 30: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 31: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 32: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 33: skep.v1.GrantReference
-	(*Mount)(nil),                 // 34: skep.v1.Mount
-	(*Ulimit)(nil),                // 35: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 36: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 37: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 38: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 39: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 40: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 41: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 42: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 43: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 44: skep.v1.ContainerStatus
-	nil,                           // 45: skep.v1.Annotations.LabelsEntry
-	nil,                           // 46: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 47: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
+	(*GenericResource)(nil),       // 22: skep.v1.GenericResource
+	(*ResourceRequirements)(nil),  // 23: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 24: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 25: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 26: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 27: skep.v1.Placement
+	(*PlacementPreference)(nil),   // 28: skep.v1.PlacementPreference
+	(*UpdateConfig)(nil),          // 29: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 30: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 31: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 32: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 33: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 34: skep.v1.GrantReference
+	(*Mount)(nil),                 // 35: skep.v1.Mount
+	(*Ulimit)(nil),                // 36: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 37: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 38: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 39: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 40: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 41: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 42: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 43: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 44: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 45: skep.v1.ContainerStatus
+	nil,                           // 46: skep.v1.Annotations.LabelsEntry
+	nil,                           // 47: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 48: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	48, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	48, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	45, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	21, // 3: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	21, // 4: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	24, // 5: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	23, // 6: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
-	2,  // 7: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	49, // 8: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	49, // 9: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	27, // 10: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
-	3,  // 11: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	49, // 12: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
-	4,  // 13: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	5,  // 14: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	49, // 15: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	49, // 16: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
-	6,  // 17: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	7,  // 18: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	29, // 19: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	32, // 20: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	8,  // 21: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	9,  // 22: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
-	10, // 23: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
-	11, // 24: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	12, // 25: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	36, // 26: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	37, // 27: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	38, // 28: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	13, // 29: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	14, // 30: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	14, // 31: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	14, // 32: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	49, // 33: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	49, // 34: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	49, // 35: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	49, // 36: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	46, // 37: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	49, // 38: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	31, // 39: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	34, // 40: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	47, // 41: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	35, // 42: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	40, // 43: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	31, // 44: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	33, // 45: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	39, // 46: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	41, // 47: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	22, // 48: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	25, // 49: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	26, // 50: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	48, // 51: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	16, // 52: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	44, // 53: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	48, // 54: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	48, // 55: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	15, // 56: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	49, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	49, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	46, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	22, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
+	21, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	21, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	25, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	24, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
+	50, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	50, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	28, // 11: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
+	3,  // 12: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
+	50, // 13: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	4,  // 14: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
+	5,  // 15: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
+	50, // 16: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	50, // 17: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	6,  // 18: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	7,  // 19: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	30, // 20: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	33, // 21: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	8,  // 22: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	9,  // 23: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	10, // 24: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	11, // 25: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	12, // 26: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	37, // 27: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	38, // 28: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	39, // 29: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	13, // 30: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	14, // 31: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	14, // 32: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	14, // 33: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	50, // 34: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	50, // 35: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	50, // 36: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	50, // 37: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	47, // 38: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	50, // 39: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	32, // 40: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	35, // 41: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	48, // 42: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	36, // 43: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	41, // 44: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	32, // 45: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	34, // 46: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	40, // 47: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	42, // 48: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	23, // 49: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	26, // 50: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	27, // 51: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	49, // 52: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	16, // 53: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	45, // 54: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	49, // 55: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	49, // 56: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	15, // 57: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3671,7 +3750,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      18,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

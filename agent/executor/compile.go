@@ -137,6 +137,9 @@ func (p plan) env() []string {
 	} {
 		out = setEnv(out, e)
 	}
+	for _, e := range genericEnv(t.GetGenericResources()) {
+		out = setEnv(out, e)
+	}
 	return out
 }
 

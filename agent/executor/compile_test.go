@@ -78,6 +78,13 @@ func TestCompile_Environment(t *testing.T) {
 	if diff := cmp.Diff(want, p.env()); diff != "" {
 		t.Error(diff)
 	}
+	p.task.GenericResources = []*api.GenericResource{{Kind: "gpu", Ids: []string{"GPU-1", "GPU-2"}}, {Kind: "ssd", Count: 3}}
+	p.task.Spec.Container.Env = append(p.task.Spec.Container.Env, "DOCKER_RESOURCE_SSD=forged")
+	for _, want := range []string{"DOCKER_RESOURCE_GPU=GPU-1,GPU-2", "DOCKER_RESOURCE_SSD=3"} {
+		if got := p.env(); !slices.Contains(got, want) {
+			t.Errorf("with generic resources: %q, want %s", got, want)
+		}
+	}
 	for env, want := range map[string]string{"": "TERM=xterm", "TERM=vt100": "TERM=vt100"} {
 		p.task = newTask(&api.ContainerSpec{Tty: true, Env: []string{env}})
 		if got := p.env(); !slices.Contains(got, want) {

@@ -121,6 +121,13 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"operations", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{DeviceRates: []*api.DeviceRate{{Path: "/dev/sda", ReadIops: 1 << 32}}}
 		}, "task.resources.device_rates[0]: too many operations a second"},
+		{"generic limit", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{Limits: &api.Resources{Generic: []*api.GenericResource{{Kind: "gpu", Count: 1}}}}
+		}, "task.resources.limits.generic: generic resources are reserved, not limited"},
+		{"generic kind", reserved(&api.GenericResource{Kind: "g=u", Count: 1}), "reservations.generic[0].kind: invalid kind of generic resource"},
+		{"generic kinds", reserved(&api.GenericResource{Kind: "gpu", Count: 1}, &api.GenericResource{Kind: "GPU", Count: 1}), "duplicate kind of generic resource: GPU"},
+		{"generic number", reserved(&api.GenericResource{Kind: "gpu"}), "invalid number of gpu: 0"},
+		{"generic ids", reserved(&api.GenericResource{Kind: "gpu", Count: 1, Ids: []string{"a"}}), "which ones a task gets is decided with its node"},
 		{"restart condition", func(s *api.ServiceSpec) { s.Task.Restart = &api.RestartPolicy{Condition: 9} }, "task.restart.condition: has no value"},
 		{"restart delay", func(s *api.ServiceSpec) {
 			s.Task.Restart = &api.RestartPolicy{Delay: durationpb.New(-time.Second)}
@@ -656,5 +663,12 @@ func TestServices_AreNotIsolatedLessWithoutAGrant(t *testing.T) {
 		spec.Task.Container.Privileges = weak
 		_, err = s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec})
 		wantFault(t, err, fault.Precondition, want)
+	}
+}
+
+// reserved returns a change that reserves generic resources.
+func reserved(generic ...*api.GenericResource) func(*api.ServiceSpec) {
+	return func(s *api.ServiceSpec) {
+		s.Task.Resources = &api.ResourceRequirements{Reservations: &api.Resources{Generic: generic}}
 	}
 }

@@ -28,6 +28,10 @@ var cpusetPattern = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[
 func (p *problems) requirements(at string, r *api.ResourceRequirements) {
 	p.resources(at+".limits", r.GetLimits())
 	p.resources(at+".reservations", r.GetReservations())
+	if len(r.GetLimits().GetGeneric()) > 0 {
+		p.add(at+".limits.generic", "generic resources are reserved, not limited")
+	}
+	p.generic(at+".reservations.generic", r.GetReservations().GetGeneric())
 	memory, swap := r.GetLimits().GetMemoryBytes(), r.GetMemorySwapBytes()
 	switch {
 	case swap == 0:

@@ -25,6 +25,8 @@ type Decision struct {
 	Task *api.Task
 	// Node is the node that the task goes to, or nil when no node can run it.
 	Node *api.Node
+	// Generic is what the task gets of the node's generic resources. It must not be changed.
+	Generic []*api.GenericResource
 	// Reason says why there is no node, or is empty.
 	Reason string
 }
@@ -52,13 +54,15 @@ type Core struct {
 
 // task is a task that has a node, waits for one, or failed on one.
 type task struct {
-	api    *api.Task
-	node   *node // that it counts on, or nil
-	group  *group
-	need   *need
-	live   bool // counts for spread and max replicas
-	holds  bool // counts for resources and ports
-	failed bool // counts as a failure
+	api   *api.Task
+	node  *node // that it counts on, or nil
+	group *group
+	need  *need
+	// generic is what it has of its node's generic resources.
+	generic []*api.GenericResource
+	live    bool // counts for spread and max replicas
+	holds   bool // counts for resources and ports
+	failed  bool // counts as a failure
 }
 
 // NewCore returns the view of an empty cluster.
@@ -161,6 +165,7 @@ func (c *Core) take(t *task) {
 			t.need = &what
 		}
 		t.node.reserve(t.need)
+		t.node.claimGeneric(t)
 	}
 	if t.live {
 		t.node.live++
@@ -179,6 +184,7 @@ func (c *Core) release(t *task) {
 	}
 	if t.holds {
 		t.node.free(t.need)
+		t.node.releaseGeneric(t)
 	}
 	if t.live {
 		t.node.live--

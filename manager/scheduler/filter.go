@@ -33,7 +33,7 @@ func (c *Core) filtersFor(g *group, t *api.Task) []filter {
 		}
 	}
 	constraints, granted := newConstraints(t), newGranted(t)
-	add(g.need.cpus > 0 || g.need.memory > 0, resources{&g.need})
+	add(g.need.cpus > 0 || g.need.memory > 0 || len(g.need.generic) > 0, resources{&g.need})
 	add(len(constraints.set) > 0 || constraints.broken, constraints)
 	add(len(granted.set) > 0 || granted.broken, granted)
 	filters = append(filters, isolation{c})

@@ -208,6 +208,7 @@ func decide(now time.Time, t *api.Task, d Decision) *api.Task {
 		return decided
 	}
 	decided.NodeId = d.Node.GetId()
+	decided.GenericResources = d.Generic
 	decided.Status.State = api.TaskState_TASK_STATE_ASSIGNED
 	decided.Status.Message = "scheduler assigned task to node"
 	return decided

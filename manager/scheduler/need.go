@@ -17,6 +17,7 @@ type portKey struct {
 // need is what a task takes up, and where it can run at all.
 type need struct {
 	cpus, memory int64
+	generic      []*api.GenericResource
 	ports        []portKey
 	maxReplicas  uint64
 	// digest is the pinned image's, or empty.
@@ -33,6 +34,7 @@ func needOf(t *api.Task) need {
 	reserved := t.GetSpec().GetResources().GetReservations()
 	n := need{
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
+		generic:     genericNeed(reserved.GetGeneric()),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
 		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
 		bound: t.GetBoundNodeId(),
@@ -51,6 +53,10 @@ func (n need) key(texts ...[]string) string {
 	}
 	for _, port := range n.ports {
 		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(port.protocol)), uint64(port.number))
+	}
+	key = binary.AppendUvarint(key, uint64(len(n.generic)))
+	for _, r := range n.generic {
+		key = binary.AppendUvarint(appendText(key, r.GetKind()), uint64(r.GetCount()))
 	}
 	flags := byte(0)
 	if n.options {

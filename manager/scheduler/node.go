@@ -17,6 +17,7 @@ type node struct {
 	totalCPUs, totalMemory int64
 	takenCPUs, takenMemory int64
 	ports                  map[portKey]int
+	generic                map[string]*pool
 	live                   int
 	// place is the node's in Core.ordered, while a Step decides.
 	place int
@@ -47,6 +48,7 @@ func (n *node) set(a *api.Node) {
 		a.GetSpec().GetAvailability() == api.Availability_AVAILABILITY_ACTIVE
 	n.totalCPUs = a.GetDescription().GetResources().GetNanoCpus()
 	n.totalMemory = a.GetDescription().GetResources().GetMemoryBytes()
+	n.setGeneric(a.GetDescription().GetResources().GetGeneric())
 }
 
 // putNode replaces what the core knows of a node. Its tasks stay counted.

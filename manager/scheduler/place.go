@@ -21,7 +21,7 @@ func (c *Core) place(now time.Time, g *group) []Decision {
 		g.leave(t)
 		t.node, t.live, t.holds = best.node, true, true
 		c.take(t)
-		decisions = append(decisions, Decision{Task: t.api, Node: best.node.api})
+		decisions = append(decisions, Decision{Task: t.api, Node: best.node.api, Generic: t.generic})
 		if i+1 == len(waiting) {
 			break
 		}

@@ -16,10 +16,10 @@ import (
 
 // TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line:
 //
-//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [arch=arm64] [has=sha256:x] [storage]
+//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [gpu=a,b] [fpga=3] [arch=arm64] [has=sha256:x] [storage]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
 //	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
-//	       [spread=node.labels.k,node.labels.k] [strategy=binpack]
+//	       [generic=gpu:2] [has=gpu:a] [spread=node.labels.k,node.labels.k] [strategy=binpack]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -50,7 +50,11 @@ func format(decisions []scheduler.Decision) string {
 	var out strings.Builder
 	for _, d := range decisions {
 		if d.Node != nil {
-			fmt.Fprintf(&out, "%s -> %s\n", d.Task.GetId(), d.Node.GetId())
+			fmt.Fprintf(&out, "%s -> %s", d.Task.GetId(), d.Node.GetId())
+			for _, r := range d.Generic {
+				fmt.Fprintf(&out, " %s=%d%v", r.GetKind(), r.GetCount(), r.GetIds())
+			}
+			out.WriteString("\n")
 		} else {
 			fmt.Fprintf(&out, "%s: %s\n", d.Task.GetId(), d.Reason)
 		}
@@ -132,6 +136,10 @@ func parseNode(id string, settings map[string]string) *api.Node {
 				k, v, _ := strings.Cut(pair, ":")
 				n.Spec.Annotations.Labels[k] = v
 			}
+		case "gpu":
+			n.Description.Resources.Generic = append(n.Description.Resources.Generic, &api.GenericResource{Kind: key, Ids: strings.Split(value, ",")})
+		case "fpga":
+			n.Description.Resources.Generic = append(n.Description.Resources.Generic, &api.GenericResource{Kind: key, Count: number(value)})
 		case "arch":
 			n.Description.Platform.Architecture = value
 		case "has":
@@ -186,6 +194,14 @@ func parseTask(id string, settings map[string]string) *api.Task {
 	}
 	if size := settings["storage"]; size != "" {
 		t.Spec.Container.StorageSizeBytes = number(size)
+	}
+	if generic := settings["generic"]; generic != "" {
+		kind, count, _ := strings.Cut(generic, ":")
+		t.Spec.Resources.Reservations.Generic = []*api.GenericResource{{Kind: kind, Count: number(count)}}
+	}
+	if given := settings["has"]; given != "" {
+		kind, ids, _ := strings.Cut(given, ":")
+		t.GenericResources = []*api.GenericResource{{Kind: kind, Ids: strings.Split(ids, ",")}}
 	}
 	if spread := settings["spread"]; spread != "" {
 		for label := range strings.SplitSeq(spread, ",") {

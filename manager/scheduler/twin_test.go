@@ -62,6 +62,9 @@ func (w *twin) refusal(n *api.Node, t *api.Task) string {
 	if t.GetSpec().GetResources().GetReservations().GetMemoryBytes() > 0 && memory > n.GetDescription().GetResources().GetMemoryBytes() {
 		return "no memory"
 	}
+	if len(w.freeIDs(n)) < gpus(t) {
+		return "no gpu"
+	}
 	for _, c := range t.GetSpec().GetPlacement().GetConstraints() {
 		want, _ := strings.CutPrefix(c, "node.labels.zone==")
 		if n.GetSpec().GetAnnotations().GetLabels()["zone"] != want {
@@ -72,6 +75,34 @@ func (w *twin) refusal(n *api.Node, t *api.Task) string {
 		return "max replicas"
 	}
 	return ""
+}
+
+func gpus(t *api.Task) int {
+	n := 0
+	for _, r := range t.GetSpec().GetResources().GetReservations().GetGeneric() {
+		n += int(r.GetCount())
+	}
+	return n
+}
+
+// freeIDs returns the ids of the node's gpus that no task has, in its order.
+func (w *twin) freeIDs(n *api.Node) (ids []string) {
+	taken := map[string]bool{}
+	for _, t := range w.tasksOn(n.GetId(), holds) {
+		for _, r := range t.GetGenericResources() {
+			for _, id := range r.GetIds() {
+				taken[id] = true
+			}
+		}
+	}
+	for _, r := range n.GetDescription().GetResources().GetGeneric() {
+		for _, id := range r.GetIds() {
+			if !taken[id] {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
 }
 
 // best returns the node that t must go to, or nil.
@@ -154,7 +185,11 @@ func (w *twin) check(t *rapid.T, decisions []scheduler.Decision) {
 		if want.GetId() != d.Node.GetId() {
 			t.Fatalf("task %s: got node %q (%s), want %q", task.GetId(), d.Node.GetId(), w.refusal(d.Node, task), want.GetId())
 		}
+		if want := w.freeIDs(d.Node)[:gpus(task)]; len(want) > 0 && !slices.Equal(want, d.Generic[0].GetIds()) {
+			t.Fatalf("task %s: got gpus %v, want %v", task.GetId(), d.Generic, want)
+		}
 		assigned := proto.CloneOf(task)
+		assigned.GenericResources = d.Generic
 		assigned.NodeId, assigned.Status.State = d.Node.GetId(), api.TaskState_TASK_STATE_ASSIGNED
 		w.tasks[task.GetId()] = assigned
 	}
@@ -208,6 +243,9 @@ func drawNode(t *rapid.T) *api.Node {
 	if rack := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "rack"); rack != "" {
 		settings["label"] += ",rack:" + rack
 	}
+	if ids := rapid.SampledFrom([]string{"", "", "a", "a,b", "b,c,d"}).Draw(t, "ids"); ids != "" {
+		settings["gpu"] = ids
+	}
 	if flag := rapid.SampledFrom([]string{"", "", "down", "drain", "pause"}).Draw(t, "flag"); flag != "" {
 		settings[flag] = ""
 	}
@@ -216,7 +254,7 @@ func drawNode(t *rapid.T) *api.Node {
 
 // drawTask returns a task of one of a few services. Those of one of them have different constraints.
 func drawTask(t *rapid.T, number int) *api.Task {
-	service := rapid.IntRange(1, 8).Draw(t, "service")
+	service := rapid.IntRange(1, 9).Draw(t, "service")
 	settings := map[string]string{"service": fmt.Sprintf("s%d", service)}
 	switch service {
 	case 1:
@@ -234,6 +272,8 @@ func drawTask(t *rapid.T, number int) *api.Task {
 	case 6:
 		settings["memory"] = "3"
 		settings["strategy"] = "binpack"
+	case 9:
+		settings["generic"] = fmt.Sprintf("gpu:%d", rapid.IntRange(1, 2).Draw(t, "gpus"))
 	case 8:
 		settings["bound"] = fmt.Sprintf("n%d", rapid.IntRange(1, 5).Draw(t, "bound"))
 		settings["memory"] = "3"

@@ -174,6 +174,9 @@ func prettyNode(n view.Node) string {
 	fmt.Fprintf(&b, "Platform:\n Operating System:\t%s\n Architecture:\t\t%s\n", d.Platform.OS, d.Platform.Architecture)
 	fmt.Fprintf(&b, "Resources:\n CPUs:\t\t\t%s\n Memory:\t\t%s\n", flagvalue.FormatCPUs(d.Resources.NanoCPUs),
 		units.BytesSize(float64(d.Resources.MemoryBytes)))
+	for _, r := range d.Resources.GenericResources {
+		fmt.Fprintf(&b, " Generic:\t\t%s\n", r)
+	}
 	if len(d.Isolation) > 0 {
 		fmt.Fprintf(&b, "Isolation:\t\t%s\n", strings.Join(d.Isolation, ", "))
 	}

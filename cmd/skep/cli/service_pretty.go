@@ -188,7 +188,7 @@ func writePrettyResources(b *strings.Builder, r *view.ResourceRequirements) {
 		return
 	}
 	write := func(title string, part *view.Resources) {
-		if part == nil || *part == (view.Resources{}) {
+		if part == nil || part.NanoCPUs == 0 && part.MemoryBytes == 0 && part.Pids == 0 && len(part.GenericResources) == 0 {
 			return
 		}
 		fmt.Fprintf(b, " %s:\n", title)
@@ -200,6 +200,9 @@ func writePrettyResources(b *strings.Builder, r *view.ResourceRequirements) {
 		}
 		if part.Pids != 0 {
 			fmt.Fprintf(b, "  PIDs:\t\t%d\n", part.Pids)
+		}
+		for _, r := range part.GenericResources {
+			fmt.Fprintf(b, "  Generic:\t%s\n", r)
 		}
 	}
 	b.WriteString("Resources:\n")

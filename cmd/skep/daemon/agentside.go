@@ -22,7 +22,7 @@ func (n *node) makeAgent() error {
 		Identity: n.identity, Managers: n.firstManagers(), DataDir: cfg.DataDir,
 		Images: n.daemon.images, Runtime: n.daemon.runtime, BridgeSubnet: cfg.BridgeSubnet, CDISpecDirs: cfg.CDISpecDirs,
 		Hostname: hostname, Version: cfg.Version, PeerAddress: n.membership.AdvertiseAddress,
-		LocalAddress: localAddress(n.membership.ListenAddress), Labels: cfg.Labels,
+		LocalAddress: localAddress(n.membership.ListenAddress), Labels: cfg.Labels, Generic: cfg.Generic,
 		Registered: n.registered, Logger: n.logger,
 	})
 	if err != nil {

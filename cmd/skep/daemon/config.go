@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -45,6 +46,8 @@ type Config struct {
 	AdvertiseAddress string
 	// Labels describe the machine to constraints, as engine.labels.NAME.
 	Labels map[string]string
+	// Generic is what the machine has of generic resources, for services that reserve some.
+	Generic []*api.GenericResource
 	// Version of this program.
 	Version string
 	Logger  *slog.Logger
@@ -60,7 +63,7 @@ type flags struct {
 	people            peopleFlags
 	bridge, provider  string
 	metrics           string
-	labels            []string
+	labels, generic   []string
 	logLevel, logForm string
 }
 
@@ -105,6 +108,7 @@ func Command(version string) *cobra.Command {
 	set.StringVar(&f.bridge, "bridge-subnet", "172.31.240.0/20", "Subnet of this node's containers")
 	set.StringVar(&f.config.AdvertiseAddress, "advertise-addr", "", "Address or interface to tell other nodes from now on (format: <ip|interface>[:port])")
 	set.StringArrayVar(&f.labels, "label", nil, "Set a label on this engine, KEY=VALUE")
+	set.StringArrayVar(&f.generic, "node-generic-resource", nil, "Resource that tasks can reserve, KIND=ID for each that has an id, or KIND=NUMBER")
 	set.StringVar(&f.logLevel, "log-level", "info", `Level of the log ("debug", "info", "warn", "error")`)
 	set.StringVar(&f.logForm, "log-format", "text", `Form of the log ("text", "json")`)
 	return command
@@ -139,6 +143,9 @@ func (f flags) parse(version string) (Config, error) {
 			errs = append(errs, fmt.Errorf("--label %q: want KEY=VALUE", label))
 		}
 		cfg.Labels[key] = value
+	}
+	if cfg.Generic, err = parseGeneric(f.generic); err != nil {
+		errs = append(errs, err)
 	}
 	if strings.ContainsAny(cfg.CgroupParent, "./ ") || cfg.CgroupParent == "" {
 		errs = append(errs, fmt.Errorf("--cgroup-parent %q: give one name without dots, slashes and spaces", cfg.CgroupParent))

@@ -20,6 +20,7 @@ type Create struct {
 	constraints             flagvalue.List
 	preferences             flagvalue.Preferences
 	values                  values
+	generic                 flagvalue.GenericResources
 	ports                   flagvalue.Ports
 	mounts                  flagvalue.Mounts
 	lists                   lists
@@ -40,6 +41,7 @@ func (c *Create) Register(set *pflag.FlagSet) {
 	set.VarP(&c.labels, "label", "l", "Service labels")
 	set.StringVar(&c.mode, "mode", replicatedMode, modeHelp)
 	set.Var(&c.mounts, "mount", "Attach a filesystem mount to the service")
+	set.Var(&c.generic, "generic-resource", "User defined resources")
 	set.Var(&c.preferences, "placement-pref", "Add a placement preference")
 	set.StringVar(&c.name, "name", "", "Service name")
 	set.VarP(&c.ports, "publish", "p", "Publish a port as a node port")
@@ -73,6 +75,9 @@ func (c *Create) Spec(ctx context.Context, image string, args []string, lookup f
 	}
 	if len(c.preferences) > 0 {
 		placementOf(spec.Task).Preferences = c.preferences
+	}
+	if len(c.generic) > 0 {
+		reservationsOf(spec.Task).Generic = c.generic
 	}
 	if len(c.ports) > 0 {
 		spec.Endpoint = &api.EndpointSpec{Ports: c.ports}

@@ -290,6 +290,9 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--placement-pref-add=spread=node.labels.zone --placement-pref-add spread=engine.labels.x": func(s *api.ServiceSpec) {
 			s.Task.Placement.Preferences = append(s.Task.Placement.Preferences, &api.PlacementPreference{Spread: "engine.labels.x"})
 		},
+		"--generic-resource-add=gpu=2": func(s *api.ServiceSpec) {
+			s.Task.Resources.Reservations = &api.Resources{Generic: []*api.GenericResource{{Kind: "gpu", Count: 2}}}
+		},
 		"--strategy=binpack": func(s *api.ServiceSpec) {
 			s.Task.Placement.Strategy = api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK
 		},

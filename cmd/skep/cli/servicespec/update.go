@@ -27,6 +27,7 @@ type Update struct {
 	labelRemove, containerLabelDrop flagvalue.List
 	placementChanges                placementChanges
 	values                          values
+	genericChanges                  genericChanges
 	portAdd                         flagvalue.Ports
 	portRemove                      flagvalue.TargetPorts
 	mountAdd                        flagvalue.Mounts
@@ -43,6 +44,7 @@ func (u *Update) Register(set *pflag.FlagSet) {
 	u.add.registerUpdate(set, &u.remove)
 	u.placementChanges.register(set)
 	u.values.registerUpdate(set)
+	u.genericChanges.register(set)
 	set.Var(&u.args, "args", "Service command args")
 	set.Var(&u.containerLabelAdd, "container-label-add", "Add or update a container label")
 	set.Var(&u.containerLabelDrop, "container-label-rm", "Remove a container label by its key")
@@ -71,6 +73,7 @@ func (u *Update) Check() error {
 		disjoint("label", slices.Sorted(maps.Keys(u.labelAdd)), u.labelRemove),
 		disjoint("container-label", slices.Sorted(maps.Keys(u.containerLabelAdd)), u.containerLabelDrop),
 		disjoint("constraint", u.placementChanges.constraintAdd, u.placementChanges.constraintRemove),
+		disjoint("generic-resource", u.genericChanges.add.Kinds(), u.genericChanges.removed()),
 		disjoint("placement-pref", u.placementChanges.preferenceAdd.Names(), u.placementChanges.preferenceRemove.Names()),
 		disjoint("mount", keysOf(u.mountAdd, (*api.Mount).GetTarget), u.mountRemove),
 		disjoint("grant", u.grantAdd, u.grantRemove),
@@ -98,6 +101,8 @@ func (u *Update) Missing(present *api.ServiceSpec) []string {
 		missing("container label", slices.Collect(maps.Keys(c.GetLabels())), u.containerLabelDrop),
 		missing("constraint", present.GetTask().GetPlacement().GetConstraints(), u.placementChanges.constraintRemove),
 		missing("placement preference", flagvalue.Preferences(present.GetTask().GetPlacement().GetPreferences()).Names(), u.placementChanges.preferenceRemove.Names()),
+		missing("generic resource", flagvalue.GenericResources(present.GetTask().GetResources().GetReservations().GetGeneric()).Kinds(),
+			u.genericChanges.removed()),
 		missing("mount", keysOf(c.GetMounts(), (*api.Mount).GetTarget), u.mountRemove),
 		missing("published port", ports, u.portRemove),
 		missing("network", networks(c.GetPrivileges()), u.networkRemove),
@@ -165,6 +170,7 @@ func (u *Update) Apply(ctx context.Context, present *api.ServiceSpec, lookup fla
 	}
 	u.applyLabels(spec)
 	u.placementChanges.apply(u.changed, task)
+	u.genericChanges.apply(u.changed, task)
 	u.applyMounts(task.Container)
 	u.add.apply(task.Container, u.remove)
 	u.applyGrants(task.Container)

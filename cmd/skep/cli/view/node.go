@@ -1,6 +1,10 @@
 package view
 
-import "github.com/skep-io/skep/api"
+import (
+	"fmt"
+
+	"github.com/skep-io/skep/api"
+)
 
 // Node is a machine of the swarm.
 type Node struct {
@@ -58,6 +62,47 @@ type Resources struct {
 	NanoCPUs    int64 `json:",omitempty"`
 	MemoryBytes int64 `json:",omitempty"`
 	Pids        int64 `json:",omitempty"`
+	// GenericResources are numbers of things, or certain ones of them.
+	GenericResources []GenericResource `json:",omitempty"`
+}
+
+// GenericResource has one of both: one thing with an id, or a number of them.
+type GenericResource struct {
+	NamedResourceSpec    *NamedResource    `json:",omitempty"`
+	DiscreteResourceSpec *DiscreteResource `json:",omitempty"`
+}
+
+// NamedResource is one thing of a kind.
+type NamedResource struct{ Kind, Value string }
+
+// DiscreteResource is a number of things of a kind.
+type DiscreteResource struct {
+	Kind  string
+	Value int64
+}
+
+// String returns it as it is typed.
+func (g GenericResource) String() string {
+	if n := g.NamedResourceSpec; n != nil {
+		return n.Kind + "=" + n.Value
+	}
+	if d := g.DiscreteResourceSpec; d != nil {
+		return fmt.Sprintf("%s=%d", d.Kind, d.Value)
+	}
+	return ""
+}
+
+func genericOf(resources []*api.GenericResource) []GenericResource {
+	var out []GenericResource
+	for _, r := range resources {
+		for _, id := range r.GetIds() {
+			out = append(out, GenericResource{NamedResourceSpec: &NamedResource{r.GetKind(), id}})
+		}
+		if r.GetCount() > 0 {
+			out = append(out, GenericResource{DiscreteResourceSpec: &DiscreteResource{r.GetKind(), r.GetCount()}})
+		}
+	}
+	return out
 }
 
 // Engine is the node's daemon.
@@ -118,5 +163,5 @@ func platformOf(p *api.Platform) Platform {
 }
 
 func resourcesOf(r *api.Resources) Resources {
-	return Resources{NanoCPUs: r.GetNanoCpus(), MemoryBytes: r.GetMemoryBytes(), Pids: r.GetPids()}
+	return Resources{NanoCPUs: r.GetNanoCpus(), MemoryBytes: r.GetMemoryBytes(), Pids: r.GetPids(), GenericResources: genericOf(r.GetGeneric())}
 }

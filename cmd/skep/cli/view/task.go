@@ -17,6 +17,8 @@ type Task struct {
 	NodeID       string `json:",omitempty"`
 	Status       TaskStatus
 	DesiredState string
+	// GenericResources are what the task has of its node's.
+	GenericResources []GenericResource `json:",omitempty"`
 	// SpiffeID is whom the task's certificate names; Docker has none.
 	SpiffeID string `json:",omitempty"`
 }
@@ -213,7 +215,7 @@ func NewTask(t *api.Task) Task {
 	out := Task{
 		Meta: metaOf(t.GetId(), t.GetMeta()), Spec: newTaskSpec(t.GetSpec()), ServiceID: t.GetServiceId(),
 		ServiceName: t.GetServiceName(), Slot: t.GetSlot(), NodeID: t.GetNodeId(), DesiredState: TaskState(t.GetDesiredState()),
-		SpiffeID: t.GetSpiffeId(),
+		SpiffeID: t.GetSpiffeId(), GenericResources: genericOf(t.GetGenericResources()),
 		Status: TaskStatus{
 			Timestamp: timeOf(status.GetTimestamp()), State: TaskState(status.GetState()),
 			Message: status.GetMessage(), Err: status.GetErr(),
