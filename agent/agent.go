@@ -312,6 +312,12 @@ func (a *Agent) Adopted() <-chan struct{} { return a.tasks.Adopted() }
 // Managers returns the managers that this node knows, host:port.
 func (a *Agent) Managers() []string { return a.session.Managers() }
 
+// Uses reports whether this node's session is with the manager on a node.
+func (a *Agent) Uses(nodeID string) bool { return a.session.Uses(nodeID) }
+
+// Abandon ends the session with the manager on a node whose machine is gone, so that the next one is sought at once.
+func (a *Agent) Abandon(nodeID string) { a.session.Abandon(nodeID) }
+
 // Metrics are this node's tasks, for Prometheus.
 func (a *Agent) Metrics() prometheus.Collector { return a.metrics }
 

@@ -204,7 +204,9 @@ type SessionResponse struct {
 	// The version of the cluster object that they are from: a manager may be behind.
 	RevocationsVersion uint64 `protobuf:"varint,21,opt,name=revocations_version,json=revocationsVersion,proto3" json:"revocations_version,omitempty"`
 	// What the manager knows of the head that the node saw. Unset while the swarm keeps no audit log.
-	Audit         *AuditProof `protobuf:"bytes,11,opt,name=audit,proto3" json:"audit,omitempty"`
+	Audit *AuditProof `protobuf:"bytes,11,opt,name=audit,proto3" json:"audit,omitempty"`
+	// See GossipKeys.keys.
+	GossipKeys    [][]byte `protobuf:"bytes,23,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +293,13 @@ func (x *SessionResponse) GetRevocationsVersion() uint64 {
 func (x *SessionResponse) GetAudit() *AuditProof {
 	if x != nil {
 		return x.Audit
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetGossipKeys() [][]byte {
+	if x != nil {
+		return x.GossipKeys
 	}
 	return nil
 }
@@ -1173,7 +1182,7 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\x0eaudit_sequence\x18\a \x01(\x04R\rauditSequence\"@\n" +
 	"\vManagerPeer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x89\x03\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xaf\x03\n" +
 	"\x0fSessionResponse\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12!\n" +
@@ -1183,7 +1192,9 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\x10heartbeat_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0fheartbeatPeriod\x125\n" +
 	"\vrevocations\x18\x14 \x03(\v2\x13.skep.v1.RevocationR\vrevocations\x12/\n" +
 	"\x13revocations_version\x18\x15 \x01(\x04R\x12revocationsVersion\x12)\n" +
-	"\x05audit\x18\v \x01(\v2\x13.skep.v1.AuditProofR\x05audit\"X\n" +
+	"\x05audit\x18\v \x01(\v2\x13.skep.v1.AuditProofR\x05audit\x12$\n" +
+	"\vgossip_keys\x18\x17 \x03(\fB\x03\x80\x01\x01R\n" +
+	"gossipKeys\"X\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +

@@ -9,6 +9,16 @@ import (
 )
 
 // Format prints the message without its content, because it can hold a secret.
+func (*SessionResponse) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.SessionResponse [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*SessionResponse) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.SessionResponse [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*AssignmentChange) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.AssignmentChange [redacted]")
 }

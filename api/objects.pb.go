@@ -263,8 +263,10 @@ type Cluster struct {
 	Revocations []*Revocation `protobuf:"bytes,24,rep,name=revocations,proto3" json:"revocations,omitempty"`
 	// The longest life that certificates were given before spec.cert_expiry was what it is; unset is no longer one.
 	LongestCertExpiry *durationpb.Duration `protobuf:"bytes,25,opt,name=longest_cert_expiry,json=longestCertExpiry,proto3" json:"longest_cert_expiry,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The keys by which nodes tell each other who can be reached. Unset until a leader of a version that knows it made one.
+	GossipKeys    *GossipKeys `protobuf:"bytes,33,opt,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -374,6 +376,67 @@ func (x *Cluster) GetLongestCertExpiry() *durationpb.Duration {
 	return nil
 }
 
+func (x *Cluster) GetGossipKeys() *GossipKeys {
+	if x != nil {
+		return x.GossipKeys
+	}
+	return nil
+}
+
+// GossipKeys encrypt what nodes gossip.
+type GossipKeys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first, at most three: messages are encrypted by the second, which all nodes have, and by the only one if there is no other.
+	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	RotatedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=rotated_at,json=rotatedAt,proto3" json:"rotated_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipKeys) Reset() {
+	*x = GossipKeys{}
+	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipKeys) ProtoMessage() {}
+
+func (x *GossipKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipKeys.ProtoReflect.Descriptor instead.
+func (*GossipKeys) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GossipKeys) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *GossipKeys) GetRotatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotatedAt
+	}
+	return nil
+}
+
 // Revocation takes from a node what its certificates say, for those who have no store to look it up.
 type Revocation struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -388,7 +451,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	mi := &file_skep_v1_objects_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +463,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[1]
+	mi := &file_skep_v1_objects_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +476,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{1}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Revocation) GetNodeId() string {
@@ -469,7 +532,7 @@ type ClusterSpec struct {
 
 func (x *ClusterSpec) Reset() {
 	*x = ClusterSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[2]
+	mi := &file_skep_v1_objects_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +544,7 @@ func (x *ClusterSpec) String() string {
 func (*ClusterSpec) ProtoMessage() {}
 
 func (x *ClusterSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[2]
+	mi := &file_skep_v1_objects_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +557,7 @@ func (x *ClusterSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSpec.ProtoReflect.Descriptor instead.
 func (*ClusterSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{2}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ClusterSpec) GetAnnotations() *Annotations {
@@ -598,7 +661,7 @@ type RootCA struct {
 
 func (x *RootCA) Reset() {
 	*x = RootCA{}
-	mi := &file_skep_v1_objects_proto_msgTypes[3]
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +673,7 @@ func (x *RootCA) String() string {
 func (*RootCA) ProtoMessage() {}
 
 func (x *RootCA) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[3]
+	mi := &file_skep_v1_objects_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +686,7 @@ func (x *RootCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootCA.ProtoReflect.Descriptor instead.
 func (*RootCA) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RootCA) GetCertificate() []byte {
@@ -665,7 +728,7 @@ type ExternalCA struct {
 
 func (x *ExternalCA) Reset() {
 	*x = ExternalCA{}
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +740,7 @@ func (x *ExternalCA) String() string {
 func (*ExternalCA) ProtoMessage() {}
 
 func (x *ExternalCA) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[4]
+	mi := &file_skep_v1_objects_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +753,7 @@ func (x *ExternalCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExternalCA.ProtoReflect.Descriptor instead.
 func (*ExternalCA) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExternalCA) GetUrl() string {
@@ -719,7 +782,7 @@ type RootRotation struct {
 
 func (x *RootRotation) Reset() {
 	*x = RootRotation{}
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +794,7 @@ func (x *RootRotation) String() string {
 func (*RootRotation) ProtoMessage() {}
 
 func (x *RootRotation) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[5]
+	mi := &file_skep_v1_objects_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +807,7 @@ func (x *RootRotation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootRotation.ProtoReflect.Descriptor instead.
 func (*RootRotation) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RootRotation) GetId() string {
@@ -800,7 +863,7 @@ type JoinTokens struct {
 
 func (x *JoinTokens) Reset() {
 	*x = JoinTokens{}
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +875,7 @@ func (x *JoinTokens) String() string {
 func (*JoinTokens) ProtoMessage() {}
 
 func (x *JoinTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[6]
+	mi := &file_skep_v1_objects_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +888,7 @@ func (x *JoinTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokens.ProtoReflect.Descriptor instead.
 func (*JoinTokens) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinTokens) GetWorker() string {
@@ -870,7 +933,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +945,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[7]
+	mi := &file_skep_v1_objects_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +958,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Node) GetId() string {
@@ -996,7 +1059,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1071,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[8]
+	mi := &file_skep_v1_objects_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1084,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Approval) GetState() ApprovalState {
@@ -1062,7 +1125,7 @@ type NodeTLS struct {
 
 func (x *NodeTLS) Reset() {
 	*x = NodeTLS{}
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1137,7 @@ func (x *NodeTLS) String() string {
 func (*NodeTLS) ProtoMessage() {}
 
 func (x *NodeTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[9]
+	mi := &file_skep_v1_objects_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1150,7 @@ func (x *NodeTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeTLS.ProtoReflect.Descriptor instead.
 func (*NodeTLS) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeTLS) GetIssuerKeyDigest() []byte {
@@ -1132,7 +1195,7 @@ type RenewalRequest struct {
 
 func (x *RenewalRequest) Reset() {
 	*x = RenewalRequest{}
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1207,7 @@ func (x *RenewalRequest) String() string {
 func (*RenewalRequest) ProtoMessage() {}
 
 func (x *RenewalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[10]
+	mi := &file_skep_v1_objects_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1220,7 @@ func (x *RenewalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewalRequest.ProtoReflect.Descriptor instead.
 func (*RenewalRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RenewalRequest) GetRotationId() string {
@@ -1195,7 +1258,7 @@ type Compromise struct {
 
 func (x *Compromise) Reset() {
 	*x = Compromise{}
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1270,7 @@ func (x *Compromise) String() string {
 func (*Compromise) ProtoMessage() {}
 
 func (x *Compromise) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[11]
+	mi := &file_skep_v1_objects_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1283,7 @@ func (x *Compromise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compromise.ProtoReflect.Descriptor instead.
 func (*Compromise) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Compromise) GetAt() *timestamppb.Timestamp {
@@ -1256,7 +1319,7 @@ type NodeSpec struct {
 
 func (x *NodeSpec) Reset() {
 	*x = NodeSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1331,7 @@ func (x *NodeSpec) String() string {
 func (*NodeSpec) ProtoMessage() {}
 
 func (x *NodeSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[12]
+	mi := &file_skep_v1_objects_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1344,7 @@ func (x *NodeSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeSpec.ProtoReflect.Descriptor instead.
 func (*NodeSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeSpec) GetAnnotations() *Annotations {
@@ -1330,7 +1393,7 @@ type NodeDescription struct {
 
 func (x *NodeDescription) Reset() {
 	*x = NodeDescription{}
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1405,7 @@ func (x *NodeDescription) String() string {
 func (*NodeDescription) ProtoMessage() {}
 
 func (x *NodeDescription) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[13]
+	mi := &file_skep_v1_objects_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1418,7 @@ func (x *NodeDescription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDescription.ProtoReflect.Descriptor instead.
 func (*NodeDescription) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeDescription) GetHostname() string {
@@ -1437,7 +1500,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1512,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[14]
+	mi := &file_skep_v1_objects_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1525,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ImageSummary) GetDigest() string {
@@ -1506,15 +1569,17 @@ type NodeStatus struct {
 	State   NodeState              `protobuf:"varint,1,opt,name=state,proto3,enum=skep.v1.NodeState" json:"state,omitempty"`
 	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The address that the node connects from.
-	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
-	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Address   string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	ChangedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	// Since when other nodes can't reach the node, while it has not answered the question whether it lives; else unset.
+	SuspectedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=suspected_at,json=suspectedAt,proto3" json:"suspected_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1591,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[15]
+	mi := &file_skep_v1_objects_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1604,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NodeStatus) GetState() NodeState {
@@ -1570,6 +1635,13 @@ func (x *NodeStatus) GetChangedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *NodeStatus) GetSuspectedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspectedAt
+	}
+	return nil
+}
+
 // DataKeyStatus describes the key that seals a manager's copy of the cluster store.
 type DataKeyStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1583,7 +1655,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1667,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[16]
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1680,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1641,7 +1713,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1725,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1738,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1718,7 +1790,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1802,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1815,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Service) GetId() string {
@@ -1819,7 +1891,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1903,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1916,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -1906,7 +1978,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +1990,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2003,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -1950,7 +2022,7 @@ type GlobalService struct {
 
 func (x *GlobalService) Reset() {
 	*x = GlobalService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2034,7 @@ func (x *GlobalService) String() string {
 func (*GlobalService) ProtoMessage() {}
 
 func (x *GlobalService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2047,7 @@ func (x *GlobalService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalService.ProtoReflect.Descriptor instead.
 func (*GlobalService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 // UpdateStatus is the last rolling update of a service.
@@ -1993,7 +2065,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2077,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2090,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -2088,7 +2160,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2172,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2185,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Task) GetId() string {
@@ -2233,7 +2305,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2317,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2330,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Secret) GetId() string {
@@ -2294,7 +2366,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2378,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2391,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2349,7 +2421,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2433,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2446,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Config) GetId() string {
@@ -2410,7 +2482,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2494,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2507,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -2470,7 +2542,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2554,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2567,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2562,7 +2634,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2646,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2659,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2655,7 +2727,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2739,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2752,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2737,7 +2809,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2821,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2834,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *User) GetId() string {
@@ -2827,7 +2899,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2911,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2924,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2899,7 +2971,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +2983,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +2996,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -2987,7 +3059,7 @@ var File_skep_v1_objects_proto protoreflect.FileDescriptor
 
 const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x13skep/v1/types.proto\"\xef\x03\n" +
+	"\x15skep/v1/objects.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/grant.proto\x1a\x13skep/v1/types.proto\"\xa5\x04\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12(\n" +
@@ -3002,7 +3074,14 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"backup_key\x18\a \x01(\tB\x03\x80\x01\x01R\tbackupKey\x12-\n" +
 	"\x06backup\x18\b \x01(\v2\x15.skep.v1.BackupStatusR\x06backup\x125\n" +
 	"\vrevocations\x18\x18 \x03(\v2\x13.skep.v1.RevocationR\vrevocations\x12I\n" +
-	"\x13longest_cert_expiry\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\x11longestCertExpiry\"\x83\x01\n" +
+	"\x13longest_cert_expiry\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\x11longestCertExpiry\x124\n" +
+	"\vgossip_keys\x18! \x01(\v2\x13.skep.v1.GossipKeysR\n" +
+	"gossipKeys\"`\n" +
+	"\n" +
+	"GossipKeys\x12\x17\n" +
+	"\x04keys\x18\x01 \x03(\fB\x03\x80\x01\x01R\x04keys\x129\n" +
+	"\n" +
+	"rotated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\trotatedAt\"\x83\x01\n" +
 	"\n" +
 	"Revocation\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12!\n" +
@@ -3106,14 +3185,15 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x127\n" +
 	"\tloaded_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12-\n" +
-	"\bplatform\x18\x05 \x01(\v2\x11.skep.v1.PlatformR\bplatform\"\xa5\x01\n" +
+	"\bplatform\x18\x05 \x01(\v2\x11.skep.v1.PlatformR\bplatform\"\xe4\x01\n" +
 	"\n" +
 	"NodeStatus\x12(\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x12.skep.v1.NodeStateR\x05state\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x129\n" +
 	"\n" +
-	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"j\n" +
+	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12=\n" +
+	"\fsuspected_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspectedAt\"j\n" +
 	"\rDataKeyStatus\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -3275,161 +3355,165 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
 	(Reachability)(0),             // 2: skep.v1.Reachability
 	(UpdateState)(0),              // 3: skep.v1.UpdateState
 	(*Cluster)(nil),               // 4: skep.v1.Cluster
-	(*Revocation)(nil),            // 5: skep.v1.Revocation
-	(*ClusterSpec)(nil),           // 6: skep.v1.ClusterSpec
-	(*RootCA)(nil),                // 7: skep.v1.RootCA
-	(*ExternalCA)(nil),            // 8: skep.v1.ExternalCA
-	(*RootRotation)(nil),          // 9: skep.v1.RootRotation
-	(*JoinTokens)(nil),            // 10: skep.v1.JoinTokens
-	(*Node)(nil),                  // 11: skep.v1.Node
-	(*Approval)(nil),              // 12: skep.v1.Approval
-	(*NodeTLS)(nil),               // 13: skep.v1.NodeTLS
-	(*RenewalRequest)(nil),        // 14: skep.v1.RenewalRequest
-	(*Compromise)(nil),            // 15: skep.v1.Compromise
-	(*NodeSpec)(nil),              // 16: skep.v1.NodeSpec
-	(*NodeDescription)(nil),       // 17: skep.v1.NodeDescription
-	(*ImageSummary)(nil),          // 18: skep.v1.ImageSummary
-	(*NodeStatus)(nil),            // 19: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 20: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 21: skep.v1.ManagerStatus
-	(*Service)(nil),               // 22: skep.v1.Service
-	(*ServiceSpec)(nil),           // 23: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 24: skep.v1.ReplicatedService
-	(*GlobalService)(nil),         // 25: skep.v1.GlobalService
-	(*UpdateStatus)(nil),          // 26: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 27: skep.v1.Task
-	(*Secret)(nil),                // 28: skep.v1.Secret
-	(*SecretSpec)(nil),            // 29: skep.v1.SecretSpec
-	(*Config)(nil),                // 30: skep.v1.Config
-	(*ConfigSpec)(nil),            // 31: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 32: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 33: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 34: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 35: skep.v1.User
-	(*UserSpec)(nil),              // 36: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 37: skep.v1.AuditSegment
-	nil,                           // 38: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 39: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 40: skep.v1.Meta
-	(*BackupStatus)(nil),          // 41: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
-	(Role)(0),                     // 43: skep.v1.Role
+	(*GossipKeys)(nil),            // 5: skep.v1.GossipKeys
+	(*Revocation)(nil),            // 6: skep.v1.Revocation
+	(*ClusterSpec)(nil),           // 7: skep.v1.ClusterSpec
+	(*RootCA)(nil),                // 8: skep.v1.RootCA
+	(*ExternalCA)(nil),            // 9: skep.v1.ExternalCA
+	(*RootRotation)(nil),          // 10: skep.v1.RootRotation
+	(*JoinTokens)(nil),            // 11: skep.v1.JoinTokens
+	(*Node)(nil),                  // 12: skep.v1.Node
+	(*Approval)(nil),              // 13: skep.v1.Approval
+	(*NodeTLS)(nil),               // 14: skep.v1.NodeTLS
+	(*RenewalRequest)(nil),        // 15: skep.v1.RenewalRequest
+	(*Compromise)(nil),            // 16: skep.v1.Compromise
+	(*NodeSpec)(nil),              // 17: skep.v1.NodeSpec
+	(*NodeDescription)(nil),       // 18: skep.v1.NodeDescription
+	(*ImageSummary)(nil),          // 19: skep.v1.ImageSummary
+	(*NodeStatus)(nil),            // 20: skep.v1.NodeStatus
+	(*DataKeyStatus)(nil),         // 21: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 22: skep.v1.ManagerStatus
+	(*Service)(nil),               // 23: skep.v1.Service
+	(*ServiceSpec)(nil),           // 24: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 25: skep.v1.ReplicatedService
+	(*GlobalService)(nil),         // 26: skep.v1.GlobalService
+	(*UpdateStatus)(nil),          // 27: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 28: skep.v1.Task
+	(*Secret)(nil),                // 29: skep.v1.Secret
+	(*SecretSpec)(nil),            // 30: skep.v1.SecretSpec
+	(*Config)(nil),                // 31: skep.v1.Config
+	(*ConfigSpec)(nil),            // 32: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 33: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 34: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 35: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 36: skep.v1.User
+	(*UserSpec)(nil),              // 37: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 38: skep.v1.AuditSegment
+	nil,                           // 39: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 40: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 41: skep.v1.Meta
+	(*BackupStatus)(nil),          // 42: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*Annotations)(nil),           // 45: skep.v1.Annotations
-	(Availability)(0),             // 46: skep.v1.Availability
-	(*Platform)(nil),              // 47: skep.v1.Platform
-	(*Resources)(nil),             // 48: skep.v1.Resources
-	(*TaskSpec)(nil),              // 49: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 50: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 51: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 52: skep.v1.TaskStatus
-	(TaskState)(0),                // 53: skep.v1.TaskState
-	(*GenericResource)(nil),       // 54: skep.v1.GenericResource
-	(*Grant)(nil),                 // 55: skep.v1.Grant
-	(UserRole)(0),                 // 56: skep.v1.UserRole
+	(Role)(0),                     // 45: skep.v1.Role
+	(*Annotations)(nil),           // 46: skep.v1.Annotations
+	(Availability)(0),             // 47: skep.v1.Availability
+	(*Platform)(nil),              // 48: skep.v1.Platform
+	(*Resources)(nil),             // 49: skep.v1.Resources
+	(*TaskSpec)(nil),              // 50: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 51: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 52: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 53: skep.v1.TaskStatus
+	(TaskState)(0),                // 54: skep.v1.TaskState
+	(*GenericResource)(nil),       // 55: skep.v1.GenericResource
+	(*Grant)(nil),                 // 56: skep.v1.Grant
+	(UserRole)(0),                 // 57: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	40, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
-	6,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
-	7,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
-	10, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	41, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
-	5,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	42, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	43, // 7: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	44, // 8: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	45, // 9: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	42, // 10: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	42, // 11: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	42, // 12: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	42, // 13: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	8,  // 14: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
-	9,  // 15: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	44, // 16: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
-	8,  // 17: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	40, // 18: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	16, // 19: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	43, // 20: skep.v1.Node.role:type_name -> skep.v1.Role
-	17, // 21: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	19, // 22: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	21, // 23: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	13, // 24: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
-	14, // 25: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
-	20, // 26: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	15, // 27: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
-	12, // 28: skep.v1.Node.approval:type_name -> skep.v1.Approval
-	0,  // 29: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	44, // 30: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	44, // 31: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	44, // 32: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	45, // 33: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	43, // 34: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	46, // 35: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	47, // 36: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	48, // 37: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	38, // 38: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	18, // 39: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	44, // 40: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	47, // 41: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	1,  // 42: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	44, // 43: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	44, // 44: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	2,  // 45: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	40, // 46: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	23, // 47: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	23, // 48: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	26, // 49: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	45, // 50: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	49, // 51: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	24, // 52: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	50, // 53: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	51, // 54: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	25, // 55: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
-	50, // 56: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
-	3,  // 57: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	44, // 58: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	44, // 59: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	44, // 60: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	40, // 61: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	49, // 62: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	51, // 63: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	52, // 64: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	53, // 65: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	54, // 66: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
-	55, // 67: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	40, // 68: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	29, // 69: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	45, // 70: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	40, // 71: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	31, // 72: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	45, // 73: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	40, // 74: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	33, // 75: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	44, // 76: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 77: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	43, // 78: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	42, // 79: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	39, // 80: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	44, // 81: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	40, // 82: skep.v1.User.meta:type_name -> skep.v1.Meta
-	36, // 83: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	44, // 84: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 85: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	45, // 86: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	56, // 87: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	40, // 88: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	41, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	7,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
+	8,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
+	11, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
+	42, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	6,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
+	43, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	5,  // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
+	44, // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
+	45, // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	44, // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	43, // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	43, // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	43, // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	43, // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	9,  // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
+	10, // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
+	44, // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
+	41, // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	17, // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	45, // 22: skep.v1.Node.role:type_name -> skep.v1.Role
+	18, // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	20, // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	22, // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	14, // 26: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
+	15, // 27: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
+	21, // 28: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	16, // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
+	13, // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
+	0,  // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
+	44, // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	44, // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	44, // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	46, // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	45, // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	47, // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	48, // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	49, // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	39, // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	19, // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	44, // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	48, // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,  // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	44, // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	44, // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
+	44, // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,  // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	41, // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	24, // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	24, // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	27, // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	46, // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	50, // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	25, // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	51, // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	52, // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	26, // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
+	51, // 59: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	3,  // 60: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	44, // 61: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	44, // 62: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	44, // 63: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	41, // 64: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	50, // 65: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	52, // 66: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	53, // 67: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	54, // 68: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	55, // 69: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	56, // 70: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	41, // 71: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	30, // 72: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	46, // 73: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	41, // 74: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	32, // 75: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	46, // 76: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	41, // 77: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	34, // 78: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	44, // 79: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 80: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	45, // 81: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	43, // 82: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	40, // 83: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	44, // 84: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	41, // 85: skep.v1.User.meta:type_name -> skep.v1.Meta
+	37, // 86: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	44, // 87: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 88: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	46, // 89: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	57, // 90: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	41, // 91: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	92, // [92:92] is the sub-list for method output_type
+	92, // [92:92] is the sub-list for method input_type
+	92, // [92:92] is the sub-list for extension type_name
+	92, // [92:92] is the sub-list for extension extendee
+	0,  // [0:92] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3446,7 +3530,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

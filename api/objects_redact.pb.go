@@ -19,6 +19,16 @@ func (*Cluster) LogValue() slog.Value {
 }
 
 // Format prints the message without its content, because it can hold a secret.
+func (*GossipKeys) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.GossipKeys [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*GossipKeys) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.GossipKeys [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*RootCA) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.RootCA [redacted]")
 }

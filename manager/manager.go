@@ -58,6 +58,8 @@ type Config struct {
 	BackupDir string
 	// CompileSeccomp returns an error for a seccomp profile, in Docker's JSON, that nodes can't use. Nil is for one that always can.
 	CompileSeccomp func(profile []byte) error
+	// Silent returns the nodes whose machines do not answer others, as far as known; nil is for nothing known. See Suspect.
+	Silent func() []string
 	// Version of this program.
 	Version string
 	Logger  *slog.Logger
@@ -141,7 +143,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.dispatcher, err = dispatcher.New(dispatcher.Config{
-		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered,
+		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered, Silent: cfg.Silent,
 	})
 	if err != nil {
 		return nil, err
@@ -211,6 +213,9 @@ func (m *Manager) RenewOwn(ctx context.Context, request *api.RenewCertificateReq
 	}
 	return m.ca.RenewCertificate(authz.NewContext(ctx, authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: m.cfg.NodeID}), request)
 }
+
+// Suspect says that other nodes can't reach a node: a leader asks whether it lives. It does not block.
+func (m *Manager) Suspect(nodeID string) { m.dispatcher.Suspect(nodeID) }
 
 // Nodes is what this manager knows of nodes, for the interceptor that authorizes.
 func (m *Manager) Nodes() authz.Nodes { return authz.NewNodes(m.cfg.Store) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skep-io/skep/manager/allocator"
 	"github.com/skep-io/skep/manager/backup"
+	"github.com/skep-io/skep/manager/gossipkeys"
 	"github.com/skep-io/skep/manager/joingrant"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/global"
@@ -75,6 +76,8 @@ func (m *Manager) loops() ([]loop, error) {
 	add("join grants", grants, err)
 	rotate, err := rootrotation.New(rootrotation.Config{Store: s, Logger: log})
 	add("rootrotation", rotate, err)
+	gossip, err := gossipkeys.New(s)
+	add("gossip keys", gossip, err)
 	backups, err := backup.NewScheduler(backup.Config{
 		Store: s, Dir: m.cfg.BackupDir, NodeID: m.cfg.NodeID, Version: m.cfg.Version, Logger: log,
 	})

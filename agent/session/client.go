@@ -68,6 +68,8 @@ type Client struct {
 	refused *RollbackError
 	// current is the session, or nil.
 	current *session
+	// managers has the addresses of the managers' nodes.
+	managers map[string]string
 }
 
 // New returns a client that begins with a random one of the managers it knows. It returns ErrNoManagers when there is none.
@@ -196,6 +198,10 @@ func (c *Client) registered(r *api.SessionResponse) {
 	c.mu.Lock()
 	changed := len(addresses) > 0 && !slices.Equal(addresses, c.remotes.addresses)
 	c.remotes.set(addresses)
+	c.managers = map[string]string{}
+	for _, m := range r.GetManagers() {
+		c.managers[m.GetNodeId()] = m.GetAddress()
+	}
 	c.mu.Unlock()
 	if changed {
 		if err := saveManagers(c.cfg.Dir, addresses); err != nil {
@@ -205,7 +211,26 @@ func (c *Client) registered(r *api.SessionResponse) {
 	c.cfg.Handler.Registered(r)
 }
 
-// setCurrent makes s the session that Locate and IssueWorkloads use; nil when there is none.
+// Uses reports whether the session is with the manager on a node.
+func (c *Client) Uses(nodeID string) bool { return c.sessionWith(nodeID) != nil }
+
+// Abandon ends the session if it is with the manager on a node, whose machine is gone: it would be noticed only when it does not answer.
+func (c *Client) Abandon(nodeID string) {
+	if s := c.sessionWith(nodeID); s != nil {
+		s.cancel(errGone)
+	}
+}
+
+func (c *Client) sessionWith(nodeID string) *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if address := c.managers[nodeID]; c.current != nil && address != "" && c.current.manager == address {
+		return c.current
+	}
+	return nil
+}
+
+// setCurrent makes s the session that Locate, IssueWorkloads and Abandon use; nil when there is none.
 func (c *Client) setCurrent(s *session) {
 	c.mu.Lock()
 	c.current = s

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/agent/session"
@@ -247,8 +248,9 @@ func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.
 	if r.GetSessionId() != m.address {
 		return nil, fault.Status(fault.New(fault.Invalid, "wrong session"))
 	}
-	if hang {
+	if hang { // the answer must not be there before the caller has given up
 		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
@@ -499,4 +501,35 @@ func TestNew_NeedsAManager(t *testing.T) {
 	if _, err := session.New(session.Config{Dir: t.TempDir(), Managers: []string{"nonsense"}}); !errors.Is(err, session.ErrNoManagers) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestClient_LeavesAManagerWhoseMachineIsGone long before a heartbeat is due.
+func TestClient_LeavesAManagerWhoseMachineIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a:1", "b:1")
+		for _, m := range c.managers {
+			m.peers = []*api.ManagerPeer{{NodeId: "na", Address: "a:1"}, {NodeId: "nb", Address: "b:1"}}
+		}
+		client, stop := c.run("a:1", "b:1")
+		defer stop()
+		after(time.Second)
+		used, other, address := "na", "nb", "b:1"
+		if c.noted()[0] == "registered b:1" {
+			used, other, address = "nb", "na", "a:1"
+		}
+		hanging := c.managers[map[string]string{"na": "a:1", "nb": "b:1"}[used]]
+		hanging.mu.Lock()
+		hanging.hang = true
+		hanging.mu.Unlock()
+		if !client.Uses(used) || client.Uses(other) || client.Uses("") {
+			t.Errorf("it does not know that its session is with %s", used)
+		}
+		client.Abandon(other)
+		client.Abandon("no node")
+		after(time.Second)
+		want(t, "events", c.noted(), nil)
+		client.Abandon(used)
+		after(time.Second)
+		want(t, "events", c.noted(), []string{"disconnected", "registered " + address})
+	})
 }

@@ -40,6 +40,7 @@ const (
 var (
 	errConnect  = errors.New("the manager did not accept a connection in time")
 	errRegister = errors.New("the manager did not answer the registration in time")
+	errGone     = errors.New("the machine of the manager is gone")
 	errEnded    = errors.New("the manager ended the session")
 )
 
@@ -52,6 +53,7 @@ type session struct {
 	client  api.DispatcherClient
 	ca      api.CAClient
 	stream  grpc.ServerStreamingClient[api.SessionResponse]
+	cancel  context.CancelCauseFunc // ends it
 	// periods hands a new period of heartbeats to the goroutine that sends them; it has room for one.
 	periods chan time.Duration
 }
@@ -65,7 +67,7 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1)}
+	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1), cancel: cancel}
 	first, err := s.register(ctx, cancel, conn, a.connect)
 	if err != nil {
 		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))

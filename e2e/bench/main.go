@@ -67,7 +67,7 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 	}{
 		{"launch", []func(context.Context) error{b.launch}},
 		{"dense", []func(context.Context) error{b.dense}},
-		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.restart}},
+		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.gone, b.restart}},
 	} {
 		if only != "" && only != group.name {
 			continue
@@ -200,6 +200,19 @@ func spec(name string, replicas uint64) *api.ServiceSpec {
 
 // converge returns when that many tasks of the service run.
 func converge(ctx context.Context, control api.ControlClient, id string, running int) error {
+	return watch(ctx, control, id, func(tasks []*api.Task) bool {
+		n := 0
+		for _, task := range tasks {
+			if task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
+				n++
+			}
+		}
+		return n >= running
+	})
+}
+
+// watch returns when the tasks of a service are as wanted.
+func watch(ctx context.Context, control api.ControlClient, id string, wanted func([]*api.Task) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := control.WatchService(ctx, &api.WatchServiceRequest{ServiceId: id})
@@ -211,13 +224,7 @@ func converge(ctx context.Context, control api.ControlClient, id string, running
 		if err != nil {
 			return err
 		}
-		n := 0
-		for _, task := range response.GetTasks() {
-			if task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
-				n++
-			}
-		}
-		if n >= running {
+		if wanted(response.GetTasks()) {
 			return nil
 		}
 	}

@@ -113,7 +113,7 @@ func (m *Machine) PowerOn() error {
 	if err != nil {
 		return err
 	}
-	if err := within(m.space, process.Start); err != nil {
+	if err := errors.Join(m.network.Mend(m), within(m.space, process.Start)); err != nil {
 		return fmt.Errorf("power %s on: %w", m.Name, err)
 	}
 	m.process, m.orders, m.answers = process, orders, bufio.NewReader(answers)
@@ -244,14 +244,15 @@ func (m *Machine) Processes() map[int]string {
 	return out
 }
 
-// PowerOff ends every process of the machine at once. Its disk stays. It does nothing when the machine is off.
+// PowerOff ends every process of the machine at once, and what others send to it gets no answer. Its disk stays. It does nothing when
+// the machine is off.
 func (m *Machine) PowerOff() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.process == nil {
 		return nil
 	}
-	err := m.process.Process.Kill()
+	err := errors.Join(m.network.Cut(m), m.process.Process.Kill())
 	// The exit status of a killed process is no news; Wait closes the pipes.
 	_ = m.process.Wait()
 	m.process = nil

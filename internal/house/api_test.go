@@ -112,12 +112,16 @@ func plant(message protoreflect.Message, canary string, seen map[protoreflect.Fu
 	for i := range fields.Len() {
 		field := fields.Get(i)
 		options, _ := field.Options().(*descriptorpb.FieldOptions)
+		secret := protoreflect.ValueOfString(canary)
+		if field.Kind() == protoreflect.BytesKind {
+			secret = protoreflect.ValueOfBytes([]byte(canary))
+		}
 		switch {
-		case options.GetDebugRedact() && field.Kind() == protoreflect.BytesKind:
-			message.Set(field, protoreflect.ValueOfBytes([]byte(canary)))
+		case options.GetDebugRedact() && field.IsList():
+			message.Mutable(field).List().Append(secret)
 			planted = true
 		case options.GetDebugRedact():
-			message.Set(field, protoreflect.ValueOfString(canary))
+			message.Set(field, secret)
 			planted = true
 		case field.IsMap(), field.Kind() != protoreflect.MessageKind:
 		case field.IsList():

@@ -1,11 +1,15 @@
 package house_test
 
 import (
+	"debug/elf"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -57,6 +61,32 @@ func sources(t *testing.T) []source {
 		t.Fatal("the walk did not find this package: the rules would hold for nothing")
 	}
 	return out
+}
+
+// TestTree_HasNoPrograms: what is built belongs in bin/, which is nobody's source.
+func TestTree_HasNoPrograms(t *testing.T) {
+	out, err := exec.Command("git", "-C", root, "ls-files", "-z").Output()
+	if err != nil {
+		t.Skipf("this needs git and the repository: %v", err)
+	}
+	names := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	if !slices.Contains(names, "go.mod") {
+		t.Fatal("the list of files is not that of the module")
+	}
+	for _, name := range names {
+		f, err := os.Open(filepath.Join(root, name))
+		if errors.Is(err, fs.ErrNotExist) { // being removed
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := make([]byte, len(elf.ELFMAG))
+		if _, err := io.ReadFull(f, start); err == nil && string(start) == elf.ELFMAG {
+			t.Errorf("%s is a program: remove it", name)
+		}
+		f.Close()
+	}
 }
 
 // parsed is the parsed module, for all tests.

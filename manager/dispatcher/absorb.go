@@ -36,9 +36,12 @@ func (d *Dispatcher) steps(now time.Time, period time.Duration, reports []*api.N
 	var steps []step
 	for _, r := range reports {
 		heard := now.Add(-max(r.GetHeardAgo().AsDuration(), 0)) // not in the future
-		alive := r.GetHeardAgo() != nil && d.hear(now, period, r.GetNodeId(), heard)
+		alive, trusted := false, false
+		if r.GetHeardAgo() != nil {
+			alive, trusted = d.hear(now, period, r.GetNodeId(), heard)
+		}
 		if alive || r.GetDescription() != nil || r.GetTls() != nil || r.GetRegisteredAt() != nil {
-			steps = append(steps, func(w *absorber) error { return w.node(r, alive) })
+			steps = append(steps, func(w *absorber) error { return w.node(r, alive, trusted) })
 		}
 		for _, update := range r.GetStatuses() {
 			steps = append(steps, func(w *absorber) error { return w.status(r.GetNodeId(), update) })
@@ -47,14 +50,17 @@ func (d *Dispatcher) steps(now time.Time, period time.Duration, reports []*api.N
 	return steps
 }
 
-// hear tells the liveness, if this manager leads. Elsewhere, news that are young enough count.
-func (d *Dispatcher) hear(now time.Time, period time.Duration, nodeID string, at time.Time) bool {
+// hear tells the liveness, if this manager leads. Elsewhere, news that are young enough count. trusted says that nobody waits for
+// the node's answer.
+func (d *Dispatcher) hear(now time.Time, period time.Duration, nodeID string, at time.Time) (alive, trusted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.alive == nil {
-		return now.Sub(at) < missedHeartbeats*period
+		return now.Sub(at) < missedHeartbeats*period, false
 	}
-	return d.alive.hear(now, period, nodeID, at)
+	alive = d.alive.hear(now, period, nodeID, at)
+	_, suspected := d.alive.suspected[nodeID]
+	return alive, alive && !suspected
 }
 
 // absorber writes into one transaction.
@@ -64,7 +70,7 @@ type absorber struct {
 }
 
 // node writes what a report says of its node.
-func (w *absorber) node(r *api.NodeReport, alive bool) error {
+func (w *absorber) node(r *api.NodeReport, alive, trusted bool) error {
 	old, err := store.Get[*api.Node](w.tx, r.GetNodeId())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // I9
@@ -72,7 +78,7 @@ func (w *absorber) node(r *api.NodeReport, alive bool) error {
 	if err != nil {
 		return err
 	}
-	n := updatedNode(old, r, alive, w.now)
+	n := updatedNode(old, r, alive, trusted, w.now)
 	if n == nil || old.GetCompromise() != nil {
 		return nil
 	}
@@ -80,7 +86,7 @@ func (w *absorber) node(r *api.NodeReport, alive bool) error {
 }
 
 // updatedNode returns the node as it is after a report, or nil when it stays as it is.
-func updatedNode(old *api.Node, r *api.NodeReport, alive bool, now time.Time) *api.Node {
+func updatedNode(old *api.Node, r *api.NodeReport, alive, trusted bool, now time.Time) *api.Node {
 	n := proto.CloneOf(old)
 	if n.Status == nil {
 		n.Status = &api.NodeStatus{}
@@ -96,6 +102,9 @@ func updatedNode(old *api.Node, r *api.NodeReport, alive bool, now time.Time) *a
 	}
 	if alive && n.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
 		n.Status.State, n.Status.Message, n.Status.ChangedAt = api.NodeState_NODE_STATE_READY, "", timestamppb.New(now)
+	}
+	if trusted {
+		n.Status.SuspectedAt = nil
 	}
 	if proto.Equal(n, old) {
 		return nil

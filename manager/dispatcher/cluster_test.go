@@ -35,6 +35,7 @@ type cluster struct {
 	cut      bool   // followers cannot reach the leader
 	behind   error  // nil, or why managers do not know whether they are up to date
 	hole     string // a manager that never answers the others
+	silent   []string
 }
 
 type manager struct {
@@ -62,6 +63,7 @@ func (c *cluster) start(id string) {
 	d, err := dispatcher.New(dispatcher.Config{
 		Store: c.store, Dial: c.dial, CatchUp: c.catchUp,
 		Leadership: func() (store.Leadership, <-chan struct{}) { return c.leadership(id) },
+		Silent:     c.silentNodes,
 		Members:    func() []*api.Member { return []*api.Member{{NodeId: "m1", Address: "m1:2377"}} },
 	})
 	if err != nil {
@@ -144,6 +146,19 @@ func (c *cluster) catchUp(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.behind
+}
+
+// setSilent says whose machines do not answer others.
+func (c *cluster) setSilent(ids ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silent = ids
+}
+
+func (c *cluster) silentNodes() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.silent
 }
 
 func (c *cluster) setHole(id string) {

@@ -178,6 +178,51 @@ func TestLiveness_SaysWhenToAskAgain(t *testing.T) {
 	}
 }
 
+// TestLiveness_WhoAnsweredIsTrustedForLongerEachTime: nodes that lie about another must not keep the leader busy.
+func TestLiveness_WhoAnsweredIsTrustedForLongerEachTime(t *testing.T) {
+	l := newLiveness(start(), period, []string{"a"})
+	at := 0.0
+	suspect := func() bool {
+		if !l.suspect(after(at), "a") {
+			return false
+		}
+		l.questioned(after(at), "a")
+		l.hear(after(at+0.1), period, "a", after(at+0.1))
+		return true
+	}
+	var accepted []float64
+	for ; at < 200; at++ {
+		l.hear(after(at), period, "a", after(at))
+		if suspect() {
+			accepted = append(accepted, at)
+		}
+		if got := fallen(l, at); got != nil {
+			t.Fatalf("at %v: %v are down", at, got)
+		}
+	}
+	if want := []float64{0, 11, 32, 73, 154}; !slices.Equal(accepted, want) {
+		t.Errorf("asked at %v, want %v", accepted, want)
+	}
+	at = 1000 // nobody suspected it for long
+	l.hear(after(at), period, "a", after(at))
+	suspect()
+	at = 1011
+	if !l.suspect(after(at), "a") {
+		t.Error("it is trusted for long again, though it was not suspected meanwhile")
+	}
+	if l.suspect(after(at), "a") || l.suspect(after(at), "b") {
+		t.Error("asked twice, or one that nobody heard of")
+	}
+	l.questioned(after(at), "a")
+	l.hear(after(at+0.5), period, "a", after(at-0.5)) // old news are no answer
+	if _, next := l.step(after(at+0.5), period); !next.Equal(after(at + 1)) {
+		t.Errorf("to be asked again after %v, want 1s after the question", next.Sub(after(at)))
+	}
+	if got := fallen(l, at+1); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("got %v, want a, which did not answer", got)
+	}
+}
+
 func status(task string, state api.TaskState) *api.TaskStatusUpdate {
 	return &api.TaskStatusUpdate{TaskId: task, Status: &api.TaskStatus{State: state}}
 }

@@ -33,6 +33,8 @@ type Config struct {
 	CatchUp func(ctx context.Context) error
 	// Delivered is told, before a secret is sent to a node, of the node and the secret; nil is nobody. It must not block.
 	Delivered func(to authz.Caller, secret *api.Secret)
+	// Silent returns the nodes whose machines do not answer others, as far as known; nil is for nothing known. See Suspect.
+	Silent func() []string
 	// Log gets what an administrator may want to know; nil discards it.
 	Log *slog.Logger
 }
@@ -48,6 +50,8 @@ type Dispatcher struct {
 	posted chan struct{}
 	// clusterChanged has room for one: the cluster object may be another one since the leader looked.
 	clusterChanged chan struct{}
+	// suspects hands Suspect's nodes to the leader's loop.
+	suspects chan string
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -82,11 +86,14 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Delivered == nil {
 		cfg.Delivered = func(authz.Caller, *api.Secret) {}
 	}
+	if cfg.Silent == nil {
+		cfg.Silent = func() []string { return nil }
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1), clusterChanged: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1), clusterChanged: make(chan struct{}, 1), suspects: make(chan string, maxSuspects),
 		sessions: newSessions(), outbox: newOutbox(), listeners: map[string]map[*listener]bool{},
 	}, nil
 }

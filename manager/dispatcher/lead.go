@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,12 +23,10 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 	defer d.endLeading()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	silent := d.cfg.Silent()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		case <-d.clusterChanged: // maybe the period
+		if err := d.question(ctx, silent); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("dispatcher: ask nodes whether they live: %w", err)
 		}
 		period, err := d.period()
 		if err != nil {
@@ -40,7 +39,49 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 			return fmt.Errorf("dispatcher: mark nodes down: %w", err)
 		}
 		timer.Reset(time.Until(next))
+		silent = nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-d.clusterChanged: // maybe the period
+		case id := <-d.suspects:
+			silent = []string{id}
+		}
 	}
+}
+
+// maxSuspects is how many suspicions wait for the leader's loop: of more, heartbeats tell.
+const maxSuspects = 1000
+
+// Suspect says that other nodes can't reach a node. Where this manager leads, it asks the node whether it lives, and takes it for down if it
+// does not answer within a second. It does not block.
+func (d *Dispatcher) Suspect(nodeID string) {
+	select {
+	case d.suspects <- nodeID:
+	default:
+	}
+}
+
+// question asks suspected nodes whether they live: each manager sees what is written, and tells its sessions.
+func (d *Dispatcher) question(ctx context.Context, ids []string) error {
+	d.mu.Lock()
+	now := time.Now()
+	ids = slices.DeleteFunc(ids, func(id string) bool { return !d.alive.suspect(now, id) })
+	d.mu.Unlock()
+	_, err := d.cfg.Store.Batch(ctx, len(ids), func(tx store.Tx, i int) error {
+		return changeReady(tx, ids[i], func(s *api.NodeStatus) { s.SuspectedAt = timestamppb.New(now) })
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	d.log.Info("nodes can't be reached by others, and are asked whether they live", "nodes", ids)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		d.alive.questioned(time.Now(), id)
+	}
+	return nil
 }
 
 func (d *Dispatcher) beginLeading() error {
@@ -75,14 +116,22 @@ func (d *Dispatcher) endLeading() {
 
 // markDown writes that nodes are down.
 func (d *Dispatcher) markDown(ctx context.Context, ids []string) error {
-	done, err := d.cfg.Store.Batch(ctx, len(ids), func(tx store.Tx, i int) error { return down(tx, ids[i]) })
+	done, err := d.cfg.Store.Batch(ctx, len(ids), func(tx store.Tx, i int) error { return changeReady(tx, ids[i], down) })
 	if done > 0 {
-		d.log.Info("nodes are down: no heartbeat for three periods", "nodes", ids[:done])
+		d.log.Info("nodes are down: they do not answer", "nodes", ids[:done])
 	}
 	return err
 }
 
-func down(tx store.Tx, id string) error {
+func down(s *api.NodeStatus) {
+	s.State, s.Message, s.ChangedAt = api.NodeState_NODE_STATE_DOWN, "heartbeat failure", timestamppb.Now()
+	if s.GetSuspectedAt() != nil {
+		s.Message, s.SuspectedAt = "does not answer, and other nodes can't reach it either", nil
+	}
+}
+
+// changeReady changes the status of a node that is ready; others have nothing to change.
+func changeReady(tx store.Tx, id string, change func(*api.NodeStatus)) error {
 	old, err := store.Get[*api.Node](tx, id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && old.GetStatus().GetState() != api.NodeState_NODE_STATE_READY {
 		return nil
@@ -91,8 +140,6 @@ func down(tx store.Tx, id string) error {
 		return err
 	}
 	n := proto.CloneOf(old)
-	n.Status.State = api.NodeState_NODE_STATE_DOWN
-	n.Status.Message = "heartbeat failure"
-	n.Status.ChangedAt = timestamppb.New(time.Now())
+	change(n.GetStatus())
 	return tx.Update(n)
 }

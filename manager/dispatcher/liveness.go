@@ -5,6 +5,14 @@ import (
 	"time"
 )
 
+const (
+	// answerTime is how long a suspected node has to answer.
+	answerTime = time.Second
+	// minTrust and maxTrust are how long nobody suspects a node again that has answered: the longer the more often it was.
+	minTrust = 10 * time.Second
+	maxTrust = time.Hour
+)
+
 // extraGrace is the number of further periods that nodes get from a leader that has not listened for a while.
 const extraGrace = 2
 
@@ -18,11 +26,26 @@ type liveness struct {
 	asked time.Time
 	// heard is when each node that counts as alive was heard last.
 	heard map[string]time.Time
+	// suspected are nodes that are asked whether they live; trusted those who were, and answered.
+	suspected map[string]suspicion
+	trusted   map[string]trust
+}
+
+// suspicion is that a node is asked whether it lives.
+type suspicion struct {
+	since time.Time
+	until time.Time // when it is down without an answer, or zero before it was asked
+}
+
+// trust is that a node is not suspected for a while.
+type trust struct {
+	until time.Time
+	last  time.Duration // how long it was given
 }
 
 // newLiveness begins with the nodes that the store says are READY.
 func newLiveness(now time.Time, period time.Duration, ready []string) *liveness {
-	l := &liveness{period: period, heard: map[string]time.Time{}, asked: now}
+	l := &liveness{period: period, heard: map[string]time.Time{}, asked: now, suspected: map[string]suspicion{}, trusted: map[string]trust{}}
 	l.listenAgain(now, period)
 	for _, id := range ready {
 		l.heard[id] = now
@@ -42,7 +65,39 @@ func (l *liveness) hear(now time.Time, period time.Duration, id string, at time.
 	if at.After(l.heard[id]) {
 		l.heard[id] = at
 	}
+	if s, suspected := l.suspected[id]; suspected && !at.Before(s.since) {
+		delete(l.suspected, id)
+		l.trust(now, id)
+	}
 	return true
+}
+
+// trust notes that a node was suspected for nothing.
+func (l *liveness) trust(now time.Time, id string) {
+	before, next := l.trusted[id], minTrust
+	if now.Before(before.until.Add(before.last)) {
+		next = min(2*before.last, maxTrust)
+	}
+	l.trusted[id] = trust{until: now.Add(next), last: next}
+}
+
+// suspect begins to suspect a node of which others say that they can't reach it, and reports whether it is to be asked.
+func (l *liveness) suspect(now time.Time, id string) bool {
+	_, alive := l.heard[id]
+	_, suspected := l.suspected[id]
+	if !alive || suspected || now.Before(l.trusted[id].until) {
+		return false
+	}
+	l.suspected[id] = suspicion{since: now}
+	return true
+}
+
+// questioned notes that a suspected node was asked, unless it has been heard already.
+func (l *liveness) questioned(now time.Time, id string) {
+	if s, suspected := l.suspected[id]; suspected {
+		s.until = now.Add(answerTime)
+		l.suspected[id] = s
+	}
 }
 
 // step returns the nodes that are down now, in order, and forgets them; next is when to ask again at the latest.
@@ -58,9 +113,14 @@ func (l *liveness) step(now time.Time, period time.Duration) (down []string, nex
 		if deadline.Before(l.grace) {
 			deadline = l.grace
 		}
+		if s := l.suspected[id]; !s.until.IsZero() && s.until.Before(deadline) {
+			deadline = s.until
+		}
 		if !deadline.After(now) {
 			down = append(down, id)
 			delete(l.heard, id)
+			delete(l.suspected, id)
+			delete(l.trusted, id)
 		} else if deadline.Before(next) {
 			next = deadline
 		}

@@ -223,6 +223,7 @@ func (d *Dispatcher) message(s *session) (*api.SessionResponse, error) {
 		m.Node = n
 		cluster, err := store.TheCluster(tx)
 		m.Revocations, m.RevocationsVersion = cluster.GetRevocations(), cluster.GetMeta().GetVersion()
+		m.GossipKeys = cluster.GetGossipKeys().GetKeys()
 		m.RootCertificate = ca.TrustedPEM(cluster.GetRootCa())
 		if p := cluster.GetSpec().GetDispatcherHeartbeat(); p.AsDuration() > 0 {
 			m.HeartbeatPeriod = p
@@ -240,8 +241,11 @@ func sameMessage(a, b *api.SessionResponse) bool {
 func told(m *api.SessionResponse) *api.SessionResponse {
 	return &api.SessionResponse{
 		Managers: m.GetManagers(), RootCertificate: m.GetRootCertificate(), HeartbeatPeriod: m.GetHeartbeatPeriod(),
-		Revocations: m.GetRevocations(),
-		Node:        &api.Node{Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole(), Renewal: m.GetNode().GetRenewal()},
+		Revocations: m.GetRevocations(), GossipKeys: m.GetGossipKeys(),
+		Node: &api.Node{
+			Id: m.GetNode().GetId(), Spec: m.GetNode().GetSpec(), Role: m.GetNode().GetRole(), Renewal: m.GetNode().GetRenewal(),
+			Status: &api.NodeStatus{SuspectedAt: m.GetNode().GetStatus().GetSuspectedAt()},
+		},
 	}
 }
 

@@ -56,6 +56,7 @@ func (n *node) registered(r *api.SessionResponse) {
 		}
 	}
 	slices.Sort(managers)
+	n.gossip.Tell(r.GetGossipKeys(), gossipPeers(r.GetManagers()))
 	if err := n.remember(managers); err != nil {
 		n.logger.Error("can't save the managers' addresses", "error", err)
 	}

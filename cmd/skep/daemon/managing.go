@@ -129,7 +129,7 @@ func (n *node) runManager(ctx context.Context) error {
 	defer n.setStore(nil)
 	m, err := manager.New(manager.Config{
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger, Identity: n.identity,
-		Distrust: n.distrust, CompileSeccomp: executor.CompileProfile,
+		Distrust: n.distrust, Silent: n.gossip.Silent, CompileSeccomp: executor.CompileProfile,
 		BackupDir: n.daemon.disk.path(backupDir), Version: n.daemon.cfg.Version,
 		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
 		LocalKey: func(ctx context.Context) (seal.Key, seal.Source, error) { return n.ownKey(ctx) },

@@ -19,6 +19,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/gossip"
 	"github.com/skep-io/skep/manager"
 	"github.com/skep-io/skep/manager/caserver"
 	"github.com/skep-io/skep/store"
@@ -68,6 +69,8 @@ type node struct {
 	refused     chan struct{}
 	refusedOnce sync.Once
 	renewer     *ca.Renewer
+	// gossip is made with the agent.
+	gossip *gossip.Gossip
 
 	// mu guards the rest.
 	mu         sync.Mutex
@@ -168,7 +171,7 @@ func (n *node) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := n.makeAgent(); err != nil {
+	if err := errors.Join(n.makeAgent(), n.makeGossip()); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -184,6 +187,9 @@ func (n *node) run(ctx context.Context) (err error) {
 	group.Go(func() error { return n.renewer.Run(ctx) })
 	group.Go(func() error { return n.followRole(ctx) })
 	group.Go(func() error { return n.agent.Run(ctx) })
+	if n.membership.AdvertiseOwn { // others would probe the router in vain
+		group.Go(func() error { n.gossip.Run(ctx); return nil })
+	}
 	return errors.Join(group.Wait(), n.agent.Close())
 }
 
