@@ -1607,6 +1607,199 @@ func (x *UpdateServiceResponse) GetWarnings() []string {
 	return nil
 }
 
+type RollbackServiceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackServiceRequest) Reset() {
+	*x = RollbackServiceRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackServiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackServiceRequest) ProtoMessage() {}
+
+func (x *RollbackServiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackServiceRequest.ProtoReflect.Descriptor instead.
+func (*RollbackServiceRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RollbackServiceRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+type RollbackServiceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Warnings      []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackServiceResponse) Reset() {
+	*x = RollbackServiceResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackServiceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackServiceResponse) ProtoMessage() {}
+
+func (x *RollbackServiceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackServiceResponse.ProtoReflect.Descriptor instead.
+func (*RollbackServiceResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RollbackServiceResponse) GetService() *Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *RollbackServiceResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type PauseServiceUpdateRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The other way round: it goes on, and what failed before does not count any more.
+	Resume        bool `protobuf:"varint,2,opt,name=resume,proto3" json:"resume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseServiceUpdateRequest) Reset() {
+	*x = PauseServiceUpdateRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseServiceUpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseServiceUpdateRequest) ProtoMessage() {}
+
+func (x *PauseServiceUpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseServiceUpdateRequest.ProtoReflect.Descriptor instead.
+func (*PauseServiceUpdateRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PauseServiceUpdateRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *PauseServiceUpdateRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+type PauseServiceUpdateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseServiceUpdateResponse) Reset() {
+	*x = PauseServiceUpdateResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseServiceUpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseServiceUpdateResponse) ProtoMessage() {}
+
+func (x *PauseServiceUpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseServiceUpdateResponse.ProtoReflect.Descriptor instead.
+func (*PauseServiceUpdateResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PauseServiceUpdateResponse) GetService() *Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
 type RemoveServiceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -1616,7 +1809,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1821,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[33]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1834,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveServiceRequest) GetService() string {
@@ -1660,7 +1853,7 @@ type RemoveServiceResponse struct {
 
 func (x *RemoveServiceResponse) Reset() {
 	*x = RemoveServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1865,7 @@ func (x *RemoveServiceResponse) String() string {
 func (*RemoveServiceResponse) ProtoMessage() {}
 
 func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[34]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1878,7 @@ func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemoveServiceResponse) GetServiceId() string {
@@ -1707,7 +1900,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1912,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1925,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListTasksRequest) GetServiceIds() []string {
@@ -1758,7 +1951,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1963,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1976,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1802,7 +1995,7 @@ type CreateSecretRequest struct {
 
 func (x *CreateSecretRequest) Reset() {
 	*x = CreateSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2007,7 @@ func (x *CreateSecretRequest) String() string {
 func (*CreateSecretRequest) ProtoMessage() {}
 
 func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2020,7 @@ func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateSecretRequest) GetSpec() *SecretSpec {
@@ -1847,7 +2040,7 @@ type CreateSecretResponse struct {
 
 func (x *CreateSecretResponse) Reset() {
 	*x = CreateSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2052,7 @@ func (x *CreateSecretResponse) String() string {
 func (*CreateSecretResponse) ProtoMessage() {}
 
 func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2065,7 @@ func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CreateSecretResponse) GetSecret() *Secret {
@@ -1891,7 +2084,7 @@ type GetSecretRequest struct {
 
 func (x *GetSecretRequest) Reset() {
 	*x = GetSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2096,7 @@ func (x *GetSecretRequest) String() string {
 func (*GetSecretRequest) ProtoMessage() {}
 
 func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2109,7 @@ func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetSecretRequest) GetSecret() string {
@@ -1936,7 +2129,7 @@ type GetSecretResponse struct {
 
 func (x *GetSecretResponse) Reset() {
 	*x = GetSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2141,7 @@ func (x *GetSecretResponse) String() string {
 func (*GetSecretResponse) ProtoMessage() {}
 
 func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2154,7 @@ func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretResponse.ProtoReflect.Descriptor instead.
 func (*GetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSecretResponse) GetSecret() *Secret {
@@ -1979,7 +2172,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2184,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2197,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 type ListSecretsResponse struct {
@@ -2017,7 +2210,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2222,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2235,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -2061,7 +2254,7 @@ type RemoveSecretRequest struct {
 
 func (x *RemoveSecretRequest) Reset() {
 	*x = RemoveSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2266,7 @@ func (x *RemoveSecretRequest) String() string {
 func (*RemoveSecretRequest) ProtoMessage() {}
 
 func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2279,7 @@ func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveSecretRequest) GetSecret() string {
@@ -2105,7 +2298,7 @@ type RemoveSecretResponse struct {
 
 func (x *RemoveSecretResponse) Reset() {
 	*x = RemoveSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2310,7 @@ func (x *RemoveSecretResponse) String() string {
 func (*RemoveSecretResponse) ProtoMessage() {}
 
 func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2323,7 @@ func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemoveSecretResponse) GetSecretId() string {
@@ -2149,7 +2342,7 @@ type WatchServiceRequest struct {
 
 func (x *WatchServiceRequest) Reset() {
 	*x = WatchServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2354,7 @@ func (x *WatchServiceRequest) String() string {
 func (*WatchServiceRequest) ProtoMessage() {}
 
 func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2367,7 @@ func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceRequest.ProtoReflect.Descriptor instead.
 func (*WatchServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WatchServiceRequest) GetServiceId() string {
@@ -2196,7 +2389,7 @@ type WatchServiceResponse struct {
 
 func (x *WatchServiceResponse) Reset() {
 	*x = WatchServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2401,7 @@ func (x *WatchServiceResponse) String() string {
 func (*WatchServiceResponse) ProtoMessage() {}
 
 func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2414,7 @@ func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceResponse.ProtoReflect.Descriptor instead.
 func (*WatchServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WatchServiceResponse) GetService() *Service {
@@ -2256,7 +2449,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2461,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2474,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ReadLogsRequest) GetTarget() string {
@@ -2319,7 +2512,7 @@ type LogOptions struct {
 
 func (x *LogOptions) Reset() {
 	*x = LogOptions{}
-	mi := &file_skep_v1_control_proto_msgTypes[48]
+	mi := &file_skep_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2524,7 @@ func (x *LogOptions) String() string {
 func (*LogOptions) ProtoMessage() {}
 
 func (x *LogOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[48]
+	mi := &file_skep_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2537,7 @@ func (x *LogOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogOptions.ProtoReflect.Descriptor instead.
 func (*LogOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *LogOptions) GetFollow() bool {
@@ -2402,7 +2595,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[49]
+	mi := &file_skep_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2607,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[49]
+	mi := &file_skep_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2620,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReadLogsResponse) GetEvent() isReadLogsResponse_Event {
@@ -2492,7 +2685,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_skep_v1_control_proto_msgTypes[50]
+	mi := &file_skep_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2697,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[50]
+	mi := &file_skep_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2710,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogLine) GetTaskId() string {
@@ -2594,7 +2787,7 @@ type LogGap struct {
 
 func (x *LogGap) Reset() {
 	*x = LogGap{}
-	mi := &file_skep_v1_control_proto_msgTypes[51]
+	mi := &file_skep_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2799,7 @@ func (x *LogGap) String() string {
 func (*LogGap) ProtoMessage() {}
 
 func (x *LogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[51]
+	mi := &file_skep_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2812,7 @@ func (x *LogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogGap.ProtoReflect.Descriptor instead.
 func (*LogGap) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LogGap) GetNodeId() string {
@@ -2647,7 +2840,7 @@ type CompromiseNodeRequest struct {
 
 func (x *CompromiseNodeRequest) Reset() {
 	*x = CompromiseNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[52]
+	mi := &file_skep_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2852,7 @@ func (x *CompromiseNodeRequest) String() string {
 func (*CompromiseNodeRequest) ProtoMessage() {}
 
 func (x *CompromiseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[52]
+	mi := &file_skep_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2865,7 @@ func (x *CompromiseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompromiseNodeRequest.ProtoReflect.Descriptor instead.
 func (*CompromiseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CompromiseNodeRequest) GetNode() string {
@@ -2711,7 +2904,7 @@ type CompromiseNodeResponse struct {
 
 func (x *CompromiseNodeResponse) Reset() {
 	*x = CompromiseNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[53]
+	mi := &file_skep_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2916,7 @@ func (x *CompromiseNodeResponse) String() string {
 func (*CompromiseNodeResponse) ProtoMessage() {}
 
 func (x *CompromiseNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[53]
+	mi := &file_skep_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2929,7 @@ func (x *CompromiseNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompromiseNodeResponse.ProtoReflect.Descriptor instead.
 func (*CompromiseNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CompromiseNodeResponse) GetNodeId() string {
@@ -2804,7 +2997,7 @@ type CreateJoinGrantRequest struct {
 
 func (x *CreateJoinGrantRequest) Reset() {
 	*x = CreateJoinGrantRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[54]
+	mi := &file_skep_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +3009,7 @@ func (x *CreateJoinGrantRequest) String() string {
 func (*CreateJoinGrantRequest) ProtoMessage() {}
 
 func (x *CreateJoinGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[54]
+	mi := &file_skep_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +3022,7 @@ func (x *CreateJoinGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinGrantRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateJoinGrantRequest) GetSpec() *JoinGrantSpec {
@@ -2851,7 +3044,7 @@ type CreateJoinGrantResponse struct {
 
 func (x *CreateJoinGrantResponse) Reset() {
 	*x = CreateJoinGrantResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[55]
+	mi := &file_skep_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2863,7 +3056,7 @@ func (x *CreateJoinGrantResponse) String() string {
 func (*CreateJoinGrantResponse) ProtoMessage() {}
 
 func (x *CreateJoinGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[55]
+	mi := &file_skep_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2876,7 +3069,7 @@ func (x *CreateJoinGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinGrantResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateJoinGrantResponse) GetToken() string {
@@ -2908,7 +3101,7 @@ type ListJoinGrantsRequest struct {
 
 func (x *ListJoinGrantsRequest) Reset() {
 	*x = ListJoinGrantsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[56]
+	mi := &file_skep_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3113,7 @@ func (x *ListJoinGrantsRequest) String() string {
 func (*ListJoinGrantsRequest) ProtoMessage() {}
 
 func (x *ListJoinGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[56]
+	mi := &file_skep_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3126,7 @@ func (x *ListJoinGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 type ListJoinGrantsResponse struct {
@@ -2945,7 +3138,7 @@ type ListJoinGrantsResponse struct {
 
 func (x *ListJoinGrantsResponse) Reset() {
 	*x = ListJoinGrantsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[57]
+	mi := &file_skep_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3150,7 @@ func (x *ListJoinGrantsResponse) String() string {
 func (*ListJoinGrantsResponse) ProtoMessage() {}
 
 func (x *ListJoinGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[57]
+	mi := &file_skep_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3163,7 @@ func (x *ListJoinGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListJoinGrantsResponse) GetGrants() []*JoinGrant {
@@ -2990,7 +3183,7 @@ type RemoveJoinGrantRequest struct {
 
 func (x *RemoveJoinGrantRequest) Reset() {
 	*x = RemoveJoinGrantRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[58]
+	mi := &file_skep_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3195,7 @@ func (x *RemoveJoinGrantRequest) String() string {
 func (*RemoveJoinGrantRequest) ProtoMessage() {}
 
 func (x *RemoveJoinGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[58]
+	mi := &file_skep_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3208,7 @@ func (x *RemoveJoinGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveJoinGrantRequest.ProtoReflect.Descriptor instead.
 func (*RemoveJoinGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RemoveJoinGrantRequest) GetJoinGrant() string {
@@ -3034,7 +3227,7 @@ type RemoveJoinGrantResponse struct {
 
 func (x *RemoveJoinGrantResponse) Reset() {
 	*x = RemoveJoinGrantResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[59]
+	mi := &file_skep_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3239,7 @@ func (x *RemoveJoinGrantResponse) String() string {
 func (*RemoveJoinGrantResponse) ProtoMessage() {}
 
 func (x *RemoveJoinGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[59]
+	mi := &file_skep_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3252,7 @@ func (x *RemoveJoinGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveJoinGrantResponse.ProtoReflect.Descriptor instead.
 func (*RemoveJoinGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RemoveJoinGrantResponse) GetJoinGrantId() string {
@@ -3080,7 +3273,7 @@ type ApproveNodeRequest struct {
 
 func (x *ApproveNodeRequest) Reset() {
 	*x = ApproveNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[60]
+	mi := &file_skep_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3285,7 @@ func (x *ApproveNodeRequest) String() string {
 func (*ApproveNodeRequest) ProtoMessage() {}
 
 func (x *ApproveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[60]
+	mi := &file_skep_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3298,7 @@ func (x *ApproveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveNodeRequest.ProtoReflect.Descriptor instead.
 func (*ApproveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ApproveNodeRequest) GetNode() string {
@@ -3131,7 +3324,7 @@ type ApproveNodeResponse struct {
 
 func (x *ApproveNodeResponse) Reset() {
 	*x = ApproveNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[61]
+	mi := &file_skep_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3336,7 @@ func (x *ApproveNodeResponse) String() string {
 func (*ApproveNodeResponse) ProtoMessage() {}
 
 func (x *ApproveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[61]
+	mi := &file_skep_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3349,7 @@ func (x *ApproveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveNodeResponse.ProtoReflect.Descriptor instead.
 func (*ApproveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ApproveNodeResponse) GetNode() *Node {
@@ -3175,7 +3368,7 @@ type DenyNodeRequest struct {
 
 func (x *DenyNodeRequest) Reset() {
 	*x = DenyNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[62]
+	mi := &file_skep_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3380,7 @@ func (x *DenyNodeRequest) String() string {
 func (*DenyNodeRequest) ProtoMessage() {}
 
 func (x *DenyNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[62]
+	mi := &file_skep_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3393,7 @@ func (x *DenyNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyNodeRequest.ProtoReflect.Descriptor instead.
 func (*DenyNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DenyNodeRequest) GetNode() string {
@@ -3220,7 +3413,7 @@ type DenyNodeResponse struct {
 
 func (x *DenyNodeResponse) Reset() {
 	*x = DenyNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[63]
+	mi := &file_skep_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3425,7 @@ func (x *DenyNodeResponse) String() string {
 func (*DenyNodeResponse) ProtoMessage() {}
 
 func (x *DenyNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[63]
+	mi := &file_skep_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3438,7 @@ func (x *DenyNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyNodeResponse.ProtoReflect.Descriptor instead.
 func (*DenyNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DenyNodeResponse) GetNode() *Node {
@@ -3268,7 +3461,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[64]
+	mi := &file_skep_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3473,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[64]
+	mi := &file_skep_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3486,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CreateUserRequest) GetSpec() *UserSpec {
@@ -3329,7 +3522,7 @@ type CreateUserResponse struct {
 
 func (x *CreateUserResponse) Reset() {
 	*x = CreateUserResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[65]
+	mi := &file_skep_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3534,7 @@ func (x *CreateUserResponse) String() string {
 func (*CreateUserResponse) ProtoMessage() {}
 
 func (x *CreateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[65]
+	mi := &file_skep_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3547,7 @@ func (x *CreateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserResponse.ProtoReflect.Descriptor instead.
 func (*CreateUserResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CreateUserResponse) GetUser() *User {
@@ -3379,7 +3572,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[66]
+	mi := &file_skep_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3584,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[66]
+	mi := &file_skep_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3597,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 type ListUsersResponse struct {
@@ -3416,7 +3609,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[67]
+	mi := &file_skep_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3428,7 +3621,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[67]
+	mi := &file_skep_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3441,7 +3634,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -3460,7 +3653,7 @@ type RevokeUserRequest struct {
 
 func (x *RevokeUserRequest) Reset() {
 	*x = RevokeUserRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[68]
+	mi := &file_skep_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3665,7 @@ func (x *RevokeUserRequest) String() string {
 func (*RevokeUserRequest) ProtoMessage() {}
 
 func (x *RevokeUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[68]
+	mi := &file_skep_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3678,7 @@ func (x *RevokeUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserRequest.ProtoReflect.Descriptor instead.
 func (*RevokeUserRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RevokeUserRequest) GetUser() string {
@@ -3504,7 +3697,7 @@ type RevokeUserResponse struct {
 
 func (x *RevokeUserResponse) Reset() {
 	*x = RevokeUserResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[69]
+	mi := &file_skep_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +3709,7 @@ func (x *RevokeUserResponse) String() string {
 func (*RevokeUserResponse) ProtoMessage() {}
 
 func (x *RevokeUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[69]
+	mi := &file_skep_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +3722,7 @@ func (x *RevokeUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserResponse.ProtoReflect.Descriptor instead.
 func (*RevokeUserResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RevokeUserResponse) GetUser() *User {
@@ -3547,7 +3740,7 @@ type GetRootCARequest struct {
 
 func (x *GetRootCARequest) Reset() {
 	*x = GetRootCARequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[70]
+	mi := &file_skep_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3559,7 +3752,7 @@ func (x *GetRootCARequest) String() string {
 func (*GetRootCARequest) ProtoMessage() {}
 
 func (x *GetRootCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[70]
+	mi := &file_skep_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3572,7 +3765,7 @@ func (x *GetRootCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRootCARequest.ProtoReflect.Descriptor instead.
 func (*GetRootCARequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 type GetRootCAResponse struct {
@@ -3589,7 +3782,7 @@ type GetRootCAResponse struct {
 
 func (x *GetRootCAResponse) Reset() {
 	*x = GetRootCAResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[71]
+	mi := &file_skep_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3794,7 @@ func (x *GetRootCAResponse) String() string {
 func (*GetRootCAResponse) ProtoMessage() {}
 
 func (x *GetRootCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[71]
+	mi := &file_skep_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3807,7 @@ func (x *GetRootCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRootCAResponse.ProtoReflect.Descriptor instead.
 func (*GetRootCAResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetRootCAResponse) GetCertificate() []byte {
@@ -3660,7 +3853,7 @@ type RootRotationProgress struct {
 
 func (x *RootRotationProgress) Reset() {
 	*x = RootRotationProgress{}
-	mi := &file_skep_v1_control_proto_msgTypes[72]
+	mi := &file_skep_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3672,7 +3865,7 @@ func (x *RootRotationProgress) String() string {
 func (*RootRotationProgress) ProtoMessage() {}
 
 func (x *RootRotationProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[72]
+	mi := &file_skep_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3685,7 +3878,7 @@ func (x *RootRotationProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootRotationProgress.ProtoReflect.Descriptor instead.
 func (*RootRotationProgress) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RootRotationProgress) GetId() string {
@@ -3756,7 +3949,7 @@ type WaitedForNode struct {
 
 func (x *WaitedForNode) Reset() {
 	*x = WaitedForNode{}
-	mi := &file_skep_v1_control_proto_msgTypes[73]
+	mi := &file_skep_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +3961,7 @@ func (x *WaitedForNode) String() string {
 func (*WaitedForNode) ProtoMessage() {}
 
 func (x *WaitedForNode) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[73]
+	mi := &file_skep_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +3974,7 @@ func (x *WaitedForNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitedForNode.ProtoReflect.Descriptor instead.
 func (*WaitedForNode) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *WaitedForNode) GetNodeId() string {
@@ -3822,7 +4015,7 @@ type RotateRootCARequest struct {
 
 func (x *RotateRootCARequest) Reset() {
 	*x = RotateRootCARequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[74]
+	mi := &file_skep_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4027,7 @@ func (x *RotateRootCARequest) String() string {
 func (*RotateRootCARequest) ProtoMessage() {}
 
 func (x *RotateRootCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[74]
+	mi := &file_skep_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4040,7 @@ func (x *RotateRootCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootCARequest.ProtoReflect.Descriptor instead.
 func (*RotateRootCARequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RotateRootCARequest) GetCertificate() []byte {
@@ -3897,7 +4090,7 @@ type RotateRootCAResponse struct {
 
 func (x *RotateRootCAResponse) Reset() {
 	*x = RotateRootCAResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[75]
+	mi := &file_skep_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3909,7 +4102,7 @@ func (x *RotateRootCAResponse) String() string {
 func (*RotateRootCAResponse) ProtoMessage() {}
 
 func (x *RotateRootCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[75]
+	mi := &file_skep_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3922,7 +4115,7 @@ func (x *RotateRootCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootCAResponse.ProtoReflect.Descriptor instead.
 func (*RotateRootCAResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RotateRootCAResponse) GetRotationId() string {
@@ -4028,7 +4221,17 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x04spec\x18\x03 \x01(\v2\x14.skep.v1.ServiceSpecR\x04spec\"_\n" +
 	"\x15UpdateServiceResponse\x12*\n" +
 	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"0\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"2\n" +
+	"\x16RollbackServiceRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"a\n" +
+	"\x17RollbackServiceResponse\x12*\n" +
+	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"M\n" +
+	"\x19PauseServiceUpdateRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
+	"\x06resume\x18\x02 \x01(\bR\x06resume\"H\n" +
+	"\x1aPauseServiceUpdateResponse\x12*\n" +
+	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\"0\n" +
 	"\x14RemoveServiceRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"6\n" +
 	"\x15RemoveServiceResponse\x12\x1d\n" +
@@ -4177,7 +4380,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xda \n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xad\"\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4219,6 +4422,10 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\rUpdateService\x12\x1d.skep.v1.UpdateServiceRequest\x1a\x1e.skep.v1.UpdateServiceResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12]\n" +
 	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12c\n" +
+	"\x0fRollbackService\x12\x1f.skep.v1.RollbackServiceRequest\x1a .skep.v1.RollbackServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12l\n" +
+	"\x12PauseServiceUpdate\x12\".skep.v1.PauseServiceUpdateRequest\x1a#.skep.v1.PauseServiceUpdateResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12P\n" +
 	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12Z\n" +
@@ -4299,7 +4506,7 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_skep_v1_control_proto_goTypes = []any{
 	(LogStream)(0),                     // 0: skep.v1.LogStream
 	(*GetClusterRequest)(nil),          // 1: skep.v1.GetClusterRequest
@@ -4335,247 +4542,257 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*ServiceCounts)(nil),              // 31: skep.v1.ServiceCounts
 	(*UpdateServiceRequest)(nil),       // 32: skep.v1.UpdateServiceRequest
 	(*UpdateServiceResponse)(nil),      // 33: skep.v1.UpdateServiceResponse
-	(*RemoveServiceRequest)(nil),       // 34: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil),      // 35: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),           // 36: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),          // 37: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),        // 38: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),       // 39: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),           // 40: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),          // 41: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),         // 42: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),        // 43: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),        // 44: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),       // 45: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),        // 46: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),       // 47: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),            // 48: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),                 // 49: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),           // 50: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),                    // 51: skep.v1.LogLine
-	(*LogGap)(nil),                     // 52: skep.v1.LogGap
-	(*CompromiseNodeRequest)(nil),      // 53: skep.v1.CompromiseNodeRequest
-	(*CompromiseNodeResponse)(nil),     // 54: skep.v1.CompromiseNodeResponse
-	(*CreateJoinGrantRequest)(nil),     // 55: skep.v1.CreateJoinGrantRequest
-	(*CreateJoinGrantResponse)(nil),    // 56: skep.v1.CreateJoinGrantResponse
-	(*ListJoinGrantsRequest)(nil),      // 57: skep.v1.ListJoinGrantsRequest
-	(*ListJoinGrantsResponse)(nil),     // 58: skep.v1.ListJoinGrantsResponse
-	(*RemoveJoinGrantRequest)(nil),     // 59: skep.v1.RemoveJoinGrantRequest
-	(*RemoveJoinGrantResponse)(nil),    // 60: skep.v1.RemoveJoinGrantResponse
-	(*ApproveNodeRequest)(nil),         // 61: skep.v1.ApproveNodeRequest
-	(*ApproveNodeResponse)(nil),        // 62: skep.v1.ApproveNodeResponse
-	(*DenyNodeRequest)(nil),            // 63: skep.v1.DenyNodeRequest
-	(*DenyNodeResponse)(nil),           // 64: skep.v1.DenyNodeResponse
-	(*CreateUserRequest)(nil),          // 65: skep.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),         // 66: skep.v1.CreateUserResponse
-	(*ListUsersRequest)(nil),           // 67: skep.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 68: skep.v1.ListUsersResponse
-	(*RevokeUserRequest)(nil),          // 69: skep.v1.RevokeUserRequest
-	(*RevokeUserResponse)(nil),         // 70: skep.v1.RevokeUserResponse
-	(*GetRootCARequest)(nil),           // 71: skep.v1.GetRootCARequest
-	(*GetRootCAResponse)(nil),          // 72: skep.v1.GetRootCAResponse
-	(*RootRotationProgress)(nil),       // 73: skep.v1.RootRotationProgress
-	(*WaitedForNode)(nil),              // 74: skep.v1.WaitedForNode
-	(*RotateRootCARequest)(nil),        // 75: skep.v1.RotateRootCARequest
-	(*RotateRootCAResponse)(nil),       // 76: skep.v1.RotateRootCAResponse
-	nil,                                // 77: skep.v1.ListServicesResponse.CountsEntry
-	nil,                                // 78: skep.v1.LogLine.DetailsEntry
-	(*Cluster)(nil),                    // 79: skep.v1.Cluster
-	(*ClusterSpec)(nil),                // 80: skep.v1.ClusterSpec
-	(Role)(0),                          // 81: skep.v1.Role
-	(*DataKeyStatus)(nil),              // 82: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),               // 83: skep.v1.BackupRecord
-	(*Node)(nil),                       // 84: skep.v1.Node
-	(*NodeSpec)(nil),                   // 85: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),                // 86: skep.v1.ServiceSpec
-	(*Service)(nil),                    // 87: skep.v1.Service
-	(*Task)(nil),                       // 88: skep.v1.Task
-	(*SecretSpec)(nil),                 // 89: skep.v1.SecretSpec
-	(*Secret)(nil),                     // 90: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),      // 91: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),              // 92: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),                  // 93: skep.v1.JoinGrant
-	(*UserSpec)(nil),                   // 94: skep.v1.UserSpec
-	(*durationpb.Duration)(nil),        // 95: google.protobuf.Duration
-	(*User)(nil),                       // 96: skep.v1.User
-	(*ExternalCA)(nil),                 // 97: skep.v1.ExternalCA
-	(NodeState)(0),                     // 98: skep.v1.NodeState
-	(*CreateConfigRequest)(nil),        // 99: skep.v1.CreateConfigRequest
-	(*GetConfigRequest)(nil),           // 100: skep.v1.GetConfigRequest
-	(*ListConfigsRequest)(nil),         // 101: skep.v1.ListConfigsRequest
-	(*RemoveConfigRequest)(nil),        // 102: skep.v1.RemoveConfigRequest
-	(*ReadStatsRequest)(nil),           // 103: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),         // 104: skep.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),         // 105: skep.v1.UpdateGrantRequest
-	(*GetGrantRequest)(nil),            // 106: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 107: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 108: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 109: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 110: skep.v1.CheckSecurityRequest
-	(*CreateConfigResponse)(nil),       // 111: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),          // 112: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),        // 113: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),       // 114: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),          // 115: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 116: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 117: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 118: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 119: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 120: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 121: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 122: skep.v1.CheckSecurityResponse
+	(*RollbackServiceRequest)(nil),     // 34: skep.v1.RollbackServiceRequest
+	(*RollbackServiceResponse)(nil),    // 35: skep.v1.RollbackServiceResponse
+	(*PauseServiceUpdateRequest)(nil),  // 36: skep.v1.PauseServiceUpdateRequest
+	(*PauseServiceUpdateResponse)(nil), // 37: skep.v1.PauseServiceUpdateResponse
+	(*RemoveServiceRequest)(nil),       // 38: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),      // 39: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),           // 40: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),          // 41: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),        // 42: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),       // 43: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),           // 44: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),          // 45: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),         // 46: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),        // 47: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),        // 48: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),       // 49: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),        // 50: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),       // 51: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),            // 52: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),                 // 53: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),           // 54: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                    // 55: skep.v1.LogLine
+	(*LogGap)(nil),                     // 56: skep.v1.LogGap
+	(*CompromiseNodeRequest)(nil),      // 57: skep.v1.CompromiseNodeRequest
+	(*CompromiseNodeResponse)(nil),     // 58: skep.v1.CompromiseNodeResponse
+	(*CreateJoinGrantRequest)(nil),     // 59: skep.v1.CreateJoinGrantRequest
+	(*CreateJoinGrantResponse)(nil),    // 60: skep.v1.CreateJoinGrantResponse
+	(*ListJoinGrantsRequest)(nil),      // 61: skep.v1.ListJoinGrantsRequest
+	(*ListJoinGrantsResponse)(nil),     // 62: skep.v1.ListJoinGrantsResponse
+	(*RemoveJoinGrantRequest)(nil),     // 63: skep.v1.RemoveJoinGrantRequest
+	(*RemoveJoinGrantResponse)(nil),    // 64: skep.v1.RemoveJoinGrantResponse
+	(*ApproveNodeRequest)(nil),         // 65: skep.v1.ApproveNodeRequest
+	(*ApproveNodeResponse)(nil),        // 66: skep.v1.ApproveNodeResponse
+	(*DenyNodeRequest)(nil),            // 67: skep.v1.DenyNodeRequest
+	(*DenyNodeResponse)(nil),           // 68: skep.v1.DenyNodeResponse
+	(*CreateUserRequest)(nil),          // 69: skep.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),         // 70: skep.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),           // 71: skep.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 72: skep.v1.ListUsersResponse
+	(*RevokeUserRequest)(nil),          // 73: skep.v1.RevokeUserRequest
+	(*RevokeUserResponse)(nil),         // 74: skep.v1.RevokeUserResponse
+	(*GetRootCARequest)(nil),           // 75: skep.v1.GetRootCARequest
+	(*GetRootCAResponse)(nil),          // 76: skep.v1.GetRootCAResponse
+	(*RootRotationProgress)(nil),       // 77: skep.v1.RootRotationProgress
+	(*WaitedForNode)(nil),              // 78: skep.v1.WaitedForNode
+	(*RotateRootCARequest)(nil),        // 79: skep.v1.RotateRootCARequest
+	(*RotateRootCAResponse)(nil),       // 80: skep.v1.RotateRootCAResponse
+	nil,                                // 81: skep.v1.ListServicesResponse.CountsEntry
+	nil,                                // 82: skep.v1.LogLine.DetailsEntry
+	(*Cluster)(nil),                    // 83: skep.v1.Cluster
+	(*ClusterSpec)(nil),                // 84: skep.v1.ClusterSpec
+	(Role)(0),                          // 85: skep.v1.Role
+	(*DataKeyStatus)(nil),              // 86: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),               // 87: skep.v1.BackupRecord
+	(*Node)(nil),                       // 88: skep.v1.Node
+	(*NodeSpec)(nil),                   // 89: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),                // 90: skep.v1.ServiceSpec
+	(*Service)(nil),                    // 91: skep.v1.Service
+	(*Task)(nil),                       // 92: skep.v1.Task
+	(*SecretSpec)(nil),                 // 93: skep.v1.SecretSpec
+	(*Secret)(nil),                     // 94: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),      // 95: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),              // 96: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),                  // 97: skep.v1.JoinGrant
+	(*UserSpec)(nil),                   // 98: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),        // 99: google.protobuf.Duration
+	(*User)(nil),                       // 100: skep.v1.User
+	(*ExternalCA)(nil),                 // 101: skep.v1.ExternalCA
+	(NodeState)(0),                     // 102: skep.v1.NodeState
+	(*CreateConfigRequest)(nil),        // 103: skep.v1.CreateConfigRequest
+	(*GetConfigRequest)(nil),           // 104: skep.v1.GetConfigRequest
+	(*ListConfigsRequest)(nil),         // 105: skep.v1.ListConfigsRequest
+	(*RemoveConfigRequest)(nil),        // 106: skep.v1.RemoveConfigRequest
+	(*ReadStatsRequest)(nil),           // 107: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),         // 108: skep.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),         // 109: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),            // 110: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 111: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 112: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 113: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 114: skep.v1.CheckSecurityRequest
+	(*CreateConfigResponse)(nil),       // 115: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),          // 116: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),        // 117: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),       // 118: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),          // 119: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 120: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 121: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 122: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 123: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 124: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 125: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 126: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	79,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	80,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	79,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	81,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	82,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	83,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	84,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	84,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	85,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	84,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	86,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	87,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	87,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	87,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	77,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	86,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	87,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	88,  // 17: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	89,  // 18: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	90,  // 19: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	90,  // 20: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	90,  // 21: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	87,  // 22: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	88,  // 23: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	31,  // 24: skep.v1.WatchServiceResponse.counts:type_name -> skep.v1.ServiceCounts
-	49,  // 25: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	91,  // 26: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	91,  // 27: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
-	51,  // 28: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	52,  // 29: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	91,  // 30: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,   // 31: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	78,  // 32: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
-	92,  // 33: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	93,  // 34: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	93,  // 35: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	84,  // 36: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	84,  // 37: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	94,  // 38: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	95,  // 39: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	96,  // 40: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	96,  // 41: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	96,  // 42: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	97,  // 43: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
-	73,  // 44: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
-	91,  // 45: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
-	74,  // 46: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
-	98,  // 47: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
-	97,  // 48: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
-	95,  // 49: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
-	31,  // 50: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,   // 51: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,   // 52: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,   // 53: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,   // 54: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,   // 55: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11,  // 56: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13,  // 57: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15,  // 58: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17,  // 59: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19,  // 60: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21,  // 61: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23,  // 62: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25,  // 63: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27,  // 64: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29,  // 65: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32,  // 66: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	34,  // 67: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	36,  // 68: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	38,  // 69: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	40,  // 70: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	42,  // 71: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	44,  // 72: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	99,  // 73: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
-	100, // 74: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
-	101, // 75: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
-	102, // 76: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
-	46,  // 77: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	103, // 78: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	48,  // 79: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	53,  // 80: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	55,  // 81: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	57,  // 82: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	59,  // 83: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	61,  // 84: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	63,  // 85: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	65,  // 86: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	67,  // 87: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	69,  // 88: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	71,  // 89: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	75,  // 90: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	104, // 91: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	105, // 92: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	106, // 93: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	107, // 94: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	108, // 95: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	109, // 96: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	110, // 97: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 98: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 99: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 100: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 101: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 102: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 103: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 104: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 105: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 106: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 107: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 108: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 109: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 110: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 111: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 112: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 113: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	35,  // 114: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	37,  // 115: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	39,  // 116: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	41,  // 117: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	43,  // 118: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	45,  // 119: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	111, // 120: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	112, // 121: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	113, // 122: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	114, // 123: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	47,  // 124: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	115, // 125: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	50,  // 126: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	54,  // 127: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	56,  // 128: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	58,  // 129: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	60,  // 130: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	62,  // 131: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	64,  // 132: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	66,  // 133: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	68,  // 134: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	70,  // 135: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	72,  // 136: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	76,  // 137: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	116, // 138: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	117, // 139: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	118, // 140: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	119, // 141: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	120, // 142: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	121, // 143: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	122, // 144: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	98,  // [98:145] is the sub-list for method output_type
-	51,  // [51:98] is the sub-list for method input_type
-	51,  // [51:51] is the sub-list for extension type_name
-	51,  // [51:51] is the sub-list for extension extendee
-	0,   // [0:51] is the sub-list for field type_name
+	83,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	84,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	83,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	85,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	86,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	87,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	88,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	88,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	89,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	88,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	90,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	91,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	91,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	91,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	81,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	90,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	91,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	91,  // 17: skep.v1.RollbackServiceResponse.service:type_name -> skep.v1.Service
+	91,  // 18: skep.v1.PauseServiceUpdateResponse.service:type_name -> skep.v1.Service
+	92,  // 19: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	93,  // 20: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	94,  // 21: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	94,  // 22: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	94,  // 23: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	91,  // 24: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	92,  // 25: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	31,  // 26: skep.v1.WatchServiceResponse.counts:type_name -> skep.v1.ServiceCounts
+	53,  // 27: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	95,  // 28: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	95,  // 29: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
+	55,  // 30: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	56,  // 31: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	95,  // 32: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,   // 33: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	82,  // 34: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
+	96,  // 35: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	97,  // 36: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	97,  // 37: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	88,  // 38: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	88,  // 39: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	98,  // 40: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	99,  // 41: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	100, // 42: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	100, // 43: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	100, // 44: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	101, // 45: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	77,  // 46: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	95,  // 47: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	78,  // 48: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	102, // 49: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	101, // 50: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	99,  // 51: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31,  // 52: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,   // 53: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,   // 54: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,   // 55: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,   // 56: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,   // 57: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11,  // 58: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13,  // 59: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15,  // 60: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17,  // 61: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19,  // 62: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21,  // 63: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23,  // 64: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25,  // 65: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27,  // 66: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29,  // 67: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32,  // 68: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	38,  // 69: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	34,  // 70: skep.v1.Control.RollbackService:input_type -> skep.v1.RollbackServiceRequest
+	36,  // 71: skep.v1.Control.PauseServiceUpdate:input_type -> skep.v1.PauseServiceUpdateRequest
+	40,  // 72: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	42,  // 73: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	44,  // 74: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	46,  // 75: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	48,  // 76: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	103, // 77: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	104, // 78: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	105, // 79: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	106, // 80: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	50,  // 81: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	107, // 82: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	52,  // 83: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	57,  // 84: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	59,  // 85: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	61,  // 86: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	63,  // 87: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	65,  // 88: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	67,  // 89: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	69,  // 90: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	71,  // 91: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	73,  // 92: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	75,  // 93: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	79,  // 94: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	108, // 95: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	109, // 96: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	110, // 97: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	111, // 98: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	112, // 99: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	113, // 100: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	114, // 101: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 102: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 103: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 104: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 105: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 106: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 107: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 108: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 109: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 110: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 111: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 112: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 113: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 114: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 115: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 116: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 117: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	39,  // 118: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	35,  // 119: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
+	37,  // 120: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
+	41,  // 121: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	43,  // 122: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	45,  // 123: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	47,  // 124: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	49,  // 125: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	115, // 126: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	116, // 127: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	117, // 128: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	118, // 129: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	51,  // 130: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	119, // 131: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	54,  // 132: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	58,  // 133: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	60,  // 134: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	62,  // 135: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	64,  // 136: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	66,  // 137: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	68,  // 138: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	70,  // 139: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	72,  // 140: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	74,  // 141: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	76,  // 142: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	80,  // 143: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	120, // 144: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	121, // 145: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	122, // 146: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	123, // 147: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	124, // 148: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	125, // 149: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	126, // 150: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	102, // [102:151] is the sub-list for method output_type
+	53,  // [53:102] is the sub-list for method input_type
+	53,  // [53:53] is the sub-list for extension type_name
+	53,  // [53:53] is the sub-list for extension extendee
+	0,   // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -4591,7 +4808,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_security_proto_init()
 	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()
-	file_skep_v1_control_proto_msgTypes[49].OneofWrappers = []any{
+	file_skep_v1_control_proto_msgTypes[53].OneofWrappers = []any{
 		(*ReadLogsResponse_Line)(nil),
 		(*ReadLogsResponse_Gap)(nil),
 	}
@@ -4601,7 +4818,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   78,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

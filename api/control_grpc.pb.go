@@ -38,6 +38,8 @@ const (
 	Control_ListServices_FullMethodName       = "/skep.v1.Control/ListServices"
 	Control_UpdateService_FullMethodName      = "/skep.v1.Control/UpdateService"
 	Control_RemoveService_FullMethodName      = "/skep.v1.Control/RemoveService"
+	Control_RollbackService_FullMethodName    = "/skep.v1.Control/RollbackService"
+	Control_PauseServiceUpdate_FullMethodName = "/skep.v1.Control/PauseServiceUpdate"
 	Control_ListTasks_FullMethodName          = "/skep.v1.Control/ListTasks"
 	Control_CreateSecret_FullMethodName       = "/skep.v1.Control/CreateSecret"
 	Control_GetSecret_FullMethodName          = "/skep.v1.Control/GetSecret"
@@ -100,6 +102,10 @@ type ControlClient interface {
 	ListServices(ctx context.Context, in *ListServicesRequest, opts ...grpc.CallOption) (*ListServicesResponse, error)
 	UpdateService(ctx context.Context, in *UpdateServiceRequest, opts ...grpc.CallOption) (*UpdateServiceResponse, error)
 	RemoveService(ctx context.Context, in *RemoveServiceRequest, opts ...grpc.CallOption) (*RemoveServiceResponse, error)
+	// RollbackService puts the previous spec of a service in force again, or that of a former revision.
+	RollbackService(ctx context.Context, in *RollbackServiceRequest, opts ...grpc.CallOption) (*RollbackServiceResponse, error)
+	// PauseServiceUpdate has the update or rollback of a service stop where it is, or go on.
+	PauseServiceUpdate(ctx context.Context, in *PauseServiceUpdateRequest, opts ...grpc.CallOption) (*PauseServiceUpdateResponse, error)
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
 	CreateSecret(ctx context.Context, in *CreateSecretRequest, opts ...grpc.CallOption) (*CreateSecretResponse, error)
 	GetSecret(ctx context.Context, in *GetSecretRequest, opts ...grpc.CallOption) (*GetSecretResponse, error)
@@ -326,6 +332,26 @@ func (c *controlClient) RemoveService(ctx context.Context, in *RemoveServiceRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveServiceResponse)
 	err := c.cc.Invoke(ctx, Control_RemoveService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RollbackService(ctx context.Context, in *RollbackServiceRequest, opts ...grpc.CallOption) (*RollbackServiceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackServiceResponse)
+	err := c.cc.Invoke(ctx, Control_RollbackService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) PauseServiceUpdate(ctx context.Context, in *PauseServiceUpdateRequest, opts ...grpc.CallOption) (*PauseServiceUpdateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseServiceUpdateResponse)
+	err := c.cc.Invoke(ctx, Control_PauseServiceUpdate_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -680,6 +706,10 @@ type ControlServer interface {
 	ListServices(context.Context, *ListServicesRequest) (*ListServicesResponse, error)
 	UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error)
 	RemoveService(context.Context, *RemoveServiceRequest) (*RemoveServiceResponse, error)
+	// RollbackService puts the previous spec of a service in force again, or that of a former revision.
+	RollbackService(context.Context, *RollbackServiceRequest) (*RollbackServiceResponse, error)
+	// PauseServiceUpdate has the update or rollback of a service stop where it is, or go on.
+	PauseServiceUpdate(context.Context, *PauseServiceUpdateRequest) (*PauseServiceUpdateResponse, error)
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
 	CreateSecret(context.Context, *CreateSecretRequest) (*CreateSecretResponse, error)
 	GetSecret(context.Context, *GetSecretRequest) (*GetSecretResponse, error)
@@ -792,6 +822,12 @@ func (UnimplementedControlServer) UpdateService(context.Context, *UpdateServiceR
 }
 func (UnimplementedControlServer) RemoveService(context.Context, *RemoveServiceRequest) (*RemoveServiceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveService not implemented")
+}
+func (UnimplementedControlServer) RollbackService(context.Context, *RollbackServiceRequest) (*RollbackServiceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackService not implemented")
+}
+func (UnimplementedControlServer) PauseServiceUpdate(context.Context, *PauseServiceUpdateRequest) (*PauseServiceUpdateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseServiceUpdate not implemented")
 }
 func (UnimplementedControlServer) ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTasks not implemented")
@@ -1206,6 +1242,42 @@ func _Control_RemoveService_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).RemoveService(ctx, req.(*RemoveServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RollbackService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RollbackService(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RollbackService_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RollbackService(ctx, req.(*RollbackServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_PauseServiceUpdate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseServiceUpdateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PauseServiceUpdate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PauseServiceUpdate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PauseServiceUpdate(ctx, req.(*PauseServiceUpdateRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1810,6 +1882,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveService",
 			Handler:    _Control_RemoveService_Handler,
+		},
+		{
+			MethodName: "RollbackService",
+			Handler:    _Control_RollbackService_Handler,
+		},
+		{
+			MethodName: "PauseServiceUpdate",
+			Handler:    _Control_PauseServiceUpdate_Handler,
 		},
 		{
 			MethodName: "ListTasks",

@@ -160,7 +160,10 @@ func reportOne(w io.Writer, command *cobra.Command, err error) {
 
 // hintFor returns the next step where the error's own text can't know it.
 func hintFor(command *cobra.Command, err error) string {
-	if errors.Is(err, progress.ErrEnded) || errors.Is(err, progress.ErrStopped) {
+	if errors.Is(err, progress.ErrStopped) {
+		return "Run 'skep service ps' to see why; then 'skep service update' to change it, with --resume to go on, or 'skep service rollback' to go back."
+	}
+	if errors.Is(err, progress.ErrEnded) {
 		return "Run 'skep service ps' and 'skep service logs' to see why, and 'skep service update' to try again."
 	}
 	if strings.Contains(err.Error(), "'skep ") || strings.Contains(err.Error(), "`skep ") {

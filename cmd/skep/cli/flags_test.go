@@ -123,7 +123,10 @@ func runFlags() []string {
 }
 
 // updateFlags are those of updates: Swarm's wait for ever for a task that no node takes.
-func updateFlags() []string { return []string{"update-deadline", "rollback-deadline"} }
+// They go on by hand only with a new spec, and don't stop by hand.
+func updateFlags() []string {
+	return []string{"update-deadline", "rollback-deadline", "pause", "resume"}
+}
 
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,19 +78,24 @@ func (p *program) warn(warnings []string) {
 
 func (p *program) serviceUpdate() *cobra.Command {
 	var flags servicespec.Update
+	var way updateWay
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use: "update [OPTIONS] SERVICE", Short: "Update a service", Args: exactArgs(1),
 	}
 	flags.Register(cmd.Flags())
+	way.register(cmd.Flags())
 	wait.register(cmd, true)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flags.Check(); err != nil {
+		if err := cmp.Or(flags.Check(), way.check(cmd.LocalFlags())); err != nil {
 			return &usageError{command: cmd, err: err}
 		}
 		return nil
 	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if way.given() {
+			return way.run(ctx, p, c, args[0], wait)
+		}
 		var missing []string
 		answer, err := changeService(ctx, c, args[0], func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
 			missing = flags.Missing(spec)
@@ -99,10 +105,7 @@ func (p *program) serviceUpdate() *cobra.Command {
 			return err
 		}
 		p.warn(append(missing, answer.GetWarnings()...))
-		if err := p.printf("%s\n", args[0]); err != nil || wait.detach {
-			return err
-		}
-		return p.waitFor(ctx, c, answer.GetService(), wait.quiet)
+		return p.changed(ctx, c, args[0], answer.GetService(), wait)
 	})
 	return cmd
 }
