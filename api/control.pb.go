@@ -4380,7 +4380,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xad\"\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xe5#\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4436,6 +4436,10 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\vListSecrets\x12\x1b.skep.v1.ListSecretsRequest\x1a\x1c.skep.v1.ListSecretsResponse\"\v\xfa\xed\x18\a\n" +
 	"\x03\x04\x05\x03 \x01\x12Z\n" +
 	"\fRemoveSecret\x12\x1c.skep.v1.RemoveSecretRequest\x1a\x1d.skep.v1.RemoveSecretResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12Z\n" +
+	"\fUpdateSecret\x12\x1c.skep.v1.UpdateSecretRequest\x1a\x1d.skep.v1.UpdateSecretResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12Z\n" +
+	"\fUpdateConfig\x12\x1c.skep.v1.UpdateConfigRequest\x1a\x1d.skep.v1.UpdateConfigResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12Z\n" +
 	"\fCreateConfig\x12\x1c.skep.v1.CreateConfigRequest\x1a\x1d.skep.v1.CreateConfigResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12P\n" +
@@ -4611,30 +4615,34 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*User)(nil),                       // 100: skep.v1.User
 	(*ExternalCA)(nil),                 // 101: skep.v1.ExternalCA
 	(NodeState)(0),                     // 102: skep.v1.NodeState
-	(*CreateConfigRequest)(nil),        // 103: skep.v1.CreateConfigRequest
-	(*GetConfigRequest)(nil),           // 104: skep.v1.GetConfigRequest
-	(*ListConfigsRequest)(nil),         // 105: skep.v1.ListConfigsRequest
-	(*RemoveConfigRequest)(nil),        // 106: skep.v1.RemoveConfigRequest
-	(*ReadStatsRequest)(nil),           // 107: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),         // 108: skep.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),         // 109: skep.v1.UpdateGrantRequest
-	(*GetGrantRequest)(nil),            // 110: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 111: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 112: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 113: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 114: skep.v1.CheckSecurityRequest
-	(*CreateConfigResponse)(nil),       // 115: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),          // 116: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),        // 117: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),       // 118: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),          // 119: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 120: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 121: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 122: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 123: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 124: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 125: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 126: skep.v1.CheckSecurityResponse
+	(*UpdateSecretRequest)(nil),        // 103: skep.v1.UpdateSecretRequest
+	(*UpdateConfigRequest)(nil),        // 104: skep.v1.UpdateConfigRequest
+	(*CreateConfigRequest)(nil),        // 105: skep.v1.CreateConfigRequest
+	(*GetConfigRequest)(nil),           // 106: skep.v1.GetConfigRequest
+	(*ListConfigsRequest)(nil),         // 107: skep.v1.ListConfigsRequest
+	(*RemoveConfigRequest)(nil),        // 108: skep.v1.RemoveConfigRequest
+	(*ReadStatsRequest)(nil),           // 109: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),         // 110: skep.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),         // 111: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),            // 112: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),          // 113: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),         // 114: skep.v1.RemoveGrantRequest
+	(*GetServiceSecurityRequest)(nil),  // 115: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 116: skep.v1.CheckSecurityRequest
+	(*UpdateSecretResponse)(nil),       // 117: skep.v1.UpdateSecretResponse
+	(*UpdateConfigResponse)(nil),       // 118: skep.v1.UpdateConfigResponse
+	(*CreateConfigResponse)(nil),       // 119: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),          // 120: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),        // 121: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),       // 122: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),          // 123: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 124: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 125: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 126: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 127: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 128: skep.v1.RemoveGrantResponse
+	(*GetServiceSecurityResponse)(nil), // 129: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 130: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	83,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4714,82 +4722,86 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	44,  // 74: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
 	46,  // 75: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
 	48,  // 76: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	103, // 77: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
-	104, // 78: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
-	105, // 79: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
-	106, // 80: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
-	50,  // 81: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	107, // 82: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	52,  // 83: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	57,  // 84: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	59,  // 85: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	61,  // 86: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	63,  // 87: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	65,  // 88: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	67,  // 89: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	69,  // 90: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	71,  // 91: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	73,  // 92: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	75,  // 93: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	79,  // 94: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	108, // 95: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	109, // 96: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	110, // 97: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	111, // 98: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	112, // 99: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	113, // 100: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	114, // 101: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 102: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 103: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 104: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 105: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 106: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 107: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 108: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 109: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 110: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 111: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 112: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 113: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 114: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 115: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 116: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 117: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	39,  // 118: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	35,  // 119: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
-	37,  // 120: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
-	41,  // 121: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	43,  // 122: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	45,  // 123: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	47,  // 124: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	49,  // 125: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	115, // 126: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	116, // 127: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	117, // 128: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	118, // 129: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	51,  // 130: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	119, // 131: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	54,  // 132: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	58,  // 133: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	60,  // 134: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	62,  // 135: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	64,  // 136: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	66,  // 137: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	68,  // 138: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	70,  // 139: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	72,  // 140: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	74,  // 141: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	76,  // 142: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	80,  // 143: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	120, // 144: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	121, // 145: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	122, // 146: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	123, // 147: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	124, // 148: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	125, // 149: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	126, // 150: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	102, // [102:151] is the sub-list for method output_type
-	53,  // [53:102] is the sub-list for method input_type
+	103, // 77: skep.v1.Control.UpdateSecret:input_type -> skep.v1.UpdateSecretRequest
+	104, // 78: skep.v1.Control.UpdateConfig:input_type -> skep.v1.UpdateConfigRequest
+	105, // 79: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	106, // 80: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	107, // 81: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	108, // 82: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	50,  // 83: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	109, // 84: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	52,  // 85: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	57,  // 86: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	59,  // 87: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	61,  // 88: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	63,  // 89: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	65,  // 90: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	67,  // 91: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	69,  // 92: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	71,  // 93: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	73,  // 94: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	75,  // 95: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	79,  // 96: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	110, // 97: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	111, // 98: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	112, // 99: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	113, // 100: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	114, // 101: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	115, // 102: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	116, // 103: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 104: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 105: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 106: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 107: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 108: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 109: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 110: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 111: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 112: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 113: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 114: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 115: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 116: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 117: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 118: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 119: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	39,  // 120: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	35,  // 121: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
+	37,  // 122: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
+	41,  // 123: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	43,  // 124: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	45,  // 125: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	47,  // 126: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	49,  // 127: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	117, // 128: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
+	118, // 129: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
+	119, // 130: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	120, // 131: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	121, // 132: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	122, // 133: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	51,  // 134: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	123, // 135: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	54,  // 136: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	58,  // 137: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	60,  // 138: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	62,  // 139: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	64,  // 140: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	66,  // 141: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	68,  // 142: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	70,  // 143: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	72,  // 144: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	74,  // 145: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	76,  // 146: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	80,  // 147: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	124, // 148: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	125, // 149: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	126, // 150: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	127, // 151: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	128, // 152: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	129, // 153: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	130, // 154: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	104, // [104:155] is the sub-list for method output_type
+	53,  // [53:104] is the sub-list for method input_type
 	53,  // [53:53] is the sub-list for extension type_name
 	53,  // [53:53] is the sub-list for extension extendee
 	0,   // [0:53] is the sub-list for field type_name

@@ -2295,10 +2295,17 @@ func (x *Task) GetGrants() []*Grant {
 
 // Secret is a value for tasks. Its data leave the managers only for nodes whose tasks use it.
 type Secret struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *SecretSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// With the newest value.
+	Spec *SecretSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The number of that value; 0 is 1, which the first has.
+	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Since when there is that value, if it is not the first.
+	ValueCreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=value_created_at,json=valueCreatedAt,proto3" json:"value_created_at,omitempty"`
+	// All that there are, the newest first. Filled in by the server when asked, never stored.
+	Versions      []*ValueVersion `protobuf:"bytes,6,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2350,6 +2357,27 @@ func (x *Secret) GetMeta() *Meta {
 func (x *Secret) GetSpec() *SecretSpec {
 	if x != nil {
 		return x.Spec
+	}
+	return nil
+}
+
+func (x *Secret) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Secret) GetValueCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValueCreatedAt
+	}
+	return nil
+}
+
+func (x *Secret) GetVersions() []*ValueVersion {
+	if x != nil {
+		return x.Versions
 	}
 	return nil
 }
@@ -2411,10 +2439,17 @@ func (x *SecretSpec) GetData() []byte {
 // Config is a value for tasks that is no secret: who may look at services may read it. It goes to the nodes whose tasks use it, as a
 // secret does.
 type Config struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *ConfigSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// With the newest value.
+	Spec *ConfigSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The number of that value; 0 is 1, which the first has.
+	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Since when there is that value, if it is not the first.
+	ValueCreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=value_created_at,json=valueCreatedAt,proto3" json:"value_created_at,omitempty"`
+	// All that there are, the newest first. Filled in by the server when asked, never stored.
+	Versions      []*ValueVersion `protobuf:"bytes,6,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2470,6 +2505,185 @@ func (x *Config) GetSpec() *ConfigSpec {
 	return nil
 }
 
+func (x *Config) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Config) GetValueCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValueCreatedAt
+	}
+	return nil
+}
+
+func (x *Config) GetVersions() []*ValueVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+// OldValue is a former value of a secret or config.
+type OldValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// The secret or config.
+	OwnerId string `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// The number that the value has.
+	Number        uint64                 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Data          []byte                 `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OldValue) Reset() {
+	*x = OldValue{}
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OldValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OldValue) ProtoMessage() {}
+
+func (x *OldValue) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OldValue.ProtoReflect.Descriptor instead.
+func (*OldValue) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *OldValue) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OldValue) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *OldValue) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+func (x *OldValue) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *OldValue) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *OldValue) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// ValueVersion says of one value of a secret or config who uses it.
+type ValueVersion struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Number    uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The names of the services whose new tasks get it, sorted.
+	Services []string `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
+	// The host names of the nodes that have it, for a task that needs it, sorted.
+	Nodes         []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValueVersion) Reset() {
+	*x = ValueVersion{}
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValueVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValueVersion) ProtoMessage() {}
+
+func (x *ValueVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValueVersion.ProtoReflect.Descriptor instead.
+func (*ValueVersion) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ValueVersion) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ValueVersion) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *ValueVersion) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ValueVersion) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 // ConfigSpec is a config's name and value.
 type ConfigSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2482,7 +2696,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2708,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2721,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -2542,7 +2756,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2768,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2781,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2634,7 +2848,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2860,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2873,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2727,7 +2941,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2953,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2966,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -2809,7 +3023,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +3035,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +3048,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *User) GetId() string {
@@ -2899,7 +3113,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3125,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3138,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -2971,7 +3185,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3197,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3210,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3253,19 +3467,39 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12\"\n" +
 	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12E\n" +
 	"\x11generic_resources\x18\x1f \x03(\v2\x18.skep.v1.GenericResourceR\x10genericResources\x12&\n" +
-	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"d\n" +
+	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"\xf7\x01\n" +
 	"\x06Secret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +
-	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.SecretSpecR\x04spec\"]\n" +
+	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.SecretSpecR\x04spec\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12D\n" +
+	"\x10value_created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0evalueCreatedAt\x121\n" +
+	"\bversions\x18\x06 \x03(\v2\x15.skep.v1.ValueVersionR\bversions\"]\n" +
 	"\n" +
 	"SecretSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x17\n" +
-	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"d\n" +
+	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"\xf7\x01\n" +
 	"\x06Config\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +
-	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.ConfigSpecR\x04spec\"X\n" +
+	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.ConfigSpecR\x04spec\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12D\n" +
+	"\x10value_created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0evalueCreatedAt\x121\n" +
+	"\bversions\x18\x06 \x03(\v2\x15.skep.v1.ValueVersionR\bversions\"\xc4\x01\n" +
+	"\bOldValue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x19\n" +
+	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\x129\n" +
+	"\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x17\n" +
+	"\x04data\x18\x06 \x01(\fB\x03\x80\x01\x01R\x04data\"\x93\x01\n" +
+	"\fValueVersion\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x129\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
+	"\bservices\x18\x03 \x03(\tR\bservices\x12\x14\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\"X\n" +
 	"\n" +
 	"ConfigSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x12\n" +
@@ -3355,7 +3589,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3389,57 +3623,59 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*Secret)(nil),                // 29: skep.v1.Secret
 	(*SecretSpec)(nil),            // 30: skep.v1.SecretSpec
 	(*Config)(nil),                // 31: skep.v1.Config
-	(*ConfigSpec)(nil),            // 32: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 33: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 34: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 35: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 36: skep.v1.User
-	(*UserSpec)(nil),              // 37: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 38: skep.v1.AuditSegment
-	nil,                           // 39: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 40: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 41: skep.v1.Meta
-	(*BackupStatus)(nil),          // 42: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 43: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(Role)(0),                     // 45: skep.v1.Role
-	(*Annotations)(nil),           // 46: skep.v1.Annotations
-	(Availability)(0),             // 47: skep.v1.Availability
-	(*Platform)(nil),              // 48: skep.v1.Platform
-	(*Resources)(nil),             // 49: skep.v1.Resources
-	(*TaskSpec)(nil),              // 50: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 51: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 52: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 53: skep.v1.TaskStatus
-	(TaskState)(0),                // 54: skep.v1.TaskState
-	(*GenericResource)(nil),       // 55: skep.v1.GenericResource
-	(*Grant)(nil),                 // 56: skep.v1.Grant
-	(UserRole)(0),                 // 57: skep.v1.UserRole
+	(*OldValue)(nil),              // 32: skep.v1.OldValue
+	(*ValueVersion)(nil),          // 33: skep.v1.ValueVersion
+	(*ConfigSpec)(nil),            // 34: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 35: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 36: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 37: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 38: skep.v1.User
+	(*UserSpec)(nil),              // 39: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 40: skep.v1.AuditSegment
+	nil,                           // 41: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 42: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 43: skep.v1.Meta
+	(*BackupStatus)(nil),          // 44: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
+	(Role)(0),                     // 47: skep.v1.Role
+	(*Annotations)(nil),           // 48: skep.v1.Annotations
+	(Availability)(0),             // 49: skep.v1.Availability
+	(*Platform)(nil),              // 50: skep.v1.Platform
+	(*Resources)(nil),             // 51: skep.v1.Resources
+	(*TaskSpec)(nil),              // 52: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 53: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 54: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 55: skep.v1.TaskStatus
+	(TaskState)(0),                // 56: skep.v1.TaskState
+	(*GenericResource)(nil),       // 57: skep.v1.GenericResource
+	(*Grant)(nil),                 // 58: skep.v1.Grant
+	(UserRole)(0),                 // 59: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	41, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	43, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	7,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	8,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	11, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	42, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	44, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	6,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	43, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	45, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
 	5,  // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
-	44, // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
-	45, // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	44, // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	43, // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	43, // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	43, // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	43, // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	46, // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
+	47, // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	46, // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	45, // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	45, // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	45, // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	45, // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	9,  // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	10, // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	44, // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	46, // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	9,  // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	41, // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	43, // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	17, // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	45, // 22: skep.v1.Node.role:type_name -> skep.v1.Role
+	47, // 22: skep.v1.Node.role:type_name -> skep.v1.Role
 	18, // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	20, // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	22, // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
@@ -3449,71 +3685,78 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	16, // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	13, // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,  // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	44, // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	44, // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	44, // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	46, // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	45, // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	47, // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	48, // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	49, // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	39, // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	46, // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	46, // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	46, // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	48, // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	47, // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	49, // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	50, // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	51, // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	41, // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
 	19, // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	44, // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	48, // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	46, // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	50, // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
 	1,  // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	44, // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	44, // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
-	44, // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	46, // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	46, // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
+	46, // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
 	2,  // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	41, // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	43, // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
 	24, // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
 	24, // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
 	27, // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	46, // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	50, // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	48, // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	52, // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
 	25, // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	51, // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	52, // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	53, // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	54, // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
 	26, // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
-	51, // 59: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	53, // 59: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
 	3,  // 60: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	44, // 61: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	44, // 62: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	44, // 63: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	41, // 64: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	50, // 65: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	52, // 66: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	53, // 67: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	54, // 68: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	55, // 69: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
-	56, // 70: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	41, // 71: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	46, // 61: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	46, // 62: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	46, // 63: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	43, // 64: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	52, // 65: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	54, // 66: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	55, // 67: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	56, // 68: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	57, // 69: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	58, // 70: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	43, // 71: skep.v1.Secret.meta:type_name -> skep.v1.Meta
 	30, // 72: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	46, // 73: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	41, // 74: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	32, // 75: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	46, // 76: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	41, // 77: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	34, // 78: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	44, // 79: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	35, // 80: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	45, // 81: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	43, // 82: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	40, // 83: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	44, // 84: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	41, // 85: skep.v1.User.meta:type_name -> skep.v1.Meta
-	37, // 86: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	44, // 87: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	44, // 88: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	46, // 89: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	57, // 90: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	41, // 91: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	92, // [92:92] is the sub-list for method output_type
-	92, // [92:92] is the sub-list for method input_type
-	92, // [92:92] is the sub-list for extension type_name
-	92, // [92:92] is the sub-list for extension extendee
-	0,  // [0:92] is the sub-list for field type_name
+	46, // 73: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
+	33, // 74: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
+	48, // 75: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	43, // 76: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	34, // 77: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	46, // 78: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
+	33, // 79: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
+	43, // 80: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
+	46, // 81: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
+	46, // 82: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
+	48, // 83: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	43, // 84: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	36, // 85: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	46, // 86: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 87: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	47, // 88: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	45, // 89: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	42, // 90: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	46, // 91: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	43, // 92: skep.v1.User.meta:type_name -> skep.v1.Meta
+	39, // 93: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	46, // 94: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 95: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	48, // 96: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	59, // 97: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	43, // 98: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	99, // [99:99] is the sub-list for method output_type
+	99, // [99:99] is the sub-list for method input_type
+	99, // [99:99] is the sub-list for extension type_name
+	99, // [99:99] is the sub-list for extension extendee
+	0,  // [0:99] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3530,7 +3773,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -79,6 +79,16 @@ func (*SecretSpec) LogValue() slog.Value {
 }
 
 // Format prints the message without its content, because it can hold a secret.
+func (*OldValue) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, "skep.v1.OldValue [redacted]")
+}
+
+// LogValue logs the message without its content, because it can hold a secret.
+func (*OldValue) LogValue() slog.Value {
+	return slog.StringValue("skep.v1.OldValue [redacted]")
+}
+
+// Format prints the message without its content, because it can hold a secret.
 func (*JoinGrant) Format(state fmt.State, _ rune) {
 	_, _ = io.WriteString(state, "skep.v1.JoinGrant [redacted]")
 }

@@ -1965,10 +1965,14 @@ func (x *EndpointSpec) GetPorts() []*PortConfig {
 
 // SecretReference gives a task one secret, or config, as a file in memory.
 type SecretReference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SecretId      string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
-	SecretName    string                 `protobuf:"bytes,2,opt,name=secret_name,json=secretName,proto3" json:"secret_name,omitempty"`
-	Target        *SecretTarget          `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	SecretId   string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	SecretName string                 `protobuf:"bytes,2,opt,name=secret_name,json=secretName,proto3" json:"secret_name,omitempty"`
+	Target     *SecretTarget          `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// The number of the value that tasks get; 0 is the newest one.
+	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether a person chose the version. Else a new value becomes the version, and the service's tasks are replaced.
+	Pinned        bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2022,6 +2026,20 @@ func (x *SecretReference) GetTarget() *SecretTarget {
 		return x.Target
 	}
 	return nil
+}
+
+func (x *SecretReference) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SecretReference) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
 }
 
 // SecretTarget is the file that a secret becomes inside the container.
@@ -3379,12 +3397,14 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0epublished_port\x18\x03 \x01(\rR\rpublishedPort\x127\n" +
 	"\fpublish_mode\x18\x04 \x01(\x0e2\x14.skep.v1.PublishModeR\vpublishMode\"9\n" +
 	"\fEndpointSpec\x12)\n" +
-	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"~\n" +
+	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"\xb0\x01\n" +
 	"\x0fSecretReference\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12\x1f\n" +
 	"\vsecret_name\x18\x02 \x01(\tR\n" +
 	"secretName\x12-\n" +
-	"\x06target\x18\x03 \x01(\v2\x15.skep.v1.SecretTargetR\x06target\"Z\n" +
+	"\x06target\x18\x03 \x01(\v2\x15.skep.v1.SecretTargetR\x06target\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\"Z\n" +
 	"\fSecretTarget\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +

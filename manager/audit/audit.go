@@ -210,11 +210,11 @@ func (l *Log) Refused(r authz.Refusal) {
 	l.Note(e)
 }
 
-// Delivered takes in that a secret went to a node.
+// Delivered takes in that a version of a secret went to a node.
 func (l *Log) Delivered(to authz.Caller, secret *api.Secret) {
 	e := l.about(to, "/"+api.Dispatcher_ServiceDesc.ServiceName+"/Assignments")
 	e.ObjectKind, e.ObjectId, e.ObjectName = "secret", secret.GetId(), secret.GetSpec().GetAnnotations().GetName()
-	e.Result, e.Summary = resultOK, versionText(secret.GetMeta().GetVersion())
+	e.Result, e.Summary = resultOK, versionText(secret.GetVersion())
 	l.mu.Lock()
 	l.queue.deliver(time.Now(), e)
 	l.mu.Unlock()

@@ -192,7 +192,7 @@ func TestDelivered_IsThereOncePerSecretVersionAndNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)
 		secret := func(version uint64) *api.Secret {
-			return &api.Secret{Id: "x1", Meta: &api.Meta{Version: version}, Spec: &api.SecretSpec{
+			return &api.Secret{Id: "x1", Version: version, Spec: &api.SecretSpec{
 				Annotations: &api.Annotations{Name: "db"}, Data: []byte("canary"),
 			}}
 		}

@@ -186,6 +186,8 @@ func listed(tx store.ReadTx, kind object.Kind) (int, error) {
 		return length[*api.Grant](tx)
 	case object.KindConfig:
 		return length[*api.Config](tx)
+	case object.KindOldValue:
+		return length[*api.OldValue](tx)
 	default:
 		return 0, fmt.Errorf("%v: %w", kind, store.ErrInvalid)
 	}

@@ -27,7 +27,7 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 	if err := validateService(spec); err != nil {
 		return nil, err
 	}
-	if err := resolveValues(tx, spec.GetTask().GetContainer()); err != nil {
+	if err := resolveValues(tx, spec.GetTask().GetContainer(), old.GetTask().GetContainer()); err != nil {
 		return nil, err
 	}
 	grants, err := resolveGrants(tx, spec.GetTask().GetContainer().GetGrants())

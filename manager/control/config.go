@@ -23,11 +23,31 @@ func (s *Server) CreateConfig(ctx context.Context, request *api.CreateConfigRequ
 	return &api.CreateConfigResponse{Config: config}, err
 }
 
+// UpdateConfig changes a config's value or labels.
+func (s *Server) UpdateConfig(ctx context.Context, request *api.UpdateConfigRequest) (*api.UpdateConfigResponse, error) {
+	id, err := requestID(ctx, "UpdateConfig")
+	if err != nil {
+		return nil, err
+	}
+	services, err := updateValue[*api.Config](ctx, s, id, request.GetConfig(), maxConfig, request.GetChange())
+	if err != nil {
+		return nil, err
+	}
+	config, err := current[*api.Config](s, request.GetConfig())
+	return &api.UpdateConfigResponse{Config: config, Services: services}, err
+}
+
 // GetConfig returns a config with its data.
 func (s *Server) GetConfig(ctx context.Context, request *api.GetConfigRequest) (*api.GetConfigResponse, error) {
 	response := new(api.GetConfigResponse)
-	return response, s.view(ctx, func(tx store.ReadTx) (err error) {
-		response.Config, err = resolve[*api.Config](tx, request.GetConfig())
+	return response, s.view(ctx, func(tx store.ReadTx) error {
+		config, err := resolve[*api.Config](tx, request.GetConfig())
+		if err != nil {
+			return err
+		}
+		response.Config = proto.CloneOf(config)
+		response.Config.Version = versionOf(config)
+		response.Config.Versions, err = versionsOf(tx, config)
 		return err
 	})
 }
@@ -38,9 +58,14 @@ func (s *Server) ListConfigs(ctx context.Context, _ *api.ListConfigsRequest) (*a
 	return response, s.view(ctx, func(tx store.ReadTx) error {
 		configs, err := store.List[*api.Config](tx)
 		for _, config := range configs {
-			response.Configs = append(response.Configs, &api.Config{
-				Id: config.GetId(), Meta: config.GetMeta(), Spec: &api.ConfigSpec{Annotations: config.GetSpec().GetAnnotations()},
-			})
+			shown := &api.Config{
+				Id: config.GetId(), Meta: config.GetMeta(), Version: versionOf(config), ValueCreatedAt: config.GetValueCreatedAt(),
+				Spec: &api.ConfigSpec{Annotations: config.GetSpec().GetAnnotations()},
+			}
+			if shown.Versions, err = versionsOf(tx, config); err != nil {
+				return err
+			}
+			response.Configs = append(response.Configs, shown)
 		}
 		return err
 	})

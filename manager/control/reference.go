@@ -2,7 +2,10 @@ package control
 
 import (
 	"path"
+	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -21,13 +24,13 @@ const (
 const maxValues = 15 << 20
 
 // resolveValues completes a container's references with the ids and names of the secrets and configs that they mean, and makes the
-// transaction depend on those, so that none is removed at the same moment.
-func resolveValues(tx store.Tx, c *api.ContainerSpec) error {
-	secrets, err := resolveReferences[*api.Secret](tx, c.GetSecrets())
+// transaction depend on those, so that none is removed at the same moment. old is the service's present container, nil for a new service.
+func resolveValues(tx store.Tx, c, old *api.ContainerSpec) error {
+	secrets, err := resolveReferences[*api.Secret](tx, c.GetSecrets(), old.GetSecrets())
 	if err != nil {
 		return err
 	}
-	configs, err := resolveReferences[*api.Config](tx, c.GetConfigs())
+	configs, err := resolveReferences[*api.Config](tx, c.GetConfigs(), old.GetConfigs())
 	if err != nil {
 		return err
 	}
@@ -39,7 +42,7 @@ func resolveValues(tx store.Tx, c *api.ContainerSpec) error {
 }
 
 // resolveReferences returns how many bytes all values have.
-func resolveReferences[T valueObject](tx store.Tx, references []*api.SecretReference) (size int, err error) {
+func resolveReferences[T valueObject](tx store.Tx, references, old []*api.SecretReference) (size int, err error) {
 	var none T
 	kind := object.KindOf(none)
 	var missing []string
@@ -54,6 +57,13 @@ func resolveReferences[T valueObject](tx store.Tx, references []*api.SecretRefer
 		}
 		if err := tx.Require(value); err != nil {
 			return 0, err
+		}
+		// What stays as it is keeps its version, also one that was stored before there were versions: other tasks are not needed.
+		stays := func(o *api.SecretReference) bool { return proto.Equal(o, r) }
+		if !slices.ContainsFunc(old, stays) {
+			if err := chooseVersion(tx, value, r); err != nil {
+				return 0, err
+			}
 		}
 		size += len(specOf(value).GetData())
 		r.SecretId, r.SecretName = value.GetId(), object.Name(value)

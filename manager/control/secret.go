@@ -16,7 +16,7 @@ import (
 // withoutData returns a copy of a secret that may leave the managers (C1).
 func withoutData(secret *api.Secret) *api.Secret {
 	return &api.Secret{
-		Id: secret.GetId(), Meta: secret.GetMeta(),
+		Id: secret.GetId(), Meta: secret.GetMeta(), Version: versionOf(secret), ValueCreatedAt: secret.GetValueCreatedAt(),
 		Spec: &api.SecretSpec{Annotations: secret.GetSpec().GetAnnotations()},
 	}
 }
@@ -37,6 +37,20 @@ func (s *Server) CreateSecret(ctx context.Context, request *api.CreateSecretRequ
 	return &api.CreateSecretResponse{Secret: withoutData(secret)}, nil
 }
 
+// UpdateSecret changes a secret's value or labels.
+func (s *Server) UpdateSecret(ctx context.Context, request *api.UpdateSecretRequest) (*api.UpdateSecretResponse, error) {
+	id, err := requestID(ctx, "UpdateSecret")
+	if err != nil {
+		return nil, err
+	}
+	services, err := updateValue[*api.Secret](ctx, s, id, request.GetSecret(), maxSecret, request.GetChange())
+	if err != nil {
+		return nil, err
+	}
+	secret, err := current[*api.Secret](s, request.GetSecret())
+	return &api.UpdateSecretResponse{Secret: withoutData(secret), Services: services}, err
+}
+
 // GetSecret returns a secret without its data.
 func (s *Server) GetSecret(ctx context.Context, request *api.GetSecretRequest) (*api.GetSecretResponse, error) {
 	response := new(api.GetSecretResponse)
@@ -46,7 +60,8 @@ func (s *Server) GetSecret(ctx context.Context, request *api.GetSecretRequest) (
 			return err
 		}
 		response.Secret = withoutData(secret)
-		return nil
+		response.Secret.Versions, err = versionsOf(tx, secret)
+		return err
 	})
 }
 
@@ -56,7 +71,11 @@ func (s *Server) ListSecrets(ctx context.Context, _ *api.ListSecretsRequest) (*a
 	return response, s.view(ctx, func(tx store.ReadTx) error {
 		secrets, err := store.List[*api.Secret](tx)
 		for _, secret := range secrets {
-			response.Secrets = append(response.Secrets, withoutData(secret))
+			shown := withoutData(secret)
+			if shown.Versions, err = versionsOf(tx, secret); err != nil {
+				return err
+			}
+			response.Secrets = append(response.Secrets, shown)
 		}
 		return err
 	})

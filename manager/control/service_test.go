@@ -50,7 +50,7 @@ func TestCreateService_SpellsOutTheDefaults(t *testing.T) {
 				Image: "docker.io/library/app:1@" + digestA, StopGracePeriod: durationpb.New(10 * time.Second),
 				CapabilityAdd: []string{"CAP_NET_RAW", "CAP_KILL"},
 				Secrets: []*api.SecretReference{{
-					SecretId: secret.GetId(), SecretName: "db", Target: &api.SecretTarget{Name: "db", Mode: 0o444},
+					SecretId: secret.GetId(), SecretName: "db", Version: 1, Target: &api.SecretTarget{Name: "db", Mode: 0o444},
 				}},
 			},
 		},

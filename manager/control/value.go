@@ -103,6 +103,15 @@ func removeValue[T valueObject](ctx context.Context, s *Server, requestID, key s
 		// A service that starts to use it at this moment requires that it is there, and this requires that no service has changed:
 		// whichever comes second runs again.
 		tx.RequireKind(object.KindService)
+		former, err := store.List[*api.OldValue](tx, store.ByName(value.GetId()))
+		if err != nil {
+			return err
+		}
+		for _, v := range former {
+			if err := tx.Delete(object.KindOldValue, v.GetId()); err != nil {
+				return err
+			}
+		}
 		return tx.Delete(kind, value.GetId())
 	})
 	return removed, err

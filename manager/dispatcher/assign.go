@@ -111,8 +111,12 @@ func (d *Dispatcher) catchUp(ctx context.Context, s *session) error {
 // delivering says which secrets are about to go to the calling node.
 func (d *Dispatcher) delivering(ctx context.Context, want assignment, news []*api.AssignmentChange) {
 	for _, change := range news {
-		if secret := change.GetSecret(); want.values[secret.GetId()].secret != nil && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE {
-			d.cfg.Delivered(authz.FromContext(ctx), secret)
+		sent := change.GetSecret()
+		of, ok := want.values[sent.GetId()].of.(*api.Secret)
+		if ok && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE {
+			d.cfg.Delivered(authz.FromContext(ctx), &api.Secret{
+				Id: of.GetId(), Version: max(1, sent.GetVersion()), Spec: &api.SecretSpec{Annotations: of.GetSpec().GetAnnotations()},
+			})
 		}
 	}
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -20,27 +21,39 @@ type assignment struct {
 	values map[string]value
 }
 
-// value is a secret or a config that goes to a node; the other is nil. A node does not tell them apart: to it, either is a file in
-// memory.
+// value is a version of a secret or config that goes to a node. A node does not tell the two apart: to it, either is a file in memory.
 type value struct {
-	secret *api.Secret
-	config *api.Config
+	// of is the secret or config, and old the version that it is, nil for the newest one. Both are the store's.
+	of  store.Object
+	old *api.OldValue
 }
 
-// sent returns the value as a node gets it.
-func (v value) sent() *api.Secret {
-	if v.config == nil {
-		return v.secret
+// sent returns the value as a node gets it, under the id that references to it have there.
+func (v value) sent(id string) *api.Secret {
+	out := &api.Secret{Id: id, Meta: v.of.GetMeta(), Spec: &api.SecretSpec{}}
+	switch o := v.of.(type) {
+	case *api.Secret:
+		out.Version, out.Spec.Annotations, out.Spec.Data = o.GetVersion(), o.GetSpec().GetAnnotations(), o.GetSpec().GetData()
+	case *api.Config:
+		out.Version, out.Spec.Annotations, out.Spec.Data = o.GetVersion(), o.GetSpec().GetAnnotations(), o.GetSpec().GetData()
 	}
-	return &api.Secret{
-		Id: v.config.GetId(), Meta: v.config.GetMeta(),
-		Spec: &api.SecretSpec{Annotations: v.config.GetSpec().GetAnnotations(), Data: v.config.GetSpec().GetData()},
+	if v.old != nil {
+		out.Version, out.Spec.Data = v.old.GetNumber(), v.old.GetData()
 	}
+	return out
 }
 
 // same reports whether two values are the same for their node.
 func (v value) same(w value) bool {
-	return v == w || proto.Equal(v.sent().GetSpec(), w.sent().GetSpec())
+	return v == w || proto.Equal(v.sent("").GetSpec(), w.sent("").GetSpec())
+}
+
+// idOf returns the id by which a node knows the value that a reference means: two tasks may have two versions of one secret.
+func idOf(r *api.SecretReference) string {
+	if r.GetVersion() == 0 {
+		return r.GetSecretId()
+	}
+	return fmt.Sprintf("%s@%d", r.GetSecretId(), r.GetVersion())
 }
 
 // assigned reads a node's assignment. A task belongs to it from ASSIGNED on until it is deleted, so that its node keeps its
@@ -56,7 +69,7 @@ func assigned(tx store.ReadTx, nodeID string) (assignment, error) {
 			continue
 		}
 		a.tasks[t.GetId()] = t
-		if !needsValues(t) {
+		if !taskstate.NeedsValues(t) {
 			continue
 		}
 		if err := a.add(tx, t.GetSpec().GetContainer()); err != nil {
@@ -69,51 +82,68 @@ func assigned(tx store.ReadTx, nodeID string) (assignment, error) {
 // add adds what a container needs. What is not there any more is passed over: the node's task waits for it in vain, and says so.
 func (a assignment) add(tx store.ReadTx, c *api.ContainerSpec) error {
 	for _, r := range c.GetSecrets() {
-		secret, err := store.Get[*api.Secret](tx, r.GetSecretId())
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := addValue[*api.Secret](a, tx, r); err != nil {
 			return err
-		}
-		if err == nil {
-			a.values[secret.GetId()] = value{secret: secret}
 		}
 	}
 	for _, r := range c.GetConfigs() {
-		config, err := store.Get[*api.Config](tx, r.GetSecretId())
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := addValue[*api.Config](a, tx, r); err != nil {
 			return err
-		}
-		if err == nil {
-			a.values[config.GetId()] = value{config: config}
 		}
 	}
 	return nil
 }
 
-// forNode returns a task as its node gets it: its configs are secrets with absolute targets.
+func addValue[T interface {
+	store.Object
+	GetVersion() uint64
+}](a assignment, tx store.ReadTx, r *api.SecretReference) error {
+	of, err := store.Get[T](tx, r.GetSecretId())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.GetVersion() == 0 || r.GetVersion() == max(1, of.GetVersion()) {
+		a.values[idOf(r)] = value{of: of}
+		return nil
+	}
+	former, err := store.List[*api.OldValue](tx, store.ByName(r.GetSecretId()))
+	for _, v := range former {
+		if v.GetNumber() == r.GetVersion() {
+			a.values[idOf(r)] = value{of: of, old: v}
+		}
+	}
+	return err
+}
+
+// forNode returns a task as its node gets it: its references have the ids of the values that they mean, and its configs are secrets
+// with absolute targets.
 func forNode(t *api.Task) *api.Task {
-	configs := t.GetSpec().GetContainer().GetConfigs()
-	if len(configs) == 0 {
+	c := t.GetSpec().GetContainer()
+	if len(c.GetSecrets())+len(c.GetConfigs()) == 0 {
 		return t
 	}
 	sent := proto.CloneOf(t)
-	c := sent.GetSpec().GetContainer()
+	c = sent.GetSpec().GetContainer()
 	for _, r := range c.GetConfigs() {
 		r.Target.Name = path.Join("/", r.GetTarget().GetName())
 		c.Secrets = append(c.Secrets, r)
 	}
 	c.Configs = nil
+	for _, r := range c.GetSecrets() {
+		r.SecretId = idOf(r)
+	}
 	return sent
 }
-
-// needsValues reports whether t may read its secrets and configs, now or later.
-func needsValues(t *api.Task) bool { return taskstate.Live(t) && !taskstate.Ended(t) }
 
 // changes returns what turns the assignment from into to: values before the tasks that need them, and removals last.
 func changes(from, to assignment) []*api.AssignmentChange {
 	var out []*api.AssignmentChange
 	for _, id := range slices.Sorted(maps.Keys(to.values)) {
 		if old, ok := from.values[id]; !ok || !old.same(to.values[id]) {
-			out = append(out, secretChange(api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE, to.values[id].sent()))
+			out = append(out, secretChange(api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE, to.values[id].sent(id)))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(to.tasks)) {

@@ -317,7 +317,7 @@ func apply(a assignment, changes []*api.AssignmentChange) assignment {
 		case remove:
 			delete(out.values, c.GetSecret().GetId())
 		default:
-			out.values[c.GetSecret().GetId()] = value{secret: c.GetSecret()}
+			out.values[c.GetSecret().GetId()] = value{of: c.GetSecret()}
 		}
 	}
 	return out
@@ -334,12 +334,12 @@ func drawAssignment(t *rapid.T) assignment {
 			}
 		}
 		if rapid.Bool().Draw(t, "secret") {
-			a.values[fmt.Sprint("s", i)] = value{secret: &api.Secret{
+			a.values[fmt.Sprint("s", i)] = value{of: &api.Secret{
 				Id: fmt.Sprint("s", i), Spec: &api.SecretSpec{Data: []byte{byte(rapid.IntRange(0, 1).Draw(t, "data"))}},
 			}}
 		}
 		if rapid.Bool().Draw(t, "config") {
-			a.values[fmt.Sprint("c", i)] = value{config: &api.Config{
+			a.values[fmt.Sprint("c", i)] = value{of: &api.Config{
 				Id: fmt.Sprint("c", i), Spec: &api.ConfigSpec{Data: []byte{byte(rapid.IntRange(0, 1).Draw(t, "data"))}},
 			}}
 		}

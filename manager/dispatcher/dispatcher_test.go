@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -453,6 +454,55 @@ func TestAssignments_ConfigsOnlyWhileNeeded(t *testing.T) {
 		}
 		if got := storetest.Get[*api.Task](t, c.store, "a").GetSpec().GetContainer(); len(got.GetSecrets()) != 1 || len(got.GetConfigs()) != 2 {
 			t.Errorf("the stored task was changed: %v", got)
+		}
+	})
+}
+
+// Two tasks on one node may have two versions of one secret; a new version is no news for those that have another one.
+func TestAssignments_HaveTheVersionsThatTasksWant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1")
+		at := func(id string, version uint64) *api.Task {
+			task := assignedTask(id, "n1", "s1")
+			task.Spec.Container.Secrets[0].Version = version
+			return task
+		}
+		storetest.Create(t, c.store, node("n1"),
+			&api.Secret{Id: "s1", Version: 3, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: "db"}, Data: []byte("three")}},
+			&api.OldValue{Id: "o2", OwnerId: "s1", Number: 2, Data: []byte("two")},
+			at("any", 0), at("second", 2), at("third", 3), at("gone", 1))
+		stream := c.connect("n1", "m1").mustRegister().assignments()
+		m := <-stream
+		got := map[string]string{}
+		for _, change := range m.GetChanges() {
+			if secret := change.GetSecret(); secret != nil {
+				got[secret.GetId()] = string(secret.GetSpec().GetData())
+				continue
+			}
+			r := change.GetTask().GetSpec().GetContainer().GetSecrets()[0]
+			got["task "+change.GetTask().GetId()] = r.GetSecretId()
+		}
+		want := map[string]string{
+			"s1": "three", "s1@2": "two", "s1@3": "three",
+			"task any": "s1", "task second": "s1@2", "task third": "s1@3", "task gone": "s1@1",
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v", got)
+		}
+		err := c.store.Update(t.Context(), "", func(tx store.Tx) error {
+			secret, err := store.Get[*api.Secret](tx, "s1")
+			if err != nil {
+				return err
+			}
+			secret = proto.CloneOf(secret)
+			secret.Version, secret.Spec.Data = 4, []byte("four")
+			return errors.Join(tx.Update(secret), tx.Create(&api.OldValue{Id: "o3", OwnerId: "s1", Number: 3, Data: []byte("three")}))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := names(<-stream); !slices.Equal(got, []string{"+secret s1"}) {
+			t.Errorf("got %v", got)
 		}
 	})
 }

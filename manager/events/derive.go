@@ -73,6 +73,9 @@ func (d *derivation) of(change store.Change) []entry {
 		old, _ := change.Old.(*api.Secret)
 		changed := !proto.Equal(old.GetSpec(), o.GetSpec())
 		return plainEvents(change, o, o.GetSpec().GetAnnotations(), changed)
+	case *api.Config:
+		old, _ := change.Old.(*api.Config)
+		return plainEvents(change, o, o.GetSpec().GetAnnotations(), !proto.Equal(old.GetSpec(), o.GetSpec()))
 	default:
 		return nil // a kind of a later version
 	}

@@ -68,6 +68,9 @@ func Assigned(t *api.Task) bool {
 	return t.GetNodeId() != "" && t.GetStatus().GetState() >= api.TaskState_TASK_STATE_ASSIGNED
 }
 
+// NeedsValues reports whether t's node needs the secrets and configs of t, now or later (I7).
+func NeedsValues(t *api.Task) bool { return Assigned(t) && Live(t) && !Ended(t) }
+
 // HoldsNode reports whether t takes up resources, ports and addresses of its node.
 func HoldsNode(t *api.Task) bool { return Assigned(t) && !Ended(t) }
 

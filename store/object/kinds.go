@@ -32,14 +32,15 @@ const (
 	KindAuditSegment Kind = 8
 	KindGrant        Kind = 9
 	KindConfig       Kind = 10
+	KindOldValue     Kind = 11
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindConfig
+const MaxKind = KindOldValue
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant, KindConfig}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant, KindConfig, KindOldValue}
 }
 
 // String returns the kind in lower case, as errors name it: "service", "join grant".
@@ -65,6 +66,8 @@ func (k Kind) String() string {
 		return "grant"
 	case KindConfig:
 		return "config"
+	case KindOldValue:
+		return "old value"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -110,12 +113,15 @@ func KindOf(o Object) Kind {
 		return KindGrant
 	case *api.Config:
 		return KindConfig
+	case *api.OldValue:
+		return KindOldValue
 	default:
 		return 0
 	}
 }
 
-// Name returns what [store.ByName] finds o by: the name in its spec, for a node its hostname, for a task nothing.
+// Name returns what [store.ByName] finds o by: the name in its spec, for a node its hostname, for a task nothing, for an old
+// value the id of its secret or config.
 func Name(o Object) string {
 	switch o := o.(type) {
 	case *api.Cluster:
@@ -132,6 +138,8 @@ func Name(o Object) string {
 		return o.GetSpec().GetAnnotations().GetName()
 	case *api.Config:
 		return o.GetSpec().GetAnnotations().GetName()
+	case *api.OldValue:
+		return o.GetOwnerId()
 	default:
 		return ""
 	}
@@ -160,6 +168,8 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.Config:
 		o.Meta = meta
+	case *api.OldValue:
+		o.Meta = meta
 	}
 }
 
@@ -186,6 +196,8 @@ func New(k Kind, id string) Object {
 		return &api.Grant{Id: id}
 	case KindConfig:
 		return &api.Config{Id: id}
+	case KindOldValue:
+		return &api.OldValue{Id: id}
 	default:
 		return nil
 	}
@@ -214,6 +226,8 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_Grant{Grant: o}}
 	case *api.Config:
 		return &api.StoredObject{Object: &api.StoredObject_Config{Config: o}}
+	case *api.OldValue:
+		return &api.StoredObject{Object: &api.StoredObject_OldValue{OldValue: o}}
 	default:
 		return nil
 	}
@@ -243,6 +257,8 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.Grant
 	case *api.StoredObject_Config:
 		o = w.Config
+	case *api.StoredObject_OldValue:
+		o = w.OldValue
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -64,6 +65,33 @@ func (f *fake) RemoveConfig(_ context.Context, r *api.RemoveConfigRequest) (*api
 		}
 		out.ConfigId = config.GetId()
 		delete(f.configs, config.GetId())
+		return nil
+	})
+}
+
+func (f *fake) UpdateConfig(_ context.Context, r *api.UpdateConfigRequest) (*api.UpdateConfigResponse, error) {
+	out := &api.UpdateConfigResponse{}
+	return out, f.change(func() error {
+		config, err := lookUp("config", f.configs, configNamed, r.GetConfig())
+		if err != nil {
+			return err
+		}
+		config = proto.CloneOf(config)
+		if data := r.GetChange().GetData(); len(data) > 0 {
+			config.Spec.Data, config.Version = data, max(1, config.GetVersion())+1
+			config.Versions = []*api.ValueVersion{
+				{Number: config.GetVersion(), CreatedAt: timestamppb.New(born()), Services: []string{"api", "web"}, Nodes: []string{"w1", "w2"}},
+				{Number: config.GetVersion() - 1, CreatedAt: timestamppb.New(born()), Services: []string{"old"}, Nodes: []string{"w1"}},
+			}
+			out.Services = []string{"api", "web"}
+		}
+		for key, value := range r.GetChange().GetLabelAdd() {
+			config.Spec.Annotations.Labels[key] = value
+		}
+		for _, key := range r.GetChange().GetLabelRemove() {
+			delete(config.Spec.Annotations.Labels, key)
+		}
+		f.configs[config.GetId()], out.Config = config, config
 		return nil
 	})
 }

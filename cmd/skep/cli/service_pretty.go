@@ -143,13 +143,13 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	if len(c.Secrets) > 0 {
 		b.WriteString("Secrets:\n")
 		for _, s := range c.Secrets {
-			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.SecretName)
+			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.Of(s.SecretName))
 		}
 	}
 	if len(c.Configs) > 0 {
 		b.WriteString("Configs:\n")
 		for _, s := range c.Configs {
-			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.ConfigName)
+			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.Of(s.ConfigName))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,7 @@ type valueKind struct {
 	get    func(ctx context.Context, c *client.Client, name string) (view.Value, error)
 	list   func(ctx context.Context, c *client.Client) ([]view.Value, error)
 	remove func(ctx context.Context, c *client.Client, name string) error
+	update func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (version uint64, services []string, err error)
 }
 
 // words lists the names of all.
@@ -39,9 +41,10 @@ func (k valueKind) words(ctx context.Context, c *client.Client) ([]string, error
 
 func valueName(v view.Value) string { return v.Spec.Name }
 
-// group are the commands of a kind; create and short are its own.
+// valueCommand are the commands of a kind; create and short are its own.
 func (p *program) valueCommand(k valueKind, short string, create *cobra.Command) *cobra.Command {
-	return group(k.noun, short, create, p.valueList(k), p.completed(k.words, p.valueInspect(k)), p.completed(k.words, p.valueRemove(k)))
+	return group(k.noun, short, create, p.valueList(k), p.completed(k.words, p.valueInspect(k)), p.completed(k.words, p.valueRemove(k)),
+		p.completed(k.words, p.valueUpdate(k)))
 }
 
 // valueCreate completes a command that makes one.
@@ -49,7 +52,7 @@ func (p *program) valueCreate(k valueKind, cmd *cobra.Command, labelHelp string)
 	var labels flagvalue.Labels
 	cmd.Flags().VarP(&labels, "label", "l", labelHelp)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		data, err := p.readValue(ctx, k, args[0], args[1:])
+		data, err := p.readValue(ctx, k, cmd.Name(), args[0], args[1:])
 		if err != nil {
 			return err
 		}
@@ -64,7 +67,8 @@ func (p *program) valueCreate(k valueKind, cmd *cobra.Command, labelHelp string)
 }
 
 // readValue reads a value from a file, or from the input stream for - and for no file.
-func (p *program) readValue(ctx context.Context, k valueKind, name string, file []string) ([]byte, error) {
+// verb is what is done with it.
+func (p *program) readValue(ctx context.Context, k valueKind, verb, name string, file []string) ([]byte, error) {
 	in := p.input(ctx)
 	switch {
 	case len(file) == 1 && file[0] != "-":
@@ -77,7 +81,7 @@ func (p *program) readValue(ctx context.Context, k valueKind, name string, file 
 	case len(file) == 0 && p.opts.IsTerminal(p.in):
 		// Typing a secret would leave it on the screen.
 		return nil, fault.New(fault.Invalid, "%[1]s file is required: name a file, or pipe the value in, "+
-			"as in `printf %%s VALUE | skep %[1]s create %[2]s -`", k.noun, name)
+			"as in `printf %%s VALUE | skep %[1]s %[2]s %[3]s -`", k.noun, verb, name)
 	}
 	data, err := io.ReadAll(io.LimitReader(in, int64(k.most)+1))
 	switch {
@@ -94,6 +98,38 @@ func (p *program) readValue(ctx context.Context, k valueKind, name string, file 
 	return data, nil
 }
 
+// valueUpdate makes a new version of what there is, or changes its labels.
+func (p *program) valueUpdate(k valueKind) *cobra.Command {
+	var add flagvalue.Labels
+	var remove flagvalue.List
+	cmd := &cobra.Command{
+		Use:   "update [OPTIONS] " + strings.ToUpper(k.noun) + " [file|-]",
+		Short: "Give a " + k.noun + " a new value, from a file or STDIN, and have the services that follow it use that", Args: rangeArgs(1, 2),
+	}
+	cmd.Flags().Var(&add, "label-add", "Add or update a label")
+	cmd.Flags().Var(&remove, "label-rm", "Remove a label by its key")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		change := &api.ValueChange{LabelAdd: add, LabelRemove: remove}
+		if len(args) == 2 || len(add)+len(remove) == 0 {
+			data, err := p.readValue(ctx, k, cmd.Name(), args[0], args[1:])
+			if err != nil {
+				return err
+			}
+			defer clear(data)
+			change.Data = data
+		}
+		version, services, err := k.update(ctx, c, args[0], change)
+		if err != nil {
+			return err
+		}
+		if len(services) > 0 {
+			fmt.Fprintf(p.err, "updated for version %d: %s\n", version, strings.Join(services, ", "))
+		}
+		return p.printf("%s\n", args[0])
+	})
+	return cmd
+}
+
 // valueRow is a line of `ls`. The driver column is Docker's; there are no drivers.
 type valueRow struct {
 	ID        string
@@ -102,7 +138,11 @@ type valueRow struct {
 	CreatedAt string
 	UpdatedAt string
 	Labels    string
-	labels    map[string]string
+	// ValueVersion is the newest; Services use any version, and Nodes have any, separated by commas.
+	ValueVersion string
+	Services     string
+	Nodes        string
+	labels       map[string]string
 }
 
 // Label returns the value of one label.
@@ -129,10 +169,14 @@ func (p *program) valueList(k valueKind) *cobra.Command {
 			objects = append(objects, v)
 			rows = append(rows, valueRow{
 				ID: v.ID, Name: v.Spec.Name, CreatedAt: p.age(v.CreatedAt), UpdatedAt: p.age(v.UpdatedAt),
-				Labels: joinLabels(v.Spec.Labels), labels: v.Spec.Labels,
+				Labels: joinLabels(v.Spec.Labels), labels: v.Spec.Labels, ValueVersion: strconv.FormatUint(v.Newest(), 10),
+				Services: strings.Join(v.Services(), ","), Nodes: strings.Join(v.Nodes(), ","),
 			})
 		}
-		header := valueRow{ID: "ID", Name: "NAME", Driver: "DRIVER", CreatedAt: "CREATED", UpdatedAt: "UPDATED", Labels: "LABELS"}
+		header := valueRow{
+			ID: "ID", Name: "NAME", Driver: "DRIVER", CreatedAt: "CREATED", UpdatedAt: "UPDATED", Labels: "LABELS",
+			ValueVersion: "VERSION", Services: "SERVICES", Nodes: "NODES",
+		}
 		return writeList(p.out, &flags, k.table, objects, header, rows)
 	})
 	return cmd
@@ -164,6 +208,18 @@ func prettyValue(v view.Value) string {
 	fmt.Fprintf(&b, "ID:              %s\nName:            %s\n", v.ID, v.Spec.Name)
 	writePrettyLabels(&b, v.Spec.Labels)
 	fmt.Fprintf(&b, "Created at:      %s\nUpdated at:      %s\n", prettyTime(v.CreatedAt), prettyTime(v.UpdatedAt))
+	if len(v.Versions) > 0 {
+		b.WriteString("Versions:\n")
+	}
+	for _, version := range v.Versions {
+		fmt.Fprintf(&b, " %d, of %s\n", version.Number, prettyTime(version.CreatedAt))
+		if len(version.Services) > 0 {
+			fmt.Fprintf(&b, "  Services:      %s\n", strings.Join(version.Services, ", "))
+		}
+		if len(version.Nodes) > 0 {
+			fmt.Fprintf(&b, "  Nodes:         %s\n", strings.Join(version.Nodes, ", "))
+		}
+	}
 	if v.Spec.Data != nil {
 		fmt.Fprintf(&b, "Data:\n%s\n", v.Spec.Data)
 	}

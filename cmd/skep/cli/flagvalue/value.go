@@ -13,6 +13,8 @@ const defaultValueMode = 0o444
 type Value struct {
 	// Source is the name or id.
 	Source string
+	// Version is the number of the version that is wanted whatever comes after it, or 0 for the newest at any time.
+	Version uint64
 	// Target is the file's name below /run/secrets, or below / for a config, or an absolute path.
 	Target   string
 	UID, GID uint32
@@ -20,7 +22,7 @@ type Value struct {
 	Mode uint32
 }
 
-// Secrets collects secrets, each written NAME or source=NAME,target=FILE,uid=N,gid=N,mode=OCTAL.
+// Secrets collects secrets, each written NAME[@VERSION] or source=NAME[@VERSION],target=FILE,uid=N,gid=N,mode=OCTAL.
 type Secrets []Value
 
 // Set adds one secret.
@@ -66,11 +68,10 @@ func parseValue(kind, text string) (Value, error) {
 	value := Value{Mode: defaultValueMode}
 	if len(pairs) == 1 && !pairs[0].hasValue {
 		// The short form keeps its case: fields lower-cases keys only.
-		value.Source = strings.TrimSpace(text)
-		value.Target = value.Source
-		if value.Source == "" {
-			return Value{}, fmt.Errorf("source is required")
+		if err := value.setSource(strings.TrimSpace(text)); err != nil {
+			return Value{}, err
 		}
+		value.Target = value.Source
 		return value, nil
 	}
 	for _, pair := range pairs {
@@ -90,11 +91,29 @@ func parseValue(kind, text string) (Value, error) {
 	return value, nil
 }
 
+// setSource reads NAME or NAME@VERSION.
+func (v *Value) setSource(text string) error {
+	name, version, pinned := strings.Cut(text, "@")
+	if name == "" {
+		return fmt.Errorf("source is required")
+	}
+	v.Source = name
+	if !pinned {
+		return nil
+	}
+	n, err := strconv.ParseUint(version, 10, 64)
+	if err != nil || n == 0 {
+		return fmt.Errorf("invalid version %q of %s: write the number of a version, as in %s@2", version, name, name)
+	}
+	v.Version = n
+	return nil
+}
+
 func (v *Value) set(kind string, pair field) error {
 	var err error
 	switch pair.key {
 	case "source", "src":
-		v.Source = pair.value
+		err = v.setSource(pair.value)
 	case "target":
 		v.Target = pair.value
 	case "uid":

@@ -83,7 +83,7 @@ func references(ctx context.Context, kind string, wishes []flagvalue.Value, reso
 			return nil, err
 		}
 		out = append(out, &api.SecretReference{
-			SecretId: id, SecretName: name,
+			SecretId: id, SecretName: name, Version: wish.Version, Pinned: wish.Version > 0,
 			Target: &api.SecretTarget{Name: wish.Target, Uid: wish.UID, Gid: wish.GID, Mode: wish.Mode},
 		})
 	}

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -153,6 +154,25 @@ type ConfigReference struct {
 	ConfigID   string
 	ConfigName string
 	File       SecretFile
+	ValueChoice
+}
+
+// ValueChoice says which version of a secret or config is given, and whether it stays that one.
+type ValueChoice struct {
+	Version uint64 `json:",omitempty"`
+	Pinned  bool   `json:",omitempty"`
+}
+
+// Of names what has a version, for people.
+func (c ValueChoice) Of(name string) string {
+	switch {
+	case c.Pinned:
+		return fmt.Sprintf("%s@%d", name, c.Version)
+	case c.Version > 1:
+		return fmt.Sprintf("%s (version %d)", name, c.Version)
+	default:
+		return name
+	}
 }
 
 // SecretReference gives a task one secret.
@@ -160,6 +180,7 @@ type SecretReference struct {
 	File       SecretFile
 	SecretID   string
 	SecretName string
+	ValueChoice
 }
 
 // SecretFile is the file that a secret becomes. Docker's ids are strings.
@@ -309,15 +330,19 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
 	}
 	for _, s := range c.GetSecrets() {
-		out.Secrets = append(out.Secrets, SecretReference{SecretID: s.GetSecretId(), SecretName: s.GetSecretName(), File: secretFile(s)})
+		out.Secrets = append(out.Secrets, SecretReference{SecretID: s.GetSecretId(), SecretName: s.GetSecretName(), File: secretFile(s), ValueChoice: choiceOf(s)})
 	}
 	for _, s := range c.GetConfigs() {
-		out.Configs = append(out.Configs, ConfigReference{ConfigID: s.GetSecretId(), ConfigName: s.GetSecretName(), File: secretFile(s)})
+		out.Configs = append(out.Configs, ConfigReference{ConfigID: s.GetSecretId(), ConfigName: s.GetSecretName(), File: secretFile(s), ValueChoice: choiceOf(s)})
 	}
 	for _, m := range c.GetMounts() {
 		out.Mounts = append(out.Mounts, newMount(m))
 	}
 	return out
+}
+
+func choiceOf(r *api.SecretReference) ValueChoice {
+	return ValueChoice{Version: r.GetVersion(), Pinned: r.GetPinned()}
 }
 
 func secretFile(r *api.SecretReference) SecretFile {

@@ -1,0 +1,253 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+)
+
+const (
+	// spareValues are the former values that are kept although nothing uses them: what a service that is rolled back may want again.
+	spareValues = 5
+	// maxValuesInUse bounds the former values that are kept because they are used.
+	maxValuesInUse = 100
+)
+
+// versionOf returns the number of the newest value.
+func versionOf[T valueObject](value T) uint64 {
+	switch o := any(value).(type) {
+	case *api.Secret:
+		return max(1, o.GetVersion())
+	case *api.Config:
+		return max(1, o.GetVersion())
+	default:
+		panic("control: a type of values without versions")
+	}
+}
+
+// valueUsers selects the services and tasks whose specs reference a value.
+func valueUsers(kind object.Kind, id string) store.By {
+	if kind == object.KindConfig {
+		return store.ByReferencedConfig(id)
+	}
+	return store.ByReferencedSecret(id)
+}
+
+// updateValue changes a secret or config. It returns the names of the services whose tasks are replaced for it.
+func updateValue[T valueObject](ctx context.Context, s *Server, requestID, key string, most int, change *api.ValueChange) (services []string, err error) {
+	if change == nil || len(change.GetData())+len(change.GetLabelAdd())+len(change.GetLabelRemove()) == 0 {
+		return nil, fault.New(fault.Invalid, "change: nothing is to be changed: give a new value, or labels to add or remove")
+	}
+	err = s.update(ctx, requestID, func(tx store.Tx) error {
+		old, err := resolve[T](tx, key)
+		if err != nil {
+			return err
+		}
+		value := proto.CloneOf(old)
+		spec := specOf(value)
+		spec.GetAnnotations().Labels = changedLabels(spec.GetAnnotations().GetLabels(), change)
+		if len(change.GetData()) > 0 && !bytes.Equal(change.GetData(), spec.GetData()) {
+			renew(value, change.GetData(), versionOf(old)+1)
+			if services, err = moveFollowers(tx, value); err != nil {
+				return err
+			}
+			if err := retire(tx, old, requestID); err != nil {
+				return err
+			}
+		}
+		if proto.Equal(old, value) {
+			return nil
+		}
+		if err := validateValue(object.KindOf(value), most, spec); err != nil {
+			return err
+		}
+		return tx.Update(value)
+	})
+	return services, err
+}
+
+func changedLabels(labels map[string]string, change *api.ValueChange) map[string]string {
+	for _, key := range change.GetLabelRemove() {
+		delete(labels, key)
+	}
+	for key, value := range change.GetLabelAdd() {
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[key] = value
+	}
+	return labels
+}
+
+// renew gives a value, which nobody else can see yet, new data.
+func renew[T valueObject](value T, data []byte, version uint64) {
+	now := timestamppb.New(time.Now())
+	switch o := any(value).(type) {
+	case *api.Secret:
+		o.Spec.Data, o.Version, o.ValueCreatedAt = data, version, now
+	case *api.Config:
+		o.Spec.Data, o.Version, o.ValueCreatedAt = data, version, now
+	}
+}
+
+// retire keeps the present data of a value as a former value, under the id, and drops former ones that are too many.
+func retire[T valueObject](tx store.Tx, value T, id string) error {
+	former, err := store.List[*api.OldValue](tx, store.ByName(value.GetId()))
+	if err != nil {
+		return err
+	}
+	used, err := usedVersions(tx, value)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(former, func(a, b *api.OldValue) int { return int(b.GetNumber()) - int(a.GetNumber()) })
+	spare, inUse := 1, 0 // the one that is made here
+	for _, v := range former {
+		switch {
+		case used[v.GetNumber()]:
+			inUse++
+		case spare < spareValues:
+			spare++
+		default:
+			if err := tx.Delete(object.KindOldValue, v.GetId()); err != nil {
+				return err
+			}
+		}
+	}
+	if inUse >= maxValuesInUse {
+		return fault.New(fault.Precondition, "%s %s has %d former values that services or tasks use: have services use newer ones first",
+			object.KindOf(value), object.Name(value), inUse)
+	}
+	return tx.Create(&api.OldValue{
+		Id: id, OwnerId: value.GetId(), Number: versionOf(value), CreatedAt: valueCreatedAt(value), Data: specOf(value).GetData(),
+	})
+}
+
+// valueCreatedAt returns since when a value has the data that it has.
+func valueCreatedAt[T valueObject](value T) *timestamppb.Timestamp {
+	var at *timestamppb.Timestamp
+	switch o := any(value).(type) {
+	case *api.Secret:
+		at = o.GetValueCreatedAt()
+	case *api.Config:
+		at = o.GetValueCreatedAt()
+	}
+	if at == nil {
+		at = value.GetMeta().GetCreatedAt()
+	}
+	return at
+}
+
+// usedVersions returns which versions of a value a service may give to tasks, now or when it is rolled back, or a task has that may run.
+func usedVersions[T valueObject](tx store.Tx, value T) (map[uint64]bool, error) {
+	used := map[uint64]bool{}
+	// Whoever begins to use it at this moment makes one of the two run again. All services are looked at: one may have had it.
+	tx.RequireKind(object.KindService)
+	services, err := store.List[*api.Service](tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, service := range services {
+		eachReference(service, value.GetId(), func(r *api.SecretReference) { used[r.GetVersion()] = true })
+	}
+	tasks, err := store.List[*api.Task](tx, valueUsers(object.KindOf(value), value.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	for _, task := range tasks {
+		if taskstate.Live(task) && !taskstate.Ended(task) {
+			eachReference(task, value.GetId(), func(r *api.SecretReference) { used[r.GetVersion()] = true })
+		}
+	}
+	return used, nil
+}
+
+// eachReference calls fn with each reference to a value in a message, wherever it is: a service has former specs, too.
+func eachReference(m proto.Message, id string, fn func(*api.SecretReference)) {
+	// It fails only when fn does.
+	_ = protorange.Range(m.ProtoReflect(), func(p protopath.Values) error {
+		message, ok := p.Index(-1).Value.Interface().(protoreflect.Message)
+		if !ok {
+			return nil
+		}
+		if r, ok := message.Interface().(*api.SecretReference); ok && r.GetSecretId() == id {
+			fn(r)
+		}
+		return nil
+	})
+}
+
+// moveFollowers gives the services without a version of their choice the newest one, and has their tasks replaced.
+func moveFollowers[T valueObject](tx store.Tx, value T) (names []string, err error) {
+	tx.RequireKind(object.KindService)
+	services, err := store.List[*api.Service](tx, valueUsers(object.KindOf(value), value.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	newest := versionOf(value)
+	for _, service := range services {
+		if tx.Full() {
+			return nil, fault.New(fault.Precondition, "%[1]s %[2]s has too many services to change them all at once: create another %[1]s, and move them one by one",
+				object.KindOf(value), object.Name(value))
+		}
+		// What was the newest until now gets its number: a rollback brings that back.
+		before := proto.CloneOf(service)
+		eachReference(before, value.GetId(), func(r *api.SecretReference) {
+			if r.GetVersion() == 0 {
+				r.Version = newest - 1
+			}
+		})
+		spec, moved := proto.CloneOf(before.GetSpec()), false
+		eachReference(spec, value.GetId(), func(r *api.SecretReference) {
+			if !r.GetPinned() {
+				r.Version, moved = newest, true
+			}
+		})
+		if !moved {
+			continue
+		}
+		if err := replaceSpec(tx, before, spec); err != nil {
+			return nil, err
+		}
+		names = append(names, service.GetSpec().GetAnnotations().GetName())
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// chooseVersion completes a reference to a value with its version, and says whether there is that one.
+func chooseVersion[T valueObject](tx store.ReadTx, value T, r *api.SecretReference) error {
+	newest := versionOf(value)
+	if r.GetVersion() == 0 && !r.GetPinned() {
+		r.Version = newest
+	}
+	if r.GetVersion() == newest {
+		return nil
+	}
+	former, err := store.List[*api.OldValue](tx, store.ByName(value.GetId()))
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(former, func(v *api.OldValue) bool { return v.GetNumber() == r.GetVersion() }) {
+		return nil
+	}
+	if !r.GetPinned() {
+		r.Version = newest // an old spec, whose value is gone
+		return nil
+	}
+	return fault.New(fault.Invalid, "%[1]s %[2]s has no version %[3]d: `skep %[1]s inspect %[2]s` lists those that there are",
+		object.KindOf(value), object.Name(value), r.GetVersion())
+}
