@@ -1444,9 +1444,13 @@ func (x *ListServicesResponse) GetCounts() map[string]*ServiceCounts {
 
 // ServiceCounts are the numbers of `service ls`.
 type ServiceCounts struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Running       uint64                 `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
-	Desired       uint64                 `protobuf:"varint,2,opt,name=desired,proto3" json:"desired,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Running uint64                 `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
+	// Of a job, those that are to run now.
+	Desired uint64 `protobuf:"varint,2,opt,name=desired,proto3" json:"desired,omitempty"`
+	// Of a job's present iteration: the tasks that ended well, and how many are to.
+	Completed     uint64 `protobuf:"varint,3,opt,name=completed,proto3" json:"completed,omitempty"`
+	Total         uint64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1491,6 +1495,20 @@ func (x *ServiceCounts) GetRunning() uint64 {
 func (x *ServiceCounts) GetDesired() uint64 {
 	if x != nil {
 		return x.Desired
+	}
+	return 0
+}
+
+func (x *ServiceCounts) GetCompleted() uint64 {
+	if x != nil {
+		return x.Completed
+	}
+	return 0
+}
+
+func (x *ServiceCounts) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
 	}
 	return 0
 }
@@ -4210,10 +4228,12 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x06counts\x18\x02 \x03(\v2).skep.v1.ListServicesResponse.CountsEntryR\x06counts\x1aQ\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.skep.v1.ServiceCountsR\x05value:\x028\x01\"C\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.skep.v1.ServiceCountsR\x05value:\x028\x01\"w\n" +
 	"\rServiceCounts\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x04R\arunning\x12\x18\n" +
-	"\adesired\x18\x02 \x01(\x04R\adesired\"y\n" +
+	"\adesired\x18\x02 \x01(\x04R\adesired\x12\x1c\n" +
+	"\tcompleted\x18\x03 \x01(\x04R\tcompleted\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\"y\n" +
 	"\x14UpdateServiceRequest\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x18\n" +

@@ -1874,15 +1874,17 @@ func (x *Service) GetRestoredVersion() uint64 {
 	return 0
 }
 
-// ServiceSpec is, field for field, a part of Docker's swarm.ServiceSpec. It has one mode, which never changes: replicated or global.
+// ServiceSpec is, field for field, a part of Docker's swarm.ServiceSpec. It has one mode, which never changes.
 type ServiceSpec struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Task        *TaskSpec              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
-	Replicated  *ReplicatedService     `protobuf:"bytes,3,opt,name=replicated,proto3" json:"replicated,omitempty"`
-	Update      *UpdateConfig          `protobuf:"bytes,4,opt,name=update,proto3" json:"update,omitempty"`
-	Endpoint    *EndpointSpec          `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	Global      *GlobalService         `protobuf:"bytes,6,opt,name=global,proto3" json:"global,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	Task          *TaskSpec              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Replicated    *ReplicatedService     `protobuf:"bytes,3,opt,name=replicated,proto3" json:"replicated,omitempty"`
+	Update        *UpdateConfig          `protobuf:"bytes,4,opt,name=update,proto3" json:"update,omitempty"`
+	Endpoint      *EndpointSpec          `protobuf:"bytes,5,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Global        *GlobalService         `protobuf:"bytes,6,opt,name=global,proto3" json:"global,omitempty"`
+	ReplicatedJob *ReplicatedJob         `protobuf:"bytes,7,opt,name=replicated_job,json=replicatedJob,proto3" json:"replicated_job,omitempty"`
+	GlobalJob     *GlobalJob             `protobuf:"bytes,8,opt,name=global_job,json=globalJob,proto3" json:"global_job,omitempty"`
 	// As update, for the way back.
 	Rollback      *UpdateConfig `protobuf:"bytes,9,opt,name=rollback,proto3" json:"rollback,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1957,6 +1959,20 @@ func (x *ServiceSpec) GetEndpoint() *EndpointSpec {
 func (x *ServiceSpec) GetGlobal() *GlobalService {
 	if x != nil {
 		return x.Global
+	}
+	return nil
+}
+
+func (x *ServiceSpec) GetReplicatedJob() *ReplicatedJob {
+	if x != nil {
+		return x.ReplicatedJob
+	}
+	return nil
+}
+
+func (x *ServiceSpec) GetGlobalJob() *GlobalJob {
+	if x != nil {
+		return x.GlobalJob
 	}
 	return nil
 }
@@ -2050,6 +2066,98 @@ func (*GlobalService) Descriptor() ([]byte, []int) {
 	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
+// ReplicatedJob asks for a number of tasks that end well. Each spec_version of the service is an iteration, which runs all of them.
+type ReplicatedJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most tasks that run at once; 0 is without limit.
+	MaxConcurrent uint64 `protobuf:"varint,1,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
+	// 1 at least.
+	TotalCompletions uint64 `protobuf:"varint,2,opt,name=total_completions,json=totalCompletions,proto3" json:"total_completions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReplicatedJob) Reset() {
+	*x = ReplicatedJob{}
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicatedJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicatedJob) ProtoMessage() {}
+
+func (x *ReplicatedJob) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicatedJob.ProtoReflect.Descriptor instead.
+func (*ReplicatedJob) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ReplicatedJob) GetMaxConcurrent() uint64 {
+	if x != nil {
+		return x.MaxConcurrent
+	}
+	return 0
+}
+
+func (x *ReplicatedJob) GetTotalCompletions() uint64 {
+	if x != nil {
+		return x.TotalCompletions
+	}
+	return 0
+}
+
+// GlobalJob asks for a task that ends well on every node that fits.
+type GlobalJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GlobalJob) Reset() {
+	*x = GlobalJob{}
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GlobalJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GlobalJob) ProtoMessage() {}
+
+func (x *GlobalJob) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GlobalJob.ProtoReflect.Descriptor instead.
+func (*GlobalJob) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+}
+
 // UpdateStatus is the last rolling update of a service.
 type UpdateStatus struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2065,7 +2173,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2185,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2198,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -2160,7 +2268,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2280,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2293,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Task) GetId() string {
@@ -2312,7 +2420,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2432,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2445,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Secret) GetId() string {
@@ -2394,7 +2502,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2514,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2527,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2456,7 +2564,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2576,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2589,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Config) GetId() string {
@@ -2543,7 +2651,7 @@ type OldValue struct {
 
 func (x *OldValue) Reset() {
 	*x = OldValue{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2663,7 @@ func (x *OldValue) String() string {
 func (*OldValue) ProtoMessage() {}
 
 func (x *OldValue) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2676,7 @@ func (x *OldValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldValue.ProtoReflect.Descriptor instead.
 func (*OldValue) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *OldValue) GetId() string {
@@ -2628,7 +2736,7 @@ type ValueVersion struct {
 
 func (x *ValueVersion) Reset() {
 	*x = ValueVersion{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2748,7 @@ func (x *ValueVersion) String() string {
 func (*ValueVersion) ProtoMessage() {}
 
 func (x *ValueVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2761,7 @@ func (x *ValueVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueVersion.ProtoReflect.Descriptor instead.
 func (*ValueVersion) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ValueVersion) GetNumber() uint64 {
@@ -2696,7 +2804,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2816,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2829,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -2756,7 +2864,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2876,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2889,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2848,7 +2956,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2968,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2981,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -2941,7 +3049,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3061,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3074,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -3023,7 +3131,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3143,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3156,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *User) GetId() string {
@@ -3113,7 +3221,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3233,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3246,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -3185,7 +3293,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3305,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3318,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3428,7 +3536,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\rupdate_status\x18\x06 \x01(\v2\x15.skep.v1.UpdateStatusR\fupdateStatus\x122\n" +
 	"\x15previous_spec_version\x18\t \x01(\x04R\x13previousSpecVersion\x12)\n" +
 	"\x10restored_version\x18\n" +
-	" \x01(\x04R\x0frestoredVersion\"\xed\x02\n" +
+	" \x01(\x04R\x0frestoredVersion\"\xdf\x03\n" +
 	"\vServiceSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12%\n" +
 	"\x04task\x18\x02 \x01(\v2\x11.skep.v1.TaskSpecR\x04task\x12:\n" +
@@ -3437,11 +3545,18 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"replicated\x12-\n" +
 	"\x06update\x18\x04 \x01(\v2\x15.skep.v1.UpdateConfigR\x06update\x121\n" +
 	"\bendpoint\x18\x05 \x01(\v2\x15.skep.v1.EndpointSpecR\bendpoint\x12.\n" +
-	"\x06global\x18\x06 \x01(\v2\x16.skep.v1.GlobalServiceR\x06global\x121\n" +
+	"\x06global\x18\x06 \x01(\v2\x16.skep.v1.GlobalServiceR\x06global\x12=\n" +
+	"\x0ereplicated_job\x18\a \x01(\v2\x16.skep.v1.ReplicatedJobR\rreplicatedJob\x121\n" +
+	"\n" +
+	"global_job\x18\b \x01(\v2\x12.skep.v1.GlobalJobR\tglobalJob\x121\n" +
 	"\brollback\x18\t \x01(\v2\x15.skep.v1.UpdateConfigR\brollback\"/\n" +
 	"\x11ReplicatedService\x12\x1a\n" +
 	"\breplicas\x18\x01 \x01(\x04R\breplicas\"\x0f\n" +
-	"\rGlobalService\"\x8b\x02\n" +
+	"\rGlobalService\"c\n" +
+	"\rReplicatedJob\x12%\n" +
+	"\x0emax_concurrent\x18\x01 \x01(\x04R\rmaxConcurrent\x12+\n" +
+	"\x11total_completions\x18\x02 \x01(\x04R\x10totalCompletions\"\v\n" +
+	"\tGlobalJob\"\x8b\x02\n" +
 	"\fUpdateStatus\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.skep.v1.UpdateStateR\x05state\x129\n" +
 	"\n" +
@@ -3589,7 +3704,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3618,145 +3733,149 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*ServiceSpec)(nil),           // 24: skep.v1.ServiceSpec
 	(*ReplicatedService)(nil),     // 25: skep.v1.ReplicatedService
 	(*GlobalService)(nil),         // 26: skep.v1.GlobalService
-	(*UpdateStatus)(nil),          // 27: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 28: skep.v1.Task
-	(*Secret)(nil),                // 29: skep.v1.Secret
-	(*SecretSpec)(nil),            // 30: skep.v1.SecretSpec
-	(*Config)(nil),                // 31: skep.v1.Config
-	(*OldValue)(nil),              // 32: skep.v1.OldValue
-	(*ValueVersion)(nil),          // 33: skep.v1.ValueVersion
-	(*ConfigSpec)(nil),            // 34: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 35: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 36: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 37: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 38: skep.v1.User
-	(*UserSpec)(nil),              // 39: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 40: skep.v1.AuditSegment
-	nil,                           // 41: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 42: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 43: skep.v1.Meta
-	(*BackupStatus)(nil),          // 44: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 45: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 46: google.protobuf.Timestamp
-	(Role)(0),                     // 47: skep.v1.Role
-	(*Annotations)(nil),           // 48: skep.v1.Annotations
-	(Availability)(0),             // 49: skep.v1.Availability
-	(*Platform)(nil),              // 50: skep.v1.Platform
-	(*Resources)(nil),             // 51: skep.v1.Resources
-	(*TaskSpec)(nil),              // 52: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 53: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 54: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 55: skep.v1.TaskStatus
-	(TaskState)(0),                // 56: skep.v1.TaskState
-	(*GenericResource)(nil),       // 57: skep.v1.GenericResource
-	(*Grant)(nil),                 // 58: skep.v1.Grant
-	(UserRole)(0),                 // 59: skep.v1.UserRole
+	(*ReplicatedJob)(nil),         // 27: skep.v1.ReplicatedJob
+	(*GlobalJob)(nil),             // 28: skep.v1.GlobalJob
+	(*UpdateStatus)(nil),          // 29: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 30: skep.v1.Task
+	(*Secret)(nil),                // 31: skep.v1.Secret
+	(*SecretSpec)(nil),            // 32: skep.v1.SecretSpec
+	(*Config)(nil),                // 33: skep.v1.Config
+	(*OldValue)(nil),              // 34: skep.v1.OldValue
+	(*ValueVersion)(nil),          // 35: skep.v1.ValueVersion
+	(*ConfigSpec)(nil),            // 36: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 37: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 38: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 39: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 40: skep.v1.User
+	(*UserSpec)(nil),              // 41: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 42: skep.v1.AuditSegment
+	nil,                           // 43: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 44: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 45: skep.v1.Meta
+	(*BackupStatus)(nil),          // 46: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(Role)(0),                     // 49: skep.v1.Role
+	(*Annotations)(nil),           // 50: skep.v1.Annotations
+	(Availability)(0),             // 51: skep.v1.Availability
+	(*Platform)(nil),              // 52: skep.v1.Platform
+	(*Resources)(nil),             // 53: skep.v1.Resources
+	(*TaskSpec)(nil),              // 54: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 55: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 56: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 57: skep.v1.TaskStatus
+	(TaskState)(0),                // 58: skep.v1.TaskState
+	(*GenericResource)(nil),       // 59: skep.v1.GenericResource
+	(*Grant)(nil),                 // 60: skep.v1.Grant
+	(UserRole)(0),                 // 61: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	43, // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
-	7,  // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
-	8,  // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
-	11, // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	44, // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
-	6,  // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	45, // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
-	5,  // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
-	46, // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
-	47, // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	46, // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	48, // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	45, // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	45, // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	45, // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	45, // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
-	9,  // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
-	10, // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	46, // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
-	9,  // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	43, // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
-	17, // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	47, // 22: skep.v1.Node.role:type_name -> skep.v1.Role
-	18, // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
-	20, // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	22, // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
-	14, // 26: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
-	15, // 27: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
-	21, // 28: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
-	16, // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
-	13, // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
-	0,  // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	46, // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	46, // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	46, // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	48, // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	47, // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	49, // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	50, // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	51, // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	41, // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	19, // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	46, // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	50, // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	1,  // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	46, // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	46, // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
-	46, // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	2,  // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	43, // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	24, // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	24, // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	27, // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	48, // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	52, // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	25, // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	53, // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	54, // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	26, // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
-	53, // 59: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
-	3,  // 60: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	46, // 61: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	46, // 62: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	46, // 63: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	43, // 64: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	52, // 65: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	54, // 66: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	55, // 67: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	56, // 68: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	57, // 69: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
-	58, // 70: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	43, // 71: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	30, // 72: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	46, // 73: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
-	33, // 74: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
-	48, // 75: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	43, // 76: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	34, // 77: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	46, // 78: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
-	33, // 79: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
-	43, // 80: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
-	46, // 81: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
-	46, // 82: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
-	48, // 83: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	43, // 84: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	36, // 85: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	46, // 86: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	37, // 87: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	47, // 88: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	45, // 89: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	42, // 90: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	46, // 91: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	43, // 92: skep.v1.User.meta:type_name -> skep.v1.Meta
-	39, // 93: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	46, // 94: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 95: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	48, // 96: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	59, // 97: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	43, // 98: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	99, // [99:99] is the sub-list for method output_type
-	99, // [99:99] is the sub-list for method input_type
-	99, // [99:99] is the sub-list for extension type_name
-	99, // [99:99] is the sub-list for extension extendee
-	0,  // [0:99] is the sub-list for field type_name
+	45,  // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	7,   // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
+	8,   // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
+	11,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
+	46,  // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	6,   // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
+	47,  // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	5,   // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
+	48,  // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
+	49,  // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	48,  // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	50,  // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	47,  // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	47,  // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	47,  // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	47,  // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	9,   // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
+	10,  // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
+	48,  // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	9,   // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
+	45,  // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	17,  // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
+	49,  // 22: skep.v1.Node.role:type_name -> skep.v1.Role
+	18,  // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
+	20,  // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
+	22,  // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	14,  // 26: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
+	15,  // 27: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
+	21,  // 28: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	16,  // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
+	13,  // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
+	0,   // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
+	48,  // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	48,  // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	48,  // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	50,  // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	49,  // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	51,  // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	52,  // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	53,  // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	43,  // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	19,  // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	48,  // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	52,  // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,   // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	48,  // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	48,  // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
+	48,  // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,   // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	45,  // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	24,  // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	24,  // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	29,  // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	50,  // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	54,  // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	25,  // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	55,  // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	56,  // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	26,  // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
+	27,  // 59: skep.v1.ServiceSpec.replicated_job:type_name -> skep.v1.ReplicatedJob
+	28,  // 60: skep.v1.ServiceSpec.global_job:type_name -> skep.v1.GlobalJob
+	55,  // 61: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	3,   // 62: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	48,  // 63: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	48,  // 64: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	48,  // 65: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	45,  // 66: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	54,  // 67: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	56,  // 68: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	57,  // 69: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	58,  // 70: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	59,  // 71: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	60,  // 72: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	45,  // 73: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	32,  // 74: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	48,  // 75: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
+	35,  // 76: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
+	50,  // 77: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	45,  // 78: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	36,  // 79: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	48,  // 80: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
+	35,  // 81: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
+	45,  // 82: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
+	48,  // 83: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
+	48,  // 84: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
+	50,  // 85: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	45,  // 86: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	38,  // 87: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	48,  // 88: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	39,  // 89: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	49,  // 90: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	47,  // 91: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	44,  // 92: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	48,  // 93: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	45,  // 94: skep.v1.User.meta:type_name -> skep.v1.Meta
+	41,  // 95: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	48,  // 96: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	48,  // 97: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	50,  // 98: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	61,  // 99: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	45,  // 100: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	101, // [101:101] is the sub-list for method output_type
+	101, // [101:101] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3773,7 +3892,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

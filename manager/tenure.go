@@ -15,6 +15,7 @@ import (
 	"github.com/skep-io/skep/manager/joingrant"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/global"
+	"github.com/skep-io/skep/manager/orchestrator/job"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
 	"github.com/skep-io/skep/manager/orchestrator/restart"
@@ -66,6 +67,8 @@ func (m *Manager) loops() ([]loop, error) {
 	add("replicated", replicate, err)
 	everywhere, err := global.New(shared)
 	add("global", everywhere, err)
+	jobs, err := job.New(shared)
+	add("job", jobs, err)
 	again, err := restart.New(shared)
 	add("restart", again, err)
 	replace, err := update.New(shared)

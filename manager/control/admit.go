@@ -236,7 +236,7 @@ func needsNewTasks(tx store.Tx, service *api.Service, spec *api.ServiceSpec) (bo
 	}
 	tx.RequireKind(object.KindTask)
 	placement := spec.GetTask().GetPlacement()
-	if spec.GetGlobal() != nil {
+	if everywhere(spec) {
 		placement = nil // a node that fits no more loses its task, and no other one is replaced
 	}
 	holds, err := placementHolds(tx, service.GetId(), placement)

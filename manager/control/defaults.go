@@ -35,12 +35,17 @@ func fillService(spec *api.ServiceSpec) {
 	if modeOf(spec) == "" {
 		spec.Replicated = &api.ReplicatedService{Replicas: defaultReplicas}
 	}
-	fillUpdate(&spec.Update)
-	fillUpdate(&spec.Rollback)
+	if !isJob(spec) {
+		fillUpdate(&spec.Update)
+		fillUpdate(&spec.Rollback)
+	}
 	for _, port := range orNew(&spec.Endpoint).GetPorts() {
 		fillPort(port)
 	}
 	fillTask(orNew(&spec.Task))
+	if isJob(spec) && spec.Task.Restart.Condition == api.RestartCondition_RESTART_CONDITION_ANY {
+		spec.Task.Restart.Condition = api.RestartCondition_RESTART_CONDITION_ON_FAILURE // what ended well is done
+	}
 }
 
 // fillUpdate spells out how tasks are replaced, or go back.

@@ -94,6 +94,9 @@ func replaceTasks(service *api.Service) {
 	now := timestamppb.New(time.Now())
 	service.SpecVersion++
 	service.PreviousSpecVersion, service.RestoredVersion = 0, 0
+	if isJob(service.GetSpec()) {
+		return // it is not updated, but runs again
+	}
 	service.UpdateStatus = &api.UpdateStatus{
 		State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: now, CountsFrom: now, Message: "update in progress",
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/eligible"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 )
 
@@ -17,6 +18,12 @@ func modesOf(spec *api.ServiceSpec) (modes []string) {
 	}
 	if spec.GetGlobal() != nil {
 		modes = append(modes, "global")
+	}
+	if spec.GetReplicatedJob() != nil {
+		modes = append(modes, "replicated-job")
+	}
+	if spec.GetGlobalJob() != nil {
+		modes = append(modes, "global-job")
 	}
 	return modes
 }
@@ -33,7 +40,13 @@ func (p *problems) mode(spec *api.ServiceSpec) {
 	if n := spec.GetReplicated().GetReplicas(); n > maxReplicas {
 		p.add("replicated.replicas", "%d replicas are too many: at most %d are allowed", n, maxReplicas)
 	}
-	if spec.GetTask().GetPlacement().GetMaxReplicas() > 0 && slices.Contains(modes, "global") {
+	if j := spec.GetReplicatedJob(); j != nil && (j.GetTotalCompletions() < 1 || j.GetTotalCompletions() > maxReplicas) {
+		p.add("replicated_job.total_completions", "a job has 1 to %d tasks, got %d", maxReplicas, j.GetTotalCompletions())
+	}
+	if isJob(spec) && (spec.GetUpdate() != nil || spec.GetRollback() != nil) {
+		p.add("update", "a job has no update and no rollback config: when its spec changes, its tasks stop, and all of them run again")
+	}
+	if spec.GetTask().GetPlacement().GetMaxReplicas() > 0 && everywhere(spec) {
 		p.add("task.placement.max_replicas", "replicas-max-per-node can only be used with replicated or replicated-job mode")
 	}
 }
@@ -47,11 +60,54 @@ func sameMode(old, spec *api.ServiceSpec) error {
 	return nil
 }
 
+// isJob reports whether the tasks of a spec are to end.
+func isJob(spec *api.ServiceSpec) bool { return taskstate.Job(&api.Service{Spec: spec}) }
+
+// everywhere reports whether the tasks of a spec are one on each node.
+func everywhere(spec *api.ServiceSpec) bool {
+	return spec.GetGlobal() != nil || spec.GetGlobalJob() != nil
+}
+
 // countsOf returns how many tasks of a service there are to be, without those that run.
 func countsOf(tx store.ReadTx, s *api.Service, tasks []*api.Task) (*api.ServiceCounts, error) {
-	if s.GetSpec().GetGlobal() == nil {
-		return &api.ServiceCounts{Desired: s.GetSpec().GetReplicated().GetReplicas()}, nil
+	counts := &api.ServiceCounts{Desired: s.GetSpec().GetReplicated().GetReplicas()}
+	var nodes eligible.Nodes
+	if everywhere(s.GetSpec()) {
+		var err error
+		if nodes, err = eligible.Read(tx, s); err != nil {
+			return nil, err
+		}
+		counts.Desired = nodes.Wanted(tasks)
 	}
-	nodes, err := eligible.Read(tx, s)
-	return &api.ServiceCounts{Desired: nodes.Wanted(tasks)}, err
+	if isJob(s.GetSpec()) {
+		countJob(counts, s, bySlot(tasks), nodes)
+	}
+	return counts, nil
+}
+
+// countJob counts what ended well in a job's present iteration, and what is still to run.
+func countJob(counts *api.ServiceCounts, s *api.Service, slots map[uint64][]*api.Task, nodes eligible.Nodes) {
+	counts.Total = s.GetSpec().GetReplicatedJob().GetTotalCompletions() + uint64(len(nodes.Take))
+	for _, slot := range slots {
+		if !taskstate.Done(s, slot) {
+			continue
+		}
+		counts.Completed++
+		if node := slot[0].GetBoundNodeId(); node != "" && !slices.Contains(nodes.Take, node) {
+			counts.Total++ // done on a node that takes nothing new
+		}
+	}
+	counts.Desired = counts.GetTotal() - min(counts.GetCompleted(), counts.GetTotal())
+	if most := s.GetSpec().GetReplicatedJob().GetMaxConcurrent(); most > 0 {
+		counts.Desired = min(counts.GetDesired(), most)
+	}
+}
+
+// bySlot groups the tasks of a service.
+func bySlot(tasks []*api.Task) map[uint64][]*api.Task {
+	slots := map[uint64][]*api.Task{}
+	for _, t := range tasks {
+		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
+	}
+	return slots
 }

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/skep-io/skep/api"
@@ -28,6 +29,99 @@ func TestCreateService_HasOneMode(t *testing.T) {
 			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(global, tt.change)})
 			wantFault(t, err, fault.Invalid, tt.want)
 		})
+	}
+}
+
+// job makes a spec one of a job.
+func job(spec *api.ServiceSpec) {
+	spec.Replicated, spec.ReplicatedJob = nil, &api.ReplicatedJob{TotalCompletions: 3, MaxConcurrent: 2}
+}
+
+func TestCreateService_Jobs(t *testing.T) {
+	s := newSwarm(t)
+	got := s.createService(t, web(job))
+	if got.GetSpec().GetUpdate() != nil || got.GetSpec().GetRollback() != nil {
+		t.Errorf("it has an update config: %v", got.GetSpec())
+	}
+	if c := got.GetSpec().GetTask().GetRestart().GetCondition(); c != api.RestartCondition_RESTART_CONDITION_ON_FAILURE {
+		t.Errorf("its tasks are restarted on %v", c)
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*api.ServiceSpec)
+		want   string
+	}{
+		{"update config", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Parallelism: 1} }, "a job has no update and no rollback config"},
+		{"nothing to do", func(s *api.ServiceSpec) { s.ReplicatedJob.TotalCompletions = 0 }, "a job has 1 to 100000 tasks, got 0"},
+		{"too much", func(s *api.ServiceSpec) { s.ReplicatedJob.TotalCompletions = 1e9 }, "got 1000000000"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(job, tt.change)})
+			wantFault(t, err, fault.Invalid, tt.want)
+		})
+	}
+}
+
+// TestUpdateService_StartsJobsAnew: with what makes other tasks, and not with what does not. It is no update that somebody waits for.
+func TestUpdateService_StartsJobsAnew(t *testing.T) {
+	s := newSwarm(t)
+	service := s.createService(t, web(job))
+	update := func(change func(*api.ServiceSpec)) *api.Service {
+		t.Helper()
+		change(service.Spec)
+		response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{
+			ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: service.GetSpec(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		service = response.GetService()
+		return service
+	}
+	if got := update(func(spec *api.ServiceSpec) { spec.ReplicatedJob.TotalCompletions = 9 }); got.GetSpecVersion() != 1 {
+		t.Errorf("more completions: version %d", got.GetSpecVersion())
+	}
+	got := update(func(spec *api.ServiceSpec) { spec.Task.ForceUpdate++ })
+	if got.GetSpecVersion() != 2 || got.GetUpdateStatus() != nil {
+		t.Errorf("by force: version %d, status %v", got.GetSpecVersion(), got.GetUpdateStatus())
+	}
+}
+
+func TestListServices_CountsWhatJobsCompleted(t *testing.T) {
+	s := newSwarm(t)
+	drained := node("drained", api.Role_ROLE_WORKER)
+	drained.Spec.Availability = api.Availability_AVAILABILITY_DRAIN
+	storetest.Create(t, s.store, drained, node("worker2", api.Role_ROLE_WORKER))
+	replicated := s.createService(t, web(job))
+	everywhere := s.createService(t, web(func(spec *api.ServiceSpec) { spec.Annotations.Name, spec.GlobalJob = "sweep", &api.GlobalJob{} }))
+	for i, task := range []struct {
+		service *api.Service
+		bound   string
+		slot    uint64
+		version uint64
+		state   api.TaskState
+	}{
+		{replicated, "", 1, 1, api.TaskState_TASK_STATE_COMPLETE},
+		{replicated, "", 1, 1, api.TaskState_TASK_STATE_FAILED},
+		{replicated, "", 2, 1, api.TaskState_TASK_STATE_FAILED},
+		{everywhere, "drained", 1, 1, api.TaskState_TASK_STATE_COMPLETE},
+		{everywhere, "worker1", 2, 1, api.TaskState_TASK_STATE_COMPLETE},
+		{everywhere, "worker2", 3, 0, api.TaskState_TASK_STATE_COMPLETE}, // of another iteration
+	} {
+		storetest.Create(t, s.store, &api.Task{
+			Id: fmt.Sprint("task", i), ServiceId: task.service.GetId(), Slot: task.slot, SpecVersion: task.version, NodeId: task.bound,
+			BoundNodeId: task.bound, Status: &api.TaskStatus{State: task.state}, DesiredState: api.TaskState_TASK_STATE_SHUTDOWN,
+		})
+	}
+	list, err := s.ListServices(t.Context(), &api.ListServicesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := list.GetCounts()[replicated.GetId()]; got.GetCompleted() != 1 || got.GetTotal() != 3 || got.GetDesired() != 2 {
+		t.Errorf("replicated: got %v, want 1 of 3, two at once", got)
+	}
+	if got := list.GetCounts()[everywhere.GetId()]; got.GetCompleted() != 2 || got.GetTotal() != 3 || got.GetDesired() != 1 {
+		t.Errorf("global: got %v, want 2 of 3", got)
 	}
 }
 

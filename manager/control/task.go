@@ -91,7 +91,7 @@ func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Contr
 		return err
 	}
 	kinds := []object.Kind{object.KindService, object.KindTask}
-	if service.GetSpec().GetGlobal() != nil {
+	if everywhere(service.GetSpec()) {
 		kinds = append(kinds, object.KindNode) // how many tasks there are to be depends on them
 	}
 	for {

@@ -41,8 +41,10 @@ func validateService(spec *api.ServiceSpec) error {
 	p.serviceName("annotations.name", spec.GetAnnotations().GetName())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
 	p.mode(spec)
-	p.updateConfig("update", spec.GetUpdate())
-	p.updateConfig("rollback", spec.GetRollback())
+	if !isJob(spec) {
+		p.updateConfig("update", spec.GetUpdate())
+		p.updateConfig("rollback", spec.GetRollback())
+	}
 	if spec.GetRollback().GetFailureAction() == api.FailureAction_FAILURE_ACTION_ROLLBACK {
 		p.add("rollback.failure_action", "a rollback can't be rolled back: use pause or continue")
 	}

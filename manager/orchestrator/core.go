@@ -136,3 +136,33 @@ func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
 	}
 	return c
 }
+
+// Rescue replaces the live tasks of a slot that are on nodes which cannot run them: lost or drained. false says that there are none.
+func (v View) Rescue(slot uint64, tasks []*api.Task) (Effect, bool) {
+	var e Effect
+	var stop []*api.Task
+	safe := false
+	for _, t := range tasks {
+		switch {
+		case !taskstate.Live(t):
+		case taskstate.Ended(t):
+			// restart decides what follows.
+			safe = true
+		case v.Gone(t):
+			stop = append(stop, t)
+			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE})
+		case v.Lost(t), v.Drained(t):
+			stop = append(stop, t)
+			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_SHUTDOWN})
+		default:
+			safe = true
+		}
+	}
+	if len(stop) == 0 {
+		return Effect{}, false
+	}
+	if !safe {
+		e.Create = v.Replacement(slot, tasks, stop)
+	}
+	return e, true
+}

@@ -6,6 +6,7 @@
 //
 //	replicated  how many slots are there?            creates first tasks, removes slots, replaces tasks of lost or drained nodes
 //	global      which nodes have a slot?             creates a task on each node that fits, removes those of nodes that don't
+//	job         which slots have not ended well?     creates their tasks, as many at once as may be; stops those of old iterations
 //	restart     what follows a task that ended?      replaces tasks by policy, starts tasks that wait
 //	update      which slots have an old spec?        replaces tasks a few at a time
 //	reaper      what may be forgotten?               deletes tasks, declares orphans
@@ -13,8 +14,8 @@
 // # The rule that keeps them apart
 //
 // A slot without a kept task (desired state below REMOVE) is filled by the core of the service's mode, which never changes:
-// replicated or global, and by nobody else; slots of a service that is gone are removed by replicated. In every other slot a
-// task is replaced only by a transaction that also changes a task that is there, or, for update, in a slot whose tasks all
+// replicated, global or job, and by nobody else; slots of a service that is gone are removed by replicated. In every other slot a
+// task is replaced only by a transaction that also changes a task that is there, or, for update and job, in a slot whose tasks all
 // ended. So two loops that want the same slot conflict in the store, and the slower one decides anew on what it then sees.
 //
 // # A core

@@ -53,7 +53,9 @@ func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
 func EveryNode() Option { return func(l *Loop) { l.everyNode = true } }
 
 // onEveryNode reports whether a service is to run on every node.
-func onEveryNode(s *api.Service) bool { return s.GetSpec().GetGlobal() != nil }
+func onEveryNode(s *api.Service) bool {
+	return s.GetSpec().GetGlobal() != nil || s.GetSpec().GetGlobalJob() != nil
+}
 
 // New returns a loop for a core; name is what logs call it. It starts nothing.
 func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/skep-io/skep/manager/allocator"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/global"
+	"github.com/skep-io/skep/manager/orchestrator/job"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
 	"github.com/skep-io/skep/manager/orchestrator/restart"
@@ -33,7 +34,7 @@ func startLoops(t testing.TB, s *store.Store) (stop func()) {
 	t.Helper()
 	cfg := orchestrator.Config{Store: s}
 	var runners []runner
-	for _, create := range []func(orchestrator.Config) (*orchestrator.Loop, error){replicated.New, global.New, restart.New, update.New, reaper.New} {
+	for _, create := range []func(orchestrator.Config) (*orchestrator.Loop, error){replicated.New, global.New, job.New, restart.New, update.New, reaper.New} {
 		l, err := create(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/orchestrator/global"
+	"github.com/skep-io/skep/manager/orchestrator/job"
 	"github.com/skep-io/skep/manager/orchestrator/reaper"
 	"github.com/skep-io/skep/manager/orchestrator/replicated"
 	"github.com/skep-io/skep/manager/orchestrator/restart"
@@ -35,14 +37,22 @@ type world struct {
 	watch *store.Watcher
 	tasks map[string]*api.Task
 	// excused are tasks on nodes that were lost: they may run on unseen.
-	excused    map[string]bool
-	startFirst bool
-	fail       func(format string, args ...any)
+	excused map[string]bool
+	// completions are the tasks of jobs that ended well, where they were heard of all the time.
+	completions map[jobSlot]int
+	startFirst  bool
+	fail        func(format string, args ...any)
+}
+
+// jobSlot is a slot of an iteration of a job.
+type jobSlot struct {
+	service       string
+	version, slot uint64
 }
 
 func newWorld(t testing.TB, fail func(string, ...any), startFirst bool) *world {
 	w := &world{
-		t: t, s: storetest.New(t), tasks: map[string]*api.Task{}, excused: map[string]bool{}, startFirst: startFirst, fail: fail,
+		t: t, s: storetest.New(t), tasks: map[string]*api.Task{}, excused: map[string]bool{}, completions: map[jobSlot]int{}, startFirst: startFirst, fail: fail,
 	}
 	watch, err := w.s.Watch(context.Background(), 0, object.KindTask, object.KindNode)
 	if err != nil {
@@ -110,6 +120,7 @@ func (w *world) checkTask(change store.Change) {
 	t := change.Object.(*api.Task)
 	old := w.tasks[t.GetId()]
 	w.tasks[t.GetId()] = t
+	w.checkJob(old, t)
 	switch {
 	case change.Action == store.ActionDelete:
 		delete(w.tasks, t.GetId())
@@ -124,6 +135,24 @@ func (w *world) checkTask(change store.Change) {
 	case old.GetNodeId() != "" && t.GetNodeId() != old.GetNodeId():
 		w.fail("task %s moved from %s to %s", t.GetId(), old.GetNodeId(), t.GetNodeId())
 	}
+}
+
+// checkJob: a slot of a job ends well once in each iteration.
+func (w *world) checkJob(old, t *api.Task) {
+	if t.GetStatus().GetState() != api.TaskState_TASK_STATE_COMPLETE || old.GetStatus().GetState() == api.TaskState_TASK_STATE_COMPLETE ||
+		w.excused[t.GetId()] || !w.isJob(t) {
+		return
+	}
+	place := jobSlot{t.GetServiceId(), t.GetSpecVersion(), t.GetSlot()}
+	w.completions[place]++
+	if w.completions[place] > 1 {
+		w.fail("slot %v ended well %d times", place, w.completions[place])
+	}
+}
+
+func (w *world) isJob(t *api.Task) bool {
+	s, err := find[*api.Service](w, t.GetServiceId())
+	return err == nil && taskstate.Job(s)
 }
 
 // checkSlots: at most one running task in a slot, two in start-first updates (I5).
@@ -141,10 +170,16 @@ func (w *world) checkSlots() {
 	if w.startFirst {
 		most = 2
 	}
+	perJob := map[string]uint64{}
 	for slot, tasks := range running {
-		if len(tasks) > most {
+		service, _, _ := strings.Cut(slot, ".")
+		if len(tasks) > most || len(tasks) > 1 && strings.HasPrefix(slot, "job") {
 			w.fail("slot %s has running tasks %v", slot, tasks)
 		}
+		perJob[service]++
+	}
+	if perJob["job1"] > simConcurrent {
+		w.fail("job1 has %d running tasks, of which %d are allowed", perJob["job1"], simConcurrent)
 	}
 }
 
@@ -168,6 +203,7 @@ func loops() []loop {
 	return []loop{
 		{"replicated", replicated.Step, false},
 		{"global", global.Step, false},
+		{"job", job.Step, false},
 		{"restart", restart.Step, true},
 		{"update", update.Step, false},
 		{"reaper", reaper.Step, true},
@@ -247,7 +283,7 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 	}
 	var reports []report
 	for _, t := range all[*api.Task](w) {
-		if next, ok := nextState(t, failed); ok && ready[t.GetNodeId()] {
+		if next, ok := nextState(t, failed, w.isJob(t)); ok && ready[t.GetNodeId()] {
 			reports = append(reports, report{t.GetId(), next})
 		}
 	}
@@ -268,7 +304,7 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 }
 
 // nextState is what an agent does with a task.
-func nextState(t *api.Task, failed bool) (api.TaskState, bool) {
+func nextState(t *api.Task, failed, job bool) (api.TaskState, bool) {
 	state := t.GetStatus().GetState()
 	switch {
 	case !taskstate.HoldsNode(t):
@@ -279,6 +315,8 @@ func nextState(t *api.Task, failed bool) (api.TaskState, bool) {
 		return api.TaskState_TASK_STATE_FAILED, true
 	case failed && state <= api.TaskState_TASK_STATE_READY:
 		return api.TaskState_TASK_STATE_REJECTED, true
+	case job && state == api.TaskState_TASK_STATE_RUNNING:
+		return api.TaskState_TASK_STATE_COMPLETE, true
 	case state >= t.GetDesiredState():
 		return 0, false
 	}
@@ -301,6 +339,9 @@ func changeSpec(s *api.Service, action api.FailureAction) {
 	s.PreviousSpec, s.PreviousSpecVersion, s.RestoredVersion = proto.CloneOf(s.GetSpec()), s.GetSpecVersion(), 0
 	s.SpecVersion++
 	s.Spec.Task.Container.Image = fmt.Sprint("image of ", s.GetSpecVersion())
+	if taskstate.Job(s) {
+		return
+	}
 	s.Spec.Update.FailureAction = action
 	resume(s)
 }
@@ -319,6 +360,22 @@ func (w *world) checkVersions() {
 			}
 		}
 	}
+}
+
+// simConcurrent is how many tasks of simJob may run at once.
+const simConcurrent = 2
+
+func simJob(id string, total uint64) *api.Service {
+	s := simService(id, 0, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1)
+	s.Spec.Replicated, s.Spec.Update = nil, nil
+	s.Spec.ReplicatedJob = &api.ReplicatedJob{TotalCompletions: total, MaxConcurrent: simConcurrent}
+	return s
+}
+
+func globalJob(id string) *api.Service {
+	s := simJob(id, 1)
+	s.Spec.ReplicatedJob, s.Spec.GlobalJob = nil, &api.GlobalJob{}
+	return s
 }
 
 // globalService is simService on every node.
@@ -363,8 +420,11 @@ func (w *world) disturb(t *rapid.T) {
 		w.update(func(tx store.Tx) error { return tx.Create(simNode(object.NewID())) })
 	case action == 27 && len(services) > 0:
 		edit(w, services[pick(len(services))].GetId(), func(s *api.Service) {
-			if s.GetSpec().GetReplicated() != nil {
+			switch {
+			case s.GetSpec().GetReplicated() != nil:
 				s.Spec.Replicated.Replicas = uint64(pick(5))
+			case s.GetSpec().GetReplicatedJob() != nil:
+				s.Spec.ReplicatedJob.TotalCompletions = uint64(1 + pick(5))
 			}
 		})
 	case action == 28 && len(services) > 0:
@@ -429,6 +489,10 @@ func (w *world) checkFixedPoint() {
 	for _, s := range all[*api.Service](w) {
 		tasks := storetest.List[*api.Task](w.t, w.s, store.ByService(s.GetId()))
 		slots := orchestrator.Slots(tasks)
+		if taskstate.Job(s) {
+			w.checkJobIsDone(s, slots)
+			continue
+		}
 		want := s.GetSpec().GetReplicated().GetReplicas()
 		if s.GetSpec().GetGlobal() != nil {
 			want = uint64(len(all[*api.Node](w)))
@@ -450,6 +514,32 @@ func (w *world) checkFixedPoint() {
 		}
 		if s.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_UPDATING {
 			w.fail("service %s: the update never completes", s.GetId())
+		}
+	}
+}
+
+// checkJobIsDone: as many slots ended well as the job wants, or more where it wanted more before, and nothing runs.
+func (w *world) checkJobIsDone(s *api.Service, slots map[uint64][]*api.Task) {
+	done := map[string]int{} // by node, for a global one
+	total := 0
+	for number, tasks := range slots {
+		if slices.ContainsFunc(tasks, taskstate.Live) {
+			w.fail("slot %d of job %s has a live task", number, s.GetId())
+		}
+		if taskstate.Done(s, tasks) {
+			done[tasks[0].GetBoundNodeId()]++
+			total++
+		}
+	}
+	if want := s.GetSpec().GetReplicatedJob().GetTotalCompletions(); total < int(want) {
+		w.fail("%d slots of job %s ended well, want %d", total, s.GetId(), want)
+	}
+	if s.GetSpec().GetGlobalJob() == nil {
+		return
+	}
+	for _, n := range all[*api.Node](w) {
+		if done[n.GetId()] != 1 {
+			w.fail("job %s ended well %d times on node %s", s.GetId(), done[n.GetId()], n.GetId())
 		}
 	}
 }
@@ -491,6 +581,7 @@ func TestCores_ReachTheSameFixedPoint(t *testing.T) {
 					simNode("n1"), simNode("n2"), simService("s1", 3, order, 1),
 					simService("s2", 2, order, rapid.Uint64Range(0, 2).Draw(rt, "parallelism")),
 					globalService("s3", order, rapid.Uint64Range(0, 2).Draw(rt, "global parallelism")),
+					simJob("job1", 4), globalJob("job2"),
 				} {
 					if err := tx.Create(o); err != nil {
 						return err

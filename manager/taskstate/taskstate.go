@@ -2,6 +2,7 @@ package taskstate
 
 import (
 	"cmp"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -42,6 +43,18 @@ func Accepts(old, reported *api.TaskStatus) bool {
 	}
 	return reported.GetMessage() != old.GetMessage() || reported.GetErr() != old.GetErr() ||
 		!proto.Equal(reported.GetContainer(), old.GetContainer())
+}
+
+// Job reports whether the tasks of s are to end.
+func Job(s *api.Service) bool {
+	return s.GetSpec().GetReplicatedJob() != nil || s.GetSpec().GetGlobalJob() != nil
+}
+
+// Done reports whether a job's slot has done its work: one of tasks, all of the slot, ended well in the job's present iteration.
+func Done(s *api.Service, tasks []*api.Task) bool {
+	return slices.ContainsFunc(tasks, func(t *api.Task) bool {
+		return Kept(t) && t.GetSpecVersion() == s.GetSpecVersion() && t.GetStatus().GetState() == api.TaskState_TASK_STATE_COMPLETE
+	})
 }
 
 // Live reports whether t is meant to run, now or soon.

@@ -269,10 +269,25 @@ func (f *fake) CreateService(_ context.Context, r *api.CreateServiceRequest) (*a
 	})
 }
 
+func isJob(s *api.Service) bool {
+	return s.GetSpec().GetReplicatedJob() != nil || s.GetSpec().GetGlobalJob() != nil
+}
+
+// countsOf are the numbers of a service, without those that run.
+func (f *fake) countsOf(s *api.Service) *api.ServiceCounts {
+	if isJob(s) {
+		return &api.ServiceCounts{Completed: f.replicas(s), Total: f.replicas(s)}
+	}
+	return &api.ServiceCounts{Desired: f.replicas(s)}
+}
+
 // replicas is how many tasks a service is to have.
 func (f *fake) replicas(service *api.Service) uint64 {
-	if service.GetSpec().GetGlobal() != nil {
+	if service.GetSpec().GetGlobal() != nil || service.GetSpec().GetGlobalJob() != nil {
 		return uint64(len(f.nodes))
+	}
+	if job := service.GetSpec().GetReplicatedJob(); job != nil {
+		return job.GetTotalCompletions()
 	}
 	return service.GetSpec().GetReplicated().GetReplicas()
 }
@@ -292,7 +307,10 @@ func (f *fake) fill(service *api.Service) {
 		} else {
 			task.NodeId = slices.Sorted(maps.Keys(f.nodes))[0]
 		}
-		if service.GetSpec().GetGlobal() != nil {
+		if isJob(service) {
+			task.DesiredState, task.Status.State = api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_COMPLETE
+		}
+		if service.GetSpec().GetGlobal() != nil || service.GetSpec().GetGlobalJob() != nil {
 			task.BoundNodeId = slices.Sorted(maps.Keys(f.nodes))[slot-1]
 		}
 		if !f.hasTask(task) {
@@ -333,7 +351,7 @@ func (f *fake) ListServices(context.Context, *api.ListServicesRequest) (*api.Lis
 	out := &api.ListServicesResponse{Counts: map[string]*api.ServiceCounts{}}
 	for id, service := range f.services {
 		out.Services = append(out.Services, service)
-		counts := &api.ServiceCounts{Desired: f.replicas(service)}
+		counts := f.countsOf(service)
 		for _, task := range f.tasks {
 			if task.GetServiceId() == id && task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
 				counts.Running++
@@ -404,7 +422,7 @@ func (f *fake) WatchService(r *api.WatchServiceRequest, stream grpc.ServerStream
 	for {
 		f.mu.Lock()
 		changed, service := f.changed, f.services[r.GetServiceId()]
-		answer := &api.WatchServiceResponse{Service: service, Counts: &api.ServiceCounts{Desired: f.replicas(service)}}
+		answer := &api.WatchServiceResponse{Service: service, Counts: f.countsOf(service)}
 		for _, id := range slices.Sorted(maps.Keys(f.tasks)) {
 			if f.tasks[id].GetServiceId() == r.GetServiceId() {
 				answer.Tasks = append(answer.Tasks, f.tasks[id])

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,8 +71,13 @@ func (p *program) serviceList() *cobra.Command {
 func serviceName(s *api.Service) string { return s.GetSpec().GetAnnotations().GetName() }
 
 func servicePasses(filter flagvalue.Filter, v view.Service) bool {
-	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Spec.Name) && filter.Equal("mode", v.Spec.Mode.String()) &&
+	return filter.Prefix("id", v.ID) && filter.Prefix("name", v.Spec.Name) && modePasses(filter, v.Spec.Mode) &&
 		filter.Labels("label", v.Spec.Labels)
+}
+
+// modePasses takes the words of --mode, and those of the list.
+func modePasses(filter flagvalue.Filter, mode view.ServiceMode) bool {
+	return filter.Match("mode", func(word string) bool { return strings.ReplaceAll(word, "-", " ") == mode.String() })
 }
 
 func newServiceRow(service *api.Service, v view.Service, flags *listFlags) serviceRow {
@@ -81,6 +87,9 @@ func newServiceRow(service *api.Service, v view.Service, flags *listFlags) servi
 		Image:    view.ShortImage(service.GetSpec().GetTask().GetContainer().GetImage()),
 		Ports:    joinPorts(service.GetSpec().GetEndpoint().GetPorts()),
 		Labels:   joinLabels(v.Spec.Labels), labels: v.Spec.Labels,
+	}
+	if status := v.ServiceStatus; v.Spec.Mode.ReplicatedJob != nil || v.Spec.Mode.GlobalJob != nil {
+		row.Replicas += fmt.Sprintf(" (%d/%d completed)", status.CompletedTasks, status.TotalTasks)
 	}
 	if most := service.GetSpec().GetTask().GetPlacement().GetMaxReplicas(); most > 0 {
 		row.Replicas += fmt.Sprintf(" (max %d per node)", most)

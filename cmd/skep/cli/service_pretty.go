@@ -20,12 +20,7 @@ func prettyService(s view.Service, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nID:\t\t%s\nName:\t\t%s\n", s.ID, s.Spec.Name)
 	writePrettyLabels(&b, s.Spec.Labels)
-	if r := s.Spec.Mode.Replicated; r != nil {
-		fmt.Fprintf(&b, "Service Mode:\tReplicated\n Replicas:\t%d\n", r.Replicas)
-	}
-	if s.Spec.Mode.Global != nil {
-		b.WriteString("Service Mode:\tGlobal\n")
-	}
+	writePrettyMode(&b, s.Spec.Mode)
 	writePrettyUpdateStatus(&b, s.UpdateStatus, now)
 	writePrettyPlacement(&b, s.Spec.TaskTemplate.Placement)
 	writePrettyReplacing(&b, "UpdateConfig", "Update order:     ", s.Spec.UpdateConfig)
@@ -62,6 +57,20 @@ func writePrettyReplacing(b *strings.Builder, title, order string, u *view.Updat
 		fmt.Fprintf(b, " Deadline:\t%s\n", u.Deadline)
 	}
 	fmt.Fprintf(b, " %s %s\n", order, u.Order)
+}
+
+func writePrettyMode(b *strings.Builder, mode view.ServiceMode) {
+	switch {
+	case mode.Replicated != nil:
+		fmt.Fprintf(b, "Service Mode:\tReplicated\n Replicas:\t%d\n", mode.Replicated.Replicas)
+	case mode.ReplicatedJob != nil:
+		fmt.Fprintf(b, "Service Mode:\tReplicatedJob\n Max Concurrent:\t%d\n Total Completions:\t%d\n",
+			mode.ReplicatedJob.MaxConcurrent, mode.ReplicatedJob.TotalCompletions)
+	case mode.GlobalJob != nil:
+		b.WriteString("Service Mode:\tGlobalJob\n")
+	default:
+		b.WriteString("Service Mode:\tGlobal\n")
+	}
 }
 
 func writePrettyUpdateStatus(b *strings.Builder, u *view.UpdateStatus, now time.Time) {

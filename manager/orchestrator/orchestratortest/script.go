@@ -6,6 +6,7 @@
 //	step now=10s
 //	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating since=1s restored=1 previous
 //	        monitor=5s deadline=1m ratio=0.5 action=rollback back=pause
+//	service job=5 concurrent=2    # or: globaljob
 //	service global constraint=node.labels.k==v
 //	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
 //	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m
@@ -188,6 +189,13 @@ func service(l line) *api.Service {
 	}}
 	if l.has("global") {
 		s.Spec.Replicated, s.Spec.Global = nil, &api.GlobalService{}
+	}
+	if l.has("globaljob") {
+		s.Spec.Replicated, s.Spec.GlobalJob = nil, &api.GlobalJob{}
+	}
+	if total := l.number("job", 0); total > 0 {
+		s.Spec.Replicated = nil
+		s.Spec.ReplicatedJob = &api.ReplicatedJob{TotalCompletions: total, MaxConcurrent: l.number("concurrent", 0)}
 	}
 	if c := l.get("constraint", ""); c != "" {
 		s.Spec.Task = &api.TaskSpec{Placement: &api.Placement{Constraints: []string{c}}}

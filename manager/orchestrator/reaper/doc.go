@@ -14,5 +14,5 @@
 //
 // A slot's history is as long as the cluster's task history limit, but at least max attempts + 1 tasks, which restart counts,
 // and one while an update is under way, which counts failures; and never so short that a slot loses its newest task: that is what says that the slot had its tries, and with which spec.
-// A negative limit keeps everything.
+// A job keeps what ended well in its present iteration. A negative limit keeps everything.
 package reaper

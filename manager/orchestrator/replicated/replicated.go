@@ -35,7 +35,7 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 		}
 	}
 	for _, slot := range kept {
-		if e, ok := rescue(v, slot, all[slot]); ok {
+		if e, ok := v.Rescue(slot, all[slot]); ok {
 			effects = append(effects, e)
 		}
 	}
@@ -83,34 +83,4 @@ func runningNode(v orchestrator.View, tasks []*api.Task) string {
 		}
 	}
 	return ""
-}
-
-// rescue replaces the live tasks of a slot that are on nodes which cannot run them.
-func rescue(v orchestrator.View, slot uint64, tasks []*api.Task) (orchestrator.Effect, bool) {
-	var e orchestrator.Effect
-	var stop []*api.Task
-	safe := false
-	for _, t := range tasks {
-		switch {
-		case !taskstate.Live(t):
-		case taskstate.Ended(t):
-			// restart decides what follows.
-			safe = true
-		case v.Gone(t):
-			stop = append(stop, t)
-			e.Desired = append(e.Desired, orchestrator.Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE})
-		case v.Lost(t), v.Drained(t):
-			stop = append(stop, t)
-			e.Desired = append(e.Desired, orchestrator.Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_SHUTDOWN})
-		default:
-			safe = true
-		}
-	}
-	if len(stop) == 0 {
-		return orchestrator.Effect{}, false
-	}
-	if !safe {
-		e.Create = v.Replacement(slot, tasks, stop)
-	}
-	return e, true
 }

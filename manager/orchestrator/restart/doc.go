@@ -12,7 +12,7 @@
 //	                            and the delay has passed ----------------------> desired RUNNING
 //
 // The policy is the one that the task ran under. Condition `any` replaces whatever ended, `on-failure` all but COMPLETE,
-// `none` nothing. The delay counts from when the replacement was made; a task whose predecessor did not end by itself, or was
+// `none` nothing; nothing follows in a job's slot once a task ended well there. The delay counts from when the replacement was made; a task whose predecessor did not end by itself, or was
 // on a node that is down, gone or drained, has none.
 //
 // Max attempts are counted from the slot's tasks in the store: a replacement is a task whose predecessor, of the same spec

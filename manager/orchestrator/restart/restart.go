@@ -53,7 +53,7 @@ func desire(t *api.Task, state api.TaskState) orchestrator.Effect {
 func follow(now time.Time, v orchestrator.View, tasks []*api.Task, i int) orchestrator.Effect {
 	t := tasks[i]
 	e := desire(t, api.TaskState_TASK_STATE_SHUTDOWN)
-	if superseded(tasks, i) || !again(t) || exhausted(now, tasks, t) {
+	if superseded(tasks, i) || !again(v, tasks, t) || exhausted(now, tasks, t) {
 		return e
 	}
 	e.Create = v.Replacement(t.GetSlot(), tasks, nil)
@@ -77,8 +77,11 @@ func superseded(tasks []*api.Task, i int) bool {
 	return false
 }
 
-// again reports whether the condition of the policy allows another try after t.
-func again(t *api.Task) bool {
+// again reports whether the condition of the policy allows another try after t. A job's slot that is done needs none.
+func again(v orchestrator.View, tasks []*api.Task, t *api.Task) bool {
+	if taskstate.Job(v.Service) && taskstate.Done(v.Service, tasks) {
+		return false
+	}
 	switch t.GetSpec().GetRestart().GetCondition() {
 	case api.RestartCondition_RESTART_CONDITION_NONE:
 		return false

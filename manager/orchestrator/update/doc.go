@@ -1,6 +1,6 @@
 // Package update replaces tasks that have an old spec, a few slots at a time, and stops or goes back when too many new ones fail.
 //
-// It does not restart tasks (restart), nor judge whether they are healthy: nodes say that a task is RUNNING once it is.
+// It does not start jobs anew (job), restart tasks (restart), nor judge whether they are healthy: nodes say that a task is RUNNING once it is.
 //
 // A slot's place in an update follows from its kept tasks, by spec version:
 //

@@ -16,7 +16,7 @@ func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
 
 // Step decides about all slots of one service.
 func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
-	if v.Service == nil {
+	if v.Service == nil || taskstate.Job(v.Service) {
 		return nil, time.Time{}
 	}
 	if stay := adopt(v); len(stay) > 0 {

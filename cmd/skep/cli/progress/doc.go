@@ -14,6 +14,8 @@
 //	                  ^                           |
 //	                  +------- a task follows ----+
 //
+// A job is done as soon as as many of its slots ended well as are to, and has failed when nothing of it runs any more before that.
+//
 // Invariants:
 //
 //	I1  A snapshot older than the version that was written counts for nothing.

@@ -24,7 +24,7 @@ func start() time.Time { return time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) }
 // TestTracker runs scripts of snapshots. Each command prints what a plain or a live display shows.
 //
 //	new version=N monitor=D display=plain|live [back]
-//	step at=D [version=N] [spec=N] replicas=N [update=STATE] [global]
+//	step at=D [version=N] [spec=N] replicas=N [update=STATE] [global] [job]
 //	SLOT STATE [desired=STATE] [spec=N] [age=N] [err=TEXT]
 //	tick at=D
 func TestTracker(t *testing.T) {
@@ -109,6 +109,11 @@ func snapshotOf(t *testing.T, d *datadriven.TestData) *progress.Snapshot {
 	t.Helper()
 	spec := numberArg(t, d, "spec", 1)
 	s := &progress.Snapshot{Service: service(numberArg(t, d, "version", 1), spec, numberArg(t, d, "replicas", 0))}
+	if d.HasArg("job") {
+		total := s.Service.GetSpec().GetReplicated().GetReplicas()
+		s.Counts = &api.ServiceCounts{Total: total}
+		s.Service.Spec = &api.ServiceSpec{ReplicatedJob: &api.ReplicatedJob{TotalCompletions: total}}
+	}
 	if d.HasArg("global") {
 		s.Counts = &api.ServiceCounts{Desired: s.Service.GetSpec().GetReplicated().GetReplicas()}
 		s.Service.Spec = &api.ServiceSpec{Global: &api.GlobalService{}}

@@ -101,6 +101,9 @@ func (t *Tracker) Step(now time.Time, snapshot *Snapshot) View {
 	if t.last == nil {
 		return View{}
 	}
+	if t.isJob() {
+		return t.job()
+	}
 	slots := slotsOf(t.last, t.replicas())
 	view := View{Lines: t.taskLines(slots)}
 	if next := t.phaseOf(slots); next != t.phase {

@@ -166,6 +166,8 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
 		"--tmpfs=/x:size=much":                "invalid value for tmpfs option size: much",
 
+		"--mode=global-job --replicas=2":          "replicas can only be used with replicated or replicated-job mode",
+		"--max-concurrent=2":                      "max-concurrent can only be used with replicated-job mode",
 		"--mode=global --replicas=2":              "replicas can only be used with replicated or replicated-job mode",
 		"--mode=global --replicas-max-per-node=2": "replicas-max-per-node can only be used with",
 

@@ -34,6 +34,7 @@ type shared struct {
 	limitMemory, reserve flagvalue.Bytes
 	limitPids            int64
 	replicas             uint64
+	maxConcurrent        uint64
 	placement            placementFlags
 	condition            string
 	restartDelay, window time.Duration
@@ -66,6 +67,7 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	set.Var(&s.limitMemory, "limit-memory", "Limit Memory")
 	set.Int64Var(&s.limitPids, "limit-pids", 0, "Limit maximum number of processes (default 0 = unlimited)")
 	set.BoolVar(&s.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	set.Uint64Var(&s.maxConcurrent, "max-concurrent", 0, "Number of job tasks to run concurrently (default equal to --replicas)")
 	set.Uint64Var(&s.replicas, "replicas", 0, "Number of tasks")
 	set.Var(&s.reserveCPU, "reserve-cpu", "Reserve CPUs")
 	set.Var(&s.reserve, "reserve-memory", "Reserve Memory")

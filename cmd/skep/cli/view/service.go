@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -20,6 +21,9 @@ type Service struct {
 type ServiceStatus struct {
 	RunningTasks uint64
 	DesiredTasks uint64
+	// CompletedTasks are those of a job that ended well. TotalTasks is how many are to, which Docker does not say.
+	CompletedTasks uint64 `json:",omitempty"`
+	TotalTasks     uint64 `json:",omitempty"`
 }
 
 // UpdateStatus is the last rolling update.
@@ -45,12 +49,23 @@ type ServiceSpec struct {
 type ServiceMode struct {
 	Replicated *ReplicatedService `json:",omitempty"`
 	Global     *GlobalService     `json:",omitempty"`
+
+	ReplicatedJob *ReplicatedJob `json:",omitempty"`
+	GlobalJob     *GlobalService `json:",omitempty"`
 }
+
+// ReplicatedJob is a number of tasks that are to end.
+type ReplicatedJob struct{ MaxConcurrent, TotalCompletions uint64 }
 
 // String returns the mode's name.
 func (m ServiceMode) String() string {
-	if m.Global != nil {
+	switch {
+	case m.Global != nil:
 		return "global"
+	case m.ReplicatedJob != nil:
+		return "replicated job"
+	case m.GlobalJob != nil:
+		return "global job"
 	}
 	return "replicated"
 }
@@ -107,7 +122,9 @@ func NewService(s *api.Service) Service {
 
 // WithCounts adds the numbers of tasks.
 func (s Service) WithCounts(counts *api.ServiceCounts) Service {
-	s.ServiceStatus = &ServiceStatus{RunningTasks: counts.GetRunning(), DesiredTasks: counts.GetDesired()}
+	s.ServiceStatus = &ServiceStatus{
+		RunningTasks: counts.GetRunning(), DesiredTasks: counts.GetDesired(), CompletedTasks: counts.GetCompleted(), TotalTasks: counts.GetTotal(),
+	}
 	return s
 }
 
@@ -122,6 +139,14 @@ func newServiceSpec(s *api.ServiceSpec) ServiceSpec {
 	}
 	if s.GetGlobal() != nil {
 		out.Mode.Global = &GlobalService{}
+	}
+	if job := s.GetReplicatedJob(); job != nil {
+		out.Mode.ReplicatedJob = &ReplicatedJob{
+			MaxConcurrent: cmp.Or(job.GetMaxConcurrent(), job.GetTotalCompletions()), TotalCompletions: job.GetTotalCompletions(),
+		}
+	}
+	if s.GetGlobalJob() != nil {
+		out.Mode.GlobalJob = &GlobalService{}
 	}
 	out.UpdateConfig, out.RollbackConfig = newUpdateConfig(s.GetUpdate()), newUpdateConfig(s.GetRollback())
 	return out

@@ -1,0 +1,68 @@
+package progress
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/skep-io/skep/api"
+)
+
+func (t *Tracker) isJob() bool {
+	spec := t.last.Service.GetSpec()
+	return spec.GetReplicatedJob() != nil || spec.GetGlobalJob() != nil
+}
+
+// job says how far a job is: it is done when all its slots ended well, and has failed when nothing runs any more and some did not.
+func (t *Tracker) job() View {
+	total := t.last.Counts.GetTotal()
+	slots := slotsOf(t.last, total)
+	completed, active, failed := uint64(0), uint64(0), uint64(0)
+	for _, s := range slots {
+		switch {
+		case s.completed():
+			completed++
+		case s.task != nil:
+			active++
+		default:
+			failed++
+		}
+	}
+	view := View{Lines: []Line{
+		{Key: "job progress", Text: fmt.Sprintf("%d out of %d complete", min(completed, total), total)},
+		{Key: "active tasks", Text: fmt.Sprintf("%d out of %d tasks", running(slots), active)},
+	}}
+	if total <= maxBars {
+		view.Lines = append(view.Lines, t.jobLines(slots, total)...)
+	}
+	switch {
+	case completed >= total:
+		view.Converged = true
+		view.Lines = append(view.Lines, Line{Key: "job", Text: "Service " + t.last.Service.GetId() + " completed"})
+	case active == 0 && completed+failed >= total:
+		_, view.Failure = endOf(slices.DeleteFunc(slots, slot.completed))
+	}
+	return view
+}
+
+// jobLines says how far each of the slots is.
+func (t *Tracker) jobLines(slots []slot, total uint64) (lines []Line) {
+	for i, s := range slots {
+		line := Line{Key: fmt.Sprintf("%d/%d", i+1, total)}
+		if id := cmp.Or(s.task, s.last).GetBoundNodeId(); id != "" {
+			line.Key = shortID(id)
+		}
+		line.Text, line.Bar = s.text()
+		if s.completed() {
+			line.Text, line.Bar = stateName(api.TaskState_TASK_STATE_COMPLETE), ""
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// completed reports whether a task of the slot ended well.
+func (s slot) completed() bool {
+	const complete = api.TaskState_TASK_STATE_COMPLETE
+	return s.task.GetStatus().GetState() == complete || s.last.GetStatus().GetState() == complete
+}

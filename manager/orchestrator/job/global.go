@@ -1,0 +1,47 @@
+package job
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/taskstate"
+)
+
+func global(v orchestrator.View) (effects []orchestrator.Effect) {
+	all := orchestrator.Slots(v.Tasks)
+	slots := map[string]slot{} // by node
+	for _, number := range slices.Sorted(maps.Keys(all)) {
+		s := look(v, number, all[number])
+		node := s.tasks[0].GetBoundNodeId()
+		slots[node] = s
+		switch {
+		case v.Node(node) == nil:
+			effects = append(effects, orchestrator.Remove(s.tasks)...)
+		case v.Eligible.Keep[node] == nil:
+			effects = append(effects, orchestrator.Remove(slices.DeleteFunc(slices.Clone(s.tasks), idle))...)
+		case s.place != free || !slices.Contains(v.Eligible.Take, node):
+			effects = append(effects, s.keep()...)
+		}
+	}
+	number := uint64(0)
+	for _, node := range v.Eligible.Take {
+		s, known := slots[node]
+		if s.place != free {
+			continue
+		}
+		if !known {
+			for number++; all[number] != nil; number++ {
+			}
+			s.number = number
+		}
+		e := s.begin(v)
+		e.Create.BoundNodeID = node
+		effects = append(effects, e)
+	}
+	return effects
+}
+
+// idle reports whether a task is none that a node loses when it fits no more.
+func idle(t *api.Task) bool { return !taskstate.Live(t) || taskstate.Ended(t) }
