@@ -43,7 +43,7 @@ test: setup build ## All tests: unit tests with the race detector, e2e with the 
 # The suites whose tests depend on the kernel; the processor is emulated, so this takes about ten minutes on two cores.
 .PHONY: e2e-vm
 SUITE ?=
-e2e-vm: setup build ## Tests of isolation in a virtual machine: Debian's kernel, cgroup v2, AppArmor; SUITE=runtime/launch for one
+e2e-vm: setup build ## Tests of isolation in a virtual machine: Debian's kernel, cgroup v2, AppArmor, SELinux; SUITE=runtime/launch for one
 	@tools/setup/debian.sh vm $(BIN)/vm
 	@$(GO) test ./e2e/vm -count=1 -timeout 30m -v -kernel '$(CURDIR)/$(BIN)/vm' -suite '$(SUITE)'
 

@@ -1,6 +1,7 @@
 // Package vm runs test suites in a virtual machine with a kernel of its own, because what a container may do depends on
 // the kernel: the tests on a developer's machine see one, here they see Debian's, with control groups v2 alone and
-// AppArmor.
+// AppArmor; and, in a second machine, SELinux, of which a kernel has one or the other. Its policy, selinux/policy.conf, is a small one of ours, in
+// the words of the reference policy.
 //
 // It is not a lab of several machines: that is package lab, whose scripts run in here as well.
 //

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,13 +26,24 @@ var (
 // bootTime bounds the whole life of the machine: about three times of what it takes on two cores.
 const bootTime = 25 * time.Minute
 
-// suiteOf is one package's tests in the machine.
+// suiteOf is one package's tests in a machine.
 type suiteOf struct {
 	pkg string
 	// run selects tests; all if empty.
 	run string
 	// skips are the tests that may skip in the machine, and why.
 	skips map[string]string
+}
+
+// otherMachine is why the tests of SELinux skip where AppArmor is: a kernel has one of the two.
+const otherMachine = "it is for the machine with SELinux"
+
+// selinuxSuites are the tests of SELinux, and some that must pass where it enforces, too.
+func selinuxSuites() []suiteOf {
+	return []suiteOf{
+		{pkg: "runtime/lsm", run: "SELinux"},
+		{pkg: "runtime/supervisor", run: "SELinux|^TestInside|^TestExec_HasWhat"},
+	}
 }
 
 // suites are the packages whose behaviour depends on the kernel.
@@ -42,10 +54,13 @@ func suites() []suiteOf {
 		{pkg: "runtime/overlay"},
 		{pkg: "runtime/quota"},
 		{pkg: "runtime/seccomp"},
-		{pkg: "runtime/lsm"},
+		{pkg: "runtime/lsm", skips: map[string]string{"TestSELinuxLabels_AreOfOneContainer": otherMachine}},
 		{pkg: "runtime/launch"},
 		{pkg: "runtime/systrace"},
-		{pkg: "runtime/supervisor"},
+		{pkg: "runtime/supervisor", skips: map[string]string{
+			"TestSELinux_KeepsContainersApart": otherMachine, "TestSELinux_LabelsWhatIsTheContainers": otherMachine,
+			"TestSELinux_ConfinesCommands": otherMachine,
+		}},
 		{pkg: "agent/network"},
 		{pkg: "agent/executor"},
 		{pkg: "agent"},
@@ -56,6 +71,20 @@ func suites() []suiteOf {
 // TestVM runs the suites in a machine with Debian's kernel. Every test that passes here, on the machine of whoever runs
 // this, must pass there too; a test that skips there must be known to.
 func TestVM(t *testing.T) {
+	runMachine(t, suites(), "apparmor=1 lsm=landlock,yama,apparmor,bpf", nil)
+}
+
+// TestVM_SELinux runs the tests of SELinux where that enforces a policy that tells containers and the node apart.
+func TestVM_SELinux(t *testing.T) {
+	runMachine(t, selinuxSuites(), "lsm=landlock,yama,selinux,bpf", (*builder).policy)
+}
+
+// runMachine makes a machine, with more in it if there is more to do, and runs the suites that were chosen in it.
+func runMachine(t *testing.T, suites []suiteOf, words string, more func(*builder)) {
+	suites = slices.DeleteFunc(suites, func(s suiteOf) bool { return !strings.Contains(s.pkg, *chosen) })
+	if len(suites) == 0 {
+		t.Skip("no suite of this machine was chosen")
+	}
 	if *kernel == "" {
 		t.Skip("needs a kernel: run make e2e-vm")
 	}
@@ -65,7 +94,7 @@ func TestVM(t *testing.T) {
 	}
 	dir := t.TempDir()
 	cfg := Config{
-		Kernel: *kernel, Guest: filepath.Join(dir, "guest"), Memory: 3072, Disk: 2048, Append: "apparmor=1 lsm=landlock,yama,apparmor,bpf",
+		Kernel: *kernel, Guest: filepath.Join(dir, "guest"), Memory: 3072, Disk: 2048, Append: words,
 		Files: map[string]string{},
 	}
 	if cfg.Busybox, err = exec.LookPath("busybox"); err != nil {
@@ -74,10 +103,11 @@ func TestVM(t *testing.T) {
 	b := &builder{T: t, source: source, dir: dir, cfg: &cfg}
 	b.program(cfg.Guest, "./e2e/vm/guest")
 	b.programs()
-	for _, s := range suites() {
-		if strings.Contains(s.pkg, *chosen) {
-			b.suite(s)
-		}
+	for _, s := range suites {
+		b.suite(s)
+	}
+	if more != nil {
+		more(b)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), bootTime)
 	defer cancel()
@@ -89,8 +119,8 @@ func TestVM(t *testing.T) {
 	if *keep != "" {
 		logs = *keep
 	}
-	console := filepath.Join(logs, "console")
-	printed, err := os.Create(filepath.Join(logs, "output"))
+	console := filepath.Join(logs, "console-"+t.Name())
+	printed, err := os.Create(filepath.Join(logs, "output-"+t.Name()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +130,8 @@ func TestVM(t *testing.T) {
 		text, _ := os.ReadFile(console)
 		t.Errorf("%v; its console:\n%s", err, text)
 	}
-	for _, s := range suites() {
-		if strings.Contains(s.pkg, *chosen) {
-			t.Run(s.pkg, func(t *testing.T) { r.check(t, s) })
-		}
+	for _, s := range suites {
+		t.Run(s.pkg, func(t *testing.T) { r.check(t, s) })
 	}
 }
 
@@ -152,6 +180,44 @@ func (b *builder) programs() {
 	for _, built := range []string{"skep", "skep-runtime", "skep-hello.tar"} {
 		b.cfg.Files["src/bin/"+built] = filepath.Join(b.source, "bin", built)
 	}
+}
+
+// categories are those of multi-category security, c0 to c1023.
+const categories = 1024
+
+// policy compiles the policy of SELinux, and says which of its labels are for containers.
+func (b *builder) policy() {
+	b.Helper()
+	text, err := os.ReadFile("selinux/policy.conf")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all strings.Builder
+	for n := range categories {
+		fmt.Fprintf(&all, "category c%d;\n", n)
+	}
+	home := filepath.Join(b.dir, "selinux")
+	files := map[string]string{
+		"policy.conf": strings.Replace(string(text), "@CATEGORIES@\n", all.String(), 1),
+		"config":      "SELINUX=enforcing\nSELINUXTYPE=skep\n",
+		"skep/contexts/lxc_contexts": "process = \"system_u:system_r:container_t:s0\"\n" +
+			"file = \"system_u:object_r:container_file_t:s0\"\nro_file = \"system_u:object_r:container_file_t:s0\"\n",
+	}
+	for name, content := range files {
+		path := filepath.Join(home, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	out, err := exec.Command("checkpolicy", "-M", "-U", "allow", "-c", "33", "-o", filepath.Join(home, "skep/policy"),
+		filepath.Join(home, "policy.conf")).CombinedOutput()
+	if err != nil {
+		b.Fatalf("checkpolicy: %v\n%s", err, out)
+	}
+	b.cfg.Files["etc/selinux"] = home
 }
 
 func (b *builder) suite(s suiteOf) {

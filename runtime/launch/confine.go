@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,16 +14,76 @@ import (
 // before an image can have a say in what is there; a write counts for the process that opened it only.
 const appArmorExec = "/proc/thread-self/attr/apparmor/exec"
 
-// appArmor chooses the profile. It must come before the child leaves the host's mounts.
+// What SELinux reads likewise, in the same place and under the same conditions: the label from the next execve on, and that of keyrings.
+const (
+	selinuxExec = "/proc/thread-self/attr/exec"
+	selinuxKey  = "/proc/thread-self/attr/keycreate"
+)
+
+// labels chooses what mandatory access control confines by. It must come before the child leaves the host's mounts.
+func (p *program) labels() {
+	p.appArmor()
+	label := p.plan.Process.SELinux
+	if label == "" {
+		return
+	}
+	name := "confine by the SELinux label " + label
+	p.order(name, selinuxExec, label)
+	p.order(name, selinuxKey, label)
+}
+
+// order writes a line to a file of the kernel.
+func (p *program) order(name, file, text string) {
+	f := p.result(name, unix.SYS_OPENAT, cwd(), p.str(file), num(unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW), num(0))
+	p.call(name, unix.SYS_WRITE, f.arg(), p.str(text), num(len(text)))
+	p.close(f)
+}
+
+// Of the file system of message queues, from ipc/mqueue.c, and where SELinux keeps the label of a file.
+const (
+	mqueueType  = "mqueue"
+	mqueueMagic = 0x19800202
+	selinuxAttr = "security.selinux"
+)
+
+// labelQueues labels the container's message queues. The kernel made their file system with the namespace, for the launcher's user, so that the
+// container's root can't; and it takes no label when it is mounted. Nothing of the container runs yet.
+func (p *Process) labelQueues(plan *spec.Plan) error {
+	if plan.MountLabel == "" || plan.Namespaces&unix.CLONE_NEWIPC == 0 { // the host's are not the container's to label
+		return nil
+	}
+	for _, m := range plan.Mounts {
+		if m.Type != mqueueType {
+			continue
+		}
+		root, err := p.Root()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(root)
+		fd, err := unix.Openat2(root, m.Target, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveTrusted})
+		if err != nil {
+			return fmt.Errorf("label message queues: %w", err)
+		}
+		defer unix.Close(fd)
+		var fs unix.Statfs_t
+		if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type == mqueueMagic {
+			err = unix.Fsetxattr(fd, selinuxAttr, []byte(plan.MountLabel), 0)
+		}
+		if err != nil {
+			return fmt.Errorf("label message queues: %w", err)
+		}
+	}
+	return nil
+}
+
+// appArmor chooses the profile.
 func (p *program) appArmor() {
 	profile := p.plan.Process.AppArmor
 	if profile == "" {
 		return
 	}
-	name, order := "confine by the AppArmor profile "+profile, "exec "+profile
-	f := p.result(name, unix.SYS_OPENAT, cwd(), p.str(appArmorExec), num(unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW), num(0))
-	p.call(name, unix.SYS_WRITE, f.arg(), p.str(order), num(len(order)))
-	p.close(f)
+	p.order("confine by the AppArmor profile "+profile, appArmorExec, "exec "+profile)
 }
 
 // Rights of Landlock, from linux/landlock.h.

@@ -210,7 +210,7 @@ func (p *Process) admit(job ExecJob, pidfd int) error {
 func (p *program) buildExec(passed []int, ctl, join int, terminal bool) error {
 	p.isolate(passed, ctl)
 	p.receive()
-	p.appArmor()
+	p.labels()
 	container := p.received(0)
 	if join != 0 {
 		p.call("join namespaces", unix.SYS_SETNS, container.arg(), num(join))

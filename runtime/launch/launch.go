@@ -213,6 +213,9 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 	if err := p.awaitReady(ctx, job); err != nil {
 		return err
 	}
+	if err := p.labelQueues(job.Plan); err != nil {
+		return err
+	}
 	if job.Starter != nil { // whoever starts it knows nothing of the plan
 		return p.setLimits()
 	}
@@ -241,7 +244,7 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 		if !m.Layered() {
 			continue
 		}
-		fd, err := l.overlay.MountImage(m.Layers, userns)
+		fd, err := l.overlay.MountImage(m.Layers, userns, job.Plan.MountLabel)
 		if err != nil {
 			return fmt.Errorf("image at /%s: %w", m.Target, err)
 		}
@@ -259,7 +262,7 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 
 // RootLayers completes layers by what the plan says of the root. Userns is as in overlay.Layers.
 func RootLayers(layers overlay.Layers, plan *spec.Plan, userns int) overlay.Layers {
-	layers.UserNS, layers.Suid = userns, !plan.Process.NoNewPrivs
+	layers.UserNS, layers.Suid, layers.Label = userns, !plan.Process.NoNewPrivs, plan.MountLabel
 	layers.RootUID, _ = plan.HostUID(0)
 	layers.RootGID, _ = plan.HostGID(0)
 	return layers

@@ -165,6 +165,9 @@ func (p *program) filesystem(name string, m spec.Mount) reg {
 		source = m.Type
 	}
 	options := append([]spec.Option{{Key: "source", Value: source}}, m.Options...)
+	if label := p.plan.MountLabel; label != "" && labelled(m.Type) {
+		options = append(options, spec.Option{Key: "context", Value: label})
+	}
 	for _, o := range options {
 		kind, value := unix.FSCONFIG_SET_STRING, p.str(o.Value)
 		if o.Value == "" {
@@ -176,6 +179,12 @@ func (p *program) filesystem(name string, m spec.Mount) reg {
 	mounted := p.result(name, unix.SYS_FSMOUNT, fs.arg(), num(unix.FSMOUNT_CLOEXEC), num(m.Attr))
 	p.close(fs)
 	return mounted
+}
+
+// labelled reports whether a file system takes a label of SELinux for all that is in it, from who is root in a user namespace only: of these
+// the kernel lets (selinux_set_mnt_opts in security/selinux/hooks.c).
+func labelled(fstype string) bool {
+	return fstype == "tmpfs" || fstype == "ramfs" || fstype == "devpts"
 }
 
 // bind attaches a tree of the host that the parent cloned.

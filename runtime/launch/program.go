@@ -48,7 +48,7 @@ const (
 func (p *program) build(passed []int, ctl int) error {
 	p.isolate(passed, ctl)
 	p.receive()
-	p.appArmor()
+	p.labels()
 	p.findRootfs()
 	p.identity()
 	p.attachRoot()

@@ -6,6 +6,9 @@
 //
 //	go generate ./runtime/lsm
 //
+// The policy of SELinux is the node's, and has labels for containers; each container gets a pair of categories of its own with them, so that
+// none reaches the files and processes of another (MCS).
+//
 // What a process is confined by from its execve on, package launch tells the kernel.
 //
 // All functions are safe for concurrent use.

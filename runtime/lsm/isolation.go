@@ -14,6 +14,7 @@ const (
 	// Landlock confines to the container's own files.
 	LandlockName = "landlock"
 	AppArmorName = "apparmor"
+	SELinuxName  = "selinux"
 )
 
 // LeastLandlock is the first ABI of Landlock with which processes may move files between directories.
@@ -28,7 +29,8 @@ func Landlock() int {
 	return int(v)
 }
 
-// Isolation names what every container here is isolated by, unless it asks for less. AppArmor is there once the default profile is loaded.
+// Isolation names what every container here is isolated by, unless it asks for less. AppArmor is there once the default profile is loaded,
+// SELinux where it enforces a policy that knows containers.
 func Isolation() []string {
 	var out []string
 	for _, part := range []struct {
@@ -39,6 +41,7 @@ func Isolation() []string {
 		{exists("/proc/sys/kernel/seccomp"), Seccomp},
 		{Landlock() >= LeastLandlock, LandlockName},
 		{ProfileLoaded(), AppArmorName},
+		{SELinux() && SELinuxEnforces(), SELinuxName},
 	} {
 		if part.in {
 			out = append(out, part.name)

@@ -30,9 +30,14 @@ const maxFiles = 4096
 // New makes an empty file system of at most size bytes, whose root directory has the given mode and host ids. The
 // mount is nosuid, nodev and, unless AllowExec is called, noexec.
 func New(size int64, mode, uid, gid uint32) (*FS, error) {
-	fd, err := create("tmpfs", size, mode)
+	return NewLabelled("", size, mode, uid, gid)
+}
+
+// NewLabelled is New for a file system in which everything has a label of SELinux.
+func NewLabelled(label string, size int64, mode, uid, gid uint32) (*FS, error) {
+	fd, err := create("tmpfs", label, size, mode)
 	if errors.Is(err, unix.EINVAL) { // no noswap before 6.4
-		fd, err = create("ramfs", size, mode)
+		fd, err = create("ramfs", label, size, mode)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("in-memory file system: %w", err)
@@ -44,7 +49,7 @@ func New(size int64, mode, uid, gid uint32) (*FS, error) {
 	return &FS{fd: fd, left: size}, nil
 }
 
-func create(fstype string, size int64, mode uint32) (int, error) {
+func create(fstype, label string, size int64, mode uint32) (int, error) {
 	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -57,6 +62,9 @@ func create(fstype string, size int64, mode uint32) (int, error) {
 		}
 		// A page per file and some slack, since the kernel counts whole pages.
 		options = append(options, [2]string{"size", strconv.FormatInt(size+maxFiles*4096, 10)}, [2]string{"nr_inodes", strconv.Itoa(maxFiles)})
+	}
+	if label != "" {
+		options = append(options, [2]string{"context", label})
 	}
 	for _, o := range options {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {

@@ -34,6 +34,8 @@ type Layers struct {
 	RootUID, RootGID uint32
 	// Suid leaves set-user-id bits in force.
 	Suid bool
+	// Label is the label of SELinux that all files have, or "".
+	Label string
 }
 
 // maxLayers is below the kernel's limit of 500 and above what registries accept.
@@ -92,7 +94,7 @@ func (d *Driver) Mount(l Layers) (int, error) {
 	if err := l.check(); err != nil {
 		return -1, err
 	}
-	s := &stack{attr: unix.MOUNT_ATTR_NODEV}
+	s := &stack{attr: unix.MOUNT_ATTR_NODEV, label: l.Label}
 	defer s.close()
 	if !l.Suid {
 		s.attr |= unix.MOUNT_ATTR_NOSUID // I3
@@ -113,12 +115,12 @@ func (d *Driver) Mount(l Layers) (int, error) {
 }
 
 // MountImage shows the layers of an image, the topmost first, to a container that has a root of its own. Nothing can be written, and no
-// set-user-id bit is in force. It gives the detached mount, which the caller closes; userns is as in Layers.
-func (d *Driver) MountImage(lower []string, userns int) (int, error) {
+// set-user-id bit is in force. It gives the detached mount, which the caller closes; userns and label are as in Layers.
+func (d *Driver) MountImage(lower []string, userns int, label string) (int, error) {
 	if err := (Layers{Lower: lower}).check(); err != nil {
 		return -1, err
 	}
-	s := &stack{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY}
+	s := &stack{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY, label: label}
 	defer s.close()
 	if err := s.addLowers(lower, userns); err != nil {
 		return -1, err
@@ -144,8 +146,9 @@ func (d *Driver) mount(s *stack) (int, error) {
 // stack is one overlay mount in the making. It owns its descriptors.
 type stack struct {
 	attr        int
-	lower       []int // detached mounts, the topmost first
-	upper, work int   // directories; valid if hasUpper
+	label       string // or ""
+	lower       []int  // detached mounts, the topmost first
+	upper, work int    // directories; valid if hasUpper
 	hasUpper    bool
 	scratch     *memfs.FS // or nil
 }
@@ -260,8 +263,12 @@ func (s *stack) scratchUpper(l Layers) error {
 }
 
 // options are the parameters of every mount: I2, and no feature that a layer could use against another.
-func options() [][2]string {
-	return [][2]string{{"redirect_dir", "nofollow"}, {"index", "off"}, {"metacopy", "off"}}
+func (s *stack) options() [][2]string {
+	out := [][2]string{{"redirect_dir", "nofollow"}, {"index", "off"}, {"metacopy", "off"}}
+	if s.label != "" {
+		out = append(out, [2]string{"context", s.label})
+	}
+	return out
 }
 
 func (s *stack) mountByDescriptor() (int, error) {
@@ -283,7 +290,7 @@ func (s *stack) mountByDescriptor() (int, error) {
 			return -1, fmt.Errorf("workdir: %w", err)
 		}
 	}
-	for _, o := range append(options(), [2]string{"source", "overlay"}) {
+	for _, o := range append(s.options(), [2]string{"source", "overlay"}) {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
 			return -1, fmt.Errorf("%s: %w", o[0], err)
 		}
@@ -327,7 +334,10 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 	if s.hasUpper {
 		data = append(data, "upperdir="+upper, "workdir="+work)
 	}
-	for _, o := range options() {
+	for _, o := range s.options() {
+		if strings.Contains(o[1], ",") { // which a label may have
+			o[1] = `"` + o[1] + `"`
+		}
 		data = append(data, o[0]+"="+o[1])
 	}
 	return s.mountClassic(at+"/merged", strings.Join(data, ","))

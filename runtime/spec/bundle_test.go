@@ -102,7 +102,8 @@ func TestCompileBundle_Refuses(t *testing.T) {
 			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}}
 		}, "is no device"},
 		"a propagation of no kind": {func(s *specs.Spec) { s.Linux.RootfsPropagation = "rare" }, `"rare" is not a propagation`},
-		"a label":                  {func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }, "process.selinuxLabel: is not supported"},
+		"a label":                  {func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }, `process.selinuxLabel: "x" is no label of SELinux`},
+		"a label with a space":     {func(s *specs.Spec) { s.Linux.MountLabel = "u:r:t:s0 x" }, "linux.mountLabel: "},
 		"a capability above": {func(s *specs.Spec) {
 			s.Process.Capabilities = &specs.LinuxCapabilities{Effective: []string{"CAP_KILL"}}
 		}, "effective must be within permitted"},

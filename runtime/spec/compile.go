@@ -143,13 +143,14 @@ func (c *compiler) inside(field, p string) string {
 func (c *compiler) linux(l *specs.Linux) {
 	c.unsupported(map[string]bool{
 		"linux.intelRdt": l.IntelRdt != nil, "linux.timeOffsets": len(l.TimeOffsets) > 0,
-		"linux.mountLabel": l.MountLabel != "", "linux.netDevices": len(l.NetDevices) > 0,
+		"linux.netDevices":   len(l.NetDevices) > 0,
 		"linux.memoryPolicy": l.MemoryPolicy != nil,
 		"linux.personality":  l.Personality != nil && !c.bundle,
 		"linux.cgroupsPath":  l.CgroupsPath != "" && !c.bundle,
 		"linux.rootfsPropagation": l.RootfsPropagation != "" && l.RootfsPropagation != "private" &&
 			l.RootfsPropagation != "rprivate" && !c.bundle,
 	})
+	c.plan.MountLabel = c.label("linux.mountLabel", l.MountLabel)
 	c.devices(l.Devices)
 	if c.bundle {
 		c.bundleLinux(l)

@@ -34,6 +34,8 @@ type Plan struct {
 	Personality     Personality
 	Process         Process
 	Seccomp         *seccomp.Filter // or nil for none
+	// MountLabel is the label of SELinux that the container's file systems have, or "" for what the host's policy gives them.
+	MountLabel string
 	// Landlock asks for rules that follow from the root and the mounts, where the kernel can.
 	Landlock bool
 }
@@ -151,6 +153,7 @@ type Process struct {
 	Capabilities Capabilities
 	NoNewPrivs   bool
 	AppArmor     string // a profile that the kernel has, or ""
+	SELinux      string // a label that the kernel's policy has, or ""
 	Rlimits      []Rlimit
 	// Terminal gives the process a terminal of the container as its standard streams, of Rows and Columns if not 0.
 	Terminal      bool

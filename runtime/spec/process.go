@@ -17,8 +17,7 @@ const maxProfileName = 512
 
 func (c *compiler) process(p *specs.Process) {
 	c.unsupported(map[string]bool{
-		"process.selinuxLabel": p.SelinuxLabel != "",
-		"process.scheduler":    p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
+		"process.scheduler": p.Scheduler != nil, "process.ioPriority": p.IOPriority != nil,
 		"process.execCPUAffinity": p.ExecCPUAffinity != nil,
 	})
 	out := &c.plan.Process
@@ -27,6 +26,7 @@ func (c *compiler) process(p *specs.Process) {
 	if len(out.AppArmor) > maxProfileName || strings.ContainsAny(out.AppArmor, " \n") {
 		c.bad("process.apparmorProfile", "%.64q is no name of a profile", out.AppArmor)
 	}
+	out.SELinux = c.label("process.selinuxLabel", p.SelinuxLabel)
 	out.Terminal = p.Terminal
 	if size := p.ConsoleSize; size != nil {
 		out.Rows, out.Columns = uint16(min(size.Height, math.MaxUint16)), uint16(min(size.Width, math.MaxUint16))
@@ -44,6 +44,20 @@ func (c *compiler) process(p *specs.Process) {
 		}
 	}
 }
+
+// maxLabel bounds a label of SELinux; a level with many categories is long.
+const maxLabel = 4095
+
+// label checks the form of a label of SELinux, user:role:type[:level]. The kernel knows which there are.
+func (c *compiler) label(field, label string) string {
+	if strings.Count(label, ":") < 2 && label != "" || len(label) > maxLabel || strings.ContainsFunc(label, notGraphic) {
+		c.bad(field, "%.64q is no label of SELinux: USER:ROLE:TYPE:LEVEL", label)
+	}
+	return label
+}
+
+// notGraphic reports whether a letter is other than the visible ones of ASCII.
+func notGraphic(r rune) bool { return r <= ' ' || r > '~' }
 
 func (c *compiler) user(u *specs.User) {
 	out := &c.plan.Process

@@ -149,7 +149,7 @@ func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.F
 	}
 	uid, _ := plan.HostUID(plan.Process.UID)
 	gid, _ := plan.HostGID(plan.Process.GID)
-	if err := makePipes(c.dir, uid, gid); err != nil {
+	if err := makePipes(c.dir, plan.MountLabel, uid, gid); err != nil {
 		return nil, err
 	}
 	if writers, err = openWriters(c.dir); err != nil {
@@ -271,5 +271,6 @@ func (s *Supervisor) enforced(plan *spec.Plan) []string {
 	add(plan.Process.NoNewPrivs, "no-new-privileges")
 	add(s.launcher.Landlock(plan), lsm.LandlockName)
 	add(plan.Process.AppArmor != "", lsm.AppArmorName+"="+plan.Process.AppArmor)
+	add(plan.Process.SELinux != "" && lsm.SELinuxEnforces(), lsm.SELinuxName+"="+plan.Process.SELinux)
 	return out
 }

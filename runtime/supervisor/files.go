@@ -106,7 +106,7 @@ func (m *memory) in(f protocol.File, dir string, plan *spec.Plan, total int64) (
 	}
 	uid, _ := plan.HostUID(0)
 	gid, _ := plan.HostGID(0)
-	mem, err := memfs.New(total, 0o755, uid, gid)
+	mem, err := memfs.NewLabelled(plan.MountLabel, total, 0o755, uid, gid)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func streams() []string { return []string{logfile.Stdout, logfile.Stderr} }
 const pipeMode = 0o622
 
 // makePipes makes the named pipes in dir, owned by the container's user.
-func makePipes(dir string, uid, gid uint32) error {
+func makePipes(dir, label string, uid, gid uint32) error {
 	for _, name := range streams() {
 		path := filepath.Join(dir, name)
 		err := unix.Mkfifo(path, 0o600)
@@ -31,6 +31,9 @@ func makePipes(dir string, uid, gid uint32) error {
 		}
 		if err == nil {
 			err = unix.Chmod(path, pipeMode)
+		}
+		if err == nil && label != "" { // or the process would lose them to SELinux
+			err = unix.Lsetxattr(path, "security.selinux", []byte(label), 0)
 		}
 		if err != nil {
 			return fmt.Errorf("make pipe %s: %w", path, err)

@@ -22,6 +22,7 @@ if [ "${1:-}" = vm ]; then
   command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
   command -v busybox >/dev/null || missing+=(busybox-static)
   command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+  command -v checkpolicy >/dev/null || missing+=(checkpolicy)
   compgen -G "$2/boot/vmlinuz-*" >/dev/null || kernel=linux-image-cloud-amd64
 fi
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,6 +181,9 @@ func settle() error {
 			return err
 		}
 	}
+	if err := loadPolicy(); err != nil {
+		return err
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil { // as systemd does
 		return err
 	}
@@ -193,6 +197,28 @@ func settle() error {
 		return fmt.Errorf("loopback: %w: %s", err, out)
 	}
 	return errors.Join(modprobe("overlay"), modprobe("loop", "max_loop=1")) // one block device, for limits
+}
+
+// loadPolicy gives SELinux the policy of the machine, if it has one, and has it enforced.
+func loadPolicy() error {
+	const file, dir = "/etc/selinux/skep/policy", "/sys/fs/selinux"
+	policy, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = mount("selinuxfs", dir, "selinuxfs", "")
+	}
+	if err == nil {
+		err = os.WriteFile(dir+"/load", policy, 0)
+	}
+	if err == nil {
+		err = os.WriteFile(dir+"/enforce", []byte("1"), 0)
+	}
+	if err != nil {
+		return fmt.Errorf("SELinux policy: %w", err)
+	}
+	return nil
 }
 
 // controllers moves all processes into a group of their own, as a service manager does, so that the others may have

@@ -165,6 +165,20 @@ func files(names []string) map[string]string {
 	return out
 }
 
+func labels(names []string) map[string]string {
+	out := map[string]string{}
+	for _, n := range names {
+		label := make([]byte, 4096)
+		size, err := unix.Getxattr(n, "security.selinux", label)
+		if err != nil {
+			out[n] = err.Error()
+			continue
+		}
+		out[n] = strings.TrimRight(string(label[:size]), "\x00")
+	}
+	return out
+}
+
 func number(i int) int {
 	n, _ := strconv.Atoi(os.Args[i])
 	return n
@@ -202,6 +216,8 @@ func main() {
 		}
 	case "files":
 		printJSON(files(os.Args[2:]))
+	case "labels": // of SELinux, that files have
+		printJSON(labels(os.Args[2:]))
 	case "exit":
 		os.Exit(number(2))
 	case "say":
