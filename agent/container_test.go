@@ -142,7 +142,7 @@ func TestContainer_HasItsIdentityInMemoryOnly(t *testing.T) {
 		contains(t, out, dir+"svid.pem -r--r--r-- "+owner+"\n-----BEGIN CERTIFICATE-----",
 			dir+"svid_key.pem -r-------- "+owner+"\n-----BEGIN PRIVATE KEY-----",
 			dir+"bundle.pem -r--r--r-- "+owner+"\n"+string(m.ca.root.CertificatePEM()))
-		if !regexp.MustCompile(`(?m)^\S+ /run/skep/identity (tmpfs|ramfs) ro,nosuid,nodev,noexec`).MatchString(out) {
+		if !regexp.MustCompile(`(?m)^\S+ /run/skep/identity (tmpfs|ramfs) ro,(context="[^"]+",)?nosuid,nodev,noexec`).MatchString(out) {
 			t.Errorf("W1: no read-only file system in memory:\n%s", out)
 		}
 		if c, out := m.run(t, newTask("t2"+user, "dial", dir+"workload.sock")); c.GetExitCode() != 0 {

@@ -524,7 +524,7 @@ type ClusterSpec struct {
 	BackupRetention uint64 `protobuf:"varint,9,opt,name=backup_retention,json=backupRetention,proto3" json:"backup_retention,omitempty"`
 	// The size in bytes of the audit log, beyond which the oldest entries are dropped; 0 is the default, 32 MiB.
 	AuditRetention uint64 `protobuf:"varint,16,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
-	// What must isolate containers on a node that is to run any, in the words of NodeDescription.isolation; selinux is for a later version.
+	// What must isolate containers on a node that is to run any, in the words of NodeDescription.isolation.
 	RequiredIsolation []string `protobuf:"bytes,20,rep,name=required_isolation,json=requiredIsolation,proto3" json:"required_isolation,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	"github.com/skep-io/skep/e2e/lab"
 	"github.com/skep-io/skep/image/archive"
 	"github.com/skep-io/skep/image/reference"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/quota"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -86,12 +88,16 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows what of this machine scripts may ask for: quotas, which the disk of the machines' data has or not.
+// condition knows what of this machine scripts may ask for: quotas, which the disk of the machines' data has or not, and selinux, where that
+// enforces a policy that knows containers.
 func condition(name string) (bool, error) {
-	if name != "quotas" {
-		return false, fmt.Errorf("unknown condition %q", name)
+	switch name {
+	case "quotas":
+		return quota.Check(os.TempDir()) == nil, nil
+	case "selinux":
+		return slices.Contains(lsm.Isolation(), lsm.SELinuxName), nil
 	}
-	return quota.Check(os.TempDir()) == nil, nil
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // networkKey finds the script's network among its values.

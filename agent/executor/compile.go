@@ -13,6 +13,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 const (
@@ -50,6 +51,8 @@ type plan struct {
 	private []string
 	// appArmor is the profile that containers have by default, or "" where AppArmor confines nothing.
 	appArmor string
+	// selinux are the container's labels, the zero value where SELinux is off.
+	selinux lsm.Labels
 }
 
 // container returns the task's container spec, never nil.

@@ -29,9 +29,9 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	}
 	p := plan{
 		task: t, image: h.image.Config.ImageConfig, nodeID: e.cfg.NodeID, nodeName: e.cfg.Hostname, user: user, idBase: h.idBase,
-		mounted: h.mounted, private: e.private, cdi: e.cfg.CDI, moved: map[string]string{},
+		mounted: h.mounted, private: e.private, cdi: e.cfg.CDI, moved: map[string]string{}, selinux: h.selinux,
 	}
-	if p.volumes, err = e.volumes(ctx, t, h.image); err != nil {
+	if p.volumes, err = e.volumes(ctx, t, h); err != nil {
 		return Container{}, err
 	}
 	if lsm.ProfileLoaded() {
@@ -45,7 +45,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err != nil {
 		return Container{}, err
 	}
-	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), p.onNode(user.uid), p.onNode(user.gid))
+	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), p.onNode(user.uid), p.onNode(user.gid), h.selinux)
 	if err != nil {
 		return Container{}, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/quota"
 	"github.com/skep-io/skep/runtime/spec"
 )
@@ -81,6 +82,8 @@ type held struct {
 	// mounted are the images that it mounts, by their names in its mounts.
 	mounted map[string]Image
 	idBase  uint32
+	// selinux are its labels, the zero value where SELinux is off.
+	selinux lsm.Labels
 }
 
 // release gives the images back.
@@ -180,13 +183,16 @@ func (e *Executor) prepare(t *api.Task, h *held) error {
 	if err != nil {
 		return err
 	}
-	err = makeDirectories(e.dir(id), base)
+	if h.selinux, err = selinuxLabels(containerOf(t).GetPrivileges().GetSelinuxContext()); err == nil {
+		err = makeDirectories(e.dir(id), base)
+	}
 	if err == nil && size > 0 {
 		err = boundLayer(e.dir(id), base, size)
 	}
 	if err == nil {
 		r := record{
 			Version: recordVersion, Image: h.image.Digest, IDBase: base, Checked: checkOf(t, h.image.Config) != nil, Bounded: size > 0,
+			Process: h.selinux.Process, Mount: h.selinux.Mount,
 		}
 		for _, i := range h.mounted {
 			r.Mounted = append(r.Mounted, i.Digest)
@@ -195,6 +201,7 @@ func (e *Executor) prepare(t *api.Task, h *held) error {
 	}
 	if err != nil {
 		e.ranges.give(base)
+		e.giveLabel(h.selinux.Process)
 		return err
 	}
 	h.idBase = base
@@ -362,7 +369,19 @@ func (e *Executor) giveBack(id string) {
 	}
 	delete(e.held, id)
 	e.ranges.give(h.idBase)
+	e.giveLabel(h.selinux.Process)
 	h.release()
+}
+
+// giveLabel lets other containers have the categories of a label, unless one has them already, whose service named them. It must be called
+// with mu held, when the container that had the label is none of those held.
+func (e *Executor) giveLabel(label string) {
+	for _, h := range e.held {
+		if lsm.SameCategories(h.selinux.Process, label) {
+			return
+		}
+	}
+	lsm.ReleaseLabel(label)
 }
 
 // Remove frees what Release left.
@@ -448,7 +467,9 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) er
 	if _, ok := e.find(id); ok || r.Released {
 		return nil
 	}
-	h := &held{image: e.readopt(ctx, id, r.Image), mounted: map[string]Image{}, idBase: r.IDBase}
+	h := &held{
+		image: e.readopt(ctx, id, r.Image), mounted: map[string]Image{}, idBase: r.IDBase, selinux: lsm.Labels{Process: r.Process, Mount: r.Mount},
+	}
 	for _, digest := range r.Mounted {
 		h.mounted[digest] = e.readopt(ctx, id, digest)
 	}
@@ -458,7 +479,10 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) er
 		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", r.IDBase)
 	}
 	e.held[id] = h
-	return nil
+	if h.selinux.Process == "" {
+		return nil
+	}
+	return lsm.ReserveLabel(h.selinux.Process)
 }
 
 // readopt keeps an image of a running container on the node.

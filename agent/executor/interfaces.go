@@ -11,6 +11,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/manifest"
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 // Runtime runs containers that an Executor describes. Errors are of the kind fault.NotFound when there is no such container, and
@@ -143,7 +144,8 @@ type Identities interface {
 	Adopt(ids []string) error
 	// Provide makes a directory on this node with a task's identity, for a user and a group in ids of the node, and keeps the
 	// identity current.
-	Provide(ctx context.Context, id string, uid, gid uint32) (dir string, err error)
+	// The labels of SELinux are the container's; the zero value is none.
+	Provide(ctx context.Context, id string, uid, gid uint32, labels lsm.Labels) (dir string, err error)
 	// Withdraw takes the identity and its directory away. It succeeds when there is nothing to take.
 	Withdraw(id string) error
 }
@@ -152,7 +154,8 @@ type Identities interface {
 type Volumes interface {
 	// Provide returns the directory of a volume on this node, making it when there is none. An empty volume is filled by fill
 	// first, unless that is nil. Owners in it are ids of containers.
-	Provide(ctx context.Context, name string, fill func(ctx context.Context, volume *os.Root) error) (dir string, err error)
+	// It is for all containers whose labels of SELinux differ from these in the categories only; the zero value is none.
+	Provide(ctx context.Context, name string, labels lsm.Labels, fill func(ctx context.Context, volume *os.Root) error) (dir string, err error)
 }
 
 // Secrets has the secrets of this node's tasks.

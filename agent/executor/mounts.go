@@ -96,7 +96,7 @@ func releaseAll(images map[string]Image) {
 
 // volumes makes the task's volumes ready and returns their directories by name. One that is empty gets what the image has at its
 // target, as Docker does it; a part of a volume is nothing to begin with.
-func (e *Executor) volumes(ctx context.Context, t *api.Task, image Image) (map[string]string, error) {
+func (e *Executor) volumes(ctx context.Context, t *api.Task, h *held) (map[string]string, error) {
 	out := map[string]string{}
 	for _, m := range containerOf(t).GetMounts() {
 		if m.GetType() != api.MountType_MOUNT_TYPE_VOLUME {
@@ -105,10 +105,10 @@ func (e *Executor) volumes(ctx context.Context, t *api.Task, image Image) (map[s
 		var fill func(context.Context, *os.Root) error
 		if !m.GetVolumeNoCopy() && m.GetVolumeSubpath() == "" {
 			fill = func(ctx context.Context, volume *os.Root) error {
-				return copyDirectory(ctx, image.Layers, m.GetTarget(), volume)
+				return copyDirectory(ctx, h.image.Layers, m.GetTarget(), volume)
 			}
 		}
-		dir, err := e.cfg.Volumes.Provide(ctx, m.GetSource(), fill)
+		dir, err := e.cfg.Volumes.Provide(ctx, m.GetSource(), h.selinux, fill)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/seccomp"
 )
 
@@ -45,10 +46,35 @@ func (p plan) labels(s *specs.Spec, pr *api.Privileges) error {
 	default:
 		return fault.New(fault.Invalid, "AppArmor mode %d is none that this node knows: update it", a.GetMode())
 	}
-	if c := pr.GetSelinuxContext(); c.GetUser()+c.GetRole()+c.GetType()+c.GetLevel() != "" {
-		return fault.New(fault.Invalid, "SELinux label: this version of Skep sets none")
-	}
+	s.Process.SelinuxLabel, s.Linux.MountLabel = p.selinux.Process, p.selinux.Mount
 	return nil
+}
+
+// selinuxLabels makes the labels of a container, none where the node has no SELinux. What a service asks for and the node hasn't is refused.
+func selinuxLabels(c *api.SELinuxContext) (lsm.Labels, error) {
+	var options []string
+	for _, part := range []struct{ name, value string }{
+		{"user", c.GetUser()}, {"role", c.GetRole()}, {"type", c.GetType()}, {"level", c.GetLevel()},
+	} {
+		if part.value != "" {
+			options = append(options, part.name+":"+part.value)
+		}
+	}
+	if c.GetDisable() {
+		options = []string{"disable"}
+	}
+	if !lsm.SELinux() {
+		if len(options) > 0 && !c.GetDisable() {
+			return lsm.Labels{}, fault.New(fault.Invalid, "label=%s: SELinux confines nothing on this node: it is off, or its policy has no labels for "+
+				"containers (package container-selinux)", options[0])
+		}
+		return lsm.Labels{}, nil
+	}
+	labels, err := lsm.NewLabels(options)
+	if err != nil {
+		return lsm.Labels{}, fault.New(fault.Invalid, "%w", err)
+	}
+	return labels, nil
 }
 
 // seccomp chooses the filter. The default one is there already, for the capabilities of before.

@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -190,8 +191,6 @@ func TestPrivileges_AppArmor(t *testing.T) {
 		{name: "another", node: "skep-default", privileges: profile(api.AppArmorMode_APP_ARMOR_MODE_PROFILE, "web"), want: "web"},
 		{name: "another, without it", privileges: profile(api.AppArmorMode_APP_ARMOR_MODE_PROFILE, "web"), err: "AppArmor profile web: AppArmor confines nothing"},
 		{name: "of the future", privileges: profile(99, ""), err: "none that this node knows"},
-		{name: "a label", privileges: &api.Privileges{SelinuxContext: &api.SELinuxContext{Type: "t"}}, err: "this version of Skep sets none"},
-		{name: "no label", privileges: &api.Privileges{SelinuxContext: &api.SELinuxContext{Disable: true}}},
 	} {
 		s, err := compiled(t, plan{
 			task: newTask(&api.ContainerSpec{Privileges: tc.privileges}), image: ocispec.ImageConfig{Cmd: []string{"/x"}},
@@ -205,5 +204,28 @@ func TestPrivileges_AppArmor(t *testing.T) {
 		case err != nil || s.Process.ApparmorProfile != tc.want:
 			t.Errorf("%s: profile %q, %v, want %q", tc.name, s.Process.ApparmorProfile, err, tc.want)
 		}
+	}
+}
+
+// A label that is asked for is there or refused; without SELinux there is none, and nothing to disable.
+func TestPrivileges_SELinux(t *testing.T) {
+	s, err := compiled(t, plan{
+		task: newTask(&api.ContainerSpec{}), image: ocispec.ImageConfig{Cmd: []string{"/x"}}, idBase: 1 << 28,
+		selinux: lsm.Labels{Process: "u:r:t:s0:c1,c2", Mount: "u:object_r:f:s0:c1,c2"},
+	})
+	if err != nil || s.Process.SelinuxLabel != "u:r:t:s0:c1,c2" || s.Linux.MountLabel != "u:object_r:f:s0:c1,c2" {
+		t.Fatalf("labels %q and %q, %v", s.Process.SelinuxLabel, s.Linux.MountLabel, err)
+	}
+	if _, err := spec.Compile(s, "amd64"); err != nil {
+		t.Errorf("the runtime refuses it: %v", err)
+	}
+	if lsm.SELinux() {
+		return // what follows is of nodes without it
+	}
+	if labels, err := selinuxLabels(&api.SELinuxContext{Disable: true}); err != nil || labels != (lsm.Labels{}) {
+		t.Errorf("disabled: %+v, %v", labels, err)
+	}
+	if _, err := selinuxLabels(&api.SELinuxContext{Type: "t"}); err == nil || !strings.Contains(err.Error(), "label=type:t: SELinux confines nothing on this node") {
+		t.Errorf("got %v", err)
 	}
 }

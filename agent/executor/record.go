@@ -43,6 +43,9 @@ type record struct {
 	Checked bool `json:"checked,omitempty"`
 	// Bounded says that the writable layer is a project of the file system, with the number IDBase.
 	Bounded bool `json:"bounded,omitempty"`
+	// Process and Mount are its labels of SELinux, which no other container may have; empty where that is off.
+	Process string `json:"process_label,omitempty"`
+	Mount   string `json:"mount_label,omitempty"`
 	// Released says that everything but the log is gone.
 	Released bool `json:"released,omitempty"`
 }

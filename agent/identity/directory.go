@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/memfs"
 )
 
@@ -26,9 +27,11 @@ const (
 
 	socketFile  = "workload.sock"
 	currentLink = "current"
-	svidFile    = "svid.pem"
-	keyFile     = "svid_key.pem"
-	bundleFile  = "bundle.pem"
+	// labelLink leads to nothing: its text is the label of SELinux that the task's processes have, if they have one.
+	labelLink  = ".label"
+	svidFile   = "svid.pem"
+	keyFile    = "svid_key.pem"
+	bundleFile = "bundle.pem"
 
 	// The generations.
 	firstGeneration  = "a"
@@ -65,11 +68,11 @@ type directory struct {
 }
 
 // makeDirectory makes a directory in memory that belongs to the given ids of the node.
-func makeDirectory(path string, uid, gid uint32) (home, error) {
+func makeDirectory(path string, uid, gid uint32, labels lsm.Labels) (home, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make identity directory: %w", err)
 	}
-	mem, err := memfs.New(directorySize, dirMode, uid, gid)
+	mem, err := memfs.NewLabelled(labels.Mount, directorySize, dirMode, uid, gid)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +86,9 @@ func makeDirectory(path string, uid, gid uint32) (home, error) {
 	}
 	for _, name := range []string{svidFile, keyFile, bundleFile} {
 		err = errors.Join(err, d.(*directory).root.Symlink(filepath.Join(currentLink, name), name))
+	}
+	if labels.Process != "" {
+		err = errors.Join(err, d.(*directory).root.Symlink(labels.Process, labelLink))
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.remove())
@@ -160,7 +166,15 @@ func (d *directory) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("open identity directory: %w", err)
 	}
 	defer dir.Close()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketFile)})
+	label, err := d.root.Readlink(labelLink)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read label: %w", err)
+	}
+	var l *net.UnixListener
+	err = lsm.LabelSockets(label, func() (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketFile)})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open identity socket: %w", err)
 	}

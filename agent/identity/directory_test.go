@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +48,7 @@ func newKeeper(t *testing.T, s *swarm, dir string) (k *Keeper, stop func()) {
 // provide starts a task, and takes its identity away when the test ends.
 func provide(t *testing.T, k *Keeper, id string) string {
 	t.Helper()
-	dir, err := k.Provide(t.Context(), id, testUID, testGID)
+	dir, err := k.Provide(t.Context(), id, testUID, testGID, lsm.Labels{})
 	if err != nil {
 		t.Fatal(err)
 	}

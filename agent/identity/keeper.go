@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 const (
@@ -55,7 +56,7 @@ type Keeper struct {
 	cfg Config
 	log *slog.Logger
 	// make and open give homes: directories in memory, but in tests.
-	make func(path string, uid, gid uint32) (home, error)
+	make func(path string, uid, gid uint32, labels lsm.Labels) (home, error)
 	open func(path string) (home, error)
 	// wake has room for one signal: the plan changed.
 	wake chan struct{}
@@ -116,12 +117,12 @@ func (k *Keeper) Close() error {
 }
 
 // Provide gives a task an identity, and returns the directory on this node that its container is to see, read-only. It belongs to
-// a user and a group, in ids of the node. Provide waits a little for the first SVID, and succeeds without if there is none yet.
-func (k *Keeper) Provide(ctx context.Context, id string, uid, gid uint32) (dir string, err error) {
+// a user and a group, in ids of the node, and has the container's labels of SELinux. Provide waits a little for the first SVID, and succeeds without if there is none yet.
+func (k *Keeper) Provide(ctx context.Context, id string, uid, gid uint32, labels lsm.Labels) (dir string, err error) {
 	if err := k.Withdraw(id); err != nil { // what a start that was interrupted left
 		return "", err
 	}
-	h, err := k.make(k.dir(id), uid, gid)
+	h, err := k.make(k.dir(id), uid, gid, labels)
 	if err != nil {
 		return "", fmt.Errorf("identity of task %s: %w", id, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 func TestMain(m *testing.M) {
@@ -186,7 +187,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.make = func(path string, _, _ uint32) (home, error) {
+	k.make = func(path string, _, _ uint32, _ lsm.Labels) (home, error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		h := &shelf{name: path, listener: catest.Listen()}
@@ -209,7 +210,7 @@ func newBench(t *testing.T) *bench {
 // provide starts a task and returns where it finds its identity.
 func (b *bench) provide(t *testing.T, id string) *shelf {
 	t.Helper()
-	dir, err := b.keeper.Provide(t.Context(), id, 1, 1)
+	dir, err := b.keeper.Provide(t.Context(), id, 1, 1, lsm.Labels{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +386,7 @@ func TestProvide_EndsWithItsContext(t *testing.T) {
 		b.set(fault.New(fault.Unavailable, "no manager"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.keeper.Provide(ctx, "web", 1, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.keeper.Provide(ctx, "web", 1, 1, lsm.Labels{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 const (
@@ -41,7 +42,7 @@ func New(dir string) (*Store, error) {
 
 // Provide returns the directory of a volume, making it if there is none. A volume that is empty is filled by fill first, unless
 // that is nil; fill may find what an earlier call that was cut short left. Provide waits for another one that fills the same volume.
-func (s *Store) Provide(ctx context.Context, name string, fill func(ctx context.Context, volume *os.Root) error) (string, error) {
+func (s *Store) Provide(ctx context.Context, name string, labels lsm.Labels, fill func(ctx context.Context, volume *os.Root) error) (string, error) {
 	if !validName.MatchString(name) {
 		return "", fault.New(fault.Invalid, "volume name %.128q is not 2 to 128 letters, digits, _, . and -", name) // V3
 	}
@@ -52,7 +53,7 @@ func (s *Store) Provide(ctx context.Context, name string, fill func(ctx context.
 	defer done()
 	dir := filepath.Join(s.dir, name)
 	data := filepath.Join(dir, dataDir)
-	if err := makeDirectories(dir, data); err != nil {
+	if err := makeDirectories(dir, data, labels); err != nil {
 		return "", fmt.Errorf("make volume %s: %w", name, err)
 	}
 	if fill == nil {
@@ -89,14 +90,20 @@ func (s *Store) claim(ctx context.Context, name string) (done func(), err error)
 	}
 }
 
-func makeDirectories(dir, data string) error {
+func makeDirectories(dir, data string, labels lsm.Labels) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.Mkdir(data, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err := os.Mkdir(data, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
 	}
-	return nil
+	if err == nil && labels.Mount != "" { // as long as it is empty, and no container's: nothing in it could lead elsewhere
+		if err = lsm.ShareFile(data, labels); err != nil {
+			err = errors.Join(err, os.Remove(data))
+		}
+	}
+	return err
 }
 
 // fillOnce fills a volume that is empty, or was being filled when the daemon ended.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/lsm"
 )
 
 func newStore(t *testing.T) (*Store, string) {
@@ -29,14 +30,14 @@ func write(name string) func(context.Context, *os.Root) error {
 
 func TestProvide_FillsAnEmptyVolumeAndNoOther(t *testing.T) {
 	s, dir := newStore(t)
-	if _, err := s.Provide(t.Context(), "db", nil); err != nil {
+	if _, err := s.Provide(t.Context(), "db", lsm.Labels{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Provide(t.Context(), "db", write("first"))
+	got, err := s.Provide(t.Context(), "db", lsm.Labels{}, write("first"))
 	if err != nil || got != filepath.Join(dir, "db", "data") {
 		t.Fatalf("got %s, %v", got, err)
 	}
-	if _, err := s.Provide(t.Context(), "db", write("second")); err != nil {
+	if _, err := s.Provide(t.Context(), "db", lsm.Labels{}, write("second")); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(got)
@@ -52,7 +53,7 @@ func TestProvide_FillsAnEmptyVolumeAndNoOther(t *testing.T) {
 func TestProvide_FillsAgainWhatWasCutShort(t *testing.T) {
 	s, dir := newStore(t)
 	broken := errors.New("disk full")
-	_, err := s.Provide(t.Context(), "db", func(ctx context.Context, r *os.Root) error {
+	_, err := s.Provide(t.Context(), "db", lsm.Labels{}, func(ctx context.Context, r *os.Root) error {
 		return errors.Join(write("half")(ctx, r), broken)
 	})
 	if !errors.Is(err, broken) {
@@ -62,7 +63,7 @@ func TestProvide_FillsAgainWhatWasCutShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := again.Provide(t.Context(), "db", write("whole"))
+	got, err := again.Provide(t.Context(), "db", lsm.Labels{}, write("whole"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func TestProvide_FillsAgainWhatWasCutShort(t *testing.T) {
 func TestProvide_RefusesWhatIsNoName(t *testing.T) {
 	s, _ := newStore(t)
 	for _, name := range []string{"", "a", "..", "../x", "a/b", ".hidden", "a\x00b", string(make([]byte, 200))} {
-		if _, err := s.Provide(t.Context(), name, nil); fault.KindOf(err) != fault.Invalid {
+		if _, err := s.Provide(t.Context(), name, lsm.Labels{}, nil); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -86,7 +87,7 @@ func TestProvide_WaitsForWhoFills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		filling := make(chan struct{})
 		go func() {
-			if _, err := s.Provide(t.Context(), "db", func(ctx context.Context, r *os.Root) error {
+			if _, err := s.Provide(t.Context(), "db", lsm.Labels{}, func(ctx context.Context, r *os.Root) error {
 				<-filling
 				return write("x")(ctx, r)
 			}); err != nil {
@@ -96,14 +97,14 @@ func TestProvide_WaitsForWhoFills(t *testing.T) {
 		synctest.Wait()
 		soon, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := s.Provide(soon, "db", nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Provide(soon, "db", lsm.Labels{}, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a volume was given away while it was filled: %v", err)
 		}
-		if _, err := s.Provide(t.Context(), "other", nil); err != nil {
+		if _, err := s.Provide(t.Context(), "other", lsm.Labels{}, nil); err != nil {
 			t.Errorf("another volume had to wait: %v", err)
 		}
 		close(filling)
-		if _, err := s.Provide(t.Context(), "db", nil); err != nil {
+		if _, err := s.Provide(t.Context(), "db", lsm.Labels{}, nil); err != nil {
 			t.Error(err)
 		}
 	})

@@ -43,6 +43,8 @@ func selinuxSuites() []suiteOf {
 	return []suiteOf{
 		{pkg: "runtime/lsm", run: "SELinux"},
 		{pkg: "runtime/supervisor", run: "SELinux|^TestInside|^TestExec_HasWhat"},
+		{pkg: "agent"}, // whose containers all have labels here
+		{pkg: "e2e", run: "^TestScripts$/^selinux$"},
 	}
 }
 
@@ -63,7 +65,9 @@ func suites() []suiteOf {
 		}},
 		{pkg: "agent/network"},
 		{pkg: "agent/executor"},
-		{pkg: "agent"},
+		{pkg: "agent", skips: map[string]string{
+			"TestSELinux_NoTwoTasksHaveOneLabel": otherMachine, "TestSELinux_LabelsAreWhatTheServiceSays": otherMachine,
+		}},
 		{pkg: "e2e", run: "^TestScripts$/^(limits|service_secret)$"},
 	}
 }

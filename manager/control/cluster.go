@@ -97,8 +97,7 @@ func CheckClusterSpec(spec *api.ClusterSpec) error {
 	return p.err()
 }
 
-// requirable are what a swarm can require, in the words of NodeDescription.isolation. Nodes of this version never have selinux: they set
-// no labels.
+// requirable are what a swarm can require, in the words of NodeDescription.isolation.
 func requirable() []string { return []string{"apparmor", "landlock", "seccomp", "selinux", "userns"} }
 
 func (p *problems) requiredIsolation(names []string) {
