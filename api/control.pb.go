@@ -4154,7 +4154,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x14skep/v1/config.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x14skep/v1/config.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x17skep/v1/placement.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4400,7 +4400,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xe5#\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xcc$\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4511,7 +4511,9 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"ListGrants\x12\x1a.skep.v1.ListGrantsRequest\x1a\x1b.skep.v1.ListGrantsResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12V\n" +
 	"\vRemoveGrant\x12\x1b.skep.v1.RemoveGrantRequest\x1a\x1c.skep.v1.RemoveGrantResponse\"\f\xfa\xed\x18\b\n" +
-	"\x02\x04\x03\x10\x01 \x02\x12k\n" +
+	"\x02\x04\x03\x10\x01 \x02\x12e\n" +
+	"\x10ExplainPlacement\x12 .skep.v1.ExplainPlacementRequest\x1a!.skep.v1.ExplainPlacementResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12k\n" +
 	"\x12GetServiceSecurity\x12\".skep.v1.GetServiceSecurityRequest\x1a#.skep.v1.GetServiceSecurityResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12\\\n" +
 	"\rCheckSecurity\x12\x1d.skep.v1.CheckSecurityRequest\x1a\x1e.skep.v1.CheckSecurityResponse\"\f\xfa\xed\x18\b\n" +
@@ -4647,22 +4649,24 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*GetGrantRequest)(nil),            // 112: skep.v1.GetGrantRequest
 	(*ListGrantsRequest)(nil),          // 113: skep.v1.ListGrantsRequest
 	(*RemoveGrantRequest)(nil),         // 114: skep.v1.RemoveGrantRequest
-	(*GetServiceSecurityRequest)(nil),  // 115: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 116: skep.v1.CheckSecurityRequest
-	(*UpdateSecretResponse)(nil),       // 117: skep.v1.UpdateSecretResponse
-	(*UpdateConfigResponse)(nil),       // 118: skep.v1.UpdateConfigResponse
-	(*CreateConfigResponse)(nil),       // 119: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),          // 120: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),        // 121: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),       // 122: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),          // 123: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 124: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 125: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 126: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 127: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 128: skep.v1.RemoveGrantResponse
-	(*GetServiceSecurityResponse)(nil), // 129: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 130: skep.v1.CheckSecurityResponse
+	(*ExplainPlacementRequest)(nil),    // 115: skep.v1.ExplainPlacementRequest
+	(*GetServiceSecurityRequest)(nil),  // 116: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),       // 117: skep.v1.CheckSecurityRequest
+	(*UpdateSecretResponse)(nil),       // 118: skep.v1.UpdateSecretResponse
+	(*UpdateConfigResponse)(nil),       // 119: skep.v1.UpdateConfigResponse
+	(*CreateConfigResponse)(nil),       // 120: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),          // 121: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),        // 122: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),       // 123: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),          // 124: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),        // 125: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),        // 126: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),           // 127: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),         // 128: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),        // 129: skep.v1.RemoveGrantResponse
+	(*ExplainPlacementResponse)(nil),   // 130: skep.v1.ExplainPlacementResponse
+	(*GetServiceSecurityResponse)(nil), // 131: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),      // 132: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	83,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4767,61 +4771,63 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	112, // 99: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
 	113, // 100: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
 	114, // 101: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	115, // 102: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	116, // 103: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 104: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 105: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 106: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 107: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 108: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 109: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 110: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 111: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 112: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 113: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 114: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 115: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 116: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 117: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 118: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 119: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	39,  // 120: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	35,  // 121: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
-	37,  // 122: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
-	41,  // 123: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	43,  // 124: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	45,  // 125: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	47,  // 126: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	49,  // 127: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	117, // 128: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
-	118, // 129: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
-	119, // 130: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	120, // 131: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	121, // 132: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	122, // 133: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	51,  // 134: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	123, // 135: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	54,  // 136: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	58,  // 137: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	60,  // 138: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	62,  // 139: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	64,  // 140: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	66,  // 141: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	68,  // 142: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	70,  // 143: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	72,  // 144: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	74,  // 145: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	76,  // 146: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	80,  // 147: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	124, // 148: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	125, // 149: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	126, // 150: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	127, // 151: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	128, // 152: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	129, // 153: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	130, // 154: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	104, // [104:155] is the sub-list for method output_type
-	53,  // [53:104] is the sub-list for method input_type
+	115, // 102: skep.v1.Control.ExplainPlacement:input_type -> skep.v1.ExplainPlacementRequest
+	116, // 103: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	117, // 104: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 105: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 106: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 107: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 108: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 109: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 110: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 111: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 112: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 113: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 114: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 115: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 116: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 117: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 118: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 119: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 120: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	39,  // 121: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	35,  // 122: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
+	37,  // 123: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
+	41,  // 124: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	43,  // 125: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	45,  // 126: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	47,  // 127: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	49,  // 128: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	118, // 129: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
+	119, // 130: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
+	120, // 131: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	121, // 132: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	122, // 133: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	123, // 134: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	51,  // 135: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	124, // 136: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	54,  // 137: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	58,  // 138: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	60,  // 139: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	62,  // 140: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	64,  // 141: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	66,  // 142: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	68,  // 143: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	70,  // 144: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	72,  // 145: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	74,  // 146: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	76,  // 147: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	80,  // 148: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	125, // 149: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	126, // 150: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	127, // 151: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	128, // 152: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	129, // 153: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	130, // 154: skep.v1.Control.ExplainPlacement:output_type -> skep.v1.ExplainPlacementResponse
+	131, // 155: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	132, // 156: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	105, // [105:157] is the sub-list for method output_type
+	53,  // [53:105] is the sub-list for method input_type
 	53,  // [53:53] is the sub-list for extension type_name
 	53,  // [53:53] is the sub-list for extension extendee
 	0,   // [0:53] is the sub-list for field type_name
@@ -4837,6 +4843,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_config_proto_init()
 	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
+	file_skep_v1_placement_proto_init()
 	file_skep_v1_security_proto_init()
 	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()

@@ -70,6 +70,7 @@ const (
 	Control_GetGrant_FullMethodName           = "/skep.v1.Control/GetGrant"
 	Control_ListGrants_FullMethodName         = "/skep.v1.Control/ListGrants"
 	Control_RemoveGrant_FullMethodName        = "/skep.v1.Control/RemoveGrant"
+	Control_ExplainPlacement_FullMethodName   = "/skep.v1.Control/ExplainPlacement"
 	Control_GetServiceSecurity_FullMethodName = "/skep.v1.Control/GetServiceSecurity"
 	Control_CheckSecurity_FullMethodName      = "/skep.v1.Control/CheckSecurity"
 )
@@ -160,6 +161,8 @@ type ControlClient interface {
 	ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
 	RemoveGrant(ctx context.Context, in *RemoveGrantRequest, opts ...grpc.CallOption) (*RemoveGrantResponse, error)
+	// ExplainPlacement says of each node why a task would, or would not, be placed there.
+	ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error)
 	// GetServiceSecurity says in what a service differs from the default container.
 	GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error)
 	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
@@ -682,6 +685,16 @@ func (c *controlClient) RemoveGrant(ctx context.Context, in *RemoveGrantRequest,
 	return out, nil
 }
 
+func (c *controlClient) ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainPlacementResponse)
+	err := c.cc.Invoke(ctx, Control_ExplainPlacement_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetServiceSecurityResponse)
@@ -788,6 +801,8 @@ type ControlServer interface {
 	ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error)
 	// RemoveGrant removes a grant that no service and no task has.
 	RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error)
+	// ExplainPlacement says of each node why a task would, or would not, be placed there.
+	ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error)
 	// GetServiceSecurity says in what a service differs from the default container.
 	GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error)
 	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
@@ -948,6 +963,9 @@ func (UnimplementedControlServer) ListGrants(context.Context, *ListGrantsRequest
 }
 func (UnimplementedControlServer) RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveGrant not implemented")
+}
+func (UnimplementedControlServer) ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainPlacement not implemented")
 }
 func (UnimplementedControlServer) GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServiceSecurity not implemented")
@@ -1844,6 +1862,24 @@ func _Control_RemoveGrant_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ExplainPlacement_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainPlacementRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ExplainPlacement(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ExplainPlacement_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ExplainPlacement(ctx, req.(*ExplainPlacementRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_GetServiceSecurity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetServiceSecurityRequest)
 	if err := dec(in); err != nil {
@@ -2074,6 +2110,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveGrant",
 			Handler:    _Control_RemoveGrant_Handler,
+		},
+		{
+			MethodName: "ExplainPlacement",
+			Handler:    _Control_ExplainPlacement_Handler,
 		},
 		{
 			MethodName: "GetServiceSecurity",

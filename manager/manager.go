@@ -24,6 +24,7 @@ import (
 	"github.com/skep-io/skep/manager/keymanager"
 	"github.com/skep-io/skep/manager/learnbroker"
 	"github.com/skep-io/skep/manager/logbroker"
+	"github.com/skep-io/skep/manager/scheduler"
 	"github.com/skep-io/skep/manager/statsbroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -111,7 +112,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.control, err = control.New(control.Config{
-		Store: cfg.Store, Logs: logs, Stats: stats, Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
+		Store: cfg.Store, Logs: logs, Stats: stats, Placement: scheduler.NewExplainer(), Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
 		NewBackupKey: func() string { return seal.NewKey().BackupKey() }, Identity: cfg.Identity,
 	})
 	if err != nil {

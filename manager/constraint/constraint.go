@@ -58,6 +58,7 @@ const (
 type Constraint struct {
 	key    string // one of the fixed keys, or a label prefix
 	label  string // after a label prefix, in its own case
+	text   string // as it was written
 	op     operation
 	negate bool     // the opposite must hold: != for ==
 	values []string // one for each that will do; none for exists
@@ -78,6 +79,7 @@ func Parse(expressions []string) (Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w %q: %w", ErrInvalid, clip(expression), err)
 		}
+		c.text = expression
 		set = append(set, c)
 	}
 	return set, nil

@@ -30,6 +30,8 @@ type Config struct {
 	Logs LogReader
 	// Stats asks nodes for ReadStats.
 	Stats StatsReader
+	// Placement answers ExplainPlacement.
+	Placement PlacementExplainer
 	// Users is the CA, for users' certificates.
 	Users UserIssuer
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
@@ -48,8 +50,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.Stats == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
-		return nil, errors.New("control: Store, Logs, Stats, Users, NewUnlockKey and NewBackupKey are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.Stats == nil || cfg.Placement == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
+		return nil, errors.New("control: Store, Logs, Stats, Placement, Users, NewUnlockKey and NewBackupKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status

@@ -76,22 +76,7 @@ func NewCore() *Core {
 // Step takes in the changes and decides about all tasks that wait and may have a chance now. A decision without a node is
 // returned only if its reason is news.
 func (c *Core) Step(now time.Time, changes []Change) []Decision {
-	for _, change := range changes {
-		switch {
-		case change.Node != nil && change.Deleted:
-			c.removeNode(change.Node)
-		case change.Node != nil:
-			c.putNode(change.Node)
-		case change.Task != nil:
-			c.putTask(change.Task, change.Deleted)
-		case change.Cluster != nil && !slices.Equal(c.required, change.Cluster.GetSpec().GetRequiredIsolation()):
-			c.required = change.Cluster.GetSpec().GetRequiredIsolation()
-			c.nodesChanged()
-		}
-	}
-	if c.nodesStale {
-		c.learnNodes()
-	}
+	c.absorb(changes)
 	var decisions []Decision
 	for _, g := range c.queue {
 		if (g.stale || c.stale) && g.waiting > 0 {
@@ -108,6 +93,26 @@ func (c *Core) Step(now time.Time, changes []Change) []Decision {
 		return true
 	})
 	return decisions
+}
+
+// absorb takes in changes without deciding anything.
+func (c *Core) absorb(changes []Change) {
+	for _, change := range changes {
+		switch {
+		case change.Node != nil && change.Deleted:
+			c.removeNode(change.Node)
+		case change.Node != nil:
+			c.putNode(change.Node)
+		case change.Task != nil:
+			c.putTask(change.Task, change.Deleted)
+		case change.Cluster != nil && !slices.Equal(c.required, change.Cluster.GetSpec().GetRequiredIsolation()):
+			c.required = change.Cluster.GetSpec().GetRequiredIsolation()
+			c.nodesChanged()
+		}
+	}
+	if c.nodesStale {
+		c.learnNodes()
+	}
 }
 
 // reconsider makes every waiting task be tried again.

@@ -37,6 +37,12 @@
 // Nodes on which the same version of the service failed 5 times within 5 minutes come after all others, and so do groups of nothing
 // else. A scorer is a small type that implements scorer.
 //
+// # Why
+//
+// Explain asks all filters about all nodes for one task, what would have each of them accept the node, and takes the smallest sum of such
+// remedies: a label first, then availability, a number of the spec, a condition that is given up, and work on a machine last.
+// Explainer does it for a snapshot of the store, on any manager.
+//
 // # Core and loop
 //
 // Core is a view of the cluster that changes in deltas: an event costs its own size, and a decision the number of nodes plus

@@ -14,7 +14,31 @@ type filter interface {
 	passes(n *node) bool
 	// refusal says what is wrong with that many nodes.
 	refusal(nodes int) string
+	// name is the filter's for people, and detail what is wrong with a node that does not pass.
+	name() string
+	detail(n *node) string
+	// remedy is the smallest change by which a node that does not pass would; its zero value is none that is known.
+	remedy(n *node) Remedy
 }
+
+// Remedy is a change that a person can make.
+type Remedy struct {
+	Text string
+	// Command does it; empty when none does.
+	Command string
+	// cost orders remedies: what only adds to a node comes first, then what asks less of it, what gives up a condition, and last what is work.
+	cost float64
+}
+
+// Costs of remedies. One that changes a number adds the part of it that goes, up to 1.
+const (
+	costLabel = 1 + iota*2
+	costAvailability
+	costNumber
+	costCondition
+	costOther
+	costMachine
+)
 
 // fixedFilter is a filter whose answers depend on nodes and on what the swarm requires, and not on tasks: they are remembered until a node
 // changes, for all groups with the same keys.
@@ -32,16 +56,16 @@ func (c *Core) filtersFor(g *group, t *api.Task) []filter {
 			filters = append(filters, f)
 		}
 	}
-	constraints, granted := newConstraints(t), newGranted(t)
-	add(g.need.cpus > 0 || g.need.memory > 0 || len(g.need.generic) > 0, resources{&g.need})
+	constraints, granted := newConstraints(t, g.name), newGranted(t)
+	add(g.need.cpus > 0 || g.need.memory > 0 || len(g.need.generic) > 0, resources{&g.need, g.name})
 	add(len(constraints.set) > 0 || constraints.broken, constraints)
 	add(len(granted.set) > 0 || granted.broken, granted)
 	filters = append(filters, isolation{c})
 	add(g.need.options, options{})
 	add(g.need.storage, storage{})
 	add(g.need.digest != "", platform{c, g.need.digest})
-	add(len(g.need.ports) > 0, ports{&g.need})
-	add(g.need.maxReplicas > 0, maxReplicas{c, g.key.service, g.need.maxReplicas})
+	add(len(g.need.ports) > 0, ports{c, &g.need})
+	add(g.need.maxReplicas > 0, maxReplicas{c, g, g.need.maxReplicas})
 	return filters
 }
 

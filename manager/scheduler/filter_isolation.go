@@ -45,3 +45,19 @@ func (options) key() string         { return "options" }
 func (options) refusal(nodes int) string {
 	return counted(nodes, "1 node too old for the service's security options", "%d nodes too old for the service's security options")
 }
+
+func (isolation) name() string { return "isolation" }
+
+func (f isolation) detail(n *node) string {
+	return "the node lacks " + strings.Join(f.c.missing(n), ", ")
+}
+
+func (isolation) remedy(*node) Remedy { return Remedy{} }
+
+func (options) name() string { return "security options" }
+
+func (options) detail(*node) string { return "the node's program is too old to know them" }
+
+func (options) remedy(n *node) Remedy {
+	return Remedy{Text: "upgrade node " + n.label(), cost: costMachine}
+}

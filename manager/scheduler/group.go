@@ -18,6 +18,8 @@ type groupKey struct {
 // group is the tasks that wait and need the same.
 type group struct {
 	key groupKey
+	// name is the service's, for people.
+	name string
 	// tasks are in order of arrival. Those that left the group meanwhile are among them; waiting is how many did not.
 	tasks   []*task
 	waiting int
@@ -57,7 +59,7 @@ func (c *Core) enqueue(t *task) {
 }
 
 func (c *Core) newGroup(key groupKey, t *api.Task, what need) *group {
-	g := &group{key: key, need: what, strategy: t.GetSpec().GetPlacement().GetStrategy()}
+	g := &group{key: key, name: t.GetServiceName(), need: what, strategy: t.GetSpec().GetPlacement().GetStrategy()}
 	for _, preference := range t.GetSpec().GetPlacement().GetPreferences() {
 		// The server refuses one that is no label; a preference may be left out, as it refuses no node.
 		if label, err := constraint.ParseLabel(preference.GetSpread()); err == nil {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -109,3 +110,14 @@ func (c *Core) learnNodes() {
 		}
 	}
 }
+
+// label is what people call the node: its host name, if that is a plain word, else its id. It may become part of a command.
+func (n *node) label() string {
+	if name := n.api.GetDescription().GetHostname(); plainName.MatchString(name) {
+		return name
+	}
+	return n.api.GetId()
+}
+
+// plainName is what needs no quotes in a shell.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$`)

@@ -10,6 +10,8 @@ import (
 type scorer interface {
 	// score is lower for a node that is better.
 	score(n *node) int64
+	// name says what the score counts.
+	name() string
 }
 
 // ranks is how many scorers a strategy has.
@@ -45,6 +47,8 @@ func (f faulty) score(n *node) int64 {
 	return 0
 }
 
+func (faulty) name() string { return "failed here again and again" }
+
 // sameService puts nodes first that have few live tasks of the service.
 type sameService struct{ s *service }
 
@@ -55,18 +59,26 @@ func (f sameService) score(n *node) int64 {
 	return int64(f.s.live[n])
 }
 
+func (sameService) name() string { return "tasks of the service" }
+
 // busiest puts nodes last that have many live tasks.
 type busiest struct{}
 
 func (busiest) score(n *node) int64 { return int64(n.live) }
+
+func (busiest) name() string { return "tasks" }
 
 // idle puts nodes last that have few live tasks.
 type idle struct{}
 
 func (idle) score(n *node) int64 { return -int64(n.live) }
 
+func (idle) name() string { return "tasks, of which more are better" }
+
 // emptiest puts nodes last of which the least would be reserved with the task: of CPUs or memory, whichever is more.
 type emptiest struct{ need *need }
+
+func (emptiest) name() string { return "millionths of the node unreserved" }
 
 // wholeNode is the score of a node of which nothing is reserved.
 const wholeNode = 1_000_000

@@ -14,7 +14,8 @@ import (
 	"github.com/skep-io/skep/manager/scheduler"
 )
 
-// TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line:
+// TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line, and `why` asks
+// about one task, in the same words:
 //
 //	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [gpu=a,b] [fpga=3] [arch=arm64] [has=sha256:x] [storage]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
@@ -38,6 +39,9 @@ func TestScript(t *testing.T) {
 				}
 				changes = append(changes, change)
 			}
+			if d.Cmd == "why" {
+				return formatWhy(core.Explain(at(now), changes[0].Task))
+			}
 			return format(core.Step(at(now), changes))
 		})
 	})
@@ -58,6 +62,24 @@ func format(decisions []scheduler.Decision) string {
 		} else {
 			fmt.Fprintf(&out, "%s: %s\n", d.Task.GetId(), d.Reason)
 		}
+	}
+	return out.String()
+}
+
+func formatWhy(verdicts []scheduler.Verdict, remedies []scheduler.Remedy) string {
+	var out strings.Builder
+	for _, v := range verdicts {
+		fmt.Fprintf(&out, "%s:", v.Node.GetId())
+		for _, s := range v.Scores {
+			fmt.Fprintf(&out, " %s=%d", strings.ReplaceAll(s.Name, " ", "-"), s.Value)
+		}
+		out.WriteString("\n")
+		for _, r := range v.Refusals {
+			fmt.Fprintf(&out, "    %s: %s | %s\n", r.Filter, r.Reason, r.Remedy.Text)
+		}
+	}
+	for _, r := range remedies {
+		fmt.Fprintf(&out, "change: %s (%s)\n", r.Text, r.Command)
 	}
 	return out.String()
 }
@@ -160,7 +182,7 @@ func state(text, otherwise string) api.TaskState {
 
 func parseTask(id string, settings map[string]string) *api.Task {
 	t := &api.Task{
-		Id: id, ServiceId: "s", SpecVersion: 1, NodeId: settings["node"], BoundNodeId: settings["bound"],
+		Id: id, ServiceId: "s", ServiceName: "web", SpecVersion: 1, NodeId: settings["node"], BoundNodeId: settings["bound"],
 		Status:       &api.TaskStatus{State: state(settings["state"], "pending"), Err: strings.ReplaceAll(settings["err"], "_", " ")},
 		DesiredState: state(settings["desired"], "running"),
 		Endpoint:     &api.EndpointSpec{},
