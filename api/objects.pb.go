@@ -2256,6 +2256,8 @@ type Task struct {
 	DesiredState TaskState     `protobuf:"varint,11,opt,name=desired_state,json=desiredState,proto3,enum=skep.v1.TaskState" json:"desired_state,omitempty"`
 	// The SPIFFE ID in the task's certificate. Filled in by the server when asked, never stored.
 	SpiffeId string `protobuf:"bytes,12,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// How many tasks of the slot ended one after the other before this one, none of which ran for the longest delay of the restart policy.
+	RestartCount uint64 `protobuf:"varint,34,opt,name=restart_count,json=restartCount,proto3" json:"restart_count,omitempty"`
 	// The only node that the task may run on; empty is any.
 	BoundNodeId string `protobuf:"bytes,33,opt,name=bound_node_id,json=boundNodeId,proto3" json:"bound_node_id,omitempty"`
 	// What the task has of its node's generic resources: no other task on the node has the same.
@@ -2378,6 +2380,13 @@ func (x *Task) GetSpiffeId() string {
 		return x.SpiffeId
 	}
 	return ""
+}
+
+func (x *Task) GetRestartCount() uint64 {
+	if x != nil {
+		return x.RestartCount
+	}
+	return 0
 }
 
 func (x *Task) GetBoundNodeId() string {
@@ -3564,7 +3573,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12;\n" +
 	"\vcounts_from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"countsFrom\"\xbb\x04\n" +
+	"countsFrom\"\xe0\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -3579,7 +3588,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x06status\x18\n" +
 	" \x01(\v2\x13.skep.v1.TaskStatusR\x06status\x127\n" +
 	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
-	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12\"\n" +
+	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12#\n" +
+	"\rrestart_count\x18\" \x01(\x04R\frestartCount\x12\"\n" +
 	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12E\n" +
 	"\x11generic_resources\x18\x1f \x03(\v2\x18.skep.v1.GenericResourceR\x10genericResources\x12&\n" +
 	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"\xf7\x01\n" +

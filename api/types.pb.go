@@ -184,6 +184,55 @@ func (RestartCondition) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
+// RestartBackoff is how the delay grows from one restart to the next.
+type RestartBackoff int32
+
+const (
+	// Not at all.
+	RestartBackoff_RESTART_BACKOFF_UNSPECIFIED RestartBackoff = 0
+	// It doubles each time, and starts anew after a task that ran for the longest delay.
+	RestartBackoff_RESTART_BACKOFF_EXPONENTIAL RestartBackoff = 1
+)
+
+// Enum value maps for RestartBackoff.
+var (
+	RestartBackoff_name = map[int32]string{
+		0: "RESTART_BACKOFF_UNSPECIFIED",
+		1: "RESTART_BACKOFF_EXPONENTIAL",
+	}
+	RestartBackoff_value = map[string]int32{
+		"RESTART_BACKOFF_UNSPECIFIED": 0,
+		"RESTART_BACKOFF_EXPONENTIAL": 1,
+	}
+)
+
+func (x RestartBackoff) Enum() *RestartBackoff {
+	p := new(RestartBackoff)
+	*p = x
+	return p
+}
+
+func (x RestartBackoff) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RestartBackoff) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[3].Descriptor()
+}
+
+func (RestartBackoff) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[3]
+}
+
+func (x RestartBackoff) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RestartBackoff.Descriptor instead.
+func (RestartBackoff) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
 // PlacementStrategy says which node comes first, of those that a task can run on.
 type PlacementStrategy int32
 
@@ -221,11 +270,11 @@ func (x PlacementStrategy) String() string {
 }
 
 func (PlacementStrategy) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[3].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (PlacementStrategy) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[3]
+	return &file_skep_v1_types_proto_enumTypes[4]
 }
 
 func (x PlacementStrategy) Number() protoreflect.EnumNumber {
@@ -234,7 +283,7 @@ func (x PlacementStrategy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PlacementStrategy.Descriptor instead.
 func (PlacementStrategy) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 // UpdateOrder says whether the old task stops before or after the new one runs.
@@ -271,11 +320,11 @@ func (x UpdateOrder) String() string {
 }
 
 func (UpdateOrder) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[4].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (UpdateOrder) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[4]
+	return &file_skep_v1_types_proto_enumTypes[5]
 }
 
 func (x UpdateOrder) Number() protoreflect.EnumNumber {
@@ -284,7 +333,7 @@ func (x UpdateOrder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpdateOrder.Descriptor instead.
 func (UpdateOrder) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 // FailureAction is what happens when too many new tasks of an update fail.
@@ -326,11 +375,11 @@ func (x FailureAction) String() string {
 }
 
 func (FailureAction) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[5].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (FailureAction) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[5]
+	return &file_skep_v1_types_proto_enumTypes[6]
 }
 
 func (x FailureAction) Number() protoreflect.EnumNumber {
@@ -339,7 +388,7 @@ func (x FailureAction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailureAction.Descriptor instead.
 func (FailureAction) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // Protocol is a transport protocol of a published port.
@@ -376,11 +425,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[6].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[6]
+	return &file_skep_v1_types_proto_enumTypes[7]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -389,7 +438,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 // PublishMode says where a published port is reachable.
@@ -424,11 +473,11 @@ func (x PublishMode) String() string {
 }
 
 func (PublishMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[7].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
 }
 
 func (PublishMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[7]
+	return &file_skep_v1_types_proto_enumTypes[8]
 }
 
 func (x PublishMode) Number() protoreflect.EnumNumber {
@@ -437,7 +486,7 @@ func (x PublishMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PublishMode.Descriptor instead.
 func (PublishMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 // MountType is the kind of a mount.
@@ -483,11 +532,11 @@ func (x MountType) String() string {
 }
 
 func (MountType) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[8].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
 }
 
 func (MountType) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[8]
+	return &file_skep_v1_types_proto_enumTypes[9]
 }
 
 func (x MountType) Number() protoreflect.EnumNumber {
@@ -496,7 +545,7 @@ func (x MountType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountType.Descriptor instead.
 func (MountType) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
 }
 
 // MountPropagation is how mounts and unmounts below a mount travel between the node and a container; unset is RPRIVATE.
@@ -548,11 +597,11 @@ func (x MountPropagation) String() string {
 }
 
 func (MountPropagation) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (MountPropagation) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[9]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x MountPropagation) Number() protoreflect.EnumNumber {
@@ -561,7 +610,7 @@ func (x MountPropagation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountPropagation.Descriptor instead.
 func (MountPropagation) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // BindRecursive is what becomes of that which is mounted below the source of a bind mount; unset is ENABLED.
@@ -608,11 +657,11 @@ func (x BindRecursive) String() string {
 }
 
 func (BindRecursive) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (BindRecursive) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x BindRecursive) Number() protoreflect.EnumNumber {
@@ -621,7 +670,7 @@ func (x BindRecursive) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BindRecursive.Descriptor instead.
 func (BindRecursive) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // SeccompMode says which system calls a process may make.
@@ -661,11 +710,11 @@ func (x SeccompMode) String() string {
 }
 
 func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (SeccompMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x SeccompMode) Number() protoreflect.EnumNumber {
@@ -674,7 +723,7 @@ func (x SeccompMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SeccompMode.Descriptor instead.
 func (SeccompMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
@@ -714,11 +763,11 @@ func (x AppArmorMode) String() string {
 }
 
 func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (AppArmorMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x AppArmorMode) Number() protoreflect.EnumNumber {
@@ -727,7 +776,7 @@ func (x AppArmorMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppArmorMode.Descriptor instead.
 func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // UsernsMode says whose user and group ids a container has.
@@ -763,11 +812,11 @@ func (x UsernsMode) String() string {
 }
 
 func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (UsernsMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[13]
+	return &file_skep_v1_types_proto_enumTypes[14]
 }
 
 func (x UsernsMode) Number() protoreflect.EnumNumber {
@@ -776,7 +825,7 @@ func (x UsernsMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsernsMode.Descriptor instead.
 func (UsernsMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // NamespaceMode says whose namespace of a kind a container has.
@@ -812,11 +861,11 @@ func (x NamespaceMode) String() string {
 }
 
 func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (NamespaceMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[14]
+	return &file_skep_v1_types_proto_enumTypes[15]
 }
 
 func (x NamespaceMode) Number() protoreflect.EnumNumber {
@@ -825,7 +874,7 @@ func (x NamespaceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NamespaceMode.Descriptor instead.
 func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // HealthState is what the checks of a container say.
@@ -867,11 +916,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[15]
+	return &file_skep_v1_types_proto_enumTypes[16]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -880,7 +929,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -966,11 +1015,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[17].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[16]
+	return &file_skep_v1_types_proto_enumTypes[17]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -979,7 +1028,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -1019,11 +1068,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[17].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[18].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[17]
+	return &file_skep_v1_types_proto_enumTypes[18]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -1032,7 +1081,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 // Meta is what the store knows of every object.
@@ -1569,7 +1618,10 @@ type RestartPolicy struct {
 	// Replacements per slot within the window; 0 is without limit.
 	MaxAttempts uint64 `protobuf:"varint,3,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The window in which attempts are counted; 0 is for ever.
-	Window        *durationpb.Duration `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
+	Window  *durationpb.Duration `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
+	Backoff RestartBackoff       `protobuf:"varint,5,opt,name=backoff,proto3,enum=skep.v1.RestartBackoff" json:"backoff,omitempty"`
+	// The longest delay that a back-off leads to; 5m by default. Without a back-off it has no meaning.
+	MaxDelay      *durationpb.Duration `protobuf:"bytes,6,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1628,6 +1680,20 @@ func (x *RestartPolicy) GetMaxAttempts() uint64 {
 func (x *RestartPolicy) GetWindow() *durationpb.Duration {
 	if x != nil {
 		return x.Window
+	}
+	return nil
+}
+
+func (x *RestartPolicy) GetBackoff() RestartBackoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return RestartBackoff_RESTART_BACKOFF_UNSPECIFIED
+}
+
+func (x *RestartPolicy) GetMaxDelay() *durationpb.Duration {
+	if x != nil {
+		return x.MaxDelay
 	}
 	return nil
 }
@@ -3368,12 +3434,14 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\twrite_bps\x18\x03 \x01(\x04R\bwriteBps\x12\x1b\n" +
 	"\tread_iops\x18\x04 \x01(\x04R\breadIops\x12\x1d\n" +
 	"\n" +
-	"write_iops\x18\x05 \x01(\x04R\twriteIops\"\xcf\x01\n" +
+	"write_iops\x18\x05 \x01(\x04R\twriteIops\"\xba\x02\n" +
 	"\rRestartPolicy\x127\n" +
 	"\tcondition\x18\x01 \x01(\x0e2\x19.skep.v1.RestartConditionR\tcondition\x12/\n" +
 	"\x05delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12!\n" +
 	"\fmax_attempts\x18\x03 \x01(\x04R\vmaxAttempts\x121\n" +
-	"\x06window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06window\"\xc8\x01\n" +
+	"\x06window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06window\x121\n" +
+	"\abackoff\x18\x05 \x01(\x0e2\x17.skep.v1.RestartBackoffR\abackoff\x126\n" +
+	"\tmax_delay\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bmaxDelay\"\xc8\x01\n" +
 	"\tPlacement\x12 \n" +
 	"\vconstraints\x18\x01 \x03(\tR\vconstraints\x12!\n" +
 	"\fmax_replicas\x18\x02 \x01(\x04R\vmaxReplicas\x12>\n" +
@@ -3543,7 +3611,10 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x1dRESTART_CONDITION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16RESTART_CONDITION_NONE\x10\x01\x12 \n" +
 	"\x1cRESTART_CONDITION_ON_FAILURE\x10\x02\x12\x19\n" +
-	"\x15RESTART_CONDITION_ANY\x10\x03*v\n" +
+	"\x15RESTART_CONDITION_ANY\x10\x03*R\n" +
+	"\x0eRestartBackoff\x12\x1f\n" +
+	"\x1bRESTART_BACKOFF_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bRESTART_BACKOFF_EXPONENTIAL\x10\x01*v\n" +
 	"\x11PlacementStrategy\x12\"\n" +
 	"\x1ePLACEMENT_STRATEGY_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PLACEMENT_STRATEGY_SPREAD\x10\x01\x12\x1e\n" +
@@ -3638,125 +3709,128 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 18)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
 var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
 	(RestartCondition)(0),         // 2: skep.v1.RestartCondition
-	(PlacementStrategy)(0),        // 3: skep.v1.PlacementStrategy
-	(UpdateOrder)(0),              // 4: skep.v1.UpdateOrder
-	(FailureAction)(0),            // 5: skep.v1.FailureAction
-	(Protocol)(0),                 // 6: skep.v1.Protocol
-	(PublishMode)(0),              // 7: skep.v1.PublishMode
-	(MountType)(0),                // 8: skep.v1.MountType
-	(MountPropagation)(0),         // 9: skep.v1.MountPropagation
-	(BindRecursive)(0),            // 10: skep.v1.BindRecursive
-	(SeccompMode)(0),              // 11: skep.v1.SeccompMode
-	(AppArmorMode)(0),             // 12: skep.v1.AppArmorMode
-	(UsernsMode)(0),               // 13: skep.v1.UsernsMode
-	(NamespaceMode)(0),            // 14: skep.v1.NamespaceMode
-	(HealthState)(0),              // 15: skep.v1.HealthState
-	(TaskState)(0),                // 16: skep.v1.TaskState
-	(UserRole)(0),                 // 17: skep.v1.UserRole
-	(*Meta)(nil),                  // 18: skep.v1.Meta
-	(*Annotations)(nil),           // 19: skep.v1.Annotations
-	(*Platform)(nil),              // 20: skep.v1.Platform
-	(*Resources)(nil),             // 21: skep.v1.Resources
-	(*GenericResource)(nil),       // 22: skep.v1.GenericResource
-	(*ResourceRequirements)(nil),  // 23: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 24: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 25: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 26: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 27: skep.v1.Placement
-	(*PlacementPreference)(nil),   // 28: skep.v1.PlacementPreference
-	(*UpdateConfig)(nil),          // 29: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 30: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 31: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 32: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 33: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 34: skep.v1.GrantReference
-	(*Mount)(nil),                 // 35: skep.v1.Mount
-	(*Ulimit)(nil),                // 36: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 37: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 38: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 39: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 40: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 41: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 42: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 43: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 44: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 45: skep.v1.ContainerStatus
-	nil,                           // 46: skep.v1.Annotations.LabelsEntry
-	nil,                           // 47: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 48: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
+	(RestartBackoff)(0),           // 3: skep.v1.RestartBackoff
+	(PlacementStrategy)(0),        // 4: skep.v1.PlacementStrategy
+	(UpdateOrder)(0),              // 5: skep.v1.UpdateOrder
+	(FailureAction)(0),            // 6: skep.v1.FailureAction
+	(Protocol)(0),                 // 7: skep.v1.Protocol
+	(PublishMode)(0),              // 8: skep.v1.PublishMode
+	(MountType)(0),                // 9: skep.v1.MountType
+	(MountPropagation)(0),         // 10: skep.v1.MountPropagation
+	(BindRecursive)(0),            // 11: skep.v1.BindRecursive
+	(SeccompMode)(0),              // 12: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 13: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 14: skep.v1.UsernsMode
+	(NamespaceMode)(0),            // 15: skep.v1.NamespaceMode
+	(HealthState)(0),              // 16: skep.v1.HealthState
+	(TaskState)(0),                // 17: skep.v1.TaskState
+	(UserRole)(0),                 // 18: skep.v1.UserRole
+	(*Meta)(nil),                  // 19: skep.v1.Meta
+	(*Annotations)(nil),           // 20: skep.v1.Annotations
+	(*Platform)(nil),              // 21: skep.v1.Platform
+	(*Resources)(nil),             // 22: skep.v1.Resources
+	(*GenericResource)(nil),       // 23: skep.v1.GenericResource
+	(*ResourceRequirements)(nil),  // 24: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 25: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 26: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 27: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 28: skep.v1.Placement
+	(*PlacementPreference)(nil),   // 29: skep.v1.PlacementPreference
+	(*UpdateConfig)(nil),          // 30: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 31: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 32: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 33: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 34: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 35: skep.v1.GrantReference
+	(*Mount)(nil),                 // 36: skep.v1.Mount
+	(*Ulimit)(nil),                // 37: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 38: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 39: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 40: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 41: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 42: skep.v1.HealthConfig
+	(*ContainerSpec)(nil),         // 43: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 44: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 45: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 46: skep.v1.ContainerStatus
+	nil,                           // 47: skep.v1.Annotations.LabelsEntry
+	nil,                           // 48: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 49: skep.v1.ContainerSpec.SysctlsEntry
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	49, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	49, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	46, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	22, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
-	21, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	21, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	25, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	24, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	50, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	50, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	47, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
+	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	22, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	50, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	50, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
-	28, // 11: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
-	3,  // 12: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	50, // 13: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
-	4,  // 14: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
-	5,  // 15: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	50, // 16: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	50, // 17: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
-	6,  // 18: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
-	7,  // 19: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	30, // 20: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	33, // 21: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	8,  // 22: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	9,  // 23: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
-	10, // 24: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
-	11, // 25: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	12, // 26: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	37, // 27: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	38, // 28: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	39, // 29: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	13, // 30: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	14, // 31: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	14, // 32: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	14, // 33: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	50, // 34: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	50, // 35: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	50, // 36: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	50, // 37: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	47, // 38: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	50, // 39: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	32, // 40: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	35, // 41: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	48, // 42: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	36, // 43: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	41, // 44: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	32, // 45: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	34, // 46: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	40, // 47: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	42, // 48: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	23, // 49: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	26, // 50: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	27, // 51: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	49, // 52: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	16, // 53: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	45, // 54: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	49, // 55: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	49, // 56: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	15, // 57: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	51, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	51, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
+	51, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
+	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
+	51, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
+	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
+	51, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	51, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
+	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
+	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	34, // 23: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	9,  // 24: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	10, // 25: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	11, // 26: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	12, // 27: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	13, // 28: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	38, // 29: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	39, // 30: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	40, // 31: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	14, // 32: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	51, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	51, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	51, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	51, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	48, // 40: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	51, // 41: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	33, // 42: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	36, // 43: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	49, // 44: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	37, // 45: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	42, // 46: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	33, // 47: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	35, // 48: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	41, // 49: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	43, // 50: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	24, // 51: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	27, // 52: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	28, // 53: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	50, // 54: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 55: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	46, // 56: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	50, // 57: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	50, // 58: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 59: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3769,7 +3843,7 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      18,
+			NumEnums:      19,
 			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -3,8 +3,10 @@ package control
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
 )
@@ -16,6 +18,7 @@ const (
 	defaultGracePeriod  = 10
 	defaultParallelism  = 1
 	defaultMonitor      = 5
+	defaultMaxDelay     = 300 // of an exponential back-off; Kubernetes'
 	defaultSecretMode   = 0o444
 	// defaultDeadline is Kubernetes': Swarm waits for ever for a task that no node takes, and says nothing.
 	defaultDeadline = 600
@@ -96,6 +99,9 @@ func fillTask(task *api.TaskSpec) {
 	}
 	if restart.GetDelay() == nil {
 		restart.Delay = seconds(defaultRestartDelay)
+	}
+	if restart.GetBackoff() == api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL && restart.GetMaxDelay() == nil {
+		restart.MaxDelay = durationpb.New(max(defaultMaxDelay*time.Second, restart.GetDelay().AsDuration()))
 	}
 	if restart.GetWindow() == nil {
 		restart.Window = seconds(0)

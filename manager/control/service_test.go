@@ -132,6 +132,16 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"restart delay", func(s *api.ServiceSpec) {
 			s.Task.Restart = &api.RestartPolicy{Delay: durationpb.New(-time.Second)}
 		}, "task.restart.delay: cannot be negative, got -1s"},
+		{"back-off of nothing", func(s *api.ServiceSpec) {
+			s.Task.Restart = &api.RestartPolicy{Backoff: api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL, Delay: &durationpb.Duration{}}
+		}, "task.restart.delay: with an exponential back-off it must be above 0"},
+		{"longest delay", func(s *api.ServiceSpec) {
+			s.Task.Restart = &api.RestartPolicy{Backoff: api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL, MaxDelay: durationpb.New(time.Second)}
+		}, "task.restart.max_delay: 1s is below the delay, 5s"},
+		{"longest delay without back-off", func(s *api.ServiceSpec) {
+			s.Task.Restart = &api.RestartPolicy{MaxDelay: durationpb.New(time.Minute)}
+		}, "task.restart.max_delay: without an exponential back-off the delay does not grow"},
+		{"unknown back-off", func(s *api.ServiceSpec) { s.Task.Restart = &api.RestartPolicy{Backoff: 7} }, "task.restart.backoff: has no value"},
 		{"update order", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Order: 7} }, "update.order: has no value"},
 		{"update delay", func(s *api.ServiceSpec) { s.Update = &api.UpdateConfig{Delay: durationpb.New(-1)} }, "update.delay: cannot be negative"},
 		{"grace period", func(s *api.ServiceSpec) { s.Task.Container.StopGracePeriod = durationpb.New(-1) }, "stop_grace_period: cannot be negative"},

@@ -78,3 +78,18 @@ func (p *problems) deviceRates(field string, rates []*api.DeviceRate) {
 		}
 	}
 }
+
+// backoff checks how the delay of restarts grows.
+func (p *problems) backoff(path string, r *api.RestartPolicy) {
+	p.value(path+".backoff", r.GetBackoff())
+	p.duration(path+".max_delay", r.GetMaxDelay())
+	exponential := r.GetBackoff() == api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL
+	switch {
+	case !exponential && r.GetMaxDelay() != nil:
+		p.add(path+".max_delay", "without an exponential back-off the delay does not grow: leave it out, or use --restart-backoff exponential")
+	case exponential && r.GetDelay().AsDuration() <= 0:
+		p.add(path+".delay", "with an exponential back-off it must be above 0: it is what is doubled")
+	case exponential && r.GetMaxDelay().AsDuration() < r.GetDelay().AsDuration():
+		p.add(path+".max_delay", "%v is below the delay, %v", r.GetMaxDelay().AsDuration(), r.GetDelay().AsDuration())
+	}
+}

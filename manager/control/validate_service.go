@@ -53,6 +53,7 @@ func validateService(spec *api.ServiceSpec) error {
 	p.known("task.restart.condition", spec.GetTask().GetRestart().GetCondition())
 	p.duration("task.restart.delay", spec.GetTask().GetRestart().GetDelay())
 	p.duration("task.restart.window", spec.GetTask().GetRestart().GetWindow())
+	p.backoff("task.restart", spec.GetTask().GetRestart())
 	p.placement("task.placement", spec.GetTask().GetPlacement())
 	p.container("task.container", spec.GetTask().GetContainer())
 	if spec.GetTask().GetContainer().GetPrivileges().GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {

@@ -90,6 +90,8 @@ type Creation struct {
 	Desired api.TaskState
 	// BoundNodeID is the only node that the task may run on; empty is any.
 	BoundNodeID string
+	// RestartCount is the task's.
+	RestartCount uint64
 }
 
 // Desire is a new desired state of a task. Desired states only go up: a lower one is ignored.

@@ -85,7 +85,7 @@ func (w *writer) create(v View, c Creation) error {
 		return err
 	}
 	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
-	t.Status.Timestamp, t.BoundNodeId = timestamppb.New(w.now), c.BoundNodeID
+	t.Status.Timestamp, t.BoundNodeId, t.RestartCount = timestamppb.New(w.now), c.BoundNodeID, c.RestartCount
 	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
 		// It is there, as the service is: a grant that a service names can't be removed.
 		grant, err := store.Get[*api.Grant](w.tx, reference.GetGrantId())

@@ -128,6 +128,9 @@ func updateFlags() []string {
 	return []string{"update-deadline", "rollback-deadline", "pause", "resume"}
 }
 
+// restartFlags are those of a delay that grows: Swarm's is the same for ever.
+func restartFlags() []string { return []string{"restart-backoff", "restart-max-delay"} }
+
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {
 	docker, own := dockerFlags(t), ownFlags()
@@ -139,7 +142,7 @@ func TestFlags_BesideDockersAreFew(t *testing.T) {
 			if docker[path] == nil || own[path+" "+flag.Name] != "" {
 				return // a command of our own, or a flag with a reason
 			}
-			if (path == "service create" || path == "service update") && (slices.Contains(runFlags(), flag.Name) || slices.Contains(updateFlags(), flag.Name)) {
+			if (path == "service create" || path == "service update") && (slices.Contains(slices.Concat(restartFlags(), runFlags()), flag.Name) || slices.Contains(updateFlags(), flag.Name)) {
 				return
 			}
 			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {

@@ -9,7 +9,7 @@
 //	service job=5 concurrent=2    # or: globaljob
 //	service global constraint=node.labels.k==v
 //	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
-//	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m
+//	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m backoff=1m count=3
 //	       ran=1s ended=2s err=unhealthy
 //	limit 5
 //	----
@@ -76,6 +76,9 @@ func Format(effects []orchestrator.Effect, wake time.Time) string {
 		}
 		if e.Create != nil {
 			text := fmt.Sprintf("create slot=%d %s", e.Create.Slot, stateName(e.Create.Desired))
+			if e.Create.RestartCount > 1 {
+				text += fmt.Sprintf(" count=%d", e.Create.RestartCount)
+			}
 			if e.Create.BoundNodeID != "" {
 				text += " bound=" + e.Create.BoundNodeID
 			}
@@ -278,6 +281,10 @@ func task(l line) *api.Task {
 		t.Status.EndedAt = timestamppb.New(at(text))
 	}
 	t.Status.Err = l.get("err", "")
+	t.RestartCount = l.number("count", 0)
+	if longest := l.duration("backoff"); longest != nil {
+		t.Spec.Restart.Backoff, t.Spec.Restart.MaxDelay = api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL, longest
+	}
 	switch l.get("condition", "any") {
 	case "none":
 		t.Spec.Restart.Condition = api.RestartCondition_RESTART_CONDITION_NONE

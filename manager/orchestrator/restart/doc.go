@@ -15,6 +15,10 @@
 // `none` nothing; nothing follows in a job's slot once a task ended well there. The delay counts from when the replacement was made; a task whose predecessor did not end by itself, or was
 // on a node that is down, gone or drained, has none.
 //
+// With an exponential back-off the delay doubles with each task that ends, up to the longest, and starts anew after one that ran for
+// the longest delay; up to a quarter of each is left out, by chance, which is the new task's id. How many ended is in the new task
+// (Task.restart_count), so neither a change of leaders nor a short history makes a slot forget how often it failed.
+//
 // Max attempts are counted from the slot's tasks in the store: a replacement is a task whose predecessor, of the same spec
 // version, ended by itself, and it counts while it is younger than the window. So the count survives a change of leaders,
 // and an update starts it anew. The reaper keeps enough history for that.

@@ -9,9 +9,6 @@ import (
 	"github.com/skep-io/skep/manager/taskstate"
 )
 
-// defaultDelay is the delay of a policy that names none, as Docker's.
-const defaultDelay = 5 * time.Second
-
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
 	return orchestrator.New("restart", Step, cfg, orchestrator.BySlot())
@@ -57,7 +54,11 @@ func follow(now time.Time, v orchestrator.View, tasks []*api.Task, i int) orches
 		return e
 	}
 	e.Create = v.Replacement(t.GetSlot(), tasks, nil)
-	if !v.Lost(t) && !v.Drained(t) && delay(t) > 0 {
+	if v.Lost(t) || v.Drained(t) {
+		return e
+	}
+	e.Create.RestartCount = countAfter(t)
+	if baseDelay(t) > 0 {
 		e.Create.Desired = api.TaskState_TASK_STATE_READY
 	}
 	return e
@@ -124,15 +125,15 @@ func startAt(v orchestrator.View, tasks []*api.Task, i int) (time.Time, bool) {
 	if v.Blocked(tasks) {
 		return time.Time{}, false
 	}
-	if !isRestart(tasks, i) || v.Lost(tasks[i-1]) || v.Drained(tasks[i-1]) {
+	created := tasks[i].GetMeta().GetCreatedAt().AsTime()
+	switch {
+	case !isRestart(tasks, i) && tasks[i].GetRestartCount() == 0:
 		return time.Time{}, true
+	case !isRestart(tasks, i): // what it follows is forgotten already
+		return created.Add(delay(tasks[i], tasks[i])), true
+	case v.Lost(tasks[i-1]), v.Drained(tasks[i-1]):
+		return time.Time{}, true
+	default:
+		return created.Add(delay(tasks[i-1], tasks[i])), true
 	}
-	return tasks[i].GetMeta().GetCreatedAt().AsTime().Add(delay(tasks[i-1])), true
-}
-
-func delay(t *api.Task) time.Duration {
-	if d := t.GetSpec().GetRestart().GetDelay(); d != nil {
-		return d.AsDuration()
-	}
-	return defaultDelay
 }

@@ -132,6 +132,7 @@ task {
 func TestCreate_RefusesBadInput(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--mode=everywhere":                   "unknown mode: everywhere",
+		"--restart-backoff=linear":            "write fixed or exponential",
 		"--restart-condition=always":          "write none, on-failure or any",
 		"--strategy=random":                   "write spread or binpack",
 		"--update-order=random":               "write start-first or stop-first",

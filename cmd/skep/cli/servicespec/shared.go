@@ -13,8 +13,7 @@ import (
 
 // Docker's defaults, which its help shows. The managers fill in the same ones.
 const (
-	defaultRestartDelay = "5s"
-	defaultGracePeriod  = "10s"
+	defaultGracePeriod = "10s"
 )
 
 // shared are the flags that create and update both have, with the same meaning.
@@ -36,9 +35,7 @@ type shared struct {
 	replicas             uint64
 	maxConcurrent        uint64
 	placement            placementFlags
-	condition            string
-	restartDelay, window time.Duration
-	maxAttempts          uint64
+	restart              restartFlags
 	gracePeriod          time.Duration
 	stopSignal           string
 
@@ -71,10 +68,7 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	set.Uint64Var(&s.replicas, "replicas", 0, "Number of tasks")
 	set.Var(&s.reserveCPU, "reserve-cpu", "Reserve CPUs")
 	set.Var(&s.reserve, "reserve-memory", "Reserve Memory")
-	set.StringVar(&s.condition, "restart-condition", "", say(`Restart when condition is met ("none", "on-failure", "any")`, `"any"`))
-	set.DurationVar(&s.restartDelay, "restart-delay", 0, say("Delay between restart attempts (ns|us|ms|s|m|h)", defaultRestartDelay))
-	set.Uint64Var(&s.maxAttempts, "restart-max-attempts", 0, "Maximum number of restarts before giving up")
-	set.DurationVar(&s.window, "restart-window", 0, "Window used to evaluate the restart policy (ns|us|ms|s|m|h)")
+	s.restart.register(set, say)
 	set.DurationVar(&s.gracePeriod, "stop-grace-period", 0,
 		say("Time to wait before force killing a container (ns|us|ms|s|m|h)", defaultGracePeriod))
 	set.StringVar(&s.stopSignal, "stop-signal", "", "Signal to stop the container")
@@ -116,7 +110,7 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 	if err := s.applyResources(task); err != nil {
 		return err
 	}
-	if err := s.applyRestart(task); err != nil {
+	if err := s.restart.apply(s.changed, task); err != nil {
 		return err
 	}
 	if err := s.update.apply(s.changed, &spec.Update); err != nil {
@@ -183,36 +177,6 @@ func (s *shared) applyResources(task *api.TaskSpec) error {
 	}
 	if s.changed("reserve-memory") {
 		task.Resources.Reservations.MemoryBytes = int64(s.reserve)
-	}
-	return nil
-}
-
-func (s *shared) applyRestart(task *api.TaskSpec) error {
-	if !s.changed("restart-condition", "restart-delay", "restart-max-attempts", "restart-window") {
-		return nil
-	}
-	if task.Restart == nil {
-		task.Restart = &api.RestartPolicy{}
-	}
-	if s.changed("restart-condition") {
-		condition, ok := map[string]api.RestartCondition{
-			"none":       api.RestartCondition_RESTART_CONDITION_NONE,
-			"on-failure": api.RestartCondition_RESTART_CONDITION_ON_FAILURE,
-			"any":        api.RestartCondition_RESTART_CONDITION_ANY,
-		}[s.condition]
-		if !ok {
-			return fault.New(fault.Invalid, "invalid --restart-condition %q: write none, on-failure or any", s.condition)
-		}
-		task.Restart.Condition = condition
-	}
-	if s.changed("restart-delay") {
-		task.Restart.Delay = durationpb.New(s.restartDelay)
-	}
-	if s.changed("restart-max-attempts") {
-		task.Restart.MaxAttempts = s.maxAttempts
-	}
-	if s.changed("restart-window") {
-		task.Restart.Window = durationpb.New(s.window)
 	}
 	return nil
 }

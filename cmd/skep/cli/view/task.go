@@ -85,6 +85,9 @@ type RestartPolicy struct {
 	Delay       *time.Duration `json:",omitempty"`
 	MaxAttempts uint64
 	Window      *time.Duration `json:",omitempty"`
+	// Backoff and MaxDelay are what Docker lacks.
+	Backoff  string         `json:",omitempty"`
+	MaxDelay *time.Duration `json:",omitempty"`
 }
 
 // Placement restricts the nodes.
@@ -261,6 +264,7 @@ func newTaskSpec(s *api.TaskSpec) TaskSpec {
 		out.RestartPolicy = &RestartPolicy{
 			Condition: RestartCondition(r.GetCondition()), Delay: durationOf(r.GetDelay()),
 			MaxAttempts: r.GetMaxAttempts(), Window: durationOf(r.GetWindow()),
+			Backoff: word(r.GetBackoff().String(), "RESTART_BACKOFF_"), MaxDelay: durationOf(r.GetMaxDelay()),
 		}
 	}
 	if p := s.GetPlacement(); p != nil {
