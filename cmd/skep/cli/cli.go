@@ -86,7 +86,8 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
 	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.configCommand(), p.grantCommand(), p.imageCommand(),
 		p.backupCommand(), p.auditCommand(), p.userCommand(), p.contextCommand(), p.doctorCommand(), p.infoCommand(), p.statsCommand(), p.versionCommand())
-	root.AddCommand(p.attachCommand(), p.execCommand(), p.copyCommand(), p.pauseCommand(), p.unpauseCommand(), p.killCommand(), p.topCommand())
+	root.AddCommand(p.attachCommand(), p.execCommand(), p.copyCommand(), p.pauseCommand(), p.unpauseCommand(), p.killCommand(), p.topCommand(),
+		p.completed(serviceWords, p.waitCommand()))
 	root.AddCommand(p.eventsCommand())
 	root.AddCommand(opts.Commands...)
 	return root

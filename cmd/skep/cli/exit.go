@@ -23,6 +23,7 @@ const (
 	exitEnded       = 11
 	exitBroken      = 12
 	exitStopped     = 13
+	exitTimeout     = 14
 	exitInterrupted = 130
 )
 
@@ -50,6 +51,7 @@ func exitCodes() []exitCode {
 		{exitEnded, "the service did not converge: its tasks failed and are not restarted", nil},
 		{exitBroken, "the audit log is not what was written", nil},
 		{exitStopped, "the update failed: it was paused, or rolled back", nil},
+		{exitTimeout, "what was waited for takes longer than --timeout", nil},
 		{exitInterrupted, "interrupted; what was asked for goes on in the background", nil},
 	}
 }
@@ -71,6 +73,9 @@ func codeOf(err error) int {
 	}
 	if isBroken(err) {
 		return exitBroken
+	}
+	if errors.Is(err, errTimeout) {
+		return exitTimeout
 	}
 	kind := fault.KindOf(err)
 	for _, row := range exitCodes() {

@@ -139,6 +139,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.people = append(f.people, args[1:]...)
 	case "warn":
 		f.warnings = append(f.warnings, args[1])
+	case "end":
+		ts.Check(f.endTask(args[1], args[2]))
 	case "stuck":
 		f.stuck = args[1]
 	case "fail":

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/progress"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// errTimeout is returned when what was waited for takes longer than somebody wanted to wait.
+var errTimeout = errors.New("it takes longer than --timeout allows")
+
+const waitHelp = `Block until tasks and jobs end, and services converge
+
+A task is waited for until it has ended, and its exit code is printed, as docker wait does. A job is waited for until all of it
+ended well, which prints 0, or has failed, which prints the exit code of a task that failed. Any other service is waited for until
+all its tasks have run for 5 seconds, which prints what was waited for.
+
+TASK is a task's id, the beginning of one, or SERVICE.SLOT.`
+
+func (p *program) waitCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "wait [OPTIONS] SERVICE|TASK [SERVICE|TASK...]", Short: "Block until tasks and jobs end, and services converge",
+		Long: waitHelp, Args: minArgs(1),
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "Wait no longer than this, for all together (default 0s = for ever)")
+	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
+			defer cancel()
+		}
+		return each(args, func(name string) error {
+			err := p.wait(ctx, c, name)
+			if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+				return fmt.Errorf("%s: %w", name, errTimeout)
+			}
+			return err
+		})
+	})
+	return cmd
+}
+
+func (p *program) wait(ctx context.Context, c *client.Client, name string) error {
+	answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
+	service := answer.GetService()
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		return p.waitTask(ctx, c, name)
+	case err != nil:
+		return err
+	case service.GetSpec().GetReplicatedJob() == nil && service.GetSpec().GetGlobalJob() == nil:
+		if err := p.waitFor(ctx, c, service, true); err != nil {
+			return err
+		}
+		return p.printf("%s\n", name)
+	}
+	err = p.waitFor(ctx, c, service, true)
+	if err != nil && !errors.Is(err, progress.ErrEnded) {
+		return err
+	}
+	code, codeErr := jobCode(ctx, c, service.GetId(), err == nil)
+	if codeErr != nil {
+		return errors.Join(err, codeErr)
+	}
+	if err := p.printf("%d\n", code); err != nil {
+		return err
+	}
+	return err
+}
+
+// jobCode returns the exit code of a job: that of the last task that failed, unless the job ended well.
+func jobCode(ctx context.Context, c *client.Client, id string, well bool) (int32, error) {
+	if well {
+		return 0, nil
+	}
+	tasks, err := c.Control.ListTasks(ctx, &api.ListTasksRequest{ServiceIds: []string{id}})
+	var last *api.Task
+	for _, task := range tasks.GetTasks() {
+		state := task.GetStatus().GetState()
+		failed := state == api.TaskState_TASK_STATE_FAILED || state == api.TaskState_TASK_STATE_REJECTED
+		if failed && (last == nil || createdBefore(last, task)) {
+			last = task
+		}
+	}
+	return last.GetStatus().GetContainer().GetExitCode(), err
+}
+
+func createdBefore(a, b *api.Task) bool {
+	return a.GetMeta().GetCreatedAt().AsTime().Before(b.GetMeta().GetCreatedAt().AsTime())
+}
+
+// waitTask waits for one task, also when it is replaced meanwhile.
+func (p *program) waitTask(ctx context.Context, c *client.Client, name string) error {
+	task, err := findTask(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if !hasEnded(task) {
+		if task, err = p.untilEnded(ctx, c, task); err != nil {
+			return err
+		}
+	}
+	return p.printf("%d\n", task.GetStatus().GetContainer().GetExitCode())
+}
+
+func hasEnded(t *api.Task) bool { return t.GetStatus().GetState() > api.TaskState_TASK_STATE_RUNNING }
+
+// errFound ends a watch that has what was wanted.
+var errFound = errors.New("the task ended")
+
+// untilEnded follows a task's service until the task has ended.
+func (p *program) untilEnded(ctx context.Context, c *client.Client, task *api.Task) (*api.Task, error) {
+	watching, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var ended *api.Task
+	err := p.watch(watching, c, task.GetServiceId(), func(s *progress.Snapshot) {
+		for _, t := range s.Tasks {
+			if t.GetId() == task.GetId() && hasEnded(t) && ended == nil {
+				ended = t
+				stop(errFound)
+			}
+		}
+	})
+	switch {
+	case ended != nil:
+		return ended, nil
+	case ctx.Err() != nil:
+		return nil, &interruptedError{check: "skep service ps " + task.GetServiceId()}
+	default:
+		return nil, fmt.Errorf("task %s: %w", task.GetId(), err)
+	}
+}
+
+// findTask returns the task with an id or the beginning of one, or the newest in SERVICE.SLOT.
+func findTask(ctx context.Context, c *client.Client, name string) (*api.Task, error) {
+	answer, err := c.Control.ListTasks(ctx, &api.ListTasksRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var newest *api.Task
+	var begun []*api.Task
+	for _, task := range answer.GetTasks() {
+		switch {
+		case task.GetId() == name:
+			return task, nil
+		case taskName(task) == name && (newest == nil || createdBefore(newest, task)):
+			newest = task
+		case strings.HasPrefix(task.GetId(), name):
+			begun = append(begun, task)
+		}
+	}
+	switch {
+	case newest != nil:
+		return newest, nil
+	case len(begun) == 1:
+		return begun[0], nil
+	case len(begun) > 1:
+		return nil, fault.New(fault.Invalid, "task %s is ambiguous: %d tasks begin so, such as %s and %s", name, len(begun), begun[0].GetId(),
+			begun[1].GetId())
+	default:
+		return nil, fault.New(fault.NotFound, "no such service or task: %s: see 'skep service ls' and 'skep service ps SERVICE'", name)
+	}
+}
