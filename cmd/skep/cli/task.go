@@ -164,7 +164,7 @@ func (f *psFlags) selectTasks(tasks []*api.Task, names names) ([]*api.Task, erro
 
 func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
 	return filter.Prefix("id", t.GetId()) && filter.Prefix("name", taskName(t), t.GetServiceName()) &&
-		filter.Prefix("node", t.GetNodeId(), names.of(t.GetNodeId())) &&
+		filter.Prefix("node", nodeOf(t), names.of(nodeOf(t))) &&
 		filter.Labels("label", t.GetSpec().GetContainer().GetLabels()) &&
 		filter.Match("desired-state", func(state string) bool {
 			switch desired := t.GetDesiredState(); state {
@@ -177,6 +177,9 @@ func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
 			}
 		})
 }
+
+// nodeOf returns the id of the node that runs a task, or is the only one that may.
+func nodeOf(t *api.Task) string { return cmp.Or(t.GetNodeId(), t.GetBoundNodeId()) }
 
 func sameSlot(a, b *api.Task) bool {
 	return a.GetServiceId() == b.GetServiceId() && a.GetSlot() == b.GetSlot()
@@ -191,7 +194,7 @@ func taskName(t *api.Task) string {
 func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows bool) taskRow {
 	v := view.NewTask(t)
 	row := taskRow{
-		ID: v.ID, Name: taskName(t), Image: t.GetSpec().GetContainer().GetImage(), Node: names.of(v.NodeID),
+		ID: v.ID, Name: taskName(t), Image: t.GetSpec().GetContainer().GetImage(), Node: names.of(nodeOf(t)),
 		DesiredState: capitalized(v.DesiredState), CurrentState: p.currentState(v), Ports: portsOf(t),
 	}
 	if flags.noResolve {
