@@ -139,8 +139,9 @@ func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
 	return c
 }
 
-// Rescue replaces the live tasks of a slot that are on nodes which cannot run them: lost or drained. false says that there are none.
-func (v View) Rescue(slot uint64, tasks []*api.Task) (Effect, bool) {
+// Rescue replaces the live tasks of a slot that are on nodes which cannot run them: lost, or drained, but for those that stay a while.
+// false says that there are none.
+func (v View) Rescue(slot uint64, tasks []*api.Task, stays func(*api.Task) bool) (Effect, bool) {
 	var e Effect
 	var stop []*api.Task
 	safe := false
@@ -153,6 +154,8 @@ func (v View) Rescue(slot uint64, tasks []*api.Task) (Effect, bool) {
 		case v.Gone(t):
 			stop = append(stop, t)
 			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE})
+		case !v.Lost(t) && stays(t):
+			safe = true
 		case v.Lost(t), v.Drained(t):
 			stop = append(stop, t)
 			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_SHUTDOWN})

@@ -124,7 +124,7 @@ func replicated(v orchestrator.View) (effects []orchestrator.Effect) {
 	for number := uint64(1); number <= last || missing > 0 && room > 0; number++ {
 		s := slots[number]
 		s.number = number
-		lost, isLost := v.Rescue(number, s.tasks)
+		lost, isLost := v.Rescue(number, s.tasks, func(*api.Task) bool { return false })
 		switch {
 		case spared[number]:
 		case s.place == running && len(s.stop) == 0 && isLost:

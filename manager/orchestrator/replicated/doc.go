@@ -11,6 +11,10 @@
 //	exists    its live task's node is down            that task: desired SHUTDOWN, and a new task in the slot
 //	exists    its live task's node is drained         the same; the new one starts once the old one has stopped
 //
+// Running tasks leave drained nodes a few at a time: as many as the service's update config replaces at once (parallelism), the next ones
+// when those run elsewhere and its delay is over. One that does not run elsewhere within its deadline holds up nobody any more, so that
+// a drain comes to its end. Where a node is down nothing is held up.
+//
 // A slot whose tasks have all ended and that restart left alone still counts as one: it has had its tries. A node that is
 // only UNKNOWN, or paused, keeps its tasks. The restart policy does not matter here: it speaks of tasks that end, and a lost
 // node is no end that the task chose.

@@ -17,7 +17,7 @@ func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
 }
 
 // Step decides about all slots of one service.
-func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 	if v.Service == nil {
 		return orchestrator.Remove(v.Tasks), time.Time{}
 	}
@@ -34,8 +34,9 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 			kept = slices.DeleteFunc(kept, func(other uint64) bool { return other == slot })
 		}
 	}
+	leave := evacuate(now, v, all, kept)
 	for _, slot := range kept {
-		if e, ok := v.Rescue(slot, all[slot]); ok {
+		if e, ok := v.Rescue(slot, all[slot], leave.stays); ok {
 			effects = append(effects, e)
 		}
 	}
@@ -46,7 +47,7 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 		effects = append(effects, orchestrator.Effect{Create: v.Replacement(slot, all[slot], nil)})
 		missing--
 	}
-	return effects, time.Time{}
+	return effects, leave.wake
 }
 
 // keptSlots returns the slots that count, in ascending order.
