@@ -1626,8 +1626,10 @@ func (x *UpdateServiceResponse) GetWarnings() []string {
 }
 
 type RollbackServiceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The number of the revision to go back to; 0 is the previous spec.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1667,6 +1669,13 @@ func (x *RollbackServiceRequest) GetService() string {
 		return x.Service
 	}
 	return ""
+}
+
+func (x *RollbackServiceRequest) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type RollbackServiceResponse struct {
@@ -1721,6 +1730,95 @@ func (x *RollbackServiceResponse) GetWarnings() []string {
 	return nil
 }
 
+type ListServiceRevisionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServiceRevisionsRequest) Reset() {
+	*x = ListServiceRevisionsRequest{}
+	mi := &file_skep_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServiceRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServiceRevisionsRequest) ProtoMessage() {}
+
+func (x *ListServiceRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServiceRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListServiceRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListServiceRevisionsRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+type ListServiceRevisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first. The last one is the present spec; where the managers have not kept it yet, it has no id.
+	Revisions     []*ServiceRevision `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServiceRevisionsResponse) Reset() {
+	*x = ListServiceRevisionsResponse{}
+	mi := &file_skep_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServiceRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServiceRevisionsResponse) ProtoMessage() {}
+
+func (x *ListServiceRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServiceRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListServiceRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListServiceRevisionsResponse) GetRevisions() []*ServiceRevision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
 type PauseServiceUpdateRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -1732,7 +1830,7 @@ type PauseServiceUpdateRequest struct {
 
 func (x *PauseServiceUpdateRequest) Reset() {
 	*x = PauseServiceUpdateRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1842,7 @@ func (x *PauseServiceUpdateRequest) String() string {
 func (*PauseServiceUpdateRequest) ProtoMessage() {}
 
 func (x *PauseServiceUpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[35]
+	mi := &file_skep_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1855,7 @@ func (x *PauseServiceUpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseServiceUpdateRequest.ProtoReflect.Descriptor instead.
 func (*PauseServiceUpdateRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PauseServiceUpdateRequest) GetService() string {
@@ -1783,7 +1881,7 @@ type PauseServiceUpdateResponse struct {
 
 func (x *PauseServiceUpdateResponse) Reset() {
 	*x = PauseServiceUpdateResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1893,7 @@ func (x *PauseServiceUpdateResponse) String() string {
 func (*PauseServiceUpdateResponse) ProtoMessage() {}
 
 func (x *PauseServiceUpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[36]
+	mi := &file_skep_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1906,7 @@ func (x *PauseServiceUpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseServiceUpdateResponse.ProtoReflect.Descriptor instead.
 func (*PauseServiceUpdateResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PauseServiceUpdateResponse) GetService() *Service {
@@ -1827,7 +1925,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1937,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[37]
+	mi := &file_skep_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1950,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveServiceRequest) GetService() string {
@@ -1871,7 +1969,7 @@ type RemoveServiceResponse struct {
 
 func (x *RemoveServiceResponse) Reset() {
 	*x = RemoveServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1981,7 @@ func (x *RemoveServiceResponse) String() string {
 func (*RemoveServiceResponse) ProtoMessage() {}
 
 func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[38]
+	mi := &file_skep_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +1994,7 @@ func (x *RemoveServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveServiceResponse) GetServiceId() string {
@@ -1918,7 +2016,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2028,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[39]
+	mi := &file_skep_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2041,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListTasksRequest) GetServiceIds() []string {
@@ -1969,7 +2067,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2079,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[40]
+	mi := &file_skep_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2092,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2013,7 +2111,7 @@ type CreateSecretRequest struct {
 
 func (x *CreateSecretRequest) Reset() {
 	*x = CreateSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2123,7 @@ func (x *CreateSecretRequest) String() string {
 func (*CreateSecretRequest) ProtoMessage() {}
 
 func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[41]
+	mi := &file_skep_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2136,7 @@ func (x *CreateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateSecretRequest) GetSpec() *SecretSpec {
@@ -2058,7 +2156,7 @@ type CreateSecretResponse struct {
 
 func (x *CreateSecretResponse) Reset() {
 	*x = CreateSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2168,7 @@ func (x *CreateSecretResponse) String() string {
 func (*CreateSecretResponse) ProtoMessage() {}
 
 func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[42]
+	mi := &file_skep_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2181,7 @@ func (x *CreateSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateSecretResponse) GetSecret() *Secret {
@@ -2102,7 +2200,7 @@ type GetSecretRequest struct {
 
 func (x *GetSecretRequest) Reset() {
 	*x = GetSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2212,7 @@ func (x *GetSecretRequest) String() string {
 func (*GetSecretRequest) ProtoMessage() {}
 
 func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[43]
+	mi := &file_skep_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2225,7 @@ func (x *GetSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretRequest.ProtoReflect.Descriptor instead.
 func (*GetSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetSecretRequest) GetSecret() string {
@@ -2147,7 +2245,7 @@ type GetSecretResponse struct {
 
 func (x *GetSecretResponse) Reset() {
 	*x = GetSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2257,7 @@ func (x *GetSecretResponse) String() string {
 func (*GetSecretResponse) ProtoMessage() {}
 
 func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[44]
+	mi := &file_skep_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2270,7 @@ func (x *GetSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSecretResponse.ProtoReflect.Descriptor instead.
 func (*GetSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetSecretResponse) GetSecret() *Secret {
@@ -2190,7 +2288,7 @@ type ListSecretsRequest struct {
 
 func (x *ListSecretsRequest) Reset() {
 	*x = ListSecretsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2300,7 @@ func (x *ListSecretsRequest) String() string {
 func (*ListSecretsRequest) ProtoMessage() {}
 
 func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[45]
+	mi := &file_skep_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2313,7 @@ func (x *ListSecretsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsRequest.ProtoReflect.Descriptor instead.
 func (*ListSecretsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 type ListSecretsResponse struct {
@@ -2228,7 +2326,7 @@ type ListSecretsResponse struct {
 
 func (x *ListSecretsResponse) Reset() {
 	*x = ListSecretsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2338,7 @@ func (x *ListSecretsResponse) String() string {
 func (*ListSecretsResponse) ProtoMessage() {}
 
 func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[46]
+	mi := &file_skep_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2351,7 @@ func (x *ListSecretsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSecretsResponse.ProtoReflect.Descriptor instead.
 func (*ListSecretsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListSecretsResponse) GetSecrets() []*Secret {
@@ -2272,7 +2370,7 @@ type RemoveSecretRequest struct {
 
 func (x *RemoveSecretRequest) Reset() {
 	*x = RemoveSecretRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2382,7 @@ func (x *RemoveSecretRequest) String() string {
 func (*RemoveSecretRequest) ProtoMessage() {}
 
 func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[47]
+	mi := &file_skep_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2395,7 @@ func (x *RemoveSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSecretRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveSecretRequest) GetSecret() string {
@@ -2316,7 +2414,7 @@ type RemoveSecretResponse struct {
 
 func (x *RemoveSecretResponse) Reset() {
 	*x = RemoveSecretResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[48]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2426,7 @@ func (x *RemoveSecretResponse) String() string {
 func (*RemoveSecretResponse) ProtoMessage() {}
 
 func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[48]
+	mi := &file_skep_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2439,7 @@ func (x *RemoveSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSecretResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSecretResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveSecretResponse) GetSecretId() string {
@@ -2360,7 +2458,7 @@ type WatchServiceRequest struct {
 
 func (x *WatchServiceRequest) Reset() {
 	*x = WatchServiceRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[49]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2470,7 @@ func (x *WatchServiceRequest) String() string {
 func (*WatchServiceRequest) ProtoMessage() {}
 
 func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[49]
+	mi := &file_skep_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2483,7 @@ func (x *WatchServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceRequest.ProtoReflect.Descriptor instead.
 func (*WatchServiceRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WatchServiceRequest) GetServiceId() string {
@@ -2407,7 +2505,7 @@ type WatchServiceResponse struct {
 
 func (x *WatchServiceResponse) Reset() {
 	*x = WatchServiceResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[50]
+	mi := &file_skep_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2517,7 @@ func (x *WatchServiceResponse) String() string {
 func (*WatchServiceResponse) ProtoMessage() {}
 
 func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[50]
+	mi := &file_skep_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2530,7 @@ func (x *WatchServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServiceResponse.ProtoReflect.Descriptor instead.
 func (*WatchServiceResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WatchServiceResponse) GetService() *Service {
@@ -2467,7 +2565,7 @@ type ReadLogsRequest struct {
 
 func (x *ReadLogsRequest) Reset() {
 	*x = ReadLogsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[51]
+	mi := &file_skep_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2577,7 @@ func (x *ReadLogsRequest) String() string {
 func (*ReadLogsRequest) ProtoMessage() {}
 
 func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[51]
+	mi := &file_skep_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2590,7 @@ func (x *ReadLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReadLogsRequest) GetTarget() string {
@@ -2530,7 +2628,7 @@ type LogOptions struct {
 
 func (x *LogOptions) Reset() {
 	*x = LogOptions{}
-	mi := &file_skep_v1_control_proto_msgTypes[52]
+	mi := &file_skep_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2640,7 @@ func (x *LogOptions) String() string {
 func (*LogOptions) ProtoMessage() {}
 
 func (x *LogOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[52]
+	mi := &file_skep_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2653,7 @@ func (x *LogOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogOptions.ProtoReflect.Descriptor instead.
 func (*LogOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogOptions) GetFollow() bool {
@@ -2613,7 +2711,7 @@ type ReadLogsResponse struct {
 
 func (x *ReadLogsResponse) Reset() {
 	*x = ReadLogsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[53]
+	mi := &file_skep_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2723,7 @@ func (x *ReadLogsResponse) String() string {
 func (*ReadLogsResponse) ProtoMessage() {}
 
 func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[53]
+	mi := &file_skep_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2736,7 @@ func (x *ReadLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogsResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ReadLogsResponse) GetEvent() isReadLogsResponse_Event {
@@ -2703,7 +2801,7 @@ type LogLine struct {
 
 func (x *LogLine) Reset() {
 	*x = LogLine{}
-	mi := &file_skep_v1_control_proto_msgTypes[54]
+	mi := &file_skep_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2813,7 @@ func (x *LogLine) String() string {
 func (*LogLine) ProtoMessage() {}
 
 func (x *LogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[54]
+	mi := &file_skep_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2826,7 @@ func (x *LogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
 func (*LogLine) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *LogLine) GetTaskId() string {
@@ -2805,7 +2903,7 @@ type LogGap struct {
 
 func (x *LogGap) Reset() {
 	*x = LogGap{}
-	mi := &file_skep_v1_control_proto_msgTypes[55]
+	mi := &file_skep_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2915,7 @@ func (x *LogGap) String() string {
 func (*LogGap) ProtoMessage() {}
 
 func (x *LogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[55]
+	mi := &file_skep_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2928,7 @@ func (x *LogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogGap.ProtoReflect.Descriptor instead.
 func (*LogGap) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *LogGap) GetNodeId() string {
@@ -2858,7 +2956,7 @@ type CompromiseNodeRequest struct {
 
 func (x *CompromiseNodeRequest) Reset() {
 	*x = CompromiseNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[56]
+	mi := &file_skep_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2968,7 @@ func (x *CompromiseNodeRequest) String() string {
 func (*CompromiseNodeRequest) ProtoMessage() {}
 
 func (x *CompromiseNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[56]
+	mi := &file_skep_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2981,7 @@ func (x *CompromiseNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompromiseNodeRequest.ProtoReflect.Descriptor instead.
 func (*CompromiseNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CompromiseNodeRequest) GetNode() string {
@@ -2922,7 +3020,7 @@ type CompromiseNodeResponse struct {
 
 func (x *CompromiseNodeResponse) Reset() {
 	*x = CompromiseNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[57]
+	mi := &file_skep_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3032,7 @@ func (x *CompromiseNodeResponse) String() string {
 func (*CompromiseNodeResponse) ProtoMessage() {}
 
 func (x *CompromiseNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[57]
+	mi := &file_skep_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3045,7 @@ func (x *CompromiseNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompromiseNodeResponse.ProtoReflect.Descriptor instead.
 func (*CompromiseNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CompromiseNodeResponse) GetNodeId() string {
@@ -3015,7 +3113,7 @@ type CreateJoinGrantRequest struct {
 
 func (x *CreateJoinGrantRequest) Reset() {
 	*x = CreateJoinGrantRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[58]
+	mi := &file_skep_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3027,7 +3125,7 @@ func (x *CreateJoinGrantRequest) String() string {
 func (*CreateJoinGrantRequest) ProtoMessage() {}
 
 func (x *CreateJoinGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[58]
+	mi := &file_skep_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3040,7 +3138,7 @@ func (x *CreateJoinGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinGrantRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateJoinGrantRequest) GetSpec() *JoinGrantSpec {
@@ -3062,7 +3160,7 @@ type CreateJoinGrantResponse struct {
 
 func (x *CreateJoinGrantResponse) Reset() {
 	*x = CreateJoinGrantResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[59]
+	mi := &file_skep_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3172,7 @@ func (x *CreateJoinGrantResponse) String() string {
 func (*CreateJoinGrantResponse) ProtoMessage() {}
 
 func (x *CreateJoinGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[59]
+	mi := &file_skep_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3185,7 @@ func (x *CreateJoinGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinGrantResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateJoinGrantResponse) GetToken() string {
@@ -3119,7 +3217,7 @@ type ListJoinGrantsRequest struct {
 
 func (x *ListJoinGrantsRequest) Reset() {
 	*x = ListJoinGrantsRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[60]
+	mi := &file_skep_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3229,7 @@ func (x *ListJoinGrantsRequest) String() string {
 func (*ListJoinGrantsRequest) ProtoMessage() {}
 
 func (x *ListJoinGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[60]
+	mi := &file_skep_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3242,7 @@ func (x *ListJoinGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 type ListJoinGrantsResponse struct {
@@ -3156,7 +3254,7 @@ type ListJoinGrantsResponse struct {
 
 func (x *ListJoinGrantsResponse) Reset() {
 	*x = ListJoinGrantsResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[61]
+	mi := &file_skep_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3266,7 @@ func (x *ListJoinGrantsResponse) String() string {
 func (*ListJoinGrantsResponse) ProtoMessage() {}
 
 func (x *ListJoinGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[61]
+	mi := &file_skep_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3279,7 @@ func (x *ListJoinGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListJoinGrantsResponse) GetGrants() []*JoinGrant {
@@ -3201,7 +3299,7 @@ type RemoveJoinGrantRequest struct {
 
 func (x *RemoveJoinGrantRequest) Reset() {
 	*x = RemoveJoinGrantRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[62]
+	mi := &file_skep_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3311,7 @@ func (x *RemoveJoinGrantRequest) String() string {
 func (*RemoveJoinGrantRequest) ProtoMessage() {}
 
 func (x *RemoveJoinGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[62]
+	mi := &file_skep_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3324,7 @@ func (x *RemoveJoinGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveJoinGrantRequest.ProtoReflect.Descriptor instead.
 func (*RemoveJoinGrantRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RemoveJoinGrantRequest) GetJoinGrant() string {
@@ -3245,7 +3343,7 @@ type RemoveJoinGrantResponse struct {
 
 func (x *RemoveJoinGrantResponse) Reset() {
 	*x = RemoveJoinGrantResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[63]
+	mi := &file_skep_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3355,7 @@ func (x *RemoveJoinGrantResponse) String() string {
 func (*RemoveJoinGrantResponse) ProtoMessage() {}
 
 func (x *RemoveJoinGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[63]
+	mi := &file_skep_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3368,7 @@ func (x *RemoveJoinGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveJoinGrantResponse.ProtoReflect.Descriptor instead.
 func (*RemoveJoinGrantResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveJoinGrantResponse) GetJoinGrantId() string {
@@ -3291,7 +3389,7 @@ type ApproveNodeRequest struct {
 
 func (x *ApproveNodeRequest) Reset() {
 	*x = ApproveNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[64]
+	mi := &file_skep_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3401,7 @@ func (x *ApproveNodeRequest) String() string {
 func (*ApproveNodeRequest) ProtoMessage() {}
 
 func (x *ApproveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[64]
+	mi := &file_skep_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3414,7 @@ func (x *ApproveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveNodeRequest.ProtoReflect.Descriptor instead.
 func (*ApproveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ApproveNodeRequest) GetNode() string {
@@ -3342,7 +3440,7 @@ type ApproveNodeResponse struct {
 
 func (x *ApproveNodeResponse) Reset() {
 	*x = ApproveNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[65]
+	mi := &file_skep_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3452,7 @@ func (x *ApproveNodeResponse) String() string {
 func (*ApproveNodeResponse) ProtoMessage() {}
 
 func (x *ApproveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[65]
+	mi := &file_skep_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3465,7 @@ func (x *ApproveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveNodeResponse.ProtoReflect.Descriptor instead.
 func (*ApproveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ApproveNodeResponse) GetNode() *Node {
@@ -3386,7 +3484,7 @@ type DenyNodeRequest struct {
 
 func (x *DenyNodeRequest) Reset() {
 	*x = DenyNodeRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[66]
+	mi := &file_skep_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3496,7 @@ func (x *DenyNodeRequest) String() string {
 func (*DenyNodeRequest) ProtoMessage() {}
 
 func (x *DenyNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[66]
+	mi := &file_skep_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3509,7 @@ func (x *DenyNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyNodeRequest.ProtoReflect.Descriptor instead.
 func (*DenyNodeRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DenyNodeRequest) GetNode() string {
@@ -3431,7 +3529,7 @@ type DenyNodeResponse struct {
 
 func (x *DenyNodeResponse) Reset() {
 	*x = DenyNodeResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[67]
+	mi := &file_skep_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3541,7 @@ func (x *DenyNodeResponse) String() string {
 func (*DenyNodeResponse) ProtoMessage() {}
 
 func (x *DenyNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[67]
+	mi := &file_skep_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3554,7 @@ func (x *DenyNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenyNodeResponse.ProtoReflect.Descriptor instead.
 func (*DenyNodeResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DenyNodeResponse) GetNode() *Node {
@@ -3479,7 +3577,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[68]
+	mi := &file_skep_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +3589,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[68]
+	mi := &file_skep_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3504,7 +3602,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CreateUserRequest) GetSpec() *UserSpec {
@@ -3540,7 +3638,7 @@ type CreateUserResponse struct {
 
 func (x *CreateUserResponse) Reset() {
 	*x = CreateUserResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[69]
+	mi := &file_skep_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3650,7 @@ func (x *CreateUserResponse) String() string {
 func (*CreateUserResponse) ProtoMessage() {}
 
 func (x *CreateUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[69]
+	mi := &file_skep_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3663,7 @@ func (x *CreateUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserResponse.ProtoReflect.Descriptor instead.
 func (*CreateUserResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CreateUserResponse) GetUser() *User {
@@ -3590,7 +3688,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[70]
+	mi := &file_skep_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3700,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[70]
+	mi := &file_skep_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3713,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 type ListUsersResponse struct {
@@ -3627,7 +3725,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[71]
+	mi := &file_skep_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +3737,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[71]
+	mi := &file_skep_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +3750,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -3671,7 +3769,7 @@ type RevokeUserRequest struct {
 
 func (x *RevokeUserRequest) Reset() {
 	*x = RevokeUserRequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[72]
+	mi := &file_skep_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3781,7 @@ func (x *RevokeUserRequest) String() string {
 func (*RevokeUserRequest) ProtoMessage() {}
 
 func (x *RevokeUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[72]
+	mi := &file_skep_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3794,7 @@ func (x *RevokeUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserRequest.ProtoReflect.Descriptor instead.
 func (*RevokeUserRequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RevokeUserRequest) GetUser() string {
@@ -3715,7 +3813,7 @@ type RevokeUserResponse struct {
 
 func (x *RevokeUserResponse) Reset() {
 	*x = RevokeUserResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[73]
+	mi := &file_skep_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3825,7 @@ func (x *RevokeUserResponse) String() string {
 func (*RevokeUserResponse) ProtoMessage() {}
 
 func (x *RevokeUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[73]
+	mi := &file_skep_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3838,7 @@ func (x *RevokeUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeUserResponse.ProtoReflect.Descriptor instead.
 func (*RevokeUserResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RevokeUserResponse) GetUser() *User {
@@ -3758,7 +3856,7 @@ type GetRootCARequest struct {
 
 func (x *GetRootCARequest) Reset() {
 	*x = GetRootCARequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[74]
+	mi := &file_skep_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3770,7 +3868,7 @@ func (x *GetRootCARequest) String() string {
 func (*GetRootCARequest) ProtoMessage() {}
 
 func (x *GetRootCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[74]
+	mi := &file_skep_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3783,7 +3881,7 @@ func (x *GetRootCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRootCARequest.ProtoReflect.Descriptor instead.
 func (*GetRootCARequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 type GetRootCAResponse struct {
@@ -3800,7 +3898,7 @@ type GetRootCAResponse struct {
 
 func (x *GetRootCAResponse) Reset() {
 	*x = GetRootCAResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[75]
+	mi := &file_skep_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3910,7 @@ func (x *GetRootCAResponse) String() string {
 func (*GetRootCAResponse) ProtoMessage() {}
 
 func (x *GetRootCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[75]
+	mi := &file_skep_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3923,7 @@ func (x *GetRootCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRootCAResponse.ProtoReflect.Descriptor instead.
 func (*GetRootCAResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetRootCAResponse) GetCertificate() []byte {
@@ -3871,7 +3969,7 @@ type RootRotationProgress struct {
 
 func (x *RootRotationProgress) Reset() {
 	*x = RootRotationProgress{}
-	mi := &file_skep_v1_control_proto_msgTypes[76]
+	mi := &file_skep_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +3981,7 @@ func (x *RootRotationProgress) String() string {
 func (*RootRotationProgress) ProtoMessage() {}
 
 func (x *RootRotationProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[76]
+	mi := &file_skep_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +3994,7 @@ func (x *RootRotationProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootRotationProgress.ProtoReflect.Descriptor instead.
 func (*RootRotationProgress) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RootRotationProgress) GetId() string {
@@ -3967,7 +4065,7 @@ type WaitedForNode struct {
 
 func (x *WaitedForNode) Reset() {
 	*x = WaitedForNode{}
-	mi := &file_skep_v1_control_proto_msgTypes[77]
+	mi := &file_skep_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4077,7 @@ func (x *WaitedForNode) String() string {
 func (*WaitedForNode) ProtoMessage() {}
 
 func (x *WaitedForNode) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[77]
+	mi := &file_skep_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +4090,7 @@ func (x *WaitedForNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitedForNode.ProtoReflect.Descriptor instead.
 func (*WaitedForNode) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *WaitedForNode) GetNodeId() string {
@@ -4033,7 +4131,7 @@ type RotateRootCARequest struct {
 
 func (x *RotateRootCARequest) Reset() {
 	*x = RotateRootCARequest{}
-	mi := &file_skep_v1_control_proto_msgTypes[78]
+	mi := &file_skep_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4143,7 @@ func (x *RotateRootCARequest) String() string {
 func (*RotateRootCARequest) ProtoMessage() {}
 
 func (x *RotateRootCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[78]
+	mi := &file_skep_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4156,7 @@ func (x *RotateRootCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootCARequest.ProtoReflect.Descriptor instead.
 func (*RotateRootCARequest) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RotateRootCARequest) GetCertificate() []byte {
@@ -4108,7 +4206,7 @@ type RotateRootCAResponse struct {
 
 func (x *RotateRootCAResponse) Reset() {
 	*x = RotateRootCAResponse{}
-	mi := &file_skep_v1_control_proto_msgTypes[79]
+	mi := &file_skep_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4218,7 @@ func (x *RotateRootCAResponse) String() string {
 func (*RotateRootCAResponse) ProtoMessage() {}
 
 func (x *RotateRootCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_control_proto_msgTypes[79]
+	mi := &file_skep_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4231,7 @@ func (x *RotateRootCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootCAResponse.ProtoReflect.Descriptor instead.
 func (*RotateRootCAResponse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_skep_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RotateRootCAResponse) GetRotationId() string {
@@ -4241,12 +4339,17 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x04spec\x18\x03 \x01(\v2\x14.skep.v1.ServiceSpecR\x04spec\"_\n" +
 	"\x15UpdateServiceResponse\x12*\n" +
 	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"2\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"N\n" +
 	"\x16RollbackServiceRequest\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\"a\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"a\n" +
 	"\x17RollbackServiceResponse\x12*\n" +
 	"\aservice\x18\x01 \x01(\v2\x10.skep.v1.ServiceR\aservice\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"M\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"7\n" +
+	"\x1bListServiceRevisionsRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"V\n" +
+	"\x1cListServiceRevisionsResponse\x126\n" +
+	"\trevisions\x18\x01 \x03(\v2\x18.skep.v1.ServiceRevisionR\trevisions\"M\n" +
 	"\x19PauseServiceUpdateRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06resume\x18\x02 \x01(\bR\x06resume\"H\n" +
@@ -4400,7 +4503,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xcc$\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xbf%\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4444,7 +4547,9 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\rRemoveService\x12\x1d.skep.v1.RemoveServiceRequest\x1a\x1e.skep.v1.RemoveServiceResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12c\n" +
 	"\x0fRollbackService\x12\x1f.skep.v1.RollbackServiceRequest\x1a .skep.v1.RollbackServiceResponse\"\r\xfa\xed\x18\t\n" +
-	"\x03\x04\x05\x03\x10\x01 \x02\x12l\n" +
+	"\x03\x04\x05\x03\x10\x01 \x02\x12q\n" +
+	"\x14ListServiceRevisions\x12$.skep.v1.ListServiceRevisionsRequest\x1a%.skep.v1.ListServiceRevisionsResponse\"\f\xfa\xed\x18\b\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12l\n" +
 	"\x12PauseServiceUpdate\x12\".skep.v1.PauseServiceUpdateRequest\x1a#.skep.v1.PauseServiceUpdateResponse\"\r\xfa\xed\x18\t\n" +
 	"\x03\x04\x05\x03\x10\x01 \x02\x12P\n" +
 	"\tListTasks\x12\x19.skep.v1.ListTasksRequest\x1a\x1a.skep.v1.ListTasksResponse\"\f\xfa\xed\x18\b\n" +
@@ -4532,305 +4637,311 @@ func file_skep_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_skep_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_skep_v1_control_proto_goTypes = []any{
-	(LogStream)(0),                     // 0: skep.v1.LogStream
-	(*GetClusterRequest)(nil),          // 1: skep.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 2: skep.v1.GetClusterResponse
-	(*UpdateClusterRequest)(nil),       // 3: skep.v1.UpdateClusterRequest
-	(*UpdateClusterResponse)(nil),      // 4: skep.v1.UpdateClusterResponse
-	(*GetJoinTokenRequest)(nil),        // 5: skep.v1.GetJoinTokenRequest
-	(*GetJoinTokenResponse)(nil),       // 6: skep.v1.GetJoinTokenResponse
-	(*GetUnlockKeyRequest)(nil),        // 7: skep.v1.GetUnlockKeyRequest
-	(*GetUnlockKeyResponse)(nil),       // 8: skep.v1.GetUnlockKeyResponse
-	(*RotateDataKeysRequest)(nil),      // 9: skep.v1.RotateDataKeysRequest
-	(*RotateDataKeysResponse)(nil),     // 10: skep.v1.RotateDataKeysResponse
-	(*ReportDataKeyRequest)(nil),       // 11: skep.v1.ReportDataKeyRequest
-	(*ReportDataKeyResponse)(nil),      // 12: skep.v1.ReportDataKeyResponse
-	(*GetBackupKeyRequest)(nil),        // 13: skep.v1.GetBackupKeyRequest
-	(*GetBackupKeyResponse)(nil),       // 14: skep.v1.GetBackupKeyResponse
-	(*NoteBackupRequest)(nil),          // 15: skep.v1.NoteBackupRequest
-	(*NoteBackupResponse)(nil),         // 16: skep.v1.NoteBackupResponse
-	(*ListNodesRequest)(nil),           // 17: skep.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),          // 18: skep.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),             // 19: skep.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 20: skep.v1.GetNodeResponse
-	(*UpdateNodeRequest)(nil),          // 21: skep.v1.UpdateNodeRequest
-	(*UpdateNodeResponse)(nil),         // 22: skep.v1.UpdateNodeResponse
-	(*RemoveNodeRequest)(nil),          // 23: skep.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 24: skep.v1.RemoveNodeResponse
-	(*CreateServiceRequest)(nil),       // 25: skep.v1.CreateServiceRequest
-	(*CreateServiceResponse)(nil),      // 26: skep.v1.CreateServiceResponse
-	(*GetServiceRequest)(nil),          // 27: skep.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),         // 28: skep.v1.GetServiceResponse
-	(*ListServicesRequest)(nil),        // 29: skep.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),       // 30: skep.v1.ListServicesResponse
-	(*ServiceCounts)(nil),              // 31: skep.v1.ServiceCounts
-	(*UpdateServiceRequest)(nil),       // 32: skep.v1.UpdateServiceRequest
-	(*UpdateServiceResponse)(nil),      // 33: skep.v1.UpdateServiceResponse
-	(*RollbackServiceRequest)(nil),     // 34: skep.v1.RollbackServiceRequest
-	(*RollbackServiceResponse)(nil),    // 35: skep.v1.RollbackServiceResponse
-	(*PauseServiceUpdateRequest)(nil),  // 36: skep.v1.PauseServiceUpdateRequest
-	(*PauseServiceUpdateResponse)(nil), // 37: skep.v1.PauseServiceUpdateResponse
-	(*RemoveServiceRequest)(nil),       // 38: skep.v1.RemoveServiceRequest
-	(*RemoveServiceResponse)(nil),      // 39: skep.v1.RemoveServiceResponse
-	(*ListTasksRequest)(nil),           // 40: skep.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),          // 41: skep.v1.ListTasksResponse
-	(*CreateSecretRequest)(nil),        // 42: skep.v1.CreateSecretRequest
-	(*CreateSecretResponse)(nil),       // 43: skep.v1.CreateSecretResponse
-	(*GetSecretRequest)(nil),           // 44: skep.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),          // 45: skep.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),         // 46: skep.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),        // 47: skep.v1.ListSecretsResponse
-	(*RemoveSecretRequest)(nil),        // 48: skep.v1.RemoveSecretRequest
-	(*RemoveSecretResponse)(nil),       // 49: skep.v1.RemoveSecretResponse
-	(*WatchServiceRequest)(nil),        // 50: skep.v1.WatchServiceRequest
-	(*WatchServiceResponse)(nil),       // 51: skep.v1.WatchServiceResponse
-	(*ReadLogsRequest)(nil),            // 52: skep.v1.ReadLogsRequest
-	(*LogOptions)(nil),                 // 53: skep.v1.LogOptions
-	(*ReadLogsResponse)(nil),           // 54: skep.v1.ReadLogsResponse
-	(*LogLine)(nil),                    // 55: skep.v1.LogLine
-	(*LogGap)(nil),                     // 56: skep.v1.LogGap
-	(*CompromiseNodeRequest)(nil),      // 57: skep.v1.CompromiseNodeRequest
-	(*CompromiseNodeResponse)(nil),     // 58: skep.v1.CompromiseNodeResponse
-	(*CreateJoinGrantRequest)(nil),     // 59: skep.v1.CreateJoinGrantRequest
-	(*CreateJoinGrantResponse)(nil),    // 60: skep.v1.CreateJoinGrantResponse
-	(*ListJoinGrantsRequest)(nil),      // 61: skep.v1.ListJoinGrantsRequest
-	(*ListJoinGrantsResponse)(nil),     // 62: skep.v1.ListJoinGrantsResponse
-	(*RemoveJoinGrantRequest)(nil),     // 63: skep.v1.RemoveJoinGrantRequest
-	(*RemoveJoinGrantResponse)(nil),    // 64: skep.v1.RemoveJoinGrantResponse
-	(*ApproveNodeRequest)(nil),         // 65: skep.v1.ApproveNodeRequest
-	(*ApproveNodeResponse)(nil),        // 66: skep.v1.ApproveNodeResponse
-	(*DenyNodeRequest)(nil),            // 67: skep.v1.DenyNodeRequest
-	(*DenyNodeResponse)(nil),           // 68: skep.v1.DenyNodeResponse
-	(*CreateUserRequest)(nil),          // 69: skep.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),         // 70: skep.v1.CreateUserResponse
-	(*ListUsersRequest)(nil),           // 71: skep.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 72: skep.v1.ListUsersResponse
-	(*RevokeUserRequest)(nil),          // 73: skep.v1.RevokeUserRequest
-	(*RevokeUserResponse)(nil),         // 74: skep.v1.RevokeUserResponse
-	(*GetRootCARequest)(nil),           // 75: skep.v1.GetRootCARequest
-	(*GetRootCAResponse)(nil),          // 76: skep.v1.GetRootCAResponse
-	(*RootRotationProgress)(nil),       // 77: skep.v1.RootRotationProgress
-	(*WaitedForNode)(nil),              // 78: skep.v1.WaitedForNode
-	(*RotateRootCARequest)(nil),        // 79: skep.v1.RotateRootCARequest
-	(*RotateRootCAResponse)(nil),       // 80: skep.v1.RotateRootCAResponse
-	nil,                                // 81: skep.v1.ListServicesResponse.CountsEntry
-	nil,                                // 82: skep.v1.LogLine.DetailsEntry
-	(*Cluster)(nil),                    // 83: skep.v1.Cluster
-	(*ClusterSpec)(nil),                // 84: skep.v1.ClusterSpec
-	(Role)(0),                          // 85: skep.v1.Role
-	(*DataKeyStatus)(nil),              // 86: skep.v1.DataKeyStatus
-	(*BackupRecord)(nil),               // 87: skep.v1.BackupRecord
-	(*Node)(nil),                       // 88: skep.v1.Node
-	(*NodeSpec)(nil),                   // 89: skep.v1.NodeSpec
-	(*ServiceSpec)(nil),                // 90: skep.v1.ServiceSpec
-	(*Service)(nil),                    // 91: skep.v1.Service
-	(*Task)(nil),                       // 92: skep.v1.Task
-	(*SecretSpec)(nil),                 // 93: skep.v1.SecretSpec
-	(*Secret)(nil),                     // 94: skep.v1.Secret
-	(*timestamppb.Timestamp)(nil),      // 95: google.protobuf.Timestamp
-	(*JoinGrantSpec)(nil),              // 96: skep.v1.JoinGrantSpec
-	(*JoinGrant)(nil),                  // 97: skep.v1.JoinGrant
-	(*UserSpec)(nil),                   // 98: skep.v1.UserSpec
-	(*durationpb.Duration)(nil),        // 99: google.protobuf.Duration
-	(*User)(nil),                       // 100: skep.v1.User
-	(*ExternalCA)(nil),                 // 101: skep.v1.ExternalCA
-	(NodeState)(0),                     // 102: skep.v1.NodeState
-	(*UpdateSecretRequest)(nil),        // 103: skep.v1.UpdateSecretRequest
-	(*UpdateConfigRequest)(nil),        // 104: skep.v1.UpdateConfigRequest
-	(*CreateConfigRequest)(nil),        // 105: skep.v1.CreateConfigRequest
-	(*GetConfigRequest)(nil),           // 106: skep.v1.GetConfigRequest
-	(*ListConfigsRequest)(nil),         // 107: skep.v1.ListConfigsRequest
-	(*RemoveConfigRequest)(nil),        // 108: skep.v1.RemoveConfigRequest
-	(*ReadStatsRequest)(nil),           // 109: skep.v1.ReadStatsRequest
-	(*CreateGrantRequest)(nil),         // 110: skep.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),         // 111: skep.v1.UpdateGrantRequest
-	(*GetGrantRequest)(nil),            // 112: skep.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),          // 113: skep.v1.ListGrantsRequest
-	(*RemoveGrantRequest)(nil),         // 114: skep.v1.RemoveGrantRequest
-	(*ExplainPlacementRequest)(nil),    // 115: skep.v1.ExplainPlacementRequest
-	(*GetServiceSecurityRequest)(nil),  // 116: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),       // 117: skep.v1.CheckSecurityRequest
-	(*UpdateSecretResponse)(nil),       // 118: skep.v1.UpdateSecretResponse
-	(*UpdateConfigResponse)(nil),       // 119: skep.v1.UpdateConfigResponse
-	(*CreateConfigResponse)(nil),       // 120: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),          // 121: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),        // 122: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),       // 123: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),          // 124: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),        // 125: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),        // 126: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),           // 127: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),         // 128: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),        // 129: skep.v1.RemoveGrantResponse
-	(*ExplainPlacementResponse)(nil),   // 130: skep.v1.ExplainPlacementResponse
-	(*GetServiceSecurityResponse)(nil), // 131: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),      // 132: skep.v1.CheckSecurityResponse
+	(LogStream)(0),                       // 0: skep.v1.LogStream
+	(*GetClusterRequest)(nil),            // 1: skep.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),           // 2: skep.v1.GetClusterResponse
+	(*UpdateClusterRequest)(nil),         // 3: skep.v1.UpdateClusterRequest
+	(*UpdateClusterResponse)(nil),        // 4: skep.v1.UpdateClusterResponse
+	(*GetJoinTokenRequest)(nil),          // 5: skep.v1.GetJoinTokenRequest
+	(*GetJoinTokenResponse)(nil),         // 6: skep.v1.GetJoinTokenResponse
+	(*GetUnlockKeyRequest)(nil),          // 7: skep.v1.GetUnlockKeyRequest
+	(*GetUnlockKeyResponse)(nil),         // 8: skep.v1.GetUnlockKeyResponse
+	(*RotateDataKeysRequest)(nil),        // 9: skep.v1.RotateDataKeysRequest
+	(*RotateDataKeysResponse)(nil),       // 10: skep.v1.RotateDataKeysResponse
+	(*ReportDataKeyRequest)(nil),         // 11: skep.v1.ReportDataKeyRequest
+	(*ReportDataKeyResponse)(nil),        // 12: skep.v1.ReportDataKeyResponse
+	(*GetBackupKeyRequest)(nil),          // 13: skep.v1.GetBackupKeyRequest
+	(*GetBackupKeyResponse)(nil),         // 14: skep.v1.GetBackupKeyResponse
+	(*NoteBackupRequest)(nil),            // 15: skep.v1.NoteBackupRequest
+	(*NoteBackupResponse)(nil),           // 16: skep.v1.NoteBackupResponse
+	(*ListNodesRequest)(nil),             // 17: skep.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),            // 18: skep.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),               // 19: skep.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),              // 20: skep.v1.GetNodeResponse
+	(*UpdateNodeRequest)(nil),            // 21: skep.v1.UpdateNodeRequest
+	(*UpdateNodeResponse)(nil),           // 22: skep.v1.UpdateNodeResponse
+	(*RemoveNodeRequest)(nil),            // 23: skep.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),           // 24: skep.v1.RemoveNodeResponse
+	(*CreateServiceRequest)(nil),         // 25: skep.v1.CreateServiceRequest
+	(*CreateServiceResponse)(nil),        // 26: skep.v1.CreateServiceResponse
+	(*GetServiceRequest)(nil),            // 27: skep.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),           // 28: skep.v1.GetServiceResponse
+	(*ListServicesRequest)(nil),          // 29: skep.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),         // 30: skep.v1.ListServicesResponse
+	(*ServiceCounts)(nil),                // 31: skep.v1.ServiceCounts
+	(*UpdateServiceRequest)(nil),         // 32: skep.v1.UpdateServiceRequest
+	(*UpdateServiceResponse)(nil),        // 33: skep.v1.UpdateServiceResponse
+	(*RollbackServiceRequest)(nil),       // 34: skep.v1.RollbackServiceRequest
+	(*RollbackServiceResponse)(nil),      // 35: skep.v1.RollbackServiceResponse
+	(*ListServiceRevisionsRequest)(nil),  // 36: skep.v1.ListServiceRevisionsRequest
+	(*ListServiceRevisionsResponse)(nil), // 37: skep.v1.ListServiceRevisionsResponse
+	(*PauseServiceUpdateRequest)(nil),    // 38: skep.v1.PauseServiceUpdateRequest
+	(*PauseServiceUpdateResponse)(nil),   // 39: skep.v1.PauseServiceUpdateResponse
+	(*RemoveServiceRequest)(nil),         // 40: skep.v1.RemoveServiceRequest
+	(*RemoveServiceResponse)(nil),        // 41: skep.v1.RemoveServiceResponse
+	(*ListTasksRequest)(nil),             // 42: skep.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 43: skep.v1.ListTasksResponse
+	(*CreateSecretRequest)(nil),          // 44: skep.v1.CreateSecretRequest
+	(*CreateSecretResponse)(nil),         // 45: skep.v1.CreateSecretResponse
+	(*GetSecretRequest)(nil),             // 46: skep.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),            // 47: skep.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),           // 48: skep.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),          // 49: skep.v1.ListSecretsResponse
+	(*RemoveSecretRequest)(nil),          // 50: skep.v1.RemoveSecretRequest
+	(*RemoveSecretResponse)(nil),         // 51: skep.v1.RemoveSecretResponse
+	(*WatchServiceRequest)(nil),          // 52: skep.v1.WatchServiceRequest
+	(*WatchServiceResponse)(nil),         // 53: skep.v1.WatchServiceResponse
+	(*ReadLogsRequest)(nil),              // 54: skep.v1.ReadLogsRequest
+	(*LogOptions)(nil),                   // 55: skep.v1.LogOptions
+	(*ReadLogsResponse)(nil),             // 56: skep.v1.ReadLogsResponse
+	(*LogLine)(nil),                      // 57: skep.v1.LogLine
+	(*LogGap)(nil),                       // 58: skep.v1.LogGap
+	(*CompromiseNodeRequest)(nil),        // 59: skep.v1.CompromiseNodeRequest
+	(*CompromiseNodeResponse)(nil),       // 60: skep.v1.CompromiseNodeResponse
+	(*CreateJoinGrantRequest)(nil),       // 61: skep.v1.CreateJoinGrantRequest
+	(*CreateJoinGrantResponse)(nil),      // 62: skep.v1.CreateJoinGrantResponse
+	(*ListJoinGrantsRequest)(nil),        // 63: skep.v1.ListJoinGrantsRequest
+	(*ListJoinGrantsResponse)(nil),       // 64: skep.v1.ListJoinGrantsResponse
+	(*RemoveJoinGrantRequest)(nil),       // 65: skep.v1.RemoveJoinGrantRequest
+	(*RemoveJoinGrantResponse)(nil),      // 66: skep.v1.RemoveJoinGrantResponse
+	(*ApproveNodeRequest)(nil),           // 67: skep.v1.ApproveNodeRequest
+	(*ApproveNodeResponse)(nil),          // 68: skep.v1.ApproveNodeResponse
+	(*DenyNodeRequest)(nil),              // 69: skep.v1.DenyNodeRequest
+	(*DenyNodeResponse)(nil),             // 70: skep.v1.DenyNodeResponse
+	(*CreateUserRequest)(nil),            // 71: skep.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),           // 72: skep.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),             // 73: skep.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),            // 74: skep.v1.ListUsersResponse
+	(*RevokeUserRequest)(nil),            // 75: skep.v1.RevokeUserRequest
+	(*RevokeUserResponse)(nil),           // 76: skep.v1.RevokeUserResponse
+	(*GetRootCARequest)(nil),             // 77: skep.v1.GetRootCARequest
+	(*GetRootCAResponse)(nil),            // 78: skep.v1.GetRootCAResponse
+	(*RootRotationProgress)(nil),         // 79: skep.v1.RootRotationProgress
+	(*WaitedForNode)(nil),                // 80: skep.v1.WaitedForNode
+	(*RotateRootCARequest)(nil),          // 81: skep.v1.RotateRootCARequest
+	(*RotateRootCAResponse)(nil),         // 82: skep.v1.RotateRootCAResponse
+	nil,                                  // 83: skep.v1.ListServicesResponse.CountsEntry
+	nil,                                  // 84: skep.v1.LogLine.DetailsEntry
+	(*Cluster)(nil),                      // 85: skep.v1.Cluster
+	(*ClusterSpec)(nil),                  // 86: skep.v1.ClusterSpec
+	(Role)(0),                            // 87: skep.v1.Role
+	(*DataKeyStatus)(nil),                // 88: skep.v1.DataKeyStatus
+	(*BackupRecord)(nil),                 // 89: skep.v1.BackupRecord
+	(*Node)(nil),                         // 90: skep.v1.Node
+	(*NodeSpec)(nil),                     // 91: skep.v1.NodeSpec
+	(*ServiceSpec)(nil),                  // 92: skep.v1.ServiceSpec
+	(*Service)(nil),                      // 93: skep.v1.Service
+	(*ServiceRevision)(nil),              // 94: skep.v1.ServiceRevision
+	(*Task)(nil),                         // 95: skep.v1.Task
+	(*SecretSpec)(nil),                   // 96: skep.v1.SecretSpec
+	(*Secret)(nil),                       // 97: skep.v1.Secret
+	(*timestamppb.Timestamp)(nil),        // 98: google.protobuf.Timestamp
+	(*JoinGrantSpec)(nil),                // 99: skep.v1.JoinGrantSpec
+	(*JoinGrant)(nil),                    // 100: skep.v1.JoinGrant
+	(*UserSpec)(nil),                     // 101: skep.v1.UserSpec
+	(*durationpb.Duration)(nil),          // 102: google.protobuf.Duration
+	(*User)(nil),                         // 103: skep.v1.User
+	(*ExternalCA)(nil),                   // 104: skep.v1.ExternalCA
+	(NodeState)(0),                       // 105: skep.v1.NodeState
+	(*UpdateSecretRequest)(nil),          // 106: skep.v1.UpdateSecretRequest
+	(*UpdateConfigRequest)(nil),          // 107: skep.v1.UpdateConfigRequest
+	(*CreateConfigRequest)(nil),          // 108: skep.v1.CreateConfigRequest
+	(*GetConfigRequest)(nil),             // 109: skep.v1.GetConfigRequest
+	(*ListConfigsRequest)(nil),           // 110: skep.v1.ListConfigsRequest
+	(*RemoveConfigRequest)(nil),          // 111: skep.v1.RemoveConfigRequest
+	(*ReadStatsRequest)(nil),             // 112: skep.v1.ReadStatsRequest
+	(*CreateGrantRequest)(nil),           // 113: skep.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),           // 114: skep.v1.UpdateGrantRequest
+	(*GetGrantRequest)(nil),              // 115: skep.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),            // 116: skep.v1.ListGrantsRequest
+	(*RemoveGrantRequest)(nil),           // 117: skep.v1.RemoveGrantRequest
+	(*ExplainPlacementRequest)(nil),      // 118: skep.v1.ExplainPlacementRequest
+	(*GetServiceSecurityRequest)(nil),    // 119: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),         // 120: skep.v1.CheckSecurityRequest
+	(*UpdateSecretResponse)(nil),         // 121: skep.v1.UpdateSecretResponse
+	(*UpdateConfigResponse)(nil),         // 122: skep.v1.UpdateConfigResponse
+	(*CreateConfigResponse)(nil),         // 123: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),            // 124: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),          // 125: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),         // 126: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),            // 127: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),          // 128: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),          // 129: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),             // 130: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),           // 131: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),          // 132: skep.v1.RemoveGrantResponse
+	(*ExplainPlacementResponse)(nil),     // 133: skep.v1.ExplainPlacementResponse
+	(*GetServiceSecurityResponse)(nil),   // 134: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),        // 135: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
-	83,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
-	84,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
-	83,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
-	85,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
-	86,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
-	87,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
-	88,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
-	88,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
-	89,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
-	88,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
-	90,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	91,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
-	91,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
-	91,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
-	81,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
-	90,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
-	91,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
-	91,  // 17: skep.v1.RollbackServiceResponse.service:type_name -> skep.v1.Service
-	91,  // 18: skep.v1.PauseServiceUpdateResponse.service:type_name -> skep.v1.Service
-	92,  // 19: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
-	93,  // 20: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
-	94,  // 21: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
-	94,  // 22: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
-	94,  // 23: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
-	91,  // 24: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
-	92,  // 25: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
-	31,  // 26: skep.v1.WatchServiceResponse.counts:type_name -> skep.v1.ServiceCounts
-	53,  // 27: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
-	95,  // 28: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
-	95,  // 29: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
-	55,  // 30: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
-	56,  // 31: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
-	95,  // 32: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
-	0,   // 33: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
-	82,  // 34: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
-	96,  // 35: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
-	97,  // 36: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
-	97,  // 37: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
-	88,  // 38: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
-	88,  // 39: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
-	98,  // 40: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
-	99,  // 41: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
-	100, // 42: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
-	100, // 43: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
-	100, // 44: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
-	101, // 45: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
-	77,  // 46: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
-	95,  // 47: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
-	78,  // 48: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
-	102, // 49: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
-	101, // 50: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
-	99,  // 51: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
-	31,  // 52: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
-	1,   // 53: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
-	3,   // 54: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
-	5,   // 55: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
-	7,   // 56: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
-	9,   // 57: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
-	11,  // 58: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
-	13,  // 59: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
-	15,  // 60: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
-	17,  // 61: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
-	19,  // 62: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
-	21,  // 63: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
-	23,  // 64: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
-	25,  // 65: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
-	27,  // 66: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
-	29,  // 67: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
-	32,  // 68: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
-	38,  // 69: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
-	34,  // 70: skep.v1.Control.RollbackService:input_type -> skep.v1.RollbackServiceRequest
-	36,  // 71: skep.v1.Control.PauseServiceUpdate:input_type -> skep.v1.PauseServiceUpdateRequest
-	40,  // 72: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
-	42,  // 73: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
-	44,  // 74: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
-	46,  // 75: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
-	48,  // 76: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
-	103, // 77: skep.v1.Control.UpdateSecret:input_type -> skep.v1.UpdateSecretRequest
-	104, // 78: skep.v1.Control.UpdateConfig:input_type -> skep.v1.UpdateConfigRequest
-	105, // 79: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
-	106, // 80: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
-	107, // 81: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
-	108, // 82: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
-	50,  // 83: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
-	109, // 84: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
-	52,  // 85: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
-	57,  // 86: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
-	59,  // 87: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
-	61,  // 88: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
-	63,  // 89: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
-	65,  // 90: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
-	67,  // 91: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
-	69,  // 92: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
-	71,  // 93: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
-	73,  // 94: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
-	75,  // 95: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
-	79,  // 96: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
-	110, // 97: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
-	111, // 98: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
-	112, // 99: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
-	113, // 100: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
-	114, // 101: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
-	115, // 102: skep.v1.Control.ExplainPlacement:input_type -> skep.v1.ExplainPlacementRequest
-	116, // 103: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	117, // 104: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 105: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 106: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 107: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 108: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 109: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 110: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 111: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 112: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 113: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 114: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 115: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 116: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 117: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 118: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 119: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 120: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	39,  // 121: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	35,  // 122: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
-	37,  // 123: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
-	41,  // 124: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	43,  // 125: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	45,  // 126: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	47,  // 127: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	49,  // 128: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	118, // 129: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
-	119, // 130: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
-	120, // 131: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	121, // 132: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	122, // 133: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	123, // 134: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	51,  // 135: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	124, // 136: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	54,  // 137: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	58,  // 138: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	60,  // 139: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	62,  // 140: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	64,  // 141: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	66,  // 142: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	68,  // 143: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	70,  // 144: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	72,  // 145: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	74,  // 146: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	76,  // 147: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	80,  // 148: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	125, // 149: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	126, // 150: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	127, // 151: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	128, // 152: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	129, // 153: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	130, // 154: skep.v1.Control.ExplainPlacement:output_type -> skep.v1.ExplainPlacementResponse
-	131, // 155: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	132, // 156: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	105, // [105:157] is the sub-list for method output_type
-	53,  // [53:105] is the sub-list for method input_type
-	53,  // [53:53] is the sub-list for extension type_name
-	53,  // [53:53] is the sub-list for extension extendee
-	0,   // [0:53] is the sub-list for field type_name
+	85,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
+	86,  // 1: skep.v1.UpdateClusterRequest.spec:type_name -> skep.v1.ClusterSpec
+	85,  // 2: skep.v1.UpdateClusterResponse.cluster:type_name -> skep.v1.Cluster
+	87,  // 3: skep.v1.GetJoinTokenRequest.role:type_name -> skep.v1.Role
+	88,  // 4: skep.v1.ReportDataKeyRequest.data_key:type_name -> skep.v1.DataKeyStatus
+	89,  // 5: skep.v1.NoteBackupRequest.verified:type_name -> skep.v1.BackupRecord
+	90,  // 6: skep.v1.ListNodesResponse.nodes:type_name -> skep.v1.Node
+	90,  // 7: skep.v1.GetNodeResponse.node:type_name -> skep.v1.Node
+	91,  // 8: skep.v1.UpdateNodeRequest.spec:type_name -> skep.v1.NodeSpec
+	90,  // 9: skep.v1.UpdateNodeResponse.node:type_name -> skep.v1.Node
+	92,  // 10: skep.v1.CreateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	93,  // 11: skep.v1.CreateServiceResponse.service:type_name -> skep.v1.Service
+	93,  // 12: skep.v1.GetServiceResponse.service:type_name -> skep.v1.Service
+	93,  // 13: skep.v1.ListServicesResponse.services:type_name -> skep.v1.Service
+	83,  // 14: skep.v1.ListServicesResponse.counts:type_name -> skep.v1.ListServicesResponse.CountsEntry
+	92,  // 15: skep.v1.UpdateServiceRequest.spec:type_name -> skep.v1.ServiceSpec
+	93,  // 16: skep.v1.UpdateServiceResponse.service:type_name -> skep.v1.Service
+	93,  // 17: skep.v1.RollbackServiceResponse.service:type_name -> skep.v1.Service
+	94,  // 18: skep.v1.ListServiceRevisionsResponse.revisions:type_name -> skep.v1.ServiceRevision
+	93,  // 19: skep.v1.PauseServiceUpdateResponse.service:type_name -> skep.v1.Service
+	95,  // 20: skep.v1.ListTasksResponse.tasks:type_name -> skep.v1.Task
+	96,  // 21: skep.v1.CreateSecretRequest.spec:type_name -> skep.v1.SecretSpec
+	97,  // 22: skep.v1.CreateSecretResponse.secret:type_name -> skep.v1.Secret
+	97,  // 23: skep.v1.GetSecretResponse.secret:type_name -> skep.v1.Secret
+	97,  // 24: skep.v1.ListSecretsResponse.secrets:type_name -> skep.v1.Secret
+	93,  // 25: skep.v1.WatchServiceResponse.service:type_name -> skep.v1.Service
+	95,  // 26: skep.v1.WatchServiceResponse.tasks:type_name -> skep.v1.Task
+	31,  // 27: skep.v1.WatchServiceResponse.counts:type_name -> skep.v1.ServiceCounts
+	55,  // 28: skep.v1.ReadLogsRequest.options:type_name -> skep.v1.LogOptions
+	98,  // 29: skep.v1.LogOptions.since:type_name -> google.protobuf.Timestamp
+	98,  // 30: skep.v1.LogOptions.until:type_name -> google.protobuf.Timestamp
+	57,  // 31: skep.v1.ReadLogsResponse.line:type_name -> skep.v1.LogLine
+	58,  // 32: skep.v1.ReadLogsResponse.gap:type_name -> skep.v1.LogGap
+	98,  // 33: skep.v1.LogLine.time:type_name -> google.protobuf.Timestamp
+	0,   // 34: skep.v1.LogLine.stream:type_name -> skep.v1.LogStream
+	84,  // 35: skep.v1.LogLine.details:type_name -> skep.v1.LogLine.DetailsEntry
+	99,  // 36: skep.v1.CreateJoinGrantRequest.spec:type_name -> skep.v1.JoinGrantSpec
+	100, // 37: skep.v1.CreateJoinGrantResponse.grant:type_name -> skep.v1.JoinGrant
+	100, // 38: skep.v1.ListJoinGrantsResponse.grants:type_name -> skep.v1.JoinGrant
+	90,  // 39: skep.v1.ApproveNodeResponse.node:type_name -> skep.v1.Node
+	90,  // 40: skep.v1.DenyNodeResponse.node:type_name -> skep.v1.Node
+	101, // 41: skep.v1.CreateUserRequest.spec:type_name -> skep.v1.UserSpec
+	102, // 42: skep.v1.CreateUserRequest.ttl:type_name -> google.protobuf.Duration
+	103, // 43: skep.v1.CreateUserResponse.user:type_name -> skep.v1.User
+	103, // 44: skep.v1.ListUsersResponse.users:type_name -> skep.v1.User
+	103, // 45: skep.v1.RevokeUserResponse.user:type_name -> skep.v1.User
+	104, // 46: skep.v1.GetRootCAResponse.external:type_name -> skep.v1.ExternalCA
+	79,  // 47: skep.v1.GetRootCAResponse.rotation:type_name -> skep.v1.RootRotationProgress
+	98,  // 48: skep.v1.RootRotationProgress.started_at:type_name -> google.protobuf.Timestamp
+	80,  // 49: skep.v1.RootRotationProgress.waiting:type_name -> skep.v1.WaitedForNode
+	105, // 50: skep.v1.WaitedForNode.state:type_name -> skep.v1.NodeState
+	104, // 51: skep.v1.RotateRootCARequest.external:type_name -> skep.v1.ExternalCA
+	102, // 52: skep.v1.RotateRootCARequest.cert_expiry:type_name -> google.protobuf.Duration
+	31,  // 53: skep.v1.ListServicesResponse.CountsEntry.value:type_name -> skep.v1.ServiceCounts
+	1,   // 54: skep.v1.Control.GetCluster:input_type -> skep.v1.GetClusterRequest
+	3,   // 55: skep.v1.Control.UpdateCluster:input_type -> skep.v1.UpdateClusterRequest
+	5,   // 56: skep.v1.Control.GetJoinToken:input_type -> skep.v1.GetJoinTokenRequest
+	7,   // 57: skep.v1.Control.GetUnlockKey:input_type -> skep.v1.GetUnlockKeyRequest
+	9,   // 58: skep.v1.Control.RotateDataKeys:input_type -> skep.v1.RotateDataKeysRequest
+	11,  // 59: skep.v1.Control.ReportDataKey:input_type -> skep.v1.ReportDataKeyRequest
+	13,  // 60: skep.v1.Control.GetBackupKey:input_type -> skep.v1.GetBackupKeyRequest
+	15,  // 61: skep.v1.Control.NoteBackup:input_type -> skep.v1.NoteBackupRequest
+	17,  // 62: skep.v1.Control.ListNodes:input_type -> skep.v1.ListNodesRequest
+	19,  // 63: skep.v1.Control.GetNode:input_type -> skep.v1.GetNodeRequest
+	21,  // 64: skep.v1.Control.UpdateNode:input_type -> skep.v1.UpdateNodeRequest
+	23,  // 65: skep.v1.Control.RemoveNode:input_type -> skep.v1.RemoveNodeRequest
+	25,  // 66: skep.v1.Control.CreateService:input_type -> skep.v1.CreateServiceRequest
+	27,  // 67: skep.v1.Control.GetService:input_type -> skep.v1.GetServiceRequest
+	29,  // 68: skep.v1.Control.ListServices:input_type -> skep.v1.ListServicesRequest
+	32,  // 69: skep.v1.Control.UpdateService:input_type -> skep.v1.UpdateServiceRequest
+	40,  // 70: skep.v1.Control.RemoveService:input_type -> skep.v1.RemoveServiceRequest
+	34,  // 71: skep.v1.Control.RollbackService:input_type -> skep.v1.RollbackServiceRequest
+	36,  // 72: skep.v1.Control.ListServiceRevisions:input_type -> skep.v1.ListServiceRevisionsRequest
+	38,  // 73: skep.v1.Control.PauseServiceUpdate:input_type -> skep.v1.PauseServiceUpdateRequest
+	42,  // 74: skep.v1.Control.ListTasks:input_type -> skep.v1.ListTasksRequest
+	44,  // 75: skep.v1.Control.CreateSecret:input_type -> skep.v1.CreateSecretRequest
+	46,  // 76: skep.v1.Control.GetSecret:input_type -> skep.v1.GetSecretRequest
+	48,  // 77: skep.v1.Control.ListSecrets:input_type -> skep.v1.ListSecretsRequest
+	50,  // 78: skep.v1.Control.RemoveSecret:input_type -> skep.v1.RemoveSecretRequest
+	106, // 79: skep.v1.Control.UpdateSecret:input_type -> skep.v1.UpdateSecretRequest
+	107, // 80: skep.v1.Control.UpdateConfig:input_type -> skep.v1.UpdateConfigRequest
+	108, // 81: skep.v1.Control.CreateConfig:input_type -> skep.v1.CreateConfigRequest
+	109, // 82: skep.v1.Control.GetConfig:input_type -> skep.v1.GetConfigRequest
+	110, // 83: skep.v1.Control.ListConfigs:input_type -> skep.v1.ListConfigsRequest
+	111, // 84: skep.v1.Control.RemoveConfig:input_type -> skep.v1.RemoveConfigRequest
+	52,  // 85: skep.v1.Control.WatchService:input_type -> skep.v1.WatchServiceRequest
+	112, // 86: skep.v1.Control.ReadStats:input_type -> skep.v1.ReadStatsRequest
+	54,  // 87: skep.v1.Control.ReadLogs:input_type -> skep.v1.ReadLogsRequest
+	59,  // 88: skep.v1.Control.CompromiseNode:input_type -> skep.v1.CompromiseNodeRequest
+	61,  // 89: skep.v1.Control.CreateJoinGrant:input_type -> skep.v1.CreateJoinGrantRequest
+	63,  // 90: skep.v1.Control.ListJoinGrants:input_type -> skep.v1.ListJoinGrantsRequest
+	65,  // 91: skep.v1.Control.RemoveJoinGrant:input_type -> skep.v1.RemoveJoinGrantRequest
+	67,  // 92: skep.v1.Control.ApproveNode:input_type -> skep.v1.ApproveNodeRequest
+	69,  // 93: skep.v1.Control.DenyNode:input_type -> skep.v1.DenyNodeRequest
+	71,  // 94: skep.v1.Control.CreateUser:input_type -> skep.v1.CreateUserRequest
+	73,  // 95: skep.v1.Control.ListUsers:input_type -> skep.v1.ListUsersRequest
+	75,  // 96: skep.v1.Control.RevokeUser:input_type -> skep.v1.RevokeUserRequest
+	77,  // 97: skep.v1.Control.GetRootCA:input_type -> skep.v1.GetRootCARequest
+	81,  // 98: skep.v1.Control.RotateRootCA:input_type -> skep.v1.RotateRootCARequest
+	113, // 99: skep.v1.Control.CreateGrant:input_type -> skep.v1.CreateGrantRequest
+	114, // 100: skep.v1.Control.UpdateGrant:input_type -> skep.v1.UpdateGrantRequest
+	115, // 101: skep.v1.Control.GetGrant:input_type -> skep.v1.GetGrantRequest
+	116, // 102: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
+	117, // 103: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
+	118, // 104: skep.v1.Control.ExplainPlacement:input_type -> skep.v1.ExplainPlacementRequest
+	119, // 105: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	120, // 106: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 107: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 108: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 109: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 110: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 111: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 112: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 113: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 114: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 115: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 116: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 117: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 118: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 119: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 120: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 121: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 122: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	41,  // 123: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	35,  // 124: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
+	37,  // 125: skep.v1.Control.ListServiceRevisions:output_type -> skep.v1.ListServiceRevisionsResponse
+	39,  // 126: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
+	43,  // 127: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	45,  // 128: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	47,  // 129: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	49,  // 130: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	51,  // 131: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	121, // 132: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
+	122, // 133: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
+	123, // 134: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	124, // 135: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	125, // 136: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	126, // 137: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	53,  // 138: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	127, // 139: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	56,  // 140: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	60,  // 141: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	62,  // 142: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	64,  // 143: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	66,  // 144: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	68,  // 145: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	70,  // 146: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	72,  // 147: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	74,  // 148: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	76,  // 149: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	78,  // 150: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	82,  // 151: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	128, // 152: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	129, // 153: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	130, // 154: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	131, // 155: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	132, // 156: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	133, // 157: skep.v1.Control.ExplainPlacement:output_type -> skep.v1.ExplainPlacementResponse
+	134, // 158: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	135, // 159: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	107, // [107:160] is the sub-list for method output_type
+	54,  // [54:107] is the sub-list for method input_type
+	54,  // [54:54] is the sub-list for extension type_name
+	54,  // [54:54] is the sub-list for extension extendee
+	0,   // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_control_proto_init() }
@@ -4847,7 +4958,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_security_proto_init()
 	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()
-	file_skep_v1_control_proto_msgTypes[53].OneofWrappers = []any{
+	file_skep_v1_control_proto_msgTypes[55].OneofWrappers = []any{
 		(*ReadLogsResponse_Line)(nil),
 		(*ReadLogsResponse_Gap)(nil),
 	}
@@ -4857,7 +4968,7 @@ func file_skep_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_control_proto_rawDesc), len(file_skep_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   82,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,58 +21,59 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_GetCluster_FullMethodName         = "/skep.v1.Control/GetCluster"
-	Control_UpdateCluster_FullMethodName      = "/skep.v1.Control/UpdateCluster"
-	Control_GetJoinToken_FullMethodName       = "/skep.v1.Control/GetJoinToken"
-	Control_GetUnlockKey_FullMethodName       = "/skep.v1.Control/GetUnlockKey"
-	Control_RotateDataKeys_FullMethodName     = "/skep.v1.Control/RotateDataKeys"
-	Control_ReportDataKey_FullMethodName      = "/skep.v1.Control/ReportDataKey"
-	Control_GetBackupKey_FullMethodName       = "/skep.v1.Control/GetBackupKey"
-	Control_NoteBackup_FullMethodName         = "/skep.v1.Control/NoteBackup"
-	Control_ListNodes_FullMethodName          = "/skep.v1.Control/ListNodes"
-	Control_GetNode_FullMethodName            = "/skep.v1.Control/GetNode"
-	Control_UpdateNode_FullMethodName         = "/skep.v1.Control/UpdateNode"
-	Control_RemoveNode_FullMethodName         = "/skep.v1.Control/RemoveNode"
-	Control_CreateService_FullMethodName      = "/skep.v1.Control/CreateService"
-	Control_GetService_FullMethodName         = "/skep.v1.Control/GetService"
-	Control_ListServices_FullMethodName       = "/skep.v1.Control/ListServices"
-	Control_UpdateService_FullMethodName      = "/skep.v1.Control/UpdateService"
-	Control_RemoveService_FullMethodName      = "/skep.v1.Control/RemoveService"
-	Control_RollbackService_FullMethodName    = "/skep.v1.Control/RollbackService"
-	Control_PauseServiceUpdate_FullMethodName = "/skep.v1.Control/PauseServiceUpdate"
-	Control_ListTasks_FullMethodName          = "/skep.v1.Control/ListTasks"
-	Control_CreateSecret_FullMethodName       = "/skep.v1.Control/CreateSecret"
-	Control_GetSecret_FullMethodName          = "/skep.v1.Control/GetSecret"
-	Control_ListSecrets_FullMethodName        = "/skep.v1.Control/ListSecrets"
-	Control_RemoveSecret_FullMethodName       = "/skep.v1.Control/RemoveSecret"
-	Control_UpdateSecret_FullMethodName       = "/skep.v1.Control/UpdateSecret"
-	Control_UpdateConfig_FullMethodName       = "/skep.v1.Control/UpdateConfig"
-	Control_CreateConfig_FullMethodName       = "/skep.v1.Control/CreateConfig"
-	Control_GetConfig_FullMethodName          = "/skep.v1.Control/GetConfig"
-	Control_ListConfigs_FullMethodName        = "/skep.v1.Control/ListConfigs"
-	Control_RemoveConfig_FullMethodName       = "/skep.v1.Control/RemoveConfig"
-	Control_WatchService_FullMethodName       = "/skep.v1.Control/WatchService"
-	Control_ReadStats_FullMethodName          = "/skep.v1.Control/ReadStats"
-	Control_ReadLogs_FullMethodName           = "/skep.v1.Control/ReadLogs"
-	Control_CompromiseNode_FullMethodName     = "/skep.v1.Control/CompromiseNode"
-	Control_CreateJoinGrant_FullMethodName    = "/skep.v1.Control/CreateJoinGrant"
-	Control_ListJoinGrants_FullMethodName     = "/skep.v1.Control/ListJoinGrants"
-	Control_RemoveJoinGrant_FullMethodName    = "/skep.v1.Control/RemoveJoinGrant"
-	Control_ApproveNode_FullMethodName        = "/skep.v1.Control/ApproveNode"
-	Control_DenyNode_FullMethodName           = "/skep.v1.Control/DenyNode"
-	Control_CreateUser_FullMethodName         = "/skep.v1.Control/CreateUser"
-	Control_ListUsers_FullMethodName          = "/skep.v1.Control/ListUsers"
-	Control_RevokeUser_FullMethodName         = "/skep.v1.Control/RevokeUser"
-	Control_GetRootCA_FullMethodName          = "/skep.v1.Control/GetRootCA"
-	Control_RotateRootCA_FullMethodName       = "/skep.v1.Control/RotateRootCA"
-	Control_CreateGrant_FullMethodName        = "/skep.v1.Control/CreateGrant"
-	Control_UpdateGrant_FullMethodName        = "/skep.v1.Control/UpdateGrant"
-	Control_GetGrant_FullMethodName           = "/skep.v1.Control/GetGrant"
-	Control_ListGrants_FullMethodName         = "/skep.v1.Control/ListGrants"
-	Control_RemoveGrant_FullMethodName        = "/skep.v1.Control/RemoveGrant"
-	Control_ExplainPlacement_FullMethodName   = "/skep.v1.Control/ExplainPlacement"
-	Control_GetServiceSecurity_FullMethodName = "/skep.v1.Control/GetServiceSecurity"
-	Control_CheckSecurity_FullMethodName      = "/skep.v1.Control/CheckSecurity"
+	Control_GetCluster_FullMethodName           = "/skep.v1.Control/GetCluster"
+	Control_UpdateCluster_FullMethodName        = "/skep.v1.Control/UpdateCluster"
+	Control_GetJoinToken_FullMethodName         = "/skep.v1.Control/GetJoinToken"
+	Control_GetUnlockKey_FullMethodName         = "/skep.v1.Control/GetUnlockKey"
+	Control_RotateDataKeys_FullMethodName       = "/skep.v1.Control/RotateDataKeys"
+	Control_ReportDataKey_FullMethodName        = "/skep.v1.Control/ReportDataKey"
+	Control_GetBackupKey_FullMethodName         = "/skep.v1.Control/GetBackupKey"
+	Control_NoteBackup_FullMethodName           = "/skep.v1.Control/NoteBackup"
+	Control_ListNodes_FullMethodName            = "/skep.v1.Control/ListNodes"
+	Control_GetNode_FullMethodName              = "/skep.v1.Control/GetNode"
+	Control_UpdateNode_FullMethodName           = "/skep.v1.Control/UpdateNode"
+	Control_RemoveNode_FullMethodName           = "/skep.v1.Control/RemoveNode"
+	Control_CreateService_FullMethodName        = "/skep.v1.Control/CreateService"
+	Control_GetService_FullMethodName           = "/skep.v1.Control/GetService"
+	Control_ListServices_FullMethodName         = "/skep.v1.Control/ListServices"
+	Control_UpdateService_FullMethodName        = "/skep.v1.Control/UpdateService"
+	Control_RemoveService_FullMethodName        = "/skep.v1.Control/RemoveService"
+	Control_RollbackService_FullMethodName      = "/skep.v1.Control/RollbackService"
+	Control_ListServiceRevisions_FullMethodName = "/skep.v1.Control/ListServiceRevisions"
+	Control_PauseServiceUpdate_FullMethodName   = "/skep.v1.Control/PauseServiceUpdate"
+	Control_ListTasks_FullMethodName            = "/skep.v1.Control/ListTasks"
+	Control_CreateSecret_FullMethodName         = "/skep.v1.Control/CreateSecret"
+	Control_GetSecret_FullMethodName            = "/skep.v1.Control/GetSecret"
+	Control_ListSecrets_FullMethodName          = "/skep.v1.Control/ListSecrets"
+	Control_RemoveSecret_FullMethodName         = "/skep.v1.Control/RemoveSecret"
+	Control_UpdateSecret_FullMethodName         = "/skep.v1.Control/UpdateSecret"
+	Control_UpdateConfig_FullMethodName         = "/skep.v1.Control/UpdateConfig"
+	Control_CreateConfig_FullMethodName         = "/skep.v1.Control/CreateConfig"
+	Control_GetConfig_FullMethodName            = "/skep.v1.Control/GetConfig"
+	Control_ListConfigs_FullMethodName          = "/skep.v1.Control/ListConfigs"
+	Control_RemoveConfig_FullMethodName         = "/skep.v1.Control/RemoveConfig"
+	Control_WatchService_FullMethodName         = "/skep.v1.Control/WatchService"
+	Control_ReadStats_FullMethodName            = "/skep.v1.Control/ReadStats"
+	Control_ReadLogs_FullMethodName             = "/skep.v1.Control/ReadLogs"
+	Control_CompromiseNode_FullMethodName       = "/skep.v1.Control/CompromiseNode"
+	Control_CreateJoinGrant_FullMethodName      = "/skep.v1.Control/CreateJoinGrant"
+	Control_ListJoinGrants_FullMethodName       = "/skep.v1.Control/ListJoinGrants"
+	Control_RemoveJoinGrant_FullMethodName      = "/skep.v1.Control/RemoveJoinGrant"
+	Control_ApproveNode_FullMethodName          = "/skep.v1.Control/ApproveNode"
+	Control_DenyNode_FullMethodName             = "/skep.v1.Control/DenyNode"
+	Control_CreateUser_FullMethodName           = "/skep.v1.Control/CreateUser"
+	Control_ListUsers_FullMethodName            = "/skep.v1.Control/ListUsers"
+	Control_RevokeUser_FullMethodName           = "/skep.v1.Control/RevokeUser"
+	Control_GetRootCA_FullMethodName            = "/skep.v1.Control/GetRootCA"
+	Control_RotateRootCA_FullMethodName         = "/skep.v1.Control/RotateRootCA"
+	Control_CreateGrant_FullMethodName          = "/skep.v1.Control/CreateGrant"
+	Control_UpdateGrant_FullMethodName          = "/skep.v1.Control/UpdateGrant"
+	Control_GetGrant_FullMethodName             = "/skep.v1.Control/GetGrant"
+	Control_ListGrants_FullMethodName           = "/skep.v1.Control/ListGrants"
+	Control_RemoveGrant_FullMethodName          = "/skep.v1.Control/RemoveGrant"
+	Control_ExplainPlacement_FullMethodName     = "/skep.v1.Control/ExplainPlacement"
+	Control_GetServiceSecurity_FullMethodName   = "/skep.v1.Control/GetServiceSecurity"
+	Control_CheckSecurity_FullMethodName        = "/skep.v1.Control/CheckSecurity"
 )
 
 // ControlClient is the client API for Control service.
@@ -107,6 +108,8 @@ type ControlClient interface {
 	RemoveService(ctx context.Context, in *RemoveServiceRequest, opts ...grpc.CallOption) (*RemoveServiceResponse, error)
 	// RollbackService puts the previous spec of a service in force again, or that of a former revision.
 	RollbackService(ctx context.Context, in *RollbackServiceRequest, opts ...grpc.CallOption) (*RollbackServiceResponse, error)
+	// ListServiceRevisions returns the specs that a service had last.
+	ListServiceRevisions(ctx context.Context, in *ListServiceRevisionsRequest, opts ...grpc.CallOption) (*ListServiceRevisionsResponse, error)
 	// PauseServiceUpdate has the update or rollback of a service stop where it is, or go on.
 	PauseServiceUpdate(ctx context.Context, in *PauseServiceUpdateRequest, opts ...grpc.CallOption) (*PauseServiceUpdateResponse, error)
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
@@ -351,6 +354,16 @@ func (c *controlClient) RollbackService(ctx context.Context, in *RollbackService
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RollbackServiceResponse)
 	err := c.cc.Invoke(ctx, Control_RollbackService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ListServiceRevisions(ctx context.Context, in *ListServiceRevisionsRequest, opts ...grpc.CallOption) (*ListServiceRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListServiceRevisionsResponse)
+	err := c.cc.Invoke(ctx, Control_ListServiceRevisions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -747,6 +760,8 @@ type ControlServer interface {
 	RemoveService(context.Context, *RemoveServiceRequest) (*RemoveServiceResponse, error)
 	// RollbackService puts the previous spec of a service in force again, or that of a former revision.
 	RollbackService(context.Context, *RollbackServiceRequest) (*RollbackServiceResponse, error)
+	// ListServiceRevisions returns the specs that a service had last.
+	ListServiceRevisions(context.Context, *ListServiceRevisionsRequest) (*ListServiceRevisionsResponse, error)
 	// PauseServiceUpdate has the update or rollback of a service stop where it is, or go on.
 	PauseServiceUpdate(context.Context, *PauseServiceUpdateRequest) (*PauseServiceUpdateResponse, error)
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
@@ -870,6 +885,9 @@ func (UnimplementedControlServer) RemoveService(context.Context, *RemoveServiceR
 }
 func (UnimplementedControlServer) RollbackService(context.Context, *RollbackServiceRequest) (*RollbackServiceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RollbackService not implemented")
+}
+func (UnimplementedControlServer) ListServiceRevisions(context.Context, *ListServiceRevisionsRequest) (*ListServiceRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServiceRevisions not implemented")
 }
 func (UnimplementedControlServer) PauseServiceUpdate(context.Context, *PauseServiceUpdateRequest) (*PauseServiceUpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PauseServiceUpdate not implemented")
@@ -1314,6 +1332,24 @@ func _Control_RollbackService_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).RollbackService(ctx, req.(*RollbackServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ListServiceRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServiceRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListServiceRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListServiceRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListServiceRevisions(ctx, req.(*ListServiceRevisionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1994,6 +2030,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RollbackService",
 			Handler:    _Control_RollbackService_Handler,
+		},
+		{
+			MethodName: "ListServiceRevisions",
+			Handler:    _Control_ListServiceRevisions_Handler,
 		},
 		{
 			MethodName: "PauseServiceUpdate",

@@ -97,6 +97,7 @@ type StoredObject struct {
 	//	*StoredObject_Grant
 	//	*StoredObject_Config
 	//	*StoredObject_OldValue
+	//	*StoredObject_ServiceRevision
 	Object        isStoredObject_Object `protobuf_oneof:"object"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -238,6 +239,15 @@ func (x *StoredObject) GetOldValue() *OldValue {
 	return nil
 }
 
+func (x *StoredObject) GetServiceRevision() *ServiceRevision {
+	if x != nil {
+		if x, ok := x.Object.(*StoredObject_ServiceRevision); ok {
+			return x.ServiceRevision
+		}
+	}
+	return nil
+}
+
 type isStoredObject_Object interface {
 	isStoredObject_Object()
 }
@@ -286,6 +296,10 @@ type StoredObject_OldValue struct {
 	OldValue *OldValue `protobuf:"bytes,11,opt,name=old_value,json=oldValue,proto3,oneof"`
 }
 
+type StoredObject_ServiceRevision struct {
+	ServiceRevision *ServiceRevision `protobuf:"bytes,12,opt,name=service_revision,json=serviceRevision,proto3,oneof"`
+}
+
 func (*StoredObject_Cluster) isStoredObject_Object() {}
 
 func (*StoredObject_Node) isStoredObject_Object() {}
@@ -307,6 +321,8 @@ func (*StoredObject_Grant) isStoredObject_Object() {}
 func (*StoredObject_Config) isStoredObject_Object() {}
 
 func (*StoredObject_OldValue) isStoredObject_Object() {}
+
+func (*StoredObject_ServiceRevision) isStoredObject_Object() {}
 
 // Change is one step of a transaction. It is refused on every manager alike when the object's version is not the expected one.
 type Change struct {
@@ -766,7 +782,7 @@ var File_skep_v1_store_proto protoreflect.FileDescriptor
 
 const file_skep_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\x86\x04\n" +
+	"\x13skep/v1/store.proto\x12\askep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x12skep/v1/raft.proto\"\xcd\x04\n" +
 	"\fStoredObject\x12,\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterH\x00R\acluster\x12#\n" +
 	"\x04node\x18\x02 \x01(\v2\r.skep.v1.NodeH\x00R\x04node\x12,\n" +
@@ -780,7 +796,8 @@ const file_skep_v1_store_proto_rawDesc = "" +
 	"\x05grant\x18\t \x01(\v2\x0e.skep.v1.GrantH\x00R\x05grant\x12)\n" +
 	"\x06config\x18\n" +
 	" \x01(\v2\x0f.skep.v1.ConfigH\x00R\x06config\x120\n" +
-	"\told_value\x18\v \x01(\v2\x11.skep.v1.OldValueH\x00R\boldValueB\b\n" +
+	"\told_value\x18\v \x01(\v2\x11.skep.v1.OldValueH\x00R\boldValue\x12E\n" +
+	"\x10service_revision\x18\f \x01(\v2\x18.skep.v1.ServiceRevisionH\x00R\x0fserviceRevisionB\b\n" +
 	"\x06object\"\x91\x01\n" +
 	"\x06Change\x12-\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x15.skep.v1.ChangeActionR\x06action\x12-\n" +
@@ -858,8 +875,9 @@ var file_skep_v1_store_proto_goTypes = []any{
 	(*Grant)(nil),                 // 17: skep.v1.Grant
 	(*Config)(nil),                // 18: skep.v1.Config
 	(*OldValue)(nil),              // 19: skep.v1.OldValue
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*Member)(nil),                // 21: skep.v1.Member
+	(*ServiceRevision)(nil),       // 20: skep.v1.ServiceRevision
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Member)(nil),                // 22: skep.v1.Member
 }
 var file_skep_v1_store_proto_depIdxs = []int32{
 	9,  // 0: skep.v1.StoredObject.cluster:type_name -> skep.v1.Cluster
@@ -873,22 +891,23 @@ var file_skep_v1_store_proto_depIdxs = []int32{
 	17, // 8: skep.v1.StoredObject.grant:type_name -> skep.v1.Grant
 	18, // 9: skep.v1.StoredObject.config:type_name -> skep.v1.Config
 	19, // 10: skep.v1.StoredObject.old_value:type_name -> skep.v1.OldValue
-	0,  // 11: skep.v1.Change.action:type_name -> skep.v1.ChangeAction
-	1,  // 12: skep.v1.Change.object:type_name -> skep.v1.StoredObject
-	20, // 13: skep.v1.Transaction.proposed_at:type_name -> google.protobuf.Timestamp
-	2,  // 14: skep.v1.Transaction.changes:type_name -> skep.v1.Change
-	3,  // 15: skep.v1.LogRecord.transactions:type_name -> skep.v1.Transaction
-	5,  // 16: skep.v1.AppliedRequest.created:type_name -> skep.v1.ObjectRef
-	1,  // 17: skep.v1.StoreSnapshot.objects:type_name -> skep.v1.StoredObject
-	7,  // 18: skep.v1.StoreSnapshot.kind_versions:type_name -> skep.v1.KindVersion
-	6,  // 19: skep.v1.StoreSnapshot.named_requests:type_name -> skep.v1.AppliedRequest
-	6,  // 20: skep.v1.StoreSnapshot.own_requests:type_name -> skep.v1.AppliedRequest
-	21, // 21: skep.v1.StoreSnapshot.members:type_name -> skep.v1.Member
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	20, // 11: skep.v1.StoredObject.service_revision:type_name -> skep.v1.ServiceRevision
+	0,  // 12: skep.v1.Change.action:type_name -> skep.v1.ChangeAction
+	1,  // 13: skep.v1.Change.object:type_name -> skep.v1.StoredObject
+	21, // 14: skep.v1.Transaction.proposed_at:type_name -> google.protobuf.Timestamp
+	2,  // 15: skep.v1.Transaction.changes:type_name -> skep.v1.Change
+	3,  // 16: skep.v1.LogRecord.transactions:type_name -> skep.v1.Transaction
+	5,  // 17: skep.v1.AppliedRequest.created:type_name -> skep.v1.ObjectRef
+	1,  // 18: skep.v1.StoreSnapshot.objects:type_name -> skep.v1.StoredObject
+	7,  // 19: skep.v1.StoreSnapshot.kind_versions:type_name -> skep.v1.KindVersion
+	6,  // 20: skep.v1.StoreSnapshot.named_requests:type_name -> skep.v1.AppliedRequest
+	6,  // 21: skep.v1.StoreSnapshot.own_requests:type_name -> skep.v1.AppliedRequest
+	22, // 22: skep.v1.StoreSnapshot.members:type_name -> skep.v1.Member
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_store_proto_init() }
@@ -911,6 +930,7 @@ func file_skep_v1_store_proto_init() {
 		(*StoredObject_Grant)(nil),
 		(*StoredObject_Config)(nil),
 		(*StoredObject_OldValue)(nil),
+		(*StoredObject_ServiceRevision)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

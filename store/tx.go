@@ -140,7 +140,7 @@ func ByIDPrefix(prefix string) By {
 	return By{index: object.IndexID, key: []byte(prefix), prefix: true}
 }
 
-// ByService selects the tasks of a service.
+// ByService selects the tasks of a service, or its revisions.
 func ByService(id string) By { return By{index: object.IndexService, key: object.Key(id)} }
 
 // ByNode selects the tasks that are assigned to a node, in whatever state.

@@ -18,7 +18,8 @@ func gated() map[protoreflect.FullName]uint32 {
 	return map[protoreflect.FullName]uint32{
 		"skep.v1.StoredObject.join_grant": 2, "skep.v1.StoredObject.user": 2, "skep.v1.StoredObject.audit_segment": 2,
 		"skep.v1.StoredObject.grant": 2, "skep.v1.StoredObject.config": 2, "skep.v1.StoredObject.old_value": 2,
-		"skep.v1.Transaction.audit_events": 2,
+		"skep.v1.StoredObject.service_revision": 2,
+		"skep.v1.Transaction.audit_events":      2,
 	}
 }
 

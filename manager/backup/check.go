@@ -184,6 +184,8 @@ func listed(tx store.ReadTx, kind object.Kind) (int, error) {
 		return length[*api.AuditSegment](tx)
 	case object.KindGrant:
 		return length[*api.Grant](tx)
+	case object.KindServiceRevision:
+		return length[*api.ServiceRevision](tx)
 	case object.KindConfig:
 		return length[*api.Config](tx)
 	case object.KindOldValue:

@@ -82,7 +82,7 @@ func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 	listener := catest.Listen()
 	door := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-			response, err := handle(authz.NewContext(ctx, authz.Caller{Kind: callerOf(ctx)}), req)
+			response, err := handle(authz.NewContext(ctx, authz.Caller{Kind: callerOf(ctx), User: "ada"}), req)
 			return response, fault.Status(err)
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {

@@ -23,7 +23,7 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 		return nil, fault.New(fault.Invalid, "spec: the service's spec is missing")
 	}
 	var warnings []string
-	err = s.updateWithImage(ctx, id, func(tx store.Tx) error {
+	err = s.updateRevised(ctx, id, func(tx store.Tx, keep bool) error {
 		spec := proto.CloneOf(request.GetSpec())
 		name := &orNew(&spec.Annotations).Name
 		if *name == "" {
@@ -36,11 +36,15 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 		if warnings, err = admit(ctx, tx, spec, nil); err != nil {
 			return err
 		}
-		err = tx.Create(&api.Service{Id: id, Spec: spec, SpecVersion: 1})
+		service := &api.Service{Id: id, Spec: spec, SpecVersion: 1}
+		err = tx.Create(service)
 		if errors.Is(err, store.ErrNameConflict) {
 			return fault.New(fault.AlreadyExists, "name conflicts with an existing object: service %s already exists", *name)
 		}
-		return err
+		if err != nil || !keep {
+			return err
+		}
+		return keepRevision(ctx, tx, nil, service, 0)
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +120,7 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 	}
 	key := request.GetServiceId()
 	var warnings []string
-	err = s.updateWithImage(ctx, id, func(tx store.Tx) error {
+	err = s.updateRevised(ctx, id, func(tx store.Tx, keep bool) error {
 		old, err := resolve[*api.Service](tx, key)
 		if err != nil {
 			return err
@@ -134,7 +138,11 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 		if err := sameMode(old.GetSpec(), spec); err != nil {
 			return err
 		}
-		return replaceSpec(tx, old, spec)
+		service, err := replaceSpec(tx, old, spec)
+		if err != nil || service == nil || !keep {
+			return err
+		}
+		return keepRevision(ctx, tx, old, service, 0)
 	})
 	if err != nil {
 		return nil, err
@@ -146,14 +154,14 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 	return &api.UpdateServiceResponse{Service: service, Warnings: warnings}, nil
 }
 
-// replaceSpec stores the new spec of a service, if it is one.
-func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) error {
+// replaceSpec stores the new spec of a service, and returns that, or nil if the spec is no other one.
+func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) (*api.Service, error) {
 	if proto.Equal(old.GetSpec(), spec) {
-		return nil
+		return nil, nil
 	}
 	replace, err := needsNewTasks(tx, old, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	service := proto.CloneOf(old)
 	service.Spec = spec
@@ -171,7 +179,7 @@ func replaceSpec(tx store.Tx, old *api.Service, spec *api.ServiceSpec) error {
 	case isOver(old.GetUpdateStatus()):
 		service.UpdateStatus = nil
 	}
-	return tx.Update(service)
+	return service, tx.Update(service)
 }
 
 // keepsGrants reports whether a spec before the present one is there, and has no grant that was taken away since: who may change what
@@ -222,6 +230,9 @@ func (s *Server) RemoveService(ctx context.Context, request *api.RemoveServiceRe
 			return err
 		}
 		response.ServiceId = service.GetId()
+		if err := forgetRevisions(tx, service.GetId()); err != nil {
+			return err
+		}
 		return tx.Delete(object.KindService, service.GetId())
 	})
 }

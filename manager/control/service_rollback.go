@@ -19,20 +19,23 @@ func (s *Server) RollbackService(ctx context.Context, request *api.RollbackServi
 		return nil, err
 	}
 	var warnings []string
-	err = s.updateWithImage(ctx, id, func(tx store.Tx) error {
+	err = s.updateRevised(ctx, id, func(tx store.Tx, keep bool) error {
 		old, err := resolve[*api.Service](tx, request.GetService())
 		if err != nil {
 			return err
 		}
-		if old.GetPreviousSpec() == nil {
-			return fault.New(fault.Precondition, "service %s does not have a previous spec: it was never changed, or it was rolled back already",
-				old.GetSpec().GetAnnotations().GetName())
+		spec, version, err := formerSpec(tx, old, request.GetRevision())
+		if err != nil {
+			return err
 		}
-		spec := proto.CloneOf(old.GetPreviousSpec())
 		if warnings, err = admit(ctx, tx, spec, old.GetSpec()); err != nil {
 			return err
 		}
-		return goBack(tx, old, spec, old.GetPreviousSpecVersion())
+		service, err := goBack(tx, old, spec, version)
+		if err != nil || service == nil || !keep {
+			return err
+		}
+		return keepRevision(ctx, tx, old, service, request.GetRevision())
 	})
 	if err != nil {
 		return nil, err
@@ -44,14 +47,15 @@ func (s *Server) RollbackService(ctx context.Context, request *api.RollbackServi
 	return &api.RollbackServiceResponse{Service: service, Warnings: warnings}, nil
 }
 
-// goBack stores a former spec of a service, which had the version then, as its present one. Tasks of that version stay.
-func goBack(tx store.Tx, old *api.Service, spec *api.ServiceSpec, version uint64) error {
+// goBack stores a former spec of a service, which had the version then, as its present one, if it is another. Tasks of that version
+// stay.
+func goBack(tx store.Tx, old *api.Service, spec *api.ServiceSpec, version uint64) (*api.Service, error) {
 	if proto.Equal(old.GetSpec(), spec) {
-		return nil
+		return nil, nil
 	}
 	replace, err := needsNewTasks(tx, old, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	service := proto.CloneOf(old)
 	service.Spec = spec
@@ -65,7 +69,7 @@ func goBack(tx store.Tx, old *api.Service, spec *api.ServiceSpec, version uint64
 		service.UpdateStatus = nil
 	}
 	service.PreviousSpec, service.PreviousSpecVersion = old.GetSpec(), old.GetSpecVersion()
-	return tx.Update(service)
+	return service, tx.Update(service)
 }
 
 // PauseServiceUpdate has an update or a rollback stop where it is, or go on.

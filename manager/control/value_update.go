@@ -219,7 +219,7 @@ func moveFollowers[T valueObject](tx store.Tx, value T) (names []string, err err
 		if !moved {
 			continue
 		}
-		if err := replaceSpec(tx, before, spec); err != nil {
+		if _, err := replaceSpec(tx, before, spec); err != nil {
 			return nil, err
 		}
 		names = append(names, service.GetSpec().GetAnnotations().GetName())

@@ -10,6 +10,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
 )
 
 // adopt makes a task one of the present spec.
@@ -52,17 +53,11 @@ func goBack(s *api.Service, status *api.UpdateStatus) {
 // obstacle returns what keeps a container that could be had before from being had now, or "". What it needs stays until the
 // transaction is committed.
 func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
-	for _, r := range c.GetSecrets() {
-		secret, err := store.Get[*api.Secret](w.tx, r.GetSecretId())
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return fmt.Sprintf("secret %s is gone", r.GetSecretName()), nil
-		case err != nil:
-			return "", err
-		}
-		if err := w.tx.Require(secret); err != nil {
-			return "", err
-		}
+	if gone, err := missingValue[*api.Secret](w, c.GetSecrets()); gone != "" || err != nil {
+		return gone, err
+	}
+	if gone, err := missingValue[*api.Config](w, c.GetConfigs()); gone != "" || err != nil {
+		return gone, err
 	}
 	var grants []*api.Grant
 	for _, r := range c.GetGrants() {
@@ -80,6 +75,24 @@ func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
 	}
 	if excesses := privilege.Excesses(c, grants); len(excesses) > 0 {
 		return fmt.Sprintf("the previous spec asks for %s, which no grant of it gives any more", privilege.Names(excesses)), nil
+	}
+	return "", nil
+}
+
+// missingValue names the first secret or config that is not there any more, or returns "".
+func missingValue[T store.Object](w *writer, references []*api.SecretReference) (string, error) {
+	for _, r := range references {
+		value, err := store.Get[T](w.tx, r.GetSecretId())
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			var none T
+			return fmt.Sprintf("%s %s is gone", object.KindOf(none), r.GetSecretName()), nil
+		case err != nil:
+			return "", err
+		}
+		if err := w.tx.Require(value); err != nil {
+			return "", err
+		}
 	}
 	return "", nil
 }

@@ -45,8 +45,9 @@ func TestApply_RestoresThePreviousSpec(t *testing.T) {
 // What was admitted once need not be possible any more, nor allowed.
 func TestApply_PausesWhereThePreviousSpecIsImpossible(t *testing.T) {
 	for want, change := range map[string]func(*api.ContainerSpec){
-		"secret db is gone": func(c *api.ContainerSpec) { c.Secrets = []*api.SecretReference{{SecretId: "db", SecretName: "db"}} },
-		"grant vpn is gone": func(c *api.ContainerSpec) { c.Grants = []*api.GrantReference{{GrantId: "gone", GrantName: "vpn"}} },
+		"secret db is gone":   func(c *api.ContainerSpec) { c.Secrets = []*api.SecretReference{{SecretId: "db", SecretName: "db"}} },
+		"config site is gone": func(c *api.ContainerSpec) { c.Configs = []*api.SecretReference{{SecretId: "site", SecretName: "site"}} },
+		"grant vpn is gone":   func(c *api.ContainerSpec) { c.Grants = []*api.GrantReference{{GrantId: "gone", GrantName: "vpn"}} },
 		"capability CAP_NET_ADMIN, which no grant of it gives any more": func(c *api.ContainerSpec) {
 			c.CapabilityAdd = []string{"CAP_NET_ADMIN"}
 			c.Grants = []*api.GrantReference{{GrantId: "less", GrantName: "less"}}

@@ -451,7 +451,7 @@ func (w *world) heal() {
 		first := func(int) int { return 0 }
 		for w.place(first) || w.progress(first, false) {
 		}
-		time.Sleep(3 * time.Second) // longer than any delay
+		time.Sleep(6 * time.Second) // longer than any delay, and than updates watch their tasks
 		w.checkVersions()
 		if w.index() == before && !slices.ContainsFunc(loops(), w.step) && !w.resumePaused() {
 			return
@@ -468,7 +468,7 @@ func (w *world) resumePaused() (resumed bool) {
 			edit(w, s.GetId(), resume)
 			resumed = true
 		case api.UpdateState_UPDATE_STATE_UPDATING, api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED:
-			w.fail("service %s: the update never ends", s.GetId())
+			w.fail("service %v: the update never ends, with tasks %v", s, storetest.List[*api.Task](w.t, w.s, store.ByService(s.GetId())))
 		}
 	}
 	return resumed

@@ -16,7 +16,7 @@ type Index string
 const (
 	IndexID      Index = "id"
 	IndexName    Index = "name"
-	IndexService Index = "service" // tasks of a service
+	IndexService Index = "service" // tasks and revisions of a service
 	IndexNode    Index = "node"    // tasks on a node
 	IndexSlot    Index = "slot"    // tasks of one slot of a service
 	IndexSecret  Index = "secret"  // services and tasks that reference a secret
@@ -30,8 +30,10 @@ func HasIndex(k Kind, i Index) bool {
 	case IndexID:
 		return k.Valid()
 	case IndexName:
-		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditSegment
-	case IndexService, IndexNode, IndexSlot:
+		return k.Valid() && k != KindTask && k != KindJoinGrant && k != KindAuditSegment && k != KindServiceRevision
+	case IndexService:
+		return k == KindTask || k == KindServiceRevision
+	case IndexNode, IndexSlot:
 		return k == KindTask
 	case IndexSecret, IndexGrant, IndexConfig:
 		return k == KindService || k == KindTask
@@ -132,6 +134,9 @@ func Values(o Object, i Index) [][]byte {
 		return referenced(o, (*api.ContainerSpec).GetConfigs, (*api.SecretReference).GetSecretId)
 	case IndexGrant:
 		return referenced(o, (*api.ContainerSpec).GetGrants, (*api.GrantReference).GetGrantId)
+	}
+	if revision, ok := o.(*api.ServiceRevision); ok && i == IndexService {
+		return one(revision.GetServiceId())
 	}
 	task, ok := o.(*api.Task)
 	if !ok {

@@ -22,25 +22,26 @@ type Kind uint32
 
 // The kinds of objects.
 const (
-	KindCluster      Kind = 1
-	KindNode         Kind = 2
-	KindService      Kind = 3
-	KindTask         Kind = 4
-	KindSecret       Kind = 5
-	KindJoinGrant    Kind = 6
-	KindUser         Kind = 7
-	KindAuditSegment Kind = 8
-	KindGrant        Kind = 9
-	KindConfig       Kind = 10
-	KindOldValue     Kind = 11
+	KindCluster         Kind = 1
+	KindNode            Kind = 2
+	KindService         Kind = 3
+	KindTask            Kind = 4
+	KindSecret          Kind = 5
+	KindJoinGrant       Kind = 6
+	KindUser            Kind = 7
+	KindAuditSegment    Kind = 8
+	KindGrant           Kind = 9
+	KindConfig          Kind = 10
+	KindOldValue        Kind = 11
+	KindServiceRevision Kind = 12
 )
 
 // MaxKind is the highest Kind in use.
-const MaxKind = KindOldValue
+const MaxKind = KindServiceRevision
 
 // Kinds returns all kinds, in ascending order.
 func Kinds() []Kind {
-	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant, KindConfig, KindOldValue}
+	return []Kind{KindCluster, KindNode, KindService, KindTask, KindSecret, KindJoinGrant, KindUser, KindAuditSegment, KindGrant, KindConfig, KindOldValue, KindServiceRevision}
 }
 
 // String returns the kind in lower case, as errors name it: "service", "join grant".
@@ -68,6 +69,8 @@ func (k Kind) String() string {
 		return "config"
 	case KindOldValue:
 		return "old value"
+	case KindServiceRevision:
+		return "service revision"
 	default:
 		return fmt.Sprintf("kind(%d)", uint32(k))
 	}
@@ -85,7 +88,7 @@ func (k Kind) Protocol() uint32 {
 }
 
 // UniqueNames reports whether two objects of kind k may not share a name. Hostnames of nodes may repeat; tasks, join
-// grants and audit segments have no name.
+// grants, audit segments and service revisions have no name.
 func (k Kind) UniqueNames() bool {
 	return k == KindCluster || k == KindService || k == KindSecret || k == KindUser || k == KindGrant || k == KindConfig
 }
@@ -115,6 +118,8 @@ func KindOf(o Object) Kind {
 		return KindConfig
 	case *api.OldValue:
 		return KindOldValue
+	case *api.ServiceRevision:
+		return KindServiceRevision
 	default:
 		return 0
 	}
@@ -170,6 +175,8 @@ func SetMeta(o Object, meta *api.Meta) {
 		o.Meta = meta
 	case *api.OldValue:
 		o.Meta = meta
+	case *api.ServiceRevision:
+		o.Meta = meta
 	}
 }
 
@@ -198,6 +205,8 @@ func New(k Kind, id string) Object {
 		return &api.Config{Id: id}
 	case KindOldValue:
 		return &api.OldValue{Id: id}
+	case KindServiceRevision:
+		return &api.ServiceRevision{Id: id}
 	default:
 		return nil
 	}
@@ -228,6 +237,8 @@ func Wrap(o Object) *api.StoredObject {
 		return &api.StoredObject{Object: &api.StoredObject_Config{Config: o}}
 	case *api.OldValue:
 		return &api.StoredObject{Object: &api.StoredObject_OldValue{OldValue: o}}
+	case *api.ServiceRevision:
+		return &api.StoredObject{Object: &api.StoredObject_ServiceRevision{ServiceRevision: o}}
 	default:
 		return nil
 	}
@@ -259,6 +270,8 @@ func Unwrap(s *api.StoredObject) Object {
 		o = w.Config
 	case *api.StoredObject_OldValue:
 		o = w.OldValue
+	case *api.StoredObject_ServiceRevision:
+		o = w.ServiceRevision
 	}
 	if o == nil || reflect.ValueOf(o).IsNil() {
 		return nil

@@ -17,6 +17,9 @@ func (f *fake) RollbackService(_ context.Context, r *api.RollbackServiceRequest)
 		if err != nil {
 			return err
 		}
+		if r.GetRevision() > 0 && r.GetRevision() != 3 {
+			return fault.New(fault.NotFound, "service %s has no revision %d", serviceNamed(present), r.GetRevision())
+		}
 		if present.GetPreviousSpec() == nil {
 			return fault.New(fault.Precondition, "service %s does not have a previous spec", serviceNamed(present))
 		}
@@ -50,4 +53,18 @@ func (f *fake) PauseServiceUpdate(_ context.Context, r *api.PauseServiceUpdateRe
 		f.services[out.GetService().GetId()] = out.GetService()
 		return nil
 	})
+}
+
+// ListServiceRevisions knows the previous and the present spec.
+func (f *fake) ListServiceRevisions(_ context.Context, r *api.ListServiceRevisionsRequest) (*api.ListServiceRevisionsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	present, err := lookUp("service", f.services, serviceNamed, r.GetService())
+	if err != nil {
+		return nil, err
+	}
+	return &api.ListServiceRevisionsResponse{Revisions: []*api.ServiceRevision{
+		{Number: 3, Spec: present.GetPreviousSpec(), Meta: present.GetMeta(), ChangedBy: "uid 0"},
+		{Number: 4, Spec: present.GetSpec(), Meta: present.GetMeta(), Restored: 2},
+	}}, nil
 }

@@ -97,6 +97,7 @@ func ownFlags() map[string]string {
 		"service logs until":             "docker logs has it",
 		"service logs grep":              "the nodes look for what is wanted, instead of sending all",
 		"events from":                    "Docker's events have no index to go on from",
+		"service rollback to":            "Swarm keeps one former spec",
 		"service create group-add":       "docker run's and service update's word for --group",
 		"service create ipc":             "docker run's; host needs a grant",
 		"service update ipc":             "likewise",

@@ -14,19 +14,21 @@ import (
 
 func (p *program) serviceRollback() *cobra.Command {
 	var wait waitFlags
+	var revision uint64
 	cmd := &cobra.Command{
 		Use: "rollback [OPTIONS] SERVICE", Short: "Revert changes to a service's configuration", Args: exactArgs(1),
 	}
 	wait.register(cmd, true)
+	cmd.Flags().Uint64Var(&revision, "to", 0, "Revision to go back to, as 'service history' lists them (default the previous one)")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		return p.rollback(ctx, c, args[0], wait)
+		return p.rollback(ctx, c, args[0], revision, wait)
 	})
 	return cmd
 }
 
-// rollback puts the previous spec of a service in force again.
-func (p *program) rollback(ctx context.Context, c *client.Client, name string, wait waitFlags) error {
-	answer, err := c.Control.RollbackService(ctx, &api.RollbackServiceRequest{Service: name})
+// rollback puts a former spec of a service in force again: that of a revision, or with 0 the previous one.
+func (p *program) rollback(ctx context.Context, c *client.Client, name string, revision uint64, wait waitFlags) error {
+	answer, err := c.Control.RollbackService(ctx, &api.RollbackServiceRequest{Service: name, Revision: revision})
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func (u *updateWay) check(set *pflag.FlagSet) error {
 // run does what the flag asks for.
 func (u *updateWay) run(ctx context.Context, p *program, c *client.Client, name string, wait waitFlags) error {
 	if u.rollback {
-		return p.rollback(ctx, c, name, wait)
+		return p.rollback(ctx, c, name, 0, wait)
 	}
 	answer, err := c.Control.PauseServiceUpdate(ctx, &api.PauseServiceUpdateRequest{Service: name, Resume: u.resume})
 	if err != nil {

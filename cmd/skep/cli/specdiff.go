@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/skep-io/skep/api"
+)
+
+// maxShown bounds the length in bytes of a value in a difference: a seccomp profile has thousands.
+const maxShown = 200
+
+// difference is a field of a spec that has another value, or a part of a list that was added or taken away.
+type difference struct {
+	Field    string // as errors name it: task.container.image
+	Old, New string // empty is unset
+}
+
+// differences compares two specs field by field.
+func differences(old, new *api.ServiceSpec) []difference {
+	return compareMessages(nil, "", old.ProtoReflect(), new.ProtoReflect())
+}
+
+func compareMessages(out []difference, path string, old, new protoreflect.Message) []difference {
+	fields := old.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if a, b := old.Get(field), new.Get(field); !a.Equal(b) {
+			out = compareField(out, strings.TrimPrefix(path+"."+string(field.Name()), "."), field, a, b)
+		}
+	}
+	return out
+}
+
+func compareField(out []difference, path string, field protoreflect.FieldDescriptor, old, new protoreflect.Value) []difference {
+	switch {
+	case field.IsMap():
+		return compareParts(out, path, mapParts(old.Map()), mapParts(new.Map()))
+	case field.IsList():
+		return compareParts(out, path, listParts(field, old.List()), listParts(field, new.List()))
+	case field.Message() != nil && field.Message().FullName() != (&durationpb.Duration{}).ProtoReflect().Descriptor().FullName():
+		return compareMessages(out, path, old.Message(), new.Message())
+	}
+	return append(out, difference{path, shown(field, old), shown(field, new)})
+}
+
+// compareParts tells what is in only one of two lists; when nothing is, their order differs.
+func compareParts(out []difference, path string, old, new []string) []difference {
+	before := len(out)
+	for _, part := range old {
+		if !slices.Contains(new, part) {
+			out = append(out, difference{Field: path, Old: part})
+		}
+	}
+	for _, part := range new {
+		if !slices.Contains(old, part) {
+			out = append(out, difference{Field: path, New: part})
+		}
+	}
+	if len(out) == before {
+		out = append(out, difference{path, strings.Join(old, ", "), strings.Join(new, ", ")})
+	}
+	return out
+}
+
+func mapParts(m protoreflect.Map) (parts []string) {
+	m.Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
+		parts = append(parts, clipped(key.String()+"="+value.String()))
+		return true
+	})
+	slices.Sort(parts)
+	return parts
+}
+
+func listParts(field protoreflect.FieldDescriptor, list protoreflect.List) (parts []string) {
+	for i := range list.Len() {
+		parts = append(parts, shown(field, list.Get(i)))
+	}
+	return parts
+}
+
+// shown is a value as people write it.
+func shown(field protoreflect.FieldDescriptor, value protoreflect.Value) string {
+	switch field.Kind() {
+	case protoreflect.EnumKind:
+		name := field.Enum().Values().ByNumber(value.Enum())
+		if name == nil || name.Number() == 0 {
+			return ""
+		}
+		return strings.ToLower(string(name.Name()))
+	case protoreflect.BytesKind:
+		if len(value.Bytes()) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d bytes", len(value.Bytes()))
+	case protoreflect.MessageKind:
+		return shownMessage(value.Message())
+	}
+	return clipped(value.String())
+}
+
+func shownMessage(m protoreflect.Message) string {
+	if !m.IsValid() {
+		return ""
+	}
+	if d, ok := m.Interface().(*durationpb.Duration); ok {
+		return d.AsDuration().String()
+	}
+	var parts []string
+	for _, d := range compareMessages(nil, "", m.New(), m) {
+		parts = append(parts, d.Field+"="+d.New)
+	}
+	return clipped(strings.Join(parts, ","))
+}
+
+func clipped(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + "…"
+}
+
+// fieldsOf names the fields of differences, each once.
+func fieldsOf(all []difference) (fields []string) {
+	for _, d := range all {
+		if !slices.Contains(fields, d.Field) {
+			fields = append(fields, d.Field)
+		}
+	}
+	return fields
+}
