@@ -2158,6 +2158,111 @@ func (*GlobalJob) Descriptor() ([]byte, []int) {
 	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
+// ServiceRevision is a spec that a service has or had. It never changes; the managers keep the last ones of each service.
+type ServiceRevision struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta      *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	ServiceId string                 `protobuf:"bytes,3,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// 1 for the first of the service.
+	Number uint64       `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
+	Spec   *ServiceSpec `protobuf:"bytes,5,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The service's spec_version with it.
+	SpecVersion uint64 `protobuf:"varint,6,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
+	// Who made it so, as the audit log names callers: a user, "uid 0", a node; empty if that is not known, and for the managers themselves.
+	ChangedBy string `protobuf:"bytes,7,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	// The revision that a rollback put in force again, or 0.
+	Restored      uint64 `protobuf:"varint,8,opt,name=restored,proto3" json:"restored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRevision) Reset() {
+	*x = ServiceRevision{}
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRevision) ProtoMessage() {}
+
+func (x *ServiceRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRevision.ProtoReflect.Descriptor instead.
+func (*ServiceRevision) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ServiceRevision) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceRevision) GetMeta() *Meta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *ServiceRevision) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *ServiceRevision) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ServiceRevision) GetSpec() *ServiceSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *ServiceRevision) GetSpecVersion() uint64 {
+	if x != nil {
+		return x.SpecVersion
+	}
+	return 0
+}
+
+func (x *ServiceRevision) GetChangedBy() string {
+	if x != nil {
+		return x.ChangedBy
+	}
+	return ""
+}
+
+func (x *ServiceRevision) GetRestored() uint64 {
+	if x != nil {
+		return x.Restored
+	}
+	return 0
+}
+
 // UpdateStatus is the last rolling update of a service.
 type UpdateStatus struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2173,7 +2278,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2290,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2303,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -2270,7 +2375,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2387,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2400,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Task) GetId() string {
@@ -2429,7 +2534,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2546,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2559,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Secret) GetId() string {
@@ -2511,7 +2616,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2628,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2641,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2573,7 +2678,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2690,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2703,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Config) GetId() string {
@@ -2660,7 +2765,7 @@ type OldValue struct {
 
 func (x *OldValue) Reset() {
 	*x = OldValue{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2777,7 @@ func (x *OldValue) String() string {
 func (*OldValue) ProtoMessage() {}
 
 func (x *OldValue) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2790,7 @@ func (x *OldValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldValue.ProtoReflect.Descriptor instead.
 func (*OldValue) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *OldValue) GetId() string {
@@ -2745,7 +2850,7 @@ type ValueVersion struct {
 
 func (x *ValueVersion) Reset() {
 	*x = ValueVersion{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2862,7 @@ func (x *ValueVersion) String() string {
 func (*ValueVersion) ProtoMessage() {}
 
 func (x *ValueVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2875,7 @@ func (x *ValueVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueVersion.ProtoReflect.Descriptor instead.
 func (*ValueVersion) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ValueVersion) GetNumber() uint64 {
@@ -2813,7 +2918,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2825,7 +2930,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2838,7 +2943,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -2873,7 +2978,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2990,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3003,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -2965,7 +3070,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3082,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3095,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -3058,7 +3163,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3175,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3188,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -3140,7 +3245,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3257,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3270,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *User) GetId() string {
@@ -3230,7 +3335,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[37]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3242,7 +3347,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[37]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3255,7 +3360,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -3302,7 +3407,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[38]
+	mi := &file_skep_v1_objects_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3419,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[38]
+	mi := &file_skep_v1_objects_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3432,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3565,7 +3670,18 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\rReplicatedJob\x12%\n" +
 	"\x0emax_concurrent\x18\x01 \x01(\x04R\rmaxConcurrent\x12+\n" +
 	"\x11total_completions\x18\x02 \x01(\x04R\x10totalCompletions\"\v\n" +
-	"\tGlobalJob\"\x8b\x02\n" +
+	"\tGlobalJob\"\x83\x02\n" +
+	"\x0fServiceRevision\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x03 \x01(\tR\tserviceId\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\x12(\n" +
+	"\x04spec\x18\x05 \x01(\v2\x14.skep.v1.ServiceSpecR\x04spec\x12!\n" +
+	"\fspec_version\x18\x06 \x01(\x04R\vspecVersion\x12\x1d\n" +
+	"\n" +
+	"changed_by\x18\a \x01(\tR\tchangedBy\x12\x1a\n" +
+	"\brestored\x18\b \x01(\x04R\brestored\"\x8b\x02\n" +
 	"\fUpdateStatus\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.skep.v1.UpdateStateR\x05state\x129\n" +
 	"\n" +
@@ -3714,7 +3830,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3745,64 +3861,65 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*GlobalService)(nil),         // 26: skep.v1.GlobalService
 	(*ReplicatedJob)(nil),         // 27: skep.v1.ReplicatedJob
 	(*GlobalJob)(nil),             // 28: skep.v1.GlobalJob
-	(*UpdateStatus)(nil),          // 29: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 30: skep.v1.Task
-	(*Secret)(nil),                // 31: skep.v1.Secret
-	(*SecretSpec)(nil),            // 32: skep.v1.SecretSpec
-	(*Config)(nil),                // 33: skep.v1.Config
-	(*OldValue)(nil),              // 34: skep.v1.OldValue
-	(*ValueVersion)(nil),          // 35: skep.v1.ValueVersion
-	(*ConfigSpec)(nil),            // 36: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 37: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 38: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 39: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 40: skep.v1.User
-	(*UserSpec)(nil),              // 41: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 42: skep.v1.AuditSegment
-	nil,                           // 43: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 44: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 45: skep.v1.Meta
-	(*BackupStatus)(nil),          // 46: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(Role)(0),                     // 49: skep.v1.Role
-	(*Annotations)(nil),           // 50: skep.v1.Annotations
-	(Availability)(0),             // 51: skep.v1.Availability
-	(*Platform)(nil),              // 52: skep.v1.Platform
-	(*Resources)(nil),             // 53: skep.v1.Resources
-	(*TaskSpec)(nil),              // 54: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 55: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 56: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 57: skep.v1.TaskStatus
-	(TaskState)(0),                // 58: skep.v1.TaskState
-	(*GenericResource)(nil),       // 59: skep.v1.GenericResource
-	(*Grant)(nil),                 // 60: skep.v1.Grant
-	(UserRole)(0),                 // 61: skep.v1.UserRole
+	(*ServiceRevision)(nil),       // 29: skep.v1.ServiceRevision
+	(*UpdateStatus)(nil),          // 30: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 31: skep.v1.Task
+	(*Secret)(nil),                // 32: skep.v1.Secret
+	(*SecretSpec)(nil),            // 33: skep.v1.SecretSpec
+	(*Config)(nil),                // 34: skep.v1.Config
+	(*OldValue)(nil),              // 35: skep.v1.OldValue
+	(*ValueVersion)(nil),          // 36: skep.v1.ValueVersion
+	(*ConfigSpec)(nil),            // 37: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 38: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 39: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 40: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 41: skep.v1.User
+	(*UserSpec)(nil),              // 42: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 43: skep.v1.AuditSegment
+	nil,                           // 44: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 45: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 46: skep.v1.Meta
+	(*BackupStatus)(nil),          // 47: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(Role)(0),                     // 50: skep.v1.Role
+	(*Annotations)(nil),           // 51: skep.v1.Annotations
+	(Availability)(0),             // 52: skep.v1.Availability
+	(*Platform)(nil),              // 53: skep.v1.Platform
+	(*Resources)(nil),             // 54: skep.v1.Resources
+	(*TaskSpec)(nil),              // 55: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 56: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 57: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 58: skep.v1.TaskStatus
+	(TaskState)(0),                // 59: skep.v1.TaskState
+	(*GenericResource)(nil),       // 60: skep.v1.GenericResource
+	(*Grant)(nil),                 // 61: skep.v1.Grant
+	(UserRole)(0),                 // 62: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	45,  // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	46,  // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	7,   // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	8,   // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	11,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	46,  // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	47,  // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	6,   // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	47,  // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	48,  // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
 	5,   // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
-	48,  // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
-	49,  // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	48,  // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	50,  // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	47,  // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	47,  // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	47,  // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	47,  // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	49,  // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
+	50,  // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	49,  // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	51,  // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	48,  // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	48,  // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	48,  // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	48,  // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	9,   // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	10,  // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	48,  // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	49,  // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	9,   // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	45,  // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	46,  // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	17,  // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	49,  // 22: skep.v1.Node.role:type_name -> skep.v1.Role
+	50,  // 22: skep.v1.Node.role:type_name -> skep.v1.Role
 	18,  // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	20,  // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
 	22,  // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
@@ -3812,80 +3929,82 @@ var file_skep_v1_objects_proto_depIdxs = []int32{
 	16,  // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	13,  // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,   // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	48,  // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	48,  // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	48,  // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	50,  // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	49,  // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	51,  // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	52,  // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	53,  // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	43,  // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	49,  // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	49,  // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	49,  // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	51,  // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	50,  // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	52,  // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	53,  // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	54,  // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	44,  // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
 	19,  // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	48,  // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	52,  // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	49,  // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	53,  // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
 	1,   // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	48,  // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	48,  // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
-	48,  // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	49,  // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	49,  // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
+	49,  // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
 	2,   // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	45,  // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	46,  // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
 	24,  // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
 	24,  // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	29,  // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	50,  // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	54,  // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	30,  // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	51,  // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	55,  // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
 	25,  // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	55,  // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	56,  // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	56,  // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	57,  // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
 	26,  // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
 	27,  // 59: skep.v1.ServiceSpec.replicated_job:type_name -> skep.v1.ReplicatedJob
 	28,  // 60: skep.v1.ServiceSpec.global_job:type_name -> skep.v1.GlobalJob
-	55,  // 61: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
-	3,   // 62: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	48,  // 63: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	48,  // 64: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	48,  // 65: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	45,  // 66: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	54,  // 67: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	56,  // 68: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	57,  // 69: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	58,  // 70: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	59,  // 71: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
-	60,  // 72: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	45,  // 73: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	32,  // 74: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	48,  // 75: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
-	35,  // 76: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
-	50,  // 77: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	45,  // 78: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	36,  // 79: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	48,  // 80: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
-	35,  // 81: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
-	45,  // 82: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
-	48,  // 83: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
-	48,  // 84: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
-	50,  // 85: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	45,  // 86: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	38,  // 87: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	48,  // 88: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	39,  // 89: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	49,  // 90: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	47,  // 91: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	44,  // 92: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	48,  // 93: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	45,  // 94: skep.v1.User.meta:type_name -> skep.v1.Meta
-	41,  // 95: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	48,  // 96: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	48,  // 97: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	50,  // 98: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	61,  // 99: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	45,  // 100: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	101, // [101:101] is the sub-list for method output_type
-	101, // [101:101] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	56,  // 61: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	46,  // 62: skep.v1.ServiceRevision.meta:type_name -> skep.v1.Meta
+	24,  // 63: skep.v1.ServiceRevision.spec:type_name -> skep.v1.ServiceSpec
+	3,   // 64: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	49,  // 65: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	49,  // 66: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	49,  // 67: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	46,  // 68: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	55,  // 69: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	57,  // 70: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	58,  // 71: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	59,  // 72: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	60,  // 73: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	61,  // 74: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	46,  // 75: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	33,  // 76: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	49,  // 77: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
+	36,  // 78: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
+	51,  // 79: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	46,  // 80: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	37,  // 81: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	49,  // 82: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
+	36,  // 83: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
+	46,  // 84: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
+	49,  // 85: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
+	49,  // 86: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
+	51,  // 87: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	46,  // 88: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	39,  // 89: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	49,  // 90: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	40,  // 91: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	50,  // 92: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	48,  // 93: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	45,  // 94: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	49,  // 95: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	46,  // 96: skep.v1.User.meta:type_name -> skep.v1.Meta
+	42,  // 97: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	49,  // 98: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	49,  // 99: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	51,  // 100: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	62,  // 101: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	46,  // 102: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	103, // [103:103] is the sub-list for method output_type
+	103, // [103:103] is the sub-list for method input_type
+	103, // [103:103] is the sub-list for extension type_name
+	103, // [103:103] is the sub-list for extension extendee
+	0,   // [0:103] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -3902,7 +4021,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

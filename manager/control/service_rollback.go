@@ -59,13 +59,16 @@ func goBack(tx store.Tx, old *api.Service, spec *api.ServiceSpec, version uint64
 	}
 	service := proto.CloneOf(old)
 	service.Spec = spec
-	if replace {
+	switch {
+	case replace && isJob(spec):
+		replaceTasks(service)
+	case replace:
 		replaceTasks(service)
 		service.UpdateStatus.State, service.UpdateStatus.Message = api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED, "manually requested rollback"
 		if version != old.GetSpecVersion() { // else there are none but those to be replaced
 			service.RestoredVersion = version
 		}
-	} else if isOver(old.GetUpdateStatus()) {
+	case isOver(old.GetUpdateStatus()):
 		service.UpdateStatus = nil
 	}
 	service.PreviousSpec, service.PreviousSpecVersion = old.GetSpec(), old.GetSpecVersion()

@@ -78,6 +78,21 @@ func TestRollbackService_Refuses(t *testing.T) {
 	wantFault(t, rollback("web"), fault.Invalid, "secret not found: db")
 }
 
+// A job is not updated: it runs again, as it was.
+func TestRollbackService_OfAJobRunsItAgain(t *testing.T) {
+	s := newSwarm(t)
+	s.createService(t, web(func(spec *api.ServiceSpec) {
+		spec.Replicated, spec.ReplicatedJob = nil, &api.ReplicatedJob{TotalCompletions: 2}
+	}))
+	s.changeTo(t, withArgs("second"))
+	back := s.rollback(t)
+	if len(back.GetSpec().GetTask().GetContainer().GetArgs()) > 0 || back.GetSpecVersion() != 3 || back.GetRestoredVersion() != 0 || back.GetUpdateStatus() != nil {
+		t.Errorf("got %v", back)
+	}
+	_, err := s.PauseServiceUpdate(t.Context(), &api.PauseServiceUpdateRequest{Service: "web"})
+	wantFault(t, err, fault.Precondition, "service web is not being updated")
+}
+
 func TestPauseServiceUpdate(t *testing.T) {
 	s := newSwarm(t)
 	service := s.createService(t, web())
