@@ -95,6 +95,50 @@ func TestContainer_HasItsEnvironmentAndFiles(t *testing.T) {
 	contains(t, out, started.GetAddress()+"\tdb\n", "/etc/hostname -rw-r--r-- 0:0\ndb\n", "/etc/resolv.conf -rw-r--r-- 0:0")
 }
 
+// Templates are filled in on the node; what can't be is the service's mistake, and no try again.
+func TestContainer_TemplatesAreFilledIn(t *testing.T) {
+	m := adopted(t)
+	m.secrets.Put("x1", []byte(canary))
+	m.secrets.Put("x2", []byte(`{{secret "db"}}|{{secret "old"}}|{{config "site"}}|{{env "K"}}|{{.Service.Labels.tier}}`))
+	m.secrets.Put("x3", []byte("listen 80;"))
+	make := func(id string, args ...string) *api.Task {
+		tk := newTask(id, args...)
+		tk.Spec.Container.Hostname = "{{.Service.Name}}-{{.Task.Slot}}"
+		tk.Spec.Container.Env = []string{"K=on {{.Node.ID}}"}
+		tk.Spec.Container.ServiceLabels = map[string]string{"tier": "front"}
+		tk.Spec.Container.Secrets = []*api.SecretReference{
+			{SecretId: "x1", SecretName: "password", Target: &api.SecretTarget{Name: "db"}},
+			{SecretId: "x1", SecretName: "old"},
+			{SecretId: "x2", SecretName: "all", Template: true},
+			{SecretId: "x3", SecretName: "site", Config: true, Target: &api.SecretTarget{Name: "/site"}},
+		}
+		return tk
+	}
+	tk := make("t1", "show", "/run/secrets/all", "/site", "/etc/hostname")
+	_, out := m.run(t, tk)
+	contains(t, out, "\n"+canary+"|"+canary+"|listen 80;|on n1|front", "/site -r--r--r-- 0:0\nlisten 80;", "\nweb-2\n")
+	if tk.GetSpec().GetContainer().GetHostname() != "{{.Service.Name}}-{{.Task.Slot}}" {
+		t.Error("the task was changed")
+	}
+	for text, want := range map[string]string{
+		`{{secret "none"}}`:           "secret all: template: the service has no secret none",
+		`{{config "db"}}`:             "the service has no config db",
+		`{{secret "all"}}`:            "secret all is a template itself",
+		`{{.Service.Labels.missing}}`: `no entry for key "missing"`,
+	} {
+		m.secrets.Put("x2", []byte(text))
+		err := m.exec.Prepare(t.Context(), make("t2", "true"))
+		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+	tk = make("t3", "true")
+	tk.Spec.Container.Hostname = "{{.Node.ID}} "
+	if err := m.exec.Prepare(t.Context(), tk); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a bad host name: %v", err)
+	}
+}
+
 func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
 	m := adopted(t)
 	tk := newTask("t1", "show", "/run/secrets/db", "/run/secrets/key", "/etc/app/key", "/etc/passwd", "/proc/self/mounts")

@@ -2609,9 +2609,11 @@ type SecretSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	// 1 to 512000 bytes, empty in every answer to a user.
-	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// golang when the data are a template that each task's node fills in, or empty. It never changes.
+	TemplateDriver string `protobuf:"bytes,3,opt,name=template_driver,json=templateDriver,proto3" json:"template_driver,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SecretSpec) Reset() {
@@ -2656,6 +2658,13 @@ func (x *SecretSpec) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *SecretSpec) GetTemplateDriver() string {
+	if x != nil {
+		return x.TemplateDriver
+	}
+	return ""
 }
 
 // Config is a value for tasks that is no secret: who may look at services may read it. It goes to the nodes whose tasks use it, as a
@@ -2911,9 +2920,11 @@ type ConfigSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	// 1 to 1024000 bytes.
-	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// As of a secret.
+	TemplateDriver string `protobuf:"bytes,3,opt,name=template_driver,json=templateDriver,proto3" json:"template_driver,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ConfigSpec) Reset() {
@@ -2958,6 +2969,13 @@ func (x *ConfigSpec) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *ConfigSpec) GetTemplateDriver() string {
+	if x != nil {
+		return x.TemplateDriver
+	}
+	return ""
 }
 
 // JoinGrant lets machines join for a while, unlike a standing token.
@@ -3715,11 +3733,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x04spec\x18\x03 \x01(\v2\x13.skep.v1.SecretSpecR\x04spec\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12D\n" +
 	"\x10value_created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0evalueCreatedAt\x121\n" +
-	"\bversions\x18\x06 \x03(\v2\x15.skep.v1.ValueVersionR\bversions\"]\n" +
+	"\bversions\x18\x06 \x03(\v2\x15.skep.v1.ValueVersionR\bversions\"\x86\x01\n" +
 	"\n" +
 	"SecretSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x17\n" +
-	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\"\xf7\x01\n" +
+	"\x04data\x18\x02 \x01(\fB\x03\x80\x01\x01R\x04data\x12'\n" +
+	"\x0ftemplate_driver\x18\x03 \x01(\tR\x0etemplateDriver\"\xf7\x01\n" +
 	"\x06Config\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12'\n" +
@@ -3740,11 +3759,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\tR\bservices\x12\x14\n" +
-	"\x05nodes\x18\x04 \x03(\tR\x05nodes\"X\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\"\x81\x01\n" +
 	"\n" +
 	"ConfigSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\xf6\x01\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12'\n" +
+	"\x0ftemplate_driver\x18\x03 \x01(\tR\x0etemplateDriver\"\xf6\x01\n" +
 	"\tJoinGrant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12*\n" +

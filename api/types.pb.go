@@ -2038,7 +2038,11 @@ type SecretReference struct {
 	// The number of the value that tasks get; 0 is the newest one.
 	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Whether a person chose the version. Else a new value becomes the version, and the service's tasks are replaced.
-	Pinned        bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Pinned bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Whether the value is a template. Filled in for nodes, never stored.
+	Template bool `protobuf:"varint,8,opt,name=template,proto3" json:"template,omitempty"`
+	// Whether it is a config. Filled in for nodes, which get both as secrets, never stored.
+	Config        bool `protobuf:"varint,9,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2104,6 +2108,20 @@ func (x *SecretReference) GetVersion() uint64 {
 func (x *SecretReference) GetPinned() bool {
 	if x != nil {
 		return x.Pinned
+	}
+	return false
+}
+
+func (x *SecretReference) GetTemplate() bool {
+	if x != nil {
+		return x.Template
+	}
+	return false
+}
+
+func (x *SecretReference) GetConfig() bool {
+	if x != nil {
+		return x.Config
 	}
 	return false
 }
@@ -2878,6 +2896,8 @@ type ContainerSpec struct {
 	Health *HealthConfig `protobuf:"bytes,23,opt,name=health,proto3" json:"health,omitempty"`
 	// As secrets, of configs: secret_id and secret_name are a config's, and a relative target is below /.
 	Configs []*SecretReference `protobuf:"bytes,27,rep,name=configs,proto3" json:"configs,omitempty"`
+	// The labels of the service, where templates may name them. Filled in for nodes, never stored.
+	ServiceLabels map[string]string `protobuf:"bytes,28,rep,name=service_labels,json=serviceLabels,proto3" json:"service_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The most bytes that a container may have written in its root file system; 0 is no limit.
 	StorageSizeBytes int64 `protobuf:"varint,35,opt,name=storage_size_bytes,json=storageSizeBytes,proto3" json:"storage_size_bytes,omitempty"`
 	// What the containers have beyond the default, because an administrator granted it.
@@ -3082,6 +3102,13 @@ func (x *ContainerSpec) GetHealth() *HealthConfig {
 func (x *ContainerSpec) GetConfigs() []*SecretReference {
 	if x != nil {
 		return x.Configs
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetServiceLabels() map[string]string {
+	if x != nil {
+		return x.ServiceLabels
 	}
 	return nil
 }
@@ -3465,14 +3492,16 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0epublished_port\x18\x03 \x01(\rR\rpublishedPort\x127\n" +
 	"\fpublish_mode\x18\x04 \x01(\x0e2\x14.skep.v1.PublishModeR\vpublishMode\"9\n" +
 	"\fEndpointSpec\x12)\n" +
-	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"\xb0\x01\n" +
+	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"\xe4\x01\n" +
 	"\x0fSecretReference\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12\x1f\n" +
 	"\vsecret_name\x18\x02 \x01(\tR\n" +
 	"secretName\x12-\n" +
 	"\x06target\x18\x03 \x01(\v2\x15.skep.v1.SecretTargetR\x06target\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x16\n" +
-	"\x06pinned\x18\x05 \x01(\bR\x06pinned\"Z\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12\x1a\n" +
+	"\btemplate\x18\b \x01(\bR\btemplate\x12\x16\n" +
+	"\x06config\x18\t \x01(\bR\x06config\"Z\n" +
 	"\fSecretTarget\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
@@ -3532,7 +3561,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
 	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
 	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
-	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\xf4\b\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x88\n" +
+	"\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -3559,7 +3589,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
 	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x122\n" +
-	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12,\n" +
+	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12P\n" +
+	"\x0eservice_labels\x18\x1c \x03(\v2).skep.v1.ContainerSpec.ServiceLabelsEntryR\rserviceLabels\x12,\n" +
 	"\x12storage_size_bytes\x18# \x01(\x03R\x10storageSizeBytes\x12/\n" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
 	"\n" +
@@ -3569,6 +3600,9 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSysctlsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a@\n" +
+	"\x12ServiceLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x02\n" +
 	"\bTaskSpec\x124\n" +
@@ -3710,7 +3744,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -3762,12 +3796,13 @@ var file_skep_v1_types_proto_goTypes = []any{
 	nil,                           // 47: skep.v1.Annotations.LabelsEntry
 	nil,                           // 48: skep.v1.ContainerSpec.LabelsEntry
 	nil,                           // 49: skep.v1.ContainerSpec.SysctlsEntry
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	nil,                           // 50: skep.v1.ContainerSpec.ServiceLabelsEntry
+	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	50, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	50, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	51, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	51, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
 	47, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
 	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
@@ -3775,17 +3810,17 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	51, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	51, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	52, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	52, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	51, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	52, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
 	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	51, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	52, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	51, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	51, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	52, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	52, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
@@ -3802,35 +3837,36 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
 	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	51, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	51, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	51, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	51, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	52, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	52, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	52, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	52, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
 	48, // 40: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	51, // 41: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	52, // 41: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
 	33, // 42: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
 	36, // 43: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
 	49, // 44: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
 	37, // 45: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
 	42, // 46: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
 	33, // 47: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	35, // 48: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	41, // 49: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	43, // 50: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	24, // 51: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	27, // 52: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	28, // 53: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	50, // 54: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 55: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	46, // 56: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	50, // 57: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	50, // 58: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 59: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	50, // 48: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	35, // 49: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	41, // 50: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	43, // 51: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	24, // 52: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	27, // 53: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	28, // 54: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	51, // 55: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 56: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	46, // 57: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	51, // 58: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	51, // 59: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 60: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3844,7 +3880,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      19,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"cmp"
-	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -136,7 +135,7 @@ func (p plan) env() []string {
 		"SKEP_NODE_ID=" + p.nodeID, "SKEP_NODE_HOSTNAME=" + p.nodeName,
 		"SKEP_SERVICE_ID=" + t.GetServiceId(), "SKEP_SERVICE_NAME=" + t.GetServiceName(),
 		"SKEP_TASK_ID=" + t.GetId(), "SKEP_TASK_SLOT=" + strconv.FormatUint(t.GetSlot(), 10),
-		"SKEP_TASK_NAME=" + fmt.Sprintf("%s.%d.%s", t.GetServiceName(), t.GetSlot(), t.GetId()),
+		"SKEP_TASK_NAME=" + taskName(t),
 	} {
 		out = setEnv(out, e)
 	}
@@ -197,7 +196,11 @@ func addedCapabilities(t *api.Task) []string {
 // secretFile is where a secret goes in a container.
 type secretFile struct {
 	id, name string
+	// named is the target as the service has it.
+	named    string
 	path     string
+	template bool
+	config   bool
 	uid, gid uint32
 	mode     uint32
 }
@@ -210,7 +213,7 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 		target := ref.GetTarget()
 		f := secretFile{
 			id: ref.GetSecretId(), name: ref.GetSecretName(), uid: target.GetUid(), gid: target.GetGid(), mode: target.GetMode() & 0o777,
-			path: cmp.Or(target.GetName(), ref.GetSecretName()),
+			path: cmp.Or(target.GetName(), ref.GetSecretName()), named: target.GetName(), template: ref.GetTemplate(), config: ref.GetConfig(),
 		}
 		if f.mode == 0 {
 			f.mode = defaultSecretMode

@@ -297,8 +297,8 @@ func TestSecretFiles(t *testing.T) {
 	}}))
 	want := []secretFile{
 		{id: "id-db", name: "db", path: "/run/secrets/db", mode: 0o444},
-		{id: "id-tls", name: "tls", path: "/run/secrets/key", uid: 10, gid: 11, mode: 0o400},
-		{id: "id-abs", name: "abs", path: "/etc/app/key", mode: 0o444},
+		{id: "id-tls", name: "tls", named: "key", path: "/run/secrets/key", uid: 10, gid: 11, mode: 0o400},
+		{id: "id-abs", name: "abs", named: "/etc/app/key", path: "/etc/app/key", mode: 0o444},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(secretFile{})); diff != "" || err != nil {
 		t.Errorf("%s, %v", diff, err)

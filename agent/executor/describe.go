@@ -113,6 +113,10 @@ func (e *Executor) secrets(t *api.Task) ([]File, error) {
 		clearSecrets(out)
 		return nil, fault.New(fault.Unavailable, "waiting for a manager to send secret %s", strings.Join(missing, ", "))
 	}
+	if err := e.expandFiles(t, wanted, out); err != nil {
+		clearSecrets(out)
+		return nil, err
+	}
 	return out, nil
 }
 

@@ -139,7 +139,14 @@ func (e *Executor) dir(id string) string { return filepath.Join(e.cfg.Dir, id) }
 // so here if it can.
 func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	id := t.GetId()
-	if err := errors.Join(checkID(id), checkTask(t)); err != nil {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	t, err := e.filledIn(t)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(checkTask(t), e.checkValues(t)); err != nil {
 		return err
 	}
 	if err := e.Release(ctx, id); err != nil { // what an interrupted preparation left
@@ -161,6 +168,16 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 		return errors.Join(err, e.Release(ctx, id))
 	}
 	return nil
+}
+
+// checkValues finds the mistakes in the secrets and configs that are here already, before anything is prepared.
+func (e *Executor) checkValues(t *api.Task) error {
+	files, err := e.secrets(t)
+	clearSecrets(files)
+	if fault.KindOf(err) == fault.Unavailable {
+		return nil // Start sees them
+	}
+	return err
 }
 
 // checkTask finds the mistakes that show without the image.
@@ -242,6 +259,9 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 // start makes, attaches and starts a container.
 func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State, err error) {
 	id := t.GetId()
+	if t, err = e.filledIn(t); err != nil {
+		return State{}, err
+	}
 	secrets, err := e.secrets(t)
 	if err != nil {
 		return State{}, err

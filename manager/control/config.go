@@ -60,7 +60,7 @@ func (s *Server) ListConfigs(ctx context.Context, _ *api.ListConfigsRequest) (*a
 		for _, config := range configs {
 			shown := &api.Config{
 				Id: config.GetId(), Meta: config.GetMeta(), Version: versionOf(config), ValueCreatedAt: config.GetValueCreatedAt(),
-				Spec: &api.ConfigSpec{Annotations: config.GetSpec().GetAnnotations()},
+				Spec: &api.ConfigSpec{Annotations: config.GetSpec().GetAnnotations(), TemplateDriver: config.GetSpec().GetTemplateDriver()},
 			}
 			if shown.Versions, err = versionsOf(tx, config); err != nil {
 				return err

@@ -26,6 +26,7 @@ const maxValues = 15 << 20
 // resolveValues completes a container's references with the ids and names of the secrets and configs that they mean, and makes the
 // transaction depend on those, so that none is removed at the same moment. old is the service's present container, nil for a new service.
 func resolveValues(tx store.Tx, c, old *api.ContainerSpec) error {
+	c.ServiceLabels = nil // for nodes only
 	secrets, err := resolveReferences[*api.Secret](tx, c.GetSecrets(), old.GetSecrets())
 	if err != nil {
 		return err
@@ -67,6 +68,7 @@ func resolveReferences[T valueObject](tx store.Tx, references, old []*api.Secret
 		}
 		size += len(specOf(value).GetData())
 		r.SecretId, r.SecretName = value.GetId(), object.Name(value)
+		r.Template, r.Config = false, false // for nodes only
 		if r.GetTarget().GetName() == "" {
 			r.Target.Name = r.GetSecretName()
 		}

@@ -17,7 +17,7 @@ import (
 func withoutData(secret *api.Secret) *api.Secret {
 	return &api.Secret{
 		Id: secret.GetId(), Meta: secret.GetMeta(), Version: versionOf(secret), ValueCreatedAt: secret.GetValueCreatedAt(),
-		Spec: &api.SecretSpec{Annotations: secret.GetSpec().GetAnnotations()},
+		Spec: &api.SecretSpec{Annotations: secret.GetSpec().GetAnnotations(), TemplateDriver: secret.GetSpec().GetTemplateDriver()},
 	}
 }
 

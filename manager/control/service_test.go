@@ -160,14 +160,20 @@ func TestCreateService_Refuses(t *testing.T) {
 		}, "duplicate published ports provided: 80"},
 		{"hostname", func(s *api.ServiceSpec) { s.Task.Container.Hostname = "a_b" }, "invalid hostname"},
 		{"hostname template", func(s *api.ServiceSpec) {
-			s.Task.Container.Hostname = "{{.Node.ID}}"
-		}, "task.container.hostname: templates such as {{.Node.Hostname}} are not supported yet"},
+			s.Task.Container.Hostname = "{{.Node.ID"
+		}, "task.container.hostname: template: value:1: unclosed action"},
 		{"env template", func(s *api.ServiceSpec) {
-			s.Task.Container.Env = []string{"A=b", "T=on {{.Node.Hostname}}"}
-		}, "task.container.env[1]: templates such as {{.Node.Hostname}} are not supported yet"},
+			s.Task.Container.Env = []string{"A=b", "T={{secret \"db\"}}"}
+		}, "task.container.env[1]: template: value:1: function \"secret\" not defined"},
+		{"long template", func(s *api.ServiceSpec) {
+			s.Task.Container.Env = []string{"A={{.Node.ID}}" + strings.Repeat("x", 64<<10)}
+		}, "task.container.env[0]: a template of 65550 bytes, at most 65536 are allowed"},
+		{"bind template", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/srv/{{.Service.Name}}", Target: "/data"}}
+		}, "task.container.mounts[0].source: templates such as"},
 		{"mount template", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/data/{{.Task.Slot}}"}}
-		}, "task.container.mounts[0].target: templates such as {{.Node.Hostname}} are not supported yet"},
+		}, "task.container.mounts[0].target: templates such as {{.Node.Hostname}} can be used in variables, the host name, and the names of volumes"},
 		{"workdir", func(s *api.ServiceSpec) { s.Task.Container.Dir = "tmp" }, "the working directory 'tmp' is invalid, it needs to be an absolute path"},
 		{"signal", func(s *api.ServiceSpec) { s.Task.Container.StopSignal = "SIGNOPE" }, "invalid signal: SIGNOPE"},
 		{"env", func(s *api.ServiceSpec) { s.Task.Container.Env = []string{"=x"} }, "env[0]: invalid environment variable"},

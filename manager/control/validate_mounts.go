@@ -30,7 +30,7 @@ func (p *problems) mounts(field string, mounts []*api.Mount) {
 			p.add(at+".target", "duplicate mount point: %s", clip(target))
 		}
 		taken[path.Clean(target)] = true
-		p.template(at+".target", target)
+		p.literal(at+".target", target)
 		p.mountSource(at, mount)
 	}
 }
@@ -69,7 +69,7 @@ func (p *problems) imageMount(at string, m *api.Mount) {
 	if m.GetSource() == "" {
 		p.add(at+".source", "an image mount needs an image: write source=IMAGE")
 	}
-	p.template(at+".source", m.GetSource())
+	p.literal(at+".source", m.GetSource())
 	p.subpath(at+".image_subpath", m.GetImageSubpath(), "image")
 }
 
@@ -81,7 +81,7 @@ func (p *problems) subpath(at, sub, of string) {
 }
 
 func (p *problems) bind(at string, m *api.Mount) {
-	if source := m.GetSource(); !p.template(at+".source", source) && !plainPath(path.Clean(source)) {
+	if source := m.GetSource(); !p.literal(at+".source", source) && !plainPath(path.Clean(source)) {
 		p.add(at+".source", "invalid mount source %q: must be an absolute path on the nodes", clip(source))
 	}
 	p.value(at+".bind_propagation", m.GetBindPropagation())

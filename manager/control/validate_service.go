@@ -12,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/reference"
+	"github.com/skep-io/skep/internal/expand"
 	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/store/object"
 )
@@ -28,6 +29,7 @@ const (
 	maxModeBits = 0o7777
 	maxHostname = 63 // bytes: the kernel's limit is 64
 	maxSignal   = 64
+	maxTemplate = 64 << 10 // bytes
 	// nanosPerCPU converts the unit of a spec to the one that people type.
 	nanosPerCPU = 1e9
 )
@@ -178,13 +180,25 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	p.privileges(at+".privileges", c.GetPrivileges())
 }
 
-// template refuses a value in which Swarm fills in templates, and that has one: taken literally it would be wrong in silence. It
-// reports whether it did.
+// template checks a text that each task's node fills in. It reports whether it is one: what it becomes the node checks.
 func (p *problems) template(path, value string) bool {
-	if !strings.Contains(value, "{{") {
+	if !expand.Templated(value) {
 		return false
 	}
-	p.add(path, "templates such as {{.Node.Hostname}} are not supported yet: give the value itself")
+	if len(value) > maxTemplate {
+		p.add(path, "a template of %d bytes, at most %d are allowed", len(value), maxTemplate)
+	} else if err := expand.Check(value, false); err != nil {
+		p.add(path, "%v", err)
+	}
+	return true
+}
+
+// literal refuses a template where nobody fills it in: taken literally it would be wrong in silence. It reports whether it did.
+func (p *problems) literal(path, value string) bool {
+	if !expand.Templated(value) {
+		return false
+	}
+	p.add(path, "templates such as {{.Node.Hostname}} can be used in variables, the host name, and the names of volumes: give the value itself")
 	return true
 }
 

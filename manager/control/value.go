@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/expand"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -19,6 +20,9 @@ const (
 	// maxConfig is 1000 KiB, one byte more than Swarm's. An object of the store is not much larger.
 	maxConfig = 1000 * 1024
 )
+
+// templateDriver is Docker's name of the one kind of templates that there is.
+const templateDriver = "golang"
 
 // A value is a secret or a config: what is the same for both is said of values. They differ in who may read them.
 
@@ -45,6 +49,7 @@ type valueSpec interface {
 	proto.Message
 	GetAnnotations() *api.Annotations
 	GetData() []byte
+	GetTemplateDriver() string
 }
 
 // validateValue reports all problems of a value's spec, without repeating any of its data.
@@ -62,6 +67,15 @@ func validateValue(kind object.Kind, most int, spec valueSpec) error {
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
 	if n := len(spec.GetData()); n == 0 || n > most {
 		p.add("data", "%s data must be 1 to %d bytes, got %d", kind, most, n)
+	}
+	switch driver := spec.GetTemplateDriver(); driver {
+	case "":
+	case templateDriver:
+		if err := expand.Check(string(spec.GetData()), true); err != nil {
+			p.add("data", "%v", err)
+		}
+	default:
+		p.add("template_driver", "unknown template driver %q: golang is the only one", clip(driver))
 	}
 	return p.err()
 }

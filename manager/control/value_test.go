@@ -161,3 +161,21 @@ func TestUpdateSecret_KeepsFormerValues(t *testing.T) {
 		t.Errorf("%d former values are left", len(left))
 	}
 }
+
+// A template that no node could fill in is refused, when it is made and when it gets a new value.
+func TestCreateConfig_ChecksTemplates(t *testing.T) {
+	s := newSwarm(t)
+	create := func(driver, data string) error {
+		_, err := s.CreateConfig(t.Context(), &api.CreateConfigRequest{Spec: &api.ConfigSpec{
+			Annotations: &api.Annotations{Name: "site"}, Data: []byte(data), TemplateDriver: driver,
+		}})
+		return err
+	}
+	wantFault(t, create("ruby", "x"), fault.Invalid, `template_driver: unknown template driver "ruby": golang is the only one`)
+	wantFault(t, create("golang", "{{exec}}"), fault.Invalid, `data: template: value:1: function "exec" not defined`)
+	if err := create("golang", `{{secret "db"}}`); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.UpdateConfig(t.Context(), &api.UpdateConfigRequest{Config: "site", Change: &api.ValueChange{Data: []byte("{{range 9}}{{end}}")}})
+	wantFault(t, err, fault.Invalid, "{{range}} can only be over a field")
+}

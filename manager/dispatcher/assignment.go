@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/expand"
 	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 )
@@ -19,6 +20,8 @@ type assignment struct {
 	tasks map[string]*api.Task
 	// values are the secrets and configs, by the ids that the references of the tasks have when they are sent.
 	values map[string]value
+	// labels are those of the service of each task that has a template.
+	labels map[string]map[string]string
 }
 
 // value is a version of a secret or config that goes to a node. A node does not tell the two apart: to it, either is a file in memory.
@@ -59,7 +62,7 @@ func idOf(r *api.SecretReference) string {
 // assigned reads a node's assignment. A task belongs to it from ASSIGNED on until it is deleted, so that its node keeps its
 // logs for as long as the task is history; a secret or config, while a task that needs it may run (I7).
 func assigned(tx store.ReadTx, nodeID string) (assignment, error) {
-	a := assignment{tasks: map[string]*api.Task{}, values: map[string]value{}}
+	a := assignment{tasks: map[string]*api.Task{}, values: map[string]value{}, labels: map[string]map[string]string{}}
 	tasks, err := store.List[*api.Task](tx, store.ByNode(nodeID))
 	if err != nil {
 		return a, err
@@ -72,7 +75,7 @@ func assigned(tx store.ReadTx, nodeID string) (assignment, error) {
 		if !taskstate.NeedsValues(t) {
 			continue
 		}
-		if err := a.add(tx, t.GetSpec().GetContainer()); err != nil {
+		if err := errors.Join(a.add(tx, t.GetSpec().GetContainer()), a.addLabels(tx, t)); err != nil {
 			return a, err
 		}
 	}
@@ -118,22 +121,57 @@ func addValue[T interface {
 	return err
 }
 
-// forNode returns a task as its node gets it: its references have the ids of the values that they mean, and its configs are secrets
-// with absolute targets.
-func forNode(t *api.Task) *api.Task {
+// addLabels adds the labels of a task's service, if a template of the task may name them.
+func (a assignment) addLabels(tx store.ReadTx, t *api.Task) error {
 	c := t.GetSpec().GetContainer()
-	if len(c.GetSecrets())+len(c.GetConfigs()) == 0 {
+	if !a.templated(c) {
+		return nil
+	}
+	service, err := store.Get[*api.Service](tx, t.GetServiceId())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	a.labels[t.GetId()] = service.GetSpec().GetAnnotations().GetLabels()
+	return err
+}
+
+// templated reports whether there is a template in what a container has. Its values are there already.
+func (a assignment) templated(c *api.ContainerSpec) bool {
+	is := func(r *api.SecretReference) bool { return a.values[idOf(r)].template() }
+	return expand.Templated(c.GetHostname()) || slices.ContainsFunc(c.GetEnv(), expand.Templated) ||
+		slices.ContainsFunc(c.GetMounts(), func(m *api.Mount) bool { return expand.Templated(m.GetSource()) }) ||
+		slices.ContainsFunc(c.GetSecrets(), is) || slices.ContainsFunc(c.GetConfigs(), is)
+}
+
+// template reports whether a value is one.
+func (v value) template() bool {
+	switch o := v.of.(type) {
+	case *api.Secret:
+		return o.GetSpec().GetTemplateDriver() != ""
+	case *api.Config:
+		return o.GetSpec().GetTemplateDriver() != ""
+	default:
+		return false
+	}
+}
+
+// forNode returns a task as its node gets it: its references have the ids of the values that they mean, its configs are secrets
+// with absolute targets, and what templates need is there.
+func (a assignment) forNode(t *api.Task) *api.Task {
+	c := t.GetSpec().GetContainer()
+	if len(c.GetSecrets())+len(c.GetConfigs())+len(a.labels[t.GetId()]) == 0 {
 		return t
 	}
 	sent := proto.CloneOf(t)
 	c = sent.GetSpec().GetContainer()
 	for _, r := range c.GetConfigs() {
-		r.Target.Name = path.Join("/", r.GetTarget().GetName())
+		r.Target.Name, r.Config = path.Join("/", r.GetTarget().GetName()), true
 		c.Secrets = append(c.Secrets, r)
 	}
-	c.Configs = nil
+	c.Configs, c.ServiceLabels = nil, a.labels[t.GetId()]
 	for _, r := range c.GetSecrets() {
 		r.SecretId = idOf(r)
+		r.Template = a.values[r.GetSecretId()].template()
 	}
 	return sent
 }
@@ -148,7 +186,7 @@ func changes(from, to assignment) []*api.AssignmentChange {
 	}
 	for _, id := range slices.Sorted(maps.Keys(to.tasks)) {
 		if old := from.tasks[id]; old == nil || !sameTask(old, to.tasks[id]) {
-			out = append(out, taskChange(api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE, forNode(to.tasks[id])))
+			out = append(out, taskChange(api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE, to.forNode(to.tasks[id])))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(from.tasks)) {

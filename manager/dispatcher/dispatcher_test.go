@@ -458,6 +458,32 @@ func TestAssignments_ConfigsOnlyWhileNeeded(t *testing.T) {
 	})
 }
 
+// With a template a node gets what it needs to fill it in, and without one it does not.
+func TestAssignments_HaveWhatTemplatesNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1")
+		with := func(id, secret, hostname string) *api.Task {
+			task := assignedTask(id, "n1", secret)
+			task.ServiceId, task.Spec.Container.Hostname = "web", hostname
+			return task
+		}
+		storetest.Create(t, c.store, node("n1"),
+			&api.Service{Id: "web", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web", Labels: map[string]string{"tier": "front"}}}},
+			&api.Secret{Id: "s1", Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: "a"}, Data: []byte("x"), TemplateDriver: "golang"}},
+			&api.Secret{Id: "s2", Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: "b"}, Data: []byte("{{")}},
+			with("none", "s2", "h"), with("hostname", "s2", "{{.Node.ID}}"), with("secret", "s1", "h"))
+		got := map[string]string{}
+		for _, change := range (<-c.connect("n1", "m1").mustRegister().assignments()).GetChanges() {
+			if task := change.GetTask(); task != nil {
+				got[task.GetId()] = fmt.Sprint(task.GetSpec().GetContainer().GetServiceLabels()["tier"], task.GetSpec().GetContainer().GetSecrets()[0].GetTemplate())
+			}
+		}
+		if want := map[string]string{"none": "false", "hostname": "frontfalse", "secret": "fronttrue"}; !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 // Two tasks on one node may have two versions of one secret; a new version is no news for those that have another one.
 func TestAssignments_HaveTheVersionsThatTasksWant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

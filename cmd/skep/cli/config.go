@@ -19,8 +19,8 @@ func (p *program) configCommand() *cobra.Command {
 func configs() valueKind {
 	return valueKind{
 		noun: "config", most: 1024000, table: "{{.ID}}\t{{.Name}}\t{{.CreatedAt}}\t{{.UpdatedAt}}",
-		create: func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte) (string, error) {
-			answer, err := c.Control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: name, Data: data}})
+		create: func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte, template string) (string, error) {
+			answer, err := c.Control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: name, Data: data, TemplateDriver: template}})
 			return answer.GetConfig().GetId(), err
 		},
 		get: func(ctx context.Context, c *client.Client, name string) (view.Value, error) {

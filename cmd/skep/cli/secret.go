@@ -19,8 +19,8 @@ func (p *program) secretCommand() *cobra.Command {
 func secrets() valueKind {
 	return valueKind{
 		noun: "secret", most: 512000, table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.CreatedAt}}\t{{.UpdatedAt}}",
-		create: func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte) (string, error) {
-			answer, err := c.Control.CreateSecret(ctx, &api.CreateSecretRequest{Spec: &api.SecretSpec{Annotations: name, Data: data}})
+		create: func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte, template string) (string, error) {
+			answer, err := c.Control.CreateSecret(ctx, &api.CreateSecretRequest{Spec: &api.SecretSpec{Annotations: name, Data: data, TemplateDriver: template}})
 			return answer.GetSecret().GetId(), err
 		},
 		get: func(ctx context.Context, c *client.Client, name string) (view.Value, error) {

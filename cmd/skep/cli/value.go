@@ -26,7 +26,7 @@ type valueKind struct {
 	// table is the format of `ls`.
 	table string
 	// The calls. get returns the data of a config.
-	create func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte) (id string, err error)
+	create func(ctx context.Context, c *client.Client, name *api.Annotations, data []byte, template string) (id string, err error)
 	get    func(ctx context.Context, c *client.Client, name string) (view.Value, error)
 	list   func(ctx context.Context, c *client.Client) ([]view.Value, error)
 	remove func(ctx context.Context, c *client.Client, name string) error
@@ -50,14 +50,16 @@ func (p *program) valueCommand(k valueKind, short string, create *cobra.Command)
 // valueCreate completes a command that makes one.
 func (p *program) valueCreate(k valueKind, cmd *cobra.Command, labelHelp string) *cobra.Command {
 	var labels flagvalue.Labels
+	var template string
 	cmd.Flags().VarP(&labels, "label", "l", labelHelp)
+	cmd.Flags().StringVar(&template, "template-driver", "", "Template driver (golang)")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		data, err := p.readValue(ctx, k, cmd.Name(), args[0], args[1:])
 		if err != nil {
 			return err
 		}
 		defer clear(data)
-		id, err := k.create(ctx, c, &api.Annotations{Name: args[0], Labels: labels}, data)
+		id, err := k.create(ctx, c, &api.Annotations{Name: args[0], Labels: labels}, data, template)
 		if err != nil {
 			return err
 		}

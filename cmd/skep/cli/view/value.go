@@ -54,22 +54,35 @@ type ValueSpec struct {
 	Name   string
 	Labels map[string]string
 	Data   []byte `json:",omitempty"`
+	// Templating is unset when the value is no template.
+	Templating *Driver `json:",omitempty"`
 }
+
+// Driver names what fills in a template.
+type Driver struct{ Name string }
 
 // NewSecret shows a secret. Its data, if the message had any, is not taken over.
 func NewSecret(s *api.Secret) Value {
-	return Value{Meta: metaOf(s.GetId(), s.GetMeta()), Spec: valueSpec(s.GetSpec().GetAnnotations()), Versions: valueVersions(s.GetVersions())}
+	return Value{Meta: metaOf(s.GetId(), s.GetMeta()), Spec: valueSpec(s.GetSpec()), Versions: valueVersions(s.GetVersions())}
 }
 
 // NewConfig shows a config, with its data if the message has any.
 func NewConfig(c *api.Config) Value {
-	out := Value{Meta: metaOf(c.GetId(), c.GetMeta()), Spec: valueSpec(c.GetSpec().GetAnnotations()), Versions: valueVersions(c.GetVersions())}
+	out := Value{Meta: metaOf(c.GetId(), c.GetMeta()), Spec: valueSpec(c.GetSpec()), Versions: valueVersions(c.GetVersions())}
 	out.Spec.Data = c.GetSpec().GetData()
 	return out
 }
 
-func valueSpec(a *api.Annotations) ValueSpec {
-	return ValueSpec{Name: a.GetName(), Labels: labelsOf(a.GetLabels())}
+func valueSpec(s interface {
+	GetAnnotations() *api.Annotations
+	GetTemplateDriver() string
+},
+) ValueSpec {
+	out := ValueSpec{Name: s.GetAnnotations().GetName(), Labels: labelsOf(s.GetAnnotations().GetLabels())}
+	if driver := s.GetTemplateDriver(); driver != "" {
+		out.Templating = &Driver{driver}
+	}
+	return out
 }
 
 func valueVersions(versions []*api.ValueVersion) (out []ValueVersion) {

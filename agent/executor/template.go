@@ -1,0 +1,137 @@
+package executor
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/expand"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// context is what the templates of a task may name.
+func (e *Executor) context(t *api.Task) expand.Context {
+	return expand.Context{
+		Service: expand.Service{ID: t.GetServiceId(), Name: t.GetServiceName(), Labels: containerOf(t).GetServiceLabels()},
+		Node: expand.Node{
+			ID: e.cfg.NodeID, Hostname: e.cfg.Hostname, Platform: expand.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH},
+		},
+		Task: expand.Task{ID: t.GetId(), Name: taskName(t), Slot: strconv.FormatUint(t.GetSlot(), 10)},
+	}
+}
+
+// taskName is SERVICE.SLOT.ID.
+func taskName(t *api.Task) string {
+	return fmt.Sprintf("%s.%d.%s", t.GetServiceName(), t.GetSlot(), t.GetId())
+}
+
+// filledIn returns a task whose variables, host name and volumes are no templates any more. It is t itself when there are none.
+func (e *Executor) filledIn(t *api.Task) (*api.Task, error) {
+	c := containerOf(t)
+	texts := []*string{}
+	out := proto.CloneOf(t)
+	if expand.Templated(c.GetHostname()) {
+		texts = append(texts, &out.Spec.Container.Hostname)
+	}
+	for i, variable := range c.GetEnv() {
+		if expand.Templated(variable) {
+			texts = append(texts, &out.Spec.Container.Env[i])
+		}
+	}
+	for i, m := range c.GetMounts() {
+		if m.GetType() == api.MountType_MOUNT_TYPE_VOLUME && expand.Templated(m.GetSource()) {
+			texts = append(texts, &out.Spec.Container.Mounts[i].Source)
+		}
+	}
+	if len(texts) == 0 {
+		return t, nil
+	}
+	for _, text := range texts {
+		expanded, err := expand.Expand(*text, e.context(t), expand.Values{})
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", fault.Clip(*text, maxQuoted), err)
+		}
+		if strings.ContainsRune(string(expanded), 0) {
+			return nil, fault.New(fault.Invalid, "%q: template: it makes a zero byte", fault.Clip(*text, maxQuoted))
+		}
+		*text = string(expanded)
+	}
+	return out, nil
+}
+
+// maxQuoted bounds how much of a template an error repeats.
+const maxQuoted = 100
+
+// expandFiles fills in those of a task's secrets and configs that are templates. wanted are in the order of files, and none is missing.
+func (e *Executor) expandFiles(t *api.Task, wanted []secretFile, files []File) error {
+	raw := make([][]byte, len(files))
+	for i := range files {
+		raw[i] = files[i].Data
+	}
+	values := expand.Values{
+		Secret: func(name string) (string, error) { return valueNamed(wanted, raw, false, name) },
+		Config: func(name string) (string, error) { return valueNamed(wanted, raw, true, name) },
+		Env:    func(name string) (string, error) { return variable(containerOf(t).GetEnv(), name), nil },
+	}
+	for i, w := range wanted {
+		if !w.template {
+			continue
+		}
+		expanded, err := expand.Expand(string(raw[i]), e.context(t), values)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", w.kind(), w.name, err)
+		}
+		files[i].Data = expanded
+	}
+	for i, w := range wanted {
+		if w.template {
+			clear(raw[i]) // E3
+		}
+	}
+	return nil
+}
+
+func (f secretFile) kind() string {
+	if f.config {
+		return "config"
+	}
+	return "secret"
+}
+
+// valueNamed returns the value that a task has under a target, as Swarm has it, or else under a name.
+func valueNamed(wanted []secretFile, raw [][]byte, config bool, name string) (string, error) {
+	found := -1
+	for i, w := range wanted {
+		switch {
+		case w.config != config:
+		case w.named == name || config && w.named == path.Join("/", name):
+			found = i
+		case w.name == name && found < 0:
+			found = i
+		}
+	}
+	kind := secretFile{config: config}.kind()
+	switch {
+	case found < 0:
+		return "", fault.New(fault.Invalid, "the service has no %s %s", kind, fault.Clip(name, maxQuoted))
+	case wanted[found].template:
+		return "", fault.New(fault.Invalid, "%s %s is a template itself", kind, fault.Clip(name, maxQuoted))
+	default:
+		return string(raw[found]), nil
+	}
+}
+
+// variable returns what a service sets a variable to, or "".
+func variable(env []string, name string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if n, value, ok := strings.Cut(env[i], "="); ok && n == name {
+			return value
+		}
+	}
+	return ""
+}
