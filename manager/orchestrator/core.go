@@ -23,6 +23,8 @@ type View struct {
 	HistoryLimit int64
 	// Node returns a node, or nil when there is none with the id. Never nil itself.
 	Node func(id string) *api.Node
+	// Crowded reports whether a task is one that its node has no room for any more; nil is no task. See [Crowded].
+	Crowded func(*api.Task) bool
 	// Eligible are the nodes of a service that is to run on every node, in a view of the whole service.
 	Eligible eligible.Nodes
 }
@@ -139,8 +141,8 @@ func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
 	return c
 }
 
-// Rescue replaces the live tasks of a slot that are on nodes which cannot run them: lost, or drained, but for those that stay a while.
-// false says that there are none.
+// Rescue replaces the live tasks of a slot that are on nodes which cannot run them: lost, unfit, or drained, but for those that stay a
+// while on a drained node. false says that there are none.
 func (v View) Rescue(slot uint64, tasks []*api.Task, stays func(*api.Task) bool) (Effect, bool) {
 	var e Effect
 	var stop []*api.Task
@@ -154,9 +156,7 @@ func (v View) Rescue(slot uint64, tasks []*api.Task, stays func(*api.Task) bool)
 		case v.Gone(t):
 			stop = append(stop, t)
 			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_REMOVE})
-		case !v.Lost(t) && stays(t):
-			safe = true
-		case v.Lost(t), v.Drained(t):
+		case v.Lost(t), v.Unfit(t), v.Drained(t) && !stays(t):
 			stop = append(stop, t)
 			e.Desired = append(e.Desired, Desire{TaskID: t.GetId(), State: api.TaskState_TASK_STATE_SHUTDOWN})
 		default:

@@ -177,9 +177,9 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 	}
 }
 
-// sameForTasks reports whether a node's change is none for its tasks: heartbeats and descriptions are not.
+// sameForTasks reports whether a node's change is none for its tasks: heartbeats and lists of images are not.
 func sameForTasks(a, b *api.Node) bool {
-	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability()
+	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability() && sameFit(a, b)
 }
 
 // sameForServices reports whether a node's change is none for the services that are to run on every node.
@@ -317,6 +317,7 @@ func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
 		}
 		return n
 	}}
+	v.Crowded = crowding(tx, v.Node)
 	var err error
 	if v.Service, err = store.Get[*api.Service](tx, serviceID); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return View{}, err

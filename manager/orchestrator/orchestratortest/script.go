@@ -251,6 +251,7 @@ func node(l line) *api.Node {
 	}
 	if k, value, ok := strings.Cut(l.get("label", ""), ":"); ok {
 		n.Spec.Annotations = &api.Annotations{Labels: map[string]string{k: value}}
+		n.Description = &api.NodeDescription{Hostname: l.rest[0]}
 	}
 	if l.has("drain") {
 		n.Spec.Availability = api.Availability_AVAILABILITY_DRAIN

@@ -10,6 +10,7 @@
 //	exists    its live task's node was removed        that task: desired REMOVE, and a new task in the slot
 //	exists    its live task's node is down            that task: desired SHUTDOWN, and a new task in the slot
 //	exists    its live task's node is drained         the same; the new one starts once the old one has stopped
+//	exists    its live task's node is unfit           the same: constraints or reservations hold there no more (View.Unfit)
 //
 // Running tasks leave drained nodes a few at a time: as many as the service's update config replaces at once (parallelism), the next ones
 // when those run elsewhere and its delay is over. One that does not run elsewhere within its deadline holds up nobody any more, so that
