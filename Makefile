@@ -71,7 +71,7 @@ unit: ## The tests that need neither root nor built programs
 	@$(GO) test $(TESTFLAGS) -short ./...
 
 .PHONY: bench
-bench: setup build ## Measure this machine: init, join, create, scale, failover, restart, memory, launch, the store, the CA
+bench: setup build ## Measure this machine: init, join, create, scale, failover, restart, memory, launch, placement, the store, the CA
 	@tools/setup/debian.sh bench
 	@$(GO) run ./e2e/bench -bin $(BIN)
 	@$(GO) test -run '^$$' -bench . ./store

@@ -31,7 +31,7 @@ func main() {
 	lab.Main()
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	creates := flag.Int("n", 30, "services created to measure create to running")
-	only := flag.String("only", "", "measure this alone: cluster, dense, launch")
+	only := flag.String("only", "", "measure this alone: cluster, dense, launch, placement")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -67,6 +67,7 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 	}{
 		{"launch", []func(context.Context) error{b.launch}},
 		{"dense", []func(context.Context) error{b.dense}},
+		{"placement", []func(context.Context) error{b.placement}},
 		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.gone, b.restart}},
 	} {
 		if only != "" && only != group.name {
