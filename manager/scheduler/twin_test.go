@@ -284,19 +284,60 @@ func drawTask(t *rapid.T, number int) *api.Task {
 	return parseTask(fmt.Sprintf("t%d-%d", number, rapid.IntRange(0, 1<<30).Draw(t, "id")), settings)
 }
 
+// drop undoes some decisions, as the loop does with those that the store refuses, and returns what the core is told of them.
+func (w *twin) drop(t *rapid.T, decisions []scheduler.Decision, before map[string]*api.Task) (changes []scheduler.Change) {
+	if rapid.IntRange(0, 3).Draw(t, "drops") > 0 {
+		return nil
+	}
+	for _, d := range decisions {
+		if id := d.Task.GetId(); d.Node != nil && rapid.Bool().Draw(t, "drop") {
+			w.tasks[id] = before[id]
+			changes = append(changes, scheduler.Change{Task: before[id]})
+		}
+	}
+	return changes
+}
+
+// explains asks about a task that is not there: exactly the nodes that would take it have no refusal, and the first one is the one that it
+// would go to. It must not change what the core decides afterwards.
+func (w *twin) explains(t *rapid.T, core *scheduler.Core) {
+	if rapid.IntRange(0, 3).Draw(t, "explain") > 0 {
+		return
+	}
+	task := drawTask(t, 0)
+	verdicts, remedies := core.Explain(time.Unix(0, 0), task)
+	best := w.best(task)
+	for i, v := range verdicts {
+		want := w.refusal(v.Node, task)
+		if (len(v.Refusals) == 0) != (want == "") {
+			t.Fatalf("node %s: refused by %v, want %q", v.Node.GetId(), v.Refusals, want)
+		}
+		if i == 0 && best != nil && v.Node.GetId() != best.GetId() {
+			t.Fatalf("node %s comes first, want %s", v.Node.GetId(), best.GetId())
+		}
+	}
+	if best != nil && (len(verdicts) == 0 || remedies != nil) {
+		t.Fatalf("node %s takes the task, got verdicts %v and remedies %v", best.GetId(), verdicts, remedies)
+	}
+}
+
 // TestStep_DecidesAsTheTwinDoes: every decision is legal (I13) and the best of its moment, and no task that could run waits.
 func TestStep_DecidesAsTheTwinDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &twin{nodes: map[string]*api.Node{}, tasks: map[string]*api.Task{}}
 		core := scheduler.NewCore()
+		var dropped []scheduler.Change
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
-			var changes []scheduler.Change
+			changes := dropped
 			for range rapid.IntRange(0, 8).Draw(t, "changes") {
 				changes = append(changes, w.change(t))
 			}
 			decisions := core.Step(time.Unix(0, 0), changes)
+			before := maps.Clone(w.tasks)
 			w.check(t, decisions)
-			if rapid.Bool().Draw(t, "echo") {
+			w.explains(t, core)
+			dropped = w.drop(t, decisions, before)
+			if len(dropped) == 0 && rapid.Bool().Draw(t, "echo") {
 				// The store tells what was decided.
 				changes = nil
 				for _, d := range decisions {
