@@ -567,6 +567,15 @@ func TestUpdateDescription_IsThereWhenAnswered(t *testing.T) {
 		big := &api.NodeDescription{EngineLabels: map[string]string{"x": string(make([]byte, 1<<20))}}
 		_, err = a.client.UpdateDescription(a.ctx(), &api.UpdateDescriptionRequest{SessionId: a.sessionID, Description: big})
 		wantCode(t, "too large a description", err, codes.InvalidArgument)
+		for what, generic := range map[string][]*api.GenericResource{
+			"too many kinds": make([]*api.GenericResource, 65),
+			"too many ids":   {{Kind: "gpu", Ids: make([]string, 1025)}},
+			"less than none": {{Kind: "gpu", Count: -1}},
+		} {
+			much := &api.NodeDescription{Resources: &api.Resources{Generic: generic}}
+			_, err = a.client.UpdateDescription(a.ctx(), &api.UpdateDescriptionRequest{SessionId: a.sessionID, Description: much})
+			wantCode(t, what, err, codes.InvalidArgument)
+		}
 	})
 }
 

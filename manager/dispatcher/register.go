@@ -27,6 +27,9 @@ const (
 	maxImages = 1000
 	// maxDescription is the size in bytes of a description, which is in every copy of the node.
 	maxDescription = 512 << 10
+	// maxGenericKinds and maxGenericIDs bound generic resources, which the scheduler searches for each task that wants some.
+	maxGenericKinds = 64
+	maxGenericIDs   = 1024
 )
 
 func removed(nodeID string) error {
@@ -128,7 +131,21 @@ func checkDescription(description *api.NodeDescription) (*api.NodeDescription, e
 		return nil, fault.New(fault.Invalid, "the node's description has %d bytes, at most %d are allowed: use fewer or shorter labels",
 			size, maxDescription)
 	}
-	return description, nil
+	return description, checkGeneric(description.GetResources().GetGeneric())
+}
+
+// checkGeneric refuses more generic resources than a daemon takes from its flags.
+func checkGeneric(resources []*api.GenericResource) error {
+	if len(resources) > maxGenericKinds {
+		return fault.New(fault.Invalid, "the node has %d kinds of generic resources, at most %d are allowed", len(resources), maxGenericKinds)
+	}
+	for _, r := range resources {
+		if len(r.GetIds()) > maxGenericIDs || r.GetCount() < 0 {
+			return fault.New(fault.Invalid, "the node has %d ids and a count of %d of one generic resource, at most %d ids are allowed",
+				len(r.GetIds()), r.GetCount(), maxGenericIDs)
+		}
+	}
+	return nil
 }
 
 // checkTLS refuses what is not a node's TLS, which is in every copy of the node.
