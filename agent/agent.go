@@ -85,6 +85,7 @@ type Agent struct {
 	logs       logs.Reader
 	exec       exec.Server
 	learn      learn.Server
+	volumes    volume.Server
 	metrics    *metrics.Collector
 	// wake has room for one signal: what tasks wait for may be there.
 	wake chan struct{}
@@ -142,6 +143,8 @@ func New(cfg Config) (*Agent, error) {
 		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
 	}
 	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, (&server{a: a}).answer
+	a.volumes.Tasks, a.volumes.Statuses, a.volumes.Answer = a.tasks.Tasks, a.tasks.Statuses, (&server{a: a}).answer
+	a.volumes.Mounted = a.executor.VolumesOf
 	a.learn.Open, a.learn.Processes, a.learn.Answer = openRecorder, a.executor.Processes, (&server{a: a}).answer
 	return a, nil
 }
@@ -200,10 +203,11 @@ func (a *Agent) newExecutor() (err error) {
 	nodeID := a.cfg.Identity.NodeID()
 	a.peers = &images.Peer{Store: a.cfg.Images, NodeID: nodeID, Locate: a.session.Locate, Dial: a.dialNode, Logger: a.log}
 	a.supervisor = executor.NewSupervisor(a.cfg.Runtime, a.log)
-	volumes, err := volume.New(filepath.Join(a.cfg.DataDir, "volumes"))
+	volumes, err := volume.New(filepath.Join(a.cfg.DataDir, "volumes"), a.session.DescriptionChanged)
 	if err != nil {
 		return err
 	}
+	a.volumes.Store = volumes
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, CDI: a.cfg.CDISpecDirs, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
@@ -222,7 +226,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -244,6 +248,14 @@ func (a *Agent) runSession(ctx context.Context) error {
 		}
 	})
 	return a.session.Run(ctx)
+}
+
+// cleanVolumes ends removals of volumes that the end of the daemon cut short.
+func (a *Agent) cleanVolumes(context.Context) error {
+	if err := a.volumes.Store.Clean(); err != nil {
+		a.log.Warn("what is left of removed volumes can't be removed", "error", err)
+	}
+	return nil
 }
 
 // watchImages tells managers when the images of this node change.
@@ -343,6 +355,7 @@ func (a *Agent) Register(r grpc.ServiceRegistrar) {
 	api.RegisterAgentServer(r, &server{a: a})
 	api.RegisterNodeTasksServer(r, &a.exec)
 	api.RegisterNodeLearningServer(r, &a.learn)
+	api.RegisterNodeVolumesServer(r, &a.volumes)
 }
 
 // report takes in a task's new status.

@@ -20,6 +20,8 @@ import (
 const (
 	// nanoCPU is one CPU in the unit of api.Resources.
 	nanoCPU = 1_000_000_000
+	// maxVolumes bounds the volumes that a node tells of: a description is in the store of every manager.
+	maxVolumes = 512
 	// describeTimeout bounds the time to list images.
 	describeTimeout = 5 * time.Second
 	// connectTimeout bounds one try to connect to another node: there may be others to ask.
@@ -58,6 +60,10 @@ func (a *Agent) describe() *api.NodeDescription {
 	if d.Images, err = images.Summaries(ctx, a.cfg.Images); err != nil {
 		a.log.Error("the node is described without its images", "error", err)
 	}
+	if d.Volumes, err = a.volumes.Store.Names(); err != nil {
+		a.log.Error("the node is described without its volumes", "error", err)
+	}
+	d.Volumes = d.Volumes[:min(len(d.Volumes), maxVolumes)]
 	return d
 }
 

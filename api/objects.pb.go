@@ -1387,6 +1387,8 @@ type NodeDescription struct {
 	Isolation []string `protobuf:"bytes,20,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	// Whether the node can hold containers to ContainerSpec.storage_size_bytes: its file system has project quotas in force.
 	StorageLimits bool `protobuf:"varint,21,opt,name=storage_limits,json=storageLimits,proto3" json:"storage_limits,omitempty"`
+	// The names of the volumes on the node, in order; the first 512.
+	Volumes       []string `protobuf:"bytes,30,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1482,6 +1484,13 @@ func (x *NodeDescription) GetStorageLimits() bool {
 		return x.StorageLimits
 	}
 	return false
+}
+
+func (x *NodeDescription) GetVolumes() []string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
 }
 
 // ImageSummary is an image in a node's store.
@@ -3617,7 +3626,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
-	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xde\x03\n" +
+	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xf8\x03\n" +
 	"\x0fNodeDescription\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12-\n" +
 	"\bplatform\x18\x02 \x01(\v2\x11.skep.v1.PlatformR\bplatform\x120\n" +
@@ -3627,7 +3636,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x12-\n" +
 	"\x06images\x18\a \x03(\v2\x15.skep.v1.ImageSummaryR\x06images\x12\x1c\n" +
 	"\tisolation\x18\x14 \x03(\tR\tisolation\x12%\n" +
-	"\x0estorage_limits\x18\x15 \x01(\bR\rstorageLimits\x1a?\n" +
+	"\x0estorage_limits\x18\x15 \x01(\bR\rstorageLimits\x12\x18\n" +
+	"\avolumes\x18\x1e \x03(\tR\avolumes\x1a?\n" +
 	"\x11EngineLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcd\x01\n" +

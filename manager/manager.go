@@ -26,6 +26,7 @@ import (
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/manager/scheduler"
 	"github.com/skep-io/skep/manager/statsbroker"
+	"github.com/skep-io/skep/manager/volumebroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 	"github.com/skep-io/skep/store/seal"
@@ -78,6 +79,7 @@ type Manager struct {
 	learn      *learnbroker.Broker
 	keys       *keymanager.Manager
 	events     *events.Log
+	volumes    *volumebroker.Broker
 }
 
 // New makes all parts of a manager and starts none.
@@ -134,6 +136,15 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.volumes, err = volumebroker.New(volumebroker.Config{
+		NodeID: cfg.NodeID, Store: cfg.Store, Dial: cfg.Dial,
+		About: func(ctx context.Context, s volumebroker.Subject) {
+			m.audit.About(ctx, "volume", s.NodeID, s.Name, s.Summary)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
 	m.learn, err = learnbroker.New(learnbroker.Config{
 		Store: cfg.Store, Dial: cfg.Dial, Compile: cfg.CompileSeccomp, Ended: m.audit.Ended,
 		Began: func(ctx context.Context, id, name, summary string) {
@@ -172,6 +183,7 @@ func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	api.RegisterTasksServer(r, m.exec)
 	api.RegisterLearningServer(r, m.learn)
 	api.RegisterEventsServer(r, m.events)
+	api.RegisterVolumesServer(r, m.volumes)
 }
 
 // Interceptor sends calls that need the leader to it, and records those that are answered here in the audit log. It comes after the

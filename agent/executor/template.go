@@ -64,6 +64,21 @@ func (e *Executor) filledIn(t *api.Task) (*api.Task, error) {
 	return out, nil
 }
 
+// VolumesOf returns the names of the volumes that a task mounts, filled in. A task whose templates can't be filled in has none.
+func (e *Executor) VolumesOf(t *api.Task) []string {
+	filled, err := e.filledIn(t)
+	if err != nil {
+		return nil // it was rejected, or will be
+	}
+	var names []string
+	for _, m := range containerOf(filled).GetMounts() {
+		if m.GetType() == api.MountType_MOUNT_TYPE_VOLUME {
+			names = append(names, m.GetSource())
+		}
+	}
+	return names
+}
+
 // maxQuoted bounds how much of a template an error repeats.
 const maxQuoted = 100
 

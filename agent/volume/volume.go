@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"sync"
 
-	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/runtime/lsm"
 )
 
@@ -25,26 +24,31 @@ var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
 
 // Store has the volumes of a node. Make one with New.
 type Store struct {
-	dir string // constant
+	// constant after New
+	dir     string
+	changed func()
 
 	mu sync.Mutex
 	// busy has a channel for each volume that is just made ready, which is closed when it is. Guarded by mu.
 	busy map[string]chan struct{}
 }
 
-// New returns the volumes below a directory, which is made.
-func New(dir string) (*Store, error) {
+// New returns the volumes below a directory, which is made. Changed is called when one came or went; nil is nobody.
+func New(dir string, changed func()) (*Store, error) {
+	if changed == nil {
+		changed = func() {}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of volumes: %w", err)
 	}
-	return &Store{dir: dir, busy: map[string]chan struct{}{}}, nil
+	return &Store{dir: dir, changed: changed, busy: map[string]chan struct{}{}}, nil
 }
 
 // Provide returns the directory of a volume, making it if there is none. A volume that is empty is filled by fill first, unless
 // that is nil; fill may find what an earlier call that was cut short left. Provide waits for another one that fills the same volume.
 func (s *Store) Provide(ctx context.Context, name string, labels lsm.Labels, fill func(ctx context.Context, volume *os.Root) error) (string, error) {
-	if !validName.MatchString(name) {
-		return "", fault.New(fault.Invalid, "volume name %.128q is not 2 to 128 letters, digits, _, . and -", name) // V3
+	if err := checkName(name); err != nil {
+		return "", err
 	}
 	done, err := s.claim(ctx, name) // V2
 	if err != nil {
@@ -53,8 +57,15 @@ func (s *Store) Provide(ctx context.Context, name string, labels lsm.Labels, fil
 	defer done()
 	dir := filepath.Join(s.dir, name)
 	data := filepath.Join(dir, dataDir)
-	if err := makeDirectories(dir, data, labels); err != nil {
+	there, err := exists(data)
+	if err == nil && !there {
+		err = makeDirectories(dir, data, labels)
+	}
+	if err != nil {
 		return "", fmt.Errorf("make volume %s: %w", name, err)
+	}
+	if !there {
+		s.changed()
 	}
 	if fill == nil {
 		return data, nil

@@ -16,7 +16,7 @@ import (
 func newStore(t *testing.T) (*Store, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "volumes")
-	s, err := New(dir)
+	s, err := New(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestProvide_FillsAgainWhatWasCutShort(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Fatalf("got %v", err)
 	}
-	again, err := New(dir) // a daemon that is started anew
+	again, err := New(dir, nil) // a daemon that is started anew
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 func services() []*grpc.ServiceDesc {
 	return []*grpc.ServiceDesc{
 		&api.Agent_ServiceDesc, &api.Audit_ServiceDesc, &api.CA_ServiceDesc, &api.Control_ServiceDesc, &api.Daemon_ServiceDesc,
-		&api.Dispatcher_ServiceDesc, &api.Events_ServiceDesc, &api.Learning_ServiceDesc, &api.NodeLearning_ServiceDesc, &api.NodeTasks_ServiceDesc, &api.Raft_ServiceDesc, &api.Tasks_ServiceDesc,
+		&api.Dispatcher_ServiceDesc, &api.Events_ServiceDesc, &api.Learning_ServiceDesc, &api.NodeLearning_ServiceDesc, &api.NodeTasks_ServiceDesc, &api.NodeVolumes_ServiceDesc, &api.Raft_ServiceDesc, &api.Tasks_ServiceDesc, &api.Volumes_ServiceDesc,
 	}
 }
 

@@ -88,7 +88,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 		p.backupCommand(), p.auditCommand(), p.userCommand(), p.contextCommand(), p.doctorCommand(), p.infoCommand(), p.statsCommand(), p.versionCommand())
 	root.AddCommand(p.attachCommand(), p.execCommand(), p.copyCommand(), p.pauseCommand(), p.unpauseCommand(), p.killCommand(), p.topCommand(),
 		p.completed(serviceWords, p.waitCommand()))
-	root.AddCommand(p.eventsCommand())
+	root.AddCommand(p.eventsCommand(), p.volumeCommand())
 	root.AddCommand(opts.Commands...)
 	return root
 }

@@ -34,6 +34,7 @@ type fake struct {
 	api.UnimplementedAuditServer
 	api.UnimplementedLearningServer
 	api.UnimplementedEventsServer
+	api.UnimplementedVolumesServer
 	api.UnimplementedTasksServer
 
 	mu       sync.Mutex
@@ -83,6 +84,8 @@ type fake struct {
 	connect func(api.Tasks_ConnectTaskServer) error
 	// holdLogs keeps a log open after its last line.
 	holdLogs bool
+	// volumes are those of all nodes.
+	volumes []*api.Volume
 	// changed is closed and replaced at each change.
 	changed chan struct{}
 }
@@ -124,6 +127,7 @@ func (f *fake) serve(t testing.TB, socket string, cleanup func(func())) {
 	api.RegisterAuditServer(server, f)
 	api.RegisterLearningServer(server, f)
 	api.RegisterEventsServer(server, f)
+	api.RegisterVolumesServer(server, f)
 	api.RegisterTasksServer(server, f)
 	done := make(chan struct{})
 	go func() {

@@ -44,6 +44,7 @@ func (d *Daemon) localServer(options ...grpc.ServerOption) *grpc.Server {
 	d.managed.offer(server, &api.Tasks_ServiceDesc)
 	d.managed.offer(server, &api.Learning_ServiceDesc)
 	d.managed.offer(server, &api.Events_ServiceDesc)
+	d.managed.offer(server, &api.Volumes_ServiceDesc)
 	return server
 }
 

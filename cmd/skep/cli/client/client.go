@@ -73,6 +73,8 @@ type Client struct {
 	Learning api.LearningClient
 	// Events tells what happens; never nil.
 	Events api.EventsClient
+	// Volumes reaches the volumes of nodes; never nil.
+	Volumes api.VolumesClient
 
 	host  string
 	conn  *grpc.ClientConn
@@ -127,7 +129,7 @@ func Dial(to Endpoint, pause time.Duration) (*Client, error) {
 	}
 	c.Control, c.Daemon, c.Audit = api.NewControlClient(c.conn), api.NewDaemonClient(c.conn), api.NewAuditClient(c.conn)
 	c.Tasks, c.Learning = api.NewTasksClient(c.conn), api.NewLearningClient(c.conn)
-	c.Events = api.NewEventsClient(c.conn)
+	c.Events, c.Volumes = api.NewEventsClient(c.conn), api.NewVolumesClient(c.conn)
 	return c, nil
 }
 

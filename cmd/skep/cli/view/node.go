@@ -47,6 +47,8 @@ type NodeDescription struct {
 	Isolation []string `json:",omitempty"`
 	// StorageLimits says whether containers can be held to a --storage-size there. Docker has none.
 	StorageLimits bool `json:",omitempty"`
+	// Volumes are the names of those on the node, 512 at most. Docker has none.
+	Volumes []string `json:",omitempty"`
 	// Address is where the node serves other nodes, host:port.
 	Address string `json:",omitempty"`
 }
@@ -140,7 +142,7 @@ func NewNode(n *api.Node) Node {
 			Resources: resourcesOf(description.GetResources()),
 			Engine:    Engine{EngineVersion: description.GetEngineVersion(), Labels: description.GetEngineLabels()},
 			Address:   description.GetPeerAddress(),
-			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(),
+			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(), Volumes: description.GetVolumes(),
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
 	}
