@@ -99,7 +99,7 @@ func (x *WatchEventsRequest) GetFilters() []*EventFilter {
 // EventFilter lets events pass that have one of the values; of the key label, those that have all.
 type EventFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// type, event, service, task, node, secret, label or scope.
+	// type, event, service, task, node, secret, config, label or scope.
 	Key           string   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Values        []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -222,14 +222,14 @@ type Event struct {
 	Index  uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// When it was decided, by the clock of the manager that led.
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
-	// service, task, node or secret.
+	// service, task, node, secret or config.
 	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
 	// create, update, remove; of tasks, the state that they came to, oom, and health_status: healthy or unhealthy; of nodes, leader.
 	Action  string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
 	ActorId string `protobuf:"bytes,6,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
 	// Such as name; what changed has .old and .new.
 	Attributes map[string]string `protobuf:"bytes,7,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Of a service, node or secret, and of a task's container.
+	// Of a service, node, secret or config, and of a task's container.
 	Labels        map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

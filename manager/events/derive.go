@@ -15,7 +15,7 @@ import (
 
 // kinds are those whose changes are events.
 func kinds() []object.Kind {
-	return []object.Kind{object.KindNode, object.KindService, object.KindTask, object.KindSecret}
+	return []object.Kind{object.KindNode, object.KindService, object.KindTask, object.KindSecret, object.KindConfig}
 }
 
 // maxError bounds how much of a task's error an event has.

@@ -236,6 +236,8 @@ func TestWatch_TellsWhatHappens(t *testing.T) {
 		storetest.Create(t, m.store, &api.Secret{Id: "x1", Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: "db"}, Data: []byte("canary")}})
 		change(m, "x1", func(x *api.Secret) { x.Spec.Annotations.Labels = map[string]string{"a": "b"} })
 		m.remove(object.KindSecret, "x1")
+		storetest.Create(t, m.store, &api.Config{Id: "c1", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "conf"}, Data: []byte("canary")}})
+		m.remove(object.KindConfig, "c1")
 		m.remove(object.KindService, "s1")
 		m.remove(object.KindNode, "n1")
 		onNode := " name=web.1 node=host1 nodeid=n1 service=web serviceid=s1"
@@ -256,6 +258,8 @@ func TestWatch_TellsWhatHappens(t *testing.T) {
 			"secret create x1 name=db",
 			"secret update x1 name=db",
 			"secret remove x1 name=db",
+			"config create c1 name=conf",
+			"config remove c1 name=conf",
 			"service remove s1 name=web",
 			"node remove n1 name=host1",
 		}

@@ -32,6 +32,7 @@ func conditions() map[string]condition {
 		"node":    func(e *entry, value string) bool { return means(value, e.nodeID, e.nodeName) },
 		"task":    func(e *entry, value string) bool { return of(e, object.KindTask) && means(value, e.id, e.name) },
 		"secret":  func(e *entry, value string) bool { return of(e, object.KindSecret) && means(value, e.id, e.name) },
+		"config":  func(e *entry, value string) bool { return of(e, object.KindConfig) && means(value, e.id, e.name) },
 	}
 }
 
@@ -82,7 +83,7 @@ func newFilter(filters []*api.EventFilter) (filter, error) {
 	for _, given := range filters {
 		holds := known[given.GetKey()]
 		if holds == nil {
-			return filter{}, fault.New(fault.Invalid, "filters: events can't be filtered by %q, but by type, event, service, task, node, secret, label and scope",
+			return filter{}, fault.New(fault.Invalid, "filters: events can't be filtered by %q, but by type, event, service, task, node, secret, config, label and scope",
 				fault.Clip(given.GetKey(), maxCursor))
 		}
 		if n := len(given.GetValues()); n == 0 || n > maxValues {

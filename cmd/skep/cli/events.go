@@ -35,7 +35,7 @@ func (p *program) eventsCommand() *cobra.Command {
 	var flags eventFlags
 	cmd := &cobra.Command{
 		Use: "events [OPTIONS]", Short: "Get real time events from the swarm", Args: noArgs,
-		Long: "Get real time events from the swarm: of services, tasks, nodes and secrets.\n\n" +
+		Long: "Get real time events from the swarm: of services, tasks, nodes, secrets and configs.\n\n" +
 			"Each event has an index, by which a later command goes on after it (--from). A manager keeps the last events in memory;\n" +
 			"when those that are asked for are not kept any more, the command ends with exit code 10.",
 	}
@@ -47,7 +47,7 @@ func (p *program) eventsCommand() *cobra.Command {
 	set.StringVar(&flags.until, "until", "", "Stream events until this timestamp")
 	set.StringVar(&flags.cursor, "from", "", "Show all events after this index (e.g. 57.2), from any manager")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flags.filter.Check("event", "label", "node", "scope", "secret", "service", "task", "type"); err != nil {
+		if err := flags.filter.Check("config", "event", "label", "node", "scope", "secret", "service", "task", "type"); err != nil {
 			return &usageError{command: cmd, err: err}
 		}
 		return cmp.Or(onlyOne(cmd, "json", "format"), onlyOne(cmd, "from", "since"))
