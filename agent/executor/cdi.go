@@ -105,7 +105,8 @@ func rootsFile(name string) error {
 	return nil
 }
 
-// mayEdit refuses a description by what can't be made, or the grant doesn't want.
+// mayEdit refuses a description by what can't be made, or the grant doesn't want. Hooks would work on the image's files as the node's root: that only
+// root can have written the description makes them no safer (ADR 0036).
 func (p plan) mayEdit(e cdispec.ContainerEdits, grant *api.GrantSpec) error {
 	switch {
 	case len(e.Hooks) > 0 && !grant.GetIgnoreCdiHooks():
