@@ -20,7 +20,7 @@ func global(v orchestrator.View) (effects []orchestrator.Effect) {
 		case v.Node(node) == nil:
 			effects = append(effects, orchestrator.Remove(s.tasks)...)
 		case v.Eligible.Keep[node] == nil:
-			effects = append(effects, orchestrator.Remove(slices.DeleteFunc(slices.Clone(s.tasks), idle))...)
+			effects = append(effects, orchestrator.Remove(s.withdrawn())...)
 		case s.place != free || !slices.Contains(v.Eligible.Take, node):
 			effects = append(effects, s.keep()...)
 		}
@@ -41,6 +41,16 @@ func global(v orchestrator.View) (effects []orchestrator.Effect) {
 		effects = append(effects, e)
 	}
 	return effects
+}
+
+// withdrawn are the tasks that the slot of a node loses when it fits no more. With what is to run go the failures before it: alone, they
+// would say that the slot had its tries, and the node would get no task when it fits again.
+func (s slot) withdrawn() []*api.Task {
+	active := slices.DeleteFunc(slices.Clone(s.tasks), idle)
+	if len(active) > 0 && s.place != done {
+		return s.tasks
+	}
+	return active
 }
 
 // idle reports whether a task is none that a node loses when it fits no more.
