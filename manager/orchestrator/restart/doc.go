@@ -23,6 +23,6 @@
 // version, ended by itself, and it counts while it is younger than the window. So the count survives a change of leaders,
 // and an update starts it anew. The reaper keeps enough history for that.
 //
-// Invariant: I5. A task is not started while another one that was told to stop may still run in its slot. There is no time
-// limit on that: only a node that is down or gone is not waited for.
+// Invariant: I5. A task is not started while another one that was told to stop may still run in its slot, nor in a job's slot
+// that is done. There is no time limit on the first: only a node that is down or gone is not waited for.
 package restart

@@ -28,6 +28,9 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 		case taskstate.Ended(t):
 			effects = append(effects, follow(now, v, tasks, i))
 		case t.GetDesiredState() < api.TaskState_TASK_STATE_RUNNING:
+			if needless(v, tasks) {
+				continue // the job's loop stops it
+			}
 			at, ok := startAt(v, tasks, i)
 			if !ok {
 				continue
@@ -78,9 +81,14 @@ func superseded(tasks []*api.Task, i int) bool {
 	return false
 }
 
+// needless reports whether the slot is one of a job, and done: what was told to stop there may have ended well before it heard so.
+func needless(v orchestrator.View, tasks []*api.Task) bool {
+	return taskstate.Job(v.Service) && taskstate.Done(v.Service, tasks)
+}
+
 // again reports whether the condition of the policy allows another try after t. A job's slot that is done needs none.
 func again(v orchestrator.View, tasks []*api.Task, t *api.Task) bool {
-	if taskstate.Job(v.Service) && taskstate.Done(v.Service, tasks) {
+	if needless(v, tasks) {
 		return false
 	}
 	switch t.GetSpec().GetRestart().GetCondition() {
