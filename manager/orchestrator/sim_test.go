@@ -44,10 +44,18 @@ type world struct {
 	fail        func(format string, args ...any)
 }
 
-// jobSlot is a slot of an iteration of a job.
+// jobSlot is a slot of an iteration of a job. A global one's slot is its node, and has no number here: numbers of nodes that were removed
+// are given to others.
 type jobSlot struct {
-	service       string
+	service, node string
 	version, slot uint64
+}
+
+func jobSlotOf(t *api.Task) jobSlot {
+	if node := t.GetBoundNodeId(); node != "" {
+		return jobSlot{service: t.GetServiceId(), version: t.GetSpecVersion(), node: node}
+	}
+	return jobSlot{service: t.GetServiceId(), version: t.GetSpecVersion(), slot: t.GetSlot()}
 }
 
 func newWorld(t testing.TB, fail func(string, ...any), startFirst bool) *world {
@@ -137,13 +145,14 @@ func (w *world) checkTask(change store.Change) {
 	}
 }
 
-// checkJob: a slot of a job ends well once in each iteration.
+// checkJob: a slot of a job ends well once in each iteration. A task that is to go with its slot counts for nothing: the slot may be
+// wanted again later.
 func (w *world) checkJob(old, t *api.Task) {
 	if t.GetStatus().GetState() != api.TaskState_TASK_STATE_COMPLETE || old.GetStatus().GetState() == api.TaskState_TASK_STATE_COMPLETE ||
-		w.excused[t.GetId()] || !w.isJob(t) {
+		w.excused[t.GetId()] || !taskstate.Kept(t) || !w.isJob(t) {
 		return
 	}
-	place := jobSlot{t.GetServiceId(), t.GetSpecVersion(), t.GetSlot()}
+	place := jobSlotOf(t)
 	w.completions[place]++
 	if w.completions[place] > 1 {
 		w.fail("slot %v ended well %d times", place, w.completions[place])
@@ -285,6 +294,10 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 	for _, t := range all[*api.Task](w) {
 		if next, ok := nextState(t, failed, w.isJob(t)); ok && ready[t.GetNodeId()] {
 			reports = append(reports, report{t.GetId(), next})
+			if !taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && w.isJob(t) {
+				// It ended before its agent heard that it is to stop.
+				reports = append(reports, report{t.GetId(), api.TaskState_TASK_STATE_COMPLETE})
+			}
 		}
 	}
 	if len(reports) == 0 {
