@@ -31,7 +31,7 @@ func main() {
 	lab.Main()
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	creates := flag.Int("n", 30, "services created to measure create to running")
-	only := flag.String("only", "", "measure this alone: cluster, dense, launch, placement")
+	only := flag.String("only", "", "measure this alone: cluster, dense, launch, placement, simulated")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -66,6 +66,7 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 		measures []func(context.Context) error
 	}{
 		{"launch", []func(context.Context) error{b.launch}},
+		{"simulated", []func(context.Context) error{b.simulated}},
 		{"dense", []func(context.Context) error{b.dense}},
 		{"placement", []func(context.Context) error{b.placement}},
 		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.gone, b.restart}},

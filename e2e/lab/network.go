@@ -209,6 +209,9 @@ func (n *Network) setPort(m *Machine, set func(netlink.Link) error) error {
 	})
 }
 
+// Dir is the directory of the network, with one below it for each machine.
+func (n *Network) Dir() string { return n.dir }
+
 // Machine returns the machine of that name, or nil.
 func (n *Network) Machine(name string) *Machine {
 	i := slices.IndexFunc(n.machines, func(m *Machine) bool { return m.Name == name })

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/skep-io/skep/agent/session"
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/e2e/lab"
+)
+
+const (
+	// tasksPerAgent is how many replicas there are for each simulated node.
+	tasksPerAgent = 30
+	// joiners is how many simulated nodes join at once.
+	joiners = 8
+)
+
+// crowdSizes are how many nodes are simulated, one after the other, so that growth is seen.
+func crowdSizes() []int { return []int{100, 1000} }
+
+// simulated measures three managers with many nodes: real certificates, sessions and assignments, and containers that only say that they run.
+func (b bench) simulated(ctx context.Context) error {
+	var managers []*lab.Machine
+	for _, name := range []string{"m7", "m8", "m9"} {
+		m, err := b.network.NewMachine(name)
+		if err != nil {
+			return err
+		}
+		if err := m.Start(ctx); err != nil {
+			return err
+		}
+		managers = append(managers, m)
+	}
+	if err := b.network.Swarm(ctx, "m7", "m8", "m9"); err != nil {
+		return err
+	}
+	line, err := managers[0].Skep(ctx, "swarm", "join-token", "-q", "worker")
+	if err != nil {
+		return err
+	}
+	secret, err := token.Parse(strings.TrimSpace(line))
+	if err != nil {
+		return err
+	}
+	c := &crowdOf{bench: b, managers: managers, token: secret, started: make(chan struct{}, 1)}
+	defer c.close()
+	for _, size := range crowdSizes() {
+		if err := c.grow(ctx, size); err != nil {
+			return err
+		}
+		if err := c.measure(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crowdOf are simulated nodes.
+type crowdOf struct {
+	bench
+	managers []*lab.Machine
+	token    token.Token
+	agents   []*simulatedAgent
+	dir      string
+	// running is how many tasks run now; started has room for one signal that it changed.
+	running atomic.Int64
+	started chan struct{}
+}
+
+// simulatedAgent is one of them.
+type simulatedAgent struct {
+	crowd   *crowdOf
+	id      string
+	client  *session.Client
+	stop    context.CancelFunc
+	stopped sync.WaitGroup
+
+	mu    sync.Mutex
+	tasks map[string]bool // that run
+}
+
+func (c *crowdOf) close() {
+	for _, a := range c.agents {
+		a.stop()
+	}
+	for _, a := range c.agents {
+		a.stopped.Wait()
+	}
+}
+
+// grow has as many nodes join as make them that many.
+func (c *crowdOf) grow(ctx context.Context, size int) error {
+	began, before := time.Now(), len(c.agents)
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(joiners)
+	for i := before; i < size; i++ {
+		group.Go(func() error {
+			a, err := c.join(ctx, i)
+			if err != nil {
+				return fmt.Errorf("simulated node %d: %w", i, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			c.agents = append(c.agents, a)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := c.ready(context.WithoutCancel(ctx), c.managers[0], size+len(c.managers)); err != nil {
+		return err
+	}
+	c.row(fmt.Sprintf("%d nodes join, %d at once", size-before, joiners), fmt.Sprintf("%.0f/s", float64(size-before)/time.Since(began).Seconds()), "")
+	return nil
+}
+
+func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error) {
+	from := c.managers[number%len(c.managers)] // whose network it uses
+	dial := func(ctx context.Context, address string) (net.Conn, error) { return from.Dial(ctx, "tcp", address) }
+	address := fmt.Sprintf("%s:%d", c.managers[number%len(c.managers)].Address, lab.Port)
+	hostname := fmt.Sprintf("sim%d", number)
+	key, err := ca.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	var credentials ca.Credentials
+	err = until(ctx, func() (joined bool, err error) { // a manager may still be catching up
+		credentials, err = ca.Join(ctx, ca.JoinConfig{Address: address, Token: c.token, Hostname: hostname, Key: key, Dial: dial})
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	identity := ca.NewIdentity(credentials)
+	dir := filepath.Join(c.network.Dir(), hostname)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	a := &simulatedAgent{crowd: c, id: identity.NodeID(), tasks: map[string]bool{}}
+	a.client, err = session.New(session.Config{
+		Dir: dir, Managers: []string{address}, Handler: a, TLS: identity.TLS,
+		Dial: func(address string) (*grpc.ClientConn, error) {
+			return grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(dial), grpc.WithNoProxy(),
+				grpc.WithTransportCredentials(identity.ClientCredentials(ca.OUManager)))
+		},
+		Describe: func() *api.NodeDescription {
+			return &api.NodeDescription{
+				Hostname: hostname, Platform: &api.Platform{Os: runtime.GOOS, Architecture: runtime.GOARCH},
+				Resources: &api.Resources{NanoCpus: 64e9, MemoryBytes: 256 << 30},
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var running context.Context
+	running, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.stopped.Go(func() { _ = a.client.Run(running) }) // it returns nil
+	return a, nil
+}
+
+// Registered implements session.Handler.
+func (a *simulatedAgent) Registered(*api.SessionResponse) {}
+
+// Disconnected implements session.Handler.
+func (a *simulatedAgent) Disconnected(error) {}
+
+// Assign implements session.Handler: tasks run and end at once.
+func (a *simulatedAgent) Assign(_ context.Context, _ bool, changes []*api.AssignmentChange) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, change := range changes {
+		task := change.GetTask()
+		runs := task.GetDesiredState() == api.TaskState_TASK_STATE_RUNNING && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE
+		switch {
+		case task == nil || a.tasks[task.GetId()] == runs:
+			continue
+		case runs:
+			a.tasks[task.GetId()] = true
+			a.crowd.running.Add(1)
+			a.client.Report(task.GetId(), &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING})
+		default:
+			delete(a.tasks, task.GetId())
+			a.crowd.running.Add(-1)
+			a.client.Report(task.GetId(), &api.TaskStatus{State: api.TaskState_TASK_STATE_SHUTDOWN})
+		}
+	}
+	select {
+	case a.crowd.started <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// awaitRunning returns when that many tasks run on the simulated nodes.
+func (c *crowdOf) awaitRunning(ctx context.Context, tasks int64) error {
+	for c.running.Load() != tasks {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d simulated tasks run: %w", c.running.Load(), tasks, context.Cause(ctx))
+		case <-c.started:
+		}
+	}
+	return nil
+}
+
+// measure creates a service, has a node leave, and removes the service.
+func (c *crowdOf) measure(ctx context.Context) error {
+	tasks := len(c.agents) * tasksPerAgent
+	return withControl(c.managers[0], func(control api.ControlClient) error {
+		wanted := spec(fmt.Sprintf("simulated%d", len(c.agents)), uint64(tasks))
+		began := time.Now()
+		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: wanted})
+		if err != nil {
+			return err
+		}
+		if err := c.awaitRunning(ctx, int64(tasks)); err != nil {
+			return err
+		}
+		c.row(fmt.Sprintf("%d replicas on %d simulated nodes: create to running", tasks, len(c.agents)), milliseconds(time.Since(began)), "< 30000 ms for 30000")
+		leader, err := c.network.Leader(ctx, c.managers[0])
+		if err != nil {
+			return err
+		}
+		kib, err := pss(leader.DaemonPID())
+		if err != nil {
+			return err
+		}
+		c.row(fmt.Sprintf("leader with %d tasks on %d nodes: PSS of the daemon", tasks, len(c.agents)), fmt.Sprintf("%.1f MB", float64(kib)/1024), "< 1000 MB for 100000")
+		if err := c.drain(ctx, control, int64(tasks)); err != nil {
+			return err
+		}
+		began = time.Now()
+		if _, err := control.RemoveService(ctx, &api.RemoveServiceRequest{Service: response.GetService().GetId()}); err != nil {
+			return err
+		}
+		if err := c.awaitRunning(ctx, 0); err != nil {
+			return err
+		}
+		c.row(fmt.Sprintf("the same removed: to the last task's end, %d nodes", len(c.agents)), milliseconds(time.Since(began)), "")
+		return nil
+	})
+}
+
+// drain takes all tasks from a node, as its death does once it is found out, and gives it back.
+func (c *crowdOf) drain(ctx context.Context, control api.ControlClient, tasks int64) error {
+	node, err := control.GetNode(ctx, &api.GetNodeRequest{Node: c.agents[0].id})
+	if err != nil {
+		return err
+	}
+	set := func(availability api.Availability) error {
+		return until(ctx, func() (bool, error) {
+			node, err = control.GetNode(ctx, &api.GetNodeRequest{Node: c.agents[0].id})
+			if err != nil {
+				return false, err
+			}
+			spec := node.GetNode().GetSpec()
+			spec.Availability = availability
+			_, err = control.UpdateNode(ctx, &api.UpdateNodeRequest{
+				NodeId: c.agents[0].id, Version: node.GetNode().GetMeta().GetVersion(), Spec: spec,
+			})
+			return err == nil, err
+		})
+	}
+	began := time.Now()
+	if err := set(api.Availability_AVAILABILITY_DRAIN); err != nil {
+		return err
+	}
+	for {
+		c.agents[0].mu.Lock()
+		left := len(c.agents[0].tasks)
+		c.agents[0].mu.Unlock()
+		if left == 0 && c.running.Load() == tasks {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the tasks of a drained node do not run elsewhere")
+		case <-c.started:
+		}
+	}
+	c.row(fmt.Sprintf("one of %d nodes drained: its %d tasks run elsewhere", len(c.agents), tasksPerAgent), milliseconds(time.Since(began)), "< 1000 ms")
+	return set(api.Availability_AVAILABILITY_ACTIVE)
+}
