@@ -108,9 +108,13 @@ func (l *Loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		began := time.Now()
 		if err := l.work(ctx, q); err != nil {
 			return err
 		}
+		// A look at a service costs as much as it has tasks, and while many of them start, each one that does asks for another
+		// look: what changes within the time that the last one took is seen in one.
+		rest := time.After(max(time.Since(began), time.Microsecond))
 		ready := watch.Ready()
 		timer.Reset(q.untilNext(time.Now()))
 		select {
@@ -118,6 +122,11 @@ func (l *Loop) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-ready:
 		case <-timer.C:
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-rest:
 		}
 		if err := l.drain(watch, q); err != nil {
 			return err
