@@ -76,7 +76,6 @@ type crowdOf struct {
 	managers []*lab.Machine
 	token    token.Token
 	agents   []*simulatedAgent
-	dir      string
 	// running is how many tasks run now; started has room for one signal that it changed.
 	running atomic.Int64
 	started chan struct{}

@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -300,6 +301,10 @@ func TestKeeper_APartOfALine(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.awaitLine("c", "one two three")
+	n.until("nothing of it is kept", func() bool { // one that is killed before that repeats it
+		text, err := os.ReadFile(filepath.Join(n.cfg.Run, "c", "stdout.rest"))
+		return err == nil && len(text) >= 4 && binary.LittleEndian.Uint32(text) == 0
+	})
 	n.stop(syscall.SIGKILL)
 	n.supervise()
 	if _, err := n.attach("c").Terminal.WriteString("\x04"); err != nil {

@@ -11,7 +11,8 @@ import (
 )
 
 // restSuffix is of the file beside a container's pipes that has what came of a line whose end has not: the log takes whole lines,
-// and the pipe has given it away. It is not durable: when the machine stops, so does the container.
+// and the pipe has given it away. It is not durable: when the machine stops, so does the container. It is written after the log: a
+// supervisor that is killed between the two leaves a part of a line that the log has, and it is there twice, but never lost.
 //
 //	4 bytes   length, little endian
 //	the text  what follows it in the file is of longer ones before
