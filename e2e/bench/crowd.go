@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -169,10 +168,15 @@ func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error)
 	if err != nil {
 		return nil, err
 	}
+	a.run(ctx)
+	return a, nil
+}
+
+// run begins to keep a session.
+func (a *simulatedAgent) run(ctx context.Context) {
 	var running context.Context
 	running, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.stopped.Go(func() { _ = a.client.Run(running) }) // it returns nil
-	return a, nil
 }
 
 // Registered implements session.Handler.
@@ -220,7 +224,7 @@ func (c *crowdOf) awaitRunning(ctx context.Context, tasks int64) error {
 	return nil
 }
 
-// measure creates a service, has a node leave, and removes the service.
+// measure creates a service, has a node go silent, and removes the service.
 func (c *crowdOf) measure(ctx context.Context) error {
 	tasks := len(c.agents) * tasksPerAgent
 	return withControl(c.managers[0], func(control api.ControlClient) error {
@@ -243,7 +247,7 @@ func (c *crowdOf) measure(ctx context.Context) error {
 			return err
 		}
 		c.row(fmt.Sprintf("leader with %d tasks on %d nodes: PSS of the daemon", tasks, len(c.agents)), fmt.Sprintf("%.1f MB", float64(kib)/1024), "< 1000 MB for 100000")
-		if err := c.drain(ctx, control, int64(tasks)); err != nil {
+		if err := c.lose(ctx, control, int64(tasks)); err != nil {
 			return err
 		}
 		began = time.Now()
@@ -258,43 +262,29 @@ func (c *crowdOf) measure(ctx context.Context) error {
 	})
 }
 
-// drain takes all tasks from a node, as its death does once it is found out, and gives it back.
-func (c *crowdOf) drain(ctx context.Context, control api.ControlClient, tasks int64) error {
-	node, err := control.GetNode(ctx, &api.GetNodeRequest{Node: c.agents[0].id})
-	if err != nil {
-		return err
+// lose has a node go silent, and measures how long its tasks take to run elsewhere once it is down. Then it comes back.
+func (c *crowdOf) lose(ctx context.Context, control api.ControlClient, tasks int64) error {
+	lost := c.agents[0]
+	lost.stop()
+	lost.stopped.Wait()
+	lost.mu.Lock()
+	c.running.Add(-int64(len(lost.tasks)))
+	lost.tasks = map[string]bool{}
+	lost.mu.Unlock()
+	state := func(wanted api.NodeState) func() (bool, error) {
+		return func() (bool, error) {
+			node, err := control.GetNode(ctx, &api.GetNodeRequest{Node: lost.id})
+			return node.GetNode().GetStatus().GetState() == wanted, err
+		}
 	}
-	set := func(availability api.Availability) error {
-		return until(ctx, func() (bool, error) {
-			node, err = control.GetNode(ctx, &api.GetNodeRequest{Node: c.agents[0].id})
-			if err != nil {
-				return false, err
-			}
-			spec := node.GetNode().GetSpec()
-			spec.Availability = availability
-			_, err = control.UpdateNode(ctx, &api.UpdateNodeRequest{
-				NodeId: c.agents[0].id, Version: node.GetNode().GetMeta().GetVersion(), Spec: spec,
-			})
-			return err == nil, err
-		})
+	if err := until(ctx, state(api.NodeState_NODE_STATE_DOWN)); err != nil {
+		return err
 	}
 	began := time.Now()
-	if err := set(api.Availability_AVAILABILITY_DRAIN); err != nil {
+	if err := c.awaitRunning(ctx, tasks); err != nil {
 		return err
 	}
-	for {
-		c.agents[0].mu.Lock()
-		left := len(c.agents[0].tasks)
-		c.agents[0].mu.Unlock()
-		if left == 0 && c.running.Load() == tasks {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("the tasks of a drained node do not run elsewhere")
-		case <-c.started:
-		}
-	}
-	c.row(fmt.Sprintf("one of %d nodes drained: its %d tasks run elsewhere", len(c.agents), tasksPerAgent), milliseconds(time.Since(began)), "< 1000 ms")
-	return set(api.Availability_AVAILABILITY_ACTIVE)
+	c.row(fmt.Sprintf("one of %d nodes down: its %d tasks run elsewhere", len(c.agents), tasksPerAgent), milliseconds(time.Since(began)), "< 1000 ms")
+	lost.run(ctx)
+	return until(ctx, state(api.NodeState_NODE_STATE_READY))
 }
