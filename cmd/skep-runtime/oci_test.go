@@ -288,7 +288,7 @@ func TestOCI_SaysWhyNot(t *testing.T) {
 		"no root":    {[]string{"run", "c"}, func(s *specs.Spec) { s.Root = nil }, 1, "root.path: is required"},
 		"no bundle":  {[]string{"run", "--bundle", "/none", "c"}, nil, 1, "bundle /none has no config.json"},
 		"no taker":   {[]string{"run", "--detach", "c"}, func(s *specs.Spec) { s.Process.Terminal = true }, 1, "--console-socket"},
-		"a label":    {[]string{"run", "c"}, func(s *specs.Spec) { s.Linux.MountLabel = "x" }, 1, "linux.mountLabel: is not supported"},
+		"a label":    {[]string{"run", "c"}, func(s *specs.Spec) { s.Linux.MountLabel = "x" }, 1, `linux.mountLabel: "x" is no label of SELinux`},
 		"a hook": {[]string{"run", "c"}, func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: busybox, Args: []string{"sh", "-c", "echo no; exit 3"}}}}
 		}, 1, "hook createRuntime[0] /bin/busybox: exit status 3: no"},
