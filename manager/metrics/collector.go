@@ -130,7 +130,7 @@ func (c *Collector) count() (counts, error) {
 		}
 		for kind, count := range map[string]func(store.ReadTx) (int, error){
 			"service": size[*api.Service], "secret": size[*api.Secret], "user": size[*api.User], "grant": size[*api.Grant],
-			"config": size[*api.Config], "old_value": size[*api.OldValue],
+			"config": size[*api.Config], "old_value": size[*api.OldValue], "service_revision": size[*api.ServiceRevision],
 			"join_grant": size[*api.JoinGrant], "audit_segment": size[*api.AuditSegment],
 		} {
 			if out.objects[kind], err = count(tx); err != nil {

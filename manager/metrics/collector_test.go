@@ -36,11 +36,14 @@ skep_raft_is_leader 1
 # HELP skep_store_objects Objects in the store, by their kind.
 # TYPE skep_store_objects gauge
 skep_store_objects{kind="audit_segment"} 0
+skep_store_objects{kind="config"} 0
 skep_store_objects{kind="grant"} 0
 skep_store_objects{kind="join_grant"} 0
 skep_store_objects{kind="node"} 2
+skep_store_objects{kind="old_value"} 0
 skep_store_objects{kind="secret"} 0
 skep_store_objects{kind="service"} 1
+skep_store_objects{kind="service_revision"} 0
 skep_store_objects{kind="task"} 2
 skep_store_objects{kind="user"} 0
 # HELP skep_store_scrape_error 1 if the store could not be read, so that something is missing.
