@@ -147,6 +147,25 @@ func (w *Watcher) filter(b Batch) Batch {
 	return Batch{Index: b.Index, Changes: kept}
 }
 
+// Await returns nil when the store has changed, or at a time, unless that is the zero time; what the watcher has is dropped, for callers
+// that look at the state and not at changes. It returns ctx's cause, or why the watcher ended.
+func (w *Watcher) Await(ctx context.Context, again time.Time) error {
+	var due <-chan time.Time
+	if !again.IsZero() {
+		timer := time.NewTimer(max(time.Until(again), 1))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-due:
+		return nil
+	case <-w.Ready():
+		return w.Drain()
+	}
+}
+
 // Follow calls run, which starts a watcher and works by it, and calls it again each time it ends with ErrResync. It returns nil once
 // ctx ended, and otherwise what run returns.
 func Follow(ctx context.Context, run func(context.Context) error) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/runtime/logfile"
 )
 
@@ -52,7 +53,7 @@ func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send 
 	if len(ids) > most {
 		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), most)
 	}
-	wanted, err := newSelection(o)
+	wanted, err := logselect.New(o)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func closed(c <-chan struct{}) bool {
 }
 
 // readOne passes on the lines of one task.
-func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, wanted selection, lines chan<- *api.LogLine) error {
+func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions, wanted logselect.Selection, lines chan<- *api.LogLine) error {
 	if o.GetFollow() {
 		select {
 		case <-r.Prepared(id):
@@ -131,7 +132,7 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		}
 	}
 	options, leaveOut := r.options(id, o), 0
-	if wanted.narrows() && options.Tail > 0 { // the last lines are counted among those that are wanted
+	if wanted.Narrows() && options.Tail > 0 { // the last lines are counted among those that are wanted
 		n, err := r.count(ctx, id, path, options.Since, wanted, lines)
 		if err != nil {
 			return err
@@ -140,7 +141,7 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 	}
 	return r.each(ctx, id, path, options, lines, func(e logfile.Entry) error {
 		switch {
-		case !wanted.has(e):
+		case !wanted.Has(e.Time, e.Text):
 			return nil
 		case leaveOut > 0:
 			leaveOut--
@@ -156,9 +157,9 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 }
 
 // count returns how many lines that are there already are wanted.
-func (r Reader) count(ctx context.Context, id, path string, since time.Time, wanted selection, lines chan<- *api.LogLine) (n int, err error) {
+func (r Reader) count(ctx context.Context, id, path string, since time.Time, wanted logselect.Selection, lines chan<- *api.LogLine) (n int, err error) {
 	err = r.each(ctx, id, path, logfile.Options{Since: since}, lines, func(e logfile.Entry) error {
-		if wanted.has(e) {
+		if wanted.Has(e.Time, e.Text) {
 			n++
 		}
 		return nil

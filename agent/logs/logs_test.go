@@ -17,6 +17,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/runtime/logfile"
 )
 
@@ -189,7 +190,7 @@ func TestRead_RefusesUnknownAndTooMany(t *testing.T) {
 	if _, err := n.read(&api.LogOptions{}, "none"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("unknown: %v", err)
 	}
-	for _, grep := range []string{"(", strings.Repeat("x", maxGrep+1)} {
+	for _, grep := range []string{"(", strings.Repeat("x", logselect.MaxGrep+1)} {
 		if _, err := n.read(&api.LogOptions{Grep: grep}, "none"); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("grep %.9q: %v", grep, err)
 		}

@@ -59,14 +59,11 @@ func (s *Scheduler) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
 		cluster, err := s.cluster(ctx)
 		if err != nil {
 			return err
 		}
-		timer.Stop()
 		due, next := Step(time.Now(), stateOf(cluster))
 		if due {
 			if err := s.perform(ctx, cluster); err != nil {
@@ -74,17 +71,8 @@ func (s *Scheduler) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if !next.IsZero() {
-			timer.Reset(time.Until(next))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-timer.C:
-		case <-watch.Ready():
-			if err := watch.Drain(); err != nil {
-				return err
-			}
+		if err := watch.Await(ctx, next); err != nil {
+			return err
 		}
 	}
 }

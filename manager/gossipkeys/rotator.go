@@ -42,57 +42,46 @@ func (r *Rotator) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-timer.C:
-		case <-watch.Ready():
-			if err := watch.Drain(); err != nil {
-				return err
-			}
-		}
 		next, err := r.settle(ctx)
 		if err != nil {
 			return err
 		}
-		timer.Reset(next)
+		if err := watch.Await(ctx, next); err != nil {
+			return err
+		}
 	}
 }
 
-// settle makes a key if one is due, and returns in how long the next is.
-func (r *Rotator) settle(ctx context.Context) (next time.Duration, err error) {
-	due := func(tx store.ReadTx) (*api.Cluster, error) {
-		cluster, err := store.TheCluster(tx)
-		if err != nil || cluster == nil {
-			next = period
-			return nil, err
-		}
-		keys := cluster.GetGossipKeys()
-		if next = time.Until(keys.GetRotatedAt().AsTime().Add(period)); len(keys.GetKeys()) > 0 && next > 0 {
-			return nil, nil
-		}
-		return cluster, nil
-	}
+// settle makes a key if one is due, and returns when the next is; the zero time is while there is no cluster object.
+func (r *Rotator) settle(ctx context.Context) (next time.Time, err error) {
 	var cluster *api.Cluster
 	err = r.store.View(func(tx store.ReadTx) error {
-		cluster, err = due(tx)
+		cluster, err = store.TheCluster(tx)
 		return err
 	})
 	if err != nil || cluster == nil {
-		return next, err
+		return time.Time{}, err
 	}
-	return period, r.store.Update(ctx, "", func(tx store.Tx) error {
-		cluster, err := due(tx)
-		if err != nil || cluster == nil {
+	if next = due(cluster); time.Now().Before(next) {
+		return next, nil
+	}
+	err = r.store.Update(ctx, "", func(tx store.Tx) error {
+		cluster, err := store.TheCluster(tx)
+		if err != nil || time.Now().Before(due(cluster)) {
 			return err
 		}
 		cluster = proto.CloneOf(cluster)
 		cluster.GossipKeys = rotated(cluster.GetGossipKeys(), time.Now())
+		next = due(cluster)
 		return tx.Update(cluster)
 	})
+	return next, err
+}
+
+// due is when a cluster needs another key: one that has none does since 1970.
+func due(cluster *api.Cluster) time.Time {
+	return cluster.GetGossipKeys().GetRotatedAt().AsTime().Add(period)
 }
 
 // rotated returns the keys with a new one.

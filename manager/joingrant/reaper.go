@@ -70,25 +70,13 @@ func (r *Reaper) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-timer.C:
-		case <-watch.Ready():
-			if err := watch.Drain(); err != nil {
-				return err
-			}
-		}
 		next, err := r.settle(ctx)
 		if err != nil {
 			return err
 		}
-		timer.Stop()
-		if !next.IsZero() {
-			timer.Reset(time.Until(next))
+		if err := watch.Await(ctx, next); err != nil {
+			return err
 		}
 	}
 }

@@ -68,14 +68,8 @@ func (m *Manager) run(ctx context.Context) error {
 			m.cfg.Logger.Error("the store is not sealed by the keys that it should be", "error", err)
 			rest = retryAfter
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(rest):
-		case <-watch.Ready():
-			if err := watch.Drain(); err != nil {
-				return err
-			}
+		if err := watch.Await(ctx, time.Now().Add(rest)); err != nil {
+			return err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -49,7 +50,7 @@ func (b *Broker) ReadLogs(ctx context.Context, request *api.ReadLogsRequest, sen
 	if options == nil {
 		options = &api.LogOptions{Tail: -1}
 	}
-	wanted, err := newSelection(options)
+	wanted, err := logselect.New(options)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ type read struct {
 	cfg     Config
 	target  target
 	options *api.LogOptions
-	wanted  selection
+	wanted  logselect.Selection
 	send    func(*api.ReadLogsResponse) error
 	events  chan event
 	merge   *merge
@@ -154,12 +155,12 @@ func (r *read) run(ctx context.Context, watcher *store.Watcher) error {
 
 // overTimer fires when following may end by time, a little later than that, so that lines of before may arrive.
 func (r *read) overTimer() *time.Timer {
-	if !r.options.GetFollow() || r.wanted.until.IsZero() {
+	if !r.options.GetFollow() || r.wanted.Until.IsZero() {
 		never := time.NewTimer(time.Hour)
 		never.Stop()
 		return never
 	}
-	return time.NewTimer(max(time.Until(r.wanted.until), 0) + lateness)
+	return time.NewTimer(max(time.Until(r.wanted.Until), 0) + lateness)
 }
 
 // start opens a source for each task that has none yet.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/manager/reach"
 )
 
@@ -58,7 +59,7 @@ type source struct {
 	task  *api.Task
 	peer  *peer
 	// wanted are the lines that are passed on.
-	wanted selection
+	wanted logselect.Selection
 	// more has room for one: the reader took the last line.
 	more   chan struct{}
 	cancel context.CancelCauseFunc
@@ -119,7 +120,7 @@ func (s *source) read(ctx context.Context, options *api.LogOptions, each func(*a
 		if err != nil {
 			return said(ctx, err)
 		}
-		if line := response.GetLine(); line == nil || !s.wanted.has(line) {
+		if line := response.GetLine(); line == nil || !s.wanted.Has(line.GetTime().AsTime(), line.GetData()) {
 			continue // the node says that it goes on
 		}
 		if !each(response.GetLine()) {

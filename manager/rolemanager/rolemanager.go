@@ -56,25 +56,17 @@ func (m *Manager) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	retry := time.NewTimer(retryAfter)
-	defer retry.Stop()
 	for {
 		done, err := m.settle(ctx)
 		if err != nil {
 			return err
 		}
-		retry.Stop()
+		var again time.Time
 		if !done {
-			retry.Reset(retryAfter)
+			again = time.Now().Add(retryAfter)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-retry.C:
-		case <-watch.Ready():
-			if err := watch.Drain(); err != nil {
-				return err
-			}
+		if err := watch.Await(ctx, again); err != nil {
+			return err
 		}
 	}
 }

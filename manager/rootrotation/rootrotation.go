@@ -50,26 +50,14 @@ func (l *Loop) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := await(ctx, watch, rest); err != nil {
+		var again time.Time
+		if rest > 0 {
+			again = time.Now().Add(rest)
+		}
+		if err := watch.Await(ctx, again); err != nil {
 			return err
 		}
 	}
-}
-
-// await returns when the store has changed or, unless rest is 0, after that time.
-func await(ctx context.Context, watch *store.Watcher, rest time.Duration) error {
-	var timer <-chan time.Time
-	if rest > 0 {
-		timer = time.After(rest)
-	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer:
-		return nil
-	case <-watch.Ready():
-	}
-	return watch.Drain()
 }
 
 // step decides once and does it, and returns after what time to decide again. An error ends the loop.

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/reach"
@@ -86,7 +84,7 @@ func (b *Broker) ask(ctx context.Context, node *api.Node, tasks []*api.Task) ([]
 	}
 	answer, err := api.NewAgentClient(conn).ReadTaskStats(ctx, request)
 	if err != nil {
-		return nil, reason(err)
+		return nil, reach.Reason(err, "keeps no statistics")
 	}
 	var out []*api.TaskStats
 	for _, s := range answer.GetTasks() {
@@ -100,18 +98,4 @@ func (b *Broker) ask(ctx context.Context, node *api.Node, tasks []*api.Task) ([]
 		out = append(out, s)
 	}
 	return out, nil
-}
-
-// reason says why a node did not answer, in words for people.
-func reason(err error) error {
-	switch status.Code(err) {
-	case codes.Unimplemented:
-		return errors.New("the node runs a version that keeps no statistics: upgrade it")
-	case codes.DeadlineExceeded:
-		return reach.Silent
-	case codes.Unavailable:
-		return errors.New("the node can't be reached")
-	default:
-		return errors.New(status.Convert(err).Message())
-	}
 }

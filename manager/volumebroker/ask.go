@@ -107,7 +107,7 @@ func (b *Broker) list(ctx context.Context, node *api.Node, name string) ([]*api.
 	defer conn.Close()
 	answer, err := api.NewNodeVolumesClient(conn).ListNodeVolumes(ctx, &api.ListNodeVolumesRequest{Name: name}, grpc.MaxCallRecvMsgSize(maxAnswer))
 	if err != nil {
-		return nil, reason(err)
+		return nil, reach.Reason(err, "does not tell of volumes")
 	}
 	var out []*api.Volume
 	for _, v := range answer.GetVolumes() {
@@ -144,18 +144,4 @@ func (b *Broker) call(ctx context.Context, node *api.Node, fn func(context.Conte
 		return fault.New(fault.Precondition, "node %s runs an older version of Skep that can't do this: upgrade it", hostname(node))
 	}
 	return fault.FromStatus(err)
-}
-
-// reason says why a node did not answer, in words for people.
-func reason(err error) error {
-	switch status.Code(err) {
-	case codes.Unimplemented:
-		return errors.New("the node runs a version that does not tell of volumes: upgrade it")
-	case codes.DeadlineExceeded:
-		return reach.Silent
-	case codes.Unavailable:
-		return errors.New("the node can't be reached")
-	default:
-		return errors.New(status.Convert(err).Message())
-	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/auditfile"
@@ -58,20 +57,11 @@ func (a *auditFlags) request(now time.Time) (*api.ReadAuditRequest, error) {
 	r := &api.ReadAuditRequest{
 		After: a.after, Caller: a.caller, Method: a.method, Object: a.object, Result: a.result, Limit: a.limit,
 	}
-	for _, moment := range []struct {
-		flag, text string
-		to         **timestamppb.Timestamp
-	}{{"since", a.since, &r.Since}, {"until", a.until, &r.Until}} {
-		if moment.text == "" {
-			continue
-		}
-		t, err := parseMoment(moment.flag, moment.text, now)
-		if err != nil {
-			return nil, err
-		}
-		*moment.to = timestamppb.New(t)
+	var err error
+	if r.Since, err = moment("since", a.since, now); err == nil {
+		r.Until, err = moment("until", a.until, now)
 	}
-	return r, nil
+	return r, err
 }
 
 // readAudit calls log and entry with what the managers send.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
@@ -74,20 +73,11 @@ func (f *eventFlags) request(now time.Time) (*api.WatchEventsRequest, error) {
 	for _, key := range slices.Sorted(maps.Keys(f.filter)) {
 		r.Filters = append(r.Filters, &api.EventFilter{Key: key, Values: f.filter[key]})
 	}
-	for _, t := range []struct {
-		name, given string
-		to          **timestamppb.Timestamp
-	}{{"since", f.since, &r.Since}, {"until", f.until, &r.Until}} {
-		if t.given == "" {
-			continue
-		}
-		at, err := parseMoment(t.name, t.given, now)
-		if err != nil {
-			return nil, err
-		}
-		*t.to = timestamppb.New(at)
+	var err error
+	if r.Since, err = moment("since", f.since, now); err == nil {
+		r.Until, err = moment("until", f.until, now)
 	}
-	return r, nil
+	return r, err
 }
 
 // copyEvents writes events until there are no more. The error for a stream that broke says where to go on.

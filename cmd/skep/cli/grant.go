@@ -11,7 +11,6 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 )
 
@@ -163,12 +162,7 @@ func (p *program) grantInspect() *cobra.Command {
 			answer, err := c.Control.GetGrant(ctx, &api.GetGrantRequest{Grant: name})
 			return view.NewGrant(answer.GetGrant()), err
 		}
-		return inspectAll(args, get, func(found []view.Grant) error {
-			if flags.pretty {
-				return p.eachPretty(len(found), func(i int) string { return prettyGrant(found[i]) })
-			}
-			return output.Objects(p.out, flags.template(), found)
-		})
+		return inspectPretty(p, &flags, args, get, prettyGrant)
 	})
 	return cmd
 }

@@ -112,6 +112,16 @@ func (i *inspectFlags) template() string {
 	return i.format
 }
 
+// inspectPretty looks up every name, and writes what there is for people, or in the format asked for.
+func inspectPretty[T any](p *program, flags *inspectFlags, names []string, get func(name string) (T, error), pretty func(T) string) error {
+	return inspectAll(names, get, func(found []T) error {
+		if flags.pretty {
+			return p.eachPretty(len(found), func(i int) string { return pretty(found[i]) })
+		}
+		return output.Objects(p.out, flags.template(), found)
+	})
+}
+
 // inspectAll looks up every name, writes what there is, and returns the errors of the rest.
 func inspectAll[T any](names []string, get func(name string) (T, error), write func([]T) error) error {
 	found := []T{}

@@ -88,20 +88,23 @@ func (f *logFlags) options(now time.Time) (*api.LogOptions, error) {
 		}
 		out.Tail = n
 	}
-	for _, t := range []struct {
-		flag, text string
-		to         **timestamppb.Timestamp
-	}{{"since", f.since, &out.Since}, {"until", f.until, &out.Until}} {
-		if t.text == "" {
-			continue
-		}
-		at, err := parseMoment(t.flag, t.text, now)
-		if err != nil {
-			return nil, err
-		}
-		*t.to = timestamppb.New(at)
+	var err error
+	if out.Since, err = moment("since", f.since, now); err == nil {
+		out.Until, err = moment("until", f.until, now)
 	}
-	return out, nil
+	return out, err
+}
+
+// moment reads the value of a flag that is a moment, or "" for none.
+func moment(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
+	if text == "" {
+		return nil, nil
+	}
+	at, err := parseMoment(flag, text, now)
+	if err != nil {
+		return nil, err
+	}
+	return timestamppb.New(at), nil
 }
 
 // parseMoment reads the value of a flag that is a moment: an RFC 3339 time or a prefix of one, seconds since 1970, or a duration before now.

@@ -11,7 +11,6 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -143,12 +142,7 @@ func (p *program) nodeInspect() *cobra.Command {
 			node, err := getNode(ctx, c, name)
 			return view.NewNode(node), err
 		}
-		return inspectAll(args, get, func(found []view.Node) error {
-			if flags.pretty {
-				return p.eachPretty(len(found), func(i int) string { return prettyNode(found[i]) })
-			}
-			return output.Objects(p.out, flags.template(), found)
-		})
+		return inspectPretty(p, &flags, args, get, prettyNode)
 	})
 	return cmd
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 )
 
@@ -124,12 +123,7 @@ func (p *program) serviceInspect() *cobra.Command {
 			answer, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
 			return view.NewService(answer.GetService()), err
 		}
-		return inspectAll(args, get, func(found []view.Service) error {
-			if flags.pretty {
-				return p.eachPretty(len(found), func(i int) string { return prettyService(found[i], p.opts.Now()) })
-			}
-			return output.Objects(p.out, flags.template(), found)
-		})
+		return inspectPretty(p, &flags, args, get, func(s view.Service) string { return prettyService(s, p.opts.Now()) })
 	})
 	return cmd
 }

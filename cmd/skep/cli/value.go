@@ -12,7 +12,6 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -195,12 +194,7 @@ func (p *program) valueInspect(k valueKind) *cobra.Command {
 	flags.registerPretty(cmd)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		get := func(name string) (view.Value, error) { return k.get(ctx, c, name) }
-		return inspectAll(args, get, func(found []view.Value) error {
-			if flags.pretty {
-				return p.eachPretty(len(found), func(i int) string { return prettyValue(found[i]) })
-			}
-			return output.Objects(p.out, flags.template(), found)
-		})
+		return inspectPretty(p, &flags, args, get, prettyValue)
 	})
 	return cmd
 }
