@@ -21,7 +21,7 @@ import (
 // retryDelay is how long a key waits after the store was too busy to take its effects: long enough for others to get done.
 const retryDelay = 100 * time.Millisecond
 
-// restFactor is how much longer than its work a loop rests: each of them takes a fifth of a processor at most.
+// restFactor is how much longer than it looks a loop rests: each of them takes a fifth of a processor at most.
 const restFactor = 4
 
 // Config is what a Loop needs. The zero value of each optional field is safe.
@@ -42,6 +42,8 @@ type Loop struct {
 	everyNode bool
 	store     *store.Store
 	log       *slog.Logger
+	// Owned by Run: looked is how long the loop has looked at services since it rested.
+	looked time.Duration
 }
 
 // Option changes what New makes.
@@ -111,11 +113,10 @@ func (l *Loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		began := time.Now()
+		l.looked = 0
 		if err := l.work(ctx, q); err != nil {
 			return err
 		}
-		worked := time.Since(began)
 		ready := watch.Ready()
 		timer.Reset(q.untilNext(time.Now()))
 		select {
@@ -124,7 +125,7 @@ func (l *Loop) run(ctx context.Context) error {
 		case <-ready:
 		case <-timer.C:
 		}
-		if err := rest(ctx, worked); err != nil {
+		if err := rest(ctx, l.looked); err != nil {
 			return err
 		}
 		if err := l.drain(watch, q); err != nil {
@@ -133,13 +134,13 @@ func (l *Loop) run(ctx context.Context) error {
 	}
 }
 
-// rest waits after work that took long. A look at a service costs as much as it has tasks, and while many of them start, each one
-// that does asks for another look: what changes meanwhile is seen in one.
-func rest(ctx context.Context, worked time.Duration) error {
-	if worked < time.Millisecond {
+// rest waits after looks that took long. A look at a service costs as much as it has tasks, and while many of them start, each one
+// that does asks for another look: what changes meanwhile is seen in one. The time that Raft takes for a commit costs no processor.
+func rest(ctx context.Context, looked time.Duration) error {
+	if looked < time.Millisecond {
 		return nil
 	}
-	timer := time.NewTimer(restFactor * worked)
+	timer := time.NewTimer(restFactor * looked)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -287,6 +288,7 @@ func (l *Loop) work(ctx context.Context, q *queue) error {
 
 // survey asks the core about dirty keys on a snapshot, which costs no write, and returns those that want one.
 func (l *Loop) survey(q *queue) ([]key, error) {
+	defer l.look(time.Now())
 	dirty := q.take()
 	var wanted []key
 	err := l.store.View(func(tx store.ReadTx) error {
@@ -307,10 +309,14 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 	return wanted, err
 }
 
+// look notes that the loop has looked at services since it began to.
+func (l *Loop) look(began time.Time) { l.looked += time.Since(began) }
+
 // commit applies the effects for as many of keys as fit into one transaction and returns the keys that are left.
 func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, err error) {
 	err = l.store.Update(ctx, "", func(tx store.Tx) error {
 		w := writer{tx: tx, now: time.Now()}
+		defer l.look(w.now)
 		rest = nil
 		for i, k := range keys {
 			v, err := ReadView(tx, k.service, k.slot)

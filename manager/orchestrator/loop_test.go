@@ -241,6 +241,51 @@ func TestLoops_LargeServicesTakeSeveralTransactions(t *testing.T) {
 	})
 }
 
+// slow is a rider for which each commit takes long, as on a slow disk.
+type slow struct{ takes time.Duration }
+
+func (slow) Event([]store.Change) []byte { return []byte("event") }
+func (s slow) Committed()                { time.Sleep(s.takes) }
+
+// TestLoop_DoesNotRestForCommits: while a loop waits for Raft it costs nothing, and looks at what comes meanwhile as soon as that is done.
+func TestLoop_DoesNotRestForCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const commit = 10 * time.Second
+		w := newWorld(t, t.Fatalf, false)
+		began := time.Now()
+		seen := map[string]time.Duration{}
+		core := func(_ time.Time, v orchestrator.View) (effects []orchestrator.Effect, _ time.Time) {
+			if _, ok := seen[v.ServiceID]; !ok {
+				seen[v.ServiceID] = time.Since(began)
+			}
+			if v.ServiceID == "a" && len(v.Tasks) == 0 {
+				effects = append(effects, orchestrator.Effect{Create: &orchestrator.Creation{Slot: 1, Desired: api.TaskState_TASK_STATE_RUNNING}})
+			}
+			return effects, time.Time{}
+		}
+		l, err := orchestrator.New("test", core, orchestrator.Config{Store: w.s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(store.WithRider(t.Context(), slow{commit}))
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := l.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Cleanup(func() { cancel(); running.Wait() })
+		storetest.Create(t, w.s, simService("a", 1, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		synctest.Wait()
+		storetest.Create(t, w.s, simService("b", 1, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		time.Sleep(10 * commit)
+		synctest.Wait()
+		if at, ok := seen["b"]; !ok || at != commit {
+			t.Errorf("what came during a commit of %v was seen after %v (%v)", commit, at, ok)
+		}
+	})
+}
+
 func TestNew_NeedsAStore(t *testing.T) {
 	if _, err := replicated.New(orchestrator.Config{}); err == nil {
 		t.Error("a config without store was accepted")

@@ -98,7 +98,7 @@ func (b *Broker) nodes(ctx context.Context, key string) ([]*api.Node, error) {
 
 // list asks a node for its volumes.
 func (b *Broker) list(ctx context.Context, node *api.Node, name string) ([]*api.Volume, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, listTime, reach.Silent)
 	defer cancel()
 	conn, err := reach.Connect(ctx, b.cfg.Dial, node)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -61,7 +63,9 @@ type swarm struct {
 	t         *testing.T
 	store     *store.Store
 	listeners map[string]*catest.Listener
-	audited   []string
+	// takes is how long it takes to look an address up.
+	takes   time.Duration
+	audited []string
 	*volumebroker.Broker
 }
 
@@ -82,9 +86,14 @@ func newSwarm(t *testing.T) *swarm {
 }
 
 func (s *swarm) dial(_, nodeID string) (*grpc.ClientConn, error) {
+	time.Sleep(s.takes)
 	return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			listener := s.listeners[nodeID]
+			if nodeID == "silent" { // the network swallows what is sent there
+				<-ctx.Done()
+				return nil, context.Cause(ctx)
+			}
 			if listener == nil {
 				return nil, errors.New("nobody is there")
 			}
@@ -166,6 +175,22 @@ func TestListVolumes_OfAllNodesAndWhoIsMissing(t *testing.T) {
 			t.Errorf("%v: no error", r)
 		}
 	}
+}
+
+// TestListVolumes_SaysWhoIsSilent: also when the time for the whole question is over before that for the connection.
+func TestListVolumes_SaysWhoIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.takes = time.Second
+		s.node("silent", api.NodeState_NODE_STATE_READY, nil)
+		began := time.Now()
+		if diff := cmp.Diff([]string{"host-silent: the node does not answer"}, s.list(&api.ListVolumesRequest{})); diff != "" {
+			t.Error(diff)
+		}
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("after %v, want 5s", took)
+		}
+	})
 }
 
 func TestCreateVolume_OnTheNodeThatIsMeant(t *testing.T) {
