@@ -1,7 +1,6 @@
 package control
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/skep-io/skep/api"
@@ -93,7 +92,7 @@ func countJob(counts *api.ServiceCounts, s *api.Service, slots map[uint64][]*api
 			continue
 		}
 		counts.Completed++
-		if node := slot[0].GetBoundNodeId(); node != "" && !slices.Contains(nodes.Take, node) {
+		if node := slot[0].GetBoundNodeId(); node != "" && !nodes.Takes(node) {
 			counts.Total++ // done on a node that takes nothing new
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/expand"
@@ -30,6 +31,8 @@ const templateDriver = "golang"
 type valueObject interface {
 	store.Object
 	*api.Secret | *api.Config
+	GetVersion() uint64
+	GetValueCreatedAt() *timestamppb.Timestamp
 }
 
 // specOf returns the spec of a value.

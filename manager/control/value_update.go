@@ -2,14 +2,12 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protopath"
-	"google.golang.org/protobuf/reflect/protorange"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
@@ -27,16 +25,7 @@ const (
 )
 
 // versionOf returns the number of the newest value.
-func versionOf[T valueObject](value T) uint64 {
-	switch o := any(value).(type) {
-	case *api.Secret:
-		return max(1, o.GetVersion())
-	case *api.Config:
-		return max(1, o.GetVersion())
-	default:
-		panic("control: a type of values without versions")
-	}
-}
+func versionOf[T valueObject](value T) uint64 { return max(1, value.GetVersion()) }
 
 // valueUsers selects the services and tasks whose specs reference a value.
 func valueUsers(kind object.Kind, id string) store.By {
@@ -138,22 +127,17 @@ func retire[T valueObject](tx store.Tx, value T, id string) error {
 
 // valueCreatedAt returns since when a value has the data that it has.
 func valueCreatedAt[T valueObject](value T) *timestamppb.Timestamp {
-	var at *timestamppb.Timestamp
-	switch o := any(value).(type) {
-	case *api.Secret:
-		at = o.GetValueCreatedAt()
-	case *api.Config:
-		at = o.GetValueCreatedAt()
-	}
-	if at == nil {
-		at = value.GetMeta().GetCreatedAt()
-	}
-	return at
+	return cmp.Or(value.GetValueCreatedAt(), value.GetMeta().GetCreatedAt())
 }
 
 // usedVersions returns which versions of a value a service may give to tasks, now or when it is rolled back, or a task has that may run.
 func usedVersions[T valueObject](tx store.Tx, value T) (map[uint64]bool, error) {
 	used := map[uint64]bool{}
+	use := func(specs ...*api.TaskSpec) {
+		for _, r := range references(value.GetId(), specs...) {
+			used[r.GetVersion()] = true
+		}
+	}
 	// Whoever begins to use it at this moment makes one of the two run again. All services are looked at: one may have had it.
 	tx.RequireKind(object.KindService)
 	services, err := store.List[*api.Service](tx)
@@ -161,7 +145,7 @@ func usedVersions[T valueObject](tx store.Tx, value T) (map[uint64]bool, error) 
 		return nil, err
 	}
 	for _, service := range services {
-		eachReference(service, value.GetId(), func(r *api.SecretReference) { used[r.GetVersion()] = true })
+		use(service.GetSpec().GetTask(), service.GetPreviousSpec().GetTask())
 	}
 	tasks, err := store.List[*api.Task](tx, valueUsers(object.KindOf(value), value.GetId()))
 	if err != nil {
@@ -169,25 +153,22 @@ func usedVersions[T valueObject](tx store.Tx, value T) (map[uint64]bool, error) 
 	}
 	for _, task := range tasks {
 		if taskstate.Live(task) && !taskstate.Ended(task) {
-			eachReference(task, value.GetId(), func(r *api.SecretReference) { used[r.GetVersion()] = true })
+			use(task.GetSpec())
 		}
 	}
 	return used, nil
 }
 
-// eachReference calls fn with each reference to a value in a message, wherever it is: a service has former specs, too.
-func eachReference(m proto.Message, id string, fn func(*api.SecretReference)) {
-	// It fails only when fn does.
-	_ = protorange.Range(m.ProtoReflect(), func(p protopath.Values) error {
-		message, ok := p.Index(-1).Value.Interface().(protoreflect.Message)
-		if !ok {
-			return nil
+// references returns the references to a value in specs of tasks.
+func references(id string, specs ...*api.TaskSpec) (found []*api.SecretReference) {
+	for _, spec := range specs {
+		for _, r := range slices.Concat(spec.GetContainer().GetSecrets(), spec.GetContainer().GetConfigs()) {
+			if r.GetSecretId() == id {
+				found = append(found, r)
+			}
 		}
-		if r, ok := message.Interface().(*api.SecretReference); ok && r.GetSecretId() == id {
-			fn(r)
-		}
-		return nil
-	})
+	}
+	return found
 }
 
 // moveFollowers gives the services without a version of their choice the newest one, and has their tasks replaced.
@@ -205,17 +186,17 @@ func moveFollowers[T valueObject](tx store.Tx, value T) (names []string, err err
 		}
 		// What was the newest until now gets its number: a rollback brings that back.
 		before := proto.CloneOf(service)
-		eachReference(before, value.GetId(), func(r *api.SecretReference) {
+		for _, r := range references(value.GetId(), before.GetSpec().GetTask(), before.GetPreviousSpec().GetTask()) {
 			if r.GetVersion() == 0 {
 				r.Version = newest - 1
 			}
-		})
+		}
 		spec, moved := proto.CloneOf(before.GetSpec()), false
-		eachReference(spec, value.GetId(), func(r *api.SecretReference) {
+		for _, r := range references(value.GetId(), spec.GetTask()) {
 			if !r.GetPinned() {
 				r.Version, moved = newest, true
 			}
-		})
+		}
 		if !moved {
 			continue
 		}

@@ -48,10 +48,10 @@ func versionsOf[T valueObject](tx store.ReadTx, value T) ([]*api.ValueVersion, e
 func addServices[T valueObject](tx store.ReadTx, value T, version func(*api.SecretReference) *api.ValueVersion) error {
 	services, err := store.List[*api.Service](tx, valueUsers(object.KindOf(value), value.GetId()))
 	for _, service := range services {
-		eachReference(service.GetSpec(), value.GetId(), func(r *api.SecretReference) {
+		for _, r := range references(value.GetId(), service.GetSpec().GetTask()) {
 			v := version(r)
 			v.Services = append(v.Services, service.GetSpec().GetAnnotations().GetName())
-		})
+		}
 	}
 	return err
 }
@@ -70,10 +70,10 @@ func addNodes[T valueObject](tx store.ReadTx, value T, version func(*api.SecretR
 		if node, err := store.Get[*api.Node](tx, name); err == nil && node.GetDescription().GetHostname() != "" {
 			name = node.GetDescription().GetHostname()
 		}
-		eachReference(task.GetSpec(), value.GetId(), func(r *api.SecretReference) {
+		for _, r := range references(value.GetId(), task.GetSpec()) {
 			v := version(r)
 			v.Nodes = append(v.Nodes, name)
-		})
+		}
 	}
 	return nil
 }

@@ -27,18 +27,36 @@ type assignment struct {
 // value is a version of a secret or config that goes to a node. A node does not tell the two apart: to it, either is a file in memory.
 type value struct {
 	// of is the secret or config, and old the version that it is, nil for the newest one. Both are the store's.
-	of  store.Object
+	of  valueObject
 	old *api.OldValue
+}
+
+// valueObject is a secret or config in the store.
+type valueObject interface {
+	store.Object
+	GetVersion() uint64
+}
+
+// spec returns the spec of the value; without a value it is empty.
+func (v value) spec() interface {
+	GetAnnotations() *api.Annotations
+	GetData() []byte
+	GetTemplateDriver() string
+} {
+	switch o := v.of.(type) {
+	case *api.Secret:
+		return o.GetSpec()
+	case *api.Config:
+		return o.GetSpec()
+	default:
+		return new(api.SecretSpec)
+	}
 }
 
 // sent returns the value as a node gets it, under the id that references to it have there.
 func (v value) sent(id string) *api.Secret {
-	out := &api.Secret{Id: id, Meta: v.of.GetMeta(), Spec: &api.SecretSpec{}}
-	switch o := v.of.(type) {
-	case *api.Secret:
-		out.Version, out.Spec.Annotations, out.Spec.Data = o.GetVersion(), o.GetSpec().GetAnnotations(), o.GetSpec().GetData()
-	case *api.Config:
-		out.Version, out.Spec.Annotations, out.Spec.Data = o.GetVersion(), o.GetSpec().GetAnnotations(), o.GetSpec().GetData()
+	out := &api.Secret{
+		Id: id, Meta: v.of.GetMeta(), Version: v.of.GetVersion(), Spec: &api.SecretSpec{Annotations: v.spec().GetAnnotations(), Data: v.spec().GetData()},
 	}
 	if v.old != nil {
 		out.Version, out.Spec.Data = v.old.GetNumber(), v.old.GetData()
@@ -97,10 +115,11 @@ func (a assignment) add(tx store.ReadTx, c *api.ContainerSpec) error {
 	return nil
 }
 
-func addValue[T interface {
-	store.Object
-	GetVersion() uint64
-}](a assignment, tx store.ReadTx, r *api.SecretReference) error {
+func addValue[T valueObject](a assignment, tx store.ReadTx, r *api.SecretReference) error {
+	id := idOf(r)
+	if _, known := a.values[id]; known {
+		return nil
+	}
 	of, err := store.Get[T](tx, r.GetSecretId())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -109,13 +128,13 @@ func addValue[T interface {
 		return err
 	}
 	if r.GetVersion() == 0 || r.GetVersion() == max(1, of.GetVersion()) {
-		a.values[idOf(r)] = value{of: of}
+		a.values[id] = value{of: of}
 		return nil
 	}
 	former, err := store.List[*api.OldValue](tx, store.ByName(r.GetSecretId()))
 	for _, v := range former {
 		if v.GetNumber() == r.GetVersion() {
-			a.values[idOf(r)] = value{of: of, old: v}
+			a.values[id] = value{of: of, old: v}
 		}
 	}
 	return err
@@ -144,16 +163,7 @@ func (a assignment) templated(c *api.ContainerSpec) bool {
 }
 
 // template reports whether a value is one.
-func (v value) template() bool {
-	switch o := v.of.(type) {
-	case *api.Secret:
-		return o.GetSpec().GetTemplateDriver() != ""
-	case *api.Config:
-		return o.GetSpec().GetTemplateDriver() != ""
-	default:
-		return false
-	}
-}
+func (v value) template() bool { return v.spec().GetTemplateDriver() != "" }
 
 // forNode returns a task as its node gets it: its references have the ids of the values that they mean, its configs are secrets
 // with absolute targets, and what templates need is there.

@@ -63,6 +63,12 @@ func For(s *api.Service, grants []*api.Grant, nodes []*api.Node, required []stri
 	return out
 }
 
+// Takes reports whether a node is among Take.
+func (n Nodes) Takes(id string) bool {
+	_, takes := slices.BinarySearch(n.Take, id)
+	return takes
+}
+
 // Wanted returns how many tasks the service is to have now: those of nodes that get one, and those that nodes keep which answer.
 func (n Nodes) Wanted(tasks []*api.Task) uint64 {
 	wanted := map[string]bool{}
@@ -106,9 +112,9 @@ func runs(n *api.Node, platforms []*api.Platform) bool {
 
 // platformsOf returns what nodes say about the platforms of a pinned image.
 func platformsOf(image string, nodes []*api.Node) (platforms []*api.Platform) {
-	digest := image
-	if _, after, found := strings.Cut(image, "@"); found {
-		digest = after
+	digest := Digest(image)
+	if digest == "" {
+		return nil
 	}
 	for _, n := range nodes {
 		for _, i := range n.GetDescription().GetImages() {
@@ -118,4 +124,13 @@ func platformsOf(image string, nodes []*api.Node) (platforms []*api.Platform) {
 		}
 	}
 	return platforms
+}
+
+// Digest returns the digest of a pinned reference, name:tag@digest or a digest alone, or "".
+func Digest(image string) string {
+	_, digest, found := strings.Cut(image, "@")
+	if !found && strings.HasPrefix(image, "sha256:") {
+		return image
+	}
+	return digest
 }

@@ -25,8 +25,9 @@ type View struct {
 	Node func(id string) *api.Node
 	// Crowded reports whether a task is one that its node has no room for any more; nil is no task. See [Crowded].
 	Crowded func(*api.Task) bool
-	// Eligible are the nodes of a service that is to run on every node, in a view of the whole service.
+	// Eligible are the nodes of a service that is to run on every node, in a view of the whole service, for loops with [EveryNode].
 	Eligible eligible.Nodes
+	parsed   parsed
 }
 
 // Lost reports whether nobody waits for the task's node: it was removed, or it is down. A task without a node is not lost.

@@ -25,7 +25,7 @@ func (v View) Unfit(t *api.Task) bool {
 	if v.Service != nil && t.GetSpecVersion() == v.Service.GetSpecVersion() {
 		placement = v.Service.GetSpec().GetTask().GetPlacement() // a change that asks for no new tasks leaves theirs as it was
 	}
-	set, err := constraint.Parse(slices.Concat(placement.GetConstraints(), constraint.OfGrants(t.GetGrants())))
+	set, err := v.parsed.parse(slices.Concat(placement.GetConstraints(), constraint.OfGrants(t.GetGrants())))
 	return err != nil || !set.Match(n) || v.Crowded != nil && reserves(t) && v.Crowded(t)
 }
 
@@ -38,23 +38,35 @@ func reserves(t *api.Task) bool {
 // Crowded returns the tasks, by id, that have no room on a node: from the oldest on, tasks that are to run have what they reserve, and
 // those for which the rest is too little are crowded. One that is crowded leaves its part to others, so that no more tasks go than must.
 func Crowded(n *api.Node, tasks []*api.Task) map[string]bool {
+	holding := slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool {
+		return !taskstate.Live(t) || !taskstate.HoldsNode(t) || !reserves(t)
+	})
+	if len(leftOver(n, holding)) == 0 {
+		return nil // where all have room, the order does not matter
+	}
+	slices.SortFunc(holding, compareAge)
+	return leftOver(n, holding)
+}
+
+// leftOver returns the tasks, by id, for which there is too little when all take what they reserve, one after the other.
+func leftOver(n *api.Node, tasks []*api.Task) map[string]bool {
 	has := n.GetDescription().GetResources()
 	cpus, memory, generic := newRoom(has.GetNanoCpus()), newRoom(has.GetMemoryBytes()), newStock(has.GetGeneric())
-	crowded := map[string]bool{}
-	for _, t := range slices.SortedFunc(slices.Values(tasks), compareAge) {
-		if !taskstate.Live(t) || !taskstate.HoldsNode(t) || !reserves(t) {
-			continue
-		}
+	var left map[string]bool
+	for _, t := range tasks {
 		reserved := t.GetSpec().GetResources().GetReservations()
 		if !cpus.covers(reserved.GetNanoCpus()) || !memory.covers(reserved.GetMemoryBytes()) || !generic.covers(t.GetGenericResources()) {
-			crowded[t.GetId()] = true
+			if left == nil {
+				left = map[string]bool{}
+			}
+			left[t.GetId()] = true
 			continue
 		}
 		cpus.left -= reserved.GetNanoCpus()
 		memory.left -= reserved.GetMemoryBytes()
 		generic.take(t.GetGenericResources())
 	}
-	return crowded
+	return left
 }
 
 // room is what is left of a resource. What a node did not say is not held against its tasks.

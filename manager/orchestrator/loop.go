@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -38,8 +37,8 @@ type Loop struct {
 	name   string
 	core   Core
 	bySlot bool
-	// everyNode says that services on every node are asked about when any node changes.
-	everyNode bool
+	// everyNode selects the services that are asked about when any node changes; nil is none.
+	everyNode func(*api.Service) bool
 	store     *store.Store
 	log       *slog.Logger
 	// Owned by Run: looked is how long the loop has looked at services since it rested.
@@ -53,9 +52,9 @@ type Option func(*Loop)
 // about a slot depend on nothing else, so that one task's news cost the same in a service of any size.
 func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
 
-// EveryNode makes the loop ask its core about the services that are to run on every node when a node changes, or comes, although
-// none of their tasks are there.
-func EveryNode() Option { return func(l *Loop) { l.everyNode = true } }
+// EveryNode makes the loop ask its core about services that are to run on every node, those that which selects, when a node changes, or
+// comes, although none of their tasks are there. Their views have [View.Eligible]. which must take a service that is nil.
+func EveryNode(which func(*api.Service) bool) Option { return func(l *Loop) { l.everyNode = which } }
 
 // onEveryNode reports whether a service is to run on every node.
 func onEveryNode(s *api.Service) bool {
@@ -175,8 +174,8 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 		return l.store.View(func(tx store.ReadTx) error { return l.markService(q, tx, o.GetId()) })
 	case *api.Node:
 		old, _ := change.Old.(*api.Node)
-		if l.everyNode && !sameForServices(old, o) {
-			if err := l.store.View(func(tx store.ReadTx) error { return l.markGlobal(q, tx) }); err != nil {
+		if l.everyNode != nil && !sameForServices(old, o) {
+			if err := l.store.View(func(tx store.ReadTx) error { return l.markEveryNode(q, tx) }); err != nil {
 				return err
 			}
 		}
@@ -209,15 +208,14 @@ func sameForTasks(a, b *api.Node) bool {
 
 // sameForServices reports whether a node's change is none for the services that are to run on every node.
 func sameForServices(a, b *api.Node) bool {
-	return sameForTasks(a, b) && a.GetRole() == b.GetRole() && a.GetStatus().GetAddress() == b.GetStatus().GetAddress() &&
-		proto.Equal(a.GetSpec(), b.GetSpec()) && proto.Equal(a.GetDescription(), b.GetDescription()) && proto.Equal(a.GetApproval(), b.GetApproval())
+	return sameForTasks(a, b) && proto.Equal(a.GetSpec(), b.GetSpec()) && proto.Equal(a.GetDescription(), b.GetDescription()) && proto.Equal(a.GetApproval(), b.GetApproval())
 }
 
-// markGlobal marks the services that are to run on every node.
-func (l *Loop) markGlobal(q *queue, tx store.ReadTx) error {
+// markEveryNode marks the services that may run on any node.
+func (l *Loop) markEveryNode(q *queue, tx store.ReadTx) error {
 	services, err := store.List[*api.Service](tx)
 	for _, s := range services {
-		if onEveryNode(s) {
+		if l.everyNode(s) {
 			q.mark(key{service: s.GetId()})
 		}
 	}
@@ -292,8 +290,9 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 	dirty := q.take()
 	var wanted []key
 	err := l.store.View(func(tx store.ReadTx) error {
+		r := newReader(tx, l.everyNode)
 		for _, k := range dirty {
-			v, err := ReadView(tx, k.service, k.slot)
+			v, err := r.view(k.service, k.slot)
 			if err != nil {
 				return err
 			}
@@ -319,7 +318,7 @@ func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, err error) {
 		defer l.look(w.now)
 		rest = nil
 		for i, k := range keys {
-			v, err := ReadView(tx, k.service, k.slot)
+			v, err := newReader(tx, l.everyNode).view(k.service, k.slot) // a new one: what was done for other keys counts, too
 			if err != nil {
 				return err
 			}
@@ -336,40 +335,6 @@ func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, err error) {
 		return nil
 	})
 	return rest, err
-}
-
-// ReadView reads what a core sees of a service, or with a slot above 0, of that slot.
-func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
-	v := View{ServiceID: serviceID, HistoryLimit: defaultHistoryLimit, Node: func(id string) *api.Node {
-		n, err := store.Get[*api.Node](tx, id)
-		if err != nil {
-			return nil
-		}
-		return n
-	}}
-	v.Crowded = crowding(tx, v.Node)
-	var err error
-	if v.Service, err = store.Get[*api.Service](tx, serviceID); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return View{}, err
-	}
-	by := store.ByService(serviceID)
-	if slot > 0 {
-		by = store.BySlot(serviceID, slot)
-	}
-	if v.Tasks, err = store.List[*api.Task](tx, by); err != nil {
-		return View{}, err
-	}
-	cluster, err := store.TheCluster(tx)
-	if err != nil {
-		return View{}, err
-	}
-	if spec := cluster.GetSpec(); spec != nil {
-		v.HistoryLimit = spec.GetTaskHistoryLimit()
-	}
-	if slot == 0 && onEveryNode(v.Service) {
-		v.Eligible, err = eligible.Read(tx, v.Service)
-	}
-	return v, err
 }
 
 // queue is what a Loop still has to look at.

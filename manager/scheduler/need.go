@@ -3,9 +3,9 @@ package scheduler
 import (
 	"cmp"
 	"encoding/binary"
-	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/eligible"
 )
 
 // portKey is a port of a node.
@@ -35,7 +35,7 @@ func needOf(t *api.Task) need {
 	n := need{
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
 		generic:     genericNeed(reserved.GetGeneric()),
-		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: digestOf(t.GetSpec().GetContainer().GetImage()),
+		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: eligible.Digest(t.GetSpec().GetContainer().GetImage()),
 		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
 		bound: t.GetBoundNodeId(),
 	}
@@ -77,13 +77,4 @@ func (n need) key(texts ...[]string) string {
 
 func appendText(key []byte, text string) []byte {
 	return append(binary.AppendUvarint(key, uint64(len(text))), text...)
-}
-
-// digestOf returns the digest of a pinned reference, name:tag@digest or a digest alone, or "".
-func digestOf(image string) string {
-	_, digest, found := strings.Cut(image, "@")
-	if !found && strings.HasPrefix(image, "sha256:") {
-		return image
-	}
-	return digest
 }

@@ -21,7 +21,7 @@ func global(v orchestrator.View) (effects []orchestrator.Effect) {
 			effects = append(effects, orchestrator.Remove(s.tasks)...)
 		case v.Eligible.Keep[node] == nil:
 			effects = append(effects, orchestrator.Remove(s.withdrawn())...)
-		case s.place != free || !slices.Contains(v.Eligible.Take, node):
+		case s.place != free || !v.Eligible.Takes(node):
 			effects = append(effects, s.keep()...)
 		}
 	}

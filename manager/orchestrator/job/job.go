@@ -13,7 +13,7 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("job", Step, cfg, orchestrator.EveryNode())
+	return orchestrator.New("job", Step, cfg, orchestrator.EveryNode(func(s *api.Service) bool { return s.GetSpec().GetGlobalJob() != nil }))
 }
 
 // Step decides about all slots of one service.
@@ -124,11 +124,12 @@ func replicated(v orchestrator.View) (effects []orchestrator.Effect) {
 	for number := uint64(1); number <= last || missing > 0 && room > 0; number++ {
 		s := slots[number]
 		s.number = number
-		lost, isLost := v.Rescue(number, s.tasks, func(*api.Task) bool { return false })
 		switch {
 		case spared[number]:
-		case s.place == running && len(s.stop) == 0 && isLost:
-			effects = append(effects, lost)
+		case s.place == running && len(s.stop) == 0:
+			if lost, ok := v.Rescue(number, s.tasks, func(*api.Task) bool { return false }); ok {
+				effects = append(effects, lost)
+			}
 		case s.place != free || missing == 0 || room == 0 && !s.busy:
 			effects = append(effects, s.keep()...)
 		default:
