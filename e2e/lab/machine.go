@@ -113,7 +113,10 @@ func (m *Machine) PowerOn() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.network.Mend(m), within(m.space, process.Start)); err != nil {
+	if err := m.network.Mend(m); err != nil {
+		return fmt.Errorf("power %s on: %w", m.Name, err)
+	}
+	if err := within(m.space, process.Start); err != nil {
 		return fmt.Errorf("power %s on: %w", m.Name, err)
 	}
 	m.process, m.orders, m.answers = process, orders, bufio.NewReader(answers)

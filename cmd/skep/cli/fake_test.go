@@ -86,6 +86,8 @@ type fake struct {
 	holdLogs bool
 	// volumes are those of all nodes.
 	volumes []*api.Volume
+	// doomed names the place of a task that is deleted as soon as it is watched, or "".
+	doomed string
 	// changed is closed and replaced at each change.
 	changed chan struct{}
 }
@@ -437,6 +439,9 @@ func (f *fake) WatchService(r *api.WatchServiceRequest, stream grpc.ServerStream
 			return fault.New(fault.NotFound, "no such service: %s", r.GetServiceId())
 		}
 		if err := stream.Send(answer); err != nil {
+			return err
+		}
+		if err := f.deleteDoomed(); err != nil {
 			return err
 		}
 		select {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/url"
@@ -195,7 +194,7 @@ func detailsOf(line *api.LogLine) string {
 
 // prefix names the task and its node: web.1.2tf9m6rmqh7q@node-1    |
 func (f *logFlags) prefix(line *api.LogLine) string {
-	name := fmt.Sprintf("%s.%d", line.GetServiceName(), line.GetSlot())
+	name := view.TaskName(line.GetServiceName(), line.GetSlot())
 	if !f.noTaskIDs {
 		id := line.GetTaskId()
 		if !f.noTrunc {

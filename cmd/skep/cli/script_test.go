@@ -141,6 +141,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.warnings = append(f.warnings, args[1])
 	case "end":
 		ts.Check(f.endTask(args[1], args[2]))
+	case "doomed":
+		f.doomed = args[1]
 	case "stuck":
 		f.stuck = args[1]
 	case "fail":

@@ -185,10 +185,7 @@ func sameSlot(a, b *api.Task) bool {
 	return a.GetServiceId() == b.GetServiceId() && a.GetSlot() == b.GetSlot()
 }
 
-// taskName returns the name of a task's place: web.1.
-func taskName(t *api.Task) string {
-	return t.GetServiceName() + "." + strconv.FormatUint(t.GetSlot(), 10)
-}
+func taskName(t *api.Task) string { return view.TaskName(t.GetServiceName(), t.GetSlot()) }
 
 // newTaskRow shows a task. One that follows a newer task of its slot is marked as its history.
 func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows bool) taskRow {
@@ -198,7 +195,7 @@ func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows b
 		DesiredState: capitalized(v.DesiredState), CurrentState: p.currentState(v), Ports: portsOf(t),
 	}
 	if flags.noResolve {
-		row.Name = fmt.Sprintf("%s.%d", v.ServiceID, v.Slot)
+		row.Name = view.TaskName(v.ServiceID, v.Slot)
 	}
 	if follows && flags.format == "" {
 		row.Name = ` \_ ` + row.Name

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -69,9 +70,7 @@ func anonymous(labels map[string]string) (string, map[string]string) {
 	name := make([]byte, nameBytes)
 	_, _ = rand.Read(name) // never fails: the program ends instead
 	out := map[string]string{anonymousLabel: ""}
-	for key, value := range labels {
-		out[key] = value
-	}
+	maps.Copy(out, labels)
 	return hex.EncodeToString(name), out
 }
 
@@ -88,6 +87,9 @@ type volumeRow struct {
 
 // Label returns the value of one label.
 func (r volumeRow) Label(name string) string { return r.labels[name] }
+
+// ID is what -q shows: volumes have no id.
+func (r volumeRow) ID() string { return r.Name }
 
 func (p *program) volumeList() *cobra.Command {
 	var flags listFlags
@@ -119,11 +121,7 @@ func (p *program) volumeList() *cobra.Command {
 			})
 		}
 		header := volumeRow{Driver: "DRIVER", Name: "VOLUME NAME", Scope: "SCOPE", Mountpoint: "MOUNTPOINT", Labels: "LABELS", Node: "NODE"}
-		table := volumeTable
-		if flags.quiet && flags.format == "" {
-			flags.quiet, flags.format = false, "{{.Name}}" // they have no id
-		}
-		if err := writeList(p.out, &flags, table, objects, header, rows); err != nil {
+		if err := writeList(p.out, &flags, volumeTable, objects, header, rows); err != nil {
 			return err
 		}
 		return volumeGaps(answer).orNil()
@@ -169,11 +167,7 @@ func (p *program) volumeInspect() *cobra.Command {
 			}
 			return gaps.orNil()
 		})
-		template := flags.template()
-		if flags.quiet {
-			template = "{{.Name}}" // they have no id
-		}
-		if err := output.Objects(p.out, template, found); err != nil {
+		if err := output.Objects(p.out, flags.template(), found); err != nil {
 			return err
 		}
 		return missing

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,9 @@ var errTimeout = errors.New("it takes longer than --timeout allows")
 const waitHelp = `Block until tasks and jobs end, and services converge
 
 A task is waited for until it has ended, and its exit code is printed, as docker wait does. A job is waited for until all of it
-ended well, which prints 0, or has failed, which prints the exit code of a task that failed. Any other service is waited for until
-all its tasks have run for 5 seconds, which prints what was waited for.
+ended well, which prints 0, or has failed, which prints the exit code of the task that the error is about. Any other service is
+waited for until all its tasks have run for 5 seconds, which prints what was waited for. A task that its node rejected, or that is
+gone with its node, has no exit code: 255 is printed.
 
 TASK is a task's id, the beginning of one, or SERVICE.SLOT.`
 
@@ -58,41 +60,32 @@ func (p *program) wait(ctx context.Context, c *client.Client, name string) error
 		return p.waitTask(ctx, c, name)
 	case err != nil:
 		return err
-	case service.GetSpec().GetReplicatedJob() == nil && service.GetSpec().GetGlobalJob() == nil:
-		if err := p.waitFor(ctx, c, service, true); err != nil {
-			return err
-		}
-		return p.printf("%s\n", name)
 	}
 	err = p.waitFor(ctx, c, service, true)
-	if err != nil && !errors.Is(err, progress.ErrEnded) {
+	var ended *progress.EndedError
+	switch job := progress.IsJob(service); {
+	case job && errors.As(err, &ended):
+		return cmp.Or(p.printf("%d\n", taskExitCode(ended.Task)), err)
+	case err != nil:
 		return err
+	case job:
+		return p.printf("0\n")
+	default:
+		return p.printf("%s\n", name)
 	}
-	code, codeErr := jobCode(ctx, c, service.GetId(), err == nil)
-	if codeErr != nil {
-		return errors.Join(err, codeErr)
-	}
-	if err := p.printf("%d\n", code); err != nil {
-		return err
-	}
-	return err
 }
 
-// jobCode returns the exit code of a job: that of the last task that failed, unless the job ended well.
-func jobCode(ctx context.Context, c *client.Client, id string, well bool) (int32, error) {
-	if well {
-		return 0, nil
+// unknownExitCode is printed for a task that has none: containerd's UnknownExitStatus, and what docker wait prints then.
+const unknownExitCode = 255
+
+// taskExitCode returns the exit code of a task that has ended.
+func taskExitCode(t *api.Task) int32 {
+	switch t.GetStatus().GetState() {
+	case api.TaskState_TASK_STATE_REJECTED, api.TaskState_TASK_STATE_ORPHANED:
+		return unknownExitCode
+	default:
+		return t.GetStatus().GetContainer().GetExitCode()
 	}
-	tasks, err := c.Control.ListTasks(ctx, &api.ListTasksRequest{ServiceIds: []string{id}})
-	var last *api.Task
-	for _, task := range tasks.GetTasks() {
-		state := task.GetStatus().GetState()
-		failed := state == api.TaskState_TASK_STATE_FAILED || state == api.TaskState_TASK_STATE_REJECTED
-		if failed && (last == nil || createdBefore(last, task)) {
-			last = task
-		}
-	}
-	return last.GetStatus().GetContainer().GetExitCode(), err
 }
 
 func createdBefore(a, b *api.Task) bool {
@@ -110,35 +103,48 @@ func (p *program) waitTask(ctx context.Context, c *client.Client, name string) e
 			return err
 		}
 	}
-	return p.printf("%d\n", task.GetStatus().GetContainer().GetExitCode())
+	return p.printf("%d\n", taskExitCode(task))
 }
 
 func hasEnded(t *api.Task) bool { return t.GetStatus().GetState() > api.TaskState_TASK_STATE_RUNNING }
 
 // errFound ends a watch that has what was wanted.
-var errFound = errors.New("the task ended")
+var errFound = errors.New("the task ended, or is gone")
 
-// untilEnded follows a task's service until the task has ended.
+// untilEnded follows a task's service until the task has ended. A task that a snapshot lacks is gone: no manager shows an older state
+// than the one that named it.
 func (p *program) untilEnded(ctx context.Context, c *client.Client, task *api.Task) (*api.Task, error) {
 	watching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var ended *api.Task
+	var found *api.Task
 	err := p.watch(watching, c, task.GetServiceId(), func(s *progress.Snapshot) {
-		for _, t := range s.Tasks {
-			if t.GetId() == task.GetId() && hasEnded(t) && ended == nil {
-				ended = t
-				stop(errFound)
-			}
+		if watching.Err() != nil {
+			return
+		}
+		if found = taskIn(s, task.GetId()); found == nil || hasEnded(found) {
+			stop(errFound)
 		}
 	})
-	switch {
-	case ended != nil:
-		return ended, nil
+	switch enough := errors.Is(context.Cause(watching), errFound); {
+	case enough && found == nil:
+		return nil, fault.New(fault.NotFound, "task %s is gone, with its exit code: see 'skep service ps %s'", task.GetId(), task.GetServiceId())
+	case enough:
+		return found, nil
 	case ctx.Err() != nil:
 		return nil, &interruptedError{check: "skep service ps " + task.GetServiceId()}
 	default:
 		return nil, fmt.Errorf("task %s: %w", task.GetId(), err)
 	}
+}
+
+// taskIn returns the task with an id, or nil.
+func taskIn(s *progress.Snapshot, id string) *api.Task {
+	for _, t := range s.Tasks {
+		if t.GetId() == id {
+			return t
+		}
+	}
+	return nil
 }
 
 // findTask returns the task with an id or the beginning of one, or the newest in SERVICE.SLOT.

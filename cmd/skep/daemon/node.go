@@ -69,7 +69,7 @@ type node struct {
 	refused     chan struct{}
 	refusedOnce sync.Once
 	renewer     *ca.Renewer
-	// gossip is made with the agent.
+	// gossip is made before the agent.
 	gossip *gossip.Gossip
 
 	// mu guards the rest.
@@ -171,7 +171,11 @@ func (n *node) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(n.makeAgent(), n.makeGossip()); err != nil {
+	// The agent comes last: it alone must be closed.
+	if err = n.makeGossip(); err == nil {
+		err = n.makeAgent()
+	}
+	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	group, ctx := errgroup.WithContext(ctx)

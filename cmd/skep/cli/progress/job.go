@@ -8,9 +8,9 @@ import (
 	"github.com/skep-io/skep/api"
 )
 
-func (t *Tracker) isJob() bool {
-	spec := t.last.Service.GetSpec()
-	return spec.GetReplicatedJob() != nil || spec.GetGlobalJob() != nil
+// IsJob reports whether a service's tasks are to end, and then to stay so.
+func IsJob(s *api.Service) bool {
+	return s.GetSpec().GetReplicatedJob() != nil || s.GetSpec().GetGlobalJob() != nil
 }
 
 // job says how far a job is: it is done when all its slots ended well, and has failed when nothing runs any more and some did not.
@@ -40,7 +40,7 @@ func (t *Tracker) job() View {
 		view.Converged = true
 		view.Lines = append(view.Lines, Line{Key: "job", Text: "Service " + t.last.Service.GetId() + " completed"})
 	case active == 0 && completed+failed >= total:
-		_, view.Failure = endOf(slices.DeleteFunc(slots, slot.completed))
+		view.Failed, view.Failure = endOf(slices.DeleteFunc(slots, slot.completed))
 	}
 	return view
 }

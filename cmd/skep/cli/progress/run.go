@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/skep-io/skep/api"
 )
 
 var (
@@ -16,11 +18,23 @@ var (
 	ErrStopped = errors.New("the update failed")
 )
 
+// EndedError is an [ErrEnded] that names one of the tasks that failed.
+type EndedError struct {
+	Task *api.Task
+	// Reason is why the task ended.
+	Reason string
+}
+
+func (e *EndedError) Error() string { return ErrEnded.Error() + ": " + e.Reason }
+
+// Unwrap is for errors.Is.
+func (e *EndedError) Unwrap() error { return ErrEnded }
+
 // Watch sends snapshots until ctx ends or an error stops it. It must not call send after it returned.
 type Watch func(ctx context.Context, send func(*Snapshot)) error
 
 // Run shows the tracker's lines until the service has converged. It returns [ErrInterrupted] when ctx ends before,
-// [ErrEnded] when the service ended before, [ErrStopped] when its update was paused or rolled back, and else the error that ended the watch or the display.
+// an [EndedError] when the service ended before, [ErrStopped] when its update was paused or rolled back, and else the error that ended the watch or the display.
 func Run(ctx context.Context, watch Watch, tracker *Tracker, display Display) error {
 	watchCtx, cancel := context.WithCancel(ctx)
 	snapshots, ended := make(chan *Snapshot), make(chan error, 1)
@@ -67,7 +81,7 @@ func follow(ctx context.Context, snapshots <-chan *Snapshot, ended <-chan error,
 			return fmt.Errorf("%w: %s", ErrStopped, view.Stopped)
 		}
 		if view.Failure != "" {
-			return fmt.Errorf("%w: %s", ErrEnded, view.Failure)
+			return &EndedError{Task: view.Failed, Reason: view.Failure}
 		}
 		wake = nil
 		if view.Wake > 0 {

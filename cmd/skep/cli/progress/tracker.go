@@ -44,8 +44,9 @@ type View struct {
 	Lines []Line
 	// Converged says that the wait is over.
 	Converged bool
-	// Failure is why the service ended without converging, or "".
+	// Failure is why the service ended without converging, or "", and Failed the task of which that is true.
 	Failure string
+	Failed  *api.Task
 	// Stopped is why the update was paused or rolled back, or "".
 	Stopped string
 	// Wake is how long to wait for the next snapshot; 0 is for ever.
@@ -101,7 +102,7 @@ func (t *Tracker) Step(now time.Time, snapshot *Snapshot) View {
 	if t.last == nil {
 		return View{}
 	}
-	if t.isJob() {
+	if IsJob(t.last.Service) {
 		return t.job()
 	}
 	slots := slotsOf(t.last, t.replicas())
@@ -164,7 +165,8 @@ func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
 		view.Converged = true
 		say("Service %s converged", t.last.Service.GetId())
 	default:
-		view.Converged, view.Failure = endOf(slots)
+		view.Failed, view.Failure = endOf(slots)
+		view.Converged = view.Failed == nil
 		say("Service %s ended", t.last.Service.GetId())
 	}
 }
@@ -183,15 +185,15 @@ func (t *Tracker) phaseOf(slots []slot) phase {
 	return waiting
 }
 
-// endOf says whether the tasks of a service that ended all did so well, and else how one failed.
-func endOf(slots []slot) (well bool, failure string) {
+// endOf returns the first task that did not end well, of a service that ended, and how it failed; nil if all ended well.
+func endOf(slots []slot) (failed *api.Task, failure string) {
 	for _, s := range slots {
-		status := cmp.Or(s.task, s.last).GetStatus()
-		if status.GetState() != api.TaskState_TASK_STATE_COMPLETE {
-			return false, cmp.Or(firstLine(status.GetErr()), "a task "+stateName(status.GetState()))
+		task := cmp.Or(s.task, s.last)
+		if status := task.GetStatus(); status.GetState() != api.TaskState_TASK_STATE_COMPLETE {
+			return task, cmp.Or(firstLine(status.GetErr()), "a task "+stateName(status.GetState()))
 		}
 	}
-	return true, ""
+	return nil, ""
 }
 
 // replicas is how many tasks there are to be: as many as nodes that fit, for a global service.

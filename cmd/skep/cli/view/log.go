@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -25,7 +24,7 @@ type LogLine struct {
 // NewLogLine shows a line.
 func NewLogLine(l *api.LogLine) LogLine {
 	return LogLine{
-		Time: l.GetTime().AsTime(), Service: l.GetServiceName(), Task: fmt.Sprintf("%s.%d", l.GetServiceName(), l.GetSlot()), TaskID: l.GetTaskId(),
+		Time: l.GetTime().AsTime(), Service: l.GetServiceName(), Task: TaskName(l.GetServiceName(), l.GetSlot()), TaskID: l.GetTaskId(),
 		Node: l.GetNodeHostname(), NodeID: l.GetNodeId(), Stream: strings.ToLower(strings.TrimPrefix(l.GetStream().String(), "LOG_STREAM_")),
 		Log: string(l.GetData()), Details: l.GetDetails(),
 	}

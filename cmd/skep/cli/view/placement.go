@@ -93,7 +93,7 @@ func verdict(n *api.NodeVerdict) NodeVerdict {
 func (p Placing) Title() string {
 	switch {
 	case p.NodeID != "":
-		return fmt.Sprintf("%s.%d is on node %s. Where it could be:", p.ServiceName, p.Slot, cmp.Or(p.host, p.NodeID))
+		return fmt.Sprintf("%s is on node %s. Where it could be:", TaskName(p.ServiceName, p.Slot), cmp.Or(p.host, p.NodeID))
 	case p.TaskID == "":
 		return p.ServiceName + ": no task waits for a node. Where one more would go:"
 	case p.Waiting == 1:

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -72,7 +71,7 @@ type Stall struct {
 func NewTaskStats(s, before *api.TaskStats) TaskStats {
 	cpu, memory, io := s.GetCpu(), s.GetMemory(), s.GetIo()
 	out := TaskStats{
-		ID: s.GetTaskId(), Name: fmt.Sprintf("%s.%d", s.GetServiceName(), s.GetSlot()), ServiceName: s.GetServiceName(), Slot: s.GetSlot(), NodeID: s.GetNodeId(), Node: s.GetNodeHostname(),
+		ID: s.GetTaskId(), Name: TaskName(s.GetServiceName(), s.GetSlot()), ServiceName: s.GetServiceName(), Slot: s.GetSlot(), NodeID: s.GetNodeId(), Node: s.GetNodeHostname(),
 		Read: s.GetTime().AsTime(), CPUPercent: cpuPercent(s, before),
 		CPU: CPUStats{
 			Usage: nanos(cpu.GetUsageNanos()), User: nanos(cpu.GetUserNanos()), System: nanos(cpu.GetSystemNanos()),

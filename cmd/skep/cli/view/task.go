@@ -233,6 +233,11 @@ type TmpfsOptions struct {
 	Options   [][]string `json:",omitempty"`
 }
 
+// TaskName returns the name of a task's place: web.1.
+func TaskName(service string, slot uint64) string {
+	return service + "." + strconv.FormatUint(slot, 10)
+}
+
 // NewTask shows a task.
 func NewTask(t *api.Task) Task {
 	status := t.GetStatus()
@@ -268,23 +273,12 @@ func newTaskSpec(s *api.TaskSpec) TaskSpec {
 		}
 	}
 	if p := s.GetPlacement(); p != nil {
-		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas(), Strategy: strategy(p.GetStrategy())}
+		out.Placement = &Placement{Constraints: p.GetConstraints(), MaxReplicas: p.GetMaxReplicas(), Strategy: word(p.GetStrategy().String(), "PLACEMENT_STRATEGY_")}
 		for _, preference := range p.GetPreferences() {
 			out.Placement.Preferences = append(out.Placement.Preferences, PlacementPreference{SpreadOver{preference.GetSpread()}})
 		}
 	}
 	return out
-}
-
-func strategy(s api.PlacementStrategy) string {
-	switch s {
-	case api.PlacementStrategy_PLACEMENT_STRATEGY_SPREAD:
-		return "spread"
-	case api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK:
-		return "binpack"
-	default:
-		return ""
-	}
 }
 
 func requirements(r *api.ResourceRequirements) *ResourceRequirements {

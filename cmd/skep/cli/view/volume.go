@@ -21,6 +21,9 @@ type Volume struct {
 	Tasks []string
 }
 
+// ID is what -q shows: volumes have no id.
+func (v Volume) ID() string { return v.Name }
+
 // NewVolume shows a volume.
 func NewVolume(v *api.Volume) Volume {
 	out := Volume{
