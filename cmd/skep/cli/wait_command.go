@@ -37,9 +37,10 @@ func (p *program) waitCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "Wait no longer than this, for all together (default 0s = for ever)")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		if timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
-			defer cancel()
+			// Not a deadline: gRPC would send it along, and then a server's clock may end a call before ctx ends here.
+			limited, cancel := context.WithCancelCause(ctx)
+			defer time.AfterFunc(timeout, func() { cancel(errTimeout) }).Stop()
+			ctx = limited
 		}
 		return each(args, func(name string) error {
 			err := p.wait(ctx, c, name)
