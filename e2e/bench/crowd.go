@@ -34,16 +34,9 @@ func crowdSizes() []int { return []int{100, 1000} }
 
 // simulated measures three managers with many nodes: real certificates, sessions and assignments, and containers that only say that they run.
 func (b bench) simulated(ctx context.Context) error {
-	var managers []*lab.Machine
-	for _, name := range []string{"m7", "m8", "m9"} {
-		m, err := b.network.NewMachine(name)
-		if err != nil {
-			return err
-		}
-		if err := m.Start(ctx); err != nil {
-			return err
-		}
-		managers = append(managers, m)
+	managers, err := b.started(ctx, "m7", "m8", "m9")
+	if err != nil {
+		return err
 	}
 	if err := b.network.Swarm(ctx, "m7", "m8", "m9"); err != nil {
 		return err
@@ -132,7 +125,7 @@ func (c *crowdOf) grow(ctx context.Context, size int) error {
 func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error) {
 	from := c.managers[number%len(c.managers)] // whose network it uses
 	dial := func(ctx context.Context, address string) (net.Conn, error) { return from.Dial(ctx, "tcp", address) }
-	address := fmt.Sprintf("%s:%d", c.managers[number%len(c.managers)].Address, lab.Port)
+	address := fmt.Sprintf("%s:%d", from.Address, lab.Port)
 	hostname := fmt.Sprintf("sim%d", number)
 	key, err := ca.NewKey()
 	if err != nil {

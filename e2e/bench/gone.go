@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -47,15 +45,13 @@ func (b bench) gone(ctx context.Context) error {
 				return err
 			}
 		}
-		slices.Sort(took)
-		b.row(fmt.Sprintf("worker without power to its tasks running elsewhere, p50 of %d", powerCuts), milliseconds(took[powerCuts/2]), "< 5000 ms")
-		b.row(fmt.Sprintf("worker without power to its tasks running elsewhere, worst of %d", powerCuts), milliseconds(took[powerCuts-1]), "< 5000 ms")
+		b.medianAndWorst("worker without power to its tasks running elsewhere", took, "< 5000 ms", "< 5000 ms")
 		_, err = control.RemoveService(ctx, &api.RemoveServiceRequest{Service: id})
 		return err
 	})
 }
 
-// elsewhere returns when that many tasks of the service run on other nodes.
+// elsewhere returns when that many tasks of the service run on other nodes than that one; "" excludes none.
 func elsewhere(ctx context.Context, control api.ControlClient, id, node string, running int) error {
 	return watch(ctx, control, id, func(tasks []*api.Task) bool {
 		n := 0

@@ -98,22 +98,39 @@ func (b bench) row(what, measured, mark string) {
 	fmt.Fprintf(b.out, "%s\t%s\t%s\n", what, measured, mark)
 }
 
+// medianAndWorst writes the two rows of what was measured several times, each with its mark.
+func (b bench) medianAndWorst(what string, took []time.Duration, medianMark, worstMark string) {
+	b.row(fmt.Sprintf("%s, p50 of %d", what, len(took)), milliseconds(median(took)), medianMark)
+	b.row(fmt.Sprintf("%s, worst of %d", what, len(took)), milliseconds(slices.Max(took)), worstMark)
+}
+
+// started adds machines and starts their daemons.
+func (b bench) started(ctx context.Context, names ...string) ([]*lab.Machine, error) {
+	var machines []*lab.Machine
+	for _, name := range names {
+		m, err := b.network.NewMachine(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.Start(ctx); err != nil {
+			return nil, err
+		}
+		machines = append(machines, m)
+	}
+	return machines, nil
+}
+
 func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond))
 }
 
 // form measures init and join, on three managers and two workers.
 func (b bench) form(ctx context.Context) error {
-	for _, name := range []string{"m1", "m2", "m3", "w1", "w2"} {
-		m, err := b.network.NewMachine(name)
-		if err != nil {
-			return err
-		}
-		if err := m.Start(ctx); err != nil {
-			return err
-		}
+	machines, err := b.started(ctx, "m1", "m2", "m3", "w1", "w2")
+	if err != nil {
+		return err
 	}
-	m1 := b.network.Machine("m1")
+	m1 := machines[0]
 	began := time.Now()
 	if err := b.network.Swarm(ctx, "m1"); err != nil {
 		return err
@@ -202,15 +219,7 @@ func spec(name string, replicas uint64) *api.ServiceSpec {
 
 // converge returns when that many tasks of the service run.
 func converge(ctx context.Context, control api.ControlClient, id string, running int) error {
-	return watch(ctx, control, id, func(tasks []*api.Task) bool {
-		n := 0
-		for _, task := range tasks {
-			if task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
-				n++
-			}
-		}
-		return n >= running
-	})
+	return elsewhere(ctx, control, id, "", running)
 }
 
 // watch returns when the tasks of a service are as wanted.

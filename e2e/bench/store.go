@@ -37,9 +37,7 @@ func (b bench) failover(ctx context.Context) error {
 			return err
 		}
 	}
-	slices.Sort(took)
-	b.row(fmt.Sprintf("leader killed to the next write, p50 of %d", kills), milliseconds(took[kills/2]), "< 1500 ms")
-	b.row(fmt.Sprintf("leader killed to the next write, worst of %d", kills), milliseconds(took[kills-1]), "< 2500 ms")
+	b.medianAndWorst("leader killed to the next write", took, "< 1500 ms", "< 2500 ms")
 	return nil
 }
 

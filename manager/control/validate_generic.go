@@ -2,32 +2,26 @@ package control
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/generic"
 )
 
-// Limits of what a service reserves of generic resources.
-const (
-	maxGenericKinds = 64
-	maxGenericCount = 1_000_000
-)
-
-// kindPattern keeps a kind to what a variable of the environment can be called.
-var kindPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+// maxGenericCount is how many of one kind a service may reserve.
+const maxGenericCount = 1_000_000
 
 // generic checks what is reserved of generic resources.
 func (p *problems) generic(at string, resources []*api.GenericResource) {
-	if len(resources) > maxGenericKinds {
-		p.add(at, "%d kinds of generic resources are too many: at most %d are allowed", len(resources), maxGenericKinds)
+	if len(resources) > generic.MaxKinds {
+		p.add(at, "%d kinds of generic resources are too many: at most %d are allowed", len(resources), generic.MaxKinds)
 		return
 	}
 	seen := map[string]bool{}
 	for i, r := range resources {
 		field, kind := fmt.Sprintf("%s[%d]", at, i), r.GetKind()
 		switch {
-		case !kindPattern.MatchString(kind):
+		case !generic.ValidKind(kind):
 			p.add(field+".kind", "invalid kind of generic resource %q: use letters, digits and _ . -, at most 64", clip(kind))
 		case seen[strings.ToUpper(kind)]:
 			p.add(field+".kind", "duplicate kind of generic resource: %s", kind)

@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/generic"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -27,9 +28,6 @@ const (
 	maxImages = 1000
 	// maxDescription is the size in bytes of a description, which is in every copy of the node.
 	maxDescription = 512 << 10
-	// maxGenericKinds and maxGenericIDs bound generic resources, which the scheduler searches for each task that wants some.
-	maxGenericKinds = 64
-	maxGenericIDs   = 1024
 )
 
 func removed(nodeID string) error {
@@ -136,13 +134,13 @@ func checkDescription(description *api.NodeDescription) (*api.NodeDescription, e
 
 // checkGeneric refuses more generic resources than a daemon takes from its flags.
 func checkGeneric(resources []*api.GenericResource) error {
-	if len(resources) > maxGenericKinds {
-		return fault.New(fault.Invalid, "the node has %d kinds of generic resources, at most %d are allowed", len(resources), maxGenericKinds)
+	if len(resources) > generic.MaxKinds {
+		return fault.New(fault.Invalid, "the node has %d kinds of generic resources, at most %d are allowed", len(resources), generic.MaxKinds)
 	}
 	for _, r := range resources {
-		if len(r.GetIds()) > maxGenericIDs || r.GetCount() < 0 {
+		if len(r.GetIds()) > generic.MaxIDs || r.GetCount() < 0 {
 			return fault.New(fault.Invalid, "the node has %d ids and a count of %d of one generic resource, at most %d ids are allowed",
-				len(r.GetIds()), r.GetCount(), maxGenericIDs)
+				len(r.GetIds()), r.GetCount(), generic.MaxIDs)
 		}
 	}
 	return nil

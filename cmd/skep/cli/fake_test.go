@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/progress"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -275,13 +276,14 @@ func (f *fake) CreateService(_ context.Context, r *api.CreateServiceRequest) (*a
 	})
 }
 
-func isJob(s *api.Service) bool {
-	return s.GetSpec().GetReplicatedJob() != nil || s.GetSpec().GetGlobalJob() != nil
+// everywhere reports whether a service has a task on each node.
+func everywhere(s *api.Service) bool {
+	return s.GetSpec().GetGlobal() != nil || s.GetSpec().GetGlobalJob() != nil
 }
 
 // countsOf are the numbers of a service, without those that run.
 func (f *fake) countsOf(s *api.Service) *api.ServiceCounts {
-	if isJob(s) {
+	if progress.IsJob(s) {
 		return &api.ServiceCounts{Completed: f.replicas(s), Total: f.replicas(s)}
 	}
 	return &api.ServiceCounts{Desired: f.replicas(s)}
@@ -289,7 +291,7 @@ func (f *fake) countsOf(s *api.Service) *api.ServiceCounts {
 
 // replicas is how many tasks a service is to have.
 func (f *fake) replicas(service *api.Service) uint64 {
-	if service.GetSpec().GetGlobal() != nil || service.GetSpec().GetGlobalJob() != nil {
+	if everywhere(service) {
 		return uint64(len(f.nodes))
 	}
 	if job := service.GetSpec().GetReplicatedJob(); job != nil {
@@ -313,10 +315,10 @@ func (f *fake) fill(service *api.Service) {
 		} else {
 			task.NodeId = slices.Sorted(maps.Keys(f.nodes))[0]
 		}
-		if isJob(service) {
+		if progress.IsJob(service) {
 			task.DesiredState, task.Status.State = api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_COMPLETE
 		}
-		if service.GetSpec().GetGlobal() != nil || service.GetSpec().GetGlobalJob() != nil {
+		if everywhere(service) {
 			task.BoundNodeId = slices.Sorted(maps.Keys(f.nodes))[slot-1]
 		}
 		if !f.hasTask(task) {
@@ -425,6 +427,9 @@ func (f *fake) ListTasks(_ context.Context, r *api.ListTasksRequest) (*api.ListT
 }
 
 func (f *fake) WatchService(r *api.WatchServiceRequest, stream grpc.ServerStreamingServer[api.WatchServiceResponse]) error {
+	if _, bounded := stream.Context().Deadline(); bounded {
+		return context.DeadlineExceeded // as a server does whose clock is a little ahead of the caller's
+	}
 	for {
 		f.mu.Lock()
 		changed, service := f.changed, f.services[r.GetServiceId()]

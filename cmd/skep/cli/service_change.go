@@ -46,10 +46,7 @@ func (p *program) serviceCreate() *cobra.Command {
 			return err
 		}
 		p.warn(answer.GetWarnings())
-		if err := p.printf("%s\n", answer.GetService().GetId()); err != nil || wait.detach {
-			return err
-		}
-		return p.waitFor(ctx, c, answer.GetService(), wait.quiet)
+		return p.changed(ctx, c, answer.GetService().GetId(), answer.GetService(), wait)
 	})
 	return cmd
 }

@@ -36,7 +36,7 @@ func (p *program) rollback(ctx context.Context, c *client.Client, name string, r
 	return p.changed(ctx, c, name, answer.GetService(), wait)
 }
 
-// changed names a service that was changed, and waits for it.
+// changed names a service that was made or changed, and waits for it.
 func (p *program) changed(ctx context.Context, c *client.Client, name string, service *api.Service, wait waitFlags) error {
 	if err := p.printf("%s\n", name); err != nil || wait.detach {
 		return err

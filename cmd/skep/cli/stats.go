@@ -23,8 +23,6 @@ const (
 	// statsPause is the time between two samples.
 	statsPause = time.Second
 	statsTable = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
-	// statsIDLength is how much of an id is shown, as Docker's.
-	statsIDLength = 12
 	// clearScreen moves to the upper left corner and clears what is below (ECMA-48).
 	clearScreen = "\x1b[H\x1b[J"
 )
@@ -164,7 +162,7 @@ func (s *statsView) show(answer *api.ReadStatsResponse) error {
 func (s *statsView) row(t view.TaskStats) statsRow {
 	id := t.ID
 	if !s.flags.noTrunc {
-		id = id[:min(len(id), statsIDLength)]
+		id = view.ShortID(id)
 	}
 	percent := func(share float64) string { return fmt.Sprintf("%.2f%%", share) }
 	pair := func(in, out uint64) string {

@@ -9,19 +9,11 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/generic"
 )
 
-// Limits of what a node says that it has; the managers take no more ids of one kind.
-const (
-	maxGenericKinds = 64
-	maxGenericIDs   = 1024
-)
-
-var (
-	kindPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-	// idPattern leaves out what separates ids, and what a variable of the environment can't have.
-	idPattern = regexp.MustCompile(`^[A-Za-z0-9_.:/@+-]{1,128}$`)
-)
+// idPattern leaves out what separates ids, and what a variable of the environment can't have.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_.:/@+-]{1,128}$`)
 
 // parseGeneric reads --node-generic-resource: KIND=NUMBER, or KIND=ID for each one that has an id; several may be separated by commas.
 func parseGeneric(flags []string) ([]*api.GenericResource, error) {
@@ -40,14 +32,14 @@ func parseGeneric(flags []string) ([]*api.GenericResource, error) {
 
 func addGeneric(present []*api.GenericResource, pair string) ([]*api.GenericResource, error) {
 	kind, value, _ := strings.Cut(pair, "=")
-	if !kindPattern.MatchString(kind) || !idPattern.MatchString(value) {
+	if !generic.ValidKind(kind) || !idPattern.MatchString(value) {
 		return present, errors.New("want KIND=ID for each, as in gpu=GPU-1, or KIND=NUMBER, of letters, digits and _ . - (in ids also : / @ +)")
 	}
 	at := slices.IndexFunc(present, func(r *api.GenericResource) bool { return strings.EqualFold(r.GetKind(), kind) })
 	count, err := strconv.ParseInt(value, 10, 64)
 	switch numbered := err == nil; {
-	case at < 0 && len(present) == maxGenericKinds:
-		return present, fmt.Errorf("too many kinds: at most %d", maxGenericKinds)
+	case at < 0 && len(present) == generic.MaxKinds:
+		return present, fmt.Errorf("too many kinds: at most %d", generic.MaxKinds)
 	case numbered && (count < 1 || at >= 0):
 		return present, fmt.Errorf("a number of %s is given once, from 1 on, and not beside ids", kind)
 	case numbered:
@@ -58,8 +50,8 @@ func addGeneric(present []*api.GenericResource, pair string) ([]*api.GenericReso
 		return present, fmt.Errorf("it is written %s before: tasks could not tell one from the other", present[at].GetKind())
 	case present[at].GetCount() > 0 || slices.Contains(present[at].GetIds(), value):
 		return present, fmt.Errorf("%s is there already", kind)
-	case len(present[at].GetIds()) == maxGenericIDs:
-		return present, fmt.Errorf("too many ids of %s: at most %d", kind, maxGenericIDs)
+	case len(present[at].GetIds()) == generic.MaxIDs:
+		return present, fmt.Errorf("too many ids of %s: at most %d", kind, generic.MaxIDs)
 	}
 	present[at].Ids = append(present[at].Ids, value)
 	return present, nil

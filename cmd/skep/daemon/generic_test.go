@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/skep-io/skep/internal/generic"
 )
 
 func TestParseGeneric(t *testing.T) {
@@ -32,7 +34,7 @@ func TestParseGeneric(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.flags, text, tt.want)
 		}
 	}
-	ids := make([]string, maxGenericIDs+1)
+	ids := make([]string, generic.MaxIDs+1)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("gpu=id%d", i)
 	}

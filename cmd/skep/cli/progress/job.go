@@ -1,7 +1,6 @@
 package progress
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -33,7 +32,13 @@ func (t *Tracker) job() View {
 		{Key: "active tasks", Text: fmt.Sprintf("%d out of %d tasks", running(slots), active)},
 	}}
 	if total <= maxBars {
-		view.Lines = append(view.Lines, t.jobLines(slots, total)...)
+		for i, s := range slots {
+			line := s.line(uint64(i+1), total)
+			if s.completed() {
+				line.Text, line.Bar = stateName(api.TaskState_TASK_STATE_COMPLETE), ""
+			}
+			view.Lines = append(view.Lines, line)
+		}
 	}
 	switch {
 	case completed >= total:
@@ -43,22 +48,6 @@ func (t *Tracker) job() View {
 		view.Failed, view.Failure = endOf(slices.DeleteFunc(slots, slot.completed))
 	}
 	return view
-}
-
-// jobLines says how far each of the slots is.
-func (t *Tracker) jobLines(slots []slot, total uint64) (lines []Line) {
-	for i, s := range slots {
-		line := Line{Key: fmt.Sprintf("%d/%d", i+1, total)}
-		if id := cmp.Or(s.task, s.last).GetBoundNodeId(); id != "" {
-			line.Key = shortID(id)
-		}
-		line.Text, line.Bar = s.text()
-		if s.completed() {
-			line.Text, line.Bar = stateName(api.TaskState_TASK_STATE_COMPLETE), ""
-		}
-		lines = append(lines, line)
-	}
-	return lines
 }
 
 // completed reports whether a task of the slot ended well.

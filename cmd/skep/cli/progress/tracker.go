@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/cmd/skep/cli/view"
 )
 
 const (
@@ -289,19 +290,27 @@ func (t *Tracker) taskLines(slots []slot) []Line {
 		return lines
 	}
 	for i := range replicas {
-		line := Line{Key: fmt.Sprintf("%d/%d", i+1, replicas)}
-		if i < uint64(len(slots)) {
-			line.Text, line.Bar = slots[i].text()
-			if t.global() {
-				line.Key = shortID(cmp.Or(slots[i].task, slots[i].last).GetBoundNodeId())
-			}
-		} else if t.global() {
-			continue // which node it will be on is not known
+		switch {
+		case i < uint64(len(slots)):
+			lines = append(lines, slots[i].line(i+1, replicas))
+		case !t.global(): // else which node it will be on is not known
+			lines = append(lines, Line{Key: lineKey(i+1, replicas)})
 		}
-		lines = append(lines, line)
 	}
 	return lines
 }
+
+// line says how far the slot is, which is shown as number out of total, or by the only node that it may be on.
+func (s slot) line(number, total uint64) Line {
+	line := Line{Key: lineKey(number, total)}
+	if id := cmp.Or(s.task, s.last).GetBoundNodeId(); id != "" {
+		line.Key = view.ShortID(id)
+	}
+	line.Text, line.Bar = s.text()
+	return line
+}
+
+func lineKey(number, total uint64) string { return fmt.Sprintf("%d/%d", number, total) }
 
 // text says a task's state with a bar, or what keeps it from running: its own error, or how the one before it failed.
 func (s slot) text() (text, bar string) {
@@ -330,9 +339,6 @@ func states() []api.TaskState {
 		api.TaskState_TASK_STATE_STARTING, api.TaskState_TASK_STATE_RUNNING,
 	}
 }
-
-// shortID returns as much of an id as Docker shows.
-func shortID(id string) string { return id[:min(len(id), 12)] }
 
 func stateName(state api.TaskState) string {
 	return strings.ToLower(strings.TrimPrefix(state.String(), "TASK_STATE_"))

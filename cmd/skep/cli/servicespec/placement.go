@@ -7,7 +7,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // placementFlags say on which nodes tasks run.
@@ -28,12 +27,12 @@ func (p *placementFlags) apply(changed func(...string) bool, task *api.TaskSpec)
 	if !changed("strategy") {
 		return nil
 	}
-	strategy, ok := map[string]api.PlacementStrategy{
+	strategy, err := oneOf("strategy", p.strategy, "spread or binpack", map[string]api.PlacementStrategy{
 		"spread":  api.PlacementStrategy_PLACEMENT_STRATEGY_SPREAD,
 		"binpack": api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK,
-	}[p.strategy]
-	if !ok {
-		return fault.New(fault.Invalid, "invalid --strategy %q: write spread or binpack", p.strategy)
+	})
+	if err != nil {
+		return err
 	}
 	placementOf(task).Strategy = strategy
 	return nil

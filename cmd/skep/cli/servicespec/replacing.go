@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // replacingFlags say how tasks are replaced: those of an update, or of a rollback.
@@ -80,12 +79,12 @@ func (f *replacingFlags) apply(changed func(...string) bool, config **api.Update
 		u.MaxFailureRatio = float32(f.ratio)
 	}
 	if flag("order") {
-		order, ok := map[string]api.UpdateOrder{
+		order, err := oneOf(f.prefix+"-order", f.order, "start-first or stop-first", map[string]api.UpdateOrder{
 			"stop-first":  api.UpdateOrder_UPDATE_ORDER_STOP_FIRST,
 			"start-first": api.UpdateOrder_UPDATE_ORDER_START_FIRST,
-		}[f.order]
-		if !ok {
-			return fault.New(fault.Invalid, "invalid --%s-order %q: write start-first or stop-first", f.prefix, f.order)
+		})
+		if err != nil {
+			return err
 		}
 		u.Order = order
 	}
@@ -103,9 +102,9 @@ func (f *replacingFlags) applyAction(u *api.UpdateConfig) error {
 	if f.prefix == "update" {
 		actions["rollback"], known = api.FailureAction_FAILURE_ACTION_ROLLBACK, "pause, continue or rollback"
 	}
-	action, ok := actions[f.action]
-	if !ok {
-		return fault.New(fault.Invalid, "invalid --%s-failure-action %q: write %s", f.prefix, f.action, known)
+	action, err := oneOf(f.prefix+"-failure-action", f.action, known, actions)
+	if err != nil {
+		return err
 	}
 	u.FailureAction = action
 	return nil

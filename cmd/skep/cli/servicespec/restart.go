@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // The defaults that the help names; the managers fill in the same ones.
@@ -42,13 +41,13 @@ func (r *restartFlags) apply(changed func(...string) bool, task *api.TaskSpec) e
 		task.Restart = &api.RestartPolicy{}
 	}
 	if changed("restart-condition") {
-		condition, ok := map[string]api.RestartCondition{
+		condition, err := oneOf("restart-condition", r.condition, "none, on-failure or any", map[string]api.RestartCondition{
 			"none":       api.RestartCondition_RESTART_CONDITION_NONE,
 			"on-failure": api.RestartCondition_RESTART_CONDITION_ON_FAILURE,
 			"any":        api.RestartCondition_RESTART_CONDITION_ANY,
-		}[r.condition]
-		if !ok {
-			return fault.New(fault.Invalid, "invalid --restart-condition %q: write none, on-failure or any", r.condition)
+		})
+		if err != nil {
+			return err
 		}
 		task.Restart.Condition = condition
 	}
@@ -62,12 +61,12 @@ func (r *restartFlags) apply(changed func(...string) bool, task *api.TaskSpec) e
 		task.Restart.Window = durationpb.New(r.window)
 	}
 	if changed("restart-backoff") {
-		backoff, ok := map[string]api.RestartBackoff{
+		backoff, err := oneOf("restart-backoff", r.backoff, "fixed or exponential", map[string]api.RestartBackoff{
 			"fixed":       api.RestartBackoff_RESTART_BACKOFF_UNSPECIFIED,
 			"exponential": api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL,
-		}[r.backoff]
-		if !ok {
-			return fault.New(fault.Invalid, "invalid --restart-backoff %q: write fixed or exponential", r.backoff)
+		})
+		if err != nil {
+			return err
 		}
 		if task.Restart.Backoff = backoff; backoff == api.RestartBackoff_RESTART_BACKOFF_UNSPECIFIED {
 			task.Restart.MaxDelay = nil

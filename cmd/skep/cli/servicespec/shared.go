@@ -181,6 +181,15 @@ func (s *shared) applyResources(task *api.TaskSpec) error {
 	return nil
 }
 
+// oneOf returns the value of the word that was given for a flag; words lists them for the error.
+func oneOf[E any](flag, given, words string, values map[string]E) (E, error) {
+	value, ok := values[given]
+	if !ok {
+		return value, fault.New(fault.Invalid, "invalid --%s %q: write %s", flag, given, words)
+	}
+	return value, nil
+}
+
 // taskOf returns the spec's task, with a container, making what is missing.
 func taskOf(spec *api.ServiceSpec) *api.TaskSpec {
 	if spec.Task == nil {

@@ -43,18 +43,12 @@ func newPrivileges(p *api.Privileges) *Privileges {
 	if p == nil {
 		return nil
 	}
-	out := &Privileges{NoNewPrivileges: !p.GetNewPrivileges()}
+	out := &Privileges{
+		NoNewPrivileges: !p.GetNewPrivileges(), PidMode: namespaceMode(p.GetPid()), IpcMode: namespaceMode(p.GetIpc()),
+		NetworkMode: namespaceMode(p.GetNetwork()),
+	}
 	if p.GetUserns() == api.UsernsMode_USERNS_MODE_HOST {
 		out.UsernsMode = "host"
-	}
-	if p.GetPid() == api.NamespaceMode_NAMESPACE_MODE_HOST {
-		out.PidMode = "host"
-	}
-	if p.GetIpc() == api.NamespaceMode_NAMESPACE_MODE_HOST {
-		out.IpcMode = "host"
-	}
-	if p.GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
-		out.NetworkMode = "host"
 	}
 	if s := p.GetSeccomp(); s != nil {
 		out.Seccomp = &SeccompOpts{Mode: seccompMode(s.GetMode()), Profile: s.GetProfile()}
@@ -68,6 +62,14 @@ func newPrivileges(p *api.Privileges) *Privileges {
 		}
 	}
 	return out
+}
+
+// namespaceMode is host, or empty for the container's own.
+func namespaceMode(m api.NamespaceMode) string {
+	if m == api.NamespaceMode_NAMESPACE_MODE_HOST {
+		return "host"
+	}
+	return ""
 }
 
 // seccompMode is Docker's word.
