@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -46,13 +45,10 @@ func (l *Log) about(caller authz.Caller, method string) *api.AuditEvent {
 	e := &api.AuditEvent{
 		Method:     shortMethod(method),
 		CallerKind: strings.ToLower(strings.TrimPrefix(caller.Kind.String(), "CALLER_")),
-		Caller:     cmp.Or(caller.NodeID, caller.User), Address: caller.Address, Manager: caller.Via,
+		Caller:     caller.Name(), Address: caller.Address, Manager: caller.Via,
 	}
-	if uid, local := strings.CutPrefix(caller.Address, "@"); local {
+	if strings.HasPrefix(caller.Address, "@") {
 		e.Address = "@"
-		if uid != "" {
-			e.Caller = "uid " + uid
-		}
 	}
 	if e.Manager == "" {
 		e.Manager = l.cfg.NodeID

@@ -1,7 +1,9 @@
 package authz
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
 	"google.golang.org/grpc/metadata"
 
@@ -22,6 +24,14 @@ type Caller struct {
 	Address string
 	// Via is the ID of the manager that forwarded the call, or empty.
 	Via string
+}
+
+// Name says who it is: a node's id, a user's name, or for the unix socket the user id of the process. It is empty for strangers.
+func (c Caller) Name() string {
+	if uid, local := strings.CutPrefix(c.Address, "@"); local && uid != "" {
+		return "uid " + uid
+	}
+	return cmp.Or(c.NodeID, c.User)
 }
 
 // callerKey finds a Caller in a context.

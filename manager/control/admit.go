@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/constraint"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -236,7 +237,7 @@ func needsNewTasks(tx store.Tx, service *api.Service, spec *api.ServiceSpec) (bo
 	}
 	tx.RequireKind(object.KindTask)
 	placement := spec.GetTask().GetPlacement()
-	if everywhere(spec) {
+	if taskstate.EveryNode(spec) {
 		placement = nil // a node that fits no more loses its task, and no other one is replaced
 	}
 	holds, err := placementHolds(tx, service.GetId(), placement)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
 )
 
 // Docker's defaults, in seconds where they are times.
@@ -38,7 +39,7 @@ func fillService(spec *api.ServiceSpec) {
 	if modeOf(spec) == "" {
 		spec.Replicated = &api.ReplicatedService{Replicas: defaultReplicas}
 	}
-	if !isJob(spec) {
+	if !taskstate.Job(spec) {
 		fillUpdate(&spec.Update)
 		fillUpdate(&spec.Rollback)
 	}
@@ -46,7 +47,7 @@ func fillService(spec *api.ServiceSpec) {
 		fillPort(port)
 	}
 	fillTask(orNew(&spec.Task))
-	if isJob(spec) && spec.Task.Restart.Condition == api.RestartCondition_RESTART_CONDITION_ANY {
+	if taskstate.Job(spec) && spec.Task.Restart.Condition == api.RestartCondition_RESTART_CONDITION_ANY {
 		spec.Task.Restart.Condition = api.RestartCondition_RESTART_CONDITION_ON_FAILURE // what ended well is done
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -94,7 +95,7 @@ func replaceTasks(service *api.Service) {
 	now := timestamppb.New(time.Now())
 	service.SpecVersion++
 	service.PreviousSpecVersion, service.RestoredVersion = 0, 0
-	if isJob(service.GetSpec()) {
+	if taskstate.Job(service.GetSpec()) {
 		return // it is not updated, but runs again
 	}
 	service.UpdateStatus = &api.UpdateStatus{

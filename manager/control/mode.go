@@ -42,10 +42,10 @@ func (p *problems) mode(spec *api.ServiceSpec) {
 	if j := spec.GetReplicatedJob(); j != nil && (j.GetTotalCompletions() < 1 || j.GetTotalCompletions() > maxReplicas) {
 		p.add("replicated_job.total_completions", "a job has 1 to %d tasks, got %d", maxReplicas, j.GetTotalCompletions())
 	}
-	if isJob(spec) && (spec.GetUpdate() != nil || spec.GetRollback() != nil) {
+	if taskstate.Job(spec) && (spec.GetUpdate() != nil || spec.GetRollback() != nil) {
 		p.add("update", "a job has no update and no rollback config: when its spec changes, its tasks stop, and all of them run again")
 	}
-	if spec.GetTask().GetPlacement().GetMaxReplicas() > 0 && everywhere(spec) {
+	if spec.GetTask().GetPlacement().GetMaxReplicas() > 0 && taskstate.EveryNode(spec) {
 		p.add("task.placement.max_replicas", "replicas-max-per-node can only be used with replicated or replicated-job mode")
 	}
 }
@@ -59,27 +59,19 @@ func sameMode(old, spec *api.ServiceSpec) error {
 	return nil
 }
 
-// isJob reports whether the tasks of a spec are to end.
-func isJob(spec *api.ServiceSpec) bool { return taskstate.Job(&api.Service{Spec: spec}) }
-
-// everywhere reports whether the tasks of a spec are one on each node.
-func everywhere(spec *api.ServiceSpec) bool {
-	return spec.GetGlobal() != nil || spec.GetGlobalJob() != nil
-}
-
 // countsOf returns how many tasks of a service there are to be, without those that run.
 func countsOf(tx store.ReadTx, s *api.Service, tasks []*api.Task) (*api.ServiceCounts, error) {
 	counts := &api.ServiceCounts{Desired: s.GetSpec().GetReplicated().GetReplicas()}
 	var nodes eligible.Nodes
-	if everywhere(s.GetSpec()) {
+	if taskstate.EveryNode(s.GetSpec()) {
 		var err error
 		if nodes, err = eligible.Read(tx, s); err != nil {
 			return nil, err
 		}
 		counts.Desired = nodes.Wanted(tasks)
 	}
-	if isJob(s.GetSpec()) {
-		countJob(counts, s, bySlot(tasks), nodes)
+	if taskstate.Job(s.GetSpec()) {
+		countJob(counts, s, taskstate.Slots(tasks), nodes)
 	}
 	return counts, nil
 }
@@ -100,13 +92,4 @@ func countJob(counts *api.ServiceCounts, s *api.Service, slots map[uint64][]*api
 	if most := s.GetSpec().GetReplicatedJob().GetMaxConcurrent(); most > 0 {
 		counts.Desired = min(counts.GetDesired(), most)
 	}
-}
-
-// bySlot groups the tasks of a service.
-func bySlot(tasks []*api.Task) map[uint64][]*api.Task {
-	slots := map[uint64][]*api.Task{}
-	for _, t := range tasks {
-		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
-	}
-	return slots
 }

@@ -110,12 +110,9 @@ func onePerService(all []*api.Task) []*api.Task {
 func nextTask(tx store.ReadTx, service *api.Service) (*api.Task, error) {
 	t := taskstate.New(service, 0, "", api.TaskState_TASK_STATE_RUNNING)
 	t.Status.State = api.TaskState_TASK_STATE_PENDING
-	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
-		grant, err := store.Get[*api.Grant](tx, reference.GetGrantId())
-		if err != nil {
-			return nil, err
-		}
+	grants, err := grantsOf(tx, service)
+	for _, grant := range grants {
 		t.Grants = append(t.Grants, &api.Grant{Id: grant.GetId(), Spec: proto.CloneOf(grant.GetSpec())})
 	}
-	return t, nil
+	return t, err
 }

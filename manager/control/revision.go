@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -57,7 +56,7 @@ func keepRevision(ctx context.Context, tx store.Tx, old, service *api.Service, r
 	}
 	if !isLast(kept, service.GetSpec()) {
 		err := add(&api.ServiceRevision{
-			Spec: service.GetSpec(), SpecVersion: service.GetSpecVersion(), ChangedBy: changedBy(authz.FromContext(ctx)), Restored: restored,
+			Spec: service.GetSpec(), SpecVersion: service.GetSpecVersion(), ChangedBy: authz.FromContext(ctx).Name(), Restored: restored,
 		})
 		if err != nil {
 			return err
@@ -73,14 +72,6 @@ func keepRevision(ctx context.Context, tx store.Tx, old, service *api.Service, r
 
 func isLast(kept []*api.ServiceRevision, spec *api.ServiceSpec) bool {
 	return len(kept) > 0 && proto.Equal(kept[len(kept)-1].GetSpec(), spec)
-}
-
-// changedBy names a caller as the audit log does.
-func changedBy(caller authz.Caller) string {
-	if uid, local := strings.CutPrefix(caller.Address, "@"); local && uid != "" {
-		return "uid " + uid
-	}
-	return cmp.Or(caller.User, caller.NodeID)
 }
 
 // forgetRevisions removes what is kept of a service.

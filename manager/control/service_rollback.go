@@ -9,6 +9,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 )
 
@@ -60,10 +61,11 @@ func goBack(tx store.Tx, old *api.Service, spec *api.ServiceSpec, version uint64
 	service := proto.CloneOf(old)
 	service.Spec = spec
 	switch {
-	case replace && isJob(spec):
-		replaceTasks(service)
 	case replace:
 		replaceTasks(service)
+		if taskstate.Job(spec) {
+			break // it has no updates, and so none to roll back
+		}
 		service.UpdateStatus.State, service.UpdateStatus.Message = api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED, "manually requested rollback"
 		if version != old.GetSpecVersion() { // else there are none but those to be replaced
 			service.RestoredVersion = version

@@ -10,6 +10,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -91,7 +92,7 @@ func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Contr
 		return err
 	}
 	kinds := []object.Kind{object.KindService, object.KindTask}
-	if everywhere(service.GetSpec()) {
+	if taskstate.EveryNode(service.GetSpec()) {
 		kinds = append(kinds, object.KindNode) // how many tasks there are to be depends on them
 	}
 	for {

@@ -14,6 +14,7 @@ import (
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/internal/expand"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store/object"
 )
 
@@ -43,7 +44,7 @@ func validateService(spec *api.ServiceSpec) error {
 	p.serviceName("annotations.name", spec.GetAnnotations().GetName())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
 	p.mode(spec)
-	if !isJob(spec) {
+	if !taskstate.Job(spec) {
 		p.updateConfig("update", spec.GetUpdate())
 		p.updateConfig("rollback", spec.GetRollback())
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -67,8 +68,8 @@ func addNodes[T valueObject](tx store.ReadTx, value T, version func(*api.SecretR
 			continue
 		}
 		name := task.GetNodeId()
-		if node, err := store.Get[*api.Node](tx, name); err == nil && node.GetDescription().GetHostname() != "" {
-			name = node.GetDescription().GetHostname()
+		if node, err := store.Get[*api.Node](tx, name); err == nil {
+			name = reach.Hostname(node)
 		}
 		for _, r := range references(value.GetId(), task.GetSpec()) {
 			v := version(r)

@@ -51,11 +51,11 @@ func For(s *api.Service, grants []*api.Grant, nodes []*api.Node, required []stri
 	}
 	platforms := platformsOf(s.GetSpec().GetTask().GetContainer().GetImage(), nodes)
 	for _, n := range nodes {
-		if n.GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN || shutOut(n) || !set.Match(n) {
+		if n.GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN || ShutOut(n) || !set.Match(n) {
 			continue
 		}
 		out.Keep[n.GetId()] = n
-		if takesTasks(n) && isolates(n, required) && runs(n, platforms) {
+		if takesTasks(n) && isolates(n, required) && Runs(n, platforms) {
 			out.Take = append(out.Take, n.GetId())
 		}
 	}
@@ -84,8 +84,8 @@ func (n Nodes) Wanted(tasks []*api.Task) uint64 {
 	return uint64(len(wanted))
 }
 
-// shutOut reports whether a node has no say in the swarm: it waits for a person, or is compromised.
-func shutOut(n *api.Node) bool {
+// ShutOut reports whether a node has no say in the swarm: it waits for a person, or is compromised.
+func ShutOut(n *api.Node) bool {
 	return n.GetApproval().GetState() == api.ApprovalState_APPROVAL_STATE_PENDING || n.GetCompromise() != nil
 }
 
@@ -102,8 +102,8 @@ func isolates(n *api.Node, required []string) bool {
 	return !slices.ContainsFunc(required, func(name string) bool { return !slices.Contains(n.GetDescription().GetIsolation(), name) })
 }
 
-// runs reports whether a node has one of the platforms; without any, every node does.
-func runs(n *api.Node, platforms []*api.Platform) bool {
+// Runs reports whether a node has one of the platforms; without any, every node does.
+func Runs(n *api.Node, platforms []*api.Platform) bool {
 	own := n.GetDescription().GetPlatform()
 	return len(platforms) == 0 || slices.ContainsFunc(platforms, func(p *api.Platform) bool {
 		return p.GetOs() == own.GetOs() && p.GetArchitecture() == own.GetArchitecture()

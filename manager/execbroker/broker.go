@@ -80,11 +80,7 @@ func (b *Broker) connect(ctx context.Context, p place) (*grpc.ClientConn, error)
 	if err == nil {
 		return conn, nil
 	}
-	why := err.Error()
-	if problem := reach.Problem(""); errors.As(err, &problem) {
-		why = "it " + string(problem)
-	}
-	return nil, fault.New(fault.Unavailable, "node %s of task %s can't be reached: %s", hostname(p.node), p.name(), why)
+	return nil, fault.New(fault.Unavailable, "node %s of task %s can't be reached: %s", reach.Hostname(p.node), p.name(), reach.Why(err))
 }
 
 // mayEnter refuses callers whom the task's grants are not for (B4).

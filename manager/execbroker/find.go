@@ -9,6 +9,7 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/manager/privilege"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 )
 
@@ -45,7 +46,7 @@ func find(tx store.ReadTx, key string) (place, error) {
 		return place{}, err
 	}
 	if node.GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN {
-		return place{}, fault.New(fault.Unavailable, "node %s of task %s is down", hostname(node), nameOf(task))
+		return place{}, fault.New(fault.Unavailable, "node %s of task %s is down", reach.Hostname(node), nameOf(task))
 	}
 	grants, err := grantsOf(tx, task)
 	return place{task: task, node: node, grants: grants}, err
@@ -67,14 +68,6 @@ func grantsOf(tx store.ReadTx, task *api.Task) (grants []*api.Grant, err error) 
 		}
 	}
 	return grants, nil
-}
-
-// hostname names a node for people.
-func hostname(n *api.Node) string {
-	if h := n.GetDescription().GetHostname(); h != "" {
-		return h
-	}
-	return n.GetId()
 }
 
 func findTask(tx store.ReadTx, key string) (*api.Task, error) {

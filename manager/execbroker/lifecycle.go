@@ -11,6 +11,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/reach"
 )
 
 const (
@@ -88,7 +89,7 @@ func (b *Broker) ask(ctx context.Context, task string, call func(context.Context
 	defer conn.Close()
 	err = call(ctx, p, api.NewNodeTasksClient(conn))
 	if status.Code(err) == codes.Unimplemented {
-		return fault.New(fault.Precondition, "node %s of task %s runs an older version of Skep that can't do this: upgrade it", hostname(p.node), p.name())
+		return fault.New(fault.Precondition, "node %s of task %s runs an older version of Skep that can't do this: upgrade it", reach.Hostname(p.node), p.name())
 	}
 	return fault.FromStatus(err)
 }

@@ -103,15 +103,6 @@ type Desire struct {
 	State  api.TaskState
 }
 
-// Slots groups tasks by slot. The order within a slot is that of tasks.
-func Slots(tasks []*api.Task) map[uint64][]*api.Task {
-	slots := map[uint64][]*api.Task{}
-	for _, t := range tasks {
-		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
-	}
-	return slots
-}
-
 // Remove has tasks stop and be forgotten, those that are not told to already.
 func Remove(tasks []*api.Task) []Effect {
 	var effects []Effect

@@ -56,11 +56,6 @@ func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
 // comes, although none of their tasks are there. Their views have [View.Eligible]. which must take a service that is nil.
 func EveryNode(which func(*api.Service) bool) Option { return func(l *Loop) { l.everyNode = which } }
 
-// onEveryNode reports whether a service is to run on every node.
-func onEveryNode(s *api.Service) bool {
-	return s.GetSpec().GetGlobal() != nil || s.GetSpec().GetGlobalJob() != nil
-}
-
 // New returns a loop for a core; name is what logs call it. It starts nothing.
 func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {
 	if cfg.Store == nil {

@@ -161,7 +161,7 @@ func (w *world) checkJob(old, t *api.Task) {
 
 func (w *world) isJob(t *api.Task) bool {
 	s, err := find[*api.Service](w, t.GetServiceId())
-	return err == nil && taskstate.Job(s)
+	return err == nil && taskstate.Job(s.GetSpec())
 }
 
 // checkSlots: at most one running task in a slot, two in start-first updates (I5).
@@ -352,7 +352,7 @@ func changeSpec(s *api.Service, action api.FailureAction) {
 	s.PreviousSpec, s.PreviousSpecVersion, s.RestoredVersion = proto.CloneOf(s.GetSpec()), s.GetSpecVersion(), 0
 	s.SpecVersion++
 	s.Spec.Task.Container.Image = fmt.Sprint("image of ", s.GetSpecVersion())
-	if taskstate.Job(s) {
+	if taskstate.Job(s.GetSpec()) {
 		return
 	}
 	s.Spec.Update.FailureAction = action
@@ -501,8 +501,8 @@ func (w *world) checkFixedPoint() {
 	}
 	for _, s := range all[*api.Service](w) {
 		tasks := storetest.List[*api.Task](w.t, w.s, store.ByService(s.GetId()))
-		slots := orchestrator.Slots(tasks)
-		if taskstate.Job(s) {
+		slots := taskstate.Slots(tasks)
+		if taskstate.Job(s.GetSpec()) {
 			w.checkJobIsDone(s, slots)
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/constraint"
 	"github.com/skep-io/skep/manager/eligible"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 )
 
@@ -62,7 +63,7 @@ func (r *reader) view(serviceID string, slot uint64) (View, error) {
 
 // ReadView reads all that a core may see of a service, or with a slot above 0, of that slot.
 func ReadView(tx store.ReadTx, serviceID string, slot uint64) (View, error) {
-	return newReader(tx, onEveryNode).view(serviceID, slot)
+	return newReader(tx, func(s *api.Service) bool { return taskstate.EveryNode(s.GetSpec()) }).view(serviceID, slot)
 }
 
 // parsed has the sets of constraints that were parsed; nil keeps none.

@@ -2,7 +2,9 @@
 package reach
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -30,6 +32,17 @@ const (
 )
 
 func (p Problem) Error() string { return "the node " + string(p) }
+
+// Why says why Connect did not connect to a node whose name was said.
+func Why(err error) string {
+	if problem := Problem(""); errors.As(err, &problem) {
+		return "it " + string(problem)
+	}
+	return err.Error()
+}
+
+// Hostname names a node for people.
+func Hostname(n *api.Node) string { return cmp.Or(n.GetDescription().GetHostname(), n.GetId()) }
 
 // Address is where a node's agent can be reached, unless it is known that it can't: then the error is a Problem. A node that is nil is
 // one that was removed.

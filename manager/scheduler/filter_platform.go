@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/eligible"
 )
 
 // platform refuses nodes for which the pinned image is not made. While no node has the image, every platform will do.
@@ -14,14 +14,7 @@ type platform struct {
 }
 
 func (f platform) passes(n *node) bool {
-	platforms := f.c.images[f.digest]
-	if len(platforms) == 0 {
-		return true
-	}
-	own := n.api.GetDescription().GetPlatform()
-	return slices.ContainsFunc(platforms, func(p *api.Platform) bool {
-		return p.GetOs() == own.GetOs() && p.GetArchitecture() == own.GetArchitecture()
-	})
+	return eligible.Runs(n.api, f.c.images[f.digest])
 }
 
 func (f platform) key() string { return "platform" + f.digest }

@@ -67,10 +67,9 @@ func (c *Core) rank(g *group, scorers [ranks]scorer) *branch {
 	}
 	if len(g.preferences) > 0 {
 		c.countBranches(g, root)
-		root.order()
-		return root
+	} else {
+		c.scratch = root.nodes
 	}
-	c.scratch = root.nodes
 	root.order()
 	return root
 }

@@ -3,6 +3,7 @@ package taskstate
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -45,9 +46,23 @@ func Accepts(old, reported *api.TaskStatus) bool {
 		!proto.Equal(reported.GetContainer(), old.GetContainer())
 }
 
-// Job reports whether the tasks of s are to end.
-func Job(s *api.Service) bool {
-	return s.GetSpec().GetReplicatedJob() != nil || s.GetSpec().GetGlobalJob() != nil
+// Job reports whether the tasks of a spec are to end.
+func Job(spec *api.ServiceSpec) bool {
+	return spec.GetReplicatedJob() != nil || spec.GetGlobalJob() != nil
+}
+
+// EveryNode reports whether the tasks of a spec are one on each node.
+func EveryNode(spec *api.ServiceSpec) bool {
+	return spec.GetGlobal() != nil || spec.GetGlobalJob() != nil
+}
+
+// Slots groups tasks of a service by slot. The order within a slot is that of tasks.
+func Slots(tasks []*api.Task) map[uint64][]*api.Task {
+	slots := map[uint64][]*api.Task{}
+	for _, t := range tasks {
+		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
+	}
+	return slots
 }
 
 // Done reports whether a job's slot has done its work: one of tasks, all of the slot, ended well in the job's present iteration.
@@ -59,6 +74,19 @@ func Done(s *api.Service, tasks []*api.Task) bool {
 
 // Live reports whether t is meant to run, now or soon.
 func Live(t *api.Task) bool { return t.GetDesiredState() <= api.TaskState_TASK_STATE_RUNNING }
+
+// Running reports whether t is to run, and does.
+func Running(t *api.Task) bool {
+	return Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING
+}
+
+// RunningSince is when t, which runs, began to. A leader of an older version did not note it.
+func RunningSince(t *api.Task) time.Time {
+	if at := t.GetStatus().GetRunningAt(); at != nil {
+		return at.AsTime()
+	}
+	return t.GetMeta().GetUpdatedAt().AsTime()
+}
 
 // Kept reports whether t counts for its slot: it is live, or the history of it.
 func Kept(t *api.Task) bool { return t.GetDesiredState() < api.TaskState_TASK_STATE_REMOVE }

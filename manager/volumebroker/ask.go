@@ -16,6 +16,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
 )
@@ -66,7 +67,7 @@ func (b *Broker) ListVolumes(ctx context.Context, r *api.ListVolumesRequest) (*a
 			}
 			out.Volumes = append(out.Volumes, volumes...)
 			if err != nil {
-				out.Gaps = append(out.Gaps, &api.VolumeGap{NodeId: node.GetId(), NodeHostname: hostname(node), Reason: err.Error()})
+				out.Gaps = append(out.Gaps, &api.VolumeGap{NodeId: node.GetId(), NodeHostname: reach.Hostname(node), Reason: err.Error()})
 			}
 			return nil // a node that does not answer is no reason to leave out others
 		})
@@ -90,10 +91,7 @@ func (b *Broker) nodes(ctx context.Context, key string) ([]*api.Node, error) {
 		all, err = store.List[*api.Node](tx)
 		return err
 	})
-	return slices.DeleteFunc(all, func(n *api.Node) bool {
-		waits := n.GetApproval().GetState() == api.ApprovalState_APPROVAL_STATE_PENDING
-		return waits || n.GetCompromise() != nil
-	}), err
+	return slices.DeleteFunc(all, eligible.ShutOut), err
 }
 
 // list asks a node for its volumes.
@@ -122,7 +120,7 @@ func (b *Broker) list(ctx context.Context, node *api.Node, name string) ([]*api.
 func of(node *api.Node, v *api.Volume) *api.Volume {
 	return &api.Volume{
 		Name: v.GetName(), CreatedAt: v.GetCreatedAt(), Labels: v.GetLabels(), Mountpoint: fault.Clip(v.GetMountpoint(), maxPath),
-		TaskIds: v.GetTaskIds()[:min(len(v.GetTaskIds()), maxTasks)], NodeId: node.GetId(), NodeHostname: hostname(node),
+		TaskIds: v.GetTaskIds()[:min(len(v.GetTaskIds()), maxTasks)], NodeId: node.GetId(), NodeHostname: reach.Hostname(node),
 	}
 }
 
@@ -132,16 +130,12 @@ func (b *Broker) call(ctx context.Context, node *api.Node, fn func(context.Conte
 	defer cancel()
 	conn, err := reach.Connect(ctx, b.cfg.Dial, node)
 	if err != nil {
-		why := err.Error()
-		if problem := reach.Problem(""); errors.As(err, &problem) {
-			why = "it " + string(problem)
-		}
-		return fault.New(fault.Unavailable, "node %s can't be reached: %s", hostname(node), why)
+		return fault.New(fault.Unavailable, "node %s can't be reached: %s", reach.Hostname(node), reach.Why(err))
 	}
 	defer conn.Close()
 	err = fn(ctx, api.NewNodeVolumesClient(conn))
 	if status.Code(err) == codes.Unimplemented {
-		return fault.New(fault.Precondition, "node %s runs an older version of Skep that can't do this: upgrade it", hostname(node))
+		return fault.New(fault.Precondition, "node %s runs an older version of Skep that can't do this: upgrade it", reach.Hostname(node))
 	}
 	return fault.FromStatus(err)
 }

@@ -69,7 +69,7 @@ func (b *Broker) CreateVolume(ctx context.Context, r *api.CreateVolumeRequest) (
 	if err != nil {
 		return nil, err
 	}
-	b.cfg.About(ctx, Subject{Name: r.GetVolume(), NodeID: node.GetId(), Summary: "created on node " + hostname(node)})
+	b.cfg.About(ctx, Subject{Name: r.GetVolume(), NodeID: node.GetId(), Summary: "created on node " + reach.Hostname(node)})
 	var made *api.Volume
 	err = b.call(ctx, node, func(ctx context.Context, agent api.NodeVolumesClient) error {
 		answer, err := agent.CreateNodeVolume(ctx, &api.CreateNodeVolumeRequest{Name: r.GetVolume(), Labels: r.GetLabels()})
@@ -80,7 +80,7 @@ func (b *Broker) CreateVolume(ctx context.Context, r *api.CreateVolumeRequest) (
 		return nil, err
 	}
 	if made.GetName() != r.GetVolume() {
-		return nil, fault.New(fault.Unavailable, "node %s gave no answer that makes sense", hostname(node))
+		return nil, fault.New(fault.Unavailable, "node %s gave no answer that makes sense", reach.Hostname(node))
 	}
 	return &api.CreateVolumeResponse{Volume: of(node, made)}, nil
 }
@@ -102,7 +102,7 @@ func (b *Broker) RemoveVolume(ctx context.Context, r *api.RemoveVolumeRequest) (
 	if err != nil {
 		return nil, err
 	}
-	b.cfg.About(ctx, Subject{Name: r.GetVolume(), NodeID: node.GetId(), Summary: "removed from node " + hostname(node)})
+	b.cfg.About(ctx, Subject{Name: r.GetVolume(), NodeID: node.GetId(), Summary: "removed from node " + reach.Hostname(node)})
 	err = b.call(ctx, node, func(ctx context.Context, agent api.NodeVolumesClient) error {
 		_, err := agent.RemoveNodeVolume(ctx, &api.RemoveNodeVolumeRequest{Name: r.GetVolume()})
 		return err
@@ -169,12 +169,4 @@ func (b *Broker) node(ctx context.Context, key string) (node *api.Node, err erro
 		return err
 	})
 	return node, err
-}
-
-// hostname names a node for people.
-func hostname(n *api.Node) string {
-	if h := n.GetDescription().GetHostname(); h != "" {
-		return h
-	}
-	return n.GetId()
 }

@@ -20,7 +20,7 @@ func Step(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 	if v.Service.GetSpec().GetGlobal() == nil {
 		return nil, time.Time{}
 	}
-	slots := orchestrator.Slots(v.Tasks)
+	slots := taskstate.Slots(v.Tasks)
 	slotOf := map[string]uint64{}
 	has := map[string]bool{}
 	var effects []orchestrator.Effect

@@ -10,7 +10,7 @@ import (
 )
 
 func global(v orchestrator.View) (effects []orchestrator.Effect) {
-	all := orchestrator.Slots(v.Tasks)
+	all := taskstate.Slots(v.Tasks)
 	slots := map[string]slot{} // by node
 	for _, number := range slices.Sorted(maps.Keys(all)) {
 		s := look(v, number, all[number])

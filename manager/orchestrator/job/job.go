@@ -97,7 +97,7 @@ func (s slot) begin(v orchestrator.View) orchestrator.Effect {
 
 func replicated(v orchestrator.View) (effects []orchestrator.Effect) {
 	spec := v.Service.GetSpec().GetReplicatedJob()
-	all := orchestrator.Slots(v.Tasks)
+	all := taskstate.Slots(v.Tasks)
 	slots := map[uint64]slot{}
 	var used []slot
 	busy, last := uint64(0), uint64(0)

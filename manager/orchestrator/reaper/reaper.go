@@ -39,7 +39,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 			} else if ok && (wake.IsZero() || at.Before(wake)) {
 				wake = at
 			}
-		case taskstate.Job(v.Service) && taskstate.Done(v.Service, []*api.Task{t}):
+		case taskstate.Job(v.Service.GetSpec()) && taskstate.Done(v.Service, []*api.Task{t}):
 			// It says that this slot of the job needs no task.
 		default:
 			history = append(history, t)

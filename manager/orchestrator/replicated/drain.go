@@ -58,7 +58,7 @@ func evacuate(now time.Time, v orchestrator.View, all map[uint64][]*api.Task, ke
 
 // leaves reports whether a task runs on a drained node.
 func (e evacuation) leaves(t *api.Task) bool {
-	return taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && e.v.Drained(t) && !e.v.Lost(t)
+	return taskstate.Running(t) && e.v.Drained(t) && !e.v.Lost(t)
 }
 
 // movingUntil reports whether a slot's newest task took the place of one on a drained node, and how long the slot counts as one that moves:
@@ -73,12 +73,8 @@ func (e evacuation) movingUntil(tasks []*api.Task) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	config := e.v.Service.GetSpec().GetUpdate()
-	if newest.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
-		began := newest.GetMeta().GetUpdatedAt()
-		if at := newest.GetStatus().GetRunningAt(); at != nil {
-			began = at
-		}
-		return began.AsTime().Add(config.GetDelay().AsDuration()), true
+	if taskstate.Running(newest) {
+		return taskstate.RunningSince(newest).Add(config.GetDelay().AsDuration()), true
 	}
 	deadline := config.GetDeadline().AsDuration()
 	if deadline <= 0 {

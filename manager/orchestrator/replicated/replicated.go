@@ -24,7 +24,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 	if v.Service.GetSpec().GetReplicated() == nil {
 		return nil, time.Time{}
 	}
-	all := orchestrator.Slots(v.Tasks)
+	all := taskstate.Slots(v.Tasks)
 	kept := keptSlots(all)
 	var effects []orchestrator.Effect
 	wanted := v.Service.GetSpec().GetReplicated().GetReplicas()
@@ -79,7 +79,7 @@ func spare(v orchestrator.View, all map[uint64][]*api.Task, kept []uint64) []uin
 // runningNode returns the node on which a slot has a live, running task, or "".
 func runningNode(v orchestrator.View, tasks []*api.Task) string {
 	for _, t := range tasks {
-		if taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && !v.Lost(t) {
+		if taskstate.Running(t) && !v.Lost(t) {
 			return t.GetNodeId()
 		}
 	}

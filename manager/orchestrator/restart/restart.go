@@ -83,7 +83,7 @@ func superseded(tasks []*api.Task, i int) bool {
 
 // needless reports whether the slot is one of a job, and done: what was told to stop there may have ended well before it heard so.
 func needless(v orchestrator.View, tasks []*api.Task) bool {
-	return taskstate.Job(v.Service) && taskstate.Done(v.Service, tasks)
+	return taskstate.Job(v.Service.GetSpec()) && taskstate.Done(v.Service, tasks)
 }
 
 // again reports whether the condition of the policy allows another try after t. A job's slot that is done needs none.

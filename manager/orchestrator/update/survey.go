@@ -35,7 +35,7 @@ type failure struct {
 }
 
 func survey(now time.Time, v orchestrator.View) *progress {
-	p := &progress{policy: policyOf(v.Service), service: v.Service, slots: orchestrator.Slots(v.Tasks)}
+	p := &progress{policy: policyOf(v.Service), service: v.Service, slots: taskstate.Slots(v.Tasks)}
 	for _, slot := range slices.Sorted(maps.Keys(p.slots)) {
 		tasks := slices.DeleteFunc(slices.Clone(p.slots[slot]), func(t *api.Task) bool { return !taskstate.Kept(t) })
 		if len(tasks) == 0 || v.Away(tasks) {
@@ -50,7 +50,7 @@ func survey(now time.Time, v orchestrator.View) *progress {
 }
 
 func running(tasks []*api.Task) int {
-	if slices.ContainsFunc(tasks, isRunning) {
+	if slices.ContainsFunc(tasks, taskstate.Running) {
 		return 1
 	}
 	return 0
@@ -61,7 +61,7 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 	present := slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return t.GetSpecVersion() != p.service.GetSpecVersion() })
 	var current *api.Task // the live one, or nil
 	for _, t := range present {
-		if taskstate.Live(t) && (current == nil || isRunning(t)) {
+		if taskstate.Live(t) && (current == nil || taskstate.Running(t)) {
 			current = t
 		}
 	}
@@ -72,8 +72,8 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 	case isFailed:
 		p.failed = append(p.failed, failed)
 	case current == nil: // it ended when it was done, or had run for long enough, and nothing follows it
-	case isRunning(current):
-		since := runningSince(current)
+	case taskstate.Running(current):
+		since := taskstate.RunningSince(current)
 		p.cooling += p.until(now, since.Add(p.delay))
 		p.watched += p.until(now, since.Add(p.monitor))
 	default:
@@ -82,7 +82,7 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 			p.until(now, p.begun(current).Add(p.deadline))
 		}
 	}
-	if current != nil && isRunning(current) {
+	if current != nil && taskstate.Running(current) {
 		p.retire(tasks)
 	}
 }
@@ -122,7 +122,7 @@ func (p *progress) failure(now time.Time, present []*api.Task, current *api.Task
 	if first.task != nil {
 		return first, true
 	}
-	if current == nil || isRunning(current) || taskstate.Ended(current) || p.deadline <= 0 {
+	if current == nil || taskstate.Running(current) || taskstate.Ended(current) || p.deadline <= 0 {
 		return failure{}, false
 	}
 	at := p.begun(current).Add(p.deadline)
@@ -159,14 +159,6 @@ func (p *progress) begun(t *api.Task) time.Time {
 		return from
 	}
 	return created
-}
-
-// runningSince is when a task began to run. A leader of an older version did not note it.
-func runningSince(t *api.Task) time.Time {
-	if at := t.GetStatus().GetRunningAt(); at != nil {
-		return at.AsTime()
-	}
-	return t.GetMeta().GetUpdatedAt().AsTime()
 }
 
 // endedAt is when a task ended. A leader of an older version did not note it.

@@ -16,7 +16,7 @@ func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
 
 // Step decides about all slots of one service.
 func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
-	if v.Service == nil || taskstate.Job(v.Service) {
+	if v.Service == nil || taskstate.Job(v.Service.GetSpec()) {
 		return nil, time.Time{}
 	}
 	if stay := adopt(v); len(stay) > 0 {
@@ -85,14 +85,9 @@ func predecessor(s *api.Service, tasks []*api.Task) *api.Task {
 	}
 	var newest *api.Task
 	for _, t := range tasks {
-		if isRunning(t) && (newest == nil || taskstate.Compare(t, newest) > 0) {
+		if taskstate.Running(t) && (newest == nil || taskstate.Compare(t, newest) > 0) {
 			newest = t
 		}
 	}
 	return newest
-}
-
-// isRunning reports whether t is to run, and does.
-func isRunning(t *api.Task) bool {
-	return taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING
 }
