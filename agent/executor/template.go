@@ -84,29 +84,22 @@ const maxQuoted = 100
 
 // expandFiles fills in those of a task's secrets and configs that are templates. wanted are in the order of files, and none is missing.
 func (e *Executor) expandFiles(t *api.Task, wanted []secretFile, files []File) error {
-	raw := make([][]byte, len(files))
-	for i := range files {
-		raw[i] = files[i].Data
-	}
 	values := expand.Values{
-		Secret: func(name string) (string, error) { return valueNamed(wanted, raw, false, name) },
-		Config: func(name string) (string, error) { return valueNamed(wanted, raw, true, name) },
+		Secret: func(name string) (string, error) { return valueNamed(wanted, files, false, name) },
+		Config: func(name string) (string, error) { return valueNamed(wanted, files, true, name) },
 		Env:    func(name string) (string, error) { return variable(containerOf(t).GetEnv(), name), nil },
 	}
 	for i, w := range wanted {
 		if !w.template {
 			continue
 		}
-		expanded, err := expand.Expand(string(raw[i]), e.context(t), values)
+		old := files[i].Data // which no other one reads: it is a template
+		expanded, err := expand.Expand(string(old), e.context(t), values)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", w.kind(), w.name, err)
 		}
 		files[i].Data = expanded
-	}
-	for i, w := range wanted {
-		if w.template {
-			clear(raw[i]) // E3
-		}
+		clear(old) // E3
 	}
 	return nil
 }
@@ -119,11 +112,11 @@ func (f secretFile) kind() string {
 }
 
 // valueNamed returns the value that a task has under a target, as Swarm has it, or else under a name.
-func valueNamed(wanted []secretFile, raw [][]byte, config bool, name string) (string, error) {
+func valueNamed(wanted []secretFile, files []File, config bool, name string) (string, error) {
 	found := -1
 	for i, w := range wanted {
 		switch {
-		case w.config != config:
+		case w.config != config || name == "": // a reference without a target is not one with the target ""
 		case w.named == name || config && w.named == path.Join("/", name):
 			found = i
 		case w.name == name && found < 0:
@@ -137,7 +130,7 @@ func valueNamed(wanted []secretFile, raw [][]byte, config bool, name string) (st
 	case wanted[found].template:
 		return "", fault.New(fault.Invalid, "%s %s is a template itself", kind, fault.Clip(name, maxQuoted))
 	default:
-		return string(raw[found]), nil
+		return string(files[found].Data), nil
 	}
 }
 

@@ -1,7 +1,9 @@
 package executor
 
 import (
+	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -37,6 +39,50 @@ func TestFilledIn(t *testing.T) {
 	for _, bad := range []string{"A={{.Nope}}", `A={{secret "db"}}`, `A={{"\x00"}}`} {
 		if _, err := e.filledIn(newTask(&api.ContainerSpec{Env: []string{bad}})); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+}
+
+// revealed has secrets by id, and remembers what it gave away.
+type revealed struct {
+	values map[string]string
+	given  [][]byte
+}
+
+func (r *revealed) Reveal(id string) ([]byte, bool) {
+	data := []byte(r.values[id])
+	r.given = append(r.given, data)
+	_, ok := r.values[id]
+	return data, ok
+}
+
+// Nothing of a task's secrets stays in memory when one of them can't be filled in: not of those before it either.
+func TestSecrets_AreOverwrittenWhenATemplateFails(t *testing.T) { // E3
+	r := &revealed{values: map[string]string{"x1": "plain", "x2": `url {{secret "db"}}`, "x3": `{{secret "none"}}`}}
+	e := &Executor{cfg: Config{Secrets: r}}
+	_, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
+		{SecretId: "x1", SecretName: "db"}, {SecretId: "x2", SecretName: "url", Template: true}, {SecretId: "x3", SecretName: "bad", Template: true},
+	}}))
+	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "no secret none") {
+		t.Errorf("got %v", err)
+	}
+	for i, data := range r.given {
+		if len(data) == 0 || len(bytes.Trim(data, "\x00")) != 0 {
+			t.Errorf("value %d is still %q", i, data)
+		}
+	}
+}
+
+// A reference without a target is not the one that has an empty name.
+func TestSecrets_AnEmptyNameIsNone(t *testing.T) {
+	for _, text := range []string{`{{secret ""}}`, `{{config ""}}`} {
+		r := &revealed{values: map[string]string{"x1": "plain", "x2": text}}
+		e := &Executor{cfg: Config{Secrets: r}}
+		_, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
+			{SecretId: "x1", SecretName: "db"}, {SecretId: "x1", SecretName: "site", Config: true}, {SecretId: "x2", SecretName: "bad", Template: true},
+		}}))
+		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "the service has no ") {
+			t.Errorf("%s: got %v", text, err)
 		}
 	}
 }

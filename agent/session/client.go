@@ -198,9 +198,11 @@ func (c *Client) registered(r *api.SessionResponse) {
 	c.mu.Lock()
 	changed := len(addresses) > 0 && !slices.Equal(addresses, c.remotes.addresses)
 	c.remotes.set(addresses)
-	c.managers = map[string]string{}
-	for _, m := range r.GetManagers() {
-		c.managers[m.GetNodeId()] = m.GetAddress()
+	if len(addresses) > 0 { // an empty list is none, as for remotes
+		c.managers = map[string]string{}
+		for _, m := range r.GetManagers() {
+			c.managers[m.GetNodeId()] = m.GetAddress()
+		}
 	}
 	c.mu.Unlock()
 	if changed {

@@ -533,3 +533,25 @@ func TestClient_LeavesAManagerWhoseMachineIsGone(t *testing.T) {
 		want(t, "events", c.noted(), []string{"disconnected", "registered " + address})
 	})
 }
+
+// A manager that names no managers says nothing of where they are.
+func TestClient_KeepsTheManagersWhenNoneIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a:1")
+		m := c.managers["a:1"]
+		m.peers = []*api.ManagerPeer{{NodeId: "na", Address: "a:1"}}
+		client, stop := c.run("a:1")
+		defer stop()
+		after(time.Second)
+		m.mu.Lock()
+		m.peers = nil
+		m.mu.Unlock()
+		client.Abandon("na")
+		after(time.Minute)
+		want(t, "events", c.noted(), []string{"registered a:1", "disconnected", "registered a:1"})
+		want(t, "managers", client.Managers(), []string{"a:1"})
+		if !client.Uses("na") {
+			t.Error("it does not know any more that its session is with na")
+		}
+	})
+}

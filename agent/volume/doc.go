@@ -12,6 +12,7 @@
 //	volumes/           0700: only root comes this far, so that files of a container's root, or set-user-id ones, are nobody's here
 //	volumes/NAME/      0700
 //	volumes/NAME/data  what containers see. Owners are the ids inside of containers: mounts map them to those of each container
+//	volumes/NAME/data.new  what becomes data once it has its SELinux label
 //	volumes/NAME/fill  is there while the volume is filled for the first time
 //	volumes/NAME/volume.json  labels and age of a volume that was made by name (Create), and not by a task
 //	volumes/.removed-…  a volume that is being removed, which takes as long as it has files

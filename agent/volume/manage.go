@@ -118,7 +118,11 @@ func (s *Store) read(name string, err error) (Volume, error) {
 		return v, nil
 	}
 	var r record
-	if err == nil && len(text) <= maxRecord {
+	switch {
+	case err != nil:
+	case len(text) > maxRecord:
+		err = fmt.Errorf("%s has %d bytes, more than %d", recordFile, len(text), maxRecord)
+	default:
 		err = json.Unmarshal(text, &r)
 	}
 	if err != nil {

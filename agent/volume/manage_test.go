@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +74,25 @@ func TestCreate_IsFilledByTheFirstTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "first")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is too large to be read is not taken for an empty record.
+func TestGet_RefusesARecordThatIsTooLarge(t *testing.T) {
+	s, dir := newStore(t)
+	if _, err := s.Create(t.Context(), "db", nil); err != nil {
+		t.Fatal(err)
+	}
+	text := `{"CreatedAt":"2026-01-02T03:04:05Z","Labels":{"a":"` + strings.Repeat("b", maxRecord) + `"}}`
+	if err := os.WriteFile(filepath.Join(dir, "db", recordFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Get("db")
+	if err == nil || !strings.Contains(err.Error(), "what is known of volume db") || v.CreatedAt.IsZero() {
+		t.Errorf("%+v, %v", v.CreatedAt, err)
+	}
+	if err := s.Remove(t.Context(), "db", func() error { return nil }); err != nil {
 		t.Error(err)
 	}
 }

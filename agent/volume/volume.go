@@ -16,6 +16,7 @@ import (
 
 const (
 	dataDir  = "data"
+	freshDir = "data.new"
 	fillMark = "fill"
 )
 
@@ -105,16 +106,17 @@ func makeDirectories(dir, data string, labels lsm.Labels) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	err := os.Mkdir(data, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	// It gets its name with its label: the end of the daemon between the two would leave a volume that no container may use.
+	fresh := filepath.Join(dir, freshDir)
+	if err := os.Mkdir(fresh, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	if err == nil && labels.Mount != "" { // as long as it is empty, and no container's: nothing in it could lead elsewhere
-		if err = lsm.ShareFile(data, labels); err != nil {
-			err = errors.Join(err, os.Remove(data))
+	if labels.Mount != "" { // as long as it is empty, and no container's: nothing in it could lead elsewhere
+		if err := lsm.ShareFile(fresh, labels); err != nil {
+			return err
 		}
 	}
-	return err
+	return os.Rename(fresh, data)
 }
 
 // fillOnce fills a volume that is empty, or was being filled when the daemon ended.

@@ -50,6 +50,23 @@ func TestProvide_FillsAnEmptyVolumeAndNoOther(t *testing.T) {
 	}
 }
 
+// A volume is there once it has its label, and not before: no container could use it.
+func TestProvide_GivesAVolumeItsLabelFirst(t *testing.T) {
+	s, dir := newStore(t)
+	if _, err := s.Provide(t.Context(), "db", lsm.Labels{Mount: "no label"}, nil); err == nil {
+		t.Error("made with a label that is none")
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "db")); err != nil || len(entries) != 1 || entries[0].Name() != freshDir || len(names(t, s)) != 0 {
+		t.Errorf("without a label: %v, %v, and %v are volumes", entries, err, names(t, s))
+	}
+	if _, err := s.Provide(t.Context(), "db", lsm.Labels{}, nil); err != nil { // after what was cut short
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "db")); err != nil || len(entries) != 1 || entries[0].Name() != dataDir || len(names(t, s)) != 1 {
+		t.Errorf("made: %v, %v, and %v are volumes", entries, err, names(t, s))
+	}
+}
+
 func TestProvide_FillsAgainWhatWasCutShort(t *testing.T) {
 	s, dir := newStore(t)
 	broken := errors.New("disk full")
