@@ -229,7 +229,7 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 		case within(f.path, secretDir) && path.Dir(f.path) != secretDir:
 			// All of secretDir is one file system in memory, which has no directories.
 			return nil, fault.New(fault.Invalid, "secret %s: target %s has a directory below %s: give a plain name, or an absolute path elsewhere", f.name, f.path, secretDir)
-		case f.path == "/" || within(f.path, "/proc") || within(f.path, "/sys") || within(f.path, "/dev"):
+		case f.path == "/" || isolates(f.path):
 			return nil, fault.New(fault.Invalid, "secret %s: target %s is not a place for a file", f.name, f.path)
 		case within(f.path, identityDir):
 			return nil, fault.New(fault.Invalid, "secret %s: target %s is within the task's identity", f.name, f.path)

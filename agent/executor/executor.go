@@ -146,7 +146,10 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(checkTask(t), e.checkValues(t)); err != nil {
+	if err := checkTask(t); err != nil {
+		return err
+	}
+	if err := e.checkValues(t); err != nil {
 		return err
 	}
 	if err := e.Release(ctx, id); err != nil { // what an interrupted preparation left
@@ -170,8 +173,11 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	return nil
 }
 
-// checkValues finds the mistakes in the secrets and configs that are here already, before anything is prepared.
+// checkValues finds the mistakes in the templates among the secrets and configs that are here already, before anything is prepared.
 func (e *Executor) checkValues(t *api.Task) error {
+	if !slices.ContainsFunc(containerOf(t).GetSecrets(), (*api.SecretReference).GetTemplate) {
+		return nil // other values can't be wrong
+	}
 	files, err := e.secrets(t)
 	clearSecrets(files)
 	if fault.KindOf(err) == fault.Unavailable {
@@ -396,6 +402,9 @@ func (e *Executor) giveBack(id string) {
 // giveLabel lets other containers have the categories of a label, unless one has them already, whose service named them. It must be called
 // with mu held, when the container that had the label is none of those held.
 func (e *Executor) giveLabel(label string) {
+	if label == "" {
+		return
+	}
 	for _, h := range e.held {
 		if lsm.SameCategories(h.selinux.Process, label) {
 			return
@@ -499,10 +508,8 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) er
 		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", r.IDBase)
 	}
 	e.held[id] = h
-	if h.selinux.Process == "" {
-		return nil
-	}
-	return lsm.ReserveLabel(h.selinux.Process)
+	lsm.ReserveLabel(h.selinux.Process)
+	return nil
 }
 
 // readopt keeps an image of a running container on the node.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,27 +33,12 @@ func taskName(t *api.Task) string {
 
 // filledIn returns a task whose variables, host name and volumes are no templates any more. It is t itself when there are none.
 func (e *Executor) filledIn(t *api.Task) (*api.Task, error) {
-	c := containerOf(t)
-	texts := []*string{}
-	out := proto.CloneOf(t)
-	if expand.Templated(c.GetHostname()) {
-		texts = append(texts, &out.Spec.Container.Hostname)
-	}
-	for i, variable := range c.GetEnv() {
-		if expand.Templated(variable) {
-			texts = append(texts, &out.Spec.Container.Env[i])
-		}
-	}
-	for i, m := range c.GetMounts() {
-		if m.GetType() == api.MountType_MOUNT_TYPE_VOLUME && expand.Templated(m.GetSource()) {
-			texts = append(texts, &out.Spec.Container.Mounts[i].Source)
-		}
-	}
-	if len(texts) == 0 {
+	if len(templates(containerOf(t))) == 0 {
 		return t, nil
 	}
-	for _, text := range texts {
-		expanded, err := expand.Expand(*text, e.context(t), expand.Values{})
+	out, values := proto.CloneOf(t), e.context(t)
+	for _, text := range templates(containerOf(out)) {
+		expanded, err := expand.Expand(*text, values, expand.Values{})
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", fault.Clip(*text, maxQuoted), err)
 		}
@@ -62,6 +48,20 @@ func (e *Executor) filledIn(t *api.Task) (*api.Task, error) {
 		*text = string(expanded)
 	}
 	return out, nil
+}
+
+// templates returns where a container has templates that the node fills in before anything else.
+func templates(c *api.ContainerSpec) []*string {
+	texts := []*string{&c.Hostname}
+	for i := range c.GetEnv() {
+		texts = append(texts, &c.Env[i])
+	}
+	for _, m := range c.GetMounts() {
+		if m.GetType() == api.MountType_MOUNT_TYPE_VOLUME {
+			texts = append(texts, &m.Source)
+		}
+	}
+	return slices.DeleteFunc(texts, func(text *string) bool { return !expand.Templated(*text) })
 }
 
 // VolumesOf returns the names of the volumes that a task mounts, filled in. A task whose templates can't be filled in has none.

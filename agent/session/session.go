@@ -68,7 +68,7 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1), cancel: cancel}
-	first, err := s.register(ctx, cancel, conn, a.connect)
+	first, err := s.register(ctx, conn, a.connect)
 	if err != nil {
 		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))
 	}
@@ -77,20 +77,18 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	s.heard(first)
 	c.setCurrent(s)
 	defer c.setCurrent(nil)
-	return fmt.Errorf("session with manager %s: %w", a.address, s.run(ctx, cancel))
+	return fmt.Errorf("session with manager %s: %w", a.address, s.run(ctx))
 }
 
 // register opens the session's stream and waits for its first message.
-func (s *session) register(
-	ctx context.Context, cancel context.CancelCauseFunc, conn *grpc.ClientConn, connect time.Duration,
-) (*api.SessionResponse, error) {
+func (s *session) register(ctx context.Context, conn *grpc.ClientConn, connect time.Duration) (*api.SessionResponse, error) {
 	connected := time.AfterFunc(connect, func() {
 		if conn.GetState() != connectivity.Ready {
-			cancel(errConnect)
+			s.cancel(errConnect)
 		}
 	})
 	defer connected.Stop()
-	answered := time.AfterFunc(connect+callTimeout, func() { cancel(errRegister) })
+	answered := time.AfterFunc(connect+callTimeout, func() { s.cancel(errRegister) })
 	defer answered.Stop()
 	stream, err := s.client.Session(ctx, &api.SessionRequest{
 		Description: s.c.cfg.Describe(), Tls: s.c.cfg.TLS(), AuditSequence: s.c.sawAudit(),
@@ -110,10 +108,10 @@ func (s *session) register(
 }
 
 // run does all that a session does until one part fails or ctx ends, and returns why.
-func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+func (s *session) run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	for _, part := range []func(context.Context) error{s.listen, s.heartbeat, s.assignments, s.report, s.describe} {
-		parts.Go(func() { cancel(fault.FromStatus(part(ctx))) })
+		parts.Go(func() { s.cancel(fault.FromStatus(part(ctx))) })
 	}
 	parts.Wait() // S3
 	return context.Cause(ctx)

@@ -152,11 +152,20 @@ func (s *Store) Get(name string) (Volume, error) {
 	if err := checkName(name); err != nil {
 		return Volume{}, err
 	}
-	there, err := exists(filepath.Join(s.dir, name, dataDir))
-	if err == nil && !there {
-		return Volume{}, fault.New(fault.NotFound, "no such volume: %s", name)
+	err := s.noSuch(name)
+	if fault.KindOf(err) == fault.NotFound {
+		return Volume{}, err
 	}
 	return s.read(name, err)
+}
+
+// noSuch returns fault.NotFound if there is no such volume, or why that is not known.
+func (s *Store) noSuch(name string) error {
+	there, err := exists(filepath.Join(s.dir, name, dataDir))
+	if err == nil && !there {
+		return fault.New(fault.NotFound, "no such volume: %s", name)
+	}
+	return err
 }
 
 // Remove removes a volume and all that is in it. It asks mayGo once nobody can make the volume ready any more, and does nothing when
@@ -183,8 +192,8 @@ func (s *Store) takeAway(ctx context.Context, name string, mayGo func() error) (
 		return "", err
 	}
 	defer done()
-	if _, err := s.Get(name); err != nil && fault.KindOf(err) == fault.NotFound {
-		return "", err // one whose record is damaged can go
+	if err := s.noSuch(name); fault.KindOf(err) == fault.NotFound {
+		return "", err // a damaged one can go
 	}
 	if err := mayGo(); err != nil {
 		return "", err

@@ -60,7 +60,7 @@ func (s *Server) list(name string) ([]*api.Volume, error) {
 	for _, name := range names {
 		v, err := s.Store.Get(name)
 		switch {
-		case err != nil && fault.KindOf(err) == fault.NotFound:
+		case fault.KindOf(err) == fault.NotFound:
 			continue // it went meanwhile, or there is none
 		case err != nil && v.Name == "":
 			return nil, err

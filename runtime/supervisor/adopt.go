@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -24,25 +25,25 @@ type found struct {
 
 // adoptAll takes over what an earlier supervisor left.
 func (s *Supervisor) adoptAll(ctx context.Context, f found) error {
-	ids := make(map[string]bool, len(f.records))
+	dirs := make(map[string]string, len(f.records)) // of containers, by id
 	for id := range f.records {
-		ids[id] = true
+		dirs[id] = filepath.Join(s.cfg.Run, id)
 	}
-	for _, dir := range []string{s.cfg.Run, s.formerDir()} {
+	for _, dir := range []string{s.cfg.Run, s.formerDir()} { // of a container that has both, it is the latter
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("find containers: %w", err)
 		}
 		for _, e := range entries {
-			ids[e.Name()] = true
+			dirs[e.Name()] = filepath.Join(dir, e.Name())
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
+	for _, id := range slices.Sorted(maps.Keys(dirs)) {
 		if !cgroup.ValidName(id) {
 			s.logger.Warn("not a container's directory", "name", id)
 			continue
 		}
-		if err := s.adopt(ctx, f, id); err != nil { // one container must not keep the others from being served
+		if err := s.adopt(ctx, f, id, dirs[id]); err != nil { // one container must not keep the others from being served
 			s.logger.Error("container not taken over", "container", id, "error", err)
 		}
 	}
@@ -65,13 +66,13 @@ func (s *Supervisor) recall(f found, id, dir string) (record, error) {
 	}
 }
 
-// adopt takes over one container.
-func (s *Supervisor) adopt(ctx context.Context, f found, id string) error {
+// adopt takes over one container, whose directory is dir, if it has one.
+func (s *Supervisor) adopt(ctx context.Context, f found, id, dir string) error {
 	group, err := s.tree.Group(id)
 	if err != nil {
 		return err
 	}
-	c := &container{id: id, dir: s.containerDir(id), group: group, ended: make(chan struct{})}
+	c := &container{id: id, dir: dir, group: group, ended: make(chan struct{})}
 	r, err := s.recall(f, id, c.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		// Its creation was never finished, so nobody knows of it.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/protocol"
 )
 
@@ -33,7 +34,7 @@ func makePipes(dir, label string, uid, gid uint32) error {
 			err = unix.Chmod(path, pipeMode)
 		}
 		if err == nil && label != "" { // or the process would lose them to SELinux
-			err = unix.Lsetxattr(path, "security.selinux", []byte(label), 0)
+			err = unix.Lsetxattr(path, lsm.SELinuxAttr, []byte(label), 0)
 		}
 		if err != nil {
 			return fmt.Errorf("make pipe %s: %w", path, err)

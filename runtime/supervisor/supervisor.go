@@ -207,19 +207,6 @@ const runDir = "/run/skep-containers"
 // formerDir is where supervisors before had the directories of containers: on the disk.
 func (s *Supervisor) formerDir() string { return filepath.Join(s.cfg.Root, "containers") }
 
-// containerDir is the directory of a container: where it is, or is to be made.
-func (s *Supervisor) containerDir(id string) string {
-	if dir := filepath.Join(s.formerDir(), id); exists(dir) {
-		return dir
-	}
-	return filepath.Join(s.cfg.Run, id)
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 func (s *Supervisor) overlayDir() string { return filepath.Join(s.cfg.Root, "overlay") }
 
 // Close gives up what New took. Call it after Run has returned.
