@@ -142,10 +142,11 @@ func New(cfg Config) (*Agent, error) {
 		Prepared: func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_READY}) },
 		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
 	}
-	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, (&server{a: a}).answer
-	a.volumes.Tasks, a.volumes.Statuses, a.volumes.Answer = a.tasks.Tasks, a.tasks.Statuses, (&server{a: a}).answer
+	answer := (&server{a: a}).answer
+	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, answer
+	a.volumes.Tasks, a.volumes.Statuses, a.volumes.Answer = a.tasks.Tasks, a.tasks.Statuses, answer
 	a.volumes.Mounted = a.executor.VolumesOf
-	a.learn.Open, a.learn.Processes, a.learn.Answer = openRecorder, a.executor.Processes, (&server{a: a}).answer
+	a.learn.Open, a.learn.Processes, a.learn.Answer = openRecorder, a.executor.Processes, answer
 	return a, nil
 }
 

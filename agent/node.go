@@ -20,8 +20,8 @@ import (
 const (
 	// nanoCPU is one CPU in the unit of api.Resources.
 	nanoCPU = 1_000_000_000
-	// maxVolumes bounds the volumes that a node tells of: a description is in the store of every manager.
-	maxVolumes = 512
+	// maxTold bounds the volumes that a node tells of: a description is in the store of every manager.
+	maxTold = 512
 	// describeTimeout bounds the time to list images.
 	describeTimeout = 5 * time.Second
 	// connectTimeout bounds one try to connect to another node: there may be others to ask.
@@ -63,7 +63,7 @@ func (a *Agent) describe() *api.NodeDescription {
 	if d.Volumes, err = a.volumes.Store.Names(); err != nil {
 		a.log.Error("the node is described without its volumes", "error", err)
 	}
-	d.Volumes = d.Volumes[:min(len(d.Volumes), maxVolumes)]
+	d.Volumes = d.Volumes[:min(len(d.Volumes), maxTold)]
 	return d
 }
 

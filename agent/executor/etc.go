@@ -33,13 +33,20 @@ func nameFiles(c *api.ContainerSpec, hostname string, address netip.Addr, readFi
 		name string
 		out  *[]byte
 	}{{hostNames, &hosts}, {hostResolvers, &dns}} {
-		data, err := readFile(file.name)
-		if err != nil && !os.IsNotExist(err) {
+		if *file.out, err = nodeFile(readFile, file.name); err != nil {
 			return nil, nil, fmt.Errorf("read the node's %s: %w", file.name, err)
 		}
-		*file.out = data[:min(len(data), maxResolvers)]
 	}
 	return hosts, dns, nil
+}
+
+// nodeFile returns a file of the node's as far as it is read, which is nothing if there is none.
+func nodeFile(readFile func(string) ([]byte, error), name string) ([]byte, error) {
+	data, err := readFile(name)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return data[:min(len(data), maxResolvers)], nil
 }
 
 // hostsFile returns /etc/hosts of a container.
@@ -55,16 +62,15 @@ func hostsFile(hostname string, address netip.Addr) []byte {
 // resolvers returns /etc/resolv.conf of a container: the node's, without name servers on the node's own loopback, which a
 // container can't reach. When that leaves none, they are taken from systemd-resolved.
 func resolvers(readFile func(string) ([]byte, error)) ([]byte, error) {
-	data, err := readFile(hostResolvers)
-	if err != nil && !os.IsNotExist(err) {
+	data, err := nodeFile(readFile, hostResolvers)
+	if err != nil {
 		return nil, fmt.Errorf("read the node's name servers: %w", err)
 	}
 	out, servers := reachable(data)
 	if servers > 0 {
 		return out, nil
 	}
-	data, err = readFile(systemdResolvers)
-	if err != nil {
+	if data, err = nodeFile(readFile, systemdResolvers); err != nil {
 		return out, nil // the node has none that a container could use
 	}
 	if real, servers := reachable(data); servers > 0 {
@@ -75,7 +81,7 @@ func resolvers(readFile func(string) ([]byte, error)) ([]byte, error) {
 
 // reachable returns the lines that make sense in a container, and how many name servers are among them.
 func reachable(data []byte) (out []byte, servers int) {
-	lines := bufio.NewScanner(bytes.NewReader(data[:min(len(data), maxResolvers)]))
+	lines := bufio.NewScanner(bytes.NewReader(data))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") || strings.HasPrefix(fields[0], ";") {

@@ -96,7 +96,7 @@ func (e *Executor) expandFiles(t *api.Task, wanted []secretFile, files []File) e
 		old := files[i].Data // which no other one reads: it is a template
 		expanded, err := expand.Expand(string(old), e.context(t), values)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", w.kind(), w.name, err)
+			return fmt.Errorf("%s %s: %w", valueKind(w.config), w.name, err)
 		}
 		files[i].Data = expanded
 		clear(old) // E3
@@ -104,8 +104,9 @@ func (e *Executor) expandFiles(t *api.Task, wanted []secretFile, files []File) e
 	return nil
 }
 
-func (f secretFile) kind() string {
-	if f.config {
+// valueKind says what a reference is to.
+func valueKind(config bool) string {
+	if config {
 		return "config"
 	}
 	return "secret"
@@ -123,7 +124,7 @@ func valueNamed(wanted []secretFile, files []File, config bool, name string) (st
 			found = i
 		}
 	}
-	kind := secretFile{config: config}.kind()
+	kind := valueKind(config)
 	switch {
 	case found < 0:
 		return "", fault.New(fault.Invalid, "the service has no %s %s", kind, fault.Clip(name, maxQuoted))

@@ -147,13 +147,18 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 			leaveOut--
 			return nil
 		}
-		select {
-		case lines <- line(id, e):
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return pass(ctx, lines, line(id, e))
 	})
+}
+
+// pass gives a line, or nil, to who sends them.
+func pass(ctx context.Context, lines chan<- *api.LogLine, l *api.LogLine) error {
+	select {
+	case lines <- l:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // count returns how many lines that are there already are wanted.
@@ -191,10 +196,8 @@ func (r Reader) each(ctx context.Context, id, path string, options logfile.Optio
 		}
 		if n%lookEvery == 0 && time.Since(said) > sayEvery {
 			said = time.Now()
-			select {
-			case lines <- nil:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := pass(ctx, lines, nil); err != nil {
+				return err
 			}
 		}
 	}

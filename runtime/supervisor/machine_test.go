@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -116,9 +117,7 @@ func TestMachine_EveryOrderKeepsTheInvariants(t *testing.T) {
 		for _, in := range inputs {
 			next, before := m, m.state.Status
 			counts := make(map[protocol.EventType]int, len(seen))
-			for k, v := range seen {
-				counts[k] = v
-			}
+			maps.Copy(counts, seen)
 			effects, err := next.step(time.Unix(2, 0), in)
 			if err != nil && next.state.Status != before {
 				t.Fatalf("refused %T changed %s to %s", in, before, next.state.Status)

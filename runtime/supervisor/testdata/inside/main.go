@@ -276,7 +276,7 @@ func main() {
 	}
 }
 
-// borrow takes a descriptor of a directory out of a socket, and reads the file "name" by it.
+// call connects to an abstract unix socket, and returns what it says.
 func call(name string) (string, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: "@" + name})
 	if err != nil {
@@ -287,6 +287,7 @@ func call(name string) (string, error) {
 	return string(text), err
 }
 
+// borrow takes a descriptor of a directory out of a socket, and reads the file "name" by it.
 func borrow() (string, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: "/share/s"})
 	if err != nil {
