@@ -71,12 +71,12 @@ func (s *Server) ListConfigs(ctx context.Context, _ *api.ListConfigsRequest) (*a
 	})
 }
 
-// RemoveConfig removes a config that no service uses.
+// RemoveConfig removes a config that no service uses, or a former version of one.
 func (s *Server) RemoveConfig(ctx context.Context, request *api.RemoveConfigRequest) (*api.RemoveConfigResponse, error) {
 	id, err := requestID(ctx, "RemoveConfig")
 	if err != nil {
 		return nil, err
 	}
-	removed, err := removeValue[*api.Config](ctx, s, id, request.GetConfig(), store.ByReferencedConfig)
+	removed, err := removeValue[*api.Config](ctx, s, id, request.GetConfig())
 	return &api.RemoveConfigResponse{ConfigId: removed}, err
 }

@@ -81,13 +81,13 @@ func (s *Server) ListSecrets(ctx context.Context, _ *api.ListSecretsRequest) (*a
 	})
 }
 
-// RemoveSecret removes a secret that no service uses.
+// RemoveSecret removes a secret that no service uses, or a former version of one.
 func (s *Server) RemoveSecret(ctx context.Context, request *api.RemoveSecretRequest) (*api.RemoveSecretResponse, error) {
 	id, err := requestID(ctx, "RemoveSecret")
 	if err != nil {
 		return nil, err
 	}
-	removed, err := removeValue[*api.Secret](ctx, s, id, request.GetSecret(), store.ByReferencedSecret)
+	removed, err := removeValue[*api.Secret](ctx, s, id, request.GetSecret())
 	return &api.RemoveSecretResponse{SecretId: removed}, err
 }
 

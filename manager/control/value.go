@@ -99,37 +99,3 @@ func createValue[T valueObject](ctx context.Context, s *Server, id string, fresh
 	}
 	return current[T](s, id)
 }
-
-// removeValue removes a value that none of its users, which by selects, has in its spec. It returns the value's id.
-func removeValue[T valueObject](ctx context.Context, s *Server, requestID, key string, by func(id string) store.By) (string, error) {
-	removed := key
-	err := s.update(ctx, requestID, func(tx store.Tx) error {
-		value, err := resolve[T](tx, key)
-		if err != nil {
-			return err
-		}
-		users, err := store.List[*api.Service](tx, by(value.GetId()))
-		if err != nil {
-			return err
-		}
-		kind := object.KindOf(value)
-		if len(users) > 0 {
-			return inUse(kind.String(), object.Name(value), users)
-		}
-		removed = value.GetId()
-		// A service that starts to use it at this moment requires that it is there, and this requires that no service has changed:
-		// whichever comes second runs again.
-		tx.RequireKind(object.KindService)
-		former, err := store.List[*api.OldValue](tx, store.ByName(value.GetId()))
-		if err != nil {
-			return err
-		}
-		for _, v := range former {
-			if err := tx.Delete(object.KindOldValue, v.GetId()); err != nil {
-				return err
-			}
-		}
-		return tx.Delete(kind, value.GetId())
-	})
-	return removed, err
-}

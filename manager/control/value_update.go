@@ -218,12 +218,9 @@ func chooseVersion[T valueObject](tx store.ReadTx, value T, r *api.SecretReferen
 	if r.GetVersion() == newest {
 		return nil
 	}
-	former, err := store.List[*api.OldValue](tx, store.ByName(value.GetId()))
-	if err != nil {
+	former, err := formerValue(tx, value.GetId(), r.GetVersion())
+	if former != nil || err != nil {
 		return err
-	}
-	if slices.ContainsFunc(former, func(v *api.OldValue) bool { return v.GetNumber() == r.GetVersion() }) {
-		return nil
 	}
 	if !r.GetPinned() {
 		r.Version = newest // an old spec, whose value is gone

@@ -80,7 +80,7 @@ func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
 }
 
 // missingValue names the first secret or config that is not there any more, or returns "".
-func missingValue[T store.Object](w *writer, references []*api.SecretReference) (string, error) {
+func missingValue[T valueObject](w *writer, references []*api.SecretReference) (string, error) {
 	for _, r := range references {
 		value, err := store.Get[T](w.tx, r.GetSecretId())
 		switch {
@@ -93,6 +93,30 @@ func missingValue[T store.Object](w *writer, references []*api.SecretReference) 
 		if err := w.tx.Require(value); err != nil {
 			return "", err
 		}
+		there, err := hasVersion(w, value, r.GetVersion())
+		if err != nil || !there {
+			return fmt.Sprintf("version %d of %s %s is gone", r.GetVersion(), object.KindOf(value), r.GetSecretName()), err
+		}
 	}
 	return "", nil
+}
+
+// hasVersion reports whether a value has a version still; 0 is the newest. Where it has, that stays until the transaction is committed.
+func hasVersion(w *writer, value valueObject, number uint64) (bool, error) {
+	if number == 0 || number == max(1, value.GetVersion()) {
+		return true, nil
+	}
+	former, err := store.List[*api.OldValue](w.tx, store.ByName(value.GetId()))
+	for _, v := range former {
+		if v.GetNumber() == number {
+			return true, w.tx.Require(v)
+		}
+	}
+	return false, err
+}
+
+// valueObject is a secret or config in the store.
+type valueObject interface {
+	store.Object
+	GetVersion() uint64
 }

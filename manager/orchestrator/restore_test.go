@@ -47,7 +47,10 @@ func TestApply_PausesWhereThePreviousSpecIsImpossible(t *testing.T) {
 	for want, change := range map[string]func(*api.ContainerSpec){
 		"secret db is gone":   func(c *api.ContainerSpec) { c.Secrets = []*api.SecretReference{{SecretId: "db", SecretName: "db"}} },
 		"config site is gone": func(c *api.ContainerSpec) { c.Configs = []*api.SecretReference{{SecretId: "site", SecretName: "site"}} },
-		"grant vpn is gone":   func(c *api.ContainerSpec) { c.Grants = []*api.GrantReference{{GrantId: "gone", GrantName: "vpn"}} },
+		"version 1 of secret key is gone": func(c *api.ContainerSpec) {
+			c.Secrets = []*api.SecretReference{{SecretId: "key", SecretName: "key", Version: 2}, {SecretId: "key", SecretName: "key", Version: 3}, {SecretId: "key", SecretName: "key", Version: 1}}
+		},
+		"grant vpn is gone": func(c *api.ContainerSpec) { c.Grants = []*api.GrantReference{{GrantId: "gone", GrantName: "vpn"}} },
 		"capability CAP_NET_ADMIN, which no grant of it gives any more": func(c *api.ContainerSpec) {
 			c.CapabilityAdd = []string{"CAP_NET_ADMIN"}
 			c.Grants = []*api.GrantReference{{GrantId: "less", GrantName: "less"}}
@@ -55,7 +58,8 @@ func TestApply_PausesWhereThePreviousSpecIsImpossible(t *testing.T) {
 	} {
 		s := storetest.New(t)
 		before, effect := goingBack(change)
-		storetest.Create(t, s, before, &api.Grant{Id: "less", Spec: &api.GrantSpec{}})
+		storetest.Create(t, s, before, &api.Grant{Id: "less", Spec: &api.GrantSpec{}}, &api.Secret{Id: "key", Version: 3},
+			&api.OldValue{Id: "old", OwnerId: "key", Number: 2})
 		apply(t, s, effect)
 		got := storetest.Get[*api.Service](t, s, "s")
 		status := got.GetUpdateStatus()

@@ -225,7 +225,7 @@ func prettyValue(v view.Value) string {
 func (p *program) valueRemove(k valueKind) *cobra.Command {
 	upper := strings.ToUpper(k.noun)
 	return &cobra.Command{
-		Use: "rm " + upper + " [" + upper + "...]", Aliases: []string{"remove"}, Short: "Remove one or more " + k.noun + "s", Args: minArgs(1),
+		Use: "rm " + upper + "[@VERSION] [" + upper + "[@VERSION]...]", Aliases: []string{"remove"}, Short: "Remove one or more " + k.noun + "s, or single versions", Args: minArgs(1),
 		RunE: p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 			return each(args, func(name string) error {
 				if err := k.remove(ctx, c, name); err != nil {
