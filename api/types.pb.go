@@ -2855,6 +2855,133 @@ func (x *HealthConfig) GetStartInterval() *durationpb.Duration {
 	return nil
 }
 
+// ProbeLog is what became of the last checks of a container.
+type ProbeLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Failures in a row that count; 0 after a success.
+	FailingStreak uint32 `protobuf:"varint,1,opt,name=failing_streak,json=failingStreak,proto3" json:"failing_streak,omitempty"`
+	// At most five, the oldest first.
+	Results       []*ProbeResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeLog) Reset() {
+	*x = ProbeLog{}
+	mi := &file_skep_v1_types_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeLog) ProtoMessage() {}
+
+func (x *ProbeLog) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeLog.ProtoReflect.Descriptor instead.
+func (*ProbeLog) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ProbeLog) GetFailingStreak() uint32 {
+	if x != nil {
+		return x.FailingStreak
+	}
+	return 0
+}
+
+func (x *ProbeLog) GetResults() []*ProbeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// ProbeResult is what became of one check.
+type ProbeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the node's clock.
+	Start *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	End   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
+	// Of the command: 128 plus the signal if one ended it; -1 when it could not be run, or took too long.
+	ExitCode int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// What it wrote, or why it has no exit code. Nodes keep 4 KiB of each, and send of all of one log no more than that, and nothing of successes.
+	Output        string `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeResult) Reset() {
+	*x = ProbeResult{}
+	mi := &file_skep_v1_types_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeResult) ProtoMessage() {}
+
+func (x *ProbeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
+func (*ProbeResult) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ProbeResult) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *ProbeResult) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *ProbeResult) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *ProbeResult) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
 // ContainerSpec is the process that a task runs, in the words of Docker's swarm.ContainerSpec.
 type ContainerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2910,7 +3037,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3049,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3062,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -3149,7 +3276,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +3288,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +3301,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -3231,7 +3358,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3370,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3383,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -3322,15 +3449,17 @@ type ContainerStatus struct {
 	// apparmor=PROFILE.
 	Isolation []string    `protobuf:"bytes,10,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	Health    HealthState `protobuf:"varint,11,opt,name=health,proto3,enum=skep.v1.HealthState" json:"health,omitempty"`
-	// What the last check that failed wrote, when the container is unhealthy.
-	HealthOutput  string `protobuf:"bytes,12,opt,name=health_output,json=healthOutput,proto3" json:"health_output,omitempty"`
+	// Why the container is unhealthy: the exit code of the last check, and what it wrote.
+	HealthOutput string `protobuf:"bytes,12,opt,name=health_output,json=healthOutput,proto3" json:"health_output,omitempty"`
+	// What became of the last health checks; unset while there was none. Nodes tell when the health changes and, now and then, that checks fail.
+	HealthChecks  *ProbeLog `protobuf:"bytes,13,opt,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3471,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3484,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3412,6 +3541,13 @@ func (x *ContainerStatus) GetHealthOutput() string {
 		return x.HealthOutput
 	}
 	return ""
+}
+
+func (x *ContainerStatus) GetHealthChecks() *ProbeLog {
+	if x != nil {
+		return x.HealthChecks
+	}
+	return nil
 }
 
 var File_skep_v1_types_proto protoreflect.FileDescriptor
@@ -3561,7 +3697,15 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
 	"\aretries\x18\x04 \x01(\rR\aretries\x12<\n" +
 	"\fstart_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vstartPeriod\x12@\n" +
-	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"\x88\n" +
+	"\x0estart_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rstartInterval\"a\n" +
+	"\bProbeLog\x12%\n" +
+	"\x0efailing_streak\x18\x01 \x01(\rR\rfailingStreak\x12.\n" +
+	"\aresults\x18\x02 \x03(\v2\x14.skep.v1.ProbeResultR\aresults\"\xa2\x01\n" +
+	"\vProbeResult\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06output\x18\x04 \x01(\tR\x06output\"\x88\n" +
 	"\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
@@ -3620,7 +3764,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\x129\n" +
 	"\n" +
 	"running_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trunningAt\x125\n" +
-	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\x8d\x02\n" +
+	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xc5\x02\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
@@ -3631,7 +3775,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tisolation\x18\n" +
 	" \x03(\tR\tisolation\x12,\n" +
 	"\x06health\x18\v \x01(\x0e2\x14.skep.v1.HealthStateR\x06health\x12#\n" +
-	"\rhealth_output\x18\f \x01(\tR\fhealthOutput*?\n" +
+	"\rhealth_output\x18\f \x01(\tR\fhealthOutput\x126\n" +
+	"\rhealth_checks\x18\r \x01(\v2\x11.skep.v1.ProbeLogR\fhealthChecks*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_WORKER\x10\x01\x12\x10\n" +
@@ -3744,7 +3889,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -3789,38 +3934,40 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*SELinuxContext)(nil),        // 40: skep.v1.SELinuxContext
 	(*Privileges)(nil),            // 41: skep.v1.Privileges
 	(*HealthConfig)(nil),          // 42: skep.v1.HealthConfig
-	(*ContainerSpec)(nil),         // 43: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 44: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 45: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 46: skep.v1.ContainerStatus
-	nil,                           // 47: skep.v1.Annotations.LabelsEntry
-	nil,                           // 48: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 49: skep.v1.ContainerSpec.SysctlsEntry
-	nil,                           // 50: skep.v1.ContainerSpec.ServiceLabelsEntry
-	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
+	(*ProbeLog)(nil),              // 43: skep.v1.ProbeLog
+	(*ProbeResult)(nil),           // 44: skep.v1.ProbeResult
+	(*ContainerSpec)(nil),         // 45: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 46: skep.v1.TaskSpec
+	(*TaskStatus)(nil),            // 47: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 48: skep.v1.ContainerStatus
+	nil,                           // 49: skep.v1.Annotations.LabelsEntry
+	nil,                           // 50: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 51: skep.v1.ContainerSpec.SysctlsEntry
+	nil,                           // 52: skep.v1.ContainerSpec.ServiceLabelsEntry
+	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	51, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	51, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	47, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	53, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	53, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	49, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
 	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	22, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	52, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	52, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	54, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	54, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	52, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	54, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
 	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	52, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	54, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	52, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	52, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	54, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	54, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
@@ -3837,36 +3984,40 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
 	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	52, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	52, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	52, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	52, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	48, // 40: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	52, // 41: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	33, // 42: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	36, // 43: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	49, // 44: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	37, // 45: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	42, // 46: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	33, // 47: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	50, // 48: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
-	35, // 49: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	41, // 50: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	43, // 51: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	24, // 52: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	27, // 53: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	28, // 54: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	51, // 55: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 56: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	46, // 57: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	51, // 58: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	51, // 59: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 60: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	54, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	54, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	54, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	54, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	44, // 40: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
+	53, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
+	53, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
+	50, // 43: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	54, // 44: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	33, // 45: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	36, // 46: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	51, // 47: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	37, // 48: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	42, // 49: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	33, // 50: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	52, // 51: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	35, // 52: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	41, // 53: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	45, // 54: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	24, // 55: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	27, // 56: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	28, // 57: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	53, // 58: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 59: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	48, // 60: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	53, // 61: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	53, // 62: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 63: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	43, // 64: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -3880,7 +4031,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      19,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2,8 +2,6 @@ package executor
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,7 +9,6 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/manifest"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // Docker's defaults of a health check.
@@ -22,8 +19,6 @@ const (
 	defaultRetries       = 3
 	// minInterval keeps a check from being all that a container does; Docker's.
 	minInterval = time.Millisecond
-	// maxHealthOutput is the most bytes that are kept of a check's output; Docker's.
-	maxHealthOutput = 4096
 )
 
 // The first words of a health check that mean something: the other ones are a program and its arguments, or a command line for the
@@ -94,103 +89,4 @@ func (e *Executor) check(t *api.Task) *healthCheck {
 		return checkOf(t, manifest.ProgramConfig{})
 	}
 	return checkOf(t, h.image.Config)
-}
-
-// prober decides what the results of checks mean. It has no clock and runs nothing:
-//
-//	STARTING ── success ──> HEALTHY ── retries failures in a row ──> UNHEALTHY
-//	         └─ retries failures in a row after the start period ──> UNHEALTHY
-type prober struct {
-	check   healthCheck
-	started time.Time
-	state   api.HealthState
-	// failures in a row that count.
-	failures uint32
-}
-
-// next returns when to check the next time.
-func (p *prober) next(now time.Time) time.Time {
-	if p.inStartPeriod(now) {
-		return now.Add(p.check.startInterval)
-	}
-	return now.Add(p.check.interval)
-}
-
-// step takes in whether a check succeeded, and returns the state after it.
-func (p *prober) step(now time.Time, ok bool) api.HealthState {
-	switch {
-	case ok:
-		p.state, p.failures = api.HealthState_HEALTH_STATE_HEALTHY, 0
-	case p.inStartPeriod(now):
-	default:
-		if p.failures++; p.failures >= p.check.retries {
-			p.state = api.HealthState_HEALTH_STATE_UNHEALTHY
-		}
-	}
-	return p.state
-}
-
-func (p *prober) inStartPeriod(now time.Time) bool {
-	return p.state == api.HealthState_HEALTH_STATE_STARTING && now.Before(p.started.Add(p.check.startPeriod))
-}
-
-// Probe checks a container's health until it is another than it was. After a restart of the daemon the start period begins anew.
-func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState) (*api.ContainerStatus, error) {
-	check := e.check(t)
-	if check == nil {
-		return e.unprobed(ctx, from)
-	}
-	p := &prober{check: *check, started: time.Now(), state: from}
-	for {
-		timer := time.NewTimer(time.Until(p.next(time.Now())))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-		ok, output, err := e.runCheck(ctx, t.GetId(), *check)
-		if kind := fault.KindOf(err); kind == fault.Unavailable || kind == fault.Precondition {
-			continue // the supervisor is being restarted, or the container is halted or has just ended: that says nothing of its health
-		}
-		if err != nil {
-			return nil, err
-		}
-		if state := p.step(time.Now(), ok); state != from {
-			return &api.ContainerStatus{Health: state, HealthOutput: output}, nil
-		}
-	}
-}
-
-// unprobed is Probe for a container whose image is gone, and with it how to check it: nothing says that it is ill.
-func (e *Executor) unprobed(ctx context.Context, from api.HealthState) (*api.ContainerStatus, error) {
-	if from == api.HealthState_HEALTH_STATE_STARTING {
-		return &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_HEALTHY}, nil
-	}
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-// runCheck runs a check once. The error is for a container that doesn't run, a runtime that can't be asked, or the end of ctx.
-func (e *Executor) runCheck(ctx context.Context, id string, c healthCheck) (ok bool, output string, err error) {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	out, err := e.cfg.Runtime.Exec(limited, id, Command{Args: c.args, MaxOutput: maxHealthOutput})
-	kind := fault.KindOf(err)
-	switch {
-	case err == nil && out.ExitCode == 0:
-		return true, "", nil
-	case err == nil && len(out.Output) == 0:
-		return false, fmt.Sprintf("the health check ended with status %d and no output", out.ExitCode), nil
-	case err == nil:
-		return false, string(out.Output), nil
-	case ctx.Err() != nil:
-		return false, "", ctx.Err()
-	case limited.Err() != nil:
-		return false, fmt.Sprintf("the health check took longer than %v", c.timeout), nil
-	case kind == fault.NotFound || kind == fault.Precondition || kind == fault.Unavailable:
-		return false, "", err
-	default: // it can't be run
-		return false, err.Error(), nil
-	}
 }

@@ -27,10 +27,10 @@ type Executor interface {
 	// Wait blocks until the process has ended and returns its exit code with the container. The error is of the kind
 	// fault.NotFound when there is no such container.
 	Wait(ctx context.Context, id string) (*api.ContainerStatus, error)
-	// Probe blocks until the health of a started container is another than the one given, and returns a status that has the new
-	// one, HEALTHY or UNHEALTHY, and why. Start and Adopt say by Health STARTING that a container is checked; no other is probed.
-	// The error is for a container that doesn't run any more.
-	Probe(ctx context.Context, t *api.Task, from api.HealthState) (*api.ContainerStatus, error)
+	// Probe checks the health of a started container from the state that is given, and tells each news of it, HEALTHY and UNHEALTHY among
+	// them, until the container is UNHEALTHY or nothing will be said of it any more. Start and Adopt say by Health STARTING that a
+	// container is checked; no other is probed. The error is for a container that doesn't run any more.
+	Probe(ctx context.Context, t *api.Task, from api.HealthState, tell func(*api.ContainerStatus)) error
 	// Stop sends the task's stop signal. It doesn't wait for the end.
 	Stop(ctx context.Context, t *api.Task) error
 	// Kill ends all processes of the container.

@@ -1,9 +1,7 @@
 package task
 
 import (
-	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -44,7 +42,7 @@ const (
 	OpRelease
 	// OpRemove frees what is left.
 	OpRemove
-	// OpProbe waits until the container's health changes.
+	// OpProbe checks the container's health.
 	OpProbe
 )
 
@@ -84,7 +82,9 @@ type Input struct {
 	Unassigned bool
 	// Done is the operation that ended, or 0.
 	Done Operation
-	// Container is, with Done, what OpStart, OpWatch or OpProbe found.
+	// Probed is what OpProbe tells of the container's health while it goes on, or nil.
+	Probed *api.ContainerStatus
+	// Container is, with Done, what OpStart or OpWatch found.
 	Container *api.ContainerStatus
 	// Err is, with Done, why the operation failed, or nil.
 	Err error
@@ -185,6 +185,8 @@ func (m *Machine) Step(now time.Time, in Input) []Effect {
 		m.unassigned = true
 	case in.Done != 0:
 		m.done(now, in)
+	case in.Probed != nil:
+		m.probed(now, in.Probed)
 	case in.Wake:
 		m.retryAt = now
 	case in.Tick:
@@ -241,11 +243,9 @@ func (m *Machine) done(now time.Time, in Input) {
 	case OpStart:
 		m.container = in.Container
 		m.started(now)
-	case OpProbe:
-		m.probed(now, in.Container)
 	case OpWatch:
 		m.exited(now, in.Container)
-	case OpStop, OpKill:
+	case OpStop, OpKill, OpProbe:
 	case OpRelease:
 		m.phase = phaseReleased
 	case OpRemove:
@@ -261,6 +261,7 @@ func (m *Machine) started(now time.Time) {
 		m.report(now, api.TaskState_TASK_STATE_STARTING, "starting: not healthy yet", "")
 		m.do(OpProbe)
 	case api.HealthState_HEALTH_STATE_HEALTHY:
+		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
 		m.do(OpProbe)
 	default:
 		if m.status.GetState() < api.TaskState_TASK_STATE_RUNNING {
@@ -270,19 +271,23 @@ func (m *Machine) started(now time.Time) {
 	m.do(OpWatch)
 }
 
-// probed takes in a change of the container's health.
+// probed takes in news of the container's health.
 func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
-	if m.phase != phaseRunning {
+	if m.phase != phaseRunning || m.unhealthy != "" || m.stopWanted() {
 		return
 	}
 	m.container = proto.CloneOf(m.container)
-	m.container.Health, m.container.HealthOutput = c.GetHealth(), c.GetHealthOutput()
-	switch c.GetHealth() {
-	case api.HealthState_HEALTH_STATE_HEALTHY:
+	m.container.Health, m.container.HealthOutput, m.container.HealthChecks = c.GetHealth(), c.GetHealthOutput(), c.GetHealthChecks()
+	switch {
+	case c.GetHealth() == api.HealthState_HEALTH_STATE_UNHEALTHY:
+		m.unhealthy = "unhealthy: " + c.GetHealthOutput()
+		m.tell("unhealthy: is ended", m.unhealthy)
+	case c.GetHealth() == api.HealthState_HEALTH_STATE_HEALTHY && m.status.GetState() < api.TaskState_TASK_STATE_RUNNING:
 		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
-		m.do(OpProbe)
-	case api.HealthState_HEALTH_STATE_UNHEALTHY:
-		m.unhealthy = "unhealthy: " + cmp.Or(strings.TrimSpace(c.GetHealthOutput()), "the health check failed without output")
+	case m.status.GetState() < api.TaskState_TASK_STATE_RUNNING && c.GetHealthOutput() != "":
+		m.tell(m.status.GetMessage(), "not healthy yet: "+c.GetHealthOutput())
+	default:
+		m.tell(m.status.GetMessage(), "")
 	}
 }
 
@@ -323,7 +328,9 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 // exited takes in the end of the process. The container is nil when nothing is known of it.
 func (m *Machine) exited(now time.Time, c *api.ContainerStatus) {
 	if c != nil {
-		m.container = c
+		before := m.container
+		m.container = proto.CloneOf(c)
+		m.container.Health, m.container.HealthOutput, m.container.HealthChecks = before.GetHealth(), before.GetHealthOutput(), before.GetHealthChecks()
 	}
 	switch {
 	case m.unhealthy != "" && !m.stopWanted():
@@ -465,7 +472,16 @@ func (m *Machine) report(now time.Time, state api.TaskState, message, err string
 	if state == m.status.GetState() && m.status.GetMessage() == message && m.status.GetErr() == err {
 		return
 	}
-	m.status = &api.TaskStatus{Timestamp: timestamppb.New(now), State: state, Message: message, Err: err, Container: proto.CloneOf(m.container)}
+	m.set(timestamppb.New(now), state, message, err)
+}
+
+// tell reports what is new of the container. The state, and the time since which it is that, stay: "Running 5 minutes ago".
+func (m *Machine) tell(message, err string) {
+	m.set(m.status.GetTimestamp(), m.status.GetState(), message, err)
+}
+
+func (m *Machine) set(at *timestamppb.Timestamp, state api.TaskState, message, err string) {
+	m.status = &api.TaskStatus{Timestamp: at, State: state, Message: message, Err: err, Container: proto.CloneOf(m.container)}
 	m.effects = append(m.effects, Effect{Report: m.status})
 }
 

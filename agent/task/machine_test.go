@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	"github.com/skep-io/skep/api"
@@ -19,8 +21,23 @@ import (
 // epoch is the time 0 of the scripts.
 var epoch = time.Unix(1_700_000_000, 0)
 
+// A service's list says since when a task runs: checks that fail now and then must not make it younger.
+func TestMachine_WhatChecksSayLeavesTheTimeOfTheState(t *testing.T) {
+	since := timestamppb.New(epoch)
+	m := NewMachine(&api.Task{Id: "t1", DesiredState: api.TaskState_TASK_STATE_RUNNING}, &api.TaskStatus{
+		Timestamp: since, State: api.TaskState_TASK_STATE_RUNNING, Message: "started and healthy",
+	})
+	m.Step(epoch.Add(time.Minute), Input{Begin: true, Found: &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_HEALTHY}})
+	log := &api.ProbeLog{FailingStreak: 1}
+	m.Step(epoch.Add(time.Hour), Input{Probed: &api.ContainerStatus{Health: api.HealthState_HEALTH_STATE_HEALTHY, HealthChecks: log}})
+	got := m.Status()
+	if !proto.Equal(got.GetTimestamp(), since) || !proto.Equal(got.GetContainer().GetHealthChecks(), log) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES],
-// begin [found=running|exited], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
+// begin [found=running|exited], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := &script{now: epoch}
@@ -59,6 +76,12 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		in.Unassigned = true
 	case "wake":
 		in.Wake = true
+	case "probed":
+		in.Probed = &api.ContainerStatus{Health: healthArg(t, d), HealthChecks: &api.ProbeLog{}}
+		if d.HasArg("failing") {
+			in.Probed.HealthOutput = "exit code 1: no answer"
+			d.ScanArgs(t, "failing", &in.Probed.HealthChecks.FailingStreak)
+		}
 	case "done":
 		in = doneInput(t, d)
 	default:
@@ -123,9 +146,6 @@ func doneInput(t *testing.T, d *datadriven.TestData) Input {
 	if in.Done == OpStart {
 		in.Container = &api.ContainerStatus{ContainerId: "t1", Pid: 7, Health: healthArg(t, d)}
 	}
-	if in.Done == OpProbe {
-		in.Container = &api.ContainerStatus{Health: healthArg(t, d), HealthOutput: "no answer\n"}
-	}
 	if d.HasArg("exit") {
 		var code int
 		d.ScanArgs(t, "exit", &code)
@@ -176,6 +196,9 @@ func (s *script) print(effects []Effect) string {
 			}
 			if c := e.Report.GetContainer(); c != nil {
 				fmt.Fprintf(&out, " pid %s exit %s", strconv.Itoa(int(c.GetPid())), strconv.Itoa(int(c.GetExitCode())))
+				if log := c.GetHealthChecks(); log != nil {
+					fmt.Fprintf(&out, " health %s failing %d", strings.TrimPrefix(c.GetHealth().String(), "HEALTH_STATE_"), log.GetFailingStreak())
+				}
 			}
 			fmt.Fprintln(&out)
 		case !e.Wake.IsZero():

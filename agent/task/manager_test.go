@@ -137,6 +137,26 @@ func TestManager_RunsATaskToItsEnd(t *testing.T) {
 	})
 }
 
+func TestManager_TellsWhatChecksSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer n.stop()
+		n.assign(true, newTask("t1", "checked"))
+		settle()
+		told := func(health api.HealthState, why string) *api.ContainerStatus {
+			return &api.ContainerStatus{Health: health, HealthOutput: why, HealthChecks: &api.ProbeLog{Results: []*api.ProbeResult{{Output: why}}}}
+		}
+		n.fake.Probed(t.Context(), "t1", told(api.HealthState_HEALTH_STATE_STARTING, "exit code 1: refused"))
+		n.fake.Probed(t.Context(), "t1", told(api.HealthState_HEALTH_STATE_HEALTHY, ""))
+		n.fake.Probed(t.Context(), "t1", told(api.HealthState_HEALTH_STATE_UNHEALTHY, "exit code 2: gone"))
+		n.want("t1", "ACCEPTED", "PREPARING", "READY", "STARTING", "STARTING", "STARTING: not healthy yet: exit code 1: refused", "RUNNING",
+			"RUNNING: unhealthy: exit code 2: gone", "FAILED: unhealthy: exit code 2: gone")
+		if c := n.m.Status("t1").GetContainer(); c.GetHealth() != api.HealthState_HEALTH_STATE_UNHEALTHY || c.GetHealthChecks().GetResults()[0].GetOutput() != "exit code 2: gone" {
+			t.Errorf("at the end the container's status is %v", c)
+		}
+	})
+}
+
 func TestManager_KillsAfterTheGracePeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)

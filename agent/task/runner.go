@@ -128,7 +128,12 @@ func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, health 
 	case OpWatch:
 		return r.executor.Wait(ctx, r.id)
 	case OpProbe:
-		return r.executor.Probe(ctx, t, health)
+		return nil, r.executor.Probe(ctx, t, health, func(c *api.ContainerStatus) {
+			select {
+			case r.results <- Input{Probed: c}:
+			case <-ctx.Done():
+			}
+		})
 	case OpStop:
 		return nil, r.executor.Stop(ctx, t)
 	case OpKill:

@@ -19,8 +19,9 @@ const (
 	maxUpdates = 10_000
 	// maxText is the length in bytes of a status's message and error: they are for a line on a screen.
 	maxText = 1024
-	// maxOutput is that of what a health check wrote, as Docker keeps it.
-	maxOutput = 4096
+	// maxOutput is that of what the checks of one log wrote together, and maxResults how many of them there are; as our agent bounds them.
+	maxOutput  = 4096
+	maxResults = 5
 	// maxIsolation and maxWord bound what a node says of how a container is isolated: some ten words, of which one names a profile.
 	maxIsolation = 32
 	maxWord      = 600
@@ -110,11 +111,27 @@ func clipped(s *api.TaskStatus) *api.TaskStatus {
 	s = proto.CloneOf(s)
 	s.Message, s.Err = fault.Clip(s.Message, maxText), fault.Clip(s.Err, maxText)
 	if c := s.GetContainer(); c != nil {
-		c.ContainerId, c.Address, c.HealthOutput = fault.Clip(c.ContainerId, maxText), fault.Clip(c.Address, maxText), fault.Clip(c.HealthOutput, maxOutput)
+		c.ContainerId, c.Address, c.HealthOutput = fault.Clip(c.ContainerId, maxText), fault.Clip(c.Address, maxText), fault.Clip(c.HealthOutput, maxText)
+		clipLog(c.GetHealthChecks())
 		c.Isolation = c.Isolation[:min(len(c.Isolation), maxIsolation)]
 		c.Isolation = slices.DeleteFunc(c.Isolation, func(word string) bool { return len(word) > maxWord })
 	}
 	return s
+}
+
+// clipLog keeps of a log what our agent would have sent: the newest results, and outputs as long as there is room.
+func clipLog(log *api.ProbeLog) {
+	if log == nil {
+		return
+	}
+	log.Results = log.Results[max(0, len(log.Results)-maxResults):]
+	room := maxOutput
+	for _, r := range slices.Backward(log.Results) {
+		if len(r.GetOutput()) > room {
+			r.Output = ""
+		}
+		room -= len(r.Output)
+	}
 }
 
 // await waits until the leader committed a letter.

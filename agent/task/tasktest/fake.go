@@ -34,6 +34,8 @@ type container struct {
 	stubborn bool
 	// exited is closed when the process has ended.
 	exited chan struct{}
+	// probed has what is told of its health.
+	probed chan *api.ContainerStatus
 }
 
 var _ task.Executor = (*Fake)(nil)
@@ -149,8 +151,11 @@ func (f *Fake) Start(_ context.Context, t *api.Task) (*api.ContainerStatus, erro
 	args := t.GetSpec().GetContainer().GetArgs()
 	f.pid++
 	started := &api.ContainerStatus{ContainerId: id, Pid: f.pid}
+	if len(args) > 0 && args[0] == "checked" {
+		started.Health = api.HealthState_HEALTH_STATE_STARTING
+	}
 	f.containers[id] = &container{
-		status: started, exited: make(chan struct{}),
+		status: started, exited: make(chan struct{}), probed: make(chan *api.ContainerStatus),
 		stubborn: len(args) > 0 && args[0] == "stubborn",
 	}
 	if len(args) == 2 && args[0] == "exit" {
@@ -185,23 +190,38 @@ func (f *Fake) Wait(ctx context.Context, id string) (*api.ContainerStatus, error
 	}
 }
 
-// Probe implements [task.Executor]: the health of its containers never changes.
-func (f *Fake) Probe(ctx context.Context, t *api.Task, _ api.HealthState) (*api.ContainerStatus, error) {
+// Probed has the probe of a task whose first argument is "checked" tell something of its health.
+func (f *Fake) Probed(ctx context.Context, id string, c *api.ContainerStatus) {
+	f.mu.Lock()
+	to := f.containers[id].probed
+	f.mu.Unlock()
+	select {
+	case to <- c:
+	case <-ctx.Done():
+	}
+}
+
+// Probe implements [task.Executor]: it tells what Probed says.
+func (f *Fake) Probe(ctx context.Context, t *api.Task, _ api.HealthState, tell func(*api.ContainerStatus)) error {
 	f.mu.Lock()
 	err := f.called("probe", t.GetId())
 	c, ok := f.containers[t.GetId()]
 	f.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !ok {
-		return nil, fault.New(fault.NotFound, "no container of task %s", t.GetId())
+		return fault.New(fault.NotFound, "no container of task %s", t.GetId())
 	}
-	select {
-	case <-c.exited:
-		return nil, fault.New(fault.Precondition, "container of task %s has ended", t.GetId())
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for {
+		select {
+		case news := <-c.probed:
+			tell(news)
+		case <-c.exited:
+			return fault.New(fault.Precondition, "container of task %s has ended", t.GetId())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

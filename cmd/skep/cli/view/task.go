@@ -42,6 +42,8 @@ type ContainerStatus struct {
 	Address     string `json:",omitempty"`
 	// Isolation is what isolates the container. Docker has none.
 	Isolation []string `json:",omitempty"`
+	// Health is what checks say, as State.Health of Docker's containers; its tasks have none.
+	Health *Health `json:",omitempty"`
 }
 
 // TaskSpec is the template of tasks.
@@ -254,7 +256,7 @@ func NewTask(t *api.Task) Task {
 		out.Status.ContainerStatus = &ContainerStatus{
 			ContainerID: c.GetContainerId(), PID: c.GetPid(), ExitCode: c.GetExitCode(),
 			OOMKilled: c.GetOomKilled(), Address: c.GetAddress(),
-			Isolation: c.GetIsolation(),
+			Isolation: c.GetIsolation(), Health: newHealth(c.GetHealth(), c.GetHealthChecks()),
 		}
 	}
 	return out

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
@@ -29,6 +32,24 @@ func TestViews_TakeEmptyMessages(t *testing.T) {
 		if _, err := json.Marshal(v); err != nil {
 			t.Errorf("%T: %v", v, err)
 		}
+	}
+}
+
+func TestTask_ShowsHealthAsDockersContainersDo(t *testing.T) {
+	at := timestamppb.New(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	task := view.NewTask(&api.Task{Status: &api.TaskStatus{Container: &api.ContainerStatus{
+		Health: api.HealthState_HEALTH_STATE_UNHEALTHY, HealthChecks: &api.ProbeLog{
+			FailingStreak: 3, Results: []*api.ProbeResult{{Start: at, End: at, ExitCode: 1, Output: "refused\n"}},
+		},
+	}}})
+	got, err := json.Marshal(task.Status.ContainerStatus.Health)
+	want := `{"Status":"unhealthy","FailingStreak":3,"Log":[{"Start":"2030-01-01T00:00:00Z","End":"2030-01-01T00:00:00Z","ExitCode":1,"Output":"refused\n"}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+	unchecked := view.NewTask(&api.Task{Status: &api.TaskStatus{Container: &api.ContainerStatus{}}})
+	if unchecked.Status.ContainerStatus.Health != nil {
+		t.Error("a container without checks has a health")
 	}
 }
 
