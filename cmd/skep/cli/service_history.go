@@ -14,6 +14,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
+	"github.com/skep-io/skep/internal/specdiff"
 )
 
 // revisionRow is a line of `service history`.
@@ -62,9 +63,9 @@ func newRevisionRow(v view.ServiceRevision, r *api.ServiceRevision, before *api.
 		parts = append(parts, fmt.Sprintf("rolled back to %d", v.Restored))
 	}
 	if before != nil {
-		all := differences(before, r.GetSpec())
+		all := specdiff.Of(before, r.GetSpec())
 		if !whole {
-			parts = append(parts, fieldsOf(all)...)
+			parts = append(parts, specdiff.Fields(all)...)
 		}
 		for _, d := range all {
 			if whole {
@@ -77,16 +78,4 @@ func newRevisionRow(v view.ServiceRevision, r *api.ServiceRevision, before *api.
 		row.Changed = string(runes[:maxChanged-1]) + "…"
 	}
 	return row
-}
-
-// String says what became of the field.
-func (d difference) String() string {
-	switch {
-	case d.Old == "":
-		return d.Field + ": + " + d.New
-	case d.New == "":
-		return d.Field + ": - " + d.Old
-	default:
-		return d.Field + ": " + d.Old + " -> " + d.New
-	}
 }

@@ -1,4 +1,4 @@
-package cli
+package specdiff
 
 import (
 	"fmt"
@@ -14,18 +14,30 @@ import (
 // maxShown bounds the length in bytes of a value in a difference: a seccomp profile has thousands.
 const maxShown = 200
 
-// difference is a field of a spec that has another value, or a part of a list that was added or taken away.
-type difference struct {
+// Difference is a field of a spec that has another value, or a part of a list that was added or taken away.
+type Difference struct {
 	Field    string // as errors name it: task.container.image
 	Old, New string // empty is unset
 }
 
-// differences compares two specs field by field.
-func differences(old, new *api.ServiceSpec) []difference {
+// String says what became of the field.
+func (d Difference) String() string {
+	switch {
+	case d.Old == "":
+		return d.Field + ": + " + d.New
+	case d.New == "":
+		return d.Field + ": - " + d.Old
+	default:
+		return d.Field + ": " + d.Old + " -> " + d.New
+	}
+}
+
+// Of compares two specs field by field, in the order of the fields; either may be nil.
+func Of(old, new *api.ServiceSpec) []Difference {
 	return compareMessages(nil, "", old.ProtoReflect(), new.ProtoReflect())
 }
 
-func compareMessages(out []difference, path string, old, new protoreflect.Message) []difference {
+func compareMessages(out []Difference, path string, old, new protoreflect.Message) []Difference {
 	fields := old.Descriptor().Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
@@ -36,7 +48,7 @@ func compareMessages(out []difference, path string, old, new protoreflect.Messag
 	return out
 }
 
-func compareField(out []difference, path string, field protoreflect.FieldDescriptor, old, new protoreflect.Value) []difference {
+func compareField(out []Difference, path string, field protoreflect.FieldDescriptor, old, new protoreflect.Value) []Difference {
 	switch {
 	case field.IsMap():
 		return compareParts(out, path, mapParts(old.Map()), mapParts(new.Map()))
@@ -45,24 +57,24 @@ func compareField(out []difference, path string, field protoreflect.FieldDescrip
 	case field.Message() != nil && field.Message().FullName() != (&durationpb.Duration{}).ProtoReflect().Descriptor().FullName():
 		return compareMessages(out, path, old.Message(), new.Message())
 	}
-	return append(out, difference{path, shown(field, old), shown(field, new)})
+	return append(out, Difference{path, shown(field, old), shown(field, new)})
 }
 
 // compareParts tells what is in only one of two lists; when nothing is, their order differs.
-func compareParts(out []difference, path string, old, new []string) []difference {
+func compareParts(out []Difference, path string, old, new []string) []Difference {
 	before := len(out)
 	for _, part := range old {
 		if !slices.Contains(new, part) {
-			out = append(out, difference{Field: path, Old: part})
+			out = append(out, Difference{Field: path, Old: part})
 		}
 	}
 	for _, part := range new {
 		if !slices.Contains(old, part) {
-			out = append(out, difference{Field: path, New: part})
+			out = append(out, Difference{Field: path, New: part})
 		}
 	}
 	if len(out) == before {
-		out = append(out, difference{path, strings.Join(old, ", "), strings.Join(new, ", ")})
+		out = append(out, Difference{path, strings.Join(old, ", "), strings.Join(new, ", ")})
 	}
 	return out
 }
@@ -124,8 +136,8 @@ func clipped(text string) string {
 	return strings.ToValidUTF8(text[:maxShown], "") + "…"
 }
 
-// fieldsOf names the fields of differences, each once.
-func fieldsOf(all []difference) (fields []string) {
+// Fields names the fields of differences, each once.
+func Fields(all []Difference) (fields []string) {
 	for _, d := range all {
 		if !slices.Contains(fields, d.Field) {
 			fields = append(fields, d.Field)
