@@ -4253,7 +4253,7 @@ var File_skep_v1_control_proto protoreflect.FileDescriptor
 
 const file_skep_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x14skep/v1/config.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x17skep/v1/placement.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
+	"\x15skep/v1/control.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x14skep/v1/backup.proto\x1a\x14skep/v1/config.proto\x1a\x13skep/v1/grant.proto\x1a\x15skep/v1/objects.proto\x1a\x17skep/v1/placement.proto\x1a\x12skep/v1/plan.proto\x1a\x16skep/v1/security.proto\x1a\x13skep/v1/stats.proto\x1a\x13skep/v1/types.proto\"\x13\n" +
 	"\x11GetClusterRequest\"@\n" +
 	"\x12GetClusterResponse\x12*\n" +
 	"\acluster\x18\x01 \x01(\v2\x10.skep.v1.ClusterR\acluster\"Z\n" +
@@ -4504,7 +4504,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xbf%\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\x98&\n" +
 	"\aControl\x12S\n" +
 	"\n" +
 	"GetCluster\x12\x1a.skep.v1.GetClusterRequest\x1a\x1b.skep.v1.GetClusterResponse\"\f\xfa\xed\x18\b\n" +
@@ -4619,7 +4619,9 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\vRemoveGrant\x12\x1b.skep.v1.RemoveGrantRequest\x1a\x1c.skep.v1.RemoveGrantResponse\"\f\xfa\xed\x18\b\n" +
 	"\x02\x04\x03\x10\x01 \x02\x12e\n" +
 	"\x10ExplainPlacement\x12 .skep.v1.ExplainPlacementRequest\x1a!.skep.v1.ExplainPlacementResponse\"\f\xfa\xed\x18\b\n" +
-	"\x04\x04\x05\x06\x03 \x01\x12k\n" +
+	"\x04\x04\x05\x06\x03 \x01\x12W\n" +
+	"\vPlanService\x12\x1b.skep.v1.PlanServiceRequest\x1a\x1c.skep.v1.PlanServiceResponse\"\r\xfa\xed\x18\t\n" +
+	"\x03\x04\x05\x03\x10\x01 \x01\x12k\n" +
 	"\x12GetServiceSecurity\x12\".skep.v1.GetServiceSecurityRequest\x1a#.skep.v1.GetServiceSecurityResponse\"\f\xfa\xed\x18\b\n" +
 	"\x04\x04\x05\x06\x03 \x01\x12\\\n" +
 	"\rCheckSecurity\x12\x1d.skep.v1.CheckSecurityRequest\x1a\x1e.skep.v1.CheckSecurityResponse\"\f\xfa\xed\x18\b\n" +
@@ -4759,23 +4761,25 @@ var file_skep_v1_control_proto_goTypes = []any{
 	(*ListGrantsRequest)(nil),            // 116: skep.v1.ListGrantsRequest
 	(*RemoveGrantRequest)(nil),           // 117: skep.v1.RemoveGrantRequest
 	(*ExplainPlacementRequest)(nil),      // 118: skep.v1.ExplainPlacementRequest
-	(*GetServiceSecurityRequest)(nil),    // 119: skep.v1.GetServiceSecurityRequest
-	(*CheckSecurityRequest)(nil),         // 120: skep.v1.CheckSecurityRequest
-	(*UpdateSecretResponse)(nil),         // 121: skep.v1.UpdateSecretResponse
-	(*UpdateConfigResponse)(nil),         // 122: skep.v1.UpdateConfigResponse
-	(*CreateConfigResponse)(nil),         // 123: skep.v1.CreateConfigResponse
-	(*GetConfigResponse)(nil),            // 124: skep.v1.GetConfigResponse
-	(*ListConfigsResponse)(nil),          // 125: skep.v1.ListConfigsResponse
-	(*RemoveConfigResponse)(nil),         // 126: skep.v1.RemoveConfigResponse
-	(*ReadStatsResponse)(nil),            // 127: skep.v1.ReadStatsResponse
-	(*CreateGrantResponse)(nil),          // 128: skep.v1.CreateGrantResponse
-	(*UpdateGrantResponse)(nil),          // 129: skep.v1.UpdateGrantResponse
-	(*GetGrantResponse)(nil),             // 130: skep.v1.GetGrantResponse
-	(*ListGrantsResponse)(nil),           // 131: skep.v1.ListGrantsResponse
-	(*RemoveGrantResponse)(nil),          // 132: skep.v1.RemoveGrantResponse
-	(*ExplainPlacementResponse)(nil),     // 133: skep.v1.ExplainPlacementResponse
-	(*GetServiceSecurityResponse)(nil),   // 134: skep.v1.GetServiceSecurityResponse
-	(*CheckSecurityResponse)(nil),        // 135: skep.v1.CheckSecurityResponse
+	(*PlanServiceRequest)(nil),           // 119: skep.v1.PlanServiceRequest
+	(*GetServiceSecurityRequest)(nil),    // 120: skep.v1.GetServiceSecurityRequest
+	(*CheckSecurityRequest)(nil),         // 121: skep.v1.CheckSecurityRequest
+	(*UpdateSecretResponse)(nil),         // 122: skep.v1.UpdateSecretResponse
+	(*UpdateConfigResponse)(nil),         // 123: skep.v1.UpdateConfigResponse
+	(*CreateConfigResponse)(nil),         // 124: skep.v1.CreateConfigResponse
+	(*GetConfigResponse)(nil),            // 125: skep.v1.GetConfigResponse
+	(*ListConfigsResponse)(nil),          // 126: skep.v1.ListConfigsResponse
+	(*RemoveConfigResponse)(nil),         // 127: skep.v1.RemoveConfigResponse
+	(*ReadStatsResponse)(nil),            // 128: skep.v1.ReadStatsResponse
+	(*CreateGrantResponse)(nil),          // 129: skep.v1.CreateGrantResponse
+	(*UpdateGrantResponse)(nil),          // 130: skep.v1.UpdateGrantResponse
+	(*GetGrantResponse)(nil),             // 131: skep.v1.GetGrantResponse
+	(*ListGrantsResponse)(nil),           // 132: skep.v1.ListGrantsResponse
+	(*RemoveGrantResponse)(nil),          // 133: skep.v1.RemoveGrantResponse
+	(*ExplainPlacementResponse)(nil),     // 134: skep.v1.ExplainPlacementResponse
+	(*PlanServiceResponse)(nil),          // 135: skep.v1.PlanServiceResponse
+	(*GetServiceSecurityResponse)(nil),   // 136: skep.v1.GetServiceSecurityResponse
+	(*CheckSecurityResponse)(nil),        // 137: skep.v1.CheckSecurityResponse
 }
 var file_skep_v1_control_proto_depIdxs = []int32{
 	85,  // 0: skep.v1.GetClusterResponse.cluster:type_name -> skep.v1.Cluster
@@ -4883,63 +4887,65 @@ var file_skep_v1_control_proto_depIdxs = []int32{
 	116, // 102: skep.v1.Control.ListGrants:input_type -> skep.v1.ListGrantsRequest
 	117, // 103: skep.v1.Control.RemoveGrant:input_type -> skep.v1.RemoveGrantRequest
 	118, // 104: skep.v1.Control.ExplainPlacement:input_type -> skep.v1.ExplainPlacementRequest
-	119, // 105: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
-	120, // 106: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
-	2,   // 107: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
-	4,   // 108: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
-	6,   // 109: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
-	8,   // 110: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
-	10,  // 111: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
-	12,  // 112: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
-	14,  // 113: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
-	16,  // 114: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
-	18,  // 115: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
-	20,  // 116: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
-	22,  // 117: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
-	24,  // 118: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
-	26,  // 119: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
-	28,  // 120: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
-	30,  // 121: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
-	33,  // 122: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
-	41,  // 123: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
-	35,  // 124: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
-	37,  // 125: skep.v1.Control.ListServiceRevisions:output_type -> skep.v1.ListServiceRevisionsResponse
-	39,  // 126: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
-	43,  // 127: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
-	45,  // 128: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
-	47,  // 129: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
-	49,  // 130: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
-	51,  // 131: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
-	121, // 132: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
-	122, // 133: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
-	123, // 134: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
-	124, // 135: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
-	125, // 136: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
-	126, // 137: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
-	53,  // 138: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
-	127, // 139: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
-	56,  // 140: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
-	60,  // 141: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
-	62,  // 142: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
-	64,  // 143: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
-	66,  // 144: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
-	68,  // 145: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
-	70,  // 146: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
-	72,  // 147: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
-	74,  // 148: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
-	76,  // 149: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
-	78,  // 150: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
-	82,  // 151: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
-	128, // 152: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
-	129, // 153: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
-	130, // 154: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
-	131, // 155: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
-	132, // 156: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
-	133, // 157: skep.v1.Control.ExplainPlacement:output_type -> skep.v1.ExplainPlacementResponse
-	134, // 158: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
-	135, // 159: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
-	107, // [107:160] is the sub-list for method output_type
-	54,  // [54:107] is the sub-list for method input_type
+	119, // 105: skep.v1.Control.PlanService:input_type -> skep.v1.PlanServiceRequest
+	120, // 106: skep.v1.Control.GetServiceSecurity:input_type -> skep.v1.GetServiceSecurityRequest
+	121, // 107: skep.v1.Control.CheckSecurity:input_type -> skep.v1.CheckSecurityRequest
+	2,   // 108: skep.v1.Control.GetCluster:output_type -> skep.v1.GetClusterResponse
+	4,   // 109: skep.v1.Control.UpdateCluster:output_type -> skep.v1.UpdateClusterResponse
+	6,   // 110: skep.v1.Control.GetJoinToken:output_type -> skep.v1.GetJoinTokenResponse
+	8,   // 111: skep.v1.Control.GetUnlockKey:output_type -> skep.v1.GetUnlockKeyResponse
+	10,  // 112: skep.v1.Control.RotateDataKeys:output_type -> skep.v1.RotateDataKeysResponse
+	12,  // 113: skep.v1.Control.ReportDataKey:output_type -> skep.v1.ReportDataKeyResponse
+	14,  // 114: skep.v1.Control.GetBackupKey:output_type -> skep.v1.GetBackupKeyResponse
+	16,  // 115: skep.v1.Control.NoteBackup:output_type -> skep.v1.NoteBackupResponse
+	18,  // 116: skep.v1.Control.ListNodes:output_type -> skep.v1.ListNodesResponse
+	20,  // 117: skep.v1.Control.GetNode:output_type -> skep.v1.GetNodeResponse
+	22,  // 118: skep.v1.Control.UpdateNode:output_type -> skep.v1.UpdateNodeResponse
+	24,  // 119: skep.v1.Control.RemoveNode:output_type -> skep.v1.RemoveNodeResponse
+	26,  // 120: skep.v1.Control.CreateService:output_type -> skep.v1.CreateServiceResponse
+	28,  // 121: skep.v1.Control.GetService:output_type -> skep.v1.GetServiceResponse
+	30,  // 122: skep.v1.Control.ListServices:output_type -> skep.v1.ListServicesResponse
+	33,  // 123: skep.v1.Control.UpdateService:output_type -> skep.v1.UpdateServiceResponse
+	41,  // 124: skep.v1.Control.RemoveService:output_type -> skep.v1.RemoveServiceResponse
+	35,  // 125: skep.v1.Control.RollbackService:output_type -> skep.v1.RollbackServiceResponse
+	37,  // 126: skep.v1.Control.ListServiceRevisions:output_type -> skep.v1.ListServiceRevisionsResponse
+	39,  // 127: skep.v1.Control.PauseServiceUpdate:output_type -> skep.v1.PauseServiceUpdateResponse
+	43,  // 128: skep.v1.Control.ListTasks:output_type -> skep.v1.ListTasksResponse
+	45,  // 129: skep.v1.Control.CreateSecret:output_type -> skep.v1.CreateSecretResponse
+	47,  // 130: skep.v1.Control.GetSecret:output_type -> skep.v1.GetSecretResponse
+	49,  // 131: skep.v1.Control.ListSecrets:output_type -> skep.v1.ListSecretsResponse
+	51,  // 132: skep.v1.Control.RemoveSecret:output_type -> skep.v1.RemoveSecretResponse
+	122, // 133: skep.v1.Control.UpdateSecret:output_type -> skep.v1.UpdateSecretResponse
+	123, // 134: skep.v1.Control.UpdateConfig:output_type -> skep.v1.UpdateConfigResponse
+	124, // 135: skep.v1.Control.CreateConfig:output_type -> skep.v1.CreateConfigResponse
+	125, // 136: skep.v1.Control.GetConfig:output_type -> skep.v1.GetConfigResponse
+	126, // 137: skep.v1.Control.ListConfigs:output_type -> skep.v1.ListConfigsResponse
+	127, // 138: skep.v1.Control.RemoveConfig:output_type -> skep.v1.RemoveConfigResponse
+	53,  // 139: skep.v1.Control.WatchService:output_type -> skep.v1.WatchServiceResponse
+	128, // 140: skep.v1.Control.ReadStats:output_type -> skep.v1.ReadStatsResponse
+	56,  // 141: skep.v1.Control.ReadLogs:output_type -> skep.v1.ReadLogsResponse
+	60,  // 142: skep.v1.Control.CompromiseNode:output_type -> skep.v1.CompromiseNodeResponse
+	62,  // 143: skep.v1.Control.CreateJoinGrant:output_type -> skep.v1.CreateJoinGrantResponse
+	64,  // 144: skep.v1.Control.ListJoinGrants:output_type -> skep.v1.ListJoinGrantsResponse
+	66,  // 145: skep.v1.Control.RemoveJoinGrant:output_type -> skep.v1.RemoveJoinGrantResponse
+	68,  // 146: skep.v1.Control.ApproveNode:output_type -> skep.v1.ApproveNodeResponse
+	70,  // 147: skep.v1.Control.DenyNode:output_type -> skep.v1.DenyNodeResponse
+	72,  // 148: skep.v1.Control.CreateUser:output_type -> skep.v1.CreateUserResponse
+	74,  // 149: skep.v1.Control.ListUsers:output_type -> skep.v1.ListUsersResponse
+	76,  // 150: skep.v1.Control.RevokeUser:output_type -> skep.v1.RevokeUserResponse
+	78,  // 151: skep.v1.Control.GetRootCA:output_type -> skep.v1.GetRootCAResponse
+	82,  // 152: skep.v1.Control.RotateRootCA:output_type -> skep.v1.RotateRootCAResponse
+	129, // 153: skep.v1.Control.CreateGrant:output_type -> skep.v1.CreateGrantResponse
+	130, // 154: skep.v1.Control.UpdateGrant:output_type -> skep.v1.UpdateGrantResponse
+	131, // 155: skep.v1.Control.GetGrant:output_type -> skep.v1.GetGrantResponse
+	132, // 156: skep.v1.Control.ListGrants:output_type -> skep.v1.ListGrantsResponse
+	133, // 157: skep.v1.Control.RemoveGrant:output_type -> skep.v1.RemoveGrantResponse
+	134, // 158: skep.v1.Control.ExplainPlacement:output_type -> skep.v1.ExplainPlacementResponse
+	135, // 159: skep.v1.Control.PlanService:output_type -> skep.v1.PlanServiceResponse
+	136, // 160: skep.v1.Control.GetServiceSecurity:output_type -> skep.v1.GetServiceSecurityResponse
+	137, // 161: skep.v1.Control.CheckSecurity:output_type -> skep.v1.CheckSecurityResponse
+	108, // [108:162] is the sub-list for method output_type
+	54,  // [54:108] is the sub-list for method input_type
 	54,  // [54:54] is the sub-list for extension type_name
 	54,  // [54:54] is the sub-list for extension extendee
 	0,   // [0:54] is the sub-list for field type_name
@@ -4956,6 +4962,7 @@ func file_skep_v1_control_proto_init() {
 	file_skep_v1_grant_proto_init()
 	file_skep_v1_objects_proto_init()
 	file_skep_v1_placement_proto_init()
+	file_skep_v1_plan_proto_init()
 	file_skep_v1_security_proto_init()
 	file_skep_v1_stats_proto_init()
 	file_skep_v1_types_proto_init()

@@ -72,6 +72,7 @@ const (
 	Control_ListGrants_FullMethodName           = "/skep.v1.Control/ListGrants"
 	Control_RemoveGrant_FullMethodName          = "/skep.v1.Control/RemoveGrant"
 	Control_ExplainPlacement_FullMethodName     = "/skep.v1.Control/ExplainPlacement"
+	Control_PlanService_FullMethodName          = "/skep.v1.Control/PlanService"
 	Control_GetServiceSecurity_FullMethodName   = "/skep.v1.Control/GetServiceSecurity"
 	Control_CheckSecurity_FullMethodName        = "/skep.v1.Control/CheckSecurity"
 )
@@ -166,6 +167,9 @@ type ControlClient interface {
 	RemoveGrant(ctx context.Context, in *RemoveGrantRequest, opts ...grpc.CallOption) (*RemoveGrantResponse, error)
 	// ExplainPlacement says of each node why a task would, or would not, be placed there.
 	ExplainPlacement(ctx context.Context, in *ExplainPlacementRequest, opts ...grpc.CallOption) (*ExplainPlacementResponse, error)
+	// PlanService says what a change of a service would do, and changes nothing. Who may make the change may ask: what it says of secrets
+	// and grants, those learn who make it.
+	PlanService(ctx context.Context, in *PlanServiceRequest, opts ...grpc.CallOption) (*PlanServiceResponse, error)
 	// GetServiceSecurity says in what a service differs from the default container.
 	GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error)
 	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
@@ -708,6 +712,16 @@ func (c *controlClient) ExplainPlacement(ctx context.Context, in *ExplainPlaceme
 	return out, nil
 }
 
+func (c *controlClient) PlanService(ctx context.Context, in *PlanServiceRequest, opts ...grpc.CallOption) (*PlanServiceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanServiceResponse)
+	err := c.cc.Invoke(ctx, Control_PlanService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) GetServiceSecurity(ctx context.Context, in *GetServiceSecurityRequest, opts ...grpc.CallOption) (*GetServiceSecurityResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetServiceSecurityResponse)
@@ -818,6 +832,9 @@ type ControlServer interface {
 	RemoveGrant(context.Context, *RemoveGrantRequest) (*RemoveGrantResponse, error)
 	// ExplainPlacement says of each node why a task would, or would not, be placed there.
 	ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error)
+	// PlanService says what a change of a service would do, and changes nothing. Who may make the change may ask: what it says of secrets
+	// and grants, those learn who make it.
+	PlanService(context.Context, *PlanServiceRequest) (*PlanServiceResponse, error)
 	// GetServiceSecurity says in what a service differs from the default container.
 	GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error)
 	// CheckSecurity holds the tasks that run against the CIS Docker Benchmark, section 5.
@@ -984,6 +1001,9 @@ func (UnimplementedControlServer) RemoveGrant(context.Context, *RemoveGrantReque
 }
 func (UnimplementedControlServer) ExplainPlacement(context.Context, *ExplainPlacementRequest) (*ExplainPlacementResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainPlacement not implemented")
+}
+func (UnimplementedControlServer) PlanService(context.Context, *PlanServiceRequest) (*PlanServiceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanService not implemented")
 }
 func (UnimplementedControlServer) GetServiceSecurity(context.Context, *GetServiceSecurityRequest) (*GetServiceSecurityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServiceSecurity not implemented")
@@ -1916,6 +1936,24 @@ func _Control_ExplainPlacement_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_PlanService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PlanService(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PlanService_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PlanService(ctx, req.(*PlanServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_GetServiceSecurity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetServiceSecurityRequest)
 	if err := dec(in); err != nil {
@@ -2154,6 +2192,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainPlacement",
 			Handler:    _Control_ExplainPlacement_Handler,
+		},
+		{
+			MethodName: "PlanService",
+			Handler:    _Control_PlanService_Handler,
 		},
 		{
 			MethodName: "GetServiceSecurity",

@@ -114,7 +114,8 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.control, err = control.New(control.Config{
-		Store: cfg.Store, Logs: logs, Stats: stats, Placement: scheduler.NewExplainer(), Users: m.ca, NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
+		Store: cfg.Store, Logs: logs, Stats: stats, Placement: scheduler.NewExplainer(), Planner: newPlanner(), Users: m.ca,
+		NewUnlockKey: func() string { return seal.NewKey().UnlockKey() },
 		NewBackupKey: func() string { return seal.NewKey().BackupKey() }, Identity: cfg.Identity,
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ func TestReportDataKey_ShowsOnManagersOnly(t *testing.T) {
 func TestReportDataKey_IsOfTheCallerOnly(t *testing.T) {
 	s := storetest.New(t)
 	storetest.Create(t, s, node("m1", api.Role_ROLE_MANAGER), node("m2", api.Role_ROLE_MANAGER))
-	server, err := control.New(control.Config{Store: s, Logs: noLogs{}, Stats: ranStats{}, Placement: echoPlacement{}, Users: newIssuer(t), NewUnlockKey: object.NewID, NewBackupKey: object.NewID})
+	server, err := control.New(control.Config{Store: s, Logs: noLogs{}, Stats: ranStats{}, Placement: echoPlacement{}, Planner: echoPlanner{}, Users: newIssuer(t), NewUnlockKey: object.NewID, NewBackupKey: object.NewID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func newSwarm(t *testing.T) *swarm {
 		node("worker1", api.Role_ROLE_WORKER, image("docker.io/library/app:1", digestA, 100)),
 	)
 	server, err := control.New(control.Config{
-		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{}, Stats: ranStats{}, Placement: echoPlacement{},
+		Store: s.store, Status: func() store.Status { return s.status }, Logs: noLogs{}, Stats: ranStats{}, Placement: echoPlacement{}, Planner: echoPlanner{},
 		RemoveMember: func(_ context.Context, raftID uint64) error {
 			if s.removeMember == nil {
 				return nil

@@ -32,6 +32,8 @@ type Config struct {
 	Stats StatsReader
 	// Placement answers ExplainPlacement.
 	Placement PlacementExplainer
+	// Planner answers PlanService.
+	Planner Planner
 	// Users is the CA, for users' certificates.
 	Users UserIssuer
 	// NewUnlockKey makes a fresh unlock key in the form that people type.
@@ -50,8 +52,8 @@ type Server struct {
 
 // New returns a server.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Logs == nil || cfg.Stats == nil || cfg.Placement == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
-		return nil, errors.New("control: Store, Logs, Stats, Placement, Users, NewUnlockKey and NewBackupKey are required")
+	if cfg.Store == nil || cfg.Logs == nil || cfg.Stats == nil || cfg.Placement == nil || cfg.Planner == nil || cfg.Users == nil || cfg.NewUnlockKey == nil || cfg.NewBackupKey == nil {
+		return nil, errors.New("control: Store, Logs, Stats, Placement, Planner, Users, NewUnlockKey and NewBackupKey are required")
 	}
 	if cfg.Status == nil {
 		cfg.Status = cfg.Store.Status

@@ -24,23 +24,8 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 	}
 	var warnings []string
 	err = s.updateRevised(ctx, id, func(tx store.Tx, keep bool) error {
-		spec := proto.CloneOf(request.GetSpec())
-		name := &orNew(&spec.Annotations).Name
-		if *name == "" {
-			var err error
-			if *name, err = generateName(tx, id); err != nil {
-				return err
-			}
-		}
-		var err error
-		if warnings, err = admit(ctx, tx, spec, nil); err != nil {
-			return err
-		}
-		service := &api.Service{Id: id, Spec: spec, SpecVersion: 1}
-		err = tx.Create(service)
-		if errors.Is(err, store.ErrNameConflict) {
-			return fault.New(fault.AlreadyExists, "name conflicts with an existing object: service %s already exists", *name)
-		}
+		service, found, err := create(ctx, tx, id, request.GetSpec())
+		warnings = found
 		if err != nil || !keep {
 			return err
 		}
@@ -54,6 +39,26 @@ func (s *Server) CreateService(ctx context.Context, request *api.CreateServiceRe
 		return nil, err
 	}
 	return &api.CreateServiceResponse{Service: service, Warnings: warnings}, nil
+}
+
+// create stores a new service with an id. The warnings are for the user.
+func create(ctx context.Context, tx store.Tx, id string, wanted *api.ServiceSpec) (service *api.Service, warnings []string, err error) {
+	spec := proto.CloneOf(wanted)
+	name := &orNew(&spec.Annotations).Name
+	if *name == "" {
+		if *name, err = generateName(tx, id); err != nil {
+			return nil, nil, err
+		}
+	}
+	if warnings, err = admit(ctx, tx, spec, nil); err != nil {
+		return nil, nil, err
+	}
+	service = &api.Service{Id: id, Spec: spec, SpecVersion: 1}
+	err = tx.Create(service)
+	if errors.Is(err, store.ErrNameConflict) {
+		err = fault.New(fault.AlreadyExists, "name conflicts with an existing object: service %s already exists", *name)
+	}
+	return service, warnings, err
 }
 
 // GetService returns a service.
@@ -125,20 +130,8 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 		if err != nil {
 			return err
 		}
-		if err := checkVersion(old, request.GetVersion()); err != nil {
-			return err
-		}
-		spec := proto.CloneOf(request.GetSpec())
-		if orNew(&spec.Annotations).GetName() != old.GetSpec().GetAnnotations().GetName() {
-			return fault.New(fault.Invalid, "annotations.name: renaming services is not supported")
-		}
-		if warnings, err = admit(ctx, tx, spec, old.GetSpec()); err != nil {
-			return err
-		}
-		if err := sameMode(old.GetSpec(), spec); err != nil {
-			return err
-		}
-		service, err := replaceSpec(tx, old, spec)
+		service, found, err := change(ctx, tx, old, request.GetVersion(), request.GetSpec())
+		warnings = found
 		if err != nil || service == nil || !keep {
 			return err
 		}
@@ -152,6 +145,26 @@ func (s *Server) UpdateService(ctx context.Context, request *api.UpdateServiceRe
 		return nil, err
 	}
 	return &api.UpdateServiceResponse{Service: service, Warnings: warnings}, nil
+}
+
+// change stores what somebody made of a version of a service, and returns it, or nil if it is nothing else. The warnings are for the user.
+func change(ctx context.Context, tx store.Tx, old *api.Service, version uint64, wanted *api.ServiceSpec) (*api.Service, []string, error) {
+	if err := checkVersion(old, version); err != nil {
+		return nil, nil, err
+	}
+	spec := proto.CloneOf(wanted)
+	if orNew(&spec.Annotations).GetName() != old.GetSpec().GetAnnotations().GetName() {
+		return nil, nil, fault.New(fault.Invalid, "annotations.name: renaming services is not supported")
+	}
+	warnings, err := admit(ctx, tx, spec, old.GetSpec())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := sameMode(old.GetSpec(), spec); err != nil {
+		return nil, nil, err
+	}
+	service, err := replaceSpec(tx, old, spec)
+	return service, warnings, err
 }
 
 // replaceSpec stores the new spec of a service, and returns that, or nil if the spec is no other one.

@@ -25,14 +25,8 @@ func (s *Server) RollbackService(ctx context.Context, request *api.RollbackServi
 		if err != nil {
 			return err
 		}
-		spec, version, err := formerSpec(tx, old, request.GetRevision())
-		if err != nil {
-			return err
-		}
-		if warnings, err = admit(ctx, tx, spec, old.GetSpec()); err != nil {
-			return err
-		}
-		service, err := goBack(tx, old, spec, version)
+		service, found, err := rollBack(ctx, tx, old, request.GetRevision())
+		warnings = found
 		if err != nil || service == nil || !keep {
 			return err
 		}
@@ -46,6 +40,20 @@ func (s *Server) RollbackService(ctx context.Context, request *api.RollbackServi
 		return nil, err
 	}
 	return &api.RollbackServiceResponse{Service: service, Warnings: warnings}, nil
+}
+
+// rollBack puts the spec of a revision in force again, or with 0 the previous one. It returns the service, or nil if it has that spec.
+func rollBack(ctx context.Context, tx store.Tx, old *api.Service, revision uint64) (*api.Service, []string, error) {
+	spec, version, err := formerSpec(tx, old, revision)
+	if err != nil {
+		return nil, nil, err
+	}
+	warnings, err := admit(ctx, tx, spec, old.GetSpec())
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := goBack(tx, old, spec, version)
+	return service, warnings, err
 }
 
 // goBack stores a former spec of a service, which had the version then, as its present one, if it is another. Tasks of that version

@@ -32,4 +32,8 @@
 //
 // A key is a service or one slot of it. One goroutine does all of that; a Loop runs on the leader only. Run returns nil when
 // its context ends, and an error that matches store.ErrNotLeader when leadership is lost: start it anew with the next one.
+//
+// # A rehearsal
+//
+// A [Rehearsal] has the same cores decide about a copy of a service's tasks, to say what would become of them. It writes nothing.
 package orchestrator

@@ -35,12 +35,10 @@ func (e *Explainer) Explain(ctx context.Context, tx store.ReadTx, tasks []*api.T
 	case <-e.free:
 	}
 	defer func() { e.free <- struct{}{} }()
-	changes, err := everything(tx)
+	core, err := Snapshot(tx)
 	if err != nil {
 		return nil, err
 	}
-	core := NewCore()
-	core.absorb(changes)
 	var placings []*api.Placing
 	for _, t := range tasks {
 		if core.tasks[t.GetId()] == nil {
@@ -52,6 +50,17 @@ func (e *Explainer) Explain(ctx context.Context, tx store.ReadTx, tasks []*api.T
 		core.putTask(t, false)
 	}
 	return placings, nil
+}
+
+// Snapshot returns a view of the cluster in a snapshot of the store, with which somebody may see what would be decided if more happened.
+func Snapshot(tx store.ReadTx) (*Core, error) {
+	changes, err := everything(tx)
+	if err != nil {
+		return nil, err
+	}
+	core := NewCore()
+	core.absorb(changes)
+	return core, nil
 }
 
 // placingOf explains one of so many tasks, which the core does not know at the moment.

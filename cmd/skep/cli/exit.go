@@ -20,6 +20,7 @@ import (
 const (
 	exitOK          = 0
 	exitUsage       = 2
+	exitChanges     = 8
 	exitEnded       = 11
 	exitBroken      = 12
 	exitStopped     = 13
@@ -45,7 +46,7 @@ func exitCodes() []exitCode {
 		{5, "a value can't be right, whatever the state", []fault.Kind{fault.Invalid}},
 		{6, "the present state forbids it, such as a secret in use or a node without a swarm", []fault.Kind{fault.Precondition}},
 		{7, "it was changed by somebody else at the same time; run the command again", []fault.Kind{fault.Conflict}},
-		{8, "this user or node may not do it", []fault.Kind{fault.PermissionDenied, fault.Unauthenticated}},
+		{exitChanges, "this user or node may not do it; of a plan that was printed: something would change", []fault.Kind{fault.PermissionDenied, fault.Unauthenticated}},
 		{9, "the daemon or the managers can't be reached; try again", []fault.Kind{fault.Unavailable, fault.NotLeader}},
 		{10, "a limit was reached", []fault.Kind{fault.Exhausted}},
 		{exitEnded, "the service did not converge: its tasks failed and are not restarted", nil},
@@ -64,6 +65,9 @@ func codeOf(err error) int {
 	var several failures
 	if errors.As(err, &several) {
 		return codeOf(several[0])
+	}
+	if errors.Is(err, errChanges) {
+		return exitChanges
 	}
 	if errors.Is(err, progress.ErrEnded) {
 		return exitEnded
@@ -137,6 +141,9 @@ func (f failures) orNil() error {
 
 // report writes an error for a person: what, why, and the next step. It returns the exit code.
 func report(w io.Writer, command *cobra.Command, err error) int {
+	if errors.Is(err, errChanges) {
+		return exitChanges
+	}
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "skep: %s\n\n%s\nRun '%s --help' for more information\n",

@@ -17,7 +17,7 @@ import (
 func (p *program) serviceCommand() *cobra.Command {
 	return group("service", "Manage Swarm services", p.serviceCreate(), p.completed(serviceWords, p.serviceUpdate()),
 		p.serviceList(), p.completed(serviceWords, p.servicePs()), p.completed(serviceWords, p.serviceInspect()),
-		p.completed(serviceWords, p.serviceLogs()), p.completed(serviceWords, p.serviceRollback()), p.completed(serviceWords, p.serviceWhy()), p.completed(serviceWords, p.serviceHistory()),
+		p.completed(serviceWords, p.serviceLogs()), p.completed(serviceWords, p.serviceRollback()), p.completed(serviceWords, p.serviceWhy()), p.completed(serviceWords, p.servicePlan()), p.completed(serviceWords, p.serviceHistory()),
 		p.serviceScale(), p.completed(serviceWords, p.serviceRemove()),
 		p.serviceSeccomp())
 }

@@ -29,17 +29,23 @@ func (w *waitFlags) register(cmd *cobra.Command, withQuiet bool) {
 func (p *program) serviceCreate() *cobra.Command {
 	var flags servicespec.Create
 	var wait waitFlags
+	var dry planFlags
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS] IMAGE [COMMAND] [ARG...]", Short: "Create a new service", Args: minArgs(1),
 	}
 	flags.Register(cmd.Flags())
 	wait.register(cmd, true)
+	dry.register(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return dry.check(cmd) }
 	// What follows the image belongs to the service's command.
 	cmd.Flags().SetInterspersed(false)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		spec, err := flags.Spec(ctx, args[0], args[1:], p.opts.LookupEnv, resolveValue(c))
 		if err != nil {
 			return err
+		}
+		if dry.dryRun {
+			return p.plan(ctx, c, &api.PlanServiceRequest{Spec: spec}, &dry)
 		}
 		answer, err := c.Control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec})
 		if err != nil {
@@ -77,19 +83,27 @@ func (p *program) serviceUpdate() *cobra.Command {
 	var flags servicespec.Update
 	var way updateWay
 	var wait waitFlags
+	var dry planFlags
 	cmd := &cobra.Command{
 		Use: "update [OPTIONS] SERVICE", Short: "Update a service", Args: exactArgs(1),
 	}
 	flags.Register(cmd.Flags())
 	way.register(cmd.Flags())
 	wait.register(cmd, true)
+	dry.register(cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := cmp.Or(flags.Check(), way.check(cmd.LocalFlags())); err != nil {
 			return &usageError{command: cmd, err: err}
 		}
-		return nil
+		return dry.check(cmd)
 	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if dry.dryRun && way.rollback {
+			return p.plan(ctx, c, &api.PlanServiceRequest{Service: args[0], Rollback: true}, &dry)
+		}
+		if dry.dryRun {
+			return p.planUpdate(ctx, c, args[0], &flags, &dry)
+		}
 		if way.given() {
 			return way.run(ctx, p, c, args[0], wait)
 		}
@@ -112,12 +126,7 @@ func changeService(ctx context.Context, c *client.Client, name string, change fu
 ) (*api.UpdateServiceResponse, error) {
 	var answer *api.UpdateServiceResponse
 	err := untilCurrent(func() error {
-		present, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
-		if err != nil {
-			return err
-		}
-		service := present.GetService()
-		spec, err := change(service.GetSpec())
+		service, spec, err := rewritten(ctx, c, name, change)
 		if err != nil {
 			return err
 		}
@@ -127,6 +136,17 @@ func changeService(ctx context.Context, c *client.Client, name string, change fu
 		return err
 	})
 	return answer, err
+}
+
+// rewritten returns a service, and what change makes of its spec.
+func rewritten(ctx context.Context, c *client.Client, name string, change func(*api.ServiceSpec) (*api.ServiceSpec, error),
+) (*api.Service, *api.ServiceSpec, error) {
+	present, err := c.Control.GetService(ctx, &api.GetServiceRequest{Service: name})
+	if err != nil {
+		return nil, nil, err
+	}
+	spec, err := change(present.GetService().GetSpec())
+	return present.GetService(), spec, err
 }
 
 // scale is one argument of `service scale`.

@@ -15,12 +15,18 @@ import (
 func (p *program) serviceRollback() *cobra.Command {
 	var wait waitFlags
 	var revision uint64
+	var dry planFlags
 	cmd := &cobra.Command{
 		Use: "rollback [OPTIONS] SERVICE", Short: "Revert changes to a service's configuration", Args: exactArgs(1),
 	}
 	wait.register(cmd, true)
 	cmd.Flags().Uint64Var(&revision, "to", 0, "Revision to go back to, as 'service history' lists them (default the previous one)")
+	dry.register(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return dry.check(cmd) }
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		if dry.dryRun {
+			return p.plan(ctx, c, &api.PlanServiceRequest{Service: args[0], Rollback: true, Revision: revision}, &dry)
+		}
 		return p.rollback(ctx, c, args[0], revision, wait)
 	})
 	return cmd
@@ -62,6 +68,7 @@ func (u *updateWay) check(set *pflag.FlagSet) error {
 	set.VisitAll(func(flag *pflag.Flag) {
 		switch {
 		case !flag.Changed || flag.Name == "detach" || flag.Name == "quiet":
+		case u.rollback && (flag.Name == "dry-run" || flag.Name == "format"): // a rollback can be planned
 		case slices.Contains([]string{"rollback", "pause", "resume"}, flag.Name):
 			given = append(given, flag.Name)
 		default:

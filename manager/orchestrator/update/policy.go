@@ -3,6 +3,8 @@ package update
 import (
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/skep-io/skep/api"
 )
 
@@ -19,6 +21,17 @@ type policy struct {
 	ratio       float32
 	action      api.FailureAction
 	order       api.UpdateOrder
+}
+
+// Way says how the tasks of a service are replaced now: how many at once, in what order, and how long after each other.
+func Way(s *api.Service) *api.PlannedUpdate {
+	p := policyOf(s)
+	return &api.PlannedUpdate{Parallelism: p.parallelism, StartFirst: p.startsFirst(s), Delay: durationpb.New(p.delay)}
+}
+
+// startsFirst reports whether a new task starts before the old one stops. Both could not have the same ports of a node.
+func (p policy) startsFirst(s *api.Service) bool {
+	return p.order == api.UpdateOrder_UPDATE_ORDER_START_FIRST && len(s.GetSpec().GetEndpoint().GetPorts()) == 0
 }
 
 func policyOf(s *api.Service) policy {

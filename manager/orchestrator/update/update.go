@@ -79,8 +79,7 @@ func replace(v orchestrator.View, slot uint64, tasks []*api.Task) orchestrator.E
 // predecessor returns the task that goes on while the new one starts, or nil: one, even when the update before was to end
 // with two of them (I5).
 func predecessor(s *api.Service, tasks []*api.Task) *api.Task {
-	startFirst := policyOf(s).order == api.UpdateOrder_UPDATE_ORDER_START_FIRST
-	if !startFirst || len(s.GetSpec().GetEndpoint().GetPorts()) > 0 {
+	if !policyOf(s).startsFirst(s) {
 		return nil
 	}
 	var newest *api.Task
