@@ -2374,6 +2374,8 @@ type Task struct {
 	RestartCount uint64 `protobuf:"varint,34,opt,name=restart_count,json=restartCount,proto3" json:"restart_count,omitempty"`
 	// The only node that the task may run on; empty is any.
 	BoundNodeId string `protobuf:"bytes,33,opt,name=bound_node_id,json=boundNodeId,proto3" json:"bound_node_id,omitempty"`
+	// The node with the volumes of the slot's last task: no other one will do while it is in the swarm. Empty is any.
+	VolumeNodeId string `protobuf:"bytes,35,opt,name=volume_node_id,json=volumeNodeId,proto3" json:"volume_node_id,omitempty"`
 	// What the task has of its node's generic resources: no other task on the node has the same.
 	GenericResources []*GenericResource `protobuf:"bytes,31,rep,name=generic_resources,json=genericResources,proto3" json:"generic_resources,omitempty"`
 	// The grants in the spec as they are, without their meta.
@@ -2506,6 +2508,13 @@ func (x *Task) GetRestartCount() uint64 {
 func (x *Task) GetBoundNodeId() string {
 	if x != nil {
 		return x.BoundNodeId
+	}
+	return ""
+}
+
+func (x *Task) GetVolumeNodeId() string {
+	if x != nil {
+		return x.VolumeNodeId
 	}
 	return ""
 }
@@ -3717,7 +3726,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fcompleted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12;\n" +
 	"\vcounts_from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"countsFrom\"\xe0\x04\n" +
+	"countsFrom\"\x86\x05\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\x04meta\x18\x02 \x01(\v2\r.skep.v1.MetaR\x04meta\x12\x1d\n" +
@@ -3734,7 +3743,8 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\rdesired_state\x18\v \x01(\x0e2\x12.skep.v1.TaskStateR\fdesiredState\x12\x1b\n" +
 	"\tspiffe_id\x18\f \x01(\tR\bspiffeId\x12#\n" +
 	"\rrestart_count\x18\" \x01(\x04R\frestartCount\x12\"\n" +
-	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12E\n" +
+	"\rbound_node_id\x18! \x01(\tR\vboundNodeId\x12$\n" +
+	"\x0evolume_node_id\x18# \x01(\tR\fvolumeNodeId\x12E\n" +
 	"\x11generic_resources\x18\x1f \x03(\v2\x18.skep.v1.GenericResourceR\x10genericResources\x12&\n" +
 	"\x06grants\x18\x1e \x03(\v2\x0e.skep.v1.GrantR\x06grants\"\xf7\x01\n" +
 	"\x06Secret\x12\x0e\n" +

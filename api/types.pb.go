@@ -2277,9 +2277,11 @@ type Mount struct {
 	// What becomes of that which is mounted below the source of a bind mount.
 	BindRecursive BindRecursive `protobuf:"varint,13,opt,name=bind_recursive,json=bindRecursive,proto3,enum=skep.v1.BindRecursive" json:"bind_recursive,omitempty"`
 	// A directory in the image, relative, which is shown in place of the whole.
-	ImageSubpath  string `protobuf:"bytes,14,opt,name=image_subpath,json=imageSubpath,proto3" json:"image_subpath,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ImageSubpath string `protobuf:"bytes,14,opt,name=image_subpath,json=imageSubpath,proto3" json:"image_subpath,omitempty"`
+	// A slot's next task need not run on the node that has the volume which its last one had: elsewhere the volume is another one.
+	VolumeAnywhere bool `protobuf:"varint,15,opt,name=volume_anywhere,json=volumeAnywhere,proto3" json:"volume_anywhere,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Mount) Reset() {
@@ -2408,6 +2410,13 @@ func (x *Mount) GetImageSubpath() string {
 		return x.ImageSubpath
 	}
 	return ""
+}
+
+func (x *Mount) GetVolumeAnywhere() bool {
+	if x != nil {
+		return x.VolumeAnywhere
+	}
+	return false
 }
 
 // Ulimit is a resource limit of the process, setrlimit(2). -1 is no limit.
@@ -3646,7 +3655,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0eGrantReference\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x1d\n" +
 	"\n" +
-	"grant_name\x18\x02 \x01(\tR\tgrantName\"\x95\x04\n" +
+	"grant_name\x18\x02 \x01(\tR\tgrantName\"\xbe\x04\n" +
 	"\x05Mount\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.skep.v1.MountTypeR\x04type\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -3664,7 +3673,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0evolume_subpath\x18\v \x01(\tR\rvolumeSubpath\x12D\n" +
 	"\x10bind_propagation\x18\f \x01(\x0e2\x19.skep.v1.MountPropagationR\x0fbindPropagation\x12=\n" +
 	"\x0ebind_recursive\x18\r \x01(\x0e2\x16.skep.v1.BindRecursiveR\rbindRecursive\x12#\n" +
-	"\rimage_subpath\x18\x0e \x01(\tR\fimageSubpath\"D\n" +
+	"\rimage_subpath\x18\x0e \x01(\tR\fimageSubpath\x12'\n" +
+	"\x0fvolume_anywhere\x18\x0f \x01(\bR\x0evolumeAnywhere\"D\n" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +

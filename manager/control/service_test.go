@@ -267,6 +267,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"tmpfs as a volume", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Source: "db", Target: "/x", VolumeNoCopy: true}}
 		}, "a tmpfs has no source; task.container.mounts[0]: volume options are for"},
+		{"tmpfs anywhere", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x", VolumeAnywhere: true}}
+		}, "volume options are for"},
 		{"group", func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "a:b"} }, `groups[1]: invalid group "a:b"`},
 		{"sysctl of the node", func(s *api.ServiceSpec) {
 			s.Task.Container.Sysctls = map[string]string{"kernel.core_pattern": "|/x"}

@@ -54,7 +54,7 @@ func (p *problems) mountSource(at string, m *api.Mount) {
 		m.GetTmpfsUid() != 0 || m.GetTmpfsGid() != 0) {
 		p.add(at, "tmpfs options are for mounts of the type tmpfs")
 	}
-	if kind != api.MountType_MOUNT_TYPE_VOLUME && (m.GetVolumeNoCopy() || m.GetVolumeSubpath() != "") {
+	if kind != api.MountType_MOUNT_TYPE_VOLUME && (m.GetVolumeNoCopy() || m.GetVolumeSubpath() != "" || m.GetVolumeAnywhere()) {
 		p.add(at, "volume options are for mounts of the type volume")
 	}
 	if kind != api.MountType_MOUNT_TYPE_BIND && (m.GetBindPropagation() != 0 || m.GetBindRecursive() != 0) {

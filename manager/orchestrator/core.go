@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"slices"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -60,11 +61,28 @@ func (v View) Drained(t *api.Task) bool {
 // the slot has to wait (I5).
 func (v View) Blocked(tasks []*api.Task) bool {
 	for _, t := range tasks {
-		if taskstate.MayOverlap(t, v.Lost(t)) {
+		if taskstate.MayOverlap(t, v.Lost(t) && !v.Awaited(t, tasks)) {
 			return true
 		}
 	}
 	return false
+}
+
+// Awaited reports whether the slot, whose tasks are given, waits for the node of one of them, because its volumes are there. Then its next
+// task also waits for that one to have ended, however long nothing is heard of the node: two at once could ruin the data.
+func (v View) Awaited(t *api.Task, tasks []*api.Task) bool {
+	return !v.Gone(t) && slices.ContainsFunc(tasks, func(other *api.Task) bool {
+		return other != t && taskstate.Live(other) && other.GetVolumeNodeId() != "" && other.GetVolumeNodeId() == t.GetNodeId()
+	})
+}
+
+// volumeNode returns the node that the next task of a slot has to run on because of its volumes, or "".
+func (v View) volumeNode(tasks []*api.Task) string {
+	id := taskstate.VolumeNode(v.Service.GetSpec().GetTask(), tasks)
+	if v.Node(id) == nil {
+		return ""
+	}
+	return id
 }
 
 // Effect is applied whole, or not at all. Its zero fields mean nothing.
@@ -93,6 +111,8 @@ type Creation struct {
 	Desired api.TaskState
 	// BoundNodeID is the only node that the task may run on; empty is any.
 	BoundNodeID string
+	// VolumeNodeID is the node with the volumes of the slot, or empty.
+	VolumeNodeID string
 	// RestartCount is the task's.
 	RestartCount uint64
 }
@@ -115,20 +135,21 @@ func Remove(tasks []*api.Task) []Effect {
 }
 
 // Replacement is the task that follows in a slot whose tasks are given, after those in stop were told to stop in the same
-// transaction: it waits for as long as one of either may still run. It is bound to the node that those are bound to.
+// transaction: it waits for as long as one of either may still run. It is bound to the node that those are bound to, and goes to the one that
+// has its volumes.
 func (v View) Replacement(slot uint64, tasks, stop []*api.Task) *Creation {
-	desired := api.TaskState_TASK_STATE_RUNNING
-	if v.Blocked(tasks) {
-		desired = api.TaskState_TASK_STATE_READY
-	}
-	for _, t := range stop {
-		if taskstate.HoldsNode(t) && !v.Lost(t) {
-			desired = api.TaskState_TASK_STATE_READY
-		}
-	}
-	c := &Creation{Slot: slot, Desired: desired}
+	c := &Creation{Slot: slot, Desired: api.TaskState_TASK_STATE_RUNNING}
 	if len(tasks) > 0 {
 		c.BoundNodeID = tasks[0].GetBoundNodeId()
+	}
+	if c.BoundNodeID == "" {
+		c.VolumeNodeID = v.volumeNode(tasks)
+	}
+	stops := func(t *api.Task) bool {
+		return taskstate.HoldsNode(t) && (!v.Lost(t) || t.GetNodeId() == c.VolumeNodeID) && (!taskstate.Live(t) || slices.Contains(stop, t))
+	}
+	if slices.ContainsFunc(slices.Concat(tasks, stop), stops) {
+		c.Desired = api.TaskState_TASK_STATE_READY
 	}
 	return c
 }

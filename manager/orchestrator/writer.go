@@ -86,6 +86,7 @@ func (w *writer) create(v View, c Creation) error {
 	}
 	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
 	t.Status.Timestamp, t.BoundNodeId, t.RestartCount = timestamppb.New(w.now), c.BoundNodeID, c.RestartCount
+	t.VolumeNodeId = c.VolumeNodeID
 	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
 		// It is there, as the service is: a grant that a service names can't be removed.
 		grant, err := store.Get[*api.Grant](w.tx, reference.GetGrantId())

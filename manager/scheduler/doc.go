@@ -10,6 +10,7 @@
 //
 // In this order; a node is counted under the first that it does not pass, and the counts become the reason:
 //
+//	volumes       it has those that the slot's last task had "volume data is on node …"
 //	available     it is READY and ACTIVE                     "… not available for new tasks"
 //	resources     its resources, less all reservations       "insufficient resources on …"
 //	constraints   package constraint                         "scheduling constraints not satisfied on …"

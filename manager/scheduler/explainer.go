@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 )
 
@@ -66,6 +67,9 @@ func Snapshot(tx store.ReadTx) (*Core, error) {
 // placingOf explains one of so many tasks, which the core does not know at the moment.
 func placingOf(core *Core, t *api.Task, of int) *api.Placing {
 	waiting := proto.CloneOf(t)
+	if t.GetBoundNodeId() == "" {
+		waiting.VolumeNodeId = taskstate.VolumeNode(t.GetSpec(), []*api.Task{t})
+	}
 	waiting.NodeId, waiting.GenericResources = "", nil
 	verdicts, remedies := core.Explain(time.Now(), waiting)
 	p := &api.Placing{

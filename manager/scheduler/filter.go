@@ -50,12 +50,14 @@ type fixedFilter interface {
 
 // filtersFor returns the filters that may refuse a node to the tasks of a group, of which t is one.
 func (c *Core) filtersFor(g *group, t *api.Task) []filter {
-	filters := []filter{available{}}
+	var filters []filter
 	add := func(needed bool, f filter) {
 		if needed {
 			filters = append(filters, f)
 		}
 	}
+	add(g.need.home != "", volumes{c, g.need.home, t})
+	filters = append(filters, available{})
 	constraints, granted := newConstraints(t, g.name), newGranted(t)
 	add(g.need.cpus > 0 || g.need.memory > 0 || len(g.need.generic) > 0, resources{&g.need, g.name})
 	add(len(constraints.set) > 0 || constraints.broken, constraints)

@@ -28,6 +28,8 @@ type need struct {
 	storage bool
 	// bound is the id of the only node that will do, or empty.
 	bound string
+	// home is the id of the node with the volumes of the task's slot, or empty.
+	home string
 }
 
 func needOf(t *api.Task) need {
@@ -37,7 +39,7 @@ func needOf(t *api.Task) need {
 		generic:     genericNeed(reserved.GetGeneric()),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: eligible.Digest(t.GetSpec().GetContainer().GetImage()),
 		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
-		bound: t.GetBoundNodeId(),
+		bound: t.GetBoundNodeId(), home: t.GetVolumeNodeId(),
 	}
 	for _, port := range t.GetEndpoint().GetPorts() {
 		n.ports = append(n.ports, portKey{port.GetProtocol(), cmp.Or(port.GetPublishedPort(), port.GetTargetPort())})
@@ -66,6 +68,7 @@ func (n need) key(texts ...[]string) string {
 		flags |= 2
 	}
 	key = appendText(appendText(append(key, flags), n.digest), n.bound)
+	key = appendText(key, n.home)
 	for _, list := range texts {
 		key = binary.AppendUvarint(key, uint64(len(list)))
 		for _, text := range list {

@@ -21,6 +21,7 @@ import (
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
 //	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
 //	       [generic=gpu:2] [has=gpu:a] [spread=node.labels.k,node.labels.k] [strategy=binpack]
+//	       [volume=data] [anywhere] [volumes-on=n1]
 //	remove-node n1
 //	remove-task a
 func TestScript(t *testing.T) {
@@ -151,6 +152,8 @@ func parseNode(id string, settings map[string]string) *api.Node {
 			n.Description.Resources.MemoryBytes = number(value)
 		case "isolation":
 			n.Description.Isolation = strings.Split(value, ",")
+		case "volumes":
+			n.Description.Volumes = strings.Split(value, ",")
 		case "storage":
 			n.Description.StorageLimits = true
 		case "label":
@@ -221,6 +224,11 @@ func parseTask(id string, settings map[string]string) *api.Task {
 		kind, count, _ := strings.Cut(generic, ":")
 		t.Spec.Resources.Reservations.Generic = []*api.GenericResource{{Kind: kind, Count: number(count)}}
 	}
+	if name := settings["volume"]; name != "" {
+		_, anywhere := settings["anywhere"]
+		t.Spec.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: name, Target: "/v", VolumeAnywhere: anywhere}}
+	}
+	t.VolumeNodeId = settings["volumes-on"]
 	if given := settings["has"]; given != "" {
 		kind, ids, _ := strings.Cut(given, ":")
 		t.GenericResources = []*api.GenericResource{{Kind: kind, Ids: strings.Split(ids, ",")}}

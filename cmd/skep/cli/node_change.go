@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"maps"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,10 +83,18 @@ func (p *program) nodeUpdate() *cobra.Command {
 	cmd.Flags().Var(&flags.labelAdd, "label-add", `Add or update a node label ("key=value")`)
 	cmd.Flags().Var(&flags.labelRemove, "label-rm", "Remove a node label if exists")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
+		var held []string
+		if strings.EqualFold(flags.availability, "drain") {
+			var err error
+			if held, err = heldByVolumes(ctx, c, args[0]); err != nil {
+				return err
+			}
+		}
 		_, err := changeNode(ctx, c, args[0], func(spec *api.NodeSpec) (bool, error) { return true, flags.apply(spec) })
 		if err != nil {
 			return err
 		}
+		p.warn(held)
 		return p.printf("%s\n", args[0])
 	})
 	return cmd

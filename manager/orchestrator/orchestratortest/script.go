@@ -8,9 +8,10 @@
 //	        monitor=5s deadline=1m ratio=0.5 action=rollback back=pause
 //	service job=5 concurrent=2    # or: globaljob
 //	service global constraint=node.labels.k==v
+//	service volume=data anywhere  # a mount of the volume, with volume-anywhere
 //	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
 //	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m backoff=1m count=3
-//	       ran=1s ended=2s err=unhealthy
+//	       ran=1s ended=2s err=unhealthy volume=data volumes-on=n1 began
 //	limit 5
 //	----
 //	create slot=2 running
@@ -81,6 +82,9 @@ func Format(effects []orchestrator.Effect, wake time.Time) string {
 			}
 			if e.Create.BoundNodeID != "" {
 				text += " bound=" + e.Create.BoundNodeID
+			}
+			if e.Create.VolumeNodeID != "" {
+				text += " volumes-on=" + e.Create.VolumeNodeID
 			}
 			parts = append(parts, text)
 		}
@@ -203,6 +207,9 @@ func service(l line) *api.Service {
 	if c := l.get("constraint", ""); c != "" {
 		s.Spec.Task = &api.TaskSpec{Placement: &api.Placement{Constraints: []string{c}}}
 	}
+	if c := container(l); c != nil {
+		s.Spec.Task = &api.TaskSpec{Container: c}
+	}
 	if l.get("order", "") == "start-first" {
 		s.Spec.Update.Order = api.UpdateOrder_UPDATE_ORDER_START_FIRST
 	}
@@ -229,6 +236,15 @@ func service(l line) *api.Service {
 		s.PreviousSpec, s.PreviousSpecVersion = proto.CloneOf(s.GetSpec()), s.GetSpecVersion()-1
 	}
 	return s
+}
+
+// container returns one with the volume that a line names, or nil.
+func container(l line) *api.ContainerSpec {
+	name := l.get("volume", "")
+	if name == "" {
+		return nil
+	}
+	return &api.ContainerSpec{Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: name, Target: "/v", VolumeAnywhere: l.has("anywhere")}}}
 }
 
 func action(name string) api.FailureAction {
@@ -282,6 +298,10 @@ func task(l line) *api.Task {
 		t.Status.EndedAt = timestamppb.New(at(text))
 	}
 	t.Status.Err = l.get("err", "")
+	t.Spec.Container, t.VolumeNodeId = container(l), l.get("volumes-on", "")
+	if l.has("began") {
+		t.Status.Container = &api.ContainerStatus{ContainerId: t.GetId()}
+	}
 	t.RestartCount = l.number("count", 0)
 	if longest := l.duration("backoff"); longest != nil {
 		t.Spec.Restart.Backoff, t.Spec.Restart.MaxDelay = api.RestartBackoff_RESTART_BACKOFF_EXPONENTIAL, longest

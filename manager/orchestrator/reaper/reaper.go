@@ -34,6 +34,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 			effects = append(effects, orchestrator.Effect{Delete: t.GetId()})
 		case taskstate.HoldsNode(t):
 			at, ok := orphanedAt(v, t)
+			ok = ok && !v.Awaited(t, v.Tasks)
 			if ok && !at.After(now) {
 				effects = append(effects, orchestrator.Effect{Orphan: t.GetId()})
 			} else if ok && (wake.IsZero() || at.Before(wake)) {

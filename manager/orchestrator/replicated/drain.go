@@ -72,6 +72,9 @@ func (e evacuation) movingUntil(tasks []*api.Task) (time.Time, bool) {
 	if !taskstate.Live(newest) || taskstate.Ended(newest) || taskstate.EndedItself(before) || !e.v.Drained(before) {
 		return time.Time{}, false
 	}
+	if newest.GetVolumeNodeId() == before.GetNodeId() { // it waits for the end of the drain: others need not wait for it
+		return time.Time{}, false
+	}
 	config := e.v.Service.GetSpec().GetUpdate()
 	if taskstate.Running(newest) {
 		return taskstate.RunningSince(newest).Add(config.GetDelay().AsDuration()), true

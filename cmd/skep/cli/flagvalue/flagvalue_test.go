@@ -164,6 +164,7 @@ func TestMount(t *testing.T) {
 		"type=tmpfs,target=t":                  {err: "write an absolute path"},
 		"source=db,target=/t":                  {&api.Mount{Type: volume, Source: "db", Target: "/t"}, ""},
 		"type=volume,src=db,target=/t,volume-nocopy,volume-subpath=a/b,volume-driver=local": {&api.Mount{Type: volume, Source: "db", Target: "/t", VolumeNoCopy: true, VolumeSubpath: "a/b"}, ""},
+		"src=db,target=/t,volume-anywhere":                                                  {&api.Mount{Type: volume, Source: "db", Target: "/t", VolumeAnywhere: true}, ""},
 		"type=volume,src=db,target=/t,volume-nocopy=false,ro":                               {&api.Mount{Type: volume, Source: "db", Target: "/t", ReadOnly: true}, ""},
 		"type=bind,source=/x,target=/t":                                                     {&api.Mount{Type: api.MountType_MOUNT_TYPE_BIND, Source: "/x", Target: "/t"}, ""},
 		"type=bind,source=/x,target=/t,ro,bind-propagation=rslave,bind-recursive=writable": {&api.Mount{
@@ -180,6 +181,7 @@ func TestMount(t *testing.T) {
 		}, ""},
 		"type=npipe,target=/t":                     {err: `a mount of the type "npipe" can't be had`},
 		"src=db,target=/t,volume-driver=nfs":       {err: `volume driver "nfs" can't be had`},
+		"src=db,target=/t,volume-anywhere=maybe":   {err: "invalid value for volume-anywhere: maybe"},
 		"src=db,target=/t,volume-nocopy=maybe":     {err: "invalid value for volume-nocopy: maybe"},
 		"foo=bar":                                  {err: "unexpected key 'foo' in 'foo=bar'"},
 		"type":                                     {err: "invalid field 'type' must be a key=value pair"},

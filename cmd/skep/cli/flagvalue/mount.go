@@ -12,7 +12,7 @@ import (
 )
 
 // Mounts collects mounts, each written as pairs: type=tmpfs,target=PATH[,readonly][,tmpfs-size=SIZE][,tmpfs-mode=OCTAL], or
-// [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH], or
+// [type=volume,]source=NAME,target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH][,volume-anywhere], or
 // type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=WORD][,bind-recursive=WORD]; whether a grant gives that, the managers
 // say; or type=image,source=IMAGE,target=PATH[,image-subpath=PATH].
 type Mounts []*api.Mount
@@ -57,7 +57,7 @@ func parseMount(text string) (*api.Mount, error) {
 }
 
 func setMount(mount *api.Mount, pair field, text string) error {
-	if !pair.hasValue && !slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, pair.key) {
+	if !pair.hasValue && !slices.Contains([]string{"readonly", "ro", "volume-nocopy", "volume-anywhere", "bind-nonrecursive"}, pair.key) {
 		return fmt.Errorf("invalid field '%s' must be a key=value pair", pair)
 	}
 	switch pair.key {
@@ -83,6 +83,12 @@ func setMount(mount *api.Mount, pair field, text string) error {
 			return err
 		}
 		mount.VolumeNoCopy = nocopy
+	case "volume-anywhere":
+		anywhere, err := parseSwitch(pair)
+		if err != nil {
+			return err
+		}
+		mount.VolumeAnywhere = anywhere
 	case "volume-subpath":
 		mount.VolumeSubpath = pair.value
 	case "image-subpath":

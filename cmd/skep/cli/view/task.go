@@ -222,10 +222,12 @@ type BindOptions struct {
 	ReadOnlyForceRecursive bool   `json:",omitempty"`
 }
 
-// VolumeOptions say what of a volume is shown, and whether it begins empty.
+// VolumeOptions say what of a volume is shown, whether it begins empty, and whether tasks may leave the node that has it, which Docker's
+// always may.
 type VolumeOptions struct {
-	NoCopy  bool   `json:",omitempty"`
-	Subpath string `json:",omitempty"`
+	NoCopy   bool   `json:",omitempty"`
+	Subpath  string `json:",omitempty"`
+	Anywhere bool   `json:",omitempty"`
 }
 
 // TmpfsOptions are a size in bytes and permission bits, and options as Docker's API has them: [["exec"],["uid","1000"]].
@@ -377,7 +379,7 @@ func newMount(m *api.Mount) Mount {
 	if sub := m.GetImageSubpath(); sub != "" {
 		out.ImageOptions = &ImageOptions{sub}
 	}
-	if volume := (VolumeOptions{NoCopy: m.GetVolumeNoCopy(), Subpath: m.GetVolumeSubpath()}); volume != (VolumeOptions{}) {
+	if volume := (VolumeOptions{m.GetVolumeNoCopy(), m.GetVolumeSubpath(), m.GetVolumeAnywhere()}); volume != (VolumeOptions{}) {
 		out.VolumeOptions = &volume
 	}
 	return out
