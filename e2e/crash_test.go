@@ -258,6 +258,11 @@ func parentOf(pid int) (parent int, err error) {
 	return parent, err
 }
 
+// othersMount reports whether a mount is of a test that runs at the same time: their ends are heard of in the machine's namespace.
+func othersMount(m *lab.Machine, at string) bool {
+	return strings.HasPrefix(at, os.TempDir()+"/") && !strings.HasPrefix(at, m.Dir+"/") && at != m.Dir
+}
+
 // remains lists what tasks may leave on a machine: processes, mounts, control groups, interfaces and network namespaces.
 func remains(t *testing.T, m *lab.Machine) map[string][]string {
 	t.Helper()
@@ -278,7 +283,7 @@ func remains(t *testing.T, m *lab.Machine) map[string][]string {
 			fields := strings.Fields(lines.Text())
 			if name, _, ok := strings.Cut(lines.Text(), ":"); file == "net/dev" && ok {
 				add("interface", strings.TrimSpace(name))
-			} else if file == "mountinfo" && len(fields) > 4 {
+			} else if file == "mountinfo" && len(fields) > 4 && !othersMount(m, fields[4]) {
 				add("mount", fields[4])
 			}
 		}
