@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -88,5 +89,54 @@ func TestPlanner_SaysWhatMovesWhere(t *testing.T) {
 	}
 	if n := len(storetest.List[*api.Task](t, s)); n != 2 {
 		t.Errorf("there are %d tasks after plans, want the 2 of before", n)
+	}
+}
+
+// What a slot keeps in a volume holds in a plan as it holds when the change is made.
+func TestPlanner_KeepsASlotWithItsVolumes(t *testing.T) {
+	mounted := func(version uint64, image string) *api.Service {
+		service := plannedService(1)
+		service.SpecVersion, service.Spec.Task.Container.Image = version, image
+		service.Spec.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_VOLUME, Source: "data", Target: "/data"}}
+		return service
+	}
+	s := storetest.New(t)
+	before := mounted(1, "app:1")
+	storetest.Create(t, s, plannedNode("a", 4e9), plannedNode("b", 4e9), before)
+	storetest.Create(t, s, &api.Task{
+		Id: "task-b", ServiceId: "web-id", ServiceName: "web", Slot: 1, SpecVersion: 1, NodeId: "b", Spec: before.GetSpec().GetTask(),
+		DesiredState: api.TaskState_TASK_STATE_RUNNING,
+		Status:       &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING, Container: &api.ContainerStatus{ContainerId: "task-b"}},
+	})
+	after := mounted(2, "app:2")
+	got, _ := planOf(t, s, after)
+	if diff := cmp.Diff([]string{"task-b|replace|host-b|host-b|changed: it|"}, got); diff != "" {
+		t.Errorf("with volumes (-want +got):\n%s", diff)
+	}
+	after.Spec.Task.Container.Mounts[0].VolumeAnywhere = true
+	got, _ = planOf(t, s, after)
+	if diff := cmp.Diff([]string{"task-b|replace|host-b|host-a|changed: it|"}, got); diff != "" {
+		t.Errorf("with volumes that may be anywhere (-want +got):\n%s", diff)
+	}
+}
+
+// BenchmarkPlanner plans a new service of many tasks.
+func BenchmarkPlanner(b *testing.B) {
+	for _, replicas := range []uint64{10_000, 40_000} {
+		b.Run(strconv.FormatUint(replicas, 10), func(b *testing.B) {
+			s := storetest.New(b)
+			for i := range 100 {
+				storetest.Create(b, s, plannedNode("node"+strconv.Itoa(i), 4e9))
+			}
+			for b.Loop() {
+				err := s.View(func(tx store.ReadTx) error {
+					_, _, err := newPlanner().Plan(b.Context(), tx, plannedService(replicas), "")
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

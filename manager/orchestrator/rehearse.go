@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -66,7 +65,7 @@ func (r Rehearsal) Run(ctx context.Context, tx store.ReadTx, now time.Time) (Reh
 			return Rehearsed{}, err
 		}
 	}
-	s := &stage{Rehearsal: r, now: now, v: v, planned: map[string]*api.PlannedTask{}, places: map[string]int{}}
+	s := &stage{Rehearsal: r, now: now, v: v, planned: map[string]*api.PlannedTask{}, places: map[string]int{}, slots: map[uint64][]int{}}
 	if s.grants, err = grantsOf(tx, v.Service); err != nil {
 		return Rehearsed{}, err
 	}
@@ -80,6 +79,7 @@ type stage struct {
 	v       View
 	grants  []*api.Grant
 	places  map[string]int              // of tasks in v.Tasks, by id
+	slots   map[uint64][]int            // the same places, by slot
 	planned map[string]*api.PlannedTask // by id, also that of a task which takes the place of another
 	order   []*api.PlannedTask
 	step    uint32
@@ -92,7 +92,7 @@ type stage struct {
 func (s *stage) play(ctx context.Context, before []*api.Task) (Rehearsed, error) {
 	began := s.now
 	for i, t := range s.v.Tasks {
-		s.places[t.GetId()] = i
+		s.enter(t, i)
 	}
 	s.settle(before)
 	for s.stops == "" && s.looks < maxLooks {
@@ -154,11 +154,17 @@ func (s *stage) put(t *api.Task) {
 	i, known := s.places[t.GetId()]
 	if !known {
 		i = len(s.v.Tasks)
-		s.places[t.GetId()] = i
+		s.enter(t, i)
 		s.v.Tasks = append(s.v.Tasks, nil)
 	}
 	s.v.Tasks[i] = t
 	s.changed = append(s.changed, t)
+}
+
+// enter notes where a task is.
+func (s *stage) enter(t *api.Task, place int) {
+	s.places[t.GetId()] = place
+	s.slots[t.GetSlot()] = append(s.slots[t.GetSlot()], place)
 }
 
 func (s *stage) task(id string) *api.Task { return s.v.Tasks[s.places[id]] }
@@ -214,15 +220,3 @@ func (s *stage) place() {
 }
 
 func (s *stage) hostname(id string) string { return s.v.Node(id).GetDescription().GetHostname() }
-
-// grantsOf returns the grants of a service as its tasks have them.
-func grantsOf(tx store.ReadTx, s *api.Service) (grants []*api.Grant, err error) {
-	for _, reference := range s.GetSpec().GetTask().GetContainer().GetGrants() {
-		grant, err := store.Get[*api.Grant](tx, reference.GetGrantId())
-		if err != nil {
-			return nil, fmt.Errorf("grant %s of service %s: %w", reference.GetGrantName(), s.GetSpec().GetAnnotations().GetName(), err)
-		}
-		grants = append(grants, &api.Grant{Id: grant.GetId(), Spec: proto.CloneOf(grant.GetSpec())})
-	}
-	return grants, nil
-}

@@ -57,8 +57,8 @@ func (s *stage) apply(e Effect) {
 func (s *stage) create(c Creation, stopped []*api.Task) {
 	before := stopped
 	if len(before) == 0 {
-		for _, t := range s.v.Tasks {
-			if t.GetSlot() == c.Slot && taskstate.Live(t) && !taskstate.Ended(t) {
+		for _, place := range s.slots[c.Slot] {
+			if t := s.v.Tasks[place]; taskstate.Live(t) && !taskstate.Ended(t) {
 				before = append(before, t)
 			}
 		}
@@ -67,9 +67,9 @@ func (s *stage) create(c Creation, stopped []*api.Task) {
 	for s.planned[id] != nil {
 		id += "'"
 	}
-	t := taskstate.New(s.v.Service, c.Slot, id, c.Desired)
+	t := newTask(s.now, s.v.Service, id, c, s.grants)
 	t.Status.State = api.TaskState_TASK_STATE_PENDING
-	t.Meta, t.BoundNodeId, t.Grants = &api.Meta{CreatedAt: timestamppb.New(s.now), UpdatedAt: timestamppb.New(s.now)}, c.BoundNodeID, s.grants
+	t.Meta = &api.Meta{CreatedAt: timestamppb.New(s.now), UpdatedAt: timestamppb.New(s.now)}
 	if len(before) == 0 {
 		p := &api.PlannedTask{Slot: c.Slot, Action: api.PlannedAction_PLANNED_ACTION_CREATE}
 		s.order = append(s.order, p)

@@ -84,18 +84,33 @@ func (w *writer) create(v View, c Creation) error {
 	if err := w.tx.Require(v.Service); err != nil {
 		return err
 	}
-	t := taskstate.New(v.Service, c.Slot, object.NewID(), c.Desired)
-	t.Status.Timestamp, t.BoundNodeId, t.RestartCount = timestamppb.New(w.now), c.BoundNodeID, c.RestartCount
-	t.VolumeNodeId = c.VolumeNodeID
-	for _, reference := range t.GetSpec().GetContainer().GetGrants() {
-		// It is there, as the service is: a grant that a service names can't be removed.
-		grant, err := store.Get[*api.Grant](w.tx, reference.GetGrantId())
-		if err != nil {
-			return fmt.Errorf("grant %s of service %s: %w", reference.GetGrantName(), t.GetServiceName(), err)
-		}
-		t.Grants = append(t.Grants, &api.Grant{Id: grant.GetId(), Spec: proto.CloneOf(grant.GetSpec())})
+	grants, err := grantsOf(w.tx, v.Service)
+	if err != nil {
+		return err
 	}
+	t := newTask(w.now, v.Service, object.NewID(), c, grants)
 	return w.tx.Create(t)
+}
+
+// newTask returns a task as c wants it, with the service's present spec and grants.
+func newTask(now time.Time, s *api.Service, id string, c Creation, grants []*api.Grant) *api.Task {
+	t := taskstate.New(s, c.Slot, id, c.Desired)
+	t.Status.Timestamp = timestamppb.New(now)
+	t.BoundNodeId, t.VolumeNodeId, t.RestartCount, t.Grants = c.BoundNodeID, c.VolumeNodeID, c.RestartCount, grants
+	return t
+}
+
+// grantsOf returns the grants of a service as its tasks have them. They are there, as the service is: a grant that a service names can't
+// be removed.
+func grantsOf(tx store.ReadTx, s *api.Service) (grants []*api.Grant, err error) {
+	for _, reference := range s.GetSpec().GetTask().GetContainer().GetGrants() {
+		grant, err := store.Get[*api.Grant](tx, reference.GetGrantId())
+		if err != nil {
+			return nil, fmt.Errorf("grant %s of service %s: %w", reference.GetGrantName(), s.GetSpec().GetAnnotations().GetName(), err)
+		}
+		grants = append(grants, &api.Grant{Id: grant.GetId(), Spec: proto.CloneOf(grant.GetSpec())})
+	}
+	return grants, nil
 }
 
 func (w *writer) desire(d Desire) error {
