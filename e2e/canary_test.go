@@ -35,6 +35,7 @@ var mayHold = map[string][]string{
 // After a life with kills, rotations, snapshots, autolock on and off, a leave, a rejoin and backups, no file of any manager holds a
 // secret, a join token, the CA's key, an unlock key or what opens a backup, however written.
 func TestCanary_NoSecretIsOnADisk(t *testing.T) {
+	t.Parallel()
 	network := newLab(t)
 	managers := swarmOf(t, network, "m1", "m2", "m3")
 	l := &life{t: t, network: network, managers: managers, client: newClient(t, 1, managers...), secrets: map[string][]byte{}}

@@ -39,6 +39,7 @@ const (
 // Three real managers are killed again and again while clients write: every acknowledged write is there afterwards, on each of
 // them (I2), none happened twice, and nothing that was refused.
 func TestKill_LosesNoAcknowledgedWriteAndRepeatsNone(t *testing.T) {
+	t.Parallel()
 	seed := *killSeed
 	if seed == 0 {
 		seed = rand.Uint64()

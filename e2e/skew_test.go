@@ -32,6 +32,7 @@ const (
 // A swarm of the previous version becomes one of this version, a machine at a time, while clients write and a service runs. Then
 // one machine goes back.
 func TestSkew_ASwarmIsUpgradedWhileItIsUsed(t *testing.T) {
+	t.Parallel()
 	network := newLab(t)
 	this, err := lab.ProgramsIn("../bin")
 	if err != nil {

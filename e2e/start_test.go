@@ -13,6 +13,7 @@ import (
 
 // A manager that starts again never says that it is in no swarm, however soon it is asked.
 func TestDaemon_KnowsWhatItIsFromItsFirstAnswerOn(t *testing.T) {
+	t.Parallel()
 	m := swarmOf(t, newLab(t), "m1")[0]
 	ctx, cancel := deadline()
 	defer cancel()

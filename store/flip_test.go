@@ -25,6 +25,7 @@ const sector = 512
 // One changed byte anywhere in a stopped store's directory: Open says which part is damaged. What was never written has no
 // meaning: there the store has the very same state.
 func TestOpen_DetectsAFlippedByteAnywhere(t *testing.T) {
+	t.Parallel()
 	disk, want := stoppedStore(t)
 	mem := disk.FS.(*vfs.Mem)
 	names, err := mem.ReadDir(disk.Dir)
