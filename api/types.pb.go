@@ -3278,7 +3278,9 @@ type TaskSpec struct {
 	Restart   *RestartPolicy         `protobuf:"bytes,3,opt,name=restart,proto3" json:"restart,omitempty"`
 	Placement *Placement             `protobuf:"bytes,4,opt,name=placement,proto3" json:"placement,omitempty"`
 	// Raised to replace every task although nothing else changed.
-	ForceUpdate   uint64 `protobuf:"varint,5,opt,name=force_update,json=forceUpdate,proto3" json:"force_update,omitempty"`
+	ForceUpdate uint64 `protobuf:"varint,5,opt,name=force_update,json=forceUpdate,proto3" json:"force_update,omitempty"`
+	// Where the output of the containers goes; unset is the driver file with its defaults.
+	LogDriver     *LogDriver `protobuf:"bytes,6,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3348,6 +3350,68 @@ func (x *TaskSpec) GetForceUpdate() uint64 {
 	return 0
 }
 
+func (x *TaskSpec) GetLogDriver() *LogDriver {
+	if x != nil {
+		return x.LogDriver
+	}
+	return nil
+}
+
+// LogDriver says where the output of a container goes.
+type LogDriver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// file or none; json-file and local, Docker's words for what is much the same, are stored as file.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// As each driver has them, such as max-size=10m.
+	Options       map[string]string `protobuf:"bytes,2,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogDriver) Reset() {
+	*x = LogDriver{}
+	mi := &file_skep_v1_types_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogDriver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogDriver) ProtoMessage() {}
+
+func (x *LogDriver) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogDriver.ProtoReflect.Descriptor instead.
+func (*LogDriver) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *LogDriver) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LogDriver) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // TaskStatus is what a node says of a task.
 type TaskStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -3367,7 +3431,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3379,7 +3443,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3392,7 +3456,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -3468,7 +3532,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3544,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3557,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3758,13 +3822,21 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a@\n" +
 	"\x12ServiceLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x02\n" +
 	"\bTaskSpec\x124\n" +
 	"\tcontainer\x18\x01 \x01(\v2\x16.skep.v1.ContainerSpecR\tcontainer\x12;\n" +
 	"\tresources\x18\x02 \x01(\v2\x1d.skep.v1.ResourceRequirementsR\tresources\x120\n" +
 	"\arestart\x18\x03 \x01(\v2\x16.skep.v1.RestartPolicyR\arestart\x120\n" +
 	"\tplacement\x18\x04 \x01(\v2\x12.skep.v1.PlacementR\tplacement\x12!\n" +
-	"\fforce_update\x18\x05 \x01(\x04R\vforceUpdate\"\xc6\x02\n" +
+	"\fforce_update\x18\x05 \x01(\x04R\vforceUpdate\x121\n" +
+	"\n" +
+	"log_driver\x18\x06 \x01(\v2\x12.skep.v1.LogDriverR\tlogDriver\"\x96\x01\n" +
+	"\tLogDriver\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\aoptions\x18\x02 \x03(\v2\x1f.skep.v1.LogDriver.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc6\x02\n" +
 	"\n" +
 	"TaskStatus\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12(\n" +
@@ -3899,7 +3971,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -3948,36 +4020,38 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*ProbeResult)(nil),           // 44: skep.v1.ProbeResult
 	(*ContainerSpec)(nil),         // 45: skep.v1.ContainerSpec
 	(*TaskSpec)(nil),              // 46: skep.v1.TaskSpec
-	(*TaskStatus)(nil),            // 47: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 48: skep.v1.ContainerStatus
-	nil,                           // 49: skep.v1.Annotations.LabelsEntry
-	nil,                           // 50: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 51: skep.v1.ContainerSpec.SysctlsEntry
-	nil,                           // 52: skep.v1.ContainerSpec.ServiceLabelsEntry
-	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
+	(*LogDriver)(nil),             // 47: skep.v1.LogDriver
+	(*TaskStatus)(nil),            // 48: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 49: skep.v1.ContainerStatus
+	nil,                           // 50: skep.v1.Annotations.LabelsEntry
+	nil,                           // 51: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 52: skep.v1.ContainerSpec.SysctlsEntry
+	nil,                           // 53: skep.v1.ContainerSpec.ServiceLabelsEntry
+	nil,                           // 54: skep.v1.LogDriver.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	53, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	53, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	49, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	55, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	55, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	50, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
 	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	22, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	54, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	54, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	56, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	56, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	54, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	56, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
 	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	54, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	56, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	54, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	54, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	56, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	56, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
@@ -3994,40 +4068,42 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
 	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	54, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	54, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	54, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	54, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	56, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	56, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	56, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	56, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
 	44, // 40: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
-	53, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
-	53, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
-	50, // 43: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	54, // 44: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	55, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
+	55, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
+	51, // 43: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	56, // 44: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
 	33, // 45: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
 	36, // 46: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	51, // 47: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	52, // 47: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
 	37, // 48: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
 	42, // 49: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
 	33, // 50: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	52, // 51: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	53, // 51: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
 	35, // 52: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
 	41, // 53: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
 	45, // 54: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
 	24, // 55: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
 	27, // 56: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
 	28, // 57: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	53, // 58: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 59: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	48, // 60: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	53, // 61: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	53, // 62: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 63: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	43, // 64: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	47, // 58: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
+	54, // 59: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
+	55, // 60: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 61: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	49, // 62: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	55, // 63: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	55, // 64: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	16, // 65: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	43, // 66: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -4041,7 +4117,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      19,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/runtime/lsm"
 )
 
@@ -55,6 +56,10 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 		return Container{}, err
 	}
 	dir := e.dir(t.GetId())
+	log, err := logOf(t, dir)
+	if err != nil {
+		return Container{}, err
+	}
 	return Container{
 		ID: t.GetId(), Spec: s, Share: shared(p.container()), Devices: p.moved, Layers: h.image.Layers, Upper: filepath.Join(dir, upperDir), Work: filepath.Join(dir, workDir),
 		Files: append(inits, []File{
@@ -62,8 +67,20 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 			{Path: "/etc/hostname", Data: []byte(p.hostname() + "\n"), Mode: 0o644},
 			{Path: "/etc/resolv.conf", Data: dns, Mode: 0o644},
 		}...),
-		Log: Log{Path: filepath.Join(dir, logFileName), MaxSize: logMaxSize, MaxFiles: logMaxFiles},
+		Log: log,
 	}, nil
+}
+
+// logOf is where the output of a task is kept, in its directory: nowhere for a service that says so.
+func logOf(t *api.Task, dir string) (Log, error) {
+	d, err := logdriver.Parse(t.GetSpec().GetLogDriver())
+	if err != nil {
+		return Log{}, fault.New(fault.Invalid, "log driver: %w", err)
+	}
+	if d.Name == logdriver.None {
+		return Log{}, nil
+	}
+	return Log{Path: filepath.Join(dir, logFileName), MaxSize: d.MaxSize, MaxFiles: d.MaxFiles}, nil
 }
 
 // copySpec copies what compile changes, and shares the rest: making the default seccomp profile takes longer than everything else

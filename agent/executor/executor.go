@@ -25,12 +25,6 @@ import (
 	"github.com/skep-io/skep/runtime/spec"
 )
 
-const (
-	// logMaxSize and logMaxFiles bound the output that is kept of a task: 3 files of 10 MiB.
-	logMaxSize  = 10 << 20
-	logMaxFiles = 3
-)
-
 // Config is what an Executor needs. The interfaces are never nil.
 type Config struct {
 	// Dir is the directory of the containers; it is made.

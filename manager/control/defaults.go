@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/manager/taskstate"
 )
 
@@ -90,6 +91,9 @@ func fillPort(port *api.PortConfig) {
 func fillTask(task *api.TaskSpec) {
 	for _, m := range task.GetContainer().GetMounts() {
 		m.ReadOnly = m.GetReadOnly() || m.GetType() == api.MountType_MOUNT_TYPE_IMAGE // nobody writes to an image
+	}
+	if l := task.GetLogDriver(); l != nil {
+		l.Name = logdriver.Name(l.GetName())
 	}
 	orNew(&orNew(&task.Resources).Limits)
 	orNew(&task.Resources.Reservations)

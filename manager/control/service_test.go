@@ -128,6 +128,10 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"generic kinds", reserved(&api.GenericResource{Kind: "gpu", Count: 1}, &api.GenericResource{Kind: "GPU", Count: 1}), "duplicate kind of generic resource: GPU"},
 		{"generic number", reserved(&api.GenericResource{Kind: "gpu"}), "invalid number of gpu: 0"},
 		{"generic ids", reserved(&api.GenericResource{Kind: "gpu", Count: 1, Ids: []string{"a"}}), "which ones a task gets is decided with its node"},
+		{"log driver", func(s *api.ServiceSpec) { s.Task.LogDriver = &api.LogDriver{Name: "splunk"} }, `task.log_driver: unknown log driver "splunk": the drivers are`},
+		{"log options", func(s *api.ServiceSpec) {
+			s.Task.LogDriver = &api.LogDriver{Options: map[string]string{"max-file": "many", "mode": "blocking"}}
+		}, `task.log_driver: max-file: invalid number of files "many": write 1 to 100; unknown option "mode" of the log driver file: it has`},
 		{"restart condition", func(s *api.ServiceSpec) { s.Task.Restart = &api.RestartPolicy{Condition: 9} }, "task.restart.condition: has no value"},
 		{"restart delay", func(s *api.ServiceSpec) {
 			s.Task.Restart = &api.RestartPolicy{Delay: durationpb.New(-time.Second)}

@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/image/reference"
 	"github.com/skep-io/skep/internal/expand"
+	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store/object"
@@ -58,6 +59,9 @@ func validateService(spec *api.ServiceSpec) error {
 	p.duration("task.restart.window", spec.GetTask().GetRestart().GetWindow())
 	p.backoff("task.restart", spec.GetTask().GetRestart())
 	p.placement("task.placement", spec.GetTask().GetPlacement())
+	if _, err := logdriver.Parse(spec.GetTask().GetLogDriver()); err != nil {
+		p.add("task.log_driver", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 	p.container("task.container", spec.GetTask().GetContainer())
 	if spec.GetTask().GetContainer().GetPrivileges().GetNetwork() == api.NamespaceMode_NAMESPACE_MODE_HOST {
 		p.sharedNetwork(spec)

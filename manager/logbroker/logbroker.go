@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
@@ -85,8 +87,10 @@ type read struct {
 	byTask  map[string]*source // every task that was ever opened
 	peers   map[string]*peer   // by node id
 	gaps    map[string]bool    // by node id: one gap is enough
-	open    int                // sources that have not ended
-	heard   time.Time          // when the last event came
+	// toldNone says that the reader knows of tasks whose lines nobody keeps.
+	toldNone bool
+	open     int       // sources that have not ended
+	heard    time.Time // when the last event came
 }
 
 func newRead(cfg Config, target target, options *api.LogOptions, send func(*api.ReadLogsResponse) error) *read {
@@ -175,6 +179,9 @@ func (r *read) start(ctx context.Context, tx store.ReadTx, options *api.LogOptio
 			return err
 		}
 	}
+	if list, err = r.kept(list); err != nil {
+		return err
+	}
 	for _, task := range list {
 		if r.byTask[task.GetId()] != nil {
 			continue
@@ -184,6 +191,24 @@ func (r *read) start(ctx context.Context, tx store.ReadTx, options *api.LogOptio
 		}
 	}
 	return nil
+}
+
+// kept leaves out the tasks whose lines nobody keeps, and says so: by an error if that is all there are to begin with.
+func (r *read) kept(list []*api.Task) ([]*api.Task, error) {
+	kept := slices.DeleteFunc(slices.Clone(list), func(t *api.Task) bool {
+		return logdriver.Name(t.GetSpec().GetLogDriver().GetName()) == logdriver.None
+	})
+	if len(kept) == len(list) || r.toldNone {
+		return kept, nil
+	}
+	r.toldNone = true
+	if name := list[0].GetServiceName(); len(kept) == 0 && len(r.sources) == 0 {
+		return nil, fault.New(fault.Precondition, "the tasks of service %s keep no lines, because its log driver is none: "+
+			"`skep service update --log-driver file %[1]s` replaces them by tasks that do", name)
+	}
+	return kept, r.send(&api.ReadLogsResponse{Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{
+		Reason: fmt.Sprintf("%d tasks have the log driver none, which keeps no lines", len(list)-len(kept)),
+	}}})
 }
 
 // openSource opens the source of a task, or reports the gap that it leaves.

@@ -227,6 +227,27 @@ func TestReadLogs_MergesByTime(t *testing.T) {
 	})
 }
 
+func TestReadLogs_SaysThatNothingIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwarm(t)
+		s.agent("n1")
+		storetest.Create(t, s.store, &api.Task{
+			Id: "t1", ServiceId: "service", ServiceName: "web", NodeId: "n1", Slot: 1, Status: &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING},
+			Spec: &api.TaskSpec{LogDriver: &api.LogDriver{Name: "none"}},
+		})
+		const want = "the tasks of service web keep no lines, because its log driver is none"
+		for _, target := range []string{"web", "t1"} {
+			_, err := s.read(t.Context(), target, nil)
+			if fault.KindOf(err) != fault.Precondition || !strings.Contains(err.Error(), want) {
+				t.Errorf("logs of %s: got %v, want %s", target, err, want)
+			}
+		}
+		s.task("t2", "n1", 2, &taskLog{lines: []*api.LogLine{line(1, "a")}})
+		got, err := s.read(t.Context(), "web", nil)
+		check(t, got, err, "gap : 1 tasks have the log driver none, which keeps no lines", "1 web.2 t2@host-n1 a")
+	})
+}
+
 func TestReadLogs_PassesTheOptionsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSwarm(t)

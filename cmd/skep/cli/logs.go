@@ -140,7 +140,11 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 			return err
 		}
 		if gap := answer.GetGap(); gap != nil {
-			gaps = append(gaps, fault.New(fault.Unavailable, "logs of node %s %w: %s", nodeName(gap.GetNodeId()), errGap, gap.GetReason()))
+			of := "logs"
+			if gap.GetNodeId() != "" {
+				of += " of node " + nodeName(gap.GetNodeId())
+			}
+			gaps = append(gaps, fault.New(fault.Unavailable, "%s %w: %s", of, errGap, gap.GetReason()))
 		}
 		line := answer.GetLine()
 		if line == nil {

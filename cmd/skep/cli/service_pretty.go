@@ -26,6 +26,7 @@ func prettyService(s view.Service, now time.Time) string {
 	writePrettyReplacing(&b, "UpdateConfig", "Update order:     ", s.Spec.UpdateConfig)
 	writePrettyReplacing(&b, "RollbackConfig", "Rollback order:   ", s.Spec.RollbackConfig)
 	writePrettyContainer(&b, s.Spec.TaskTemplate.ContainerSpec)
+	writePrettyLog(&b, s.Spec.TaskTemplate.LogDriver)
 	writePrettyResources(&b, s.Spec.TaskTemplate.Resources)
 	if e := s.Spec.EndpointSpec; e != nil && len(e.Ports) > 0 {
 		b.WriteString("Ports:\n")
@@ -106,6 +107,21 @@ func writePrettyPlacement(b *strings.Builder, p *view.Placement) {
 	}
 	if p.MaxReplicas > 0 {
 		fmt.Fprintf(b, " Max Replicas Per Node:   %d\n", p.MaxReplicas)
+	}
+}
+
+// writePrettyLog writes where the output goes, as Docker does.
+func writePrettyLog(b *strings.Builder, l *view.LogDriver) {
+	if l == nil {
+		return
+	}
+	fmt.Fprintf(b, "Log Driver:\n Name:\t\t%s\n", l.Name)
+	if len(l.Options) == 0 {
+		return
+	}
+	b.WriteString(" LogOpts:\n")
+	for _, key := range slices.Sorted(maps.Keys(l.Options)) {
+		fmt.Fprintf(b, "  %s:\t%s\n", key, l.Options[key])
 	}
 }
 

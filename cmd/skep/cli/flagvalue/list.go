@@ -42,6 +42,28 @@ func (l *Labels) String() string { return "" }
 // Type is Docker's word.
 func (l *Labels) Type() string { return "list" }
 
+// LogOptions are options of a log driver, KEY=VALUE.
+type LogOptions map[string]string
+
+// Set adds one pair.
+func (o *LogOptions) Set(text string) error {
+	key, value, ok := strings.Cut(text, "=")
+	if key == "" || !ok {
+		return fmt.Errorf("invalid log option: %q: write KEY=VALUE, such as max-size=10m", text)
+	}
+	if *o == nil {
+		*o = LogOptions{}
+	}
+	(*o)[key] = value
+	return nil
+}
+
+// String is empty: the default is no option.
+func (o *LogOptions) String() string { return "" }
+
+// Type is Docker's word.
+func (o *LogOptions) Type() string { return "list" }
+
 // Words is a command line, split as a shell would: on blanks, with quotes and backslashes.
 type Words []string
 

@@ -132,6 +132,7 @@ task {
 func TestCreate_RefusesBadInput(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--mode=everywhere":                   "unknown mode: everywhere",
+		"--log-opt=max-size":                  "write KEY=VALUE, such as max-size=10m",
 		"--restart-backoff=linear":            "write fixed or exponential",
 		"--restart-condition=always":          "write none, on-failure or any",
 		"--strategy=random":                   "write spread or binpack",
@@ -270,13 +271,20 @@ task {
   resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
   restart { condition: RESTART_CONDITION_ANY delay { seconds: 5 } }
   placement { constraints: "node.role==worker" preferences { spread: "node.labels.zone" } preferences { spread: "node.labels.rack" } }
+  log_driver { name: "file" options { key: "max-size" value: "5m" } }
 }`)
 }
 
 // TestUpdate_ChangesOnlyWhatAFlagNames keeps I1: each case names the one field that differs.
 func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 	for flags, change := range map[string]func(*api.ServiceSpec){
-		"":                                       func(*api.ServiceSpec) {},
+		"": func(*api.ServiceSpec) {},
+		"--log-opt=max-file=2 --log-opt=max-size=1m": func(s *api.ServiceSpec) {
+			s.Task.LogDriver.Options = map[string]string{"max-size": "1m", "max-file": "2"}
+		},
+		"--log-opt=max-size=":                    func(s *api.ServiceSpec) { s.Task.LogDriver.Options = nil },
+		"--log-driver=none":                      func(s *api.ServiceSpec) { s.Task.LogDriver = &api.LogDriver{Name: "none"} },
+		"--log-driver=":                          func(s *api.ServiceSpec) { s.Task.LogDriver = nil },
 		"--replicas=5":                           func(s *api.ServiceSpec) { s.Replicated.Replicas = 5 },
 		"--replicas=0":                           func(s *api.ServiceSpec) { s.Replicated.Replicas = 0 },
 		"--image=app:2":                          func(s *api.ServiceSpec) { s.Task.Container.Image = "docker.io/library/app:2" },

@@ -24,6 +24,7 @@ type shared struct {
 
 	process processFlags
 	health  healthFlags
+	log     logFlags
 
 	capAdd, capDrop      flagvalue.List
 	entrypoint           flagvalue.Words
@@ -47,6 +48,7 @@ func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
 	s.health.register(set)
+	s.log.register(set)
 	s.placement.register(set)
 	s.limits.register(set)
 	s.privileges.register(set)
@@ -94,6 +96,7 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 		return err
 	}
 	task := taskOf(spec)
+	s.log.apply(s.changed, task)
 	s.applyContainer(task.Container)
 	s.process.apply(s.changed, task.Container)
 	if s.changed("security-opt", "userns", "pid", "ipc", "network", "network-add", "network-rm") {

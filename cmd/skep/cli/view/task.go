@@ -53,6 +53,13 @@ type TaskSpec struct {
 	RestartPolicy *RestartPolicy        `json:",omitempty"`
 	Placement     *Placement            `json:",omitempty"`
 	ForceUpdate   uint64
+	LogDriver     *LogDriver `json:",omitempty"`
+}
+
+// LogDriver is where the output of containers goes.
+type LogDriver struct {
+	Name    string
+	Options map[string]string `json:",omitempty"`
 }
 
 // ResourceRequirements are bounds and reservations.
@@ -266,6 +273,9 @@ func NewTask(t *api.Task) Task {
 
 func newTaskSpec(s *api.TaskSpec) TaskSpec {
 	out := TaskSpec{ContainerSpec: newContainerSpec(s.GetContainer()), ForceUpdate: s.GetForceUpdate()}
+	if l := s.GetLogDriver(); l != nil {
+		out.LogDriver = &LogDriver{l.GetName(), l.GetOptions()}
+	}
 	if r := s.GetResources(); r != nil {
 		out.Resources = requirements(r)
 	}

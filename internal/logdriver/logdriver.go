@@ -1,0 +1,120 @@
+package logdriver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// The names of drivers.
+const (
+	// File keeps the output in files of the node.
+	File = "file"
+	// None keeps nothing.
+	None = "none"
+)
+
+// Limits of the files of one task. The least size has room for a line at its largest.
+const (
+	minSize  = 256 << 10
+	maxFiles = 100
+	maxTotal = 1 << 30
+)
+
+// What a task's files are when its service says nothing: 3 of 10 MiB.
+const (
+	DefaultMaxSize  = 10 << 20
+	DefaultMaxFiles = 3
+)
+
+// Driver is what becomes of a task's output. The zero value is not valid; Parse returns those that are.
+type Driver struct {
+	Name string
+	// MaxSize is the most bytes of one file, and MaxFiles how many there are.
+	MaxSize  int64
+	MaxFiles int
+}
+
+// Name returns the name of a driver as it is stored.
+func Name(name string) string {
+	switch name {
+	case "", "json-file", "local":
+		return File
+	}
+	return name
+}
+
+// options are those of each driver, with what reads them into a Driver.
+func options() map[string]map[string]func(*Driver, string) error {
+	files := map[string]func(*Driver, string) error{"max-size": (*Driver).setMaxSize, "max-file": (*Driver).setMaxFiles}
+	return map[string]map[string]func(*Driver, string) error{File: files, None: {}}
+}
+
+// Parse reads a driver, or says all that is wrong with it; nil is the default one.
+func Parse(spec *api.LogDriver) (Driver, error) {
+	d := Driver{Name: Name(spec.GetName()), MaxSize: DefaultMaxSize, MaxFiles: DefaultMaxFiles}
+	drivers := options()
+	known, ok := drivers[d.Name]
+	if !ok {
+		return Driver{}, fmt.Errorf("unknown log driver %q: the drivers are %s", quoted(spec.GetName()), names(drivers))
+	}
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(spec.GetOptions())) {
+		set, ok := known[key]
+		switch {
+		case !ok && len(known) == 0:
+			errs = append(errs, fmt.Errorf("unknown option %q: the log driver %s has none", quoted(key), d.Name))
+		case !ok:
+			errs = append(errs, fmt.Errorf("unknown option %q of the log driver %s: it has %s", quoted(key), d.Name, names(known)))
+		default:
+			if err := set(&d, spec.GetOptions()[key]); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", key, err))
+			}
+		}
+	}
+	if len(errs) == 0 && d.MaxSize*int64(d.MaxFiles) > maxTotal {
+		errs = append(errs, fmt.Errorf("%d files of %d bytes: the files of a task may have 1g together", d.MaxFiles, d.MaxSize))
+	}
+	if len(errs) > 0 {
+		return Driver{}, errors.Join(errs...)
+	}
+	return d, nil
+}
+
+func (d *Driver) setMaxSize(value string) (err error) {
+	if d.MaxSize, err = units.RAMInBytes(value); err != nil || d.MaxSize < minSize || d.MaxSize > maxTotal {
+		return fmt.Errorf("invalid size %q: write 256k to 1g", quoted(value))
+	}
+	return nil
+}
+
+func (d *Driver) setMaxFiles(value string) (err error) {
+	if d.MaxFiles, err = strconv.Atoi(value); err != nil || d.MaxFiles < 1 || d.MaxFiles > maxFiles {
+		return fmt.Errorf("invalid number of files %q: write 1 to %d", quoted(value), maxFiles)
+	}
+	return nil
+}
+
+// names lists keys for people.
+func names[V any](of map[string]V) string {
+	all := slices.Sorted(maps.Keys(of))
+	if len(all) == 1 {
+		return all[0]
+	}
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " and " + all[last]
+}
+
+// quoted is what an error repeats of what somebody wrote.
+func quoted(text string) string {
+	const most = 100
+	return fault.Clip(text, most)
+}
