@@ -12,8 +12,9 @@
 //	                            and the delay has passed ----------------------> desired RUNNING
 //
 // The policy is the one that the task ran under. Condition `any` replaces whatever ended, `on-failure` all but COMPLETE,
-// `none` nothing; nothing follows in a job's slot once a task ended well there. The delay counts from when the replacement was made; a task whose predecessor did not end by itself, or was
-// on a node that is down, gone or drained, has none.
+// `none` nothing; nothing follows in a job's slot once a task ended well there. The delay counts from when the replacement
+// was made; a task whose predecessor did not end by itself, or was on a node that is down, gone or drained, has none. A task that its
+// node rejects while it waits is replaced when it would have started.
 //
 // With an exponential back-off the delay doubles with each task that ends, up to the longest, and starts anew after one that ran for
 // the longest delay; up to a quarter of each is left out, by chance, which is the new task's id. How many ended is in the new task

@@ -25,24 +25,35 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 	for i, t := range tasks {
 		switch {
 		case !taskstate.Live(t):
-		case taskstate.Ended(t):
+		case taskstate.Ended(t) && !endedWaiting(v, tasks, i):
 			effects = append(effects, follow(now, v, tasks, i))
 		case t.GetDesiredState() < api.TaskState_TASK_STATE_RUNNING:
 			if needless(v, tasks) {
 				continue // the job's loop stops it
 			}
 			at, ok := startAt(v, tasks, i)
-			if !ok {
-				continue
-			}
-			if !at.After(now) {
+			switch {
+			case !ok:
+			case at.After(now):
+				if wake.IsZero() || at.Before(wake) {
+					wake = at
+				}
+			case taskstate.Ended(t):
+				effects = append(effects, follow(now, v, tasks, i))
+			default:
 				effects = append(effects, desire(t, api.TaskState_TASK_STATE_RUNNING))
-			} else if wake.IsZero() || at.Before(wake) {
-				wake = at
 			}
 		}
 	}
 	return effects, wake
+}
+
+// endedWaiting reports whether tasks[i] ended by itself before it was to start: its node could not prepare it. What follows it is
+// made when it would have started, or it would be tried again and again without any delay.
+func endedWaiting(v orchestrator.View, tasks []*api.Task, i int) bool {
+	t := tasks[i]
+	return t.GetDesiredState() < api.TaskState_TASK_STATE_RUNNING && taskstate.EndedItself(t) &&
+		!v.Lost(t) && !v.Drained(t) && !superseded(tasks, i) && !needless(v, tasks)
 }
 
 func desire(t *api.Task, state api.TaskState) orchestrator.Effect {
