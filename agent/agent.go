@@ -31,6 +31,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/logfile"
 	"github.com/skep-io/skep/runtime/systrace"
 )
 
@@ -83,6 +84,7 @@ type Agent struct {
 	peers      *images.Peer
 	blobs      *images.Server
 	logs       logs.Reader
+	logWatcher *logfile.Watcher
 	exec       exec.Server
 	learn      learn.Server
 	volumes    volume.Server
@@ -124,6 +126,10 @@ func New(cfg Config) (*Agent, error) {
 	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities()); err != nil {
 		return nil, err
 	}
+	var err error
+	if a.logWatcher, err = logfile.NewWatcher(); err != nil {
+		return nil, err
+	}
 	a.metrics = metrics.New(metrics.Config{
 		Tasks:    func() map[string]*api.Task { return a.tasks.Tasks() },
 		Statuses: func() map[string]*api.TaskStatus { return a.tasks.Statuses() },
@@ -132,7 +138,6 @@ func New(cfg Config) (*Agent, error) {
 	if err := a.newExecutor(); err != nil {
 		return nil, err
 	}
-	var err error
 	a.tasks, err = task.Open(task.Config{Dir: dir, Executor: a.executor, Report: a.report, Logger: a.log})
 	if err != nil {
 		return nil, err
@@ -141,6 +146,7 @@ func New(cfg Config) (*Agent, error) {
 		Path:     a.executor.LogPath,
 		Prepared: func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_READY}) },
 		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
+		Watcher:  a.logWatcher,
 	}
 	answer := (&server{a: a}).answer
 	a.exec.Runtime, a.exec.User, a.exec.Answer = cfg.Runtime, a.executor.User, answer
@@ -220,14 +226,14 @@ func (a *Agent) newExecutor() (err error) {
 // Close closes what New opened.
 func (a *Agent) Close() error {
 	a.secrets.Clear()
-	return errors.Join(a.tasks.Close(), a.identities.Close(), a.network.Close())
+	return errors.Join(a.tasks.Close(), a.logWatcher.Close(), a.identities.Close(), a.network.Close())
 }
 
 // Run works until ctx ends, and then returns nil. Containers go on running after it.
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}

@@ -8,7 +8,7 @@
 //
 // Invariants: L1, a reader holds at most one line that was not sent; L2, Read returns only when all its readers have ended (I15).
 //
-// A Reader is safe for concurrent use. Errors are of the kind fault.Invalid for too many tasks ([MaxTasks], [MaxFollowed]), and fault.NotFound when
+// A Reader is safe for concurrent use. Errors are of the kind fault.Invalid for too many tasks ([MaxTasks]), and fault.NotFound when
 // none of the tasks has a log here.
 //
 // The format of the files is in package runtime/logfile.

@@ -19,12 +19,8 @@ import (
 	"github.com/skep-io/skep/runtime/logfile"
 )
 
-// MaxTasks is the most tasks of one request: each costs a few open files. MaxFollowed is the most that are followed: each of those
-// costs an inotify instance, of which a user has 128 by default.
-const (
-	MaxTasks    = 1024
-	MaxFollowed = 100
-)
+// MaxTasks is the most tasks of one request: each costs a few open files.
+const MaxTasks = 1024
 
 // sayEvery is how long a manager hears nothing while lines are looked for, far less than what it waits; and lookEvery in how many lines
 // the time is looked at.
@@ -41,17 +37,15 @@ type Reader struct {
 	Prepared func(id string) <-chan struct{}
 	// Ended returns a channel that is closed once the task writes no more; never nil.
 	Ended func(id string) <-chan struct{}
+	// Watcher sees what is written, for all that is followed; nil costs each an inotify instance, of which a user has 128 by default.
+	Watcher *logfile.Watcher
 }
 
 // Read sends the lines of tasks until they end, or ctx does; and now and then nil, while it looks for lines that are wanted. Tasks without a log on this node are passed over, unless none is
 // left; when following, those that are being prepared are waited for. It calls send from one goroutine at a time; when send fails, Read returns its error.
 func (r Reader) Read(ctx context.Context, ids []string, o *api.LogOptions, send func(*api.LogLine) error) error {
-	most := MaxTasks
-	if o.GetFollow() {
-		most = MaxFollowed
-	}
-	if len(ids) > most {
-		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), most)
+	if len(ids) > MaxTasks {
+		return fault.New(fault.Invalid, "logs of %d tasks of one node at once: the most is %d", len(ids), MaxTasks)
 	}
 	wanted, err := logselect.New(o)
 	if err != nil {
@@ -204,7 +198,7 @@ func (r Reader) each(ctx context.Context, id, path string, options logfile.Optio
 }
 
 func (r Reader) options(id string, o *api.LogOptions) logfile.Options {
-	out := logfile.Options{Follow: o.GetFollow(), Done: r.Ended(id)}
+	out := logfile.Options{Follow: o.GetFollow(), Watcher: r.Watcher, Done: r.Ended(id)}
 	switch tail := o.GetTail(); {
 	case tail < 0: // all, which is 0 to logfile
 	case tail == 0:

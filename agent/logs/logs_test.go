@@ -198,7 +198,4 @@ func TestRead_RefusesUnknownAndTooMany(t *testing.T) {
 	if _, err := n.read(&api.LogOptions{}, make([]string, MaxTasks+1)...); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("too many: %v", err)
 	}
-	if _, err := n.read(&api.LogOptions{Follow: true}, make([]string, MaxFollowed+1)...); fault.KindOf(err) != fault.Invalid {
-		t.Errorf("too many to follow: %v", err)
-	}
 }

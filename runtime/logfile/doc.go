@@ -8,9 +8,9 @@
 //
 // Format, which is Docker's json-file: one JSON object a line,
 //
-//	{"log":"text\n","stream":"stdout","time":"2006-01-02T15:04:05.999999999Z"}
+//	{"log":"text\n","stream":"stdout","time":"2006-01-02T15:04:05.999999999Z","seq":1}
 //
-// where text without a final newline is a part of a longer line: longer lines are split every 16 KiB. Bytes that are
+// where seq is ours, and counts the entries, so that a reader can go on where it was and knows how many it has missed; and text without a final newline is a part of a longer line: longer lines are split every 16 KiB. Bytes that are
 // not UTF-8 are replaced.
 //
 // Invariants:
@@ -20,6 +20,7 @@
 //	    lines again the first says how many were lost and why.
 //	I3  A reader gives the lines that it gives in order and once, over any number of rotations; if it is so slow that a
 //	    file is removed before it was read, it goes on with the oldest there is.
+//	I5  A log's entries have numbers without a gap, whoever writes it, unless a file was damaged: what a Writer could not write has none.
 //	I4  A reader waits for the kernel's word (inotify), never for a clock.
 //
 // A Writer is safe for concurrent use; a Stream and a Reader are for one goroutine at a time.

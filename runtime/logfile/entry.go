@@ -29,6 +29,8 @@ type Entry struct {
 	Stream string
 	// Text ends with a newline unless it is a part of a longer line.
 	Text []byte
+	// Seq counts the entries of a log from 1 on, over all its files; a Writer sets it. It is 0 in logs of before there was one.
+	Seq uint64
 }
 
 // line is the layout of an entry in a file.
@@ -36,13 +38,14 @@ type line struct {
 	Log    string    `json:"log"`
 	Stream string    `json:"stream"`
 	Time   time.Time `json:"time"`
+	Seq    uint64    `json:"seq,omitempty"`
 }
 
 // encode writes e to b as one line.
 func encode(b *bytes.Buffer, e Entry) error {
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(line{Log: string(e.Text), Stream: e.Stream, Time: e.Time.UTC()})
+	return enc.Encode(line{Log: string(e.Text), Stream: e.Stream, Time: e.Time.UTC(), Seq: e.Seq})
 }
 
 // Decode reads one line of a log file, with or without its newline.
@@ -57,5 +60,5 @@ func Decode(text []byte) (Entry, error) {
 	if l.Stream != Stdout && l.Stream != Stderr {
 		return Entry{}, fmt.Errorf("%w: unknown stream", ErrLine)
 	}
-	return Entry{Time: l.Time, Stream: l.Stream, Text: []byte(l.Log)}, nil
+	return Entry{Time: l.Time, Stream: l.Stream, Text: []byte(l.Log), Seq: l.Seq}, nil
 }

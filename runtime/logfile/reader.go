@@ -19,10 +19,14 @@ import (
 type Options struct {
 	// Tail is how many of the last lines to begin with; 0 is all, less than 0 none.
 	Tail int
+	// After leaves out the entries up to that number, unless it is 0; Tail must be 0 then.
+	After uint64
 	// Since leaves out what is older, unless it is zero.
 	Since time.Time
 	// Follow waits for more at the end.
 	Follow bool
+	// Watcher sees the changes; nil costs an inotify instance for this Reader.
+	Watcher *Watcher
 	// Done, or nil, ends following: what was written before it was closed is still given, then io.EOF.
 	Done <-chan struct{}
 }
@@ -31,10 +35,11 @@ type Options struct {
 type Reader struct {
 	path    string
 	options Options
-	file    *os.File // being read; or nil: none yet
-	watch   *os.File // an inotify instance, or nil: not following
-	buffer  []byte   // read but not given
-	skip    bool     // drop up to the next newline: the line is too long
+	file    *os.File      // being read; or nil: none yet
+	watch   *os.File      // an inotify instance, or nil: not following, or with a Watcher
+	changes *subscription // with a Watcher, or nil
+	buffer  []byte        // read but not given
+	skip    bool          // drop up to the next newline: the line is too long
 	damaged uint64
 }
 
@@ -59,7 +64,12 @@ func (r *Reader) begin() error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
-	start, offset, err := tail(files, r.options.Tail)
+	start, offset, err := 0, int64(0), error(nil)
+	if r.options.After > 0 {
+		start, err = fileOf(files, r.options.After)
+	} else {
+		start, offset, err = tail(files, r.options.Tail)
+	}
 	for i, f := range files {
 		if i != start {
 			f.Close()
@@ -74,13 +84,17 @@ func (r *Reader) begin() error {
 }
 
 // startWatch watches the directory, so that rotations are seen too.
-func (r *Reader) startWatch() error {
+func (r *Reader) startWatch() (err error) {
+	if r.options.Watcher != nil {
+		r.changes, err = r.options.Watcher.subscribe(filepath.Dir(r.path))
+		return err
+	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return err
 	}
 	r.watch = os.NewFile(uintptr(fd), "inotify")
-	_, err = unix.InotifyAddWatch(fd, filepath.Dir(r.path), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO)
+	_, err = unix.InotifyAddWatch(fd, filepath.Dir(r.path), watched)
 	return err
 }
 
@@ -222,7 +236,7 @@ func (r *Reader) buffered() (Entry, bool, error) {
 			r.damaged++
 			continue
 		}
-		if !e.Time.Before(r.options.Since) {
+		if !e.Time.Before(r.options.Since) && (e.Seq > r.options.After || r.options.After == 0) {
 			return e, true, nil
 		}
 	}
@@ -303,6 +317,15 @@ func (r *Reader) next() (*os.File, error) {
 
 // wait blocks until something in the log's directory changed, following ended, or ctx did.
 func (r *Reader) wait(ctx context.Context) error {
+	if r.changes != nil {
+		select {
+		case <-r.changes.changed:
+		case <-r.options.Done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		return nil
+	}
 	if err := r.watch.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("follow log: %w", err)
 	}
@@ -340,6 +363,9 @@ func (r *Reader) Close() error {
 			errs = append(errs, f.Close())
 		}
 	}
-	r.file, r.watch = nil, nil
+	if r.changes != nil {
+		errs = append(errs, r.changes.close())
+	}
+	r.file, r.watch, r.changes = nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -54,6 +54,7 @@ type Writer struct {
 	mu      sync.Mutex // guards all below
 	file    *os.File   // or nil: a rotation went wrong half way
 	size    int64      // of file
+	seq     uint64     // of the last entry
 	lost    uint64     // lines since the last that was written
 	dropped uint64     // lines in all
 	cause   error      // of the first of those lost
@@ -74,9 +75,14 @@ func New(cfg Config) (*Writer, error) {
 	if w.maxFiles == 0 {
 		w.maxFiles = DefaultMaxFiles
 	}
-	if err := w.open(); err != nil {
+	seq, err := lastSeq(cfg.Path)
+	if err == nil {
+		err = w.open()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	w.seq = seq
 	return w, nil
 }
 
@@ -101,8 +107,10 @@ func (w *Writer) Write(e Entry) {
 	b := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(b)
 	b.Reset()
+	e.Seq = w.seq + 1
 	if w.lost > 0 {
 		w.tellLoss(b, e.Time)
+		e.Seq++
 	}
 	if err := encode(b, e); err != nil {
 		w.drop(err)
@@ -112,14 +120,14 @@ func (w *Writer) Write(e Entry) {
 		w.drop(err)
 		return
 	}
-	w.lost, w.cause = 0, nil
+	w.lost, w.cause, w.seq = 0, nil, e.Seq
 }
 
 // tellLoss puts a line about the lost ones before the next.
 func (w *Writer) tellLoss(b *bytes.Buffer, now time.Time) {
 	text := fmt.Sprintf("skep: %d log lines lost: %v\n", w.lost, w.cause)
 	// Encoding a string and a time fails only for a year beyond 9999, and then the entry after it fails too.
-	_ = encode(b, Entry{Time: now, Stream: Stderr, Text: []byte(text)})
+	_ = encode(b, Entry{Time: now, Stream: Stderr, Text: []byte(text), Seq: w.seq + 1})
 }
 
 func (w *Writer) drop(err error) {
