@@ -1449,8 +1449,10 @@ type ServiceCounts struct {
 	// Of a job, those that are to run now.
 	Desired uint64 `protobuf:"varint,2,opt,name=desired,proto3" json:"desired,omitempty"`
 	// Of a job's present iteration: the tasks that ended well, and how many are to.
-	Completed     uint64 `protobuf:"varint,3,opt,name=completed,proto3" json:"completed,omitempty"`
-	Total         uint64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	Completed uint64 `protobuf:"varint,3,opt,name=completed,proto3" json:"completed,omitempty"`
+	Total     uint64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	// Of those that run, the ones that are not ready.
+	NotReady      uint64 `protobuf:"varint,5,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1509,6 +1511,13 @@ func (x *ServiceCounts) GetCompleted() uint64 {
 func (x *ServiceCounts) GetTotal() uint64 {
 	if x != nil {
 		return x.Total
+	}
+	return 0
+}
+
+func (x *ServiceCounts) GetNotReady() uint64 {
+	if x != nil {
+		return x.NotReady
 	}
 	return 0
 }
@@ -4327,12 +4336,13 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x06counts\x18\x02 \x03(\v2).skep.v1.ListServicesResponse.CountsEntryR\x06counts\x1aQ\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.skep.v1.ServiceCountsR\x05value:\x028\x01\"w\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.skep.v1.ServiceCountsR\x05value:\x028\x01\"\x94\x01\n" +
 	"\rServiceCounts\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\x04R\arunning\x12\x18\n" +
 	"\adesired\x18\x02 \x01(\x04R\adesired\x12\x1c\n" +
 	"\tcompleted\x18\x03 \x01(\x04R\tcompleted\x12\x14\n" +
-	"\x05total\x18\x04 \x01(\x04R\x05total\"y\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x1b\n" +
+	"\tnot_ready\x18\x05 \x01(\x04R\bnotReady\"y\n" +
 	"\x14UpdateServiceRequest\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x18\n" +

@@ -224,7 +224,7 @@ type Event struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// service, task, node, secret or config.
 	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
-	// create, update, remove; of tasks, the state that they came to, oom, and health_status: healthy or unhealthy; of nodes, leader.
+	// create, update, remove; of tasks, the state that they came to, oom, health_status: healthy or unhealthy, and readiness: ready or lost; of nodes, leader.
 	Action  string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
 	ActorId string `protobuf:"bytes,6,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
 	// Such as name; what changed has .old and .new.

@@ -2991,6 +2991,78 @@ func (x *ProbeResult) GetOutput() string {
 	return ""
 }
 
+// Readiness is what the readiness checks of a running task say.
+type Readiness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it is to have work: that a check succeeded, and since then not too many in a row failed.
+	Ready bool `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
+	// When the managers heard last that it became ready, and that it is so no more, by the leader's clock. What a node says here counts for nothing.
+	ReadyAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=ready_at,json=readyAt,proto3" json:"ready_at,omitempty"`
+	LostAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=lost_at,json=lostAt,proto3" json:"lost_at,omitempty"`
+	// As ContainerStatus.health_checks.
+	Checks        *ProbeLog `protobuf:"bytes,4,opt,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Readiness) Reset() {
+	*x = Readiness{}
+	mi := &file_skep_v1_types_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Readiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Readiness) ProtoMessage() {}
+
+func (x *Readiness) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
+func (*Readiness) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Readiness) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Readiness) GetReadyAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadyAt
+	}
+	return nil
+}
+
+func (x *Readiness) GetLostAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LostAt
+	}
+	return nil
+}
+
+func (x *Readiness) GetChecks() *ProbeLog {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 // ContainerSpec is the process that a task runs, in the words of Docker's swarm.ContainerSpec.
 type ContainerSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3030,6 +3102,9 @@ type ContainerSpec struct {
 	ShmSizeBytes int64 `protobuf:"varint,22,opt,name=shm_size_bytes,json=shmSizeBytes,proto3" json:"shm_size_bytes,omitempty"`
 	// How to tell whether the service works; unset is no check.
 	Health *HealthConfig `protobuf:"bytes,23,opt,name=health,proto3" json:"health,omitempty"`
+	// How to tell whether a running task is to have work; unset is no check: it is as soon as it runs. A failure never ends a task. By
+	// default: interval 5 s, timeout 5 s, start_period 30 s, start_interval 1 s.
+	Ready *HealthConfig `protobuf:"bytes,24,opt,name=ready,proto3" json:"ready,omitempty"`
 	// As secrets, of configs: secret_id and secret_name are a config's, and a relative target is below /.
 	Configs []*SecretReference `protobuf:"bytes,27,rep,name=configs,proto3" json:"configs,omitempty"`
 	// The labels of the service, where templates may name them. Filled in for nodes, never stored.
@@ -3046,7 +3121,7 @@ type ContainerSpec struct {
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3133,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3146,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -3235,6 +3310,13 @@ func (x *ContainerSpec) GetHealth() *HealthConfig {
 	return nil
 }
 
+func (x *ContainerSpec) GetReady() *HealthConfig {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
 func (x *ContainerSpec) GetConfigs() []*SecretReference {
 	if x != nil {
 		return x.Configs
@@ -3287,7 +3369,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3381,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3394,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -3370,7 +3452,7 @@ type LogDriver struct {
 
 func (x *LogDriver) Reset() {
 	*x = LogDriver{}
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3464,7 @@ func (x *LogDriver) String() string {
 func (*LogDriver) ProtoMessage() {}
 
 func (x *LogDriver) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3477,7 @@ func (x *LogDriver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogDriver.ProtoReflect.Descriptor instead.
 func (*LogDriver) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogDriver) GetName() string {
@@ -3423,15 +3505,17 @@ type TaskStatus struct {
 	Err       string           `protobuf:"bytes,4,opt,name=err,proto3" json:"err,omitempty"`
 	Container *ContainerStatus `protobuf:"bytes,5,opt,name=container,proto3" json:"container,omitempty"`
 	// When the managers heard that it runs and that it has ended, by the leader's clock. What a node says here counts for nothing.
-	RunningAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=running_at,json=runningAt,proto3" json:"running_at,omitempty"`
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	RunningAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=running_at,json=runningAt,proto3" json:"running_at,omitempty"`
+	EndedAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// Of a task that runs, or ran, and whose readiness is checked; unset for all others.
+	Readiness     *Readiness `protobuf:"bytes,8,opt,name=readiness,proto3" json:"readiness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3527,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3540,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -3508,6 +3592,13 @@ func (x *TaskStatus) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TaskStatus) GetReadiness() *Readiness {
+	if x != nil {
+		return x.Readiness
+	}
+	return nil
+}
+
 // ContainerStatus is the container behind a task.
 type ContainerStatus struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -3532,7 +3623,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[30]
+	mi := &file_skep_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3544,7 +3635,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[30]
+	mi := &file_skep_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3557,7 +3648,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3779,7 +3870,12 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x16\n" +
-	"\x06output\x18\x04 \x01(\tR\x06output\"\x88\n" +
+	"\x06output\x18\x04 \x01(\tR\x06output\"\xb8\x01\n" +
+	"\tReadiness\x12\x14\n" +
+	"\x05ready\x18\x01 \x01(\bR\x05ready\x125\n" +
+	"\bready_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\areadyAt\x123\n" +
+	"\alost_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06lostAt\x12)\n" +
+	"\x06checks\x18\x04 \x01(\v2\x11.skep.v1.ProbeLogR\x06checks\"\xb5\n" +
 	"\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
@@ -3806,7 +3902,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\aulimits\x18\x14 \x03(\v2\x0f.skep.v1.UlimitR\aulimits\x12\"\n" +
 	"\room_score_adj\x18\x15 \x01(\x03R\voomScoreAdj\x12$\n" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
-	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x122\n" +
+	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12+\n" +
+	"\x05ready\x18\x18 \x01(\v2\x15.skep.v1.HealthConfigR\x05ready\x122\n" +
 	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12P\n" +
 	"\x0eservice_labels\x18\x1c \x03(\v2).skep.v1.ContainerSpec.ServiceLabelsEntryR\rserviceLabels\x12,\n" +
 	"\x12storage_size_bytes\x18# \x01(\x03R\x10storageSizeBytes\x12/\n" +
@@ -3836,7 +3933,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\aoptions\x18\x02 \x03(\v2\x1f.skep.v1.LogDriver.OptionsEntryR\aoptions\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc6\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x02\n" +
 	"\n" +
 	"TaskStatus\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12(\n" +
@@ -3846,7 +3943,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\tcontainer\x18\x05 \x01(\v2\x18.skep.v1.ContainerStatusR\tcontainer\x129\n" +
 	"\n" +
 	"running_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trunningAt\x125\n" +
-	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xc5\x02\n" +
+	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x120\n" +
+	"\treadiness\x18\b \x01(\v2\x12.skep.v1.ReadinessR\treadiness\"\xc5\x02\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
@@ -3971,7 +4069,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -4018,40 +4116,41 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*HealthConfig)(nil),          // 42: skep.v1.HealthConfig
 	(*ProbeLog)(nil),              // 43: skep.v1.ProbeLog
 	(*ProbeResult)(nil),           // 44: skep.v1.ProbeResult
-	(*ContainerSpec)(nil),         // 45: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 46: skep.v1.TaskSpec
-	(*LogDriver)(nil),             // 47: skep.v1.LogDriver
-	(*TaskStatus)(nil),            // 48: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 49: skep.v1.ContainerStatus
-	nil,                           // 50: skep.v1.Annotations.LabelsEntry
-	nil,                           // 51: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 52: skep.v1.ContainerSpec.SysctlsEntry
-	nil,                           // 53: skep.v1.ContainerSpec.ServiceLabelsEntry
-	nil,                           // 54: skep.v1.LogDriver.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
+	(*Readiness)(nil),             // 45: skep.v1.Readiness
+	(*ContainerSpec)(nil),         // 46: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 47: skep.v1.TaskSpec
+	(*LogDriver)(nil),             // 48: skep.v1.LogDriver
+	(*TaskStatus)(nil),            // 49: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 50: skep.v1.ContainerStatus
+	nil,                           // 51: skep.v1.Annotations.LabelsEntry
+	nil,                           // 52: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 53: skep.v1.ContainerSpec.SysctlsEntry
+	nil,                           // 54: skep.v1.ContainerSpec.ServiceLabelsEntry
+	nil,                           // 55: skep.v1.LogDriver.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	55, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	55, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	50, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	56, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	56, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	51, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
 	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	22, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	56, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	56, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	57, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	57, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	56, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	57, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
 	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	56, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	57, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	56, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	56, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	57, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	57, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
@@ -4068,42 +4167,47 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
 	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	56, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	56, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	56, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	56, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	57, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	57, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	57, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	57, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
 	44, // 40: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
-	55, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
-	55, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
-	51, // 43: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	56, // 44: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	33, // 45: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	36, // 46: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	52, // 47: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	37, // 48: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	42, // 49: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	33, // 50: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	53, // 51: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
-	35, // 52: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	41, // 53: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	45, // 54: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	24, // 55: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	27, // 56: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	28, // 57: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	47, // 58: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
-	54, // 59: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
-	55, // 60: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 61: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	49, // 62: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	55, // 63: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	55, // 64: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	16, // 65: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	43, // 66: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	56, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
+	56, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
+	56, // 43: skep.v1.Readiness.ready_at:type_name -> google.protobuf.Timestamp
+	56, // 44: skep.v1.Readiness.lost_at:type_name -> google.protobuf.Timestamp
+	43, // 45: skep.v1.Readiness.checks:type_name -> skep.v1.ProbeLog
+	52, // 46: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	57, // 47: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	33, // 48: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	36, // 49: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	53, // 50: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	37, // 51: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	42, // 52: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	42, // 53: skep.v1.ContainerSpec.ready:type_name -> skep.v1.HealthConfig
+	33, // 54: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	54, // 55: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	35, // 56: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	41, // 57: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	46, // 58: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	24, // 59: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	27, // 60: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	28, // 61: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	48, // 62: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
+	55, // 63: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
+	56, // 64: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	17, // 65: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	50, // 66: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	56, // 67: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	56, // 68: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	45, // 69: skep.v1.TaskStatus.readiness:type_name -> skep.v1.Readiness
+	16, // 70: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	43, // 71: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -4117,7 +4221,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      19,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -250,7 +250,7 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 		return nil, errors.Join(err, e.unstart(id))
 	}
 	status := e.status(state)
-	if e.check(t) != nil {
+	if checkOf(t, h.image.Config) != nil {
 		status.Health = api.HealthState_HEALTH_STATE_STARTING
 	}
 	return status, nil

@@ -11,12 +11,8 @@ import (
 	"github.com/skep-io/skep/image/manifest"
 )
 
-// Docker's defaults of a health check.
 const (
-	defaultInterval      = 30 * time.Second
-	defaultTimeout       = 30 * time.Second
-	defaultStartInterval = 5 * time.Second
-	defaultRetries       = 3
+	defaultRetries = 3 // Docker's
 	// minInterval keeps a check from being all that a container does; Docker's.
 	minInterval = time.Millisecond
 )
@@ -35,10 +31,31 @@ type healthCheck struct {
 	retries                                       uint32
 }
 
+// dockerDefaults are Docker's of a health check.
+func dockerDefaults() healthCheck {
+	return healthCheck{interval: 30 * time.Second, timeout: 30 * time.Second, startInterval: 5 * time.Second, retries: defaultRetries}
+}
+
+// readyDefaults are those of a readiness check. It is asked for at once and often, since an update waits for each task.
+func readyDefaults() healthCheck {
+	return healthCheck{
+		interval: 5 * time.Second, timeout: 5 * time.Second, startPeriod: 30 * time.Second, startInterval: time.Second, retries: defaultRetries,
+	}
+}
+
 // checkOf returns the health check of a task, or nil: the image's, of which the service replaces what it names, as Docker does it.
 // NONE in the service means that there is none.
 func checkOf(t *api.Task, image manifest.ProgramConfig) *healthCheck {
-	own, from := containerOf(t).GetHealth(), image.Healthcheck
+	return compose(containerOf(t).GetHealth(), image, image.Healthcheck, dockerDefaults())
+}
+
+// readyCheckOf returns the readiness check of a task, or nil. No image has one.
+func readyCheckOf(t *api.Task, image manifest.ProgramConfig) *healthCheck {
+	return compose(containerOf(t).GetReady(), image, nil, readyDefaults())
+}
+
+// compose returns the check that own names, what it leaves out as from has it, which may be nil, and else as usual.
+func compose(own *api.HealthConfig, image manifest.ProgramConfig, from *manifest.Healthcheck, usual healthCheck) *healthCheck {
 	if from == nil {
 		from = &manifest.Healthcheck{}
 	}
@@ -51,11 +68,11 @@ func checkOf(t *api.Task, image manifest.ProgramConfig) *healthCheck {
 	}
 	c := &healthCheck{
 		args:          test[1:],
-		interval:      firstTime(own.GetInterval(), from.Interval, defaultInterval),
-		timeout:       firstTime(own.GetTimeout(), from.Timeout, defaultTimeout),
-		startInterval: firstTime(own.GetStartInterval(), from.StartInterval, defaultStartInterval),
-		startPeriod:   firstTime(own.GetStartPeriod(), from.StartPeriod, 0),
-		retries:       cmp.Or(own.GetRetries(), uint32(from.Retries), defaultRetries),
+		interval:      firstTime(own.GetInterval(), from.Interval, usual.interval),
+		timeout:       firstTime(own.GetTimeout(), from.Timeout, usual.timeout),
+		startInterval: firstTime(own.GetStartInterval(), from.StartInterval, usual.startInterval),
+		startPeriod:   firstTime(own.GetStartPeriod(), from.StartPeriod, usual.startPeriod),
+		retries:       cmp.Or(own.GetRetries(), uint32(from.Retries), usual.retries),
 	}
 	switch test[0] {
 	case checkProgram:
@@ -82,11 +99,11 @@ func firstTime(own *durationpb.Duration, image, usual time.Duration) time.Durati
 	return usual
 }
 
-// check returns the health check of a prepared task, or nil.
-func (e *Executor) check(t *api.Task) *healthCheck {
+// config returns what the image of a prepared task says of its program, or nothing when the image is gone.
+func (e *Executor) config(t *api.Task) manifest.ProgramConfig {
 	h, ok := e.find(t.GetId())
 	if !ok {
-		return checkOf(t, manifest.ProgramConfig{})
+		return manifest.ProgramConfig{}
 	}
-	return checkOf(t, h.image.Config)
+	return h.image.Config
 }

@@ -31,6 +31,9 @@ const (
 //
 //	STARTING ── success ──> HEALTHY ── retries failures in a row ──> UNHEALTHY
 //	         └─ retries failures in a row after the start period ──> UNHEALTHY
+//
+// A container whose health is checked is ended when it is UNHEALTHY. For a readiness check HEALTHY is ready, and a success after
+// UNHEALTHY leads back there.
 type prober struct {
 	check   healthCheck
 	started time.Time
@@ -109,7 +112,15 @@ func (p *prober) reason() string {
 	if p.failures == 0 {
 		return ""
 	}
+	return p.failure()
+}
+
+// failure says why the last check failed, or is empty after a success.
+func (p *prober) failure() string {
 	last := p.results[len(p.results)-1]
+	if last.GetExitCode() == 0 {
+		return ""
+	}
 	output := fault.Clip(strings.TrimSpace(last.GetOutput()), maxReason)
 	switch code := last.GetExitCode(); {
 	case code == noExitCode:
@@ -123,7 +134,7 @@ func (p *prober) reason() string {
 
 // Probe checks a container's health until it is unhealthy. After a restart of the daemon the start period begins anew.
 func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState, tell func(*api.ContainerStatus)) error {
-	check := e.check(t)
+	check := checkOf(t, e.config(t))
 	if check == nil {
 		// The image is gone, and with it how to check: nothing says that the container is ill.
 		if from == api.HealthState_HEALTH_STATE_STARTING {
@@ -131,17 +142,40 @@ func (e *Executor) Probe(ctx context.Context, t *api.Task, from api.HealthState,
 		}
 		return nil
 	}
-	p := &prober{check: *check, started: time.Now(), state: from}
-	for p.state != api.HealthState_HEALTH_STATE_UNHEALTHY {
-		news, err := e.probeNext(ctx, t.GetId(), p)
+	return e.probe(ctx, t.GetId(), &prober{check: *check, state: from}, func(p *prober) bool {
+		tell(&api.ContainerStatus{Health: p.state, HealthOutput: p.reason(), HealthChecks: p.log()})
+		return p.state != api.HealthState_HEALTH_STATE_UNHEALTHY
+	})
+}
+
+// ProbeReady checks whether a container is ready, as long as it runs.
+func (e *Executor) ProbeReady(ctx context.Context, t *api.Task, ready bool, tell func(*api.Readiness, string)) error {
+	check := readyCheckOf(t, e.config(t))
+	if check == nil {
+		return fault.New(fault.Invalid, "task %s has no readiness check that this node understands", t.GetId())
+	}
+	from := api.HealthState_HEALTH_STATE_STARTING
+	if ready {
+		from = api.HealthState_HEALTH_STATE_HEALTHY
+	}
+	return e.probe(ctx, t.GetId(), &prober{check: *check, state: from}, func(p *prober) bool {
+		tell(&api.Readiness{Ready: p.state == api.HealthState_HEALTH_STATE_HEALTHY, Checks: p.log()}, p.failure())
+		return true
+	})
+}
+
+// probe checks a container until news, which is called for each result that is some, wants no more.
+func (e *Executor) probe(ctx context.Context, id string, p *prober, news func(*prober) bool) error {
+	p.started = time.Now()
+	for {
+		is, err := e.probeNext(ctx, id, p)
 		if err != nil {
 			return err
 		}
-		if news {
-			tell(&api.ContainerStatus{Health: p.state, HealthOutput: p.reason(), HealthChecks: p.log()})
+		if is && !news(p) {
+			return nil
 		}
 	}
-	return nil
 }
 
 // probeNext waits until the next check is due and runs it, and says whether its result is news.

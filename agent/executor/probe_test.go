@@ -194,3 +194,56 @@ func TestProbe_WithoutTheImageThatHadTheCheck(t *testing.T) {
 		}
 	}
 }
+
+// A readiness check has no last word: a container gets ready, is so no more, and gets ready again. At first it is asked each second.
+func TestProbeReady_GoesOnWhateverItFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fail, ok := check{code: 1, output: "no database"}, check{}
+		r := &checks{script: []check{fail, ok, fail, fail, fail, fail, ok}, start: time.Now()}
+		e := &Executor{cfg: Config{Runtime: r}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var told []string
+		task := newTask(&api.ContainerSpec{Ready: &api.HealthConfig{Test: []string{"CMD", "probe"}, Retries: 3}})
+		err := e.ProbeReady(ctx, task, false, func(got *api.Readiness, why string) {
+			told = append(told, fmt.Sprintf("%v %v %d %d %s", time.Since(r.start), got.GetReady(), len(got.GetChecks().GetResults()), got.GetChecks().GetFailingStreak(), why))
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the probe ended with %v", err)
+		}
+		want := []string{
+			"1s false 1 0 exit code 1: no database", // failures don't count yet, but say why it waits
+			"2s true 2 0 ",
+			"12s true 4 2 exit code 1: no database", // two are not too many
+			"17s false 5 3 exit code 1: no database",
+			"27s true 5 0 ",
+		}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What was ready before the daemon was restarted is so until its checks fail.
+func TestProbeReady_GoesOnFromWhatItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &checks{script: []check{{code: 1}}, start: time.Now()}
+		e := &Executor{cfg: Config{Runtime: r}}
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		var told []bool
+		task := newTask(&api.ContainerSpec{Ready: &api.HealthConfig{Test: []string{"CMD", "probe"}, Retries: 2}})
+		_ = e.ProbeReady(ctx, task, true, func(got *api.Readiness, _ string) { told = append(told, got.GetReady()) })
+		if diff := cmp.Diff([]bool{true, false}, told); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestProbeReady_RefusesACheckOfALaterVersion(t *testing.T) {
+	task := newTask(&api.ContainerSpec{Ready: &api.HealthConfig{Test: []string{"HTTP", "/ready"}}})
+	err := (&Executor{}).ProbeReady(t.Context(), task, false, nil)
+	if fault.KindOf(err) != fault.Invalid {
+		t.Errorf("got %v", err)
+	}
+}

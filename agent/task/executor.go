@@ -8,7 +8,7 @@ import (
 
 // Executor runs the containers of tasks. It knows them by the task's id.
 //
-// For one task, a Manager calls in this order, and never two at once but Stop, Kill and Probe during Wait:
+// For one task, a Manager calls in this order, and never two at once but Stop, Kill, Probe and ProbeReady during Wait:
 //
 //	Adopt -> [Prepare ...] -> [Start ...] -> Wait -> [Stop, Kill ...] -> Release ... -> Remove ...
 //
@@ -31,6 +31,9 @@ type Executor interface {
 	// them, until the container is UNHEALTHY or nothing will be said of it any more. Start and Adopt say by Health STARTING that a
 	// container is checked; no other is probed. The error is for a container that doesn't run any more.
 	Probe(ctx context.Context, t *api.Task, from api.HealthState, tell func(*api.ContainerStatus)) error
+	// ProbeReady checks whether a running container is ready, from what it was, and tells each news of that, with why the last check
+	// failed or "", as long as the container runs. Only tasks whose spec has a readiness check are asked for. The error is as Probe's.
+	ProbeReady(ctx context.Context, t *api.Task, ready bool, tell func(*api.Readiness, string)) error
 	// Stop sends the task's stop signal. It doesn't wait for the end.
 	Stop(ctx context.Context, t *api.Task) error
 	// Kill ends all processes of the container.

@@ -44,6 +44,8 @@ const (
 	OpRemove
 	// OpProbe checks the container's health.
 	OpProbe
+	// OpProbeReady checks whether the container is ready.
+	OpProbeReady
 )
 
 // String returns the operation as it stands in messages.
@@ -65,6 +67,8 @@ func (o Operation) String() string {
 		return "remove"
 	case OpProbe:
 		return "probe"
+	case OpProbeReady:
+		return "probe readiness"
 	default:
 		return fmt.Sprintf("operation %d", int(o))
 	}
@@ -84,6 +88,9 @@ type Input struct {
 	Done Operation
 	// Probed is what OpProbe tells of the container's health while it goes on, or nil.
 	Probed *api.ContainerStatus
+	// Readiness is what OpProbeReady tells while it goes on, or nil, and Why is why the last check failed, or "".
+	Readiness *api.Readiness
+	Why       string
 	// Container is, with Done, what OpStart or OpWatch found.
 	Container *api.ContainerStatus
 	// Err is, with Done, why the operation failed, or nil.
@@ -144,13 +151,16 @@ type Machine struct {
 	killAt time.Time
 	// unhealthy says why the task is ended although it is wanted, or is empty.
 	unhealthy string
+	// readiness is what is known of it, or nil, and unready why it is not, or empty.
+	readiness *api.Readiness
+	unready   string
 	// stopAt is when to repeat a stop signal that was not delivered, or zero.
 	stopAt time.Time
 	// wakeAt is the last Effect.Wake that was not followed by its Tick, or zero.
 	wakeAt time.Time
 
 	// underWay says which operations began and did not end yet.
-	underWay [OpProbe + 1]bool
+	underWay [OpProbeReady + 1]bool
 	// effects are collected during one Step.
 	effects []Effect
 }
@@ -187,6 +197,8 @@ func (m *Machine) Step(now time.Time, in Input) []Effect {
 		m.done(now, in)
 	case in.Probed != nil:
 		m.probed(now, in.Probed)
+	case in.Readiness != nil:
+		m.probedReady(in.Readiness, in.Why)
 	case in.Wake:
 		m.retryAt = now
 	case in.Tick:
@@ -205,6 +217,7 @@ func (m *Machine) begin(now time.Time, found *api.ContainerStatus) {
 		m.phase = phaseEnded
 	case found != nil:
 		m.container = proto.CloneOf(found)
+		m.recallReadiness()
 		if state >= api.TaskState_TASK_STATE_RUNNING && found.GetHealth() == api.HealthState_HEALTH_STATE_STARTING {
 			m.container.Health = api.HealthState_HEALTH_STATE_HEALTHY // it was, before
 		}
@@ -245,7 +258,7 @@ func (m *Machine) done(now time.Time, in Input) {
 		m.started(now)
 	case OpWatch:
 		m.exited(now, in.Container)
-	case OpStop, OpKill, OpProbe:
+	case OpStop, OpKill, OpProbe, OpProbeReady:
 	case OpRelease:
 		m.phase = phaseReleased
 	case OpRemove:
@@ -261,12 +274,14 @@ func (m *Machine) started(now time.Time) {
 		m.report(now, api.TaskState_TASK_STATE_STARTING, "starting: not healthy yet", "")
 		m.do(OpProbe)
 	case api.HealthState_HEALTH_STATE_HEALTHY:
-		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
+		m.becomeRunning(now, "started and healthy")
 		m.do(OpProbe)
 	default:
-		if m.status.GetState() < api.TaskState_TASK_STATE_RUNNING {
-			m.report(now, api.TaskState_TASK_STATE_RUNNING, "started", "")
+		message := "started"
+		if m.status.GetState() == api.TaskState_TASK_STATE_RUNNING {
+			message = m.status.GetMessage()
 		}
+		m.becomeRunning(now, message)
 	}
 	m.do(OpWatch)
 }
@@ -283,11 +298,11 @@ func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
 		m.unhealthy = "unhealthy: " + c.GetHealthOutput()
 		m.tell("unhealthy: is ended", m.unhealthy)
 	case c.GetHealth() == api.HealthState_HEALTH_STATE_HEALTHY && m.status.GetState() < api.TaskState_TASK_STATE_RUNNING:
-		m.report(now, api.TaskState_TASK_STATE_RUNNING, "started and healthy", "")
+		m.becomeRunning(now, "started and healthy")
 	case m.status.GetState() < api.TaskState_TASK_STATE_RUNNING && c.GetHealthOutput() != "":
 		m.tell(m.status.GetMessage(), "not healthy yet: "+c.GetHealthOutput())
 	default:
-		m.tell(m.status.GetMessage(), "")
+		m.tell(m.status.GetMessage(), m.unready)
 	}
 }
 
@@ -322,6 +337,8 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 	case OpRelease, OpRemove:
 		m.retry(now, in.Done) // I15
 	case OpProbe: // the container is gone, which OpWatch tells
+	case OpProbeReady:
+		m.readinessUnknown(in.Err)
 	}
 }
 
@@ -481,7 +498,9 @@ func (m *Machine) tell(message, err string) {
 }
 
 func (m *Machine) set(at *timestamppb.Timestamp, state api.TaskState, message, err string) {
-	m.status = &api.TaskStatus{Timestamp: at, State: state, Message: message, Err: err, Container: proto.CloneOf(m.container)}
+	m.status = &api.TaskStatus{
+		Timestamp: at, State: state, Message: message, Err: err, Container: proto.CloneOf(m.container), Readiness: proto.CloneOf(m.readiness),
+	}
 	m.effects = append(m.effects, Effect{Report: m.status})
 }
 

@@ -36,8 +36,8 @@ func TestMachine_WhatChecksSayLeavesTheTimeOfTheState(t *testing.T) {
 	}
 }
 
-// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES],
-// begin [found=running|exited], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
+// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES] [checked [unready|isready]],
+// begin [found=running|exited], readiness [ready] [why=TEXT], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := &script{now: epoch}
@@ -76,6 +76,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		in.Unassigned = true
 	case "wake":
 		in.Wake = true
+	case "readiness":
+		in.Readiness = &api.Readiness{Ready: d.HasArg("ready"), Checks: &api.ProbeLog{}}
+		d.MaybeScanArgs(t, "why", &in.Why)
 	case "probed":
 		in.Probed = &api.ContainerStatus{Health: healthArg(t, d), HealthChecks: &api.ProbeLog{}}
 		if d.HasArg("failing") {
@@ -114,6 +117,15 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "memory", &limit)
 		s.task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: limit}}
 	}
+	if d.HasArg("checked") {
+		s.task.Spec.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "probe"}}
+	}
+	switch {
+	case d.HasArg("isready"):
+		status.Readiness = &api.Readiness{Ready: true}
+	case d.HasArg("unready"):
+		status.Readiness, status.Err = &api.Readiness{}, "not ready: exit code 1"
+	}
 	s.m = NewMachine(s.task, status)
 	return ""
 }
@@ -121,8 +133,8 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 func doneInput(t *testing.T, d *datadriven.TestData) Input {
 	t.Helper()
 	in := Input{}
-	for op := OpPrepare; op <= OpProbe; op++ {
-		if op.String() == d.CmdArgs[0].Key {
+	for op := OpPrepare; op <= OpProbeReady; op++ {
+		if op.String() == strings.ReplaceAll(d.CmdArgs[0].Key, "_", " ") {
 			in.Done = op
 		}
 	}
@@ -199,6 +211,9 @@ func (s *script) print(effects []Effect) string {
 				if log := c.GetHealthChecks(); log != nil {
 					fmt.Fprintf(&out, " health %s failing %d", strings.TrimPrefix(c.GetHealth().String(), "HEALTH_STATE_"), log.GetFailingStreak())
 				}
+			}
+			if r := e.Report.GetReadiness(); r != nil {
+				fmt.Fprintf(&out, " ready %v", r.GetReady())
 			}
 			fmt.Fprintln(&out)
 		case !e.Wake.IsZero():

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/agent/task"
 	"github.com/skep-io/skep/agent/task/tasktest"
@@ -153,6 +154,34 @@ func TestManager_TellsWhatChecksSay(t *testing.T) {
 			"RUNNING: unhealthy: exit code 2: gone", "FAILED: unhealthy: exit code 2: gone")
 		if c := n.m.Status("t1").GetContainer(); c.GetHealth() != api.HealthState_HEALTH_STATE_UNHEALTHY || c.GetHealthChecks().GetResults()[0].GetOutput() != "exit code 2: gone" {
 			t.Errorf("at the end the container's status is %v", c)
+		}
+	})
+}
+
+// A restart of the daemon makes no task unready that was ready, and none ready that was not.
+func TestManager_TellsWhetherATaskIsReadyAndRemembersIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		task := newTask("t1")
+		task.Spec.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "probe"}}
+		n.assign(true, task)
+		settle()
+		lost := &api.Readiness{Checks: &api.ProbeLog{FailingStreak: 3}}
+		n.fake.ProbedReady(t.Context(), "t1", &api.Readiness{Ready: true})
+		n.fake.ProbedReady(t.Context(), "t1", lost)
+		n.want("t1", "ACCEPTED", "PREPARING", "READY", "STARTING", "RUNNING", "RUNNING", "RUNNING: not ready: exit code 1: no answer")
+		n.stop()
+		n.start()
+		defer n.stop()
+		settle()
+		s := n.m.Status("t1")
+		if !proto.Equal(s.GetReadiness(), lost) || s.GetErr() != "not ready: exit code 1: no answer" {
+			t.Errorf("after a restart: %v", s)
+		}
+		n.fake.ProbedReady(t.Context(), "t1", &api.Readiness{Ready: true})
+		settle()
+		if s := n.m.Status("t1"); !s.GetReadiness().GetReady() || s.GetErr() != "" || s.GetState() != api.TaskState_TASK_STATE_RUNNING {
+			t.Errorf("when it is ready again: %v", s)
 		}
 	})
 }

@@ -100,7 +100,7 @@ func (r *runner) tell(s *api.TaskStatus) {
 
 // begin starts an operation in a goroutine that run waits for.
 func (r *runner) begin(ctx context.Context, op Operation) {
-	t, health := r.machine.Task(), r.machine.container.GetHealth()
+	t, status := r.machine.Task(), r.machine.Status()
 	opCtx, cancel := context.WithCancel(ctx)
 	if op == OpPrepare || op == OpStart {
 		r.cancel = cancel
@@ -108,18 +108,23 @@ func (r *runner) begin(ctx context.Context, op Operation) {
 	r.ops.Go(func() {
 		defer cancel()
 		in := Input{Done: op}
-		in.Container, in.Err = r.execute(opCtx, op, t, health)
+		in.Container, in.Err = r.execute(opCtx, op, t, status)
 		if in.Err != nil && opCtx.Err() == nil {
 			r.log.Debug("operation did not succeed", "task", r.id, "operation", op.String(), "error", in.Err)
 		}
-		select {
-		case r.results <- in:
-		case <-ctx.Done():
-		}
+		r.news(ctx, in)
 	})
 }
 
-func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, health api.HealthState) (*api.ContainerStatus, error) {
+// news hands on what an operation tells while it goes on.
+func (r *runner) news(ctx context.Context, in Input) {
+	select {
+	case r.results <- in:
+	case <-ctx.Done():
+	}
+}
+
+func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, s *api.TaskStatus) (*api.ContainerStatus, error) {
 	switch op {
 	case OpPrepare:
 		return nil, r.executor.Prepare(ctx, t)
@@ -128,11 +133,10 @@ func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, health 
 	case OpWatch:
 		return r.executor.Wait(ctx, r.id)
 	case OpProbe:
-		return nil, r.executor.Probe(ctx, t, health, func(c *api.ContainerStatus) {
-			select {
-			case r.results <- Input{Probed: c}:
-			case <-ctx.Done():
-			}
+		return nil, r.executor.Probe(ctx, t, s.GetContainer().GetHealth(), func(c *api.ContainerStatus) { r.news(ctx, Input{Probed: c}) })
+	case OpProbeReady:
+		return nil, r.executor.ProbeReady(ctx, t, s.GetReadiness().GetReady(), func(ready *api.Readiness, why string) {
+			r.news(ctx, Input{Readiness: ready, Why: why})
 		})
 	case OpStop:
 		return nil, r.executor.Stop(ctx, t)

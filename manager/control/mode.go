@@ -45,6 +45,9 @@ func (p *problems) mode(spec *api.ServiceSpec) {
 	if taskstate.Job(spec) && (spec.GetUpdate() != nil || spec.GetRollback() != nil) {
 		p.add("update", "a job has no update and no rollback config: when its spec changes, its tasks stop, and all of them run again")
 	}
+	if taskstate.Job(spec) && spec.GetTask().GetContainer().GetReady() != nil {
+		p.add("task.container.ready", "a job has no readiness check: its tasks are to end, and have no work sent to them")
+	}
 	if spec.GetTask().GetPlacement().GetMaxReplicas() > 0 && taskstate.EveryNode(spec) {
 		p.add("task.placement.max_replicas", "replicas-max-per-node can only be used with replicated or replicated-job mode")
 	}

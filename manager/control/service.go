@@ -9,6 +9,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -109,6 +110,9 @@ func countRunning(tx store.ReadTx, counts map[string]*api.ServiceCounts, tasks [
 		if count != nil && answers[task.GetNodeId()] && task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING &&
 			task.GetDesiredState() == api.TaskState_TASK_STATE_RUNNING {
 			count.Running++
+			if !taskstate.Ready(task) {
+				count.NotReady++
+			}
 		}
 	}
 	return nil

@@ -219,6 +219,16 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"health interval", func(s *api.ServiceSpec) {
 			s.Task.Container.Health = &api.HealthConfig{Interval: durationpb.New(-1)}
 		}, "health.interval: cannot be negative"},
+		{"readiness check without a command", func(s *api.ServiceSpec) {
+			s.Task.Container.Ready = &api.HealthConfig{Retries: 2}
+		}, "ready.test: a readiness check needs a command"},
+		{"readiness interval", func(s *api.ServiceSpec) {
+			s.Task.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "x"}, Interval: durationpb.New(time.Millisecond)}
+		}, "ready.interval: must be at least 1s, got 1ms"},
+		{"readiness of a job", func(s *api.ServiceSpec) {
+			s.Replicated, s.ReplicatedJob = nil, &api.ReplicatedJob{TotalCompletions: 1}
+			s.Task.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "x"}}
+		}, "task.container.ready: a job has no readiness check"},
 		{"relative bind mount", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: "etc", Target: "/x"}}
 		}, "mounts[0].source: invalid mount source \"etc\": must be an absolute path"},
@@ -625,22 +635,25 @@ func TestListServices_CountsTasksThatRun(t *testing.T) {
 	for i, task := range []struct {
 		node           string
 		state, desired api.TaskState
+		readiness      *api.Readiness
 	}{
-		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING},
-		{"worker2", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING},
-		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_SHUTDOWN},
-		{"worker1", api.TaskState_TASK_STATE_PREPARING, api.TaskState_TASK_STATE_RUNNING},
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING, nil},
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING, &api.Readiness{Ready: true}},
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING, &api.Readiness{}},
+		{"worker2", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_RUNNING, &api.Readiness{}},
+		{"worker1", api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_SHUTDOWN, &api.Readiness{}},
+		{"worker1", api.TaskState_TASK_STATE_PREPARING, api.TaskState_TASK_STATE_RUNNING, nil},
 	} {
 		storetest.Create(t, s.store, &api.Task{
 			Id: fmt.Sprint("task", i), ServiceId: service.GetId(), NodeId: task.node,
-			Status: &api.TaskStatus{State: task.state}, DesiredState: task.desired,
+			Status: &api.TaskStatus{State: task.state, Readiness: task.readiness}, DesiredState: task.desired,
 		})
 	}
 	response, err := s.ListServices(t.Context(), &api.ListServicesRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]*api.ServiceCounts{service.GetId(): {Running: 1, Desired: 4}}
+	want := map[string]*api.ServiceCounts{service.GetId(): {Running: 3, Desired: 4, NotReady: 1}}
 	if diff := cmp.Diff(want, response.GetCounts(), protocmp.Transform()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

@@ -5,6 +5,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
 )
@@ -45,6 +48,7 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 	}
 	p.storage(at, c)
 	p.health(at+".health", c.GetHealth())
+	p.ready(at+".ready", c.GetReady())
 	p.sysctls(at+".sysctls", c.GetSysctls())
 	p.ulimits(at+".ulimits", c.GetUlimits())
 }
@@ -109,6 +113,25 @@ func (p *problems) health(at string, h *api.HealthConfig) {
 	p.duration(at+".timeout", h.GetTimeout())
 	p.duration(at+".start_period", h.GetStartPeriod())
 	p.duration(at+".start_interval", h.GetStartInterval())
+}
+
+// minReadyInterval keeps readiness checks, which go on as long as a task runs, from being all that a node does.
+const minReadyInterval = time.Second
+
+// ready checks how the readiness of tasks is found out.
+func (p *problems) ready(at string, h *api.HealthConfig) {
+	if h == nil {
+		return
+	}
+	p.health(at, h)
+	if test := h.GetTest(); len(test) == 0 || test[0] == "NONE" {
+		p.add(at+".test", "a readiness check needs a command: give one, or leave out the check (--no-ready)")
+	}
+	for name, d := range map[string]*durationpb.Duration{"interval": h.GetInterval(), "start_interval": h.GetStartInterval()} {
+		if d := d.AsDuration(); d > 0 && d < minReadyInterval {
+			p.add(at+"."+name, "must be at least %s, got %s: the check is run as long as the task runs", minReadyInterval, d)
+		}
+	}
 }
 
 func (p *problems) sysctls(at string, all map[string]string) {

@@ -130,6 +130,7 @@ func (w *absorber) status(nodeID string, update *api.TaskStatusUpdate) error {
 		t.Status.Timestamp = timestamppb.New(w.now)
 	}
 	w.times(t.Status, old.GetStatus())
+	t.Status.Readiness = taskstate.Readiness(old.GetSpec(), old.GetStatus(), update.GetStatus(), w.now)
 	return w.tx.Update(t)
 }
 

@@ -15,8 +15,8 @@ func TestClipped_BoundsAllThatANodeSays(t *testing.T) {
 	status := &api.TaskStatus{Message: long, Err: long, Container: &api.ContainerStatus{
 		ContainerId: long, Address: long, HealthOutput: long, Isolation: append([]string{long, "seccomp"}, make([]string, 1000)...),
 		HealthChecks: longLog(long),
-	}}
-	if size := proto.Size(clipped(status)); size > 10<<10 {
+	}, Readiness: &api.Readiness{Checks: longLog(long)}}
+	if size := proto.Size(clipped(status)); size > 14<<10 {
 		t.Errorf("%d bytes are kept", size)
 	}
 	honest := &api.TaskStatus{Message: "started", Container: &api.ContainerStatus{Isolation: []string{"userns", "apparmor=" + strings.Repeat("p", 500)}, HealthChecks: &api.ProbeLog{

@@ -284,10 +284,14 @@ func (a *agent) heartbeat() error {
 }
 
 func (a *agent) report(task string, state api.TaskState) error {
+	return a.say(task, &api.TaskStatus{State: state})
+}
+
+func (a *agent) say(task string, status *api.TaskStatus) error {
 	ctx, cancel := context.WithTimeout(a.ctx(), 5*time.Second)
 	defer cancel()
 	_, err := a.client.UpdateTaskStatus(ctx, &api.UpdateTaskStatusRequest{
-		SessionId: a.sessionID, Updates: []*api.TaskStatusUpdate{{TaskId: task, Status: &api.TaskStatus{State: state}}},
+		SessionId: a.sessionID, Updates: []*api.TaskStatusUpdate{{TaskId: task, Status: status}},
 	})
 	return err
 }

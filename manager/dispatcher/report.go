@@ -110,6 +110,7 @@ func (d *Dispatcher) checkUpdates(nodeID string, updates []*api.TaskStatusUpdate
 func clipped(s *api.TaskStatus) *api.TaskStatus {
 	s = proto.CloneOf(s)
 	s.Message, s.Err = fault.Clip(s.Message, maxText), fault.Clip(s.Err, maxText)
+	clipLog(s.GetReadiness().GetChecks())
 	if c := s.GetContainer(); c != nil {
 		c.ContainerId, c.Address, c.HealthOutput = fault.Clip(c.ContainerId, maxText), fault.Clip(c.Address, maxText), fault.Clip(c.HealthOutput, maxText)
 		clipLog(c.GetHealthChecks())

@@ -43,7 +43,7 @@ func Accepts(old, reported *api.TaskStatus) bool {
 		return reported.GetState() > old.GetState()
 	}
 	return reported.GetMessage() != old.GetMessage() || reported.GetErr() != old.GetErr() ||
-		!proto.Equal(reported.GetContainer(), old.GetContainer())
+		!proto.Equal(reported.GetContainer(), old.GetContainer()) || newReadiness(old.GetReadiness(), reported.GetReadiness())
 }
 
 // Job reports whether the tasks of a spec are to end.

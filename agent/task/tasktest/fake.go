@@ -34,8 +34,9 @@ type container struct {
 	stubborn bool
 	// exited is closed when the process has ended.
 	exited chan struct{}
-	// probed has what is told of its health.
+	// probed has what is told of its health, and ready of its readiness.
 	probed chan *api.ContainerStatus
+	ready  chan *api.Readiness
 }
 
 var _ task.Executor = (*Fake)(nil)
@@ -155,7 +156,7 @@ func (f *Fake) Start(_ context.Context, t *api.Task) (*api.ContainerStatus, erro
 		started.Health = api.HealthState_HEALTH_STATE_STARTING
 	}
 	f.containers[id] = &container{
-		status: started, exited: make(chan struct{}), probed: make(chan *api.ContainerStatus),
+		status: started, exited: make(chan struct{}), probed: make(chan *api.ContainerStatus), ready: make(chan *api.Readiness),
 		stubborn: len(args) > 0 && args[0] == "stubborn",
 	}
 	if len(args) == 2 && args[0] == "exit" {
@@ -192,33 +193,60 @@ func (f *Fake) Wait(ctx context.Context, id string) (*api.ContainerStatus, error
 
 // Probed has the probe of a task whose first argument is "checked" tell something of its health.
 func (f *Fake) Probed(ctx context.Context, id string, c *api.ContainerStatus) {
+	say(ctx, f.probes(id).probed, c)
+}
+
+// ProbedReady has the probe of a task's readiness tell something.
+func (f *Fake) ProbedReady(ctx context.Context, id string, r *api.Readiness) {
+	say(ctx, f.probes(id).ready, r)
+}
+
+func (f *Fake) probes(id string) *container {
 	f.mu.Lock()
-	to := f.containers[id].probed
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	return f.containers[id]
+}
+
+func say[T any](ctx context.Context, to chan<- T, what T) {
 	select {
-	case to <- c:
+	case to <- what:
 	case <-ctx.Done():
 	}
 }
 
 // Probe implements [task.Executor]: it tells what Probed says.
 func (f *Fake) Probe(ctx context.Context, t *api.Task, _ api.HealthState, tell func(*api.ContainerStatus)) error {
+	return probe(ctx, f, "probe", t.GetId(), func(c *container) <-chan *api.ContainerStatus { return c.probed }, tell)
+}
+
+// ProbeReady implements [task.Executor]: it tells what ProbedReady says.
+func (f *Fake) ProbeReady(ctx context.Context, t *api.Task, _ bool, tell func(*api.Readiness, string)) error {
+	return probe(ctx, f, "probe readiness", t.GetId(), func(c *container) <-chan *api.Readiness { return c.ready }, func(r *api.Readiness) {
+		why := ""
+		if !r.GetReady() {
+			why = "exit code 1: no answer"
+		}
+		tell(r, why)
+	})
+}
+
+func probe[T any](ctx context.Context, f *Fake, operation, id string, from func(*container) <-chan T, tell func(T)) error {
 	f.mu.Lock()
-	err := f.called("probe", t.GetId())
-	c, ok := f.containers[t.GetId()]
+	err := f.called(operation, id)
+	c, ok := f.containers[id]
 	f.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return fault.New(fault.NotFound, "no container of task %s", t.GetId())
+		return fault.New(fault.NotFound, "no container of task %s", id)
 	}
 	for {
 		select {
-		case news := <-c.probed:
+		case news := <-from(c):
 			tell(news)
 		case <-c.exited:
-			return fault.New(fault.Precondition, "container of task %s has ended", t.GetId())
+			return fault.New(fault.Precondition, "container of task %s has ended", id)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

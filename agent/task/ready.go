@@ -1,0 +1,50 @@
+package task
+
+import (
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// notReady begins the error of a task that runs, and is not to have work.
+const notReady = "not ready: "
+
+// recallReadiness takes in what the last run of the daemon knew, or nothing of a task that did not run then.
+func (m *Machine) recallReadiness() {
+	m.readiness = m.status.GetReadiness()
+	if m.readiness != nil && !m.readiness.GetReady() {
+		m.unready = m.status.GetErr()
+	}
+}
+
+// becomeRunning says that the task runs. From then on it is found out whether it is ready, if its spec says how.
+func (m *Machine) becomeRunning(now time.Time, message string) {
+	checked := len(m.task.GetSpec().GetContainer().GetReady().GetTest()) > 0
+	if checked && m.readiness == nil {
+		m.readiness = &api.Readiness{}
+	}
+	m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.unready)
+	if checked {
+		m.do(OpProbeReady)
+	}
+}
+
+// probedReady takes in news of whether the task is ready. It is never ended for that.
+func (m *Machine) probedReady(r *api.Readiness, why string) {
+	if m.phase != phaseRunning || m.unhealthy != "" || m.stopWanted() {
+		return
+	}
+	m.readiness, m.unready = r, ""
+	if !r.GetReady() {
+		m.unready = notReady + why
+	}
+	m.tell(m.status.GetMessage(), m.unready)
+}
+
+// readinessUnknown takes in that the checks ended, although the container may run.
+func (m *Machine) readinessUnknown(err error) {
+	if kind := fault.KindOf(err); kind != fault.NotFound && m.phase == phaseRunning { // else it is gone, which OpWatch tells
+		m.probedReady(&api.Readiness{}, err.Error())
+	}
+}
