@@ -176,7 +176,7 @@ func (s *stage) settle(tasks []*api.Task) {
 		switch {
 		case taskstate.Ended(t):
 			continue
-		case taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING, taskstate.Live(t) && (t.GetNodeId() == "" || s.v.Lost(t)):
+		case taskstate.Ready(t), taskstate.Live(t) && (t.GetNodeId() == "" || s.v.Lost(t)):
 			continue
 		case taskstate.Live(t):
 			state = api.TaskState_TASK_STATE_RUNNING
@@ -185,6 +185,7 @@ func (s *stage) settle(tasks []*api.Task) {
 		t.Status.State = state
 		if state == api.TaskState_TASK_STATE_RUNNING {
 			t.DesiredState, t.Status.RunningAt = state, timestamppb.New(s.now)
+			t.Status.Readiness = nil // it will be ready
 		} else {
 			t.Status.EndedAt = timestamppb.New(s.now)
 		}

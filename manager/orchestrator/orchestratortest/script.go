@@ -12,6 +12,7 @@
 //	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
 //	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m backoff=1m count=3
 //	       ran=1s ended=2s err=unhealthy volume=data volumes-on=n1 began
+//	       unready       # its readiness is checked; or: ready=3s lost=2s, when that was
 //	limit 5
 //	----
 //	create slot=2 running
@@ -298,6 +299,7 @@ func task(l line) *api.Task {
 		t.Status.EndedAt = timestamppb.New(at(text))
 	}
 	t.Status.Err = l.get("err", "")
+	t.Status.Readiness = readiness(l)
 	t.Spec.Container, t.VolumeNodeId = container(l), l.get("volumes-on", "")
 	if l.has("began") {
 		t.Status.Container = &api.ContainerStatus{ContainerId: t.GetId()}
@@ -313,4 +315,20 @@ func task(l line) *api.Task {
 		t.Spec.Restart.Condition = api.RestartCondition_RESTART_CONDITION_ON_FAILURE
 	}
 	return t
+}
+
+// readiness returns that of a task whose line says something of it, or nil.
+func readiness(l line) *api.Readiness {
+	ready, lost := l.get("ready", ""), l.get("lost", "")
+	if ready == "" && lost == "" && !l.has("unready") {
+		return nil
+	}
+	r := &api.Readiness{Ready: !l.has("unready")}
+	if ready != "" {
+		r.ReadyAt = timestamppb.New(at(ready))
+	}
+	if lost != "" {
+		r.LostAt = timestamppb.New(at(lost))
+	}
+	return r
 }

@@ -22,7 +22,7 @@ func (e evacuation) stays(t *api.Task) bool {
 }
 
 // evacuate chooses the slots whose running tasks leave drained nodes: no more at once than are replaced at once by an update, less those
-// that moved and do not run again yet, within the update's deadline, or have run for less than its delay.
+// that moved and are not ready again yet, within the update's deadline, or have run for less than its delay.
 func evacuate(now time.Time, v orchestrator.View, all map[uint64][]*api.Task, kept []uint64) evacuation {
 	e := evacuation{v: v, slots: map[uint64]bool{}}
 	parallelism := uint64(1)
@@ -62,7 +62,7 @@ func (e evacuation) leaves(t *api.Task) bool {
 }
 
 // movingUntil reports whether a slot's newest task took the place of one on a drained node, and how long the slot counts as one that moves:
-// zero is until its task runs.
+// zero is until its task is ready.
 func (e evacuation) movingUntil(tasks []*api.Task) (time.Time, bool) {
 	ordered := slices.SortedFunc(slices.Values(tasks), taskstate.Compare)
 	if len(ordered) < 2 {
@@ -76,8 +76,8 @@ func (e evacuation) movingUntil(tasks []*api.Task) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	config := e.v.Service.GetSpec().GetUpdate()
-	if taskstate.Running(newest) {
-		return taskstate.RunningSince(newest).Add(config.GetDelay().AsDuration()), true
+	if taskstate.Ready(newest) {
+		return taskstate.ReadySince(newest).Add(config.GetDelay().AsDuration()), true
 	}
 	deadline := config.GetDeadline().AsDuration()
 	if deadline <= 0 {

@@ -58,10 +58,10 @@ func keptSlots(all map[uint64][]*api.Task) []uint64 {
 
 // spare orders the kept slots: those that are removed first come first.
 func spare(v orchestrator.View, all map[uint64][]*api.Task, kept []uint64) []uint64 {
-	crowd := map[uint64]int{} // running slots: how many lower ones run on the same node; others: a number above all
+	crowd := map[uint64]int{} // ready slots: how many lower ones are on the same node; others: a number above all
 	seen := map[string]int{}
 	for _, slot := range kept {
-		node := runningNode(v, all[slot])
+		node := readyNode(v, all[slot])
 		crowd[slot] = seen[node]
 		seen[node]++
 		if node == "" {
@@ -76,10 +76,10 @@ func spare(v orchestrator.View, all map[uint64][]*api.Task, kept []uint64) []uin
 	})
 }
 
-// runningNode returns the node on which a slot has a live, running task, or "".
-func runningNode(v orchestrator.View, tasks []*api.Task) string {
+// readyNode returns the node on which a slot has a task that is ready, or "".
+func readyNode(v orchestrator.View, tasks []*api.Task) string {
 	for _, t := range tasks {
-		if taskstate.Running(t) && !v.Lost(t) {
+		if taskstate.Ready(t) && !v.Lost(t) {
 			return t.GetNodeId()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/manager/taskstate"
 )
 
 // maxReason bounds in bytes how much of a task's own error a message repeats: a line on a screen.
@@ -75,6 +76,9 @@ func (f failure) describe(deadline time.Duration) string {
 	reason := status.GetErr()
 	if f.late {
 		text = fmt.Sprintf("because task %s does not run %v after it was made", f.task.GetId(), deadline)
+		if taskstate.Running(f.task) {
+			text = fmt.Sprintf("because task %s was not ready for %v", f.task.GetId(), deadline)
+		}
 		reason = cmp.Or(reason, status.GetMessage())
 	}
 	reason, _, _ = strings.Cut(strings.TrimSpace(reason), "\n")

@@ -31,7 +31,7 @@ type progress struct {
 type failure struct {
 	task *api.Task
 	at   time.Time
-	late bool // the task did not end, but does not run within the deadline
+	late bool // the task did not end, but is not ready within the deadline
 }
 
 func survey(now time.Time, v orchestrator.View) *progress {
@@ -44,13 +44,13 @@ func survey(now time.Time, v orchestrator.View) *progress {
 		p.total++
 		p.place(now, slot, tasks)
 	}
-	// Slots that run nothing lose nothing: they go first.
-	slices.SortStableFunc(p.dirty, func(a, b uint64) int { return cmp.Compare(running(p.slots[a]), running(p.slots[b])) })
+	// Slots that do no work lose nothing: they go first.
+	slices.SortStableFunc(p.dirty, func(a, b uint64) int { return cmp.Compare(ready(p.slots[a]), ready(p.slots[b])) })
 	return p
 }
 
-func running(tasks []*api.Task) int {
-	if slices.ContainsFunc(tasks, taskstate.Running) {
+func ready(tasks []*api.Task) int {
+	if slices.ContainsFunc(tasks, taskstate.Ready) {
 		return 1
 	}
 	return 0
@@ -61,7 +61,7 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 	present := slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return t.GetSpecVersion() != p.service.GetSpecVersion() })
 	var current *api.Task // the live one, or nil
 	for _, t := range present {
-		if taskstate.Live(t) && (current == nil || taskstate.Running(t)) {
+		if taskstate.Live(t) && (current == nil || taskstate.Ready(t)) {
 			current = t
 		}
 	}
@@ -72,8 +72,8 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 	case isFailed:
 		p.failed = append(p.failed, failed)
 	case current == nil: // it ended when it was done, or had run for long enough, and nothing follows it
-	case taskstate.Running(current):
-		since := taskstate.RunningSince(current)
+	case taskstate.Ready(current):
+		since := taskstate.ReadySince(current)
 		p.cooling += p.until(now, since.Add(p.delay))
 		p.watched += p.until(now, since.Add(p.monitor))
 	default:
@@ -82,7 +82,7 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 			p.until(now, p.begun(current).Add(p.deadline))
 		}
 	}
-	if current != nil && taskstate.Running(current) {
+	if current != nil && taskstate.Ready(current) {
 		p.retire(tasks)
 	}
 }
@@ -98,7 +98,7 @@ func (p *progress) until(now, at time.Time) int {
 	return 1
 }
 
-// retire tells the tasks of other specs to stop, in a slot in which one of the present spec runs.
+// retire tells the tasks of other specs to stop, in a slot in which one of the present spec is ready.
 func (p *progress) retire(tasks []*api.Task) {
 	var e orchestrator.Effect
 	for _, t := range tasks {
@@ -122,14 +122,14 @@ func (p *progress) failure(now time.Time, present []*api.Task, current *api.Task
 	if first.task != nil {
 		return first, true
 	}
-	if current == nil || taskstate.Running(current) || taskstate.Ended(current) || p.deadline <= 0 {
+	if current == nil || taskstate.Ready(current) || taskstate.Ended(current) || p.deadline <= 0 {
 		return failure{}, false
 	}
 	at := p.begun(current).Add(p.deadline)
 	return failure{task: current, at: at, late: true}, !at.After(now)
 }
 
-// early reports whether a task ended by itself before it had run for the monitoring time. One that is not to go on for ever may
+// early reports whether a task ended by itself before it had been ready for the monitoring time. One that is not to go on for ever may
 // end well at any time.
 func (p *progress) early(t *api.Task) bool {
 	if !taskstate.EndedItself(t) || !endedAt(t).After(p.countsFrom()) {
@@ -140,8 +140,8 @@ func (p *progress) early(t *api.Task) bool {
 	if t.GetStatus().GetState() == api.TaskState_TASK_STATE_COMPLETE && !endless {
 		return false
 	}
-	began := t.GetStatus().GetRunningAt()
-	return began == nil || endedAt(t).Sub(began.AsTime()) < p.monitor
+	began, was := taskstate.WasReady(t)
+	return !was || endedAt(t).Sub(began) < p.monitor
 }
 
 // countsFrom is when the update was started or resumed.
@@ -152,13 +152,16 @@ func (p *progress) countsFrom() time.Time {
 	return time.Time{}
 }
 
-// begun is when the deadline of a task begins.
+// begun is when the deadline of a task begins: anew, when it is ready no more.
 func (p *progress) begun(t *api.Task) time.Time {
-	created, from := t.GetMeta().GetCreatedAt().AsTime(), p.countsFrom()
-	if from.After(created) {
-		return from
+	begun := t.GetMeta().GetCreatedAt().AsTime()
+	if from := p.countsFrom(); from.After(begun) {
+		begun = from
 	}
-	return created
+	if lost := t.GetStatus().GetReadiness().GetLostAt(); lost != nil && lost.AsTime().After(begun) {
+		begun = lost.AsTime()
+	}
+	return begun
 }
 
 // endedAt is when a task ended. A leader of an older version did not note it.

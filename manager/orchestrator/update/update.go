@@ -77,16 +77,20 @@ func replace(v orchestrator.View, slot uint64, tasks []*api.Task) orchestrator.E
 }
 
 // predecessor returns the task that goes on while the new one starts, or nil: one, even when the update before was to end
-// with two of them (I5).
+// with two of them (I5). It is one that does the work, if there is one.
 func predecessor(s *api.Service, tasks []*api.Task) *api.Task {
 	if !policyOf(s).startsFirst(s) {
 		return nil
 	}
-	var newest *api.Task
+	var best *api.Task
 	for _, t := range tasks {
-		if taskstate.Running(t) && (newest == nil || taskstate.Compare(t, newest) > 0) {
-			newest = t
+		switch {
+		case !taskstate.Running(t):
+		case best == nil, taskstate.Ready(t) && !taskstate.Ready(best):
+			best = t
+		case taskstate.Ready(t) == taskstate.Ready(best) && taskstate.Compare(t, best) > 0:
+			best = t
 		}
 	}
-	return newest
+	return best
 }
