@@ -29,6 +29,8 @@ const (
 	actionOOM    = "oom"
 	actionLeader = "leader"
 	actionHealth = "health_status: "
+	// actionReadiness is ours.
+	actionReadiness = "readiness: "
 )
 
 // derivation makes events of changes. It belongs to one goroutine.
@@ -187,6 +189,10 @@ func (d *derivation) taskEvents(change store.Change, t *api.Task) []entry {
 		out = append(out, e)
 	}
 	why := status.GetErr()
+	ready := d.readinessEvents(change, t, before)
+	if status.GetState() == before.GetState() && status.GetReadiness() != nil {
+		return append(out, ready...) // what else its checks say is none
+	}
 	if status.GetState() == before.GetState() && (why == "" || why == before.GetErr()) {
 		return out
 	}
@@ -196,7 +202,22 @@ func (d *derivation) taskEvents(change store.Change, t *api.Task) []entry {
 	if s := status.GetState(); status.GetContainer() != nil && s >= api.TaskState_TASK_STATE_COMPLETE && s <= api.TaskState_TASK_STATE_FAILED {
 		e.note("exitCode", strconv.Itoa(int(status.GetContainer().GetExitCode())))
 	}
-	return append(out, e)
+	return append(append(out, e), ready...)
+}
+
+// readinessEvents are those of a task that runs: it is ready, or no more.
+func (d *derivation) readinessEvents(change store.Change, t *api.Task, before *api.TaskStatus) []entry {
+	ready := t.GetStatus().GetReadiness().GetReady()
+	if t.GetStatus().GetState() != api.TaskState_TASK_STATE_RUNNING || ready == before.GetReadiness().GetReady() {
+		return nil
+	}
+	e := d.task(change, t)
+	e.action = actionReadiness + "ready"
+	if !ready {
+		e.action = actionReadiness + "lost"
+		e.note("error", fault.Clip(t.GetStatus().GetErr(), maxError))
+	}
+	return []entry{e}
 }
 
 // task is an event of a task with what all of them have.

@@ -332,6 +332,42 @@ func TestWatch_WhoIsTooSlowIsTold(t *testing.T) {
 	})
 }
 
+// A task that gets ready, is so no more, and whose checks say the same in other words.
+func TestWatch_TellsOfReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t)
+		storetest.Create(t, m.store, task("t1", "s1", "web"))
+		say := func(state api.TaskState, ready bool, why string) {
+			change(m, "t1", func(x *api.Task) {
+				x.Status = &api.TaskStatus{State: state, Err: why, Readiness: &api.Readiness{Ready: ready}}
+			})
+		}
+		const running = api.TaskState_TASK_STATE_RUNNING
+		say(running, false, "")
+		say(running, false, "not ready: exit code 1: a")
+		say(running, true, "")
+		say(running, false, "not ready: exit code 1: b")
+		say(running, false, "not ready: exit code 1: c")
+		say(api.TaskState_TASK_STATE_SHUTDOWN, false, "")
+		told, err := m.past(&api.WatchEventsRequest{Since: timestamppb.New(time.Unix(0, 0))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range told {
+			text := e.GetAction()
+			if why := e.GetAttributes()["error"]; why != "" {
+				text += " because " + why
+			}
+			got = append(got, text)
+		}
+		want := []string{"create", "running", "readiness: ready", "readiness: lost because not ready: exit code 1: b", "shutdown"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestWatch_Filters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := start(t)
@@ -348,6 +384,7 @@ func TestWatch_Filters(t *testing.T) {
 			{"type=service type=node", "node:create:n1 service:create:s1 service:create:s2"},
 			{"event=running", "task:running:t1"},
 			{"event=health_status", "task:health_status: healthy:t1"},
+			{"event=readiness", ""},
 			{"service=web type=service", "service:create:s1"},
 			{"service=s2", "service:create:s2 task:create:t2"},
 			{"node=host1 event=create", "node:create:n1 task:create:t1"},

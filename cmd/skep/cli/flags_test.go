@@ -142,6 +142,11 @@ func updateFlags() []string {
 // restartFlags are those of a delay that grows: Swarm's is the same for ever.
 func restartFlags() []string { return []string{"restart-backoff", "restart-max-delay"} }
 
+// readyFlags are those of readiness checks: Docker's health is readiness and liveness at once, so that what has no work for now is killed.
+func readyFlags() []string {
+	return []string{"ready-cmd", "ready-interval", "ready-retries", "ready-start-interval", "ready-start-period", "ready-timeout", "no-ready"}
+}
+
 // TestFlags_BesideDockersAreFew keeps our own flags to those that have a reason.
 func TestFlags_BesideDockersAreFew(t *testing.T) {
 	docker, own := dockerFlags(t), ownFlags()
@@ -153,7 +158,7 @@ func TestFlags_BesideDockersAreFew(t *testing.T) {
 			if docker[path] == nil || own[path+" "+flag.Name] != "" {
 				return // a command of our own, or a flag with a reason
 			}
-			if (path == "service create" || path == "service update") && (slices.Contains(slices.Concat(restartFlags(), runFlags()), flag.Name) || slices.Contains(updateFlags(), flag.Name)) {
+			if (path == "service create" || path == "service update") && (slices.Contains(slices.Concat(restartFlags(), runFlags(), readyFlags()), flag.Name) || slices.Contains(updateFlags(), flag.Name)) {
 				return
 			}
 			if flag.Name == "quiet" && strings.HasSuffix(path, " inspect") {

@@ -88,6 +88,9 @@ func newServiceRow(service *api.Service, v view.Service, flags *listFlags) servi
 		Ports:    joinPorts(service.GetSpec().GetEndpoint().GetPorts()),
 		Labels:   joinLabels(v.Spec.Labels), labels: v.Spec.Labels,
 	}
+	if n := v.ServiceStatus.NotReadyTasks; n > 0 {
+		row.Replicas += fmt.Sprintf(" (%d not ready)", n)
+	}
 	if status := v.ServiceStatus; v.Spec.Mode.ReplicatedJob != nil || v.Spec.Mode.GlobalJob != nil {
 		row.Replicas += fmt.Sprintf(" (%d/%d completed)", status.CompletedTasks, status.TotalTasks)
 	}

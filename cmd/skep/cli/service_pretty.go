@@ -197,6 +197,9 @@ func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSp
 	if c.Healthcheck != nil {
 		writeLine("Healthcheck:", strings.Join(c.Healthcheck.Test, " "))
 	}
+	if c.Readycheck != nil {
+		writeLine("Readycheck:", strings.Join(c.Readycheck.Test, " "))
+	}
 	if c.OomScoreAdj != 0 {
 		writeLine("OOM score:", strconv.FormatInt(c.OomScoreAdj, 10))
 	}

@@ -218,6 +218,9 @@ func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows b
 
 func (p *program) currentState(v view.Task) string {
 	state := capitalized(v.Status.State)
+	if r := v.Status.Readiness; r != nil && !r.Ready && v.Status.State == view.TaskState(api.TaskState_TASK_STATE_RUNNING) {
+		state += " (not ready)"
+	}
 	if v.Status.Timestamp.IsZero() || v.Status.Timestamp.Equal(time.Unix(0, 0)) {
 		return state
 	}

@@ -29,7 +29,7 @@ func (t *Tracker) job() View {
 	}
 	view := View{Lines: []Line{
 		{Key: "job progress", Text: fmt.Sprintf("%d out of %d complete", min(completed, total), total)},
-		{Key: "active tasks", Text: fmt.Sprintf("%d out of %d tasks", running(slots), active)},
+		{Key: "active tasks", Text: fmt.Sprintf("%d out of %d tasks", ready(slots), active)},
 	}}
 	if total <= maxBars {
 		for i, s := range slots {

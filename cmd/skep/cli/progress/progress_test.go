@@ -158,6 +158,8 @@ func parseTask(t *testing.T, line string, spec uint64) *api.Task {
 		key, value, _ := strings.Cut(part, "=")
 		n, _ := strconv.ParseUint(value, 10, 64)
 		switch key {
+		case "unready":
+			task.Status.Readiness = &api.Readiness{}
 		case "desired":
 			task.DesiredState = stateNamed(t, value)
 		case "spec":

@@ -78,7 +78,7 @@ type phase int
 const (
 	// waiting is a service that lacks tasks which are still to come.
 	waiting phase = iota
-	// whole is a service all of whose replicas run.
+	// whole is a service all of whose replicas run, and are ready.
 	whole
 	// ended is a service whose replicas all ended, and have no successors.
 	ended
@@ -148,6 +148,8 @@ func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
 	}
 	left := t.monitor - now.Sub(t.since)
 	switch {
+	case t.phase == waiting && t.broke && slices.ContainsFunc(slots, slot.unready):
+		say("Detected a task that is not ready")
 	case t.phase == waiting:
 		if t.broke {
 			say("Detected task failure")
@@ -178,7 +180,7 @@ func (t *Tracker) phaseOf(slots []slot) phase {
 		return waiting
 	}
 	switch {
-	case running(slots) == t.replicas():
+	case ready(slots) == t.replicas():
 		return whole
 	case !t.replacing() && !slices.ContainsFunc(slots, slot.lives):
 		return ended
@@ -221,10 +223,16 @@ func (s slot) lives() bool {
 	return s.task != nil && s.task.GetStatus().GetState() <= api.TaskState_TASK_STATE_RUNNING
 }
 
-func running(slots []slot) uint64 {
+// unready reports whether the slot's task runs without being ready.
+func (s slot) unready() bool {
+	status := s.task.GetStatus()
+	return status.GetState() == api.TaskState_TASK_STATE_RUNNING && !view.Ready(status)
+}
+
+func ready(slots []slot) uint64 {
 	n := uint64(0)
 	for _, s := range slots {
-		if s.task.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
+		if view.Ready(s.task.GetStatus()) {
 			n++
 		}
 	}
@@ -282,10 +290,10 @@ func newer(a, b *api.Task) *api.Task {
 	return a
 }
 
-// taskLines says how many tasks run, and for few of them how far each is.
+// taskLines says how many tasks run and are ready, and for few of them how far each is.
 func (t *Tracker) taskLines(slots []slot) []Line {
 	replicas := t.replicas()
-	lines := []Line{{Key: "overall progress", Text: fmt.Sprintf("%d out of %d tasks", min(running(slots), replicas), replicas)}}
+	lines := []Line{{Key: "overall progress", Text: fmt.Sprintf("%d out of %d tasks", min(ready(slots), replicas), replicas)}}
 	if replicas > maxBars {
 		return lines
 	}
@@ -314,10 +322,15 @@ func lineKey(number, total uint64) string { return fmt.Sprintf("%d/%d", number, 
 
 // text says a task's state with a bar, or what keeps it from running: its own error, or how the one before it failed.
 func (s slot) text() (text, bar string) {
-	state := s.task.GetStatus().GetState()
-	if state != api.TaskState_TASK_STATE_RUNNING {
-		if err := cmp.Or(s.task.GetStatus().GetErr(), s.last.GetStatus().GetErr()); err != "" {
-			return firstLine(err), ""
+	status := s.task.GetStatus()
+	state := status.GetState()
+	if !view.Ready(status) {
+		why := cmp.Or(status.GetErr(), s.last.GetStatus().GetErr())
+		if s.unready() { // what was before it is no reason
+			why = cmp.Or(status.GetErr(), "running, not ready yet")
+		}
+		if why != "" {
+			return firstLine(why), ""
 		}
 	}
 	if s.task == nil {

@@ -163,6 +163,8 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--ipc=":                              "write private or host",
 		"--no-healthcheck --health-retries=1": "--no-healthcheck conflicts with --health-* options",
 		"--health-retries=-1":                 "invalid --health-retries -1",
+		"--no-ready --ready-cmd=x":            "--no-ready conflicts with --ready-* options",
+		"--ready-retries=-1":                  "invalid --ready-retries -1",
 		"--ulimit=memory=3":                   "invalid ulimit type: memory",
 		"--tmpfs=x":                           "write an absolute path",
 		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
@@ -320,6 +322,10 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--health-retries=2 --health-timeout=1s": func(s *api.ServiceSpec) {
 			s.Task.Container.Health.Retries, s.Task.Container.Health.Timeout = 2, durationpb.New(time.Second)
 		},
+		"--ready-cmd=up --ready-retries=2 --ready-start-period=9s": func(s *api.ServiceSpec) {
+			s.Task.Container.Ready = &api.HealthConfig{Test: []string{"CMD-SHELL", "up"}, Retries: 2, StartPeriod: durationpb.New(9 * time.Second)}
+		},
+		"--no-ready":                              func(*api.ServiceSpec) {},
 		"--no-healthcheck":                        func(s *api.ServiceSpec) { s.Task.Container.Health = &api.HealthConfig{Test: []string{"NONE"}} },
 		"--init=false --tty":                      func(s *api.ServiceSpec) { s.Task.Container.Init, s.Task.Container.Tty = false, true },
 		"--storage-size=2g":                       func(s *api.ServiceSpec) { s.Task.Container.StorageSizeBytes = 2 << 30 },

@@ -22,9 +22,9 @@ type shared struct {
 	set *pflag.FlagSet
 	privileges
 
-	process processFlags
-	health  healthFlags
-	log     logFlags
+	process       processFlags
+	health, ready checkFlags
+	log           logFlags
 
 	capAdd, capDrop      flagvalue.List
 	entrypoint           flagvalue.Words
@@ -47,7 +47,7 @@ type shared struct {
 func (s *shared) register(set *pflag.FlagSet, defaults bool) {
 	s.set = set
 	s.process.register(set)
-	s.health.register(set)
+	s.registerChecks(set)
 	s.log.register(set)
 	s.placement.register(set)
 	s.limits.register(set)
@@ -104,7 +104,7 @@ func (s *shared) apply(spec *api.ServiceSpec) error {
 			return err
 		}
 	}
-	if err := s.health.apply(s.changed, task.Container); err != nil {
+	if err := s.applyChecks(task.Container); err != nil {
 		return err
 	}
 	if err := s.placement.apply(s.changed, task); err != nil {

@@ -20,7 +20,9 @@ type Service struct {
 // ServiceStatus counts tasks.
 type ServiceStatus struct {
 	RunningTasks uint64
-	DesiredTasks uint64
+	// NotReadyTasks are those of them that are not ready; Docker has none.
+	NotReadyTasks uint64 `json:",omitempty"`
+	DesiredTasks  uint64
 	// CompletedTasks are those of a job that ended well. TotalTasks is how many are to, which Docker does not say.
 	CompletedTasks uint64 `json:",omitempty"`
 	TotalTasks     uint64 `json:",omitempty"`
@@ -123,7 +125,7 @@ func NewService(s *api.Service) Service {
 // WithCounts adds the numbers of tasks.
 func (s Service) WithCounts(counts *api.ServiceCounts) Service {
 	s.ServiceStatus = &ServiceStatus{
-		RunningTasks: counts.GetRunning(), DesiredTasks: counts.GetDesired(), CompletedTasks: counts.GetCompleted(), TotalTasks: counts.GetTotal(),
+		RunningTasks: counts.GetRunning(), NotReadyTasks: counts.GetNotReady(), DesiredTasks: counts.GetDesired(), CompletedTasks: counts.GetCompleted(), TotalTasks: counts.GetTotal(),
 	}
 	return s
 }

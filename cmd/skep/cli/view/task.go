@@ -31,6 +31,7 @@ type TaskStatus struct {
 	Message         string           `json:",omitempty"`
 	Err             string           `json:",omitempty"`
 	ContainerStatus *ContainerStatus `json:",omitempty"`
+	Readiness       *Readiness       `json:",omitempty"`
 }
 
 // ContainerStatus is the container behind a task.
@@ -142,7 +143,9 @@ type ContainerSpec struct {
 	ShmSize         int64             `json:",omitempty"`
 	StorageSize     int64             `json:",omitempty"`
 	Healthcheck     *Healthcheck      `json:",omitempty"`
-	Privileges      *Privileges       `json:",omitempty"`
+	// Readycheck is how it is found out whether a task is ready. Docker has none.
+	Readycheck *Healthcheck `json:",omitempty"`
+	Privileges *Privileges  `json:",omitempty"`
 }
 
 // Healthcheck is how a container's health is checked.
@@ -258,7 +261,7 @@ func NewTask(t *api.Task) Task {
 		SpiffeID: t.GetSpiffeId(), GenericResources: genericOf(t.GetGenericResources()),
 		Status: TaskStatus{
 			Timestamp: timeOf(status.GetTimestamp()), State: TaskState(status.GetState()),
-			Message: status.GetMessage(), Err: status.GetErr(),
+			Message: status.GetMessage(), Err: status.GetErr(), Readiness: newReadiness(status),
 		},
 	}
 	if c := status.GetContainer(); c != nil {
@@ -332,12 +335,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(), StorageSize: c.GetStorageSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
-	if h := c.GetHealth(); h != nil {
-		out.Healthcheck = &Healthcheck{
-			Test: h.GetTest(), Interval: durationOf(h.GetInterval()), Timeout: durationOf(h.GetTimeout()),
-			StartPeriod: durationOf(h.GetStartPeriod()), StartInterval: durationOf(h.GetStartInterval()), Retries: h.GetRetries(),
-		}
-	}
+	out.Healthcheck, out.Readycheck = newCheck(c.GetHealth()), newCheck(c.GetReady())
 	for _, u := range c.GetUlimits() {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
 	}

@@ -53,6 +53,24 @@ func TestTask_ShowsHealthAsDockersContainersDo(t *testing.T) {
 	}
 }
 
+func TestTask_ShowsReadiness(t *testing.T) {
+	at := timestamppb.New(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	for state, want := range map[api.TaskState]string{
+		api.TaskState_TASK_STATE_RUNNING: `{"Ready":true,"ReadyAt":"2030-01-01T00:00:00Z","FailingStreak":1,"Log":[]}`,
+		api.TaskState_TASK_STATE_FAILED:  `{"Ready":false,"ReadyAt":"2030-01-01T00:00:00Z","FailingStreak":1,"Log":[]}`,
+	} {
+		task := view.NewTask(&api.Task{Status: &api.TaskStatus{State: state, Readiness: &api.Readiness{
+			Ready: true, ReadyAt: at, Checks: &api.ProbeLog{FailingStreak: 1},
+		}}})
+		if got, err := json.Marshal(task.Status.Readiness); err != nil || string(got) != want {
+			t.Errorf("%v: got %s, %v, want %s", state, got, err, want)
+		}
+	}
+	if view.NewTask(&api.Task{Status: &api.TaskStatus{}}).Status.Readiness != nil {
+		t.Error("a task without a check has a readiness")
+	}
+}
+
 func TestWords(t *testing.T) {
 	for got, want := range map[string]string{
 		view.Role(api.Role_ROLE_MANAGER):                                         "manager",
