@@ -1029,8 +1029,10 @@ func (x *UpdateNodeRequest) GetSpec() *NodeSpec {
 }
 
 type UpdateNodeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// What the caller should know of a change that was made.
+	Warnings      []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1068,6 +1070,13 @@ func (*UpdateNodeResponse) Descriptor() ([]byte, []int) {
 func (x *UpdateNodeResponse) GetNode() *Node {
 	if x != nil {
 		return x.Node
+	}
+	return nil
+}
+
+func (x *UpdateNodeResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -4313,9 +4322,10 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x11UpdateNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12%\n" +
-	"\x04spec\x18\x03 \x01(\v2\x11.skep.v1.NodeSpecR\x04spec\"7\n" +
+	"\x04spec\x18\x03 \x01(\v2\x11.skep.v1.NodeSpecR\x04spec\"S\n" +
 	"\x12UpdateNodeResponse\x12!\n" +
-	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node\"=\n" +
+	"\x04node\x18\x01 \x01(\v2\r.skep.v1.NodeR\x04node\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"=\n" +
 	"\x11RemoveNodeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"-\n" +

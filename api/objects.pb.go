@@ -1309,10 +1309,13 @@ func (x *Compromise) GetReplacedAt() *timestamppb.Timestamp {
 
 // NodeSpec is what `node update` changes.
 type NodeSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	DesiredRole   Role                   `protobuf:"varint,2,opt,name=desired_role,json=desiredRole,proto3,enum=skep.v1.Role" json:"desired_role,omitempty"`
-	Availability  Availability           `protobuf:"varint,3,opt,name=availability,proto3,enum=skep.v1.Availability" json:"availability,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Annotations  *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	DesiredRole  Role                   `protobuf:"varint,2,opt,name=desired_role,json=desiredRole,proto3,enum=skep.v1.Role" json:"desired_role,omitempty"`
+	Availability Availability           `protobuf:"varint,3,opt,name=availability,proto3,enum=skep.v1.Availability" json:"availability,omitempty"`
+	// How long a drain goes by the update policies of the services; after that the rest is moved at once. Unset is without limit. Counts from
+	// NodeStatus.drain_began_at, and only while availability is drain: it is forgotten with another one.
+	DrainTimeout  *durationpb.Duration `protobuf:"bytes,4,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1366,6 +1369,13 @@ func (x *NodeSpec) GetAvailability() Availability {
 		return x.Availability
 	}
 	return Availability_AVAILABILITY_UNSPECIFIED
+}
+
+func (x *NodeSpec) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
 }
 
 // NodeDescription is what a node says of itself.
@@ -1581,7 +1591,11 @@ type NodeStatus struct {
 	Address   string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	ChangedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
 	// Since when other nodes can't reach the node, while it has not answered the question whether it lives; else unset.
-	SuspectedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=suspected_at,json=suspectedAt,proto3" json:"suspected_at,omitempty"`
+	SuspectedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=suspected_at,json=suspectedAt,proto3" json:"suspected_at,omitempty"`
+	// Since when the node is drained with its present timeout, by the leader's clock. Unset: it is not drained, or was when it joined.
+	DrainBeganAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=drain_began_at,json=drainBeganAt,proto3" json:"drain_began_at,omitempty"`
+	// How far the drain is, of a node that is drained. Filled in by the server when asked, never stored.
+	Drain         *DrainProgress `protobuf:"bytes,7,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1651,6 +1665,145 @@ func (x *NodeStatus) GetSuspectedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *NodeStatus) GetDrainBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainBeganAt
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetDrain() *DrainProgress {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// DrainProgress is what is left on a node that is drained.
+type DrainProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tasks that are on the node and have not ended.
+	TasksLeft uint32 `protobuf:"varint,1,opt,name=tasks_left,json=tasksLeft,proto3" json:"tasks_left,omitempty"`
+	// The services that they are of, by name.
+	Services      []*DrainedService `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainProgress) Reset() {
+	*x = DrainProgress{}
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainProgress) ProtoMessage() {}
+
+func (x *DrainProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
+func (*DrainProgress) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DrainProgress) GetTasksLeft() uint32 {
+	if x != nil {
+		return x.TasksLeft
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetServices() []*DrainedService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+// DrainedService is a service with tasks on a node that is drained.
+type DrainedService struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ServiceId   string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	ServiceName string                 `protobuf:"bytes,2,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
+	TasksLeft   uint32                 `protobuf:"varint,3,opt,name=tasks_left,json=tasksLeft,proto3" json:"tasks_left,omitempty"`
+	// Why it does not go on, for people. Empty: it does.
+	Held          string `protobuf:"bytes,4,opt,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainedService) Reset() {
+	*x = DrainedService{}
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainedService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainedService) ProtoMessage() {}
+
+func (x *DrainedService) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainedService.ProtoReflect.Descriptor instead.
+func (*DrainedService) Descriptor() ([]byte, []int) {
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DrainedService) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *DrainedService) GetServiceName() string {
+	if x != nil {
+		return x.ServiceName
+	}
+	return ""
+}
+
+func (x *DrainedService) GetTasksLeft() uint32 {
+	if x != nil {
+		return x.TasksLeft
+	}
+	return 0
+}
+
+func (x *DrainedService) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
 // DataKeyStatus describes the key that seals a manager's copy of the cluster store.
 type DataKeyStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1664,7 +1817,7 @@ type DataKeyStatus struct {
 
 func (x *DataKeyStatus) Reset() {
 	*x = DataKeyStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1829,7 @@ func (x *DataKeyStatus) String() string {
 func (*DataKeyStatus) ProtoMessage() {}
 
 func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[17]
+	mi := &file_skep_v1_objects_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1842,7 @@ func (x *DataKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataKeyStatus.ProtoReflect.Descriptor instead.
 func (*DataKeyStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DataKeyStatus) GetGeneration() uint64 {
@@ -1722,7 +1875,7 @@ type ManagerStatus struct {
 
 func (x *ManagerStatus) Reset() {
 	*x = ManagerStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1887,7 @@ func (x *ManagerStatus) String() string {
 func (*ManagerStatus) ProtoMessage() {}
 
 func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[18]
+	mi := &file_skep_v1_objects_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1900,7 @@ func (x *ManagerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagerStatus.ProtoReflect.Descriptor instead.
 func (*ManagerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ManagerStatus) GetRaftId() uint64 {
@@ -1799,7 +1952,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1964,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[19]
+	mi := &file_skep_v1_objects_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1977,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Service) GetId() string {
@@ -1902,7 +2055,7 @@ type ServiceSpec struct {
 
 func (x *ServiceSpec) Reset() {
 	*x = ServiceSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2067,7 @@ func (x *ServiceSpec) String() string {
 func (*ServiceSpec) ProtoMessage() {}
 
 func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[20]
+	mi := &file_skep_v1_objects_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2080,7 @@ func (x *ServiceSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSpec.ProtoReflect.Descriptor instead.
 func (*ServiceSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ServiceSpec) GetAnnotations() *Annotations {
@@ -2003,7 +2156,7 @@ type ReplicatedService struct {
 
 func (x *ReplicatedService) Reset() {
 	*x = ReplicatedService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2168,7 @@ func (x *ReplicatedService) String() string {
 func (*ReplicatedService) ProtoMessage() {}
 
 func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[21]
+	mi := &file_skep_v1_objects_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2181,7 @@ func (x *ReplicatedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedService.ProtoReflect.Descriptor instead.
 func (*ReplicatedService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReplicatedService) GetReplicas() uint64 {
@@ -2047,7 +2200,7 @@ type GlobalService struct {
 
 func (x *GlobalService) Reset() {
 	*x = GlobalService{}
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2212,7 @@ func (x *GlobalService) String() string {
 func (*GlobalService) ProtoMessage() {}
 
 func (x *GlobalService) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[22]
+	mi := &file_skep_v1_objects_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2225,7 @@ func (x *GlobalService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalService.ProtoReflect.Descriptor instead.
 func (*GlobalService) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
 }
 
 // ReplicatedJob asks for a number of tasks that end well. Each spec_version of the service is an iteration, which runs all of them.
@@ -2088,7 +2241,7 @@ type ReplicatedJob struct {
 
 func (x *ReplicatedJob) Reset() {
 	*x = ReplicatedJob{}
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2253,7 @@ func (x *ReplicatedJob) String() string {
 func (*ReplicatedJob) ProtoMessage() {}
 
 func (x *ReplicatedJob) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[23]
+	mi := &file_skep_v1_objects_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2266,7 @@ func (x *ReplicatedJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicatedJob.ProtoReflect.Descriptor instead.
 func (*ReplicatedJob) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReplicatedJob) GetMaxConcurrent() uint64 {
@@ -2139,7 +2292,7 @@ type GlobalJob struct {
 
 func (x *GlobalJob) Reset() {
 	*x = GlobalJob{}
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2304,7 @@ func (x *GlobalJob) String() string {
 func (*GlobalJob) ProtoMessage() {}
 
 func (x *GlobalJob) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[24]
+	mi := &file_skep_v1_objects_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2317,7 @@ func (x *GlobalJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobalJob.ProtoReflect.Descriptor instead.
 func (*GlobalJob) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
 }
 
 // ServiceRevision is a spec that a service has or had. It never changes; the managers keep the last ones of each service.
@@ -2188,7 +2341,7 @@ type ServiceRevision struct {
 
 func (x *ServiceRevision) Reset() {
 	*x = ServiceRevision{}
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2353,7 @@ func (x *ServiceRevision) String() string {
 func (*ServiceRevision) ProtoMessage() {}
 
 func (x *ServiceRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[25]
+	mi := &file_skep_v1_objects_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2366,7 @@ func (x *ServiceRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceRevision.ProtoReflect.Descriptor instead.
 func (*ServiceRevision) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ServiceRevision) GetId() string {
@@ -2287,7 +2440,7 @@ type UpdateStatus struct {
 
 func (x *UpdateStatus) Reset() {
 	*x = UpdateStatus{}
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2452,7 @@ func (x *UpdateStatus) String() string {
 func (*UpdateStatus) ProtoMessage() {}
 
 func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[26]
+	mi := &file_skep_v1_objects_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2465,7 @@ func (x *UpdateStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatus.ProtoReflect.Descriptor instead.
 func (*UpdateStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateStatus) GetState() UpdateState {
@@ -2386,7 +2539,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2551,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[27]
+	mi := &file_skep_v1_objects_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2564,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Task) GetId() string {
@@ -2552,7 +2705,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2717,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[28]
+	mi := &file_skep_v1_objects_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2730,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Secret) GetId() string {
@@ -2636,7 +2789,7 @@ type SecretSpec struct {
 
 func (x *SecretSpec) Reset() {
 	*x = SecretSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2801,7 @@ func (x *SecretSpec) String() string {
 func (*SecretSpec) ProtoMessage() {}
 
 func (x *SecretSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[29]
+	mi := &file_skep_v1_objects_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2814,7 @@ func (x *SecretSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretSpec.ProtoReflect.Descriptor instead.
 func (*SecretSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SecretSpec) GetAnnotations() *Annotations {
@@ -2705,7 +2858,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2870,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[30]
+	mi := &file_skep_v1_objects_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2883,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Config) GetId() string {
@@ -2792,7 +2945,7 @@ type OldValue struct {
 
 func (x *OldValue) Reset() {
 	*x = OldValue{}
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +2957,7 @@ func (x *OldValue) String() string {
 func (*OldValue) ProtoMessage() {}
 
 func (x *OldValue) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[31]
+	mi := &file_skep_v1_objects_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +2970,7 @@ func (x *OldValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldValue.ProtoReflect.Descriptor instead.
 func (*OldValue) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OldValue) GetId() string {
@@ -2877,7 +3030,7 @@ type ValueVersion struct {
 
 func (x *ValueVersion) Reset() {
 	*x = ValueVersion{}
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3042,7 @@ func (x *ValueVersion) String() string {
 func (*ValueVersion) ProtoMessage() {}
 
 func (x *ValueVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[32]
+	mi := &file_skep_v1_objects_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3055,7 @@ func (x *ValueVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueVersion.ProtoReflect.Descriptor instead.
 func (*ValueVersion) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ValueVersion) GetNumber() uint64 {
@@ -2947,7 +3100,7 @@ type ConfigSpec struct {
 
 func (x *ConfigSpec) Reset() {
 	*x = ConfigSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3112,7 @@ func (x *ConfigSpec) String() string {
 func (*ConfigSpec) ProtoMessage() {}
 
 func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[33]
+	mi := &file_skep_v1_objects_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3125,7 @@ func (x *ConfigSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSpec.ProtoReflect.Descriptor instead.
 func (*ConfigSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{33}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ConfigSpec) GetAnnotations() *Annotations {
@@ -3014,7 +3167,7 @@ type JoinGrant struct {
 
 func (x *JoinGrant) Reset() {
 	*x = JoinGrant{}
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3179,7 @@ func (x *JoinGrant) String() string {
 func (*JoinGrant) ProtoMessage() {}
 
 func (x *JoinGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[34]
+	mi := &file_skep_v1_objects_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3192,7 @@ func (x *JoinGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrant.ProtoReflect.Descriptor instead.
 func (*JoinGrant) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{34}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *JoinGrant) GetId() string {
@@ -3106,7 +3259,7 @@ type JoinGrantSpec struct {
 
 func (x *JoinGrantSpec) Reset() {
 	*x = JoinGrantSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3271,7 @@ func (x *JoinGrantSpec) String() string {
 func (*JoinGrantSpec) ProtoMessage() {}
 
 func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[35]
+	mi := &file_skep_v1_objects_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3284,7 @@ func (x *JoinGrantSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantSpec.ProtoReflect.Descriptor instead.
 func (*JoinGrantSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{35}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JoinGrantSpec) GetRole() Role {
@@ -3199,7 +3352,7 @@ type JoinGrantUse struct {
 
 func (x *JoinGrantUse) Reset() {
 	*x = JoinGrantUse{}
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3364,7 @@ func (x *JoinGrantUse) String() string {
 func (*JoinGrantUse) ProtoMessage() {}
 
 func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[36]
+	mi := &file_skep_v1_objects_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3377,7 @@ func (x *JoinGrantUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGrantUse.ProtoReflect.Descriptor instead.
 func (*JoinGrantUse) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{36}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JoinGrantUse) GetKeyFingerprint() string {
@@ -3281,7 +3434,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_skep_v1_objects_proto_msgTypes[37]
+	mi := &file_skep_v1_objects_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3446,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[37]
+	mi := &file_skep_v1_objects_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3459,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{37}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *User) GetId() string {
@@ -3371,7 +3524,7 @@ type UserSpec struct {
 
 func (x *UserSpec) Reset() {
 	*x = UserSpec{}
-	mi := &file_skep_v1_objects_proto_msgTypes[38]
+	mi := &file_skep_v1_objects_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3383,7 +3536,7 @@ func (x *UserSpec) String() string {
 func (*UserSpec) ProtoMessage() {}
 
 func (x *UserSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[38]
+	mi := &file_skep_v1_objects_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3396,7 +3549,7 @@ func (x *UserSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserSpec.ProtoReflect.Descriptor instead.
 func (*UserSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{38}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UserSpec) GetAnnotations() *Annotations {
@@ -3443,7 +3596,7 @@ type AuditSegment struct {
 
 func (x *AuditSegment) Reset() {
 	*x = AuditSegment{}
-	mi := &file_skep_v1_objects_proto_msgTypes[39]
+	mi := &file_skep_v1_objects_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3608,7 @@ func (x *AuditSegment) String() string {
 func (*AuditSegment) ProtoMessage() {}
 
 func (x *AuditSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_objects_proto_msgTypes[39]
+	mi := &file_skep_v1_objects_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3621,7 @@ func (x *AuditSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSegment.ProtoReflect.Descriptor instead.
 func (*AuditSegment) Descriptor() ([]byte, []int) {
-	return file_skep_v1_objects_proto_rawDescGZIP(), []int{39}
+	return file_skep_v1_objects_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AuditSegment) GetId() string {
@@ -3631,11 +3784,12 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\amanager\x18\x02 \x01(\bR\amanager\x12;\n" +
 	"\vreplaced_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"replacedAt\"\xaf\x01\n" +
+	"replacedAt\"\xef\x01\n" +
 	"\bNodeSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
-	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\"\xf8\x03\n" +
+	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\x12>\n" +
+	"\rdrain_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\"\xf8\x03\n" +
 	"\x0fNodeDescription\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12-\n" +
 	"\bplatform\x18\x02 \x01(\v2\x11.skep.v1.PlatformR\bplatform\x120\n" +
@@ -3658,7 +3812,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x127\n" +
 	"\tloaded_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12-\n" +
-	"\bplatform\x18\x05 \x01(\v2\x11.skep.v1.PlatformR\bplatform\"\xe4\x01\n" +
+	"\bplatform\x18\x05 \x01(\v2\x11.skep.v1.PlatformR\bplatform\"\xd4\x02\n" +
 	"\n" +
 	"NodeStatus\x12(\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x12.skep.v1.NodeStateR\x05state\x12\x18\n" +
@@ -3666,7 +3820,20 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x129\n" +
 	"\n" +
 	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12=\n" +
-	"\fsuspected_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspectedAt\"j\n" +
+	"\fsuspected_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspectedAt\x12@\n" +
+	"\x0edrain_began_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fdrainBeganAt\x12,\n" +
+	"\x05drain\x18\a \x01(\v2\x16.skep.v1.DrainProgressR\x05drain\"c\n" +
+	"\rDrainProgress\x12\x1d\n" +
+	"\n" +
+	"tasks_left\x18\x01 \x01(\rR\ttasksLeft\x123\n" +
+	"\bservices\x18\x02 \x03(\v2\x17.skep.v1.DrainedServiceR\bservices\"\x85\x01\n" +
+	"\x0eDrainedService\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12!\n" +
+	"\fservice_name\x18\x02 \x01(\tR\vserviceName\x12\x1d\n" +
+	"\n" +
+	"tasks_left\x18\x03 \x01(\rR\ttasksLeft\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\tR\x04held\"j\n" +
 	"\rDataKeyStatus\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -3870,7 +4037,7 @@ func file_skep_v1_objects_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_objects_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_skep_v1_objects_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_skep_v1_objects_proto_goTypes = []any{
 	(ApprovalState)(0),            // 0: skep.v1.ApprovalState
 	(NodeState)(0),                // 1: skep.v1.NodeState
@@ -3893,158 +4060,164 @@ var file_skep_v1_objects_proto_goTypes = []any{
 	(*NodeDescription)(nil),       // 18: skep.v1.NodeDescription
 	(*ImageSummary)(nil),          // 19: skep.v1.ImageSummary
 	(*NodeStatus)(nil),            // 20: skep.v1.NodeStatus
-	(*DataKeyStatus)(nil),         // 21: skep.v1.DataKeyStatus
-	(*ManagerStatus)(nil),         // 22: skep.v1.ManagerStatus
-	(*Service)(nil),               // 23: skep.v1.Service
-	(*ServiceSpec)(nil),           // 24: skep.v1.ServiceSpec
-	(*ReplicatedService)(nil),     // 25: skep.v1.ReplicatedService
-	(*GlobalService)(nil),         // 26: skep.v1.GlobalService
-	(*ReplicatedJob)(nil),         // 27: skep.v1.ReplicatedJob
-	(*GlobalJob)(nil),             // 28: skep.v1.GlobalJob
-	(*ServiceRevision)(nil),       // 29: skep.v1.ServiceRevision
-	(*UpdateStatus)(nil),          // 30: skep.v1.UpdateStatus
-	(*Task)(nil),                  // 31: skep.v1.Task
-	(*Secret)(nil),                // 32: skep.v1.Secret
-	(*SecretSpec)(nil),            // 33: skep.v1.SecretSpec
-	(*Config)(nil),                // 34: skep.v1.Config
-	(*OldValue)(nil),              // 35: skep.v1.OldValue
-	(*ValueVersion)(nil),          // 36: skep.v1.ValueVersion
-	(*ConfigSpec)(nil),            // 37: skep.v1.ConfigSpec
-	(*JoinGrant)(nil),             // 38: skep.v1.JoinGrant
-	(*JoinGrantSpec)(nil),         // 39: skep.v1.JoinGrantSpec
-	(*JoinGrantUse)(nil),          // 40: skep.v1.JoinGrantUse
-	(*User)(nil),                  // 41: skep.v1.User
-	(*UserSpec)(nil),              // 42: skep.v1.UserSpec
-	(*AuditSegment)(nil),          // 43: skep.v1.AuditSegment
-	nil,                           // 44: skep.v1.NodeDescription.EngineLabelsEntry
-	nil,                           // 45: skep.v1.JoinGrantSpec.NodeLabelsEntry
-	(*Meta)(nil),                  // 46: skep.v1.Meta
-	(*BackupStatus)(nil),          // 47: skep.v1.BackupStatus
-	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
-	(Role)(0),                     // 50: skep.v1.Role
-	(*Annotations)(nil),           // 51: skep.v1.Annotations
-	(Availability)(0),             // 52: skep.v1.Availability
-	(*Platform)(nil),              // 53: skep.v1.Platform
-	(*Resources)(nil),             // 54: skep.v1.Resources
-	(*TaskSpec)(nil),              // 55: skep.v1.TaskSpec
-	(*UpdateConfig)(nil),          // 56: skep.v1.UpdateConfig
-	(*EndpointSpec)(nil),          // 57: skep.v1.EndpointSpec
-	(*TaskStatus)(nil),            // 58: skep.v1.TaskStatus
-	(TaskState)(0),                // 59: skep.v1.TaskState
-	(*GenericResource)(nil),       // 60: skep.v1.GenericResource
-	(*Grant)(nil),                 // 61: skep.v1.Grant
-	(UserRole)(0),                 // 62: skep.v1.UserRole
+	(*DrainProgress)(nil),         // 21: skep.v1.DrainProgress
+	(*DrainedService)(nil),        // 22: skep.v1.DrainedService
+	(*DataKeyStatus)(nil),         // 23: skep.v1.DataKeyStatus
+	(*ManagerStatus)(nil),         // 24: skep.v1.ManagerStatus
+	(*Service)(nil),               // 25: skep.v1.Service
+	(*ServiceSpec)(nil),           // 26: skep.v1.ServiceSpec
+	(*ReplicatedService)(nil),     // 27: skep.v1.ReplicatedService
+	(*GlobalService)(nil),         // 28: skep.v1.GlobalService
+	(*ReplicatedJob)(nil),         // 29: skep.v1.ReplicatedJob
+	(*GlobalJob)(nil),             // 30: skep.v1.GlobalJob
+	(*ServiceRevision)(nil),       // 31: skep.v1.ServiceRevision
+	(*UpdateStatus)(nil),          // 32: skep.v1.UpdateStatus
+	(*Task)(nil),                  // 33: skep.v1.Task
+	(*Secret)(nil),                // 34: skep.v1.Secret
+	(*SecretSpec)(nil),            // 35: skep.v1.SecretSpec
+	(*Config)(nil),                // 36: skep.v1.Config
+	(*OldValue)(nil),              // 37: skep.v1.OldValue
+	(*ValueVersion)(nil),          // 38: skep.v1.ValueVersion
+	(*ConfigSpec)(nil),            // 39: skep.v1.ConfigSpec
+	(*JoinGrant)(nil),             // 40: skep.v1.JoinGrant
+	(*JoinGrantSpec)(nil),         // 41: skep.v1.JoinGrantSpec
+	(*JoinGrantUse)(nil),          // 42: skep.v1.JoinGrantUse
+	(*User)(nil),                  // 43: skep.v1.User
+	(*UserSpec)(nil),              // 44: skep.v1.UserSpec
+	(*AuditSegment)(nil),          // 45: skep.v1.AuditSegment
+	nil,                           // 46: skep.v1.NodeDescription.EngineLabelsEntry
+	nil,                           // 47: skep.v1.JoinGrantSpec.NodeLabelsEntry
+	(*Meta)(nil),                  // 48: skep.v1.Meta
+	(*BackupStatus)(nil),          // 49: skep.v1.BackupStatus
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
+	(Role)(0),                     // 52: skep.v1.Role
+	(*Annotations)(nil),           // 53: skep.v1.Annotations
+	(Availability)(0),             // 54: skep.v1.Availability
+	(*Platform)(nil),              // 55: skep.v1.Platform
+	(*Resources)(nil),             // 56: skep.v1.Resources
+	(*TaskSpec)(nil),              // 57: skep.v1.TaskSpec
+	(*UpdateConfig)(nil),          // 58: skep.v1.UpdateConfig
+	(*EndpointSpec)(nil),          // 59: skep.v1.EndpointSpec
+	(*TaskStatus)(nil),            // 60: skep.v1.TaskStatus
+	(TaskState)(0),                // 61: skep.v1.TaskState
+	(*GenericResource)(nil),       // 62: skep.v1.GenericResource
+	(*Grant)(nil),                 // 63: skep.v1.Grant
+	(UserRole)(0),                 // 64: skep.v1.UserRole
 }
 var file_skep_v1_objects_proto_depIdxs = []int32{
-	46,  // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
+	48,  // 0: skep.v1.Cluster.meta:type_name -> skep.v1.Meta
 	7,   // 1: skep.v1.Cluster.spec:type_name -> skep.v1.ClusterSpec
 	8,   // 2: skep.v1.Cluster.root_ca:type_name -> skep.v1.RootCA
 	11,  // 3: skep.v1.Cluster.join_tokens:type_name -> skep.v1.JoinTokens
-	47,  // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
+	49,  // 4: skep.v1.Cluster.backup:type_name -> skep.v1.BackupStatus
 	6,   // 5: skep.v1.Cluster.revocations:type_name -> skep.v1.Revocation
-	48,  // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
+	50,  // 6: skep.v1.Cluster.longest_cert_expiry:type_name -> google.protobuf.Duration
 	5,   // 7: skep.v1.Cluster.gossip_keys:type_name -> skep.v1.GossipKeys
-	49,  // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
-	50,  // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
-	49,  // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
-	51,  // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
-	48,  // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
-	48,  // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
-	48,  // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
-	48,  // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
+	51,  // 8: skep.v1.GossipKeys.rotated_at:type_name -> google.protobuf.Timestamp
+	52,  // 9: skep.v1.Revocation.role:type_name -> skep.v1.Role
+	51,  // 10: skep.v1.Revocation.expires_at:type_name -> google.protobuf.Timestamp
+	53,  // 11: skep.v1.ClusterSpec.annotations:type_name -> skep.v1.Annotations
+	50,  // 12: skep.v1.ClusterSpec.cert_expiry:type_name -> google.protobuf.Duration
+	50,  // 13: skep.v1.ClusterSpec.dispatcher_heartbeat:type_name -> google.protobuf.Duration
+	50,  // 14: skep.v1.ClusterSpec.data_key_rotation:type_name -> google.protobuf.Duration
+	50,  // 15: skep.v1.ClusterSpec.backup_interval:type_name -> google.protobuf.Duration
 	9,   // 16: skep.v1.RootCA.external:type_name -> skep.v1.ExternalCA
 	10,  // 17: skep.v1.RootCA.rotation:type_name -> skep.v1.RootRotation
-	49,  // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
+	51,  // 18: skep.v1.RootRotation.started_at:type_name -> google.protobuf.Timestamp
 	9,   // 19: skep.v1.RootRotation.external:type_name -> skep.v1.ExternalCA
-	46,  // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
+	48,  // 20: skep.v1.Node.meta:type_name -> skep.v1.Meta
 	17,  // 21: skep.v1.Node.spec:type_name -> skep.v1.NodeSpec
-	50,  // 22: skep.v1.Node.role:type_name -> skep.v1.Role
+	52,  // 22: skep.v1.Node.role:type_name -> skep.v1.Role
 	18,  // 23: skep.v1.Node.description:type_name -> skep.v1.NodeDescription
 	20,  // 24: skep.v1.Node.status:type_name -> skep.v1.NodeStatus
-	22,  // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
+	24,  // 25: skep.v1.Node.manager_status:type_name -> skep.v1.ManagerStatus
 	14,  // 26: skep.v1.Node.tls:type_name -> skep.v1.NodeTLS
 	15,  // 27: skep.v1.Node.renewal:type_name -> skep.v1.RenewalRequest
-	21,  // 28: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
+	23,  // 28: skep.v1.Node.data_key:type_name -> skep.v1.DataKeyStatus
 	16,  // 29: skep.v1.Node.compromise:type_name -> skep.v1.Compromise
 	13,  // 30: skep.v1.Node.approval:type_name -> skep.v1.Approval
 	0,   // 31: skep.v1.Approval.state:type_name -> skep.v1.ApprovalState
-	49,  // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
-	49,  // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
-	49,  // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
-	51,  // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
-	50,  // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
-	52,  // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
-	53,  // 38: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
-	54,  // 39: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
-	44,  // 40: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
-	19,  // 41: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
-	49,  // 42: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
-	53,  // 43: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
-	1,   // 44: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
-	49,  // 45: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
-	49,  // 46: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
-	49,  // 47: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
-	2,   // 48: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
-	46,  // 49: skep.v1.Service.meta:type_name -> skep.v1.Meta
-	24,  // 50: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
-	24,  // 51: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
-	30,  // 52: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
-	51,  // 53: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
-	55,  // 54: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
-	25,  // 55: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
-	56,  // 56: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
-	57,  // 57: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
-	26,  // 58: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
-	27,  // 59: skep.v1.ServiceSpec.replicated_job:type_name -> skep.v1.ReplicatedJob
-	28,  // 60: skep.v1.ServiceSpec.global_job:type_name -> skep.v1.GlobalJob
-	56,  // 61: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
-	46,  // 62: skep.v1.ServiceRevision.meta:type_name -> skep.v1.Meta
-	24,  // 63: skep.v1.ServiceRevision.spec:type_name -> skep.v1.ServiceSpec
-	3,   // 64: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
-	49,  // 65: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
-	49,  // 66: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
-	49,  // 67: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
-	46,  // 68: skep.v1.Task.meta:type_name -> skep.v1.Meta
-	55,  // 69: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
-	57,  // 70: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
-	58,  // 71: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
-	59,  // 72: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
-	60,  // 73: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
-	61,  // 74: skep.v1.Task.grants:type_name -> skep.v1.Grant
-	46,  // 75: skep.v1.Secret.meta:type_name -> skep.v1.Meta
-	33,  // 76: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
-	49,  // 77: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
-	36,  // 78: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
-	51,  // 79: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
-	46,  // 80: skep.v1.Config.meta:type_name -> skep.v1.Meta
-	37,  // 81: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
-	49,  // 82: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
-	36,  // 83: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
-	46,  // 84: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
-	49,  // 85: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
-	49,  // 86: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
-	51,  // 87: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
-	46,  // 88: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
-	39,  // 89: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
-	49,  // 90: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
-	40,  // 91: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
-	50,  // 92: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
-	48,  // 93: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
-	45,  // 94: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
-	49,  // 95: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
-	46,  // 96: skep.v1.User.meta:type_name -> skep.v1.Meta
-	42,  // 97: skep.v1.User.spec:type_name -> skep.v1.UserSpec
-	49,  // 98: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
-	49,  // 99: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
-	51,  // 100: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
-	62,  // 101: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
-	46,  // 102: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	51,  // 32: skep.v1.RenewalRequest.asked_at:type_name -> google.protobuf.Timestamp
+	51,  // 33: skep.v1.Compromise.at:type_name -> google.protobuf.Timestamp
+	51,  // 34: skep.v1.Compromise.replaced_at:type_name -> google.protobuf.Timestamp
+	53,  // 35: skep.v1.NodeSpec.annotations:type_name -> skep.v1.Annotations
+	52,  // 36: skep.v1.NodeSpec.desired_role:type_name -> skep.v1.Role
+	54,  // 37: skep.v1.NodeSpec.availability:type_name -> skep.v1.Availability
+	50,  // 38: skep.v1.NodeSpec.drain_timeout:type_name -> google.protobuf.Duration
+	55,  // 39: skep.v1.NodeDescription.platform:type_name -> skep.v1.Platform
+	56,  // 40: skep.v1.NodeDescription.resources:type_name -> skep.v1.Resources
+	46,  // 41: skep.v1.NodeDescription.engine_labels:type_name -> skep.v1.NodeDescription.EngineLabelsEntry
+	19,  // 42: skep.v1.NodeDescription.images:type_name -> skep.v1.ImageSummary
+	51,  // 43: skep.v1.ImageSummary.loaded_at:type_name -> google.protobuf.Timestamp
+	55,  // 44: skep.v1.ImageSummary.platform:type_name -> skep.v1.Platform
+	1,   // 45: skep.v1.NodeStatus.state:type_name -> skep.v1.NodeState
+	51,  // 46: skep.v1.NodeStatus.changed_at:type_name -> google.protobuf.Timestamp
+	51,  // 47: skep.v1.NodeStatus.suspected_at:type_name -> google.protobuf.Timestamp
+	51,  // 48: skep.v1.NodeStatus.drain_began_at:type_name -> google.protobuf.Timestamp
+	21,  // 49: skep.v1.NodeStatus.drain:type_name -> skep.v1.DrainProgress
+	22,  // 50: skep.v1.DrainProgress.services:type_name -> skep.v1.DrainedService
+	51,  // 51: skep.v1.DataKeyStatus.changed_at:type_name -> google.protobuf.Timestamp
+	2,   // 52: skep.v1.ManagerStatus.reachability:type_name -> skep.v1.Reachability
+	48,  // 53: skep.v1.Service.meta:type_name -> skep.v1.Meta
+	26,  // 54: skep.v1.Service.spec:type_name -> skep.v1.ServiceSpec
+	26,  // 55: skep.v1.Service.previous_spec:type_name -> skep.v1.ServiceSpec
+	32,  // 56: skep.v1.Service.update_status:type_name -> skep.v1.UpdateStatus
+	53,  // 57: skep.v1.ServiceSpec.annotations:type_name -> skep.v1.Annotations
+	57,  // 58: skep.v1.ServiceSpec.task:type_name -> skep.v1.TaskSpec
+	27,  // 59: skep.v1.ServiceSpec.replicated:type_name -> skep.v1.ReplicatedService
+	58,  // 60: skep.v1.ServiceSpec.update:type_name -> skep.v1.UpdateConfig
+	59,  // 61: skep.v1.ServiceSpec.endpoint:type_name -> skep.v1.EndpointSpec
+	28,  // 62: skep.v1.ServiceSpec.global:type_name -> skep.v1.GlobalService
+	29,  // 63: skep.v1.ServiceSpec.replicated_job:type_name -> skep.v1.ReplicatedJob
+	30,  // 64: skep.v1.ServiceSpec.global_job:type_name -> skep.v1.GlobalJob
+	58,  // 65: skep.v1.ServiceSpec.rollback:type_name -> skep.v1.UpdateConfig
+	48,  // 66: skep.v1.ServiceRevision.meta:type_name -> skep.v1.Meta
+	26,  // 67: skep.v1.ServiceRevision.spec:type_name -> skep.v1.ServiceSpec
+	3,   // 68: skep.v1.UpdateStatus.state:type_name -> skep.v1.UpdateState
+	51,  // 69: skep.v1.UpdateStatus.started_at:type_name -> google.protobuf.Timestamp
+	51,  // 70: skep.v1.UpdateStatus.completed_at:type_name -> google.protobuf.Timestamp
+	51,  // 71: skep.v1.UpdateStatus.counts_from:type_name -> google.protobuf.Timestamp
+	48,  // 72: skep.v1.Task.meta:type_name -> skep.v1.Meta
+	57,  // 73: skep.v1.Task.spec:type_name -> skep.v1.TaskSpec
+	59,  // 74: skep.v1.Task.endpoint:type_name -> skep.v1.EndpointSpec
+	60,  // 75: skep.v1.Task.status:type_name -> skep.v1.TaskStatus
+	61,  // 76: skep.v1.Task.desired_state:type_name -> skep.v1.TaskState
+	62,  // 77: skep.v1.Task.generic_resources:type_name -> skep.v1.GenericResource
+	63,  // 78: skep.v1.Task.grants:type_name -> skep.v1.Grant
+	48,  // 79: skep.v1.Secret.meta:type_name -> skep.v1.Meta
+	35,  // 80: skep.v1.Secret.spec:type_name -> skep.v1.SecretSpec
+	51,  // 81: skep.v1.Secret.value_created_at:type_name -> google.protobuf.Timestamp
+	38,  // 82: skep.v1.Secret.versions:type_name -> skep.v1.ValueVersion
+	53,  // 83: skep.v1.SecretSpec.annotations:type_name -> skep.v1.Annotations
+	48,  // 84: skep.v1.Config.meta:type_name -> skep.v1.Meta
+	39,  // 85: skep.v1.Config.spec:type_name -> skep.v1.ConfigSpec
+	51,  // 86: skep.v1.Config.value_created_at:type_name -> google.protobuf.Timestamp
+	38,  // 87: skep.v1.Config.versions:type_name -> skep.v1.ValueVersion
+	48,  // 88: skep.v1.OldValue.meta:type_name -> skep.v1.Meta
+	51,  // 89: skep.v1.OldValue.created_at:type_name -> google.protobuf.Timestamp
+	51,  // 90: skep.v1.ValueVersion.created_at:type_name -> google.protobuf.Timestamp
+	53,  // 91: skep.v1.ConfigSpec.annotations:type_name -> skep.v1.Annotations
+	48,  // 92: skep.v1.JoinGrant.meta:type_name -> skep.v1.Meta
+	41,  // 93: skep.v1.JoinGrant.spec:type_name -> skep.v1.JoinGrantSpec
+	51,  // 94: skep.v1.JoinGrant.expires_at:type_name -> google.protobuf.Timestamp
+	42,  // 95: skep.v1.JoinGrant.uses:type_name -> skep.v1.JoinGrantUse
+	52,  // 96: skep.v1.JoinGrantSpec.role:type_name -> skep.v1.Role
+	50,  // 97: skep.v1.JoinGrantSpec.ttl:type_name -> google.protobuf.Duration
+	47,  // 98: skep.v1.JoinGrantSpec.node_labels:type_name -> skep.v1.JoinGrantSpec.NodeLabelsEntry
+	51,  // 99: skep.v1.JoinGrantUse.used_at:type_name -> google.protobuf.Timestamp
+	48,  // 100: skep.v1.User.meta:type_name -> skep.v1.Meta
+	44,  // 101: skep.v1.User.spec:type_name -> skep.v1.UserSpec
+	51,  // 102: skep.v1.User.expires_at:type_name -> google.protobuf.Timestamp
+	51,  // 103: skep.v1.User.revoked_at:type_name -> google.protobuf.Timestamp
+	53,  // 104: skep.v1.UserSpec.annotations:type_name -> skep.v1.Annotations
+	64,  // 105: skep.v1.UserSpec.role:type_name -> skep.v1.UserRole
+	48,  // 106: skep.v1.AuditSegment.meta:type_name -> skep.v1.Meta
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_objects_proto_init() }
@@ -4061,7 +4234,7 @@ func file_skep_v1_objects_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_objects_proto_rawDesc), len(file_skep_v1_objects_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -50,10 +50,17 @@ func (s *Server) ListNodes(ctx context.Context, _ *api.ListNodesRequest) (*api.L
 	return response, s.view(ctx, func(tx store.ReadTx) error {
 		nodes, err := store.List[*api.Node](tx)
 		status := s.Status()
-		for _, node := range nodes {
-			response.Nodes = append(response.Nodes, withManagerStatus(node, status))
+		if err != nil {
+			return err
 		}
-		return err
+		for _, node := range nodes {
+			shown := withManagerStatus(node, status)
+			if err := showDrain(tx, shown); err != nil {
+				return err
+			}
+			response.Nodes = append(response.Nodes, shown)
+		}
+		return nil
 	})
 }
 
@@ -62,10 +69,11 @@ func (s *Server) GetNode(ctx context.Context, request *api.GetNodeRequest) (*api
 	response := new(api.GetNodeResponse)
 	return response, s.view(ctx, func(tx store.ReadTx) error {
 		node, err := resolve[*api.Node](tx, request.GetNode())
-		if err == nil {
-			response.Node = withManagerStatus(node, s.Status())
+		if err != nil {
+			return err
 		}
-		return err
+		response.Node = withManagerStatus(node, s.Status())
+		return showDrain(tx, response.GetNode())
 	})
 }
 
@@ -84,6 +92,7 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 		}
 	}
 	key := request.GetNodeId()
+	response := new(api.UpdateNodeResponse)
 	err = s.update(ctx, id, func(tx store.Tx) error {
 		old, err := resolve[*api.Node](tx, key)
 		if err != nil {
@@ -115,6 +124,9 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 				return err
 			}
 		}
+		if response.Warnings, err = beginDrain(tx, time.Now(), old, node); err != nil {
+			return err
+		}
 		return tx.Update(node)
 	})
 	if err != nil {
@@ -124,7 +136,8 @@ func (s *Server) UpdateNode(ctx context.Context, request *api.UpdateNodeRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &api.UpdateNodeResponse{Node: withManagerStatus(node, s.Status())}, nil
+	response.Node = withManagerStatus(node, s.Status())
+	return response, nil
 }
 
 // mayChangeRole refuses operators, who may set all of a node's spec but whether it is a manager: a manager has all secrets.
@@ -173,6 +186,10 @@ func fillAndValidateNode(spec, present *api.NodeSpec) error {
 	p.known("desired_role", spec.GetDesiredRole())
 	p.known("availability", spec.GetAvailability())
 	p.labels("annotations.labels", spec.GetAnnotations().GetLabels())
+	if spec.GetAvailability() != api.Availability_AVAILABILITY_DRAIN {
+		spec.DrainTimeout = nil
+	}
+	p.duration("drain_timeout", spec.GetDrainTimeout())
 	return p.err()
 }
 

@@ -57,6 +57,22 @@ func (v View) Drained(t *api.Task) bool {
 	return v.Node(t.GetNodeId()).GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN
 }
 
+// DrainEnds is when the drain of the task's node is over, and what is left there moves at once: zero is never. It says nothing of a node that
+// is not drained.
+func (v View) DrainEnds(t *api.Task) time.Time {
+	n := v.Node(t.GetNodeId())
+	if n.GetSpec().GetDrainTimeout() == nil || n.GetStatus().GetDrainBeganAt() == nil {
+		return time.Time{}
+	}
+	return n.GetStatus().GetDrainBeganAt().AsTime().Add(n.GetSpec().GetDrainTimeout().AsDuration())
+}
+
+// StartsFirst reports whether, in an order, a new task of a service starts before the old one stops. Both could not have the same ports of
+// a node.
+func StartsFirst(s *api.Service, order api.UpdateOrder) bool {
+	return order == api.UpdateOrder_UPDATE_ORDER_START_FIRST && len(s.GetSpec().GetEndpoint().GetPorts()) == 0
+}
+
 // Blocked reports whether one of tasks, all of one slot, may still run although it was told to stop, so that a new task of
 // the slot has to wait (I5).
 func (v View) Blocked(tasks []*api.Task) bool {

@@ -198,7 +198,9 @@ func (l *Loop) mark(q *queue, change store.Change) error {
 
 // sameForTasks reports whether a node's change is none for its tasks: heartbeats and lists of images are not.
 func sameForTasks(a, b *api.Node) bool {
-	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability() && sameFit(a, b)
+	return a.GetStatus().GetState() == b.GetStatus().GetState() && a.GetSpec().GetAvailability() == b.GetSpec().GetAvailability() && sameFit(a, b) &&
+		proto.Equal(a.GetSpec().GetDrainTimeout(), b.GetSpec().GetDrainTimeout()) &&
+		proto.Equal(a.GetStatus().GetDrainBeganAt(), b.GetStatus().GetDrainBeganAt())
 }
 
 // sameForServices reports whether a node's change is none for the services that are to run on every node.

@@ -426,7 +426,12 @@ func (w *world) disturb(t *rapid.T) {
 			n.Status.ChangedAt = timestamppb.New(time.Now())
 		})
 	case action == 24 && len(nodes) > 0:
-		edit(w, nodes[pick(len(nodes))].GetId(), func(n *api.Node) { n.Spec.Availability = api.Availability(1 + pick(3)) })
+		edit(w, nodes[pick(len(nodes))].GetId(), func(n *api.Node) {
+			n.Spec.Availability, n.Spec.DrainTimeout, n.Status.DrainBeganAt = api.Availability(1+pick(3)), nil, timestamppb.New(time.Now())
+			if seconds := pick(4); seconds > 0 {
+				n.Spec.DrainTimeout = durationpb.New(time.Duration(seconds) * time.Second)
+			}
+		})
 	case action == 25 && len(nodes) > 1:
 		w.update(func(tx store.Tx) error { return tx.Delete(object.KindNode, nodes[pick(len(nodes))].GetId()) })
 	case action == 26:

@@ -9,7 +9,7 @@
 //	service job=5 concurrent=2    # or: globaljob
 //	service global constraint=node.labels.k==v
 //	service volume=data anywhere  # a mount of the volume, with volume-anywhere
-//	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v
+//	node n1 ready                 # or: down, unknown; then drain or pause; then changed=5s, label=k:v, timeout=1m since=5s
 //	task a slot=1 node=n1 bound=n1 state=running desired=running version=3 created=1s updated=2s condition=none delay=5s attempts=2 window=1m backoff=1m count=3
 //	       ran=1s ended=2s err=unhealthy volume=data volumes-on=n1 began
 //	       unready       # its readiness is checked; or: ready=3s lost=2s, when that was
@@ -273,6 +273,7 @@ func node(l line) *api.Node {
 	if l.has("drain") {
 		n.Spec.Availability = api.Availability_AVAILABILITY_DRAIN
 	}
+	n.Spec.DrainTimeout, n.Status.DrainBeganAt = l.duration("timeout"), timestamppb.New(at(l.get("since", "0s")))
 	if l.has("pause") {
 		n.Spec.Availability = api.Availability_AVAILABILITY_PAUSE
 	}

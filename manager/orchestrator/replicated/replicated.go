@@ -35,6 +35,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 		}
 	}
 	leave := evacuate(now, v, all, kept)
+	effects = append(effects, leave.effects...)
 	for _, slot := range kept {
 		if e, ok := v.Rescue(slot, all[slot], leave.stays); ok {
 			effects = append(effects, e)
@@ -47,7 +48,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 		effects = append(effects, orchestrator.Effect{Create: v.Replacement(slot, all[slot], nil)})
 		missing--
 	}
-	return effects, leave.wake
+	return effects, leave.wake()
 }
 
 // keptSlots returns the slots that count, in ascending order.

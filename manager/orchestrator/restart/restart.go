@@ -53,7 +53,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 func endedWaiting(v orchestrator.View, tasks []*api.Task, i int) bool {
 	t := tasks[i]
 	return t.GetDesiredState() < api.TaskState_TASK_STATE_RUNNING && taskstate.EndedItself(t) &&
-		!v.Lost(t) && !v.Drained(t) && !superseded(tasks, i) && !needless(v, tasks)
+		!v.Lost(t) && !v.Drained(t) && !superseded(v, tasks, i) && !needless(v, tasks)
 }
 
 func desire(t *api.Task, state api.TaskState) orchestrator.Effect {
@@ -64,7 +64,7 @@ func desire(t *api.Task, state api.TaskState) orchestrator.Effect {
 func follow(now time.Time, v orchestrator.View, tasks []*api.Task, i int) orchestrator.Effect {
 	t := tasks[i]
 	e := desire(t, api.TaskState_TASK_STATE_SHUTDOWN)
-	if superseded(tasks, i) || !again(v, tasks, t) || exhausted(now, tasks, t) {
+	if superseded(v, tasks, i) || !again(v, tasks, t) || exhausted(now, tasks, t) {
 		return e
 	}
 	e.Create = v.Replacement(t.GetSlot(), tasks, nil)
@@ -79,10 +79,10 @@ func follow(now time.Time, v orchestrator.View, tasks []*api.Task, i int) orches
 }
 
 // superseded reports whether the slot has a live task of the same or a newer spec beside tasks[i], so that nothing is missing.
-// Of two that ended at once, the newer one decides.
-func superseded(tasks []*api.Task, i int) bool {
+// Of two that ended at once, the newer one decides. An older one that only waits on a drained node for tasks[i] to run is none.
+func superseded(v orchestrator.View, tasks []*api.Task, i int) bool {
 	for j, other := range tasks {
-		if j == i || !taskstate.Live(other) || other.GetSpecVersion() < tasks[i].GetSpecVersion() {
+		if j == i || !taskstate.Live(other) || other.GetSpecVersion() < tasks[i].GetSpecVersion() || j < i && taskstate.Running(other) && v.Drained(other) {
 			continue
 		}
 		if !taskstate.Ended(other) || j > i {
@@ -131,12 +131,20 @@ func exhausted(now time.Time, tasks []*api.Task, t *api.Task) bool {
 	return attempts >= policy.GetMaxAttempts()
 }
 
+// before returns the task that tasks[i] followed, or nil. One that still runs, as on a drained node until tasks[i] does, is none.
+func before(tasks []*api.Task, i int) *api.Task {
+	for _, t := range slices.Backward(tasks[:i]) {
+		if !taskstate.Running(t) {
+			return t
+		}
+	}
+	return nil
+}
+
 // isRestart reports whether tasks[i] replaced a task of the same spec that ended by itself.
 func isRestart(tasks []*api.Task, i int) bool {
-	if i == 0 || tasks[i-1].GetSpecVersion() != tasks[i].GetSpecVersion() {
-		return false
-	}
-	return taskstate.Kept(tasks[i-1]) && taskstate.EndedItself(tasks[i-1])
+	t := before(tasks, i)
+	return t != nil && t.GetSpecVersion() == tasks[i].GetSpecVersion() && taskstate.Kept(t) && taskstate.EndedItself(t)
 }
 
 // startAt returns when the waiting task tasks[i] may start, or false while another one of the slot still stops.
@@ -150,9 +158,9 @@ func startAt(v orchestrator.View, tasks []*api.Task, i int) (time.Time, bool) {
 		return time.Time{}, true
 	case !isRestart(tasks, i): // what it follows is forgotten already
 		return created.Add(delay(tasks[i], tasks[i])), true
-	case v.Lost(tasks[i-1]), v.Drained(tasks[i-1]):
+	case v.Lost(before(tasks, i)), v.Drained(before(tasks, i)):
 		return time.Time{}, true
 	default:
-		return created.Add(delay(tasks[i-1], tasks[i])), true
+		return created.Add(delay(before(tasks, i), tasks[i])), true
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/orchestrator"
 )
 
 // defaultMonitor is for a spec that says nothing; Docker's.
@@ -29,10 +30,8 @@ func Way(s *api.Service) *api.PlannedUpdate {
 	return &api.PlannedUpdate{Parallelism: p.parallelism, StartFirst: p.startsFirst(s), Delay: durationpb.New(p.delay)}
 }
 
-// startsFirst reports whether a new task starts before the old one stops. Both could not have the same ports of a node.
-func (p policy) startsFirst(s *api.Service) bool {
-	return p.order == api.UpdateOrder_UPDATE_ORDER_START_FIRST && len(s.GetSpec().GetEndpoint().GetPorts()) == 0
-}
+// startsFirst reports whether a new task starts before the old one stops.
+func (p policy) startsFirst(s *api.Service) bool { return orchestrator.StartsFirst(s, p.order) }
 
 func policyOf(s *api.Service) policy {
 	var p policy
