@@ -139,9 +139,13 @@ type Placing struct {
 	// How many more nodes there are, which were left out.
 	NodesLeftOut uint32 `protobuf:"varint,9,opt,name=nodes_left_out,json=nodesLeftOut,proto3" json:"nodes_left_out,omitempty"`
 	// The smallest change after which a node would take it; unset when one would, or when none is known.
-	Changes       []*PlacementChange `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Changes []*PlacementChange `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Slots of the service that lack a running task because theirs ended, by slot: no node would help them.
+	Failures []*SlotFailure `protobuf:"bytes,10,rep,name=failures,proto3" json:"failures,omitempty"`
+	// How many more such slots there are, which were left out.
+	FailuresLeftOut uint32 `protobuf:"varint,11,opt,name=failures_left_out,json=failuresLeftOut,proto3" json:"failures_left_out,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Placing) Reset() {
@@ -237,6 +241,109 @@ func (x *Placing) GetChanges() []*PlacementChange {
 	return nil
 }
 
+func (x *Placing) GetFailures() []*SlotFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *Placing) GetFailuresLeftOut() uint32 {
+	if x != nil {
+		return x.FailuresLeftOut
+	}
+	return 0
+}
+
+// SlotFailure is a slot whose last task ended by itself.
+type SlotFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Slot  uint64                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The last task of the slot that ended, and where it was.
+	TaskId string `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// What that task's status says; empty for one that ended well.
+	Error string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// How many tasks of the service's spec ended by themselves in this slot, of those that history keeps.
+	Ended uint32 `protobuf:"varint,5,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Nothing follows: the restart policy of the service allows no further task.
+	GivenUp       bool `protobuf:"varint,6,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotFailure) Reset() {
+	*x = SlotFailure{}
+	mi := &file_skep_v1_placement_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotFailure) ProtoMessage() {}
+
+func (x *SlotFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_placement_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotFailure.ProtoReflect.Descriptor instead.
+func (*SlotFailure) Descriptor() ([]byte, []int) {
+	return file_skep_v1_placement_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SlotFailure) GetSlot() uint64 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SlotFailure) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *SlotFailure) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *SlotFailure) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *SlotFailure) GetEnded() uint32 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *SlotFailure) GetGivenUp() bool {
+	if x != nil {
+		return x.GivenUp
+	}
+	return false
+}
+
 // NodeVerdict is what the scheduler thinks of a node for a task.
 type NodeVerdict struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -252,7 +359,7 @@ type NodeVerdict struct {
 
 func (x *NodeVerdict) Reset() {
 	*x = NodeVerdict{}
-	mi := &file_skep_v1_placement_proto_msgTypes[3]
+	mi := &file_skep_v1_placement_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +371,7 @@ func (x *NodeVerdict) String() string {
 func (*NodeVerdict) ProtoMessage() {}
 
 func (x *NodeVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_placement_proto_msgTypes[3]
+	mi := &file_skep_v1_placement_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +384,7 @@ func (x *NodeVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeVerdict.ProtoReflect.Descriptor instead.
 func (*NodeVerdict) Descriptor() ([]byte, []int) {
-	return file_skep_v1_placement_proto_rawDescGZIP(), []int{3}
+	return file_skep_v1_placement_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeVerdict) GetNodeId() string {
@@ -321,7 +428,7 @@ type NodeRefusal struct {
 
 func (x *NodeRefusal) Reset() {
 	*x = NodeRefusal{}
-	mi := &file_skep_v1_placement_proto_msgTypes[4]
+	mi := &file_skep_v1_placement_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +440,7 @@ func (x *NodeRefusal) String() string {
 func (*NodeRefusal) ProtoMessage() {}
 
 func (x *NodeRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_placement_proto_msgTypes[4]
+	mi := &file_skep_v1_placement_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +453,7 @@ func (x *NodeRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRefusal.ProtoReflect.Descriptor instead.
 func (*NodeRefusal) Descriptor() ([]byte, []int) {
-	return file_skep_v1_placement_proto_rawDescGZIP(), []int{4}
+	return file_skep_v1_placement_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodeRefusal) GetFilter() string {
@@ -381,7 +488,7 @@ type NodeScore struct {
 
 func (x *NodeScore) Reset() {
 	*x = NodeScore{}
-	mi := &file_skep_v1_placement_proto_msgTypes[5]
+	mi := &file_skep_v1_placement_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +500,7 @@ func (x *NodeScore) String() string {
 func (*NodeScore) ProtoMessage() {}
 
 func (x *NodeScore) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_placement_proto_msgTypes[5]
+	mi := &file_skep_v1_placement_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +513,7 @@ func (x *NodeScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeScore.ProtoReflect.Descriptor instead.
 func (*NodeScore) Descriptor() ([]byte, []int) {
-	return file_skep_v1_placement_proto_rawDescGZIP(), []int{5}
+	return file_skep_v1_placement_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NodeScore) GetName() string {
@@ -435,7 +542,7 @@ type PlacementChange struct {
 
 func (x *PlacementChange) Reset() {
 	*x = PlacementChange{}
-	mi := &file_skep_v1_placement_proto_msgTypes[6]
+	mi := &file_skep_v1_placement_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +554,7 @@ func (x *PlacementChange) String() string {
 func (*PlacementChange) ProtoMessage() {}
 
 func (x *PlacementChange) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_placement_proto_msgTypes[6]
+	mi := &file_skep_v1_placement_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +567,7 @@ func (x *PlacementChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementChange.ProtoReflect.Descriptor instead.
 func (*PlacementChange) Descriptor() ([]byte, []int) {
-	return file_skep_v1_placement_proto_rawDescGZIP(), []int{6}
+	return file_skep_v1_placement_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PlacementChange) GetText() string {
@@ -486,7 +593,7 @@ const file_skep_v1_placement_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\tR\x06target\"c\n" +
 	"\x18ExplainPlacementResponse\x12,\n" +
 	"\bplacings\x18\x01 \x03(\v2\x10.skep.v1.PlacingR\bplacings\x12\x19\n" +
-	"\bleft_out\x18\x02 \x01(\rR\aleftOut\"\xb1\x02\n" +
+	"\bleft_out\x18\x02 \x01(\rR\aleftOut\"\x8f\x03\n" +
 	"\aPlacing\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12!\n" +
@@ -497,7 +604,17 @@ const file_skep_v1_placement_proto_rawDesc = "" +
 	"\awaiting\x18\x06 \x01(\rR\awaiting\x12*\n" +
 	"\x05nodes\x18\a \x03(\v2\x14.skep.v1.NodeVerdictR\x05nodes\x12$\n" +
 	"\x0enodes_left_out\x18\t \x01(\rR\fnodesLeftOut\x122\n" +
-	"\achanges\x18\b \x03(\v2\x18.skep.v1.PlacementChangeR\achanges\"\xa0\x01\n" +
+	"\achanges\x18\b \x03(\v2\x18.skep.v1.PlacementChangeR\achanges\x120\n" +
+	"\bfailures\x18\n" +
+	" \x03(\v2\x14.skep.v1.SlotFailureR\bfailures\x12*\n" +
+	"\x11failures_left_out\x18\v \x01(\rR\x0ffailuresLeftOut\"\x9a\x01\n" +
+	"\vSlotFailure\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\x04R\x04slot\x12\x17\n" +
+	"\atask_id\x18\x02 \x01(\tR\x06taskId\x12\x17\n" +
+	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x14\n" +
+	"\x05ended\x18\x05 \x01(\rR\x05ended\x12\x19\n" +
+	"\bgiven_up\x18\x06 \x01(\bR\agivenUp\"\xa0\x01\n" +
 	"\vNodeVerdict\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x120\n" +
@@ -526,28 +643,30 @@ func file_skep_v1_placement_proto_rawDescGZIP() []byte {
 	return file_skep_v1_placement_proto_rawDescData
 }
 
-var file_skep_v1_placement_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_skep_v1_placement_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_skep_v1_placement_proto_goTypes = []any{
 	(*ExplainPlacementRequest)(nil),  // 0: skep.v1.ExplainPlacementRequest
 	(*ExplainPlacementResponse)(nil), // 1: skep.v1.ExplainPlacementResponse
 	(*Placing)(nil),                  // 2: skep.v1.Placing
-	(*NodeVerdict)(nil),              // 3: skep.v1.NodeVerdict
-	(*NodeRefusal)(nil),              // 4: skep.v1.NodeRefusal
-	(*NodeScore)(nil),                // 5: skep.v1.NodeScore
-	(*PlacementChange)(nil),          // 6: skep.v1.PlacementChange
+	(*SlotFailure)(nil),              // 3: skep.v1.SlotFailure
+	(*NodeVerdict)(nil),              // 4: skep.v1.NodeVerdict
+	(*NodeRefusal)(nil),              // 5: skep.v1.NodeRefusal
+	(*NodeScore)(nil),                // 6: skep.v1.NodeScore
+	(*PlacementChange)(nil),          // 7: skep.v1.PlacementChange
 }
 var file_skep_v1_placement_proto_depIdxs = []int32{
 	2, // 0: skep.v1.ExplainPlacementResponse.placings:type_name -> skep.v1.Placing
-	3, // 1: skep.v1.Placing.nodes:type_name -> skep.v1.NodeVerdict
-	6, // 2: skep.v1.Placing.changes:type_name -> skep.v1.PlacementChange
-	4, // 3: skep.v1.NodeVerdict.refusals:type_name -> skep.v1.NodeRefusal
-	5, // 4: skep.v1.NodeVerdict.scores:type_name -> skep.v1.NodeScore
-	6, // 5: skep.v1.NodeRefusal.change:type_name -> skep.v1.PlacementChange
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	4, // 1: skep.v1.Placing.nodes:type_name -> skep.v1.NodeVerdict
+	7, // 2: skep.v1.Placing.changes:type_name -> skep.v1.PlacementChange
+	3, // 3: skep.v1.Placing.failures:type_name -> skep.v1.SlotFailure
+	5, // 4: skep.v1.NodeVerdict.refusals:type_name -> skep.v1.NodeRefusal
+	6, // 5: skep.v1.NodeVerdict.scores:type_name -> skep.v1.NodeScore
+	7, // 6: skep.v1.NodeRefusal.change:type_name -> skep.v1.PlacementChange
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_placement_proto_init() }
@@ -561,7 +680,7 @@ func file_skep_v1_placement_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_placement_proto_rawDesc), len(file_skep_v1_placement_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

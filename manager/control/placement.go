@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -42,17 +43,35 @@ func (s *Server) ExplainPlacement(ctx context.Context, request *api.ExplainPlace
 			return err
 		}
 		for _, p := range response.GetPlacings() {
-			for _, t := range all {
-				if t.GetServiceId() == p.GetServiceId() && waitsForNode(t) {
-					p.Waiting++
-				}
-			}
-			if !slices.ContainsFunc(all, func(t *api.Task) bool { return t.GetId() == p.GetTaskId() }) {
-				p.TaskId = ""
+			if err := describe(tx, p, all); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+}
+
+// describe adds to a placing what it is part of.
+func describe(tx store.ReadTx, p *api.Placing, all []*api.Task) error {
+	service, err := store.Get[*api.Service](tx, p.GetServiceId())
+	if err != nil && !errors.Is(err, store.ErrNotFound) { // of one that is gone, tasks may still end
+		return err
+	}
+	if !slices.ContainsFunc(all, func(t *api.Task) bool { return t.GetId() == p.GetTaskId() }) {
+		p.TaskId = ""
+	}
+	var tasks []*api.Task
+	for _, t := range all {
+		if t.GetServiceId() != p.GetServiceId() {
+			continue
+		}
+		tasks = append(tasks, t)
+		if waitsForNode(t) {
+			p.Waiting++
+		}
+	}
+	p.Failures, p.FailuresLeftOut = failuresOf(service, tasks)
+	return nil
 }
 
 // waitsForNode reports whether a task is to run and has no node.

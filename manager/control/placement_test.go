@@ -72,3 +72,61 @@ func TestExplainPlacement_IsOfWhatWaits(t *testing.T) {
 		}
 	}
 }
+
+func TestExplainPlacement_SaysWhichSlotsEnded(t *testing.T) {
+	const (
+		running, shutdown, ready = api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_READY
+		failed, complete         = api.TaskState_TASK_STATE_FAILED, api.TaskState_TASK_STATE_COMPLETE
+	)
+	type task struct{ state, desired api.TaskState }
+	for name, tt := range map[string]struct {
+		tasks []task
+		job   bool
+		want  string
+	}{
+		"runs":                     {tasks: []task{{failed, shutdown}, {running, running}}},
+		"starts":                   {tasks: []task{{failed, shutdown}, {ready, running}}},
+		"waits for its delay":      {tasks: []task{{failed, shutdown}, {failed, shutdown}, {ready, ready}}, want: "t2 on worker1: boom 2, another follows"},
+		"failed before its start":  {tasks: []task{{failed, shutdown}, {failed, ready}}, want: "t2 on worker1: boom 2, another follows"},
+		"gave up":                  {tasks: []task{{failed, shutdown}, {failed, shutdown}}, want: "t2 on worker1: boom 2, given up"},
+		"ended well, for good":     {tasks: []task{{complete, shutdown}}, want: "t1 on worker1:  1, given up"},
+		"was told to stop":         {tasks: []task{{shutdown, shutdown}}},
+		"is to be forgotten":       {tasks: []task{{failed, api.TaskState_TASK_STATE_REMOVE}}},
+		"a job's is done":          {tasks: []task{{failed, shutdown}, {complete, shutdown}}, job: true},
+		"a job's gave up":          {tasks: []task{{failed, shutdown}}, job: true, want: "t1 on worker1: boom 1, given up"},
+		"waits, and nothing ended": {tasks: []task{{ready, ready}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSwarm(t)
+			spec := named("web")
+			if tt.job {
+				spec.ReplicatedJob = &api.ReplicatedJob{}
+			}
+			storetest.Create(t, s.store, &api.Service{Id: "s1", Spec: spec})
+			for i, task := range tt.tasks {
+				status := &api.TaskStatus{State: task.state}
+				if task.state == failed {
+					status.Err = "boom"
+				}
+				storetest.Create(t, s.store, &api.Task{
+					Id: fmt.Sprint("t", i+1), ServiceId: "s1", ServiceName: "web", Slot: 1, NodeId: "worker1", Status: status, DesiredState: task.desired,
+				})
+			}
+			answer, err := s.ExplainPlacement(t.Context(), &api.ExplainPlacementRequest{Target: "web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range answer.GetPlacings()[0].GetFailures() {
+				next := "another follows"
+				if f.GetGivenUp() {
+					next = "given up"
+				}
+				got = append(got, fmt.Sprintf("%s on %s: %s %d, %s", f.GetTaskId(), f.GetNodeId(), f.GetError(), f.GetEnded(), next))
+			}
+			if text := strings.Join(got, "; "); text != tt.want {
+				t.Errorf("got %q, want %q", text, tt.want)
+			}
+		})
+	}
+}

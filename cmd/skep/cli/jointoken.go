@@ -152,7 +152,7 @@ func (p *program) joinTokenList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List join tokens that end by themselves", Args: noArgs,
 	}
-	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "role")
+	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "role=manager|worker")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Control.ListJoinGrants(ctx, &api.ListJoinGrantsRequest{})
 		if err != nil {

@@ -49,7 +49,7 @@ func (p *program) nodeList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List nodes in the swarm", Args: noArgs,
 	}
-	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "membership", "name", "node.label", "role")
+	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "membership=accepted|pending", "name", "node.label", "role=manager|worker")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
 		if err != nil {

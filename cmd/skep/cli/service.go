@@ -44,7 +44,7 @@ func (p *program) serviceList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: noArgs,
 	}
-	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "mode", "name")
+	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "mode=replicated|global|replicated-job|global-job", "name")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Control.ListServices(ctx, &api.ListServicesRequest{})
 		if err != nil {
@@ -77,7 +77,7 @@ func servicePasses(filter flagvalue.Filter, v view.Service) bool {
 
 // modePasses takes the words of --mode, and those of the list.
 func modePasses(filter flagvalue.Filter, mode view.ServiceMode) bool {
-	return filter.Match("mode", func(word string) bool { return strings.ReplaceAll(word, "-", " ") == mode.String() })
+	return filter.Match("mode", func(word string) bool { return strings.EqualFold(strings.ReplaceAll(word, "-", " "), mode.String()) })
 }
 
 func newServiceRow(service *api.Service, v view.Service, flags *listFlags) serviceRow {

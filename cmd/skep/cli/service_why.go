@@ -29,7 +29,7 @@ func (p *program) serviceWhy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "why [OPTIONS] [SERVICE|TASK]", Short: "Explain where tasks are placed, and why not elsewhere",
 		Long: "Explain where tasks are placed, and why not elsewhere: of each node what refuses a task, or how it compares with the others,\n" +
-			"and the smallest change by which a node would take one.\n\n" +
+			"and the smallest change by which a node would take one. Slots that lack a task because theirs ended come first, with the error.\n\n" +
 			"Without a name it is about every service with tasks that wait for a node. A task that runs is asked about as if it did not.",
 		Args: rangeArgs(0, 1),
 	}
@@ -84,8 +84,10 @@ func (p *program) writePlacing(placing view.Placing, apart bool) error {
 			return err
 		}
 	}
-	if err := p.printf("%s\n", output.Printable(placing.Title())); err != nil {
-		return err
+	for _, line := range append(placing.FailureTexts(), placing.Title()) {
+		if err := p.printf("%s\n", output.Printable(line)); err != nil {
+			return err
+		}
 	}
 	list, err := output.ParseList("", whyTable, false)
 	if err != nil {

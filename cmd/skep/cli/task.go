@@ -16,7 +16,6 @@ import (
 	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
 	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
-	"github.com/skep-io/skep/internal/fault"
 )
 
 // maxTaskError is the width of the error column, as Docker's.
@@ -43,7 +42,8 @@ type psFlags struct {
 }
 
 func (f *psFlags) register(cmd *cobra.Command, filters ...string) {
-	f.listFlags.register(cmd, "Only display task IDs", "Pretty-print tasks using a Go template", filters...)
+	f.listFlags.register(cmd, "Only display task IDs", "Pretty-print tasks using a Go template",
+		append([]string{"desired-state=running|shutdown|accepted"}, filters...)...)
 	cmd.Flags().BoolVar(&f.noResolve, "no-resolve", false, "Do not map IDs to Names")
 	cmd.Flags().BoolVar(&f.noTrunc, "no-trunc", false, "Do not truncate output")
 }
@@ -54,7 +54,7 @@ func (p *program) nodePs() *cobra.Command {
 		Use: "ps [OPTIONS] [NODE...]", Short: "List tasks running on one or more nodes, defaults to current node",
 		Args: cobra.ArbitraryArgs,
 	}
-	flags.register(cmd, "desired-state", "id", "label", "name")
+	flags.register(cmd, "id", "label", "name")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		if len(args) == 0 {
 			args = []string{selfNode}
@@ -75,7 +75,7 @@ func (p *program) servicePs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ps [OPTIONS] SERVICE [SERVICE...]", Short: "List the tasks of one or more services", Args: minArgs(1),
 	}
-	flags.register(cmd, "desired-state", "id", "label", "name", "node")
+	flags.register(cmd, "id", "label", "name", "node")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		var ids []string
 		missing := each(args, func(name string) error {
@@ -107,10 +107,7 @@ func (p *program) writeTasks(ctx context.Context, c *client.Client, flags *psFla
 			return err
 		}
 	}
-	listed, err := flags.selectTasks(tasks.GetTasks(), names)
-	if err != nil {
-		return err
-	}
+	listed := flags.selectTasks(tasks.GetTasks(), names)
 	header := taskRow{
 		ID: "ID", Name: "NAME", Image: "IMAGE", Node: "NODE", DesiredState: "DESIRED STATE", CurrentState: "CURRENT STATE",
 		Error: "ERROR", Ports: "PORTS",
@@ -147,19 +144,14 @@ func nodeNames(ctx context.Context, c *client.Client) (names, error) {
 func (n names) of(id string) string { return cmp.Or(n[id], id) }
 
 // selectTasks returns the tasks that meet the filter: by service, slot, and the newest first.
-func (f *psFlags) selectTasks(tasks []*api.Task, names names) ([]*api.Task, error) {
-	for _, state := range f.filter["desired-state"] {
-		if !slices.Contains([]string{"running", "shutdown", "accepted"}, state) {
-			return nil, fault.New(fault.Invalid, "invalid filter 'desired-state=%s': write running, shutdown or accepted", state)
-		}
-	}
+func (f *psFlags) selectTasks(tasks []*api.Task, names names) []*api.Task {
 	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return !taskPasses(f.filter, t, names) })
 	slices.SortStableFunc(tasks, func(a, b *api.Task) int {
 		return cmp.Or(cmp.Compare(a.GetServiceName(), b.GetServiceName()), cmp.Compare(a.GetServiceId(), b.GetServiceId()),
 			cmp.Compare(a.GetSlot(), b.GetSlot()),
 			b.GetMeta().GetCreatedAt().AsTime().Compare(a.GetMeta().GetCreatedAt().AsTime()))
 	})
-	return tasks, nil
+	return tasks
 }
 
 func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
@@ -167,13 +159,13 @@ func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
 		filter.Prefix("node", nodeOf(t), names.of(nodeOf(t))) &&
 		filter.Labels("label", t.GetSpec().GetContainer().GetLabels()) &&
 		filter.Match("desired-state", func(state string) bool {
-			switch desired := t.GetDesiredState(); state {
+			switch desired := t.GetDesiredState(); strings.ToLower(state) {
 			case "running":
 				return desired == api.TaskState_TASK_STATE_RUNNING || desired == api.TaskState_TASK_STATE_READY
 			case "shutdown":
 				return desired > api.TaskState_TASK_STATE_RUNNING
 			default:
-				return state == view.TaskState(desired)
+				return strings.EqualFold(state, view.TaskState(desired))
 			}
 		})
 }

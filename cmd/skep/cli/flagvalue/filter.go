@@ -30,11 +30,28 @@ func (f *Filter) String() string { return "" }
 // Type is Docker's word.
 func (f *Filter) Type() string { return "filter" }
 
-// Check returns an error for a key that is not among the allowed ones.
+// Check returns an error for a key that is not among the allowed ones. One that has only some words for values is allowed as
+// KEY=WORD|WORD; words are compared whatever their case, and a dash is as good as a space.
 func (f Filter) Check(allowed ...string) error {
+	words := map[string]string{}
+	var keys []string
+	for _, a := range allowed {
+		key, values, _ := strings.Cut(a, "=")
+		words[key] = values
+		keys = append(keys, key)
+	}
 	for _, key := range slices.Sorted(maps.Keys(f)) {
-		if !slices.Contains(allowed, key) {
-			return fmt.Errorf("invalid filter %q: filter by %s", key, strings.Join(allowed, ", "))
+		values, ok := words[key]
+		if !ok {
+			return fmt.Errorf("invalid filter %q: filter by %s", key, strings.Join(keys, ", "))
+		}
+		if values == "" {
+			continue
+		}
+		for _, value := range f[key] {
+			if !slices.Contains(strings.Split(values, "|"), strings.ReplaceAll(strings.ToLower(value), " ", "-")) {
+				return fmt.Errorf("invalid filter %q: the %s is one of %s", key+"="+value, key, strings.ReplaceAll(values, "|", ", "))
+			}
 		}
 	}
 	return nil

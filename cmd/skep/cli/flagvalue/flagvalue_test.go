@@ -333,12 +333,14 @@ func TestFilter(t *testing.T) {
 		"not another value":      !filter.Labels("label", map[string]string{"a": "2"}),
 		"not a missing label":    !filter.Labels("label", nil),
 		"known keys":             filter.Check("name", "label", "role") == nil,
+		"known words":            filter.Check("name", "label", "role=manager|worker") == nil,
 	} {
 		if !holds {
 			t.Errorf("%s: does not hold", claim)
 		}
 	}
-	checkErr(t, filter.Check("name"), `invalid filter "label"`)
+	checkErr(t, filter.Check("name=a|b", "role"), `invalid filter "label": filter by name, role`)
+	checkErr(t, filter.Check("name", "label", "role=manager"), `invalid filter "role=worker": the role is one of manager`)
 	checkErr(t, filter.Set("name"), "write name=value")
 	checkErr(t, filter.Set("=x"), "write name=value")
 }

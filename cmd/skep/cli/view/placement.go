@@ -22,6 +22,23 @@ type Placing struct {
 	NodesLeftOut uint32 `json:",omitempty"`
 	// Changes are the smallest after which a node would take it; none when one would, or none is known.
 	Changes []PlacementChange `json:",omitempty"`
+	// Failures are slots that lack a running task because theirs ended.
+	Failures        []SlotFailure `json:",omitempty"`
+	FailuresLeftOut uint32        `json:",omitempty"`
+	host            string
+}
+
+// SlotFailure is a slot whose last task ended by itself.
+type SlotFailure struct {
+	Slot   uint64
+	TaskID string
+	NodeID string
+	// Error is empty for a task that ended well.
+	Error string `json:",omitempty"`
+	// Ended is how many tasks did in this slot, of those that history keeps.
+	Ended uint32
+	// GivenUp says that nothing follows.
+	GivenUp bool
 	host    string
 }
 
@@ -60,15 +77,22 @@ func NewPlacings(placings []*api.Placing) []Placing {
 			ServiceID: p.GetServiceId(), ServiceName: p.GetServiceName(), TaskID: p.GetTaskId(), Slot: p.GetSlot(), NodeID: p.GetNodeId(),
 			Waiting: p.GetWaiting(), NodesLeftOut: p.GetNodesLeftOut(), Nodes: []NodeVerdict{},
 		}
+		hosts := map[string]string{}
 		for _, n := range p.GetNodes() {
 			v.Nodes = append(v.Nodes, verdict(n))
-			if n.GetNodeId() == p.GetNodeId() {
-				v.host = n.GetHostname()
-			}
+			hosts[n.GetNodeId()] = n.GetHostname()
 		}
+		v.host = hosts[p.GetNodeId()]
 		for _, c := range p.GetChanges() {
 			v.Changes = append(v.Changes, PlacementChange{c.GetText(), c.GetCommand()})
 		}
+		for _, f := range p.GetFailures() {
+			v.Failures = append(v.Failures, SlotFailure{
+				Slot: f.GetSlot(), TaskID: f.GetTaskId(), NodeID: f.GetNodeId(), Error: f.GetError(), Ended: f.GetEnded(), GivenUp: f.GetGivenUp(),
+				host: hosts[f.GetNodeId()],
+			})
+		}
+		v.FailuresLeftOut = p.GetFailuresLeftOut()
 		out = append(out, v)
 	}
 	return out
@@ -101,4 +125,24 @@ func (p Placing) Title() string {
 	default:
 		return fmt.Sprintf("%s: %d tasks wait for a node.", p.ServiceName, p.Waiting)
 	}
+}
+
+// FailureTexts says of each slot that lacks a task why, a line each.
+func (p Placing) FailureTexts() (lines []string) {
+	for _, f := range p.Failures {
+		times := "once"
+		if f.Ended > 1 {
+			times = fmt.Sprintf("%d times", f.Ended)
+		}
+		next := "The next one waits for its restart delay."
+		if f.GivenUp {
+			next = "Nothing follows: the restart policy allows no more."
+		}
+		lines = append(lines, fmt.Sprintf("%s ended %s, last on %s: %s. %s",
+			TaskName(p.ServiceName, f.Slot), times, cmp.Or(f.host, f.NodeID), cmp.Or(f.Error, "exit code 0"), next))
+	}
+	if p.FailuresLeftOut > 0 {
+		lines = append(lines, fmt.Sprintf("… and %d slots more", p.FailuresLeftOut))
+	}
+	return lines
 }
