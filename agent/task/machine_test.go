@@ -122,9 +122,9 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 	}
 	switch {
 	case d.HasArg("isready"):
-		status.Readiness = &api.Readiness{Ready: true}
+		status.Readiness, status.Message = &api.Readiness{Ready: true}, "ready"
 	case d.HasArg("unready"):
-		status.Readiness, status.Err = &api.Readiness{}, "not ready: exit code 1"
+		status.Readiness, status.Message, status.Err = &api.Readiness{}, "not ready", "not ready: exit code 1"
 	}
 	s.m = NewMachine(s.task, status)
 	return ""

@@ -1,20 +1,21 @@
 package task
 
 import (
+	"strings"
 	"time"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// notReady begins the error of a task that runs, and is not to have work.
-const notReady = "not ready: "
+// whyUnready begins the error of a task that runs, and is not to have work.
+const whyUnready = "not ready: "
 
 // recallReadiness takes in what the last run of the daemon knew, or nothing of a task that did not run then.
 func (m *Machine) recallReadiness() {
 	m.readiness = m.status.GetReadiness()
-	if m.readiness != nil && !m.readiness.GetReady() {
-		m.unready = m.status.GetErr()
+	if why := m.status.GetErr(); m.readiness != nil && strings.HasPrefix(why, whyUnready) {
+		m.unready = why
 	}
 }
 
@@ -24,10 +25,21 @@ func (m *Machine) becomeRunning(now time.Time, message string) {
 	if checked && m.readiness == nil {
 		m.readiness = &api.Readiness{}
 	}
+	if checked {
+		message = m.readyMessage()
+	}
 	m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.unready)
 	if checked {
 		m.do(OpProbeReady)
 	}
+}
+
+// readyMessage is another one when the task is ready: managers that know of no readiness take that for news, and pass it on.
+func (m *Machine) readyMessage() string {
+	if m.readiness.GetReady() {
+		return "ready"
+	}
+	return "not ready"
 }
 
 // probedReady takes in news of whether the task is ready. It is never ended for that.
@@ -37,9 +49,9 @@ func (m *Machine) probedReady(r *api.Readiness, why string) {
 	}
 	m.readiness, m.unready = r, ""
 	if !r.GetReady() {
-		m.unready = notReady + why
+		m.unready = whyUnready + why
 	}
-	m.tell(m.status.GetMessage(), m.unready)
+	m.tell(m.readyMessage(), m.unready)
 }
 
 // readinessUnknown takes in that the checks ended, although the container may run.
