@@ -210,13 +210,13 @@ func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows b
 
 func (p *program) currentState(v view.Task) string {
 	state := capitalized(v.Status.State)
+	if at := v.Status.Timestamp; !at.IsZero() && !at.Equal(time.Unix(0, 0)) {
+		state += " " + strings.ToLower(p.age(at))
+	}
 	if r := v.Status.Readiness; r != nil && !r.Ready && v.Status.State == view.TaskState(api.TaskState_TASK_STATE_RUNNING) {
 		state += " (not ready)"
 	}
-	if v.Status.Timestamp.IsZero() || v.Status.Timestamp.Equal(time.Unix(0, 0)) {
-		return state
-	}
-	return state + " " + strings.ToLower(p.age(v.Status.Timestamp))
+	return state
 }
 
 // portsOf lists the ports that a running task has on its node.
