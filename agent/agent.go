@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/agent/identity"
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/agent/learn"
+	"github.com/skep-io/skep/agent/logforward"
 	"github.com/skep-io/skep/agent/logs"
 	"github.com/skep-io/skep/agent/metrics"
 	"github.com/skep-io/skep/agent/network"
@@ -85,6 +86,7 @@ type Agent struct {
 	blobs      *images.Server
 	logs       logs.Reader
 	logWatcher *logfile.Watcher
+	forwarder  *logforward.Forwarder
 	exec       exec.Server
 	learn      learn.Server
 	volumes    volume.Server
@@ -142,10 +144,11 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.newForwarder()
 	a.logs = logs.Reader{
 		Path:     a.executor.LogPath,
 		Prepared: func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_READY}) },
-		Ended:    func(id string) <-chan struct{} { return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE}) },
+		Ended:    a.ended,
 		Watcher:  a.logWatcher,
 	}
 	answer := (&server{a: a}).answer
@@ -154,6 +157,35 @@ func New(cfg Config) (*Agent, error) {
 	a.volumes.Mounted = a.executor.VolumesOf
 	a.learn.Open, a.learn.Processes, a.learn.Answer = openRecorder, a.executor.Processes, answer
 	return a, nil
+}
+
+// ended returns a channel that is closed once a task writes no more.
+func (a *Agent) ended(id string) <-chan struct{} {
+	return a.reached(mark{id, api.TaskState_TASK_STATE_COMPLETE})
+}
+
+func (a *Agent) newForwarder() {
+	a.forwarder = logforward.New(logforward.Config{
+		Path: a.executor.LogPath, Ended: a.ended, Expand: a.executor.Expand, Watcher: a.logWatcher, Hostname: a.cfg.Hostname, Logger: a.log,
+	})
+}
+
+// forwardLogs sends on what tasks write, those of the daemon's last run among them.
+func (a *Agent) forwardLogs(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.forwarder.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-a.tasks.Adopted():
+		case <-ctx.Done():
+			return nil
+		}
+		for _, t := range a.tasks.Tasks() {
+			a.forwarder.Follow(t)
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 // openRecorder makes a recorder of system calls.
@@ -218,9 +250,15 @@ func (a *Agent) newExecutor() (err error) {
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, CDI: a.cfg.CDISpecDirs, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
 		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
-		Created: a.learn.Created, Launched: a.metrics.Launched,
+		Created: a.created, Launched: a.metrics.Launched,
 	})
 	return err
+}
+
+// created takes in that a task's container is made.
+func (a *Agent) created(t *api.Task, pid int) {
+	a.learn.Created(t, pid)
+	a.forwarder.Follow(t)
 }
 
 // Close closes what New opened.
@@ -233,7 +271,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.forwardLogs, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -338,7 +376,9 @@ func (a *Agent) Uses(nodeID string) bool { return a.session.Uses(nodeID) }
 func (a *Agent) Abandon(nodeID string) { a.session.Abandon(nodeID) }
 
 // Metrics are this node's tasks, for Prometheus.
-func (a *Agent) Metrics() prometheus.Collector { return a.metrics }
+func (a *Agent) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{a.metrics, a.forwarder}
+}
 
 // Audit returns what this node knows of the audit log, and whether it refuses a manager.
 func (a *Agent) Audit() session.AuditState { return a.session.Audit() }

@@ -3442,7 +3442,7 @@ func (x *TaskSpec) GetLogDriver() *LogDriver {
 // LogDriver says where the output of a container goes.
 type LogDriver struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// file or none; json-file and local, Docker's words for what is much the same, are stored as file.
+	// file, journald, syslog or none; json-file and local, Docker's words for what is much the same, are stored as file.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// As each driver has them, such as max-size=10m.
 	Options       map[string]string `protobuf:"bytes,2,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

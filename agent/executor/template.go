@@ -36,18 +36,24 @@ func (e *Executor) filledIn(t *api.Task) (*api.Task, error) {
 	if len(templates(containerOf(t))) == 0 {
 		return t, nil
 	}
-	out, values := proto.CloneOf(t), e.context(t)
+	out := proto.CloneOf(t)
 	for _, text := range templates(containerOf(out)) {
-		expanded, err := expand.Expand(*text, values, expand.Values{})
+		expanded, err := e.Expand(out, *text)
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", fault.Clip(*text, maxQuoted), err)
 		}
-		if strings.ContainsRune(string(expanded), 0) {
+		if strings.ContainsRune(expanded, 0) {
 			return nil, fault.New(fault.Invalid, "%q: template: it makes a zero byte", fault.Clip(*text, maxQuoted))
 		}
-		*text = string(expanded)
+		*text = expanded
 	}
 	return out, nil
+}
+
+// Expand fills in a template about a task, which may name neither secrets nor configs.
+func (e *Executor) Expand(t *api.Task, text string) (string, error) {
+	out, err := expand.Expand(text, e.context(t), expand.Values{})
+	return string(out), err
 }
 
 // templates returns where a container has templates that the node fills in before anything else.

@@ -20,6 +20,9 @@ const (
 	File = "file"
 	// None keeps nothing.
 	None = "none"
+	// Journald and Syslogd keep files as File does, and send what is in them on.
+	Journald = "journald"
+	Syslogd  = "syslog"
 )
 
 // Limits of the files of one task. The least size has room for a line at its largest.
@@ -35,12 +38,20 @@ const (
 	DefaultMaxFiles = 3
 )
 
+// defaultTag is SERVICE.SLOT.
+const defaultTag = "{{.Service.Name}}.{{.Task.Slot}}"
+
 // Driver is what becomes of a task's output. The zero value is not valid; Parse returns those that are.
 type Driver struct {
 	Name string
 	// MaxSize is the most bytes of one file, and MaxFiles how many there are.
 	MaxSize  int64
 	MaxFiles int
+	// Tag is a template of what the lines are called where they go.
+	Tag string
+	// Labels are those of the container that journald gets.
+	Labels []string
+	Syslog Syslog
 }
 
 // Name returns the name of a driver as it is stored.
@@ -54,8 +65,18 @@ func Name(name string) string {
 
 // options are those of each driver, with what reads them into a Driver.
 func options() map[string]map[string]func(*Driver, string) error {
-	files := map[string]func(*Driver, string) error{"max-size": (*Driver).setMaxSize, "max-file": (*Driver).setMaxFiles}
-	return map[string]map[string]func(*Driver, string) error{File: files, None: {}}
+	all := map[string]map[string]func(*Driver, string) error{
+		File: {}, None: {},
+		Journald: {"tag": (*Driver).setTag, "labels": (*Driver).setLabels},
+		Syslogd: {
+			"tag": (*Driver).setTag, "syslog-address": (*Driver).setAddress, "syslog-facility": (*Driver).setFacility,
+			"syslog-format": (*Driver).setFormat, "syslog-tls-ca-cert": (*Driver).setCA,
+		},
+	}
+	for _, name := range []string{File, Journald, Syslogd} {
+		all[name]["max-size"], all[name]["max-file"] = (*Driver).setMaxSize, (*Driver).setMaxFiles
+	}
+	return all
 }
 
 // Parse reads a driver, or says all that is wrong with it; nil is the default one.
@@ -65,6 +86,12 @@ func Parse(spec *api.LogDriver) (Driver, error) {
 	known, ok := drivers[d.Name]
 	if !ok {
 		return Driver{}, fmt.Errorf("unknown log driver %q: the drivers are %s", quoted(spec.GetName()), names(drivers))
+	}
+	if d.Name == Journald || d.Name == Syslogd {
+		d.Tag = defaultTag
+	}
+	if d.Name == Syslogd {
+		d.Syslog = Syslog{Network: Unixgram, Address: "/dev/log", Facility: facilities()["daemon"]}
 	}
 	var errs []error
 	for _, key := range slices.Sorted(maps.Keys(spec.GetOptions())) {
@@ -83,8 +110,11 @@ func Parse(spec *api.LogDriver) (Driver, error) {
 	if len(errs) == 0 && d.MaxSize*int64(d.MaxFiles) > maxTotal {
 		errs = append(errs, fmt.Errorf("%d files of %d bytes: the files of a task may have 1g together", d.MaxFiles, d.MaxSize))
 	}
-	if len(errs) > 0 {
-		return Driver{}, errors.Join(errs...)
+	if len(errs) == 0 && d.Name == Syslogd {
+		errs = append(errs, d.Syslog.check())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Driver{}, err
 	}
 	return d, nil
 }

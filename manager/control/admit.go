@@ -43,7 +43,7 @@ func admit(ctx context.Context, tx store.Tx, spec, old *api.ServiceSpec) (warnin
 	if err := pinMounts(tx, spec.GetTask().GetContainer().GetMounts(), old.GetTask().GetContainer().GetMounts()); err != nil {
 		return nil, err
 	}
-	if err := admitPrivileges(ctx, spec.GetTask().GetContainer(), old.GetTask().GetContainer(), grants); err != nil {
+	if err := admitPrivileges(ctx, spec.GetTask(), old.GetTask(), grants); err != nil {
 		return nil, err
 	}
 	constraints, err := grantConstraints(spec.GetTask().GetPlacement(), grants)

@@ -190,15 +190,15 @@ func grantsOf(tx store.ReadTx, service *api.Service) (grants []*api.Grant, err e
 
 // admitPrivileges refuses a container that asks for more than the default and its grants give, and one with a grant that the caller may
 // not hand out. A container that stays as it is passes: scaling and moving a service takes no privilege.
-func admitPrivileges(ctx context.Context, container, old *api.ContainerSpec, grants []*api.Grant) error {
-	if old != nil && proto.Equal(container, old) {
+func admitPrivileges(ctx context.Context, task, old *api.TaskSpec, grants []*api.Grant) error {
+	if old.GetContainer() != nil && proto.Equal(task.GetContainer(), old.GetContainer()) && proto.Equal(task.GetLogDriver(), old.GetLogDriver()) {
 		return nil
 	}
 	if err := mayUse(authz.FromContext(ctx).Kind, grants); err != nil {
 		return err
 	}
-	if excesses := privilege.Excesses(container, grants); len(excesses) > 0 {
-		return fault.New(fault.Precondition, "task.container: %s", privilege.Explain(excesses))
+	if excesses := privilege.Excesses(task, grants); len(excesses) > 0 {
+		return fault.New(fault.Precondition, "task: %s", privilege.Explain(excesses))
 	}
 	return nil
 }

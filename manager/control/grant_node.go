@@ -9,6 +9,7 @@ import (
 	"tags.cncf.io/container-device-interface/pkg/parser"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/manager/privilege"
 	"github.com/skep-io/skep/manager/security"
 )
@@ -139,13 +140,17 @@ func (p *problems) grantOptions(options []string) {
 	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
 		switch {
+		case strings.HasPrefix(option, security.LogPrefix):
+			if err := logdriver.CheckDestination(value); err != nil {
+				p.add("security_options", "%s: %v", clip(option), err)
+			}
 		case slices.Contains([]string{security.PIDHost, security.IPCHost, security.UsernsHost, security.NetworkHost}, option):
 		case option == "seccomp=unconfined", option == "seccomp=PROFILE", option == "no-new-privileges=false":
 		case name == "apparmor" && appArmorPattern.MatchString(value) && len(value) <= maxLabelPart:
 		case name == "label" && value != "" && len(value) <= maxLabelPart:
 		default:
 			p.add("security_options", "%q is none that can be granted: seccomp=unconfined, seccomp=PROFILE (for any profile), no-new-privileges=false, "+
-				"apparmor=unconfined, apparmor=NAME, label=disable, label=user|role|type|level:VALUE, pid=host, ipc=host, userns=host or network=host", clip(option))
+				"apparmor=unconfined, apparmor=NAME, label=disable, label=user|role|type|level:VALUE, log=journald, log=ADDRESS (such as log=udp://HOST:PORT), pid=host, ipc=host, userns=host or network=host", clip(option))
 		}
 	}
 }

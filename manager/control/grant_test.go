@@ -110,6 +110,41 @@ func TestCreateService_SharesNamespacesByGrant(t *testing.T) {
 	}
 }
 
+// Where a task's lines go beyond its files takes a grant that names the place.
+func TestCreateService_SendsLogsWhereAGrantSays(t *testing.T) {
+	s := newSwarm(t)
+	to := func(name, address string) func(*api.ServiceSpec) {
+		return func(spec *api.ServiceSpec) {
+			spec.Task.LogDriver = &api.LogDriver{Name: name}
+			if address != "" {
+				spec.Task.LogDriver.Options = map[string]string{"syslog-address": address}
+			}
+		}
+	}
+	_, err := s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(to("syslog", "tcp://10.0.0.1"))})
+	wantFault(t, err, fault.Precondition, "log=tcp://10.0.0.1:514 (each node's root sends what it writes to tcp://10.0.0.1:514) is beyond")
+	wantFault(t, err, fault.Precondition, "`skep grant create NAME --security-opt log=tcp://10.0.0.1:514`")
+	_, err = s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(to("journald", ""))})
+	wantFault(t, err, fault.Precondition, "`skep grant create NAME --security-opt log=journald`")
+	_, err = s.CreateGrant(t.Context(), &api.CreateGrantRequest{Spec: &api.GrantSpec{
+		Annotations: &api.Annotations{Name: "logs"}, SecurityOptions: []string{"log=udp://10.0.0.1"},
+	}})
+	wantFault(t, err, fault.Invalid, "log=udp://10.0.0.1: write udp://10.0.0.1:514")
+	s.createGrant(t, "logs", func(g *api.GrantSpec) { g.SecurityOptions = []string{"log=tcp://10.0.0.1:514"} })
+	_, err = s.CreateService(t.Context(), &api.CreateServiceRequest{Spec: web(to("syslog", "tcp://10.0.0.2"), withGrant("logs"))})
+	wantFault(t, err, fault.Precondition, "log=tcp://10.0.0.2:514")
+	service := s.createService(t, web(to("syslog", "tcp://10.0.0.1"), withGrant("logs")))
+	// A change of the driver alone is held against the grants, too, and against who may use them.
+	change := func(ctx context.Context) error {
+		spec := proto.CloneOf(service.GetSpec())
+		to("journald", "")(spec)
+		_, err := s.UpdateService(ctx, &api.UpdateServiceRequest{ServiceId: service.GetId(), Version: service.GetMeta().GetVersion(), Spec: spec})
+		return err
+	}
+	wantFault(t, change(t.Context()), fault.Precondition, "log=journald")
+	wantFault(t, change(as(t, api.Caller_CALLER_OPERATOR)), fault.PermissionDenied, "grant logs is for administrators")
+}
+
 // Operators hand out what is meant for them; else they scale and move what an administrator made, and change no container of it.
 func TestUpdateService_OperatorsKeepGrantedContainersAsTheyAre(t *testing.T) {
 	s := newSwarm(t)

@@ -110,7 +110,7 @@ func stillGranted(tx store.ReadTx, service *api.Service) error {
 		return err
 	}
 	name := service.GetSpec().GetAnnotations().GetName()
-	if excesses := privilege.Excesses(service.GetSpec().GetTask().GetContainer(), grants); len(excesses) > 0 {
+	if excesses := privilege.Excesses(service.GetSpec().GetTask(), grants); len(excesses) > 0 {
 		return fault.New(fault.Precondition, "service %s asks for what its grants would not give it any more: %s; update the service first", name,
 			privilege.Names(excesses))
 	}

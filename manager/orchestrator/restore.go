@@ -28,7 +28,7 @@ func (w *writer) adopt(v View, id string) error {
 // grants are removed, and grants give less.
 func (w *writer) restore(v View, status *api.UpdateStatus) error {
 	s := proto.CloneOf(v.Service)
-	obstacle, err := w.obstacle(s.GetPreviousSpec().GetTask().GetContainer())
+	obstacle, err := w.obstacle(s.GetPreviousSpec().GetTask())
 	if err != nil {
 		return err
 	}
@@ -50,9 +50,10 @@ func goBack(s *api.Service, status *api.UpdateStatus) {
 	s.UpdateStatus = proto.CloneOf(status)
 }
 
-// obstacle returns what keeps a container that could be had before from being had now, or "". What it needs stays until the
+// obstacle returns what keeps a task that could be had before from being had now, or "". What it needs stays until the
 // transaction is committed.
-func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
+func (w *writer) obstacle(task *api.TaskSpec) (string, error) {
+	c := task.GetContainer()
 	if gone, err := missingValue[*api.Secret](w, c.GetSecrets()); gone != "" || err != nil {
 		return gone, err
 	}
@@ -73,7 +74,7 @@ func (w *writer) obstacle(c *api.ContainerSpec) (string, error) {
 		}
 		grants = append(grants, grant)
 	}
-	if excesses := privilege.Excesses(c, grants); len(excesses) > 0 {
+	if excesses := privilege.Excesses(task, grants); len(excesses) > 0 {
 		return fmt.Sprintf("the previous spec asks for %s, which no grant of it gives any more", privilege.Names(excesses)), nil
 	}
 	return "", nil

@@ -19,7 +19,7 @@ func Benchmark(tasks []*api.Task, isolation map[string][]string) []*api.Security
 	weak := map[*api.Task]differences{} // what weakens each; a profile of seccomp takes some time to read
 	for _, t := range tasks {
 		var d differences
-		d.weaknesses(t.GetSpec().GetContainer(), t.GetGrants())
+		d.weaknesses(t.GetSpec(), t.GetGrants())
 		weak[t] = d
 	}
 	all := []check{

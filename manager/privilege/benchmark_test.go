@@ -190,12 +190,12 @@ func TestDifferences_OnTheNodesUserIDs(t *testing.T) {
 // What a spec asks for without a grant is an excess; what the grant allows is none (P2).
 func TestExcesses_OfSecurityOptions(t *testing.T) {
 	c := &api.ContainerSpec{Privileges: &api.Privileges{NewPrivileges: true}}
-	excesses := privilege.Excesses(c, nil)
+	excesses := privilege.Excesses(&api.TaskSpec{Container: c}, nil)
 	if len(excesses) != 1 || excesses[0].Option != "--security-opt no-new-privileges=false" {
 		t.Fatalf("got %v", excesses)
 	}
 	allowed := []*api.Grant{{Spec: &api.GrantSpec{SecurityOptions: []string{"no-new-privileges=false"}}}}
-	if left := privilege.Excesses(c, allowed); len(left) != 0 {
+	if left := privilege.Excesses(&api.TaskSpec{Container: c}, allowed); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
 }

@@ -26,7 +26,7 @@ func Differences(spec *api.TaskSpec, grants []*api.Grant) []*api.SecurityDiffere
 	var d differences
 	d.capabilities(c, grants)
 	d.node(grants)
-	d.weaknesses(c, grants)
+	d.weaknesses(spec, grants)
 	if adj := c.GetOomScoreAdj(); adj < 0 {
 		d.weaker(pointsSlight, "", fmt.Sprintf("OOM score %d", adj), "when memory runs out, the kernel ends other processes of the node first")
 	}
@@ -215,14 +215,17 @@ func within(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
 }
 
-func (d *differences) weaknesses(c *api.ContainerSpec, grants []*api.Grant) {
-	for _, w := range security.Weaknesses(c) {
+func (d *differences) weaknesses(task *api.TaskSpec, grants []*api.Grant) {
+	for _, w := range security.Weaknesses(task) {
 		points := uint32(pointsNode)
 		switch w.Option {
 		case security.UsernsHost:
 			points = pointsTakeover
 		case security.PIDHost, security.NetworkHost, "seccomp=unconfined":
 			points = pointsGrave
+		}
+		if strings.HasPrefix(w.Option, security.LogPrefix) {
+			points = pointsSlight
 		}
 		d.weaker(points, allowing(grants, w.Option), w.Option, w.Means)
 	}

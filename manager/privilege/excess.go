@@ -19,8 +19,9 @@ type Excess struct {
 	Option string
 }
 
-// Excesses returns what a container asks for beyond the default and beyond its grants, in a fixed order.
-func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
+// Excesses returns what a task asks for beyond the default and beyond its grants, in a fixed order.
+func Excesses(task *api.TaskSpec, grants []*api.Grant) []Excess {
+	c := task.GetContainer()
 	granted := grantedCapabilities(grants)
 	all := slices.Contains(granted, AllCapabilities)
 	var out []Excess
@@ -30,7 +31,7 @@ func Excesses(c *api.ContainerSpec, grants []*api.Grant) []Excess {
 		}
 	}
 	out = append(out, mountExcesses(c, grants)...)
-	for _, w := range security.Weaknesses(c) {
+	for _, w := range security.Weaknesses(task) {
 		if !slices.ContainsFunc(grants, func(g *api.Grant) bool { return allows(g, w.Option) }) {
 			out = append(out, Excess{w.Option + " (" + w.Means + ")", flagOf(w.Option)})
 		}

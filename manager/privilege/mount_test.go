@@ -44,7 +44,7 @@ func TestExcesses_OfBindMounts(t *testing.T) {
 			grants = []*api.Grant{{Spec: &api.GrantSpec{Mounts: []*api.GrantMount{tt.given}}}}
 		}
 		var got []string
-		for _, e := range privilege.Excesses(&api.ContainerSpec{Mounts: []*api.Mount{tt.mount}}, grants) {
+		for _, e := range privilege.Excesses(&api.TaskSpec{Container: &api.ContainerSpec{Mounts: []*api.Mount{tt.mount}}}, grants) {
 			got = append(got, e.Option)
 		}
 		if strings.Join(got, " ") != tt.want {

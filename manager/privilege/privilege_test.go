@@ -30,7 +30,7 @@ func TestExcesses_OfCapabilities(t *testing.T) {
 		{name: "all are granted", add: []string{"ALL"}, grants: []*api.Grant{grant("ALL")}},
 	} {
 		var got []string
-		for _, e := range privilege.Excesses(&api.ContainerSpec{CapabilityAdd: tt.add, CapabilityDrop: tt.drop}, tt.grants) {
+		for _, e := range privilege.Excesses(&api.TaskSpec{Container: &api.ContainerSpec{CapabilityAdd: tt.add, CapabilityDrop: tt.drop}}, tt.grants) {
 			got = append(got, e.What)
 		}
 		if strings.Join(got, ", ") != tt.want {
@@ -42,7 +42,7 @@ func TestExcesses_OfCapabilities(t *testing.T) {
 // --cap-add ALL is everything beyond the default, each by its name, so that one grant of all that is named covers it.
 func TestExcesses_AllNamesEveryOne(t *testing.T) {
 	all := &api.ContainerSpec{CapabilityAdd: []string{privilege.AllCapabilities}}
-	excesses := privilege.Excesses(all, nil)
+	excesses := privilege.Excesses(&api.TaskSpec{Container: all}, nil)
 	if want := len(privilege.Capabilities()) - len(privilege.DefaultCapabilities()); len(excesses) != want {
 		t.Errorf("%d excesses, want %d", len(excesses), want)
 	}
@@ -54,7 +54,7 @@ func TestExcesses_AllNamesEveryOne(t *testing.T) {
 	for _, e := range excesses {
 		names = append(names, "CAP_"+strings.TrimPrefix(e.Option, "--cap-add "))
 	}
-	if left := privilege.Excesses(all, []*api.Grant{grant(names...)}); len(left) != 0 {
+	if left := privilege.Excesses(&api.TaskSpec{Container: all}, []*api.Grant{grant(names...)}); len(left) != 0 {
 		t.Errorf("what the text says to grant leaves %v", left)
 	}
 }

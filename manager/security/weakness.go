@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/logdriver"
 )
 
 // Weakness is one thing that a spec takes away from the default isolation.
@@ -29,10 +30,13 @@ const (
 	NetworkHost = "network=host"
 )
 
-// Weaknesses returns what a container's privileges take away from the default isolation, always in the same order; none for the
+// LogPrefix begins the options that let the lines of a task go somewhere else than into its own files.
+const LogPrefix = "log="
+
+// Weaknesses returns what a task takes away from the default isolation, always in the same order; none for the
 // defaults and for what is stricter. The spec must be valid: a profile that can't be read counts as one that allows everything.
-func Weaknesses(c *api.ContainerSpec) []Weakness {
-	p := c.GetPrivileges()
+func Weaknesses(task *api.TaskSpec) []Weakness {
+	p := task.GetContainer().GetPrivileges()
 	var out []Weakness
 	add := func(weak bool, option, means string) {
 		if weak {
@@ -56,6 +60,13 @@ func Weaknesses(c *api.ContainerSpec) []Weakness {
 		"no AppArmor profile confines the process")
 	add(p.GetApparmor().GetMode() == api.AppArmorMode_APP_ARMOR_MODE_PROFILE, "apparmor="+p.GetApparmor().GetProfile(),
 		"whatever that AppArmor profile of the node allows, instead of Skep's")
+	if log, err := logdriver.Parse(task.GetLogDriver()); err == nil && log.Destination() != "" {
+		means := "each node's root sends what it writes to " + log.Destination()
+		if log.Destination() == logdriver.Journald || log.Syslog.Network == logdriver.Unixgram {
+			means = "what it writes is in a log of the node, beside the node's own lines, and can take their place"
+		}
+		add(true, LogPrefix+log.Destination(), means)
+	}
 	selinux := p.GetSelinuxContext()
 	add(selinux.GetDisable(), "label=disable", "no SELinux label confines the process")
 	for _, part := range []struct{ name, value string }{

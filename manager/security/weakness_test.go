@@ -46,7 +46,7 @@ func TestWeaknesses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got []string
-			for _, w := range security.Weaknesses(&api.ContainerSpec{Privileges: tc.privileges}) {
+			for _, w := range security.Weaknesses(&api.TaskSpec{Container: &api.ContainerSpec{Privileges: tc.privileges}}) {
 				got = append(got, w.Option)
 				if w.Means == "" {
 					t.Errorf("%s: nothing says what it means", w.Option)
@@ -60,8 +60,8 @@ func TestWeaknesses(t *testing.T) {
 }
 
 func TestWeaknesses_NameTheCalls(t *testing.T) {
-	all := security.Weaknesses(&api.ContainerSpec{Privileges: custom(
-		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["kexec_load","read","bpf"],"action":"SCMP_ACT_ALLOW"}]}`)})
+	all := security.Weaknesses(&api.TaskSpec{Container: &api.ContainerSpec{Privileges: custom(
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["kexec_load","read","bpf"],"action":"SCMP_ACT_ALLOW"}]}`)}})
 	if len(all) != 1 || !strings.HasSuffix(all[0].Means, ": bpf, kexec_load") {
 		t.Errorf("got %v", all)
 	}

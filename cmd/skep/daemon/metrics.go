@@ -185,7 +185,9 @@ func (c nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge("skep_node_certificate_expiry_timestamp_seconds", "When this node's certificate expires, in seconds since 1970.",
 		float64(n.identity.Expiry().Unix()), ofNode)
 	if a != nil {
-		prometheus.WrapCollectorWith(ofNode, a.Metrics()).Collect(ch)
+		for _, collector := range a.Metrics() {
+			prometheus.WrapCollectorWith(ofNode, collector).Collect(ch)
+		}
 	}
 	if s == nil {
 		return

@@ -1,0 +1,254 @@
+package logforward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/logdriver"
+	"github.com/skep-io/skep/runtime/logfile"
+)
+
+const (
+	// saveEvery is how often the position is written while lines are sent.
+	saveEvery = time.Second
+	// firstDelay and maxDelay are between tries to reach a server.
+	firstDelay = time.Second
+	maxDelay   = 30 * time.Second
+)
+
+// Config is what a Forwarder needs.
+type Config struct {
+	// Path returns where the log of a task is; never nil.
+	Path func(id string) (string, error)
+	// Ended returns a channel that is closed once the task writes no more; never nil.
+	Ended func(id string) <-chan struct{}
+	// Expand fills in a template of a task; never nil.
+	Expand func(t *api.Task, text string) (string, error)
+	// Watcher sees what is written; never nil.
+	Watcher *logfile.Watcher
+	// Hostname is the node's.
+	Hostname string
+	// Journal is the socket of journald; empty is systemd's.
+	Journal string
+	// Logger is used for what an administrator must know; nil is silence.
+	Logger *slog.Logger
+}
+
+// Forwarder sends on what tasks write. Make one with New.
+type Forwarder struct {
+	// constant after New
+	cfg Config
+	log *slog.Logger
+	// wake has room for one signal: there are new tasks.
+	wake chan struct{}
+
+	sent, lost atomic.Uint64
+	lines      *prometheus.Desc
+	lostLines  *prometheus.Desc
+
+	mu sync.Mutex
+	// The fields below are guarded by mu.
+
+	// waiting are the tasks that Run has not begun with, and following those that are known, by id.
+	waiting   []*api.Task
+	following map[string]bool
+}
+
+// New returns a Forwarder that does nothing before Run.
+func New(cfg Config) *Forwarder {
+	if cfg.Journal == "" {
+		cfg.Journal = "/run/systemd/journal/socket"
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Forwarder{
+		cfg: cfg, log: log, wake: make(chan struct{}, 1), following: map[string]bool{},
+		lines:     prometheus.NewDesc("skep_node_log_lines_sent_total", "Lines of tasks that were sent to syslog or the journal.", nil, nil),
+		lostLines: prometheus.NewDesc("skep_node_log_lines_lost_total", "Lines of tasks that were removed before they could be sent, or that no message could hold.", nil, nil),
+	}
+}
+
+// Follow begins to send on what a task writes, if its log driver says so. It may be called again for the same task, and never blocks.
+func (f *Forwarder) Follow(t *api.Task) {
+	d, err := logdriver.Parse(t.GetSpec().GetLogDriver())
+	if err != nil || d.Destination() == "" {
+		return // the executor refuses a driver that is not valid
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.following[t.GetId()] {
+		return
+	}
+	f.following[t.GetId()] = true
+	f.waiting = append(f.waiting, t)
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends, and then returns nil.
+func (f *Forwarder) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for {
+			select {
+			case <-f.wake:
+			case <-ctx.Done():
+				return nil
+			}
+			f.mu.Lock()
+			tasks := f.waiting
+			f.waiting = nil
+			f.mu.Unlock()
+			for _, t := range tasks {
+				g.Go(func() error {
+					f.follow(ctx, t)
+					return nil
+				})
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// follow sends on what one task writes until it has ended, or ctx does.
+func (f *Forwarder) follow(ctx context.Context, t *api.Task) {
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.following, t.GetId())
+	}()
+	err := f.forward(ctx, t)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
+		f.log.Error("lines of a task are not sent on", "task", t.GetId(), "error", err)
+	}
+}
+
+func (f *Forwarder) forward(ctx context.Context, t *api.Task) error {
+	path, err := f.cfg.Path(t.GetId())
+	if err != nil {
+		return err
+	}
+	to, err := f.newSink(t)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	p, err := openPosition(path)
+	if err != nil {
+		return err
+	}
+	r, err := logfile.NewReader(path, logfile.Options{Follow: true, Watcher: f.cfg.Watcher, Done: f.cfg.Ended(t.GetId()), After: p.Seq})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	s := stream{f: f, task: t.GetId(), to: &to, dir: filepath.Dir(path)}
+	for {
+		e, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return p.save()
+		}
+		if err != nil {
+			return errors.Join(err, p.save())
+		}
+		if e.Seq > p.Seq+1 {
+			s.lose(e.Seq - p.Seq - 1)
+		}
+		if err := s.send(ctx, e); err != nil {
+			return errors.Join(err, p.save())
+		}
+		p.Seq = e.Seq
+		if err := p.saveNow(time.Now()); err != nil {
+			return err
+		}
+	}
+}
+
+// stream is the way of one task's lines.
+type stream struct {
+	f    *Forwarder
+	task string
+	to   *sink
+	dir  string
+	lost uint64 // lines that were lost since the last that was sent
+}
+
+// lose counts lines that can't be sent (F2).
+func (s *stream) lose(n uint64) {
+	s.lost += n
+	s.f.lost.Add(n)
+}
+
+// send sends an entry, however long it takes to reach the server, or until ctx ends or the task's files are removed.
+func (s *stream) send(ctx context.Context, e logfile.Entry) error {
+	if s.lost > 0 {
+		told := logfile.Entry{Time: e.Time, Stream: logfile.Stderr, Text: fmt.Appendf(nil, "skep: %d log lines lost\n", s.lost)}
+		if err := s.retry(ctx, told); err != nil {
+			return err
+		}
+		s.lost = 0
+	}
+	if err := s.retry(ctx, e); errors.Is(err, errTooLong) {
+		s.lose(1)
+	} else if err != nil {
+		return err
+	} else {
+		s.f.sent.Add(1)
+	}
+	return nil
+}
+
+func (s *stream) retry(ctx context.Context, e logfile.Entry) error {
+	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
+		err := s.to.send(ctx, e)
+		if err == nil || errors.Is(err, errTooLong) {
+			if delay > firstDelay {
+				s.f.log.Info("lines of a task are sent on again", "task", s.task)
+			}
+			return err
+		}
+		if delay == firstDelay && ctx.Err() == nil {
+			s.f.log.Warn("lines of a task wait in its files: they can't be sent on", "task", s.task, "error", err)
+		}
+		timer := time.NewTimer(delay)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
+			s.lose(1)
+			return fmt.Errorf("the log was removed before all of it was sent: %w", err)
+		}
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (f *Forwarder) Describe(ch chan<- *prometheus.Desc) {
+	ch <- f.lines
+	ch <- f.lostLines
+}
+
+// Collect implements prometheus.Collector.
+func (f *Forwarder) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(f.lines, prometheus.CounterValue, float64(f.sent.Load()))
+	ch <- prometheus.MustNewConstMetric(f.lostLines, prometheus.CounterValue, float64(f.lost.Load()))
+}
