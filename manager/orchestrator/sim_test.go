@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -305,10 +306,14 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 	}
 	r := reports[pick(len(reports))]
 	edit(w, r.task, func(t *api.Task) {
-		t.Status = &api.TaskStatus{State: r.state, Timestamp: timestamppb.New(time.Now()), RunningAt: t.GetStatus().GetRunningAt()}
+		before := t.GetStatus()
+		t.Status = &api.TaskStatus{State: r.state, Timestamp: timestamppb.New(time.Now()), RunningAt: before.GetRunningAt()}
 		switch {
 		case r.state == api.TaskState_TASK_STATE_RUNNING:
-			t.Status.RunningAt = t.Status.Timestamp
+			t.Status.RunningAt = cmp.Or(before.GetRunningAt(), t.Status.Timestamp)
+			t.Status.Readiness = taskstate.Readiness(t.GetSpec(), before, &api.TaskStatus{
+				State: r.state, Readiness: &api.Readiness{Ready: before.GetState() == r.state},
+			}, time.Now())
 		case r.state > api.TaskState_TASK_STATE_RUNNING:
 			t.Status.EndedAt = t.Status.Timestamp
 		}
@@ -330,6 +335,8 @@ func nextState(t *api.Task, failed, job bool) (api.TaskState, bool) {
 		return api.TaskState_TASK_STATE_REJECTED, true
 	case job && state == api.TaskState_TASK_STATE_RUNNING:
 		return api.TaskState_TASK_STATE_COMPLETE, true
+	case taskstate.Running(t) && !taskstate.Ready(t):
+		return state, true // it gets ready
 	case state >= t.GetDesiredState():
 		return 0, false
 	}
@@ -595,8 +602,12 @@ func TestCores_ReachTheSameFixedPoint(t *testing.T) {
 			order := api.UpdateOrder(1 + rapid.IntRange(0, 1).Draw(rt, "order"))
 			w := newWorld(t, rt.Fatalf, order == api.UpdateOrder_UPDATE_ORDER_START_FIRST)
 			w.update(func(tx store.Tx) error {
+				checked := simService("s1", 3, order, 1)
+				if rapid.Bool().Draw(rt, "readiness") {
+					checked.Spec.Task.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "probe"}}
+				}
 				for _, o := range []store.Object{
-					simNode("n1"), simNode("n2"), simService("s1", 3, order, 1),
+					simNode("n1"), simNode("n2"), checked,
 					simService("s2", 2, order, rapid.Uint64Range(0, 2).Draw(rt, "parallelism")),
 					globalService("s3", order, rapid.Uint64Range(0, 2).Draw(rt, "global parallelism")),
 					simJob("job1", 4), globalJob("job2"),
