@@ -98,9 +98,9 @@ func TestContainer_HasItsEnvironmentAndFiles(t *testing.T) {
 // Templates are filled in on the node; what can't be is the service's mistake, and no try again.
 func TestContainer_TemplatesAreFilledIn(t *testing.T) {
 	m := adopted(t)
-	m.secrets.Put("x1", []byte(canary))
-	m.secrets.Put("x2", []byte(`{{secret "db"}}|{{secret "old"}}|{{config "site"}}|{{env "K"}}|{{.Service.Labels.tier}}`))
-	m.secrets.Put("x3", []byte("listen 80;"))
+	m.secrets.Put("x1", 1, []byte(canary))
+	m.secrets.Put("x2", 1, []byte(`{{secret "db"}}|{{secret "old"}}|{{config "site"}}|{{env "K"}}|{{.Service.Labels.tier}}`))
+	m.secrets.Put("x3", 1, []byte("listen 80;"))
 	make := func(id string, args ...string) *api.Task {
 		tk := newTask(id, args...)
 		tk.Spec.Container.Hostname = "{{.Service.Name}}-{{.Task.Slot}}"
@@ -126,7 +126,7 @@ func TestContainer_TemplatesAreFilledIn(t *testing.T) {
 		`{{secret "all"}}`:            "secret all is a template itself",
 		`{{.Service.Labels.missing}}`: `no entry for key "missing"`,
 	} {
-		m.secrets.Put("x2", []byte(text))
+		m.secrets.Put("x2", 1, []byte(text))
 		err := m.exec.Prepare(t.Context(), make("t2", "true"))
 		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: got %v", text, err)
@@ -154,8 +154,8 @@ func TestContainer_SecretsAreInMemoryOnly(t *testing.T) {
 	if _, err := m.exec.Start(t.Context(), tk); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "db, tls, tls") {
 		t.Errorf("without its secrets: %v", err)
 	}
-	m.secrets.Put("x1", []byte(canary+"\n"))
-	m.secrets.Put("x2", []byte("two"))
+	m.secrets.Put("x1", 1, []byte(canary+"\n"))
+	m.secrets.Put("x2", 1, []byte("two"))
 	if _, err := m.exec.Start(t.Context(), tk); err != nil {
 		t.Fatal(err)
 	}

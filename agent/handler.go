@@ -44,7 +44,7 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	a := h.a
 	s := a.sort(changes)
 	for _, v := range s.secrets {
-		a.secrets.Put(v.GetId(), v.GetSpec().GetData())
+		a.secrets.Put(v.GetId(), v.GetVersion(), v.GetSpec().GetData())
 		clear(v.GetSpec().GetData())
 	}
 	if err := a.tasks.Assign(ctx, complete, s.tasks, s.tasksGone); err != nil {
@@ -120,7 +120,7 @@ func (i imagesOf) Acquire(ctx context.Context, reference string) (executor.Image
 type secretsOf struct{ holder *secret.Holder }
 
 // Reveal implements executor.Secrets.
-func (s secretsOf) Reveal(id string) ([]byte, bool) {
+func (s secretsOf) Reveal(id string) ([]byte, uint64, bool) {
 	v, ok := s.holder.Get(id)
-	return v.Reveal(), ok
+	return v.Reveal(), v.Version(), ok
 }

@@ -218,9 +218,9 @@ func (a acquirer) Acquire(ctx context.Context, reference string) (executor.Image
 
 type revealer struct{ *secret.Holder }
 
-func (r revealer) Reveal(id string) ([]byte, bool) {
+func (r revealer) Reveal(id string) ([]byte, uint64, bool) {
 	v, ok := r.Get(id)
-	return v.Reveal(), ok
+	return v.Reveal(), v.Version(), ok
 }
 
 // open makes the executor, as a start of the daemon does.

@@ -490,7 +490,9 @@ type UpdateSecretResponse struct {
 	// Without data.
 	Secret *Secret `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	// The names of the services whose tasks are replaced for it, sorted.
-	Services      []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	Services []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	// The names of the services whose tasks get it in their files, sorted.
+	Rewritten     []string `protobuf:"bytes,3,rep,name=rewritten,proto3" json:"rewritten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,6 +537,13 @@ func (x *UpdateSecretResponse) GetSecret() *Secret {
 func (x *UpdateSecretResponse) GetServices() []string {
 	if x != nil {
 		return x.Services
+	}
+	return nil
+}
+
+func (x *UpdateSecretResponse) GetRewritten() []string {
+	if x != nil {
+		return x.Rewritten
 	}
 	return nil
 }
@@ -596,6 +605,7 @@ type UpdateConfigResponse struct {
 	Config *Config                `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
 	// As in UpdateSecretResponse.
 	Services      []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	Rewritten     []string `protobuf:"bytes,3,rep,name=rewritten,proto3" json:"rewritten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -644,6 +654,13 @@ func (x *UpdateConfigResponse) GetServices() []string {
 	return nil
 }
 
+func (x *UpdateConfigResponse) GetRewritten() []string {
+	if x != nil {
+		return x.Rewritten
+	}
+	return nil
+}
+
 var File_skep_v1_config_proto protoreflect.FileDescriptor
 
 const file_skep_v1_config_proto_rawDesc = "" +
@@ -673,16 +690,18 @@ const file_skep_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
 	"\x13UpdateSecretRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12,\n" +
-	"\x06change\x18\x02 \x01(\v2\x14.skep.v1.ValueChangeR\x06change\"[\n" +
+	"\x06change\x18\x02 \x01(\v2\x14.skep.v1.ValueChangeR\x06change\"y\n" +
 	"\x14UpdateSecretResponse\x12'\n" +
 	"\x06secret\x18\x01 \x01(\v2\x0f.skep.v1.SecretR\x06secret\x12\x1a\n" +
-	"\bservices\x18\x02 \x03(\tR\bservices\"[\n" +
+	"\bservices\x18\x02 \x03(\tR\bservices\x12\x1c\n" +
+	"\trewritten\x18\x03 \x03(\tR\trewritten\"[\n" +
 	"\x13UpdateConfigRequest\x12\x16\n" +
 	"\x06config\x18\x01 \x01(\tR\x06config\x12,\n" +
-	"\x06change\x18\x02 \x01(\v2\x14.skep.v1.ValueChangeR\x06change\"[\n" +
+	"\x06change\x18\x02 \x01(\v2\x14.skep.v1.ValueChangeR\x06change\"y\n" +
 	"\x14UpdateConfigResponse\x12'\n" +
 	"\x06config\x18\x01 \x01(\v2\x0f.skep.v1.ConfigR\x06config\x12\x1a\n" +
-	"\bservices\x18\x02 \x03(\tR\bservicesB!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
+	"\bservices\x18\x02 \x03(\tR\bservices\x12\x1c\n" +
+	"\trewritten\x18\x03 \x03(\tR\trewrittenB!Z\x1fgithub.com/skep-io/skep/api;apib\x06proto3"
 
 var (
 	file_skep_v1_config_proto_rawDescOnce sync.Once

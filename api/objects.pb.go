@@ -3023,7 +3023,9 @@ type ValueVersion struct {
 	// The names of the services whose new tasks get it, sorted.
 	Services []string `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
 	// The host names of the nodes that have it, for a task that needs it, sorted.
-	Nodes         []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The tasks that have it, as SERVICE.SLOT or SERVICE.NODE, sorted. A task that gets new values in its files has the one that its node said.
+	Tasks         []string `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3082,6 +3084,13 @@ func (x *ValueVersion) GetServices() []string {
 func (x *ValueVersion) GetNodes() []string {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ValueVersion) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
 	}
 	return nil
 }
@@ -3940,13 +3949,14 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\x06number\x18\x04 \x01(\x04R\x06number\x129\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x17\n" +
-	"\x04data\x18\x06 \x01(\fB\x03\x80\x01\x01R\x04data\"\x93\x01\n" +
+	"\x04data\x18\x06 \x01(\fB\x03\x80\x01\x01R\x04data\"\xa9\x01\n" +
 	"\fValueVersion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x129\n" +
 	"\n" +
 	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\tR\bservices\x12\x14\n" +
-	"\x05nodes\x18\x04 \x03(\tR\x05nodes\"\x81\x01\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x14\n" +
+	"\x05tasks\x18\x05 \x03(\tR\x05tasks\"\x81\x01\n" +
 	"\n" +
 	"ConfigSpec\x126\n" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x12\x12\n" +

@@ -489,6 +489,59 @@ func (PublishMode) EnumDescriptor() ([]byte, []int) {
 	return file_skep_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
+// OnChange is what becomes of tasks when a secret or config that they follow gets a new value.
+type OnChange int32
+
+const (
+	// They are replaced by tasks with the new value, as by any change of the service.
+	OnChange_ON_CHANGE_UNSPECIFIED OnChange = 0
+	// They get it in their files, and a signal.
+	OnChange_ON_CHANGE_SIGNAL OnChange = 1
+	// They get it in their files.
+	OnChange_ON_CHANGE_NONE OnChange = 2
+)
+
+// Enum value maps for OnChange.
+var (
+	OnChange_name = map[int32]string{
+		0: "ON_CHANGE_UNSPECIFIED",
+		1: "ON_CHANGE_SIGNAL",
+		2: "ON_CHANGE_NONE",
+	}
+	OnChange_value = map[string]int32{
+		"ON_CHANGE_UNSPECIFIED": 0,
+		"ON_CHANGE_SIGNAL":      1,
+		"ON_CHANGE_NONE":        2,
+	}
+)
+
+func (x OnChange) Enum() *OnChange {
+	p := new(OnChange)
+	*p = x
+	return p
+}
+
+func (x OnChange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnChange) Descriptor() protoreflect.EnumDescriptor {
+	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+}
+
+func (OnChange) Type() protoreflect.EnumType {
+	return &file_skep_v1_types_proto_enumTypes[9]
+}
+
+func (x OnChange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnChange.Descriptor instead.
+func (OnChange) EnumDescriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+}
+
 // MountType is the kind of a mount.
 type MountType int32
 
@@ -532,11 +585,11 @@ func (x MountType) String() string {
 }
 
 func (MountType) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[9].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
 }
 
 func (MountType) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[9]
+	return &file_skep_v1_types_proto_enumTypes[10]
 }
 
 func (x MountType) Number() protoreflect.EnumNumber {
@@ -545,7 +598,7 @@ func (x MountType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountType.Descriptor instead.
 func (MountType) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{9}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
 }
 
 // MountPropagation is how mounts and unmounts below a mount travel between the node and a container; unset is RPRIVATE.
@@ -597,11 +650,11 @@ func (x MountPropagation) String() string {
 }
 
 func (MountPropagation) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[10].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
 }
 
 func (MountPropagation) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[10]
+	return &file_skep_v1_types_proto_enumTypes[11]
 }
 
 func (x MountPropagation) Number() protoreflect.EnumNumber {
@@ -610,7 +663,7 @@ func (x MountPropagation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MountPropagation.Descriptor instead.
 func (MountPropagation) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{10}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
 }
 
 // BindRecursive is what becomes of that which is mounted below the source of a bind mount; unset is ENABLED.
@@ -657,11 +710,11 @@ func (x BindRecursive) String() string {
 }
 
 func (BindRecursive) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[11].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
 }
 
 func (BindRecursive) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[11]
+	return &file_skep_v1_types_proto_enumTypes[12]
 }
 
 func (x BindRecursive) Number() protoreflect.EnumNumber {
@@ -670,7 +723,7 @@ func (x BindRecursive) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BindRecursive.Descriptor instead.
 func (BindRecursive) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{11}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
 }
 
 // SeccompMode says which system calls a process may make.
@@ -710,11 +763,11 @@ func (x SeccompMode) String() string {
 }
 
 func (SeccompMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[12].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
 }
 
 func (SeccompMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[12]
+	return &file_skep_v1_types_proto_enumTypes[13]
 }
 
 func (x SeccompMode) Number() protoreflect.EnumNumber {
@@ -723,7 +776,7 @@ func (x SeccompMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SeccompMode.Descriptor instead.
 func (SeccompMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{12}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
 }
 
 // AppArmorMode says which AppArmor profile confines a process, on nodes that have AppArmor.
@@ -763,11 +816,11 @@ func (x AppArmorMode) String() string {
 }
 
 func (AppArmorMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[13].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
 }
 
 func (AppArmorMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[13]
+	return &file_skep_v1_types_proto_enumTypes[14]
 }
 
 func (x AppArmorMode) Number() protoreflect.EnumNumber {
@@ -776,7 +829,7 @@ func (x AppArmorMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AppArmorMode.Descriptor instead.
 func (AppArmorMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{13}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
 }
 
 // UsernsMode says whose user and group ids a container has.
@@ -812,11 +865,11 @@ func (x UsernsMode) String() string {
 }
 
 func (UsernsMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[14].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
 }
 
 func (UsernsMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[14]
+	return &file_skep_v1_types_proto_enumTypes[15]
 }
 
 func (x UsernsMode) Number() protoreflect.EnumNumber {
@@ -825,7 +878,7 @@ func (x UsernsMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsernsMode.Descriptor instead.
 func (UsernsMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{14}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
 }
 
 // NamespaceMode says whose namespace of a kind a container has.
@@ -861,11 +914,11 @@ func (x NamespaceMode) String() string {
 }
 
 func (NamespaceMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[15].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
 }
 
 func (NamespaceMode) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[15]
+	return &file_skep_v1_types_proto_enumTypes[16]
 }
 
 func (x NamespaceMode) Number() protoreflect.EnumNumber {
@@ -874,7 +927,7 @@ func (x NamespaceMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NamespaceMode.Descriptor instead.
 func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{15}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
 }
 
 // HealthState is what the checks of a container say.
@@ -916,11 +969,11 @@ func (x HealthState) String() string {
 }
 
 func (HealthState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[16].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[17].Descriptor()
 }
 
 func (HealthState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[16]
+	return &file_skep_v1_types_proto_enumTypes[17]
 }
 
 func (x HealthState) Number() protoreflect.EnumNumber {
@@ -929,7 +982,7 @@ func (x HealthState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthState.Descriptor instead.
 func (HealthState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{16}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
 }
 
 // TaskState is a point in a task's life. Tasks only move forward.
@@ -1015,11 +1068,11 @@ func (x TaskState) String() string {
 }
 
 func (TaskState) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[17].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[18].Descriptor()
 }
 
 func (TaskState) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[17]
+	return &file_skep_v1_types_proto_enumTypes[18]
 }
 
 func (x TaskState) Number() protoreflect.EnumNumber {
@@ -1028,7 +1081,7 @@ func (x TaskState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskState.Descriptor instead.
 func (TaskState) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{17}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
 }
 
 // UserRole is what a user may do; the rule of each RPC says what that is.
@@ -1068,11 +1121,11 @@ func (x UserRole) String() string {
 }
 
 func (UserRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_skep_v1_types_proto_enumTypes[18].Descriptor()
+	return file_skep_v1_types_proto_enumTypes[19].Descriptor()
 }
 
 func (UserRole) Type() protoreflect.EnumType {
-	return &file_skep_v1_types_proto_enumTypes[18]
+	return &file_skep_v1_types_proto_enumTypes[19]
 }
 
 func (x UserRole) Number() protoreflect.EnumNumber {
@@ -1081,7 +1134,7 @@ func (x UserRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UserRole.Descriptor instead.
 func (UserRole) EnumDescriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{18}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
 }
 
 // Meta is what the store knows of every object.
@@ -2039,6 +2092,10 @@ type SecretReference struct {
 	Version uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Whether a person chose the version. Else a new value becomes the version, and the service's tasks are replaced.
 	Pinned bool `protobuf:"varint,5,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Unless it is unset, version is 0: the task stays the same when the value changes.
+	OnChange OnChange `protobuf:"varint,6,opt,name=on_change,json=onChange,proto3,enum=skep.v1.OnChange" json:"on_change,omitempty"`
+	// The name or number of the signal of ON_CHANGE_SIGNAL. The first process of the container gets it when the files have the new values.
+	Signal string `protobuf:"bytes,7,opt,name=signal,proto3" json:"signal,omitempty"`
 	// Whether the value is a template. Filled in for nodes, never stored.
 	Template bool `protobuf:"varint,8,opt,name=template,proto3" json:"template,omitempty"`
 	// Whether it is a config. Filled in for nodes, which get both as secrets, never stored.
@@ -2110,6 +2167,20 @@ func (x *SecretReference) GetPinned() bool {
 		return x.Pinned
 	}
 	return false
+}
+
+func (x *SecretReference) GetOnChange() OnChange {
+	if x != nil {
+		return x.OnChange
+	}
+	return OnChange_ON_CHANGE_UNSPECIFIED
+}
+
+func (x *SecretReference) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
 }
 
 func (x *SecretReference) GetTemplate() bool {
@@ -3616,7 +3687,9 @@ type ContainerStatus struct {
 	// Why the container is unhealthy: the exit code of the last check, and what it wrote.
 	HealthOutput string `protobuf:"bytes,12,opt,name=health_output,json=healthOutput,proto3" json:"health_output,omitempty"`
 	// What became of the last health checks; unset while there was none. Nodes tell when the health changes and, now and then, that checks fail.
-	HealthChecks  *ProbeLog `protobuf:"bytes,13,opt,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
+	HealthChecks *ProbeLog `protobuf:"bytes,13,opt,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
+	// What is in the files that are written again when their values change.
+	Values        []*ReceivedValue `protobuf:"bytes,15,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3714,6 +3787,67 @@ func (x *ContainerStatus) GetHealthChecks() *ProbeLog {
 	return nil
 }
 
+func (x *ContainerStatus) GetValues() []*ReceivedValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// ReceivedValue says which value of a secret or config a container has.
+type ReceivedValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the secret or config.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Version       uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceivedValue) Reset() {
+	*x = ReceivedValue{}
+	mi := &file_skep_v1_types_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceivedValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceivedValue) ProtoMessage() {}
+
+func (x *ReceivedValue) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceivedValue.ProtoReflect.Descriptor instead.
+func (*ReceivedValue) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ReceivedValue) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReceivedValue) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_skep_v1_types_proto protoreflect.FileDescriptor
 
 const file_skep_v1_types_proto_rawDesc = "" +
@@ -3792,14 +3926,16 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0epublished_port\x18\x03 \x01(\rR\rpublishedPort\x127\n" +
 	"\fpublish_mode\x18\x04 \x01(\x0e2\x14.skep.v1.PublishModeR\vpublishMode\"9\n" +
 	"\fEndpointSpec\x12)\n" +
-	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"\xe4\x01\n" +
+	"\x05ports\x18\x01 \x03(\v2\x13.skep.v1.PortConfigR\x05ports\"\xac\x02\n" +
 	"\x0fSecretReference\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x12\x1f\n" +
 	"\vsecret_name\x18\x02 \x01(\tR\n" +
 	"secretName\x12-\n" +
 	"\x06target\x18\x03 \x01(\v2\x15.skep.v1.SecretTargetR\x06target\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x16\n" +
-	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12\x1a\n" +
+	"\x06pinned\x18\x05 \x01(\bR\x06pinned\x12.\n" +
+	"\ton_change\x18\x06 \x01(\x0e2\x11.skep.v1.OnChangeR\bonChange\x12\x16\n" +
+	"\x06signal\x18\a \x01(\tR\x06signal\x12\x1a\n" +
 	"\btemplate\x18\b \x01(\bR\btemplate\x12\x16\n" +
 	"\x06config\x18\t \x01(\bR\x06config\"Z\n" +
 	"\fSecretTarget\x12\x12\n" +
@@ -3944,7 +4080,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"running_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trunningAt\x125\n" +
 	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x120\n" +
-	"\treadiness\x18\b \x01(\v2\x12.skep.v1.ReadinessR\treadiness\"\xc5\x02\n" +
+	"\treadiness\x18\b \x01(\v2\x12.skep.v1.ReadinessR\treadiness\"\xf5\x02\n" +
 	"\x0fContainerStatus\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x1b\n" +
@@ -3956,7 +4092,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	" \x03(\tR\tisolation\x12,\n" +
 	"\x06health\x18\v \x01(\x0e2\x14.skep.v1.HealthStateR\x06health\x12#\n" +
 	"\rhealth_output\x18\f \x01(\tR\fhealthOutput\x126\n" +
-	"\rhealth_checks\x18\r \x01(\v2\x11.skep.v1.ProbeLogR\fhealthChecks*?\n" +
+	"\rhealth_checks\x18\r \x01(\v2\x11.skep.v1.ProbeLogR\fhealthChecks\x12.\n" +
+	"\x06values\x18\x0f \x03(\v2\x16.skep.v1.ReceivedValueR\x06values\"9\n" +
+	"\rReceivedValue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_WORKER\x10\x01\x12\x10\n" +
@@ -3993,7 +4133,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\fPROTOCOL_UDP\x10\x02*B\n" +
 	"\vPublishMode\x12\x1c\n" +
 	"\x18PUBLISH_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11PUBLISH_MODE_HOST\x10\x01*\x7f\n" +
+	"\x11PUBLISH_MODE_HOST\x10\x01*O\n" +
+	"\bOnChange\x12\x19\n" +
+	"\x15ON_CHANGE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ON_CHANGE_SIGNAL\x10\x01\x12\x12\n" +
+	"\x0eON_CHANGE_NONE\x10\x02*\x7f\n" +
 	"\tMountType\x12\x1a\n" +
 	"\x16MOUNT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10MOUNT_TYPE_TMPFS\x10\x01\x12\x13\n" +
@@ -4068,8 +4212,8 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 	return file_skep_v1_types_proto_rawDescData
 }
 
-var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 19)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 20)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -4080,134 +4224,138 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(FailureAction)(0),            // 6: skep.v1.FailureAction
 	(Protocol)(0),                 // 7: skep.v1.Protocol
 	(PublishMode)(0),              // 8: skep.v1.PublishMode
-	(MountType)(0),                // 9: skep.v1.MountType
-	(MountPropagation)(0),         // 10: skep.v1.MountPropagation
-	(BindRecursive)(0),            // 11: skep.v1.BindRecursive
-	(SeccompMode)(0),              // 12: skep.v1.SeccompMode
-	(AppArmorMode)(0),             // 13: skep.v1.AppArmorMode
-	(UsernsMode)(0),               // 14: skep.v1.UsernsMode
-	(NamespaceMode)(0),            // 15: skep.v1.NamespaceMode
-	(HealthState)(0),              // 16: skep.v1.HealthState
-	(TaskState)(0),                // 17: skep.v1.TaskState
-	(UserRole)(0),                 // 18: skep.v1.UserRole
-	(*Meta)(nil),                  // 19: skep.v1.Meta
-	(*Annotations)(nil),           // 20: skep.v1.Annotations
-	(*Platform)(nil),              // 21: skep.v1.Platform
-	(*Resources)(nil),             // 22: skep.v1.Resources
-	(*GenericResource)(nil),       // 23: skep.v1.GenericResource
-	(*ResourceRequirements)(nil),  // 24: skep.v1.ResourceRequirements
-	(*NetworkRate)(nil),           // 25: skep.v1.NetworkRate
-	(*DeviceRate)(nil),            // 26: skep.v1.DeviceRate
-	(*RestartPolicy)(nil),         // 27: skep.v1.RestartPolicy
-	(*Placement)(nil),             // 28: skep.v1.Placement
-	(*PlacementPreference)(nil),   // 29: skep.v1.PlacementPreference
-	(*UpdateConfig)(nil),          // 30: skep.v1.UpdateConfig
-	(*PortConfig)(nil),            // 31: skep.v1.PortConfig
-	(*EndpointSpec)(nil),          // 32: skep.v1.EndpointSpec
-	(*SecretReference)(nil),       // 33: skep.v1.SecretReference
-	(*SecretTarget)(nil),          // 34: skep.v1.SecretTarget
-	(*GrantReference)(nil),        // 35: skep.v1.GrantReference
-	(*Mount)(nil),                 // 36: skep.v1.Mount
-	(*Ulimit)(nil),                // 37: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 38: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 39: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 40: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 41: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 42: skep.v1.HealthConfig
-	(*ProbeLog)(nil),              // 43: skep.v1.ProbeLog
-	(*ProbeResult)(nil),           // 44: skep.v1.ProbeResult
-	(*Readiness)(nil),             // 45: skep.v1.Readiness
-	(*ContainerSpec)(nil),         // 46: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 47: skep.v1.TaskSpec
-	(*LogDriver)(nil),             // 48: skep.v1.LogDriver
-	(*TaskStatus)(nil),            // 49: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 50: skep.v1.ContainerStatus
-	nil,                           // 51: skep.v1.Annotations.LabelsEntry
-	nil,                           // 52: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 53: skep.v1.ContainerSpec.SysctlsEntry
-	nil,                           // 54: skep.v1.ContainerSpec.ServiceLabelsEntry
-	nil,                           // 55: skep.v1.LogDriver.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
+	(OnChange)(0),                 // 9: skep.v1.OnChange
+	(MountType)(0),                // 10: skep.v1.MountType
+	(MountPropagation)(0),         // 11: skep.v1.MountPropagation
+	(BindRecursive)(0),            // 12: skep.v1.BindRecursive
+	(SeccompMode)(0),              // 13: skep.v1.SeccompMode
+	(AppArmorMode)(0),             // 14: skep.v1.AppArmorMode
+	(UsernsMode)(0),               // 15: skep.v1.UsernsMode
+	(NamespaceMode)(0),            // 16: skep.v1.NamespaceMode
+	(HealthState)(0),              // 17: skep.v1.HealthState
+	(TaskState)(0),                // 18: skep.v1.TaskState
+	(UserRole)(0),                 // 19: skep.v1.UserRole
+	(*Meta)(nil),                  // 20: skep.v1.Meta
+	(*Annotations)(nil),           // 21: skep.v1.Annotations
+	(*Platform)(nil),              // 22: skep.v1.Platform
+	(*Resources)(nil),             // 23: skep.v1.Resources
+	(*GenericResource)(nil),       // 24: skep.v1.GenericResource
+	(*ResourceRequirements)(nil),  // 25: skep.v1.ResourceRequirements
+	(*NetworkRate)(nil),           // 26: skep.v1.NetworkRate
+	(*DeviceRate)(nil),            // 27: skep.v1.DeviceRate
+	(*RestartPolicy)(nil),         // 28: skep.v1.RestartPolicy
+	(*Placement)(nil),             // 29: skep.v1.Placement
+	(*PlacementPreference)(nil),   // 30: skep.v1.PlacementPreference
+	(*UpdateConfig)(nil),          // 31: skep.v1.UpdateConfig
+	(*PortConfig)(nil),            // 32: skep.v1.PortConfig
+	(*EndpointSpec)(nil),          // 33: skep.v1.EndpointSpec
+	(*SecretReference)(nil),       // 34: skep.v1.SecretReference
+	(*SecretTarget)(nil),          // 35: skep.v1.SecretTarget
+	(*GrantReference)(nil),        // 36: skep.v1.GrantReference
+	(*Mount)(nil),                 // 37: skep.v1.Mount
+	(*Ulimit)(nil),                // 38: skep.v1.Ulimit
+	(*SeccompOptions)(nil),        // 39: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 40: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 41: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 42: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 43: skep.v1.HealthConfig
+	(*ProbeLog)(nil),              // 44: skep.v1.ProbeLog
+	(*ProbeResult)(nil),           // 45: skep.v1.ProbeResult
+	(*Readiness)(nil),             // 46: skep.v1.Readiness
+	(*ContainerSpec)(nil),         // 47: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 48: skep.v1.TaskSpec
+	(*LogDriver)(nil),             // 49: skep.v1.LogDriver
+	(*TaskStatus)(nil),            // 50: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 51: skep.v1.ContainerStatus
+	(*ReceivedValue)(nil),         // 52: skep.v1.ReceivedValue
+	nil,                           // 53: skep.v1.Annotations.LabelsEntry
+	nil,                           // 54: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 55: skep.v1.ContainerSpec.SysctlsEntry
+	nil,                           // 56: skep.v1.ContainerSpec.ServiceLabelsEntry
+	nil,                           // 57: skep.v1.LogDriver.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	56, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	56, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	51, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
-	23, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
-	22, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
-	22, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
-	26, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
-	25, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
+	58, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	58, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	53, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	24, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
+	23, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
+	23, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
+	27, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
+	26, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	57, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	57, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	59, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	59, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	57, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
-	29, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
+	59, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	30, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	57, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	59, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	57, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	57, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	59, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	59, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
-	31, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
-	34, // 23: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
-	9,  // 24: skep.v1.Mount.type:type_name -> skep.v1.MountType
-	10, // 25: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
-	11, // 26: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
-	12, // 27: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
-	13, // 28: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	38, // 29: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	39, // 30: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	40, // 31: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
-	14, // 32: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
-	15, // 33: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
-	15, // 34: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
-	15, // 35: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	57, // 36: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	57, // 37: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	57, // 38: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	57, // 39: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	44, // 40: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
-	56, // 41: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
-	56, // 42: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
-	56, // 43: skep.v1.Readiness.ready_at:type_name -> google.protobuf.Timestamp
-	56, // 44: skep.v1.Readiness.lost_at:type_name -> google.protobuf.Timestamp
-	43, // 45: skep.v1.Readiness.checks:type_name -> skep.v1.ProbeLog
-	52, // 46: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	57, // 47: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
-	33, // 48: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
-	36, // 49: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	53, // 50: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
-	37, // 51: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	42, // 52: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	42, // 53: skep.v1.ContainerSpec.ready:type_name -> skep.v1.HealthConfig
-	33, // 54: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	54, // 55: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
-	35, // 56: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	41, // 57: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	46, // 58: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	24, // 59: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	27, // 60: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	28, // 61: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	48, // 62: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
-	55, // 63: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
-	56, // 64: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	17, // 65: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	50, // 66: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	56, // 67: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	56, // 68: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	45, // 69: skep.v1.TaskStatus.readiness:type_name -> skep.v1.Readiness
-	16, // 70: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	43, // 71: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	32, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
+	35, // 23: skep.v1.SecretReference.target:type_name -> skep.v1.SecretTarget
+	9,  // 24: skep.v1.SecretReference.on_change:type_name -> skep.v1.OnChange
+	10, // 25: skep.v1.Mount.type:type_name -> skep.v1.MountType
+	11, // 26: skep.v1.Mount.bind_propagation:type_name -> skep.v1.MountPropagation
+	12, // 27: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
+	13, // 28: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
+	14, // 29: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
+	39, // 30: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	40, // 31: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	41, // 32: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	15, // 33: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
+	16, // 34: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
+	16, // 35: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
+	16, // 36: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
+	59, // 37: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	59, // 38: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	59, // 39: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	59, // 40: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	45, // 41: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
+	58, // 42: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
+	58, // 43: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
+	58, // 44: skep.v1.Readiness.ready_at:type_name -> google.protobuf.Timestamp
+	58, // 45: skep.v1.Readiness.lost_at:type_name -> google.protobuf.Timestamp
+	44, // 46: skep.v1.Readiness.checks:type_name -> skep.v1.ProbeLog
+	54, // 47: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	59, // 48: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	34, // 49: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
+	37, // 50: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
+	55, // 51: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	38, // 52: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
+	43, // 53: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	43, // 54: skep.v1.ContainerSpec.ready:type_name -> skep.v1.HealthConfig
+	34, // 55: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
+	56, // 56: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	36, // 57: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
+	42, // 58: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	47, // 59: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	25, // 60: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	28, // 61: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	29, // 62: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	49, // 63: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
+	57, // 64: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
+	58, // 65: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	18, // 66: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	51, // 67: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	58, // 68: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	58, // 69: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	46, // 70: skep.v1.TaskStatus.readiness:type_name -> skep.v1.Readiness
+	17, // 71: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	44, // 72: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
+	52, // 73: skep.v1.ContainerStatus.values:type_name -> skep.v1.ReceivedValue
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -4220,8 +4368,8 @@ func file_skep_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
-			NumEnums:      19,
-			NumMessages:   37,
+			NumEnums:      20,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

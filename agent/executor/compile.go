@@ -203,6 +203,11 @@ type secretFile struct {
 	config   bool
 	uid, gid uint32
 	mode     uint32
+	// onChange says what becomes of the file when the value changes, and signal what is sent then.
+	onChange api.OnChange
+	signal   string
+	// version is that of the value, once it is looked up.
+	version uint64
 }
 
 // secretFiles returns where the task's secrets go.
@@ -214,6 +219,7 @@ func secretFiles(t *api.Task) ([]secretFile, error) {
 		f := secretFile{
 			id: ref.GetSecretId(), name: ref.GetSecretName(), uid: target.GetUid(), gid: target.GetGid(), mode: target.GetMode() & 0o777,
 			path: cmp.Or(target.GetName(), ref.GetSecretName()), named: target.GetName(), template: ref.GetTemplate(), config: ref.GetConfig(),
+			onChange: ref.GetOnChange(), signal: ref.GetSignal(),
 		}
 		if f.mode == 0 {
 			f.mode = defaultSecretMode

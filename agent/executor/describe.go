@@ -110,31 +110,30 @@ func lookupUser(image Image, name string, groups []string) (account, error) {
 	return a.lookup(name, groups...)
 }
 
-// secrets returns the task's secrets as files. Those that are not here yet may come: the error is temporary.
-func (e *Executor) secrets(t *api.Task) ([]File, error) {
-	wanted, err := secretFiles(t)
-	if err != nil {
-		return nil, err
+// secrets returns the task's secrets and, in the same order, the files that they are. Those that are not here yet may come: the error is temporary.
+func (e *Executor) secrets(t *api.Task) (wanted []secretFile, out []File, err error) {
+	if wanted, err = secretFiles(t); err != nil {
+		return nil, nil, err
 	}
-	var out []File
 	var missing []string
-	for _, w := range wanted {
-		data, ok := e.cfg.Secrets.Reveal(w.id)
+	for i, w := range wanted {
+		data, version, ok := e.cfg.Secrets.Reveal(w.id)
 		if !ok {
 			missing = append(missing, cmp.Or(w.name, w.id))
 			continue
 		}
+		wanted[i].version = version
 		out = append(out, File{Path: w.path, Data: data, UID: w.uid, GID: w.gid, Mode: w.mode, Secret: true})
 	}
 	if len(missing) > 0 {
 		clearSecrets(out)
-		return nil, fault.New(fault.Unavailable, "waiting for a manager to send secret %s", strings.Join(missing, ", "))
+		return nil, nil, fault.New(fault.Unavailable, "waiting for a manager to send secret %s", strings.Join(missing, ", "))
 	}
 	if err := e.expandFiles(t, wanted, out); err != nil {
 		clearSecrets(out)
-		return nil, err
+		return nil, nil, err
 	}
-	return out, nil
+	return wanted, out, nil
 }
 
 func clearSecrets(files []File) {

@@ -9,6 +9,8 @@
 //	          identity provided                                   -> runtime: create
 //	          eth0 attached to the created container              -> runtime: start
 //	Wait      the exit code comes                                 <- runtime
+//	Refresh   files whose values changed are written again, and
+//	          then the signals sent                               -> runtime: rewrite, kill
 //	Release   container, interface, layer, ids and lease freed    <dir>/<task>/{container.json,log.json*} is left
 //	Remove    the log too                                         nothing is left
 //
@@ -18,6 +20,8 @@
 //	E2   The image decides what program runs, as whom, where, and with which variables; nothing else. It never weakens isolation.
 //	E3   Secrets are given to the runtime as memory and never written to a file; copies are overwritten after use.
 //	E4   Files of an image are read below its layers only, whatever links they have, and up to limits.
+//	E5   A signal that a new value calls for is sent when the file has that value. Only then container.json says so: after a crash the file is
+//	     written and the signal sent again, so that none is lost, and one is sent twice only if the crash came between the two.
 //	I15  Nothing outlives its task: Release and Remove free everything, Adopt removes what has no task.
 //
 // Concurrency: an Executor is safe for concurrent use, if for one task the methods are called one at a time but Stop and Kill,

@@ -172,7 +172,7 @@ func (e *Executor) checkValues(t *api.Task) error {
 	if !slices.ContainsFunc(containerOf(t).GetSecrets(), (*api.SecretReference).GetTemplate) {
 		return nil // other values can't be wrong
 	}
-	files, err := e.secrets(t)
+	_, files, err := e.secrets(t)
 	clearSecrets(files)
 	if fault.KindOf(err) == fault.Unavailable {
 		return nil // Start sees them
@@ -253,6 +253,9 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 	if checkOf(t, h.image.Config) != nil {
 		status.Health = api.HealthState_HEALTH_STATE_STARTING
 	}
+	if slices.ContainsFunc(containerOf(t).GetSecrets(), rewritten) {
+		status.Values = e.received(id)
+	}
 	return status, nil
 }
 
@@ -262,12 +265,15 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 	if t, err = e.filledIn(t); err != nil {
 		return State{}, err
 	}
-	secrets, err := e.secrets(t)
+	wanted, secrets, err := e.secrets(t)
 	if err != nil {
 		return State{}, err
 	}
 	defer clearSecrets(secrets) // E3
-	var address netip.Addr      // stays none on the node's network
+	if err := e.give(id, wanted); err != nil {
+		return State{}, err
+	}
+	var address netip.Addr // stays none on the node's network
 	if !onNodesNetwork(containerOf(t)) {
 		if address, err = e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts()); err != nil {
 			return State{}, err
@@ -431,7 +437,9 @@ func (e *Executor) deleteContainer(ctx context.Context, id string) error {
 
 // status returns a container's status for the managers.
 func (e *Executor) status(s State) *api.ContainerStatus {
-	out := &api.ContainerStatus{ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled, Isolation: s.Isolation}
+	out := &api.ContainerStatus{
+		ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled, Isolation: s.Isolation,
+	}
 	if a, ok := e.cfg.Network.Address(s.ID); ok {
 		out.Address = a.String()
 	}
@@ -469,8 +477,11 @@ func (e *Executor) adoptContainers(ctx context.Context, states []State, known []
 	for _, s := range states {
 		if s.Started && slices.Contains(known, s.ID) {
 			found[s.ID] = e.status(s)
-			if r, err := readRecord(e.dir(s.ID)); err == nil && r.Checked {
-				found[s.ID].Health = api.HealthState_HEALTH_STATE_STARTING
+			if r, err := readRecord(e.dir(s.ID)); err == nil {
+				if r.Checked {
+					found[s.ID].Health = api.HealthState_HEALTH_STATE_STARTING
+				}
+				found[s.ID].Values = r.received()
 			}
 			continue
 		}

@@ -27,6 +27,8 @@ type Runtime interface {
 	Wait(ctx context.Context, id string) (State, error)
 	// Stats returns what the container has used. One that has ended is no container any more for it.
 	Stats(ctx context.Context, id string) (client.Stats, error)
+	// Rewrite gives a file of a running container, which Create made, new data: who opens it has the old ones or the new ones, as a whole.
+	Rewrite(ctx context.Context, id string, f File) error
 	// Kill sends a signal to the process.
 	Kill(ctx context.Context, id string, s unix.Signal) error
 	// Exec runs a command in a running container until it ends, and says what became of it; when ctx ends first, the command is
@@ -160,6 +162,7 @@ type Volumes interface {
 
 // Secrets has the secrets of this node's tasks.
 type Secrets interface {
-	// Reveal returns a copy of a secret's data, which the caller overwrites after use, and whether the secret is here.
-	Reveal(id string) ([]byte, bool)
+	// Reveal returns a copy of a secret's data, which the caller overwrites after use, the number of their version, and whether the
+	// secret is here.
+	Reveal(id string) (data []byte, version uint64, ok bool)
 }

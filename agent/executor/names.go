@@ -96,7 +96,7 @@ func parseSignal(name string) (unix.Signal, error) {
 	}
 	if n, err := strconv.Atoi(name); err == nil {
 		if n < 1 || n > maxRealtime {
-			return 0, fault.New(fault.Invalid, "stop signal %d is not within 1 to %d", n, maxRealtime)
+			return 0, fault.New(fault.Invalid, "signal %d is not within 1 to %d", n, maxRealtime)
 		}
 		return unix.Signal(n), nil
 	}
@@ -107,7 +107,7 @@ func parseSignal(name string) (unix.Signal, error) {
 	if s := realtimeSignal(short); s != 0 {
 		return s, nil
 	}
-	return 0, fault.New(fault.Invalid, "unknown stop signal %.40q: see signal(7)", name)
+	return 0, fault.New(fault.Invalid, "unknown signal %.40q: see signal(7)", name)
 }
 
 // realtimeSignal reads RTMIN, RTMIN+n, RTMAX and RTMAX-n, or returns 0.

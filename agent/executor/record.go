@@ -46,6 +46,8 @@ type record struct {
 	// Process and Mount are its labels of SELinux, which no other container may have; empty where that is off.
 	Process string `json:"process_label,omitempty"`
 	Mount   string `json:"mount_label,omitempty"`
+	// Given says what is in the files that are written again when their values change, by their paths.
+	Given map[string]given `json:"given,omitempty"`
 	// Released says that everything but the log is gone.
 	Released bool `json:"released,omitempty"`
 }

@@ -122,16 +122,26 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (State, error) {
 		Log:    client.LogConfig{Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: c.Log.MaxFiles},
 	}
 	for _, f := range c.Files {
-		r.Files = append(r.Files, client.File{
-			Dir: path.Dir(f.Path), Name: path.Base(f.Path), Mode: fs.FileMode(f.Mode), UID: f.UID, GID: f.GID,
-			Single: !within(f.Path, secretDir), Exec: f.Exec, Data: f.Data,
-		})
+		r.Files = append(r.Files, fileOf(f))
 	}
 	state, err := s.client.Create(ctx, r)
 	if err == nil {
 		s.witness.watch(c.ID, state.Pid) // it waits for Start, so the number is its own
 	}
 	return stateOf(state), kinded(err)
+}
+
+// fileOf describes a file to the supervisor.
+func fileOf(f File) client.File {
+	return client.File{
+		Dir: path.Dir(f.Path), Name: path.Base(f.Path), Mode: fs.FileMode(f.Mode), UID: f.UID, GID: f.GID,
+		Single: !within(f.Path, secretDir), Exec: f.Exec, Data: f.Data,
+	}
+}
+
+// Rewrite implements [Runtime].
+func (s *Supervisor) Rewrite(ctx context.Context, id string, f File) error {
+	return kinded(s.client.Rewrite(ctx, id, []client.File{fileOf(f)}))
 }
 
 // Start implements [Runtime].

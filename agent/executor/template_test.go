@@ -49,18 +49,18 @@ type revealed struct {
 	given  [][]byte
 }
 
-func (r *revealed) Reveal(id string) ([]byte, bool) {
+func (r *revealed) Reveal(id string) ([]byte, uint64, bool) {
 	data := []byte(r.values[id])
 	r.given = append(r.given, data)
 	_, ok := r.values[id]
-	return data, ok
+	return data, 1, ok
 }
 
 // Nothing of a task's secrets stays in memory when one of them can't be filled in: not of those before it either.
 func TestSecrets_AreOverwrittenWhenATemplateFails(t *testing.T) { // E3
 	r := &revealed{values: map[string]string{"x1": "plain", "x2": `url {{secret "db"}}`, "x3": `{{secret "none"}}`}}
 	e := &Executor{cfg: Config{Secrets: r}}
-	_, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
+	_, _, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
 		{SecretId: "x1", SecretName: "db"}, {SecretId: "x2", SecretName: "url", Template: true}, {SecretId: "x3", SecretName: "bad", Template: true},
 	}}))
 	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "no secret none") {
@@ -78,7 +78,7 @@ func TestSecrets_AnEmptyNameIsNone(t *testing.T) {
 	for _, text := range []string{`{{secret ""}}`, `{{config ""}}`} {
 		r := &revealed{values: map[string]string{"x1": "plain", "x2": text}}
 		e := &Executor{cfg: Config{Secrets: r}}
-		_, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
+		_, _, err := e.secrets(newTask(&api.ContainerSpec{Secrets: []*api.SecretReference{
 			{SecretId: "x1", SecretName: "db"}, {SecretId: "x1", SecretName: "site", Config: true}, {SecretId: "x2", SecretName: "bad", Template: true},
 		}}))
 		if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "the service has no ") {

@@ -14,12 +14,16 @@ const redacted = "[redacted]"
 type Value struct {
 	// reveal is nil in the zero value. The data are behind a function because fmt prints what it finds in the unexported
 	// fields of a struct without asking its methods (S1).
-	reveal func() []byte
+	reveal  func() []byte
+	version uint64
 }
 
-func newValue(data []byte) Value {
-	return Value{reveal: func() []byte { return data }}
+func newValue(version uint64, data []byte) Value {
+	return Value{reveal: func() []byte { return data }, version: version}
 }
+
+// Version returns the number of the version.
+func (v Value) Version() uint64 { return v.version }
 
 // Reveal returns the data, or nil. The caller owns them, and clears them after use.
 func (v Value) Reveal() []byte {
@@ -57,15 +61,15 @@ type Holder struct {
 	values map[string]Value
 }
 
-// Put holds a copy of data under an id, in place of what was there.
-func (h *Holder) Put(id string, data []byte) {
+// Put holds a copy of data, a version of a secret, under an id, in place of what was there.
+func (h *Holder) Put(id string, version uint64, data []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.values == nil {
 		h.values = map[string]Value{}
 	}
 	h.values[id].Clear() // S2
-	h.values[id] = newValue(bytes.Clone(data))
+	h.values[id] = newValue(version, bytes.Clone(data))
 }
 
 // Get returns a copy of the secret with an id, and whether it is here.
@@ -76,7 +80,7 @@ func (h *Holder) Get(id string) (Value, bool) {
 	if !ok {
 		return Value{}, false
 	}
-	return newValue(bytes.Clone(v.Reveal())), true
+	return newValue(v.version, bytes.Clone(v.Reveal())), true
 }
 
 // Remove forgets the secret with an id, if it is here.

@@ -12,7 +12,7 @@ const canary = "4fd1c0ffee-canary"
 
 func TestValue_PrintsAsRedacted(t *testing.T) {
 	var h Holder
-	h.Put("a", []byte(canary))
+	h.Put("a", 1, []byte(canary))
 	v, _ := h.Get("a")
 	var logged strings.Builder
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v, "holder", fmt.Sprintf("%+v", struct{ V Value }{v}))
@@ -35,7 +35,7 @@ func TestValue_PrintsAsRedacted(t *testing.T) {
 
 func TestHolder_OverwritesWhatItForgets(t *testing.T) {
 	forget := map[string]func(*Holder){
-		"put":    func(h *Holder) { h.Put("a", []byte("new")) },
+		"put":    func(h *Holder) { h.Put("a", 1, []byte("new")) },
 		"remove": func(h *Holder) { h.Remove("a") },
 		"retain": func(h *Holder) { h.Retain(func(id string) bool { return id != "a" }) },
 		"clear":  (*Holder).Clear,
@@ -43,7 +43,7 @@ func TestHolder_OverwritesWhatItForgets(t *testing.T) {
 	for name, f := range forget {
 		t.Run(name, func(t *testing.T) {
 			var h Holder
-			h.Put("a", []byte(canary))
+			h.Put("a", 1, []byte(canary))
 			inside := h.values["a"].Reveal()
 			copied, _ := h.Get("a")
 			f(&h)
@@ -64,7 +64,7 @@ func TestHolder_GetsOnlyWhatIsHeld(t *testing.T) {
 	}
 	h.Remove("a")
 	data := []byte("one")
-	h.Put("a", data)
+	h.Put("a", 1, data)
 	data[0] = 'X'
 	v, ok := h.Get("a")
 	if !ok || string(v.Reveal()) != "one" {

@@ -15,6 +15,7 @@
 //	                      REJECTED               SHUTDOWN                  FAILED                 +- after stop  -> SHUTDOWN
 //
 //	RUNNING, stop: stop signal -> grace period -> SIGKILL -> SHUTDOWN
+//	RUNNING, news of secrets, or a failure a while ago: Refresh, if files are to follow them; one at a time, and the end waits for it
 //	after the end: Release (all but the log) -> desired REMOVE or not assigned: Remove (the log too) -> not assigned: forgotten
 //
 // Invariants:

@@ -8,7 +8,7 @@ import (
 
 // Executor runs the containers of tasks. It knows them by the task's id.
 //
-// For one task, a Manager calls in this order, and never two at once but Stop, Kill, Probe and ProbeReady during Wait:
+// For one task, a Manager calls in this order, and never two at once but Stop, Kill, Probe, ProbeReady and Refresh during Wait:
 //
 //	Adopt -> [Prepare ...] -> [Start ...] -> Wait -> [Stop, Kill ...] -> Release ... -> Remove ...
 //
@@ -34,6 +34,10 @@ type Executor interface {
 	// ProbeReady checks whether a running container is ready, from what it was, and tells each news of that, with why the last check
 	// failed or "", as long as the container runs. Only tasks whose spec has a readiness check are asked for. The error is as Probe's.
 	ProbeReady(ctx context.Context, t *api.Task, ready bool, tell func(*api.Readiness, string)) error
+	// Refresh writes those files of a started container again whose secrets and configs changed, if the task is to have them so, and sends
+	// the signals that the task names for that. It returns what the files have; secrets that aren't here are passed over. It is
+	// called when there may be news, and ends before Release is called.
+	Refresh(ctx context.Context, t *api.Task) ([]*api.ReceivedValue, error)
 	// Stop sends the task's stop signal. It doesn't wait for the end.
 	Stop(ctx context.Context, t *api.Task) error
 	// Kill ends all processes of the container.

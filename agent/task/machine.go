@@ -46,6 +46,8 @@ const (
 	OpProbe
 	// OpProbeReady checks whether the container is ready.
 	OpProbeReady
+	// OpRefresh writes files again whose values changed.
+	OpRefresh
 )
 
 // String returns the operation as it stands in messages.
@@ -69,6 +71,8 @@ func (o Operation) String() string {
 		return "probe"
 	case OpProbeReady:
 		return "probe readiness"
+	case OpRefresh:
+		return "refresh"
 	default:
 		return fmt.Sprintf("operation %d", int(o))
 	}
@@ -91,7 +95,7 @@ type Input struct {
 	// Readiness is what OpProbeReady tells while it goes on, or nil, and Why is why the last check failed, or "".
 	Readiness *api.Readiness
 	Why       string
-	// Container is, with Done, what OpStart or OpWatch found.
+	// Container is, with Done, what OpStart or OpWatch found, or the values that OpRefresh did.
 	Container *api.ContainerStatus
 	// Err is, with Done, why the operation failed, or nil.
 	Err error
@@ -156,11 +160,13 @@ type Machine struct {
 	unready   string
 	// stopAt is when to repeat a stop signal that was not delivered, or zero.
 	stopAt time.Time
+	// refreshing is how the files follow their values.
+	refreshing refreshing
 	// wakeAt is the last Effect.Wake that was not followed by its Tick, or zero.
 	wakeAt time.Time
 
 	// underWay says which operations began and did not end yet.
-	underWay [OpProbeReady + 1]bool
+	underWay [OpRefresh + 1]bool
 	// effects are collected during one Step.
 	effects []Effect
 }
@@ -201,6 +207,7 @@ func (m *Machine) Step(now time.Time, in Input) []Effect {
 		m.probedReady(in.Readiness, in.Why)
 	case in.Wake:
 		m.retryAt = now
+		m.refreshing.wanted = true
 	case in.Tick:
 		m.wakeAt = time.Time{}
 	}
@@ -259,6 +266,8 @@ func (m *Machine) done(now time.Time, in Input) {
 	case OpWatch:
 		m.exited(now, in.Container)
 	case OpStop, OpKill, OpProbe, OpProbeReady:
+	case OpRefresh:
+		m.refreshed(in.Container.GetValues())
 	case OpRelease:
 		m.phase = phaseReleased
 	case OpRemove:
@@ -269,6 +278,7 @@ func (m *Machine) done(now time.Time, in Input) {
 // started enters the phase in which the process runs. A container whose health is checked is not said to run before it is healthy.
 func (m *Machine) started(now time.Time) {
 	m.phase = phaseRunning
+	m.refreshing.wanted = true // a value may have come since the files were made, or while the daemon didn't run
 	switch health := m.container.GetHealth(); health {
 	case api.HealthState_HEALTH_STATE_STARTING:
 		m.report(now, api.TaskState_TASK_STATE_STARTING, "starting: not healthy yet", "")
@@ -302,7 +312,7 @@ func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
 	case m.status.GetState() < api.TaskState_TASK_STATE_RUNNING && c.GetHealthOutput() != "":
 		m.tell(m.status.GetMessage(), "not healthy yet: "+c.GetHealthOutput())
 	default:
-		m.tell(m.status.GetMessage(), m.unready)
+		m.tell(m.status.GetMessage(), m.trouble())
 	}
 }
 
@@ -339,6 +349,8 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 	case OpProbe: // the container is gone, which OpWatch tells
 	case OpProbeReady:
 		m.readinessUnknown(in.Err)
+	case OpRefresh:
+		m.notRefreshed(now, in.Err)
 	}
 }
 
@@ -390,6 +402,7 @@ func (m *Machine) advance(now time.Time) {
 		m.phase = phaseStarting
 		m.do(OpStart)
 	case phaseRunning:
+		m.refresh(now)
 		m.advanceRunning(now)
 	default:
 		m.advanceEnded()
@@ -417,6 +430,9 @@ func (m *Machine) advanceRunning(now time.Time) {
 func (m *Machine) advanceEnded() {
 	switch m.phase {
 	case phaseEnded:
+		if m.underWay[OpRefresh] {
+			return
+		}
 		m.phase = phaseReleasing
 		m.do(OpRelease)
 	case phaseReleased:
@@ -520,7 +536,7 @@ func (m *Machine) wake() {
 		next = m.retryAt
 	}
 	if m.phase == phaseRunning {
-		next = earlier(next, earlier(m.killAt, m.stopAt))
+		next = earlier(next, earlier(m.refreshing.at, earlier(m.killAt, m.stopAt)))
 	}
 	if next.IsZero() || next.Equal(m.wakeAt) {
 		return

@@ -117,6 +117,9 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "memory", &limit)
 		s.task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: limit}}
 	}
+	if d.HasArg("follows") {
+		s.task.Spec.Container.Secrets = []*api.SecretReference{{SecretId: "x1", OnChange: api.OnChange_ON_CHANGE_NONE}}
+	}
 	if d.HasArg("checked") {
 		s.task.Spec.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "probe"}}
 	}
@@ -133,7 +136,7 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 func doneInput(t *testing.T, d *datadriven.TestData) Input {
 	t.Helper()
 	in := Input{}
-	for op := OpPrepare; op <= OpProbeReady; op++ {
+	for op := OpPrepare; op <= OpRefresh; op++ {
 		if op.String() == strings.ReplaceAll(d.CmdArgs[0].Key, "_", " ") {
 			in.Done = op
 		}
@@ -157,6 +160,11 @@ func doneInput(t *testing.T, d *datadriven.TestData) Input {
 	}
 	if in.Done == OpStart {
 		in.Container = &api.ContainerStatus{ContainerId: "t1", Pid: 7, Health: healthArg(t, d)}
+	}
+	if d.HasArg("version") {
+		v := &api.ReceivedValue{Id: "x1"}
+		d.ScanArgs(t, "version", &v.Version)
+		in.Container = &api.ContainerStatus{Values: []*api.ReceivedValue{v}}
 	}
 	if d.HasArg("exit") {
 		var code int
@@ -205,6 +213,9 @@ func (s *script) print(effects []Effect) string {
 			fmt.Fprintf(&out, "report %s %q", state, e.Report.GetMessage())
 			if e.Report.GetErr() != "" {
 				fmt.Fprintf(&out, " err %q", e.Report.GetErr())
+			}
+			for _, v := range e.Report.GetContainer().GetValues() {
+				fmt.Fprintf(&out, " has %s@%d", v.GetId(), v.GetVersion())
 			}
 			if c := e.Report.GetContainer(); c != nil {
 				fmt.Fprintf(&out, " pid %s exit %s", strconv.Itoa(int(c.GetPid())), strconv.Itoa(int(c.GetExitCode())))

@@ -28,7 +28,7 @@ func (m *Machine) becomeRunning(now time.Time, message string) {
 	if checked {
 		message = m.readyMessage()
 	}
-	m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.unready)
+	m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.trouble())
 	if checked {
 		m.do(OpProbeReady)
 	}
@@ -51,7 +51,7 @@ func (m *Machine) probedReady(r *api.Readiness, why string) {
 	if !r.GetReady() {
 		m.unready = whyUnready + why
 	}
-	m.tell(m.readyMessage(), m.unready)
+	m.tell(m.readyMessage(), m.trouble())
 }
 
 // readinessUnknown takes in that the checks ended, although the container may run.

@@ -138,6 +138,9 @@ func (r *runner) execute(ctx context.Context, op Operation, t *api.Task, s *api.
 		return nil, r.executor.ProbeReady(ctx, t, s.GetReadiness().GetReady(), func(ready *api.Readiness, why string) {
 			r.news(ctx, Input{Readiness: ready, Why: why})
 		})
+	case OpRefresh:
+		values, err := r.executor.Refresh(ctx, t)
+		return &api.ContainerStatus{Values: values}, err
 	case OpStop:
 		return nil, r.executor.Stop(ctx, t)
 	case OpKill:

@@ -34,7 +34,7 @@ func (s *Server) UpdateConfig(ctx context.Context, request *api.UpdateConfigRequ
 		return nil, err
 	}
 	config, err := current[*api.Config](s, request.GetConfig())
-	return &api.UpdateConfigResponse{Config: config, Services: services}, err
+	return &api.UpdateConfigResponse{Config: config, Services: services.replaced, Rewritten: services.rewritten}, err
 }
 
 // GetConfig returns a config with its data.

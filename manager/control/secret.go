@@ -48,7 +48,7 @@ func (s *Server) UpdateSecret(ctx context.Context, request *api.UpdateSecretRequ
 		return nil, err
 	}
 	secret, err := current[*api.Secret](s, request.GetSecret())
-	return &api.UpdateSecretResponse{Secret: withoutData(secret), Services: services}, err
+	return &api.UpdateSecretResponse{Secret: withoutData(secret), Services: services.replaced, Rewritten: services.rewritten}, err
 }
 
 // GetSecret returns a secret without its data.

@@ -251,6 +251,21 @@ func (p *problems) targets(container string, kind object.Kind, references []*api
 		if name := reference.GetTarget().GetName(); name != "" && !validTarget(name) {
 			p.add(at+".target.name", "invalid %s target %q: use a file name, or an absolute path", kind, clip(name))
 		}
+		p.onChange(at, kind, reference)
+	}
+}
+
+// onChange checks what becomes of tasks when a value changes.
+func (p *problems) onChange(at string, kind object.Kind, r *api.SecretReference) {
+	p.value(at+".on_change", r.GetOnChange())
+	signals := r.GetOnChange() == api.OnChange_ON_CHANGE_SIGNAL
+	switch {
+	case r.GetOnChange() != api.OnChange_ON_CHANGE_UNSPECIFIED && (r.GetPinned() || r.GetVersion() != 0):
+		p.add(at+".on_change", "a %s with a version never changes: leave out the version, or what is to be done on a change", kind)
+	case signals && !knownSignal(r.GetSignal()):
+		p.add(at+".signal", "invalid signal: %s", clip(r.GetSignal()))
+	case !signals && r.GetSignal() != "":
+		p.add(at+".signal", "a signal is sent with on-change=signal only")
 	}
 }
 

@@ -35,10 +35,16 @@ func valueUsers(kind object.Kind, id string) store.By {
 	return store.ByReferencedSecret(id)
 }
 
-// updateValue changes a secret or config. It returns the names of the services whose tasks are replaced for it.
-func updateValue[T valueObject](ctx context.Context, s *Server, requestID, key string, most int, change *api.ValueChange) (services []string, err error) {
+// followers are the names of the services that follow a value, sorted.
+type followers struct {
+	// replaced get tasks with the new value, rewritten have tasks that get it in their files.
+	replaced, rewritten []string
+}
+
+// updateValue changes a secret or config. It returns whom that is news for.
+func updateValue[T valueObject](ctx context.Context, s *Server, requestID, key string, most int, change *api.ValueChange) (services followers, err error) {
 	if change == nil || len(change.GetData())+len(change.GetLabelAdd())+len(change.GetLabelRemove()) == 0 {
-		return nil, fault.New(fault.Invalid, "change: nothing is to be changed: give a new value, or labels to add or remove")
+		return services, fault.New(fault.Invalid, "change: nothing is to be changed: give a new value, or labels to add or remove")
 	}
 	err = s.update(ctx, requestID, func(tx store.Tx) error {
 		old, err := resolve[T](tx, key)
@@ -171,46 +177,62 @@ func references(id string, specs ...*api.TaskSpec) (found []*api.SecretReference
 	return found
 }
 
-// moveFollowers gives the services without a version of their choice the newest one, and has their tasks replaced.
-func moveFollowers[T valueObject](tx store.Tx, value T) (names []string, err error) {
+// inPlace reports whether tasks with a reference stay, and get new values in their files.
+func inPlace(r *api.SecretReference) bool {
+	return r.GetOnChange() != api.OnChange_ON_CHANGE_UNSPECIFIED
+}
+
+// moveFollowers gives the services without a version of their choice the newest one, and has their tasks replaced, unless those get it in
+// their files.
+func moveFollowers[T valueObject](tx store.Tx, value T) (names followers, err error) {
 	tx.RequireKind(object.KindService)
 	services, err := store.List[*api.Service](tx, valueUsers(object.KindOf(value), value.GetId()))
 	if err != nil {
-		return nil, err
+		return names, err
 	}
 	newest := versionOf(value)
 	for _, service := range services {
 		if tx.Full() {
-			return nil, fault.New(fault.Precondition, "%[1]s %[2]s has too many services to change them all at once: create another %[1]s, and move them one by one",
+			return names, fault.New(fault.Precondition, "%[1]s %[2]s has too many services to change them all at once: create another %[1]s, and move them one by one",
 				object.KindOf(value), object.Name(value))
 		}
 		// What was the newest until now gets its number: a rollback brings that back.
 		before := proto.CloneOf(service)
 		for _, r := range references(value.GetId(), before.GetSpec().GetTask(), before.GetPreviousSpec().GetTask()) {
-			if r.GetVersion() == 0 {
+			if r.GetVersion() == 0 && !inPlace(r) {
 				r.Version = newest - 1
 			}
 		}
-		spec, moved := proto.CloneOf(before.GetSpec()), false
+		spec, moved, rewritten := proto.CloneOf(before.GetSpec()), false, false
 		for _, r := range references(value.GetId(), spec.GetTask()) {
-			if !r.GetPinned() {
+			switch {
+			case inPlace(r):
+				rewritten = true
+			case !r.GetPinned():
 				r.Version, moved = newest, true
 			}
 		}
-		if !moved {
-			continue
+		name := service.GetSpec().GetAnnotations().GetName()
+		switch {
+		case moved:
+			if _, err := replaceSpec(tx, before, spec); err != nil {
+				return names, err
+			}
+			names.replaced = append(names.replaced, name)
+		case rewritten:
+			names.rewritten = append(names.rewritten, name)
 		}
-		if _, err := replaceSpec(tx, before, spec); err != nil {
-			return nil, err
-		}
-		names = append(names, service.GetSpec().GetAnnotations().GetName())
 	}
-	slices.Sort(names)
+	slices.Sort(names.replaced)
+	slices.Sort(names.rewritten)
 	return names, nil
 }
 
 // chooseVersion completes a reference to a value with its version, and says whether there is that one.
 func chooseVersion[T valueObject](tx store.ReadTx, value T, r *api.SecretReference) error {
+	if inPlace(r) { // and stays without a version
+		return nil
+	}
 	newest := versionOf(value)
 	if r.GetVersion() == 0 && !r.GetPinned() {
 		r.Version = newest

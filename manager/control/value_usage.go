@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -34,14 +35,15 @@ func versionsOf[T valueObject](tx store.ReadTx, value T) ([]*api.ValueVersion, e
 	if err := addServices(tx, value, version); err != nil {
 		return nil, err
 	}
-	if err := addNodes(tx, value, version); err != nil {
+	if err := addTasks(tx, value, versions, version); err != nil {
 		return nil, err
 	}
 	out := slices.SortedFunc(maps.Values(versions), func(a, b *api.ValueVersion) int { return int(b.GetNumber()) - int(a.GetNumber()) })
 	for _, v := range out {
 		slices.Sort(v.Services)
 		slices.Sort(v.Nodes)
-		v.Services, v.Nodes = slices.Compact(v.Services), slices.Compact(v.Nodes)
+		slices.Sort(v.Tasks)
+		v.Services, v.Nodes, v.Tasks = slices.Compact(v.Services), slices.Compact(v.Nodes), slices.Compact(v.Tasks)
 	}
 	return out, nil
 }
@@ -57,8 +59,8 @@ func addServices[T valueObject](tx store.ReadTx, value T, version func(*api.Secr
 	return err
 }
 
-// addNodes adds the nodes that the dispatcher gives a version to, by the same rule (I7).
-func addNodes[T valueObject](tx store.ReadTx, value T, version func(*api.SecretReference) *api.ValueVersion) error {
+// addTasks adds the tasks that have a version, or are about to, and their nodes: those that the dispatcher gives it to, by the same rule (I7).
+func addTasks[T valueObject](tx store.ReadTx, value T, versions map[uint64]*api.ValueVersion, version func(*api.SecretReference) *api.ValueVersion) error {
 	tasks, err := store.List[*api.Task](tx, valueUsers(object.KindOf(value), value.GetId()))
 	if err != nil {
 		return err
@@ -67,14 +69,37 @@ func addNodes[T valueObject](tx store.ReadTx, value T, version func(*api.SecretR
 		if !taskstate.NeedsValues(task) {
 			continue
 		}
-		name := task.GetNodeId()
-		if node, err := store.Get[*api.Node](tx, name); err == nil {
-			name = reach.Hostname(node)
+		node := task.GetNodeId()
+		if n, err := store.Get[*api.Node](tx, node); err == nil {
+			node = reach.Hostname(n)
+		}
+		name := fmt.Sprintf("%s.%d", task.GetServiceName(), task.GetSlot())
+		if task.GetSlot() == 0 {
+			name = task.GetServiceName() + "." + node
 		}
 		for _, r := range references(value.GetId(), task.GetSpec()) {
 			v := version(r)
-			v.Nodes = append(v.Nodes, name)
+			if received, ok := receivedVersion(task, r); ok {
+				v = versions[received]
+			}
+			if v != nil {
+				v.Nodes, v.Tasks = append(v.Nodes, node), append(v.Tasks, name)
+			}
 		}
 	}
 	return nil
+}
+
+// receivedVersion returns which version is in a file that is written again when the value changes, and whether that is up to the task's node:
+// for one of an earlier version of Skep, which doesn't say, it is 0.
+func receivedVersion(task *api.Task, r *api.SecretReference) (uint64, bool) {
+	if !inPlace(r) || task.GetStatus().GetState() < api.TaskState_TASK_STATE_RUNNING {
+		return 0, false
+	}
+	for _, v := range task.GetStatus().GetContainer().GetValues() {
+		if v.GetId() == r.GetSecretId() {
+			return v.GetVersion(), true
+		}
+	}
+	return 0, true
 }

@@ -53,20 +53,28 @@ func (v value) spec() interface {
 	}
 }
 
+// number is that of the version.
+func (v value) number() uint64 {
+	if v.old != nil {
+		return v.old.GetNumber()
+	}
+	return max(1, v.of.GetVersion())
+}
+
 // sent returns the value as a node gets it, under the id that references to it have there.
 func (v value) sent(id string) *api.Secret {
 	out := &api.Secret{
-		Id: id, Meta: v.of.GetMeta(), Version: v.of.GetVersion(), Spec: &api.SecretSpec{Annotations: v.spec().GetAnnotations(), Data: v.spec().GetData()},
+		Id: id, Meta: v.of.GetMeta(), Version: v.number(), Spec: &api.SecretSpec{Annotations: v.spec().GetAnnotations(), Data: v.spec().GetData()},
 	}
 	if v.old != nil {
-		out.Version, out.Spec.Data = v.old.GetNumber(), v.old.GetData()
+		out.Spec.Data = v.old.GetData()
 	}
 	return out
 }
 
 // same reports whether two values are the same for their node.
 func (v value) same(w value) bool {
-	return v == w || proto.Equal(v.sent("").GetSpec(), w.sent("").GetSpec())
+	return v == w || v.number() == w.number() && proto.Equal(v.sent("").GetSpec(), w.sent("").GetSpec())
 }
 
 // idOf returns the id by which a node knows the value that a reference means: two tasks may have two versions of one secret.

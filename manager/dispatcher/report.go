@@ -25,6 +25,8 @@ const (
 	// maxIsolation and maxWord bound what a node says of how a container is isolated: some ten words, of which one names a profile.
 	maxIsolation = 32
 	maxWord      = 600
+	// maxReceived bounds the secrets and configs of a container of which a node says which version it has.
+	maxReceived = 256
 )
 
 // UpdateDescription replaces what the store says of the calling node. It answers once that is committed.
@@ -114,6 +116,8 @@ func clipped(s *api.TaskStatus) *api.TaskStatus {
 	if c := s.GetContainer(); c != nil {
 		c.ContainerId, c.Address, c.HealthOutput = fault.Clip(c.ContainerId, maxText), fault.Clip(c.Address, maxText), fault.Clip(c.HealthOutput, maxText)
 		clipLog(c.GetHealthChecks())
+		c.Values = c.Values[:min(len(c.Values), maxReceived)]
+		c.Values = slices.DeleteFunc(c.Values, func(v *api.ReceivedValue) bool { return len(v.GetId()) > maxWord })
 		c.Isolation = c.Isolation[:min(len(c.Isolation), maxIsolation)]
 		c.Isolation = slices.DeleteFunc(c.Isolation, func(word string) bool { return len(word) > maxWord })
 	}

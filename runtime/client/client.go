@@ -224,6 +224,18 @@ func (c *Client) Create(ctx context.Context, r Request) (State, error) {
 	return stateOf(reply, err)
 }
 
+// Rewrite gives files of a running container new contents: who opens one has the old content or the new one, as a whole. The files are
+// described as they were to Create, where each of them was. After an error some may be new; another try with the same files completes it.
+// ErrState is returned for a container that isn't running, or in which the files are not where Create put them.
+func (c *Client) Rewrite(ctx context.Context, id string, files []File) error {
+	sent, parts, err := Request{Files: files}.Detach()
+	if err != nil {
+		return fmt.Errorf("rewrite files of container %s: %w", id, err)
+	}
+	_, err = c.call(ctx, protocol.Call{Op: protocol.OpRewrite, ID: id, Request: &sent}, parts...)
+	return err
+}
+
 // Start runs the container's program. It returns when that runs, or ErrStart with the reason if it can't be run; then
 // the container exits with 126 or 127.
 func (c *Client) Start(ctx context.Context, id string) error {

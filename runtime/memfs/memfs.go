@@ -35,9 +35,14 @@ func New(size int64, mode, uid, gid uint32) (*FS, error) {
 
 // NewLabelled is New for a file system in which everything has a label of SELinux.
 func NewLabelled(label string, size int64, mode, uid, gid uint32) (*FS, error) {
-	fd, err := create("tmpfs", label, size, mode)
+	return NewNamed("", label, size, mode, uid, gid)
+}
+
+// NewNamed is NewLabelled for one that has a name in mount tables, as the source of its mounts.
+func NewNamed(name, label string, size int64, mode, uid, gid uint32) (*FS, error) {
+	fd, err := create("tmpfs", name, label, size, mode)
 	if errors.Is(err, unix.EINVAL) { // no noswap before 6.4
-		fd, err = create("ramfs", label, size, mode)
+		fd, err = create("ramfs", name, label, size, mode)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("in-memory file system: %w", err)
@@ -49,7 +54,7 @@ func NewLabelled(label string, size int64, mode, uid, gid uint32) (*FS, error) {
 	return &FS{fd: fd, left: size}, nil
 }
 
-func create(fstype, label string, size int64, mode uint32) (int, error) {
+func create(fstype, name, label string, size int64, mode uint32) (int, error) {
 	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -65,6 +70,9 @@ func create(fstype, label string, size int64, mode uint32) (int, error) {
 	}
 	if label != "" {
 		options = append(options, [2]string{"context", label})
+	}
+	if name != "" {
+		options = append(options, [2]string{"source", name})
 	}
 	for _, o := range options {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
@@ -88,6 +96,14 @@ func (f *FS) Write(name string, data []byte, mode, uid, gid uint32) error {
 	if int64(len(data)) > f.left {
 		return fmt.Errorf("write %s: %w", name, ErrFull)
 	}
+	if err := f.write(name, data, mode, uid, gid); err != nil {
+		return err
+	}
+	f.left -= int64(len(data))
+	return nil
+}
+
+func (f *FS) write(name string, data []byte, mode, uid, gid uint32) error {
 	// A child forked meanwhile would hold the file open for writing for a moment, and Seal would fail with EBUSY.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -107,7 +123,6 @@ func (f *FS) Write(name string, data []byte, mode, uid, gid uint32) error {
 		rest = rest[n:]
 	}
 	runtime.KeepAlive(data)
-	f.left -= int64(len(data))
 	if err := errors.Join(unix.Fchown(fd, int(uid), int(gid)), unix.Fchmod(fd, mode&0o777)); err != nil {
 		return fmt.Errorf("own %s in memory: %w", name, err)
 	}

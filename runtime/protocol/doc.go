@@ -22,7 +22,7 @@
 //	4 bytes  length of the message, big endian, 1 to MaxMessage
 //	4 bytes  length of the attachment, big endian, 0 to MaxAttachment
 //	message  JSON: a Call or a Reply
-//	attachment  of create: the seccomp profile, then the data of the call's Files in their order
+//	attachment  of create and rewrite: the seccomp profile, then the data of the call's Files in their order
 //
 // Invariants:
 //

@@ -177,6 +177,7 @@ type Op string
 // The operations.
 const (
 	OpCreate  Op = "create"
+	OpRewrite Op = "rewrite"
 	OpStart   Op = "start"
 	OpState   Op = "state"
 	OpList    Op = "list"
@@ -199,7 +200,7 @@ type Call struct {
 	Op      Op
 	ID      string   `json:",omitempty"` // all but create, list, events and upgrade
 	Signal  int      `json:",omitempty"` // of kill
-	Request *Request `json:",omitempty"` // of create
+	Request *Request `json:",omitempty"` // of create, and of rewrite, with Files alone
 	Exec    *Exec    `json:",omitempty"` // of exec
 	Copy    *Copy    `json:",omitempty"` // of copy
 	Program string   `json:",omitempty"` // of upgrade

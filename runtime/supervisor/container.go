@@ -40,6 +40,8 @@ type container struct {
 	execs   execs
 	// pausing is held while processes are halted or let go on, and while one is added.
 	pausing sync.RWMutex
+	// rewriting is held while files get new contents.
+	rewriting sync.Mutex
 
 	mu      sync.Mutex // guards machine, and the order of the container's records
 	machine machine

@@ -161,7 +161,7 @@ func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.F
 
 // launch makes the process and the first record.
 func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Request, plan *spec.Plan, writers []*os.File) error {
-	mem, err := fillMemory(r.Files, plan)
+	mem, err := fillMemory(r.Files, r.ID, plan)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,10 @@
 //	I10 From before its program runs until its end is in the journal, a container is held by the keeper (package keeper), if
 //	    there is one, and its process is not reaped: whenever the supervisor is killed, the next one learns how it ended.
 //
+//	I11 Who opens a file in memory that is rewritten has the old content or the new one, as a whole. The supervisor writes only
+//	    where a mount has the name that it gave its own file system, and follows no link there: what a container does
+//	    with its mounts and directories can keep a file from being rewritten, and no more.
+//
 // A supervisor that is asked to (Upgrade) runs another program in its own process: the socket and the containers that
 // wait for Start are handed over (handover.go), and all are still its children.
 //

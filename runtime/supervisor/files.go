@@ -20,6 +20,7 @@ const defaultFileMode = 0o444
 // memory are the in-memory file systems of a container to be. It owns them; the launched container keeps its own
 // hold.
 type memory struct {
+	id     string // the container's
 	mounts []launch.Memory
 	dirs   map[string]*memfs.FS // of files that are shown as whole directories
 }
@@ -31,8 +32,8 @@ func (m *memory) close() {
 }
 
 // fillMemory writes the files of a request into memory (I3).
-func fillMemory(files []protocol.File, plan *spec.Plan) (*memory, error) {
-	m := &memory{dirs: make(map[string]*memfs.FS)}
+func fillMemory(files []protocol.File, id string, plan *spec.Plan) (*memory, error) {
+	m := &memory{id: id, dirs: make(map[string]*memfs.FS)}
 	if err := m.fill(files, plan); err != nil {
 		m.close()
 		return nil, err
@@ -66,20 +67,28 @@ func (m *memory) add(f protocol.File, plan *spec.Plan, total int64) error {
 	if err != nil {
 		return err
 	}
-	uid, okUID := plan.HostUID(f.UID)
-	gid, okGID := plan.HostGID(f.GID)
-	if !okUID || !okGID {
-		return fmt.Errorf("%w: owner %d:%d is not mapped in the container", protocol.ErrInvalid, f.UID, f.GID)
-	}
-	mode := uint32(f.Mode.Perm())
-	if f.Mode == 0 {
-		mode = defaultFileMode
+	mode, uid, gid, err := owned(f, plan)
+	if err != nil {
+		return err
 	}
 	mem, err := m.in(f, dir, plan, total)
 	if err != nil {
 		return err
 	}
 	return mem.Write(f.Name, f.Data, mode, uid, gid)
+}
+
+// owned gives the mode and the host ids that a file is to have.
+func owned(f protocol.File, plan *spec.Plan) (mode, uid, gid uint32, err error) {
+	uid, okUID := plan.HostUID(f.UID)
+	gid, okGID := plan.HostGID(f.GID)
+	if !okUID || !okGID {
+		return 0, 0, 0, fmt.Errorf("%w: owner %d:%d is not mapped in the container", protocol.ErrInvalid, f.UID, f.GID)
+	}
+	if f.Mode == 0 {
+		return defaultFileMode, uid, gid, nil
+	}
+	return uint32(f.Mode.Perm()), uid, gid, nil
 }
 
 // target checks where a file goes and gives its directory, relative to the root.
@@ -89,6 +98,8 @@ func target(f protocol.File) (string, error) {
 	switch {
 	case !path.IsAbs(f.Dir) || strings.ContainsRune(f.Dir, 0) || !memfs.PlainName(f.Name):
 		return "", fmt.Errorf("%w: not an absolute directory and a plain name", protocol.ErrInvalid)
+	case f.Name == memfs.Draft:
+		return "", fmt.Errorf("%w: %s is the runtime's own name", protocol.ErrInvalid, f.Name)
 	case dir == "" && !f.Single:
 		return "", fmt.Errorf("%w: files can't replace the root directory", protocol.ErrInvalid)
 	case f.Exec && !f.Single:
@@ -104,9 +115,13 @@ func (m *memory) in(f protocol.File, dir string, plan *spec.Plan, total int64) (
 	if mem := m.dirs[dir]; mem != nil && !f.Single {
 		return mem, nil
 	}
+	shown := dir
+	if f.Single {
+		shown = path.Join(dir, f.Name)
+	}
 	uid, _ := plan.HostUID(0)
 	gid, _ := plan.HostGID(0)
-	mem, err := memfs.NewLabelled(plan.MountLabel, total, 0o755, uid, gid)
+	mem, err := memfs.NewNamed(fileMark(m.id, shown), plan.MountLabel, total, 0o755, uid, gid)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +132,7 @@ func (m *memory) in(f protocol.File, dir string, plan *spec.Plan, total int64) (
 				return nil, err
 			}
 		}
-		m.mounts = append(m.mounts, launch.Memory{Target: path.Join(dir, f.Name), File: f.Name, FS: mem})
+		m.mounts = append(m.mounts, launch.Memory{Target: shown, File: f.Name, FS: mem})
 		return mem, nil
 	}
 	m.mounts = append(m.mounts, launch.Memory{Target: dir, FS: mem})

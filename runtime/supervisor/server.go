@@ -222,6 +222,8 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 		err = v.pause(ctx, c)
 	case protocol.OpResume:
 		err = v.resume(c)
+	case protocol.OpRewrite:
+		err = v.carryOutRewrite(c, call, attachment)
 	case protocol.OpTop:
 		processes, err := v.top(c)
 		return protocol.Reply{Processes: processes}, err

@@ -169,6 +169,13 @@ func (f *Fake) Start(_ context.Context, t *api.Task) (*api.ContainerStatus, erro
 	return started, nil
 }
 
+// Refresh implements [task.Executor].
+func (f *Fake) Refresh(_ context.Context, t *api.Task) ([]*api.ReceivedValue, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return nil, f.called("refresh", t.GetId())
+}
+
 // Wait implements [task.Executor].
 func (f *Fake) Wait(ctx context.Context, id string) (*api.ContainerStatus, error) {
 	f.mu.Lock()

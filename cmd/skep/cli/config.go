@@ -35,9 +35,9 @@ func configs() valueKind {
 			_, err := c.Control.RemoveConfig(ctx, &api.RemoveConfigRequest{Config: name})
 			return err
 		},
-		update: func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (uint64, []string, error) {
+		update: func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (valueUpdate, error) {
 			answer, err := c.Control.UpdateConfig(ctx, &api.UpdateConfigRequest{Config: name, Change: change})
-			return answer.GetConfig().GetVersion(), answer.GetServices(), err
+			return valueUpdate{answer.GetConfig().GetVersion(), answer.GetServices(), answer.GetRewritten()}, err
 		},
 	}
 }

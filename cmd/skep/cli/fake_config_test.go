@@ -80,10 +80,10 @@ func (f *fake) UpdateConfig(_ context.Context, r *api.UpdateConfigRequest) (*api
 		if data := r.GetChange().GetData(); len(data) > 0 {
 			config.Spec.Data, config.Version = data, max(1, config.GetVersion())+1
 			config.Versions = []*api.ValueVersion{
-				{Number: config.GetVersion(), CreatedAt: timestamppb.New(born()), Services: []string{"api", "web"}, Nodes: []string{"w1", "w2"}},
+				{Number: config.GetVersion(), CreatedAt: timestamppb.New(born()), Services: []string{"api", "web"}, Nodes: []string{"w1", "w2"}, Tasks: []string{"api.1", "web.1"}},
 				{Number: config.GetVersion() - 1, CreatedAt: timestamppb.New(born()), Services: []string{"old"}, Nodes: []string{"w1"}},
 			}
-			out.Services = []string{"api", "web"}
+			out.Services, out.Rewritten = []string{"api", "web"}, []string{"live"}
 		}
 		for key, value := range r.GetChange().GetLabelAdd() {
 			config.Spec.Annotations.Labels[key] = value

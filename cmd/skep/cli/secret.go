@@ -35,9 +35,9 @@ func secrets() valueKind {
 			_, err := c.Control.RemoveSecret(ctx, &api.RemoveSecretRequest{Secret: name})
 			return err
 		},
-		update: func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (uint64, []string, error) {
+		update: func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (valueUpdate, error) {
 			answer, err := c.Control.UpdateSecret(ctx, &api.UpdateSecretRequest{Secret: name, Change: change})
-			return answer.GetSecret().GetVersion(), answer.GetServices(), err
+			return valueUpdate{answer.GetSecret().GetVersion(), answer.GetServices(), answer.GetRewritten()}, err
 		},
 	}
 }

@@ -169,12 +169,14 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 		b.WriteString("Secrets:\n")
 		for _, s := range c.Secrets {
 			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.Of(s.SecretName))
+			writeOnChange(b, s.ValueChoice)
 		}
 	}
 	if len(c.Configs) > 0 {
 		b.WriteString("Configs:\n")
 		for _, s := range c.Configs {
 			fmt.Fprintf(b, " Target:\t%s\n  Source:\t%s\n", s.File.Name, s.Of(s.ConfigName))
+			writeOnChange(b, s.ValueChoice)
 		}
 	}
 }
@@ -266,5 +268,11 @@ func writePrettyLimits(b *strings.Builder, r *view.ResourceRequirements) {
 				fmt.Fprintf(b, "  %s:\t%d%s/s\n", rate.title, rate.value, rate.unit)
 			}
 		}
+	}
+}
+
+func writeOnChange(b *strings.Builder, c view.ValueChoice) {
+	if c.OnChange != "" {
+		fmt.Fprintf(b, "  On change:\t%s\n", c.OnChange)
 	}
 }

@@ -29,7 +29,14 @@ type valueKind struct {
 	get    func(ctx context.Context, c *client.Client, name string) (view.Value, error)
 	list   func(ctx context.Context, c *client.Client) ([]view.Value, error)
 	remove func(ctx context.Context, c *client.Client, name string) error
-	update func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (version uint64, services []string, err error)
+	update func(ctx context.Context, c *client.Client, name string, change *api.ValueChange) (valueUpdate, error)
+}
+
+// valueUpdate is what a change did.
+type valueUpdate struct {
+	version uint64
+	// The names of services: those whose tasks are replaced, and those whose tasks get the value in their files.
+	replaced, rewritten []string
 }
 
 // words lists the names of all.
@@ -119,12 +126,15 @@ func (p *program) valueUpdate(k valueKind) *cobra.Command {
 			defer clear(data)
 			change.Data = data
 		}
-		version, services, err := k.update(ctx, c, args[0], change)
+		done, err := k.update(ctx, c, args[0], change)
 		if err != nil {
 			return err
 		}
-		if len(services) > 0 {
-			fmt.Fprintf(p.err, "updated for version %d: %s\n", version, strings.Join(services, ", "))
+		if len(done.replaced) > 0 {
+			fmt.Fprintf(p.err, "updated for version %d: %s\n", done.version, strings.Join(done.replaced, ", "))
+		}
+		if len(done.rewritten) > 0 {
+			fmt.Fprintf(p.err, "version %d goes into the files of: %s\n", done.version, strings.Join(done.rewritten, ", "))
 		}
 		return p.printf("%s\n", args[0])
 	})
@@ -214,6 +224,9 @@ func prettyValue(v view.Value) string {
 		}
 		if len(version.Nodes) > 0 {
 			fmt.Fprintf(&b, "  Nodes:         %s\n", strings.Join(version.Nodes, ", "))
+		}
+		if len(version.Tasks) > 0 {
+			fmt.Fprintf(&b, "  Tasks:         %s\n", strings.Join(version.Tasks, ", "))
 		}
 	}
 	if v.Spec.Data != nil {

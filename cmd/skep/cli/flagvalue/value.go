@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/skep-io/skep/api"
 )
 
 // defaultValueMode lets everybody in the container read a secret or config, and nobody write it.
@@ -20,9 +22,13 @@ type Value struct {
 	UID, GID uint32
 	// Mode holds permission bits.
 	Mode uint32
+	// OnChange is what becomes of the tasks when there is a new value, and Signal, which only the managers check, what they are sent then.
+	OnChange api.OnChange
+	Signal   string
 }
 
-// Secrets collects secrets, each written NAME[@VERSION] or source=NAME[@VERSION],target=FILE,uid=N,gid=N,mode=OCTAL.
+// Secrets collects secrets, each written NAME[@VERSION] or source=NAME[@VERSION],target=FILE,uid=N,gid=N,mode=OCTAL and
+// on-change=restart|signal:NAME|none.
 type Secrets []Value
 
 // Set adds one secret.
@@ -85,6 +91,9 @@ func parseValue(kind, text string) (Value, error) {
 	if value.Source == "" {
 		return Value{}, fmt.Errorf("source is required")
 	}
+	if value.Version > 0 && value.OnChange != api.OnChange_ON_CHANGE_UNSPECIFIED {
+		return Value{}, fmt.Errorf("source=%s@%d never changes: leave out the version, or on-change", value.Source, value.Version)
+	}
 	if value.Target == "" {
 		value.Target = value.Source
 	}
@@ -122,10 +131,28 @@ func (v *Value) set(kind string, pair field) error {
 		v.GID, err = parseID("gid", pair.value)
 	case "mode":
 		v.Mode, err = parseMode(pair.value)
+	case "on-change":
+		err = v.setOnChange(pair.value)
 	default:
 		return fmt.Errorf("invalid field in %s request: %s", kind, pair.key)
 	}
 	return err
+}
+
+// setOnChange reads restart, signal:NAME or none.
+func (v *Value) setOnChange(text string) error {
+	word, signal, _ := strings.Cut(text, ":")
+	switch {
+	case text == "restart":
+		v.OnChange, v.Signal = api.OnChange_ON_CHANGE_UNSPECIFIED, ""
+	case text == "none":
+		v.OnChange, v.Signal = api.OnChange_ON_CHANGE_NONE, ""
+	case word == "signal" && signal != "":
+		v.OnChange, v.Signal = api.OnChange_ON_CHANGE_SIGNAL, signal
+	default:
+		return fmt.Errorf("invalid on-change specified: %q: write restart, signal:NAME as in signal:HUP, or none", text)
+	}
+	return nil
 }
 
 func parseID(key, text string) (uint32, error) {

@@ -84,6 +84,7 @@ func references(ctx context.Context, kind string, wishes []flagvalue.Value, reso
 		}
 		out = append(out, &api.SecretReference{
 			SecretId: id, SecretName: name, Version: wish.Version, Pinned: wish.Version > 0,
+			OnChange: wish.OnChange, Signal: wish.Signal,
 			Target: &api.SecretTarget{Name: wish.Target, Uid: wish.UID, Gid: wish.GID, Mode: wish.Mode},
 		})
 	}

@@ -172,10 +172,12 @@ type ConfigReference struct {
 	ValueChoice
 }
 
-// ValueChoice says which version of a secret or config is given, and whether it stays that one.
+// ValueChoice says which version of a secret or config is given, and whether it stays that one. OnChange is signal:NAME or none where tasks
+// get new values in their files, and empty where they are replaced.
 type ValueChoice struct {
-	Version uint64 `json:",omitempty"`
-	Pinned  bool   `json:",omitempty"`
+	Version  uint64 `json:",omitempty"`
+	Pinned   bool   `json:",omitempty"`
+	OnChange string `json:",omitempty"`
 }
 
 // Of names what has a version, for people.
@@ -352,7 +354,21 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 }
 
 func choiceOf(r *api.SecretReference) ValueChoice {
-	return ValueChoice{Version: r.GetVersion(), Pinned: r.GetPinned()}
+	return ValueChoice{Version: r.GetVersion(), Pinned: r.GetPinned(), OnChange: onChange(r)}
+}
+
+// onChange is as a flag has it.
+func onChange(r *api.SecretReference) string {
+	switch r.GetOnChange() {
+	case api.OnChange_ON_CHANGE_UNSPECIFIED:
+		return ""
+	case api.OnChange_ON_CHANGE_SIGNAL:
+		return "signal:" + r.GetSignal()
+	case api.OnChange_ON_CHANGE_NONE:
+		return "none"
+	default:
+		return r.GetOnChange().String()
+	}
 }
 
 func secretFile(r *api.SecretReference) SecretFile {

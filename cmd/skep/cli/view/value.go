@@ -15,12 +15,13 @@ type Value struct {
 	Versions []ValueVersion `json:",omitempty"`
 }
 
-// ValueVersion is one version of a secret or config: who uses it, and which nodes have it for a task.
+// ValueVersion is one version of a secret or config: who uses it, and which nodes and tasks have it.
 type ValueVersion struct {
 	Number    uint64
 	CreatedAt time.Time
 	Services  []string
 	Nodes     []string
+	Tasks     []string
 }
 
 // Newest returns the number of the newest version.
@@ -90,6 +91,7 @@ func valueVersions(versions []*api.ValueVersion) (out []ValueVersion) {
 		out = append(out, ValueVersion{
 			Number: v.GetNumber(), CreatedAt: timeOf(v.GetCreatedAt()),
 			Services: append([]string{}, v.GetServices()...), Nodes: append([]string{}, v.GetNodes()...),
+			Tasks: append([]string{}, v.GetTasks()...),
 		})
 	}
 	return out
