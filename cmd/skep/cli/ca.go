@@ -130,14 +130,7 @@ func (p *program) rotateRoot(ctx context.Context, c *client.Client, flags *caFla
 	if err != nil || flags.detach {
 		return err
 	}
-	var display progress.Display = progress.NewPlain(p.out)
-	switch {
-	case flags.quiet:
-		display = progress.Quiet{}
-	case p.opts.IsTerminal(p.out):
-		display = progress.NewLive(p.out, p.width())
-	}
-	if err := p.awaitRotation(ctx, c, begun, flags.abort, display); err != nil || flags.quiet {
+	if err := p.awaitRotation(ctx, c, begun, flags.abort, p.display(flags.quiet)); err != nil || flags.quiet {
 		return err
 	}
 	return p.printRoot(begun.GetCertificate())

@@ -3,11 +3,10 @@ package cli_test
 import (
 	"bytes"
 	"context"
-	"maps"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
@@ -194,14 +193,37 @@ func (f *fake) RotateDataKeys(context.Context, *api.RotateDataKeysRequest) (*api
 func (f *fake) ListNodes(context.Context, *api.ListNodesRequest) (*api.ListNodesResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &api.ListNodesResponse{Nodes: slices.Collect(maps.Values(f.nodes))}, f.ready()
+	out := &api.ListNodesResponse{}
+	for _, node := range f.nodes {
+		if node.GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN {
+			node = proto.CloneOf(node)
+			node.Status.Drain = f.drain()
+		}
+		out.Nodes = append(out.Nodes, node)
+	}
+	return out, f.ready()
 }
 
 func (f *fake) GetNode(_ context.Context, r *api.GetNodeRequest) (*api.GetNodeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	node, err := lookUp("node", f.nodes, nodeNamed, r.GetNode())
+	if err == nil && node.GetSpec().GetAvailability() == api.Availability_AVAILABILITY_DRAIN {
+		node = proto.CloneOf(node)
+		node.Status.Drain = f.drain()
+	}
 	return &api.GetNodeResponse{Node: node}, err
+}
+
+// drain is how far every drain is: a task less each time that it is asked for.
+func (f *fake) drain() *api.DrainProgress {
+	left := f.drainLeft
+	if left == 0 {
+		return &api.DrainProgress{}
+	}
+	f.drainLeft--
+	web := &api.DrainedService{ServiceId: "s1", ServiceName: "web", TasksLeft: left, Held: f.drainHeld}
+	return &api.DrainProgress{TasksLeft: left, Services: []*api.DrainedService{web}}
 }
 
 func (f *fake) UpdateNode(_ context.Context, r *api.UpdateNodeRequest) (*api.UpdateNodeResponse, error) {
@@ -213,7 +235,7 @@ func (f *fake) UpdateNode(_ context.Context, r *api.UpdateNodeRequest) (*api.Upd
 		}
 		f.addNode(node.GetId(), nodeNamed(node), r.GetSpec().GetDesiredRole())
 		f.nodes[node.GetId()].Spec = r.GetSpec()
-		out.Node = f.nodes[node.GetId()]
+		out.Node, out.Warnings = f.nodes[node.GetId()], f.nodeWarnings
 		return nil
 	})
 }

@@ -56,7 +56,11 @@ type fake struct {
 	// samples counts the calls of ReadStats, and statsGap is why a node's statistics are missing, or "".
 	samples  uint64
 	statsGap string
-	unlock   string
+	// drainLeft is how many tasks are left on a node that is drained, and drainHeld what holds them up; nodeWarnings come with every change of a node.
+	drainLeft    uint32
+	drainHeld    string
+	nodeWarnings []string
+	unlock       string
 	// uploaded is the last archive, and reference the name that came with it.
 	uploaded  []byte
 	reference string

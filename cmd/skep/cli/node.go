@@ -34,13 +34,15 @@ type nodeRow struct {
 	Availability  string
 	ManagerStatus string
 	EngineVersion string
+	// Drain is how far the drain of a node is, or empty.
+	Drain string `json:",omitempty"`
 	// KeyFingerprint of a node that waits for approval, or empty.
 	KeyFingerprint string `json:",omitempty"`
 }
 
 // nodeTable has one more column while some node waits for approval.
 const (
-	nodeTable        = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}"
+	nodeTable        = "{{.ID}}{{if .Self}} *{{else}}  {{end}}\t{{.Hostname}}\t{{.Status}}\t{{if .Drain}}{{.Drain}}{{else}}{{.Availability}}{{end}}\t{{.ManagerStatus}}\t{{.EngineVersion}}"
 	waitingNodeTable = nodeTable + "\t{{.KeyFingerprint}}"
 )
 
@@ -100,6 +102,9 @@ func newNodeRow(v view.Node, self string) nodeRow {
 		ID: v.ID, Self: v.ID == self, Hostname: v.Description.Hostname, Status: capitalized(v.Status.State),
 		Availability: capitalized(v.Spec.Availability), EngineVersion: v.Description.Engine.EngineVersion,
 	}
+	if d := v.Status.Drain; d != nil {
+		row.Drain = capitalized(d.State)
+	}
 	if v.Waits() {
 		row.Status, row.KeyFingerprint = capitalized(v.Approval.State), v.Approval.KeyFingerprint
 	}
@@ -154,6 +159,7 @@ func prettyNode(n view.Node) string {
 	fmt.Fprintf(&b, "Hostname:              \t%s\nJoined at:             \t%s\n", n.Description.Hostname, prettyTime(n.CreatedAt))
 	fmt.Fprintf(&b, "Status:\n State:\t\t\t%s\n Availability:         \t%s\n", capitalized(n.Status.State), capitalized(n.Spec.Availability))
 	fmt.Fprintf(&b, " Address:\t\t%s\n", n.Status.Addr)
+	writePrettyDrain(&b, n)
 	if a := n.Approval; a != nil {
 		fmt.Fprintf(&b, "Approval:\n State:\t\t\t%s\n Key fingerprint:\t%s\n", capitalized(a.State), a.KeyFingerprint)
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// changeNode applies change to a node's present spec; change returns false when there is nothing to do.
-func changeNode(ctx context.Context, c *client.Client, name string, change func(*api.NodeSpec) (bool, error)) (bool, error) {
-	changed := false
+// changeNode applies change to a node's present spec; change returns false when there is nothing to do. Then the answer is nil.
+func changeNode(ctx context.Context, c *client.Client, name string, change func(*api.NodeSpec) (bool, error)) (*api.UpdateNodeResponse, error) {
+	var answer *api.UpdateNodeResponse
 	err := untilCurrent(func() error {
 		node, err := getNode(ctx, c, name)
 		if err != nil {
@@ -25,15 +25,15 @@ func changeNode(ctx context.Context, c *client.Client, name string, change func(
 		if spec == nil {
 			spec = &api.NodeSpec{}
 		}
-		if changed, err = change(spec); err != nil || !changed {
+		if changed, err := change(spec); err != nil || !changed {
 			return err
 		}
-		_, err = c.Control.UpdateNode(ctx, &api.UpdateNodeRequest{
+		answer, err = c.Control.UpdateNode(ctx, &api.UpdateNodeRequest{
 			NodeId: node.GetId(), Version: node.GetMeta().GetVersion(), Spec: spec,
 		})
 		return err
 	})
-	return changed, err
+	return answer, err
 }
 
 func (p *program) nodePromote() *cobra.Command {
@@ -51,7 +51,7 @@ func (p *program) nodeRoleCommand(name, short string, role api.Role, done, alrea
 		Use: name + " NODE [NODE...]", Short: short, Args: minArgs(1),
 		RunE: p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 			return each(args, func(node string) error {
-				changed, err := changeNode(ctx, c, node, func(spec *api.NodeSpec) (bool, error) {
+				answer, err := changeNode(ctx, c, node, func(spec *api.NodeSpec) (bool, error) {
 					different := spec.GetDesiredRole() != role
 					spec.DesiredRole = role
 					return different, nil
@@ -59,7 +59,7 @@ func (p *program) nodeRoleCommand(name, short string, role api.Role, done, alrea
 				switch {
 				case err != nil:
 					return err
-				case !changed:
+				case answer == nil:
 					return p.printf(already, node)
 				}
 				return p.printf(done, node)
@@ -73,6 +73,7 @@ type nodeUpdateFlags struct {
 	availability, role string
 	labelAdd           flagvalue.Labels
 	labelRemove        flagvalue.List
+	drain              drainFlags
 }
 
 func (p *program) nodeUpdate() *cobra.Command {
@@ -82,23 +83,24 @@ func (p *program) nodeUpdate() *cobra.Command {
 	cmd.Flags().StringVar(&flags.role, "role", "", `Role of the node ("worker", "manager")`)
 	cmd.Flags().Var(&flags.labelAdd, "label-add", `Add or update a node label ("key=value")`)
 	cmd.Flags().Var(&flags.labelRemove, "label-rm", "Remove a node label if exists")
+	flags.drain.register(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return flags.drain.check(cmd, flags.drains()) }
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
-		var held []string
-		if strings.EqualFold(flags.availability, "drain") {
-			var err error
-			if held, err = heldByVolumes(ctx, c, args[0]); err != nil {
-				return err
-			}
-		}
-		_, err := changeNode(ctx, c, args[0], func(spec *api.NodeSpec) (bool, error) { return true, flags.apply(spec) })
+		answer, err := changeNode(ctx, c, args[0], func(spec *api.NodeSpec) (bool, error) { return true, flags.apply(spec) })
 		if err != nil {
 			return err
 		}
-		p.warn(held)
-		return p.printf("%s\n", args[0])
+		p.warn(answer.GetWarnings())
+		if err := p.printf("%s\n", args[0]); err != nil || !flags.drains() || flags.drain.wait.detach {
+			return err
+		}
+		return p.awaitDrain(ctx, c, answer.GetNode(), flags.drain.wait.quiet)
 	})
 	return cmd
 }
+
+// drains reports whether the node is to be emptied.
+func (f *nodeUpdateFlags) drains() bool { return strings.EqualFold(f.availability, "drain") }
 
 func (f *nodeUpdateFlags) apply(spec *api.NodeSpec) error {
 	var err error
@@ -106,6 +108,7 @@ func (f *nodeUpdateFlags) apply(spec *api.NodeSpec) error {
 		if spec.Availability, err = parseAvailability(f.availability); err != nil {
 			return err
 		}
+		spec.DrainTimeout = f.drain.limit()
 	}
 	if f.role != "" {
 		if spec.DesiredRole, err = parseRole(f.role); err != nil {

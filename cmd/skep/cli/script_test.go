@@ -131,6 +131,12 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 	case "manager":
 		f.addNode(args[1], args[2], api.Role_ROLE_MANAGER)
 		f.nodes[args[1]].ManagerStatus = &api.ManagerStatus{Reachability: api.Reachability(api.Reachability_value["REACHABILITY_"+args[3]])}
+	case "drain": // the tasks left, and what holds them up
+		n, err := strconv.ParseUint(args[1], 10, 32)
+		ts.Check(err)
+		f.drainLeft, f.drainHeld = uint32(n), args[2]
+	case "node-warnings":
+		f.nodeWarnings = args[1:]
 	case "stats-gap":
 		f.statsGap = args[1]
 	case "slow":

@@ -22,15 +22,20 @@ const (
 	maxLags  = 50
 )
 
-// waitFor shows a service's progress until it has converged.
-func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Service, quiet bool) error {
-	var display progress.Display = progress.NewPlain(p.out)
+// display is where and how progress is shown.
+func (p *program) display(quiet bool) progress.Display {
 	switch {
 	case quiet:
-		display = progress.Quiet{}
+		return progress.Quiet{}
 	case p.opts.IsTerminal(p.out):
-		display = progress.NewLive(p.out, p.width())
+		return progress.NewLive(p.out, p.width())
+	default:
+		return progress.NewPlain(p.out)
 	}
+}
+
+// waitFor shows a service's progress until it has converged.
+func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Service, quiet bool) error {
 	tracker := progress.NewTracker(service.GetMeta().GetVersion(), p.opts.Monitor)
 	if service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED {
 		tracker.Wanted()
@@ -38,7 +43,7 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 	watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
 		return p.watch(ctx, c, service.GetId(), send)
 	}
-	err := progress.Run(ctx, watch, tracker, display)
+	err := progress.Run(ctx, watch, tracker, p.display(quiet))
 	if errors.Is(err, progress.ErrInterrupted) {
 		return &interruptedError{check: "skep service ps " + service.GetId()}
 	}

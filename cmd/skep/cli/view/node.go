@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/skep-io/skep/api"
 )
@@ -35,6 +36,8 @@ type NodeSpec struct {
 	Labels       map[string]string
 	Role         string
 	Availability string
+	// DrainTimeout is in nanoseconds, or nil for a drain that may take for ever. Docker has none.
+	DrainTimeout *time.Duration `json:",omitempty"`
 }
 
 // NodeDescription is what the node says of itself.
@@ -118,6 +121,62 @@ type NodeStatus struct {
 	State   string
 	Message string `json:",omitempty"`
 	Addr    string
+	// Drain is how far the drain of a node is that is drained. Docker has none.
+	Drain *Drain `json:",omitempty"`
+}
+
+// Drain is what is left on a node.
+type Drain struct {
+	// State is "drained", or "draining" and how many tasks are left.
+	State string
+	// Since is when the drain began with its timeout, or nil for a node that joined so.
+	Since     *time.Time `json:",omitempty"`
+	TasksLeft uint32
+	Services  []DrainedService `json:",omitempty"`
+}
+
+// DrainedService is a service with tasks on a node that is drained.
+type DrainedService struct {
+	ID, Name  string
+	TasksLeft uint32
+	// Held is why they do not leave.
+	Held string `json:",omitempty"`
+}
+
+// String says how many are left, and why.
+func (s DrainedService) String() string {
+	text := tasksLeft(s.TasksLeft)
+	if s.Held != "" {
+		text += ": " + s.Held
+	}
+	return text
+}
+
+func tasksLeft(n uint32) string {
+	if n == 1 {
+		return "1 task left"
+	}
+	return fmt.Sprintf("%d tasks left", n)
+}
+
+// NewDrain shows how far a drain is, or nil.
+func NewDrain(status *api.NodeStatus) *Drain {
+	p := status.GetDrain()
+	if p == nil {
+		return nil
+	}
+	out := &Drain{State: "drained", TasksLeft: p.GetTasksLeft()}
+	if p.GetTasksLeft() > 0 {
+		out.State = "draining, " + tasksLeft(p.GetTasksLeft())
+	}
+	if at := status.GetDrainBeganAt(); at != nil {
+		since := at.AsTime()
+		out.Since = &since
+	}
+	for _, s := range p.GetServices() {
+		out.Services = append(out.Services, DrainedService{ID: s.GetServiceId(), Name: s.GetServiceName(), TasksLeft: s.GetTasksLeft(), Held: s.GetHeld()})
+	}
+	return out
 }
 
 // ManagerStatus is a manager's place among the managers.
@@ -144,7 +203,11 @@ func NewNode(n *api.Node) Node {
 			Address:   description.GetPeerAddress(),
 			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(), Volumes: description.GetVolumes(),
 		},
-		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress()},
+		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress(), Drain: NewDrain(status)},
+	}
+	if d := spec.GetDrainTimeout(); d != nil {
+		timeout := d.AsDuration()
+		out.Spec.DrainTimeout = &timeout
 	}
 	if n.GetCompromise() != nil {
 		out.Status.State = "compromised"
