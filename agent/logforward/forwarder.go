@@ -26,7 +26,9 @@ const (
 	saveEvery = time.Second
 	// firstDelay and maxDelay are between tries to reach a server.
 	firstDelay = time.Second
-	maxDelay   = 30 * time.Second
+	maxDelay   = 10 * time.Second
+	// tellEvery is how often the daemon's log says that a server can't be reached: one of UDP refuses every other line.
+	tellEvery = time.Minute
 )
 
 // Config is what a Forwarder needs.
@@ -187,7 +189,8 @@ type stream struct {
 	task string
 	to   *sink
 	dir  string
-	lost uint64 // lines that were lost since the last that was sent
+	lost uint64    // lines that were lost since the last that was sent
+	told time.Time // when the daemon's log said last that the server can't be reached
 }
 
 // lose counts lines that can't be sent (F2).
@@ -219,12 +222,10 @@ func (s *stream) retry(ctx context.Context, e logfile.Entry) error {
 	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
 		err := s.to.send(ctx, e)
 		if err == nil || errors.Is(err, errTooLong) {
-			if delay > firstDelay {
-				s.f.log.Info("lines of a task are sent on again", "task", s.task)
-			}
 			return err
 		}
-		if delay == firstDelay && ctx.Err() == nil {
+		if time.Since(s.told) >= tellEvery && ctx.Err() == nil {
+			s.told = time.Now()
 			s.f.log.Warn("lines of a task wait in its files: they can't be sent on", "task", s.task, "error", err)
 		}
 		timer := time.NewTimer(delay)

@@ -1,11 +1,19 @@
 package logforward
 
 import (
+	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -190,6 +198,56 @@ func TestForwarder_SyslogElsewhere(t *testing.T) {
 			want(t, string(got), messages[0]+messages[1])
 		})
 	}
+}
+
+// A server proves itself by the certificates that the service names, and gets no line before.
+func TestForwarder_TLS(t *testing.T) {
+	n := newNode(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{{127, 0, 0, 1}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(n.dir, "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	address := "syslog-address=tcp+tls://" + server.Addr().String()
+	accept := func() (string, error) {
+		conn, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
+		return bufio.NewReader(conn).ReadString('\n')
+	}
+	n.write("stdout", "hello\n")
+	n.follow("syslog", address, "syslog-format=rfc3164", "tag=web")
+	if got, err := accept(); err == nil || got != "" {
+		t.Errorf("a server that nobody vouches for got %q, %v", got, err)
+	}
+	n.stop()
+	n.start()
+	n.follow("syslog", address, "syslog-format=rfc3164", "tag=web", "syslog-tls-ca-cert="+ca)
+	got, err := accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, got, "<30>Jan  2 03:04:05 host skep/web: hello\n")
 }
 
 // journalFieldsOf reads journald's format, as its documentation has it.
