@@ -95,6 +95,14 @@ func listParts(field protoreflect.FieldDescriptor, list protoreflect.List) (part
 	return parts
 }
 
+// word is the value of an enum as the flags of the command line have it: UPDATE_ORDER_START_FIRST is start-first. What all values of an enum begin
+// with is what the first of them, …_UNSPECIFIED, begins with.
+func word(value protoreflect.EnumValueDescriptor) string {
+	enum := value.Parent().(protoreflect.EnumDescriptor)
+	prefix := strings.TrimSuffix(string(enum.Values().Get(0).Name()), "UNSPECIFIED")
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(value.Name()), prefix)), "_", "-")
+}
+
 // shown is a value as people write it.
 func shown(field protoreflect.FieldDescriptor, value protoreflect.Value) string {
 	switch field.Kind() {
@@ -103,7 +111,7 @@ func shown(field protoreflect.FieldDescriptor, value protoreflect.Value) string 
 		if name == nil || name.Number() == 0 {
 			return ""
 		}
-		return strings.ToLower(string(name.Name()))
+		return word(name)
 	case protoreflect.BytesKind:
 		if len(value.Bytes()) == 0 {
 			return ""
