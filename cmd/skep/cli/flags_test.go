@@ -108,6 +108,8 @@ func ownFlags() map[string]string {
 		"service create format":          "of the plan",
 		"service update dry-run":         "Swarm can't be asked what it would do",
 		"service update format":          "of the plan",
+		"service scale dry-run":          "Swarm can't be asked what it would do",
+		"service scale format":           "of the plan",
 		"service rollback dry-run":       "Swarm can't be asked what it would do",
 		"service rollback format":        "of the plan",
 		"service rollback to":            "Swarm keeps one former spec",

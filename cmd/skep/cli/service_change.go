@@ -155,6 +155,14 @@ type scale struct {
 	replicas uint64
 }
 
+// apply returns a service's spec with the replicas.
+func (s scale) apply(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+	if err := servicespec.SetReplicas(spec, s.replicas, "scale"); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.service, err)
+	}
+	return spec, nil
+}
+
 func parseScale(text string) (scale, error) {
 	service, number, ok := strings.Cut(text, "=")
 	if !ok || service == "" {
@@ -169,13 +177,21 @@ func parseScale(text string) (scale, error) {
 
 func (p *program) serviceScale() *cobra.Command {
 	var wait waitFlags
+	var dry planFlags
 	cmd := &cobra.Command{
 		Use: "scale [OPTIONS] SERVICE=REPLICAS [SERVICE=REPLICAS...]", Short: "Scale one or multiple replicated services",
 		Args: minArgs(1),
 	}
 	wait.register(cmd, false)
+	dry.register(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return dry.check(cmd) }
 	run := func(scales []scale) func(context.Context, *client.Client, []string) error {
-		return func(ctx context.Context, c *client.Client, _ []string) error { return p.runScale(ctx, c, scales, wait) }
+		return func(ctx context.Context, c *client.Client, _ []string) error {
+			if dry.dryRun {
+				return p.planScale(ctx, c, scales, &dry)
+			}
+			return p.runScale(ctx, c, scales, wait)
+		}
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scales := make([]scale, 0, len(args))
@@ -191,16 +207,26 @@ func (p *program) serviceScale() *cobra.Command {
 	return cmd
 }
 
+// planScale shows what would become of the services. An error of one outweighs that others would change.
+func (p *program) planScale(ctx context.Context, c *client.Client, scales []scale, dry *planFlags) error {
+	var failed failures
+	var changes error
+	for _, s := range scales {
+		switch err := p.planChange(ctx, c, s.service, s.apply, dry); {
+		case errors.Is(err, errChanges):
+			changes = err
+		case err != nil:
+			failed = append(failed, err)
+		}
+	}
+	return cmp.Or(failed.orNil(), changes)
+}
+
 func (p *program) runScale(ctx context.Context, c *client.Client, scales []scale, wait waitFlags) error {
 	var failed failures
 	var changed []*api.Service
 	for _, s := range scales {
-		answer, err := changeService(ctx, c, s.service, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
-			if err := servicespec.SetReplicas(spec, s.replicas, "scale"); err != nil {
-				return nil, fmt.Errorf("%s: %w", s.service, err)
-			}
-			return spec, nil
-		})
+		answer, err := changeService(ctx, c, s.service, s.apply)
 		if err != nil {
 			failed = append(failed, err)
 			continue

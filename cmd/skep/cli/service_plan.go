@@ -73,13 +73,21 @@ func (p *program) servicePlan() *cobra.Command {
 
 // planUpdate shows what the flags would make of a service.
 func (p *program) planUpdate(ctx context.Context, c *client.Client, name string, update *servicespec.Update, flags *planFlags) error {
-	var missing []string
+	return p.planChange(ctx, c, name, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+		missing := update.Missing(spec)
+		spec, err := update.Apply(ctx, spec, p.opts.LookupEnv, resolveValue(c))
+		if err == nil {
+			p.warn(missing)
+		}
+		return spec, err
+	}, flags)
+}
+
+// planChange shows what would become of a service by what change makes of its present spec.
+func (p *program) planChange(ctx context.Context, c *client.Client, name string, change func(*api.ServiceSpec) (*api.ServiceSpec, error), flags *planFlags) error {
 	var answer *api.PlanServiceResponse
 	err := untilCurrent(func() error {
-		service, spec, err := rewritten(ctx, c, name, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
-			missing = update.Missing(spec)
-			return update.Apply(ctx, spec, p.opts.LookupEnv, resolveValue(c))
-		})
+		service, spec, err := rewritten(ctx, c, name, change)
 		if err != nil {
 			return err
 		}
@@ -91,7 +99,6 @@ func (p *program) planUpdate(ctx context.Context, c *client.Client, name string,
 	if err != nil {
 		return err
 	}
-	p.warn(missing)
 	return p.showPlan(answer, flags)
 }
 
