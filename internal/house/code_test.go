@@ -2,11 +2,15 @@ package house_test
 
 import (
 	"go/ast"
+	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // maxLines is the longest a file may be: beyond it nobody reads it in one sitting.
@@ -140,14 +144,38 @@ func TestArchitecture_MapsEveryPackage(t *testing.T) {
 			packages[s.dir()] = true
 		}
 	}
-	for dir := range packages {
-		if !strings.Contains(string(text), "| `"+dir+"` |") {
-			t.Errorf("docs/ARCHITECTURE.md does not map %s: add a line to the code map", dir)
+	var mapped []string
+	for line := range strings.Lines(string(text)) {
+		if dir, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); ok && strings.HasPrefix(line, "| `") {
+			mapped = append(mapped, dir)
 		}
 	}
+	byElement := func(a, b string) int { return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/")) }
+	if diff := cmp.Diff(slices.SortedFunc(maps.Keys(packages), byElement), mapped); diff != "" {
+		t.Errorf("the code map of docs/ARCHITECTURE.md has not one line for each package, in order (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecisions_AreListedInOrder(t *testing.T) {
+	names, err := filepath.Glob(path.Join(root, "docs/adr/[0-9]*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path.Join(root, "docs/adr/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, listed []string
+	for _, name := range names { // Glob sorts them
+		want = append(want, filepath.Base(name))
+	}
 	for line := range strings.Lines(string(text)) {
-		if dir, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |"); ok && strings.HasPrefix(line, "| `") && !packages[dir] {
-			t.Errorf("docs/ARCHITECTURE.md maps %s, which is gone", dir)
+		if _, rest, ok := strings.Cut(line, "]("); ok && strings.HasPrefix(line, "| [") {
+			name, _, _ := strings.Cut(rest, ")")
+			listed = append(listed, name)
 		}
+	}
+	if diff := cmp.Diff(want, listed); diff != "" {
+		t.Errorf("docs/adr/README.md does not list each decision once, in order (-want +got):\n%s", diff)
 	}
 }
