@@ -515,20 +515,25 @@ func TestAssignments_HaveTheVersionsThatTasksWant(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("got %v", got)
 		}
-		err := c.store.Update(t.Context(), "", func(tx store.Tx) error {
-			secret, err := store.Get[*api.Secret](tx, "s1")
+		// A version that says what the one before it said is another one, for tasks that get it in their files.
+		for version := uint64(4); version <= 5; version++ {
+			err := c.store.Update(t.Context(), "", func(tx store.Tx) error {
+				secret, err := store.Get[*api.Secret](tx, "s1")
+				if err != nil {
+					return err
+				}
+				secret = proto.CloneOf(secret)
+				before := &api.OldValue{Id: fmt.Sprint("o", version-1), OwnerId: "s1", Number: version - 1, Data: secret.Spec.Data}
+				secret.Version, secret.Spec.Data = version, []byte("four")
+				return errors.Join(tx.Update(secret), tx.Create(before))
+			})
 			if err != nil {
-				return err
+				t.Fatal(err)
 			}
-			secret = proto.CloneOf(secret)
-			secret.Version, secret.Spec.Data = 4, []byte("four")
-			return errors.Join(tx.Update(secret), tx.Create(&api.OldValue{Id: "o3", OwnerId: "s1", Number: 3, Data: []byte("three")}))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := names(<-stream); !slices.Equal(got, []string{"+secret s1"}) {
-			t.Errorf("got %v", got)
+			m := <-stream
+			if got := names(m); !slices.Equal(got, []string{"+secret s1"}) || m.GetChanges()[0].GetSecret().GetVersion() != version {
+				t.Errorf("version %d: got %v, version %d", version, got, m.GetChanges()[0].GetSecret().GetVersion())
+			}
 		}
 	})
 }
