@@ -70,6 +70,9 @@ func updating(s *api.Service) bool {
 	return false
 }
 
+// leaves reports whether a task is to leave a drained node. How those ended that were to run in its place says whether there is to be another.
+func leaves(v orchestrator.View, t *api.Task) bool { return taskstate.Live(t) && v.Drained(t) }
+
 // trim deletes the oldest tasks of a slot's history, which is ordered from the oldest.
 func trim(v orchestrator.View, history []*api.Task, live bool) []orchestrator.Effect {
 	if v.HistoryLimit < 0 || len(history) == 0 {
@@ -80,7 +83,7 @@ func trim(v orchestrator.View, history []*api.Task, live bool) []orchestrator.Ef
 	if attempts := newest.GetSpec().GetRestart().GetMaxAttempts(); attempts > 0 {
 		keep = max(keep, attempts+1)
 	}
-	if !live || updating(v.Service) {
+	if !live || updating(v.Service) || slices.ContainsFunc(v.Tasks, func(t *api.Task) bool { return leaves(v, t) }) {
 		keep = max(keep, 1)
 	}
 	if uint64(len(history)) <= keep {
