@@ -65,9 +65,18 @@ func goOn(t *testing.T, point string, w *WAL, state *State, kek seal.Key) {
 		t.Fatalf("%s: %v", point, err)
 	}
 	w, state = reopen(t, w, kek)
-	defer w.Close()
 	if last := state.Entries[len(state.Entries)-1]; last.GetIndex() != next || last.GetTerm() != 99 || state.Torn {
 		t.Fatalf("%s: after a write to the recovered log, it ends at %d/%d, torn %v", point, last.GetTerm(), last.GetIndex(), state.Torn)
+	}
+	// Nor is it when the segments before the one with that write go.
+	meta := snapshot(next, 99, 0).Metadata
+	if err := errors.Join(save(w, snapshot(next, 99, 10)), w.Compact(meta, next)); err != nil {
+		t.Fatalf("%s: %v", point, err)
+	}
+	w, state = reopen(t, w, kek)
+	defer w.Close()
+	if state.Snapshot.GetIndex() != next {
+		t.Fatalf("%s: after the recovered log was compacted, its snapshot is %d", point, state.Snapshot.GetIndex())
 	}
 }
 

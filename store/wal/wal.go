@@ -202,12 +202,16 @@ func (w *WAL) Compact(meta *raftpb.SnapshotMetadata, keep uint64) error {
 // write makes a frame durable. It sets the frame's number and place.
 func (w *WAL) write(f frame, records []byte) error {
 	f.number, f.records = w.number+1, records
-	if len(w.segments) == 0 || w.offset+frameSize(len(records)) > w.segments[len(w.segments)-1].size {
+	full := len(w.segments) == 0 || w.offset+frameSize(len(records)) > w.segments[len(w.segments)-1].size
+	if full || w.offset == sectorSize { // a crash may have left a segment without its first frame
 		state, err := w.state()
 		if err != nil {
 			return err
 		}
 		f.records = append(state, records...)
+		full = full || w.offset+frameSize(len(f.records)) > w.segments[len(w.segments)-1].size
+	}
+	if full {
 		if err := w.roll(f); err != nil {
 			return fmt.Errorf("begin a log segment: %w", err)
 		}
