@@ -29,6 +29,7 @@ func (e *evacuation) placeBeside(slot uint64, tasks, leaving []*api.Task) {
 		}
 	case oldest != newest: // I5: no third one
 		e.stop(oldest)
+	case slices.ContainsFunc(tasks, e.isTold): // I5: nor while it may start; the next step makes one
 	case newest.GetSpecVersion() != e.v.Service.GetSpecVersion() && !paused(e.v.Service):
 		// The update makes its next task.
 	case e.gaveUp(tasks, newest):
@@ -52,6 +53,11 @@ func (e *evacuation) next(tasks []*api.Task) (next *api.Task) {
 		}
 	}
 	return next
+}
+
+// isTold reports whether a task that is not over yet is told to stop now, because its node is drained and it does not stay there.
+func (e *evacuation) isTold(t *api.Task) bool {
+	return taskstate.Live(t) && !taskstate.Ended(t) && e.v.Drained(t) && !e.leaves(t)
 }
 
 // paused reports whether the service's update makes no tasks for now.
