@@ -30,7 +30,7 @@ func (e *evacuation) placeBeside(slot uint64, tasks, leaving []*api.Task) {
 	case oldest != newest: // I5: no third one
 		e.stop(oldest)
 	case slices.ContainsFunc(tasks, e.isTold): // I5: nor while it may start; the next step makes one
-	case newest.GetSpecVersion() != e.v.Service.GetSpecVersion() && !paused(e.v.Service):
+	case newest.GetSpecVersion() != e.v.Service.GetSpecVersion() && !paused(e.v.Service) && !slices.ContainsFunc(tasks, e.isPresent):
 		// The update makes its next task.
 	case e.gaveUp(tasks, newest):
 		// It stays until the drain is over: what would run in its place does not.
@@ -60,6 +60,11 @@ func (e *evacuation) isTold(t *api.Task) bool {
 	return taskstate.Live(t) && !taskstate.Ended(t) && e.v.Drained(t) && !e.leaves(t)
 }
 
+// isPresent reports whether a task is one of the service's present spec: the update replaces only slots that had none yet.
+func (e *evacuation) isPresent(t *api.Task) bool {
+	return taskstate.Kept(t) && t.GetSpecVersion() == e.v.Service.GetSpecVersion()
+}
+
 // paused reports whether the service's update makes no tasks for now.
 func paused(s *api.Service) bool {
 	state := s.GetUpdateStatus().GetState()
@@ -71,7 +76,7 @@ func (e *evacuation) gaveUp(tasks []*api.Task, leaving *api.Task) bool {
 	created := func(t *api.Task) time.Time { return t.GetMeta().GetCreatedAt().AsTime() }
 	began := e.v.Node(leaving.GetNodeId()).GetStatus().GetDrainBeganAt()
 	return slices.ContainsFunc(tasks, func(t *api.Task) bool {
-		return taskstate.Kept(t) && taskstate.EndedItself(t) && t.GetSpecVersion() == e.v.Service.GetSpecVersion() &&
+		return e.isPresent(t) && taskstate.EndedItself(t) &&
 			created(t).After(created(leaving)) && (began == nil || created(t).After(began.AsTime()))
 	})
 }
