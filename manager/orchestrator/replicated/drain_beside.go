@@ -17,7 +17,8 @@ func (e *evacuation) startsFirst(slot uint64, tasks []*api.Task) bool {
 
 // placeBeside finds what a slot has to do in which another task is to be ready before leaving, those on drained nodes, stop.
 func (e *evacuation) placeBeside(slot uint64, tasks, leaving []*api.Task) {
-	oldest, newest := ends(leaving)
+	leaving = slices.SortedFunc(slices.Values(leaving), taskstate.Compare)
+	newest := leaving[len(leaving)-1]
 	next := e.next(tasks)
 	switch {
 	case taskstate.Ready(next) && !e.v.Lost(next) && !e.v.Unfit(next):
@@ -27,8 +28,8 @@ func (e *evacuation) placeBeside(slot uint64, tasks, leaving []*api.Task) {
 		if !taskstate.Ended(next) && next.GetRestartCount() == 0 { // one that fails again and again holds up nobody
 			e.moves(e.deadline(next))
 		}
-	case oldest != newest: // I5: no third one
-		e.stop(oldest)
+	case len(leaving) > 1: // I5: no third one
+		e.stop(leaving[max(slices.IndexFunc(leaving, func(t *api.Task) bool { return !taskstate.Ready(t) }), 0)])
 	case slices.ContainsFunc(tasks, e.isTold): // I5: nor while it may start; the next step makes one
 	case newest.GetSpecVersion() != e.v.Service.GetSpecVersion() && !paused(e.v.Service) && !slices.ContainsFunc(tasks, e.isPresent):
 		// The update makes its next task.
@@ -38,11 +39,6 @@ func (e *evacuation) placeBeside(slot uint64, tasks, leaving []*api.Task) {
 		e.candidates = append(e.candidates, slot)
 		e.beside[slot] = true
 	}
-}
-
-// ends returns the oldest and the newest of tasks.
-func ends(tasks []*api.Task) (oldest, newest *api.Task) {
-	return slices.MinFunc(tasks, taskstate.Compare), slices.MaxFunc(tasks, taskstate.Compare)
 }
 
 // next returns the newest live task of a slot that is not on a drained node, or nil; it may have ended, and restart not know yet.
@@ -82,7 +78,7 @@ func (e *evacuation) gaveUp(tasks []*api.Task, leaving *api.Task) bool {
 }
 
 // settle leaves one task in a slot where two of one spec may go on, because the drain that had the other one made ended before it did: the
-// one that runs, and of two that run, the older.
+// one that is ready, or else runs, and of two of those the older.
 func (e *evacuation) settle(tasks []*api.Task) {
 	var good []*api.Task
 	for _, t := range tasks {
@@ -94,7 +90,10 @@ func (e *evacuation) settle(tasks []*api.Task) {
 		return
 	}
 	slices.SortFunc(good, taskstate.Compare)
-	best := max(slices.IndexFunc(good, taskstate.Running), 0)
+	best := slices.IndexFunc(good, taskstate.Ready)
+	if best < 0 {
+		best = max(slices.IndexFunc(good, taskstate.Running), 0)
+	}
 	for i, t := range good {
 		if i != best && t.GetSpecVersion() == good[best].GetSpecVersion() {
 			e.stop(t)
