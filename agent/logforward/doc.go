@@ -20,6 +20,7 @@
 //	    before it. Nothing is lost by either; what a connection that broke had taken and not delivered is, as syslog has no answers.
 //	F4  What a container writes is the text of a message and nothing else: control characters are escaped, and names of tags made of letters,
 //	    digits and -_. behind "skep/", which no program of the node is called.
+//	F5  What a node is short of (files, watches, room for the position) delays lines and never ends the sending of a task's.
 //
 // A Forwarder is safe for concurrent use.
 //

@@ -27,7 +27,7 @@ const (
 	// firstDelay and maxDelay are between tries to reach a server.
 	firstDelay = time.Second
 	maxDelay   = 10 * time.Second
-	// tellEvery is how often the daemon's log says that a server can't be reached: one of UDP refuses every other line.
+	// tellEvery is how often the daemon's log says one thing of a task, as that its server can't be reached: one of UDP refuses every other line.
 	tellEvery = time.Minute
 )
 
@@ -136,48 +136,34 @@ func (f *Forwarder) follow(ctx context.Context, t *api.Task) {
 		defer f.mu.Unlock()
 		delete(f.following, t.GetId())
 	}()
-	err := f.forward(ctx, t)
+	path, err := f.cfg.Path(t.GetId())
+	if err == nil {
+		err = f.followFile(ctx, t, path)
+	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Error("lines of a task are not sent on", "task", t.GetId(), "error", err)
 	}
 }
 
-func (f *Forwarder) forward(ctx context.Context, t *api.Task) error {
-	path, err := f.cfg.Path(t.GetId())
-	if err != nil {
-		return err
-	}
+// followFile sends on what is written to the log at path. What the node is short of is there again later: then it goes on where it was (F5).
+func (f *Forwarder) followFile(ctx context.Context, t *api.Task, path string) error {
 	to, err := f.newSink(t)
 	if err != nil {
 		return err
 	}
 	defer to.close()
-	p, err := openPosition(path)
-	if err != nil {
-		return err
-	}
-	r, err := logfile.NewReader(path, logfile.Options{Follow: true, Watcher: f.cfg.Watcher, Done: f.cfg.Ended(t.GetId()), After: p.Seq})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	s := stream{f: f, task: t.GetId(), to: &to, dir: filepath.Dir(path)}
-	for {
-		e, err := r.Next(ctx)
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return p.save()
+	s := &stream{f: f, task: t.GetId(), path: path, ended: f.cfg.Ended(t.GetId()), to: &to, told: map[string]time.Time{}}
+	for delay := firstDelay; ; delay = min(2*delay, maxDelay) {
+		before := s.sent()
+		err := s.forward(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		if err != nil {
-			return errors.Join(err, p.save())
+		if s.sent() > before {
+			delay = firstDelay
 		}
-		if e.Seq > p.Seq+1 {
-			s.lose(e.Seq - p.Seq - 1)
-		}
-		if err := s.send(ctx, e); err != nil {
-			return errors.Join(err, p.save())
-		}
-		p.Seq = e.Seq
-		if err := p.saveNow(time.Now()); err != nil {
+		s.warn(ctx, "lines of a task wait in its files: they can't be read", err)
+		if err := s.pause(ctx, delay); err != nil {
 			return err
 		}
 	}
@@ -185,12 +171,89 @@ func (f *Forwarder) forward(ctx context.Context, t *api.Task) error {
 
 // stream is the way of one task's lines.
 type stream struct {
-	f    *Forwarder
-	task string
-	to   *sink
-	dir  string
-	lost uint64    // lines that were lost since the last that was sent
-	told time.Time // when the daemon's log said last that the server can't be reached
+	f     *Forwarder
+	task  string
+	path  string // of the log
+	ended <-chan struct{}
+	to    *sink
+	// position is how far the log was sent, or nil: not read yet.
+	position *position
+	lost     uint64               // lines that were lost since the last that was sent
+	told     map[string]time.Time // when the daemon's log said something last
+}
+
+// sent is the number of the last entry that was sent.
+func (s *stream) sent() uint64 {
+	if s.position == nil {
+		return 0
+	}
+	return s.position.Seq
+}
+
+// forward sends what comes after the position until the task has ended and all is sent (nil), or something fails. It may be called again.
+func (s *stream) forward(ctx context.Context) error {
+	if s.position == nil {
+		p, err := openPosition(s.path)
+		if err != nil {
+			return err
+		}
+		s.position = p
+	}
+	p := s.position
+	r, err := logfile.NewReader(s.path, logfile.Options{Follow: true, Watcher: s.f.cfg.Watcher, Done: s.ended, After: p.Seq})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer func() { s.saved(ctx, p.save()) }()
+	for {
+		e, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if e.Seq > p.Seq+1 {
+			s.lose(e.Seq - p.Seq - 1)
+		}
+		if err := s.send(ctx, e); err != nil {
+			return err
+		}
+		p.Seq = e.Seq
+		s.saved(ctx, p.saveNow(time.Now()))
+	}
+}
+
+// saved tells that the position could not be saved. It is tried again with later lines, which are sent all the same.
+func (s *stream) saved(ctx context.Context, err error) {
+	if err != nil {
+		s.warn(ctx, "lines of a task are sent again after a restart of the daemon", err)
+	}
+}
+
+// warn says something in the daemon's log, unless that was done a short while ago, or the daemon ends.
+func (s *stream) warn(ctx context.Context, text string, err error) {
+	if time.Since(s.told[text]) < tellEvery || ctx.Err() != nil {
+		return
+	}
+	s.told[text] = time.Now()
+	s.f.log.Warn(text, "task", s.task, "error", err)
+}
+
+// pause waits. It returns an error when ctx ended, or when the files of the task were removed.
+func (s *stream) pause(ctx context.Context, delay time.Duration) error {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if _, err := os.Stat(filepath.Dir(s.path)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the log was removed before all of it was sent: %w", err)
+	}
+	return nil
 }
 
 // lose counts lines that can't be sent (F2).
@@ -203,10 +266,11 @@ func (s *stream) lose(n uint64) {
 func (s *stream) send(ctx context.Context, e logfile.Entry) error {
 	if s.lost > 0 {
 		told := logfile.Entry{Time: e.Time, Stream: logfile.Stderr, Text: fmt.Appendf(nil, "skep: %d log lines lost\n", s.lost)}
-		if err := s.retry(ctx, told); err != nil {
+		if err := s.retry(ctx, told); err == nil {
+			s.lost = 0
+		} else if !errors.Is(err, errTooLong) { // then it is told before a later line
 			return err
 		}
-		s.lost = 0
 	}
 	if err := s.retry(ctx, e); errors.Is(err, errTooLong) {
 		s.lose(1)
@@ -224,20 +288,12 @@ func (s *stream) retry(ctx context.Context, e logfile.Entry) error {
 		if err == nil || errors.Is(err, errTooLong) {
 			return err
 		}
-		if time.Since(s.told) >= tellEvery && ctx.Err() == nil {
-			s.told = time.Now()
-			s.f.log.Warn("lines of a task wait in its files: they can't be sent on", "task", s.task, "error", err)
-		}
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-		if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
-			s.lose(1)
-			return fmt.Errorf("the log was removed before all of it was sent: %w", err)
+		s.warn(ctx, "lines of a task wait in its files: they can't be sent on", err)
+		if err := s.pause(ctx, delay); err != nil {
+			if ctx.Err() == nil {
+				s.lose(1)
+			}
+			return err
 		}
 	}
 }

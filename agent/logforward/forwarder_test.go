@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -41,12 +42,13 @@ type node struct {
 	writer  *logfile.Writer
 	ended   chan struct{}
 	journal string
+	log     warnings
 	f       *Forwarder
 	stop    func()
 }
 
 func newNode(t *testing.T) *node {
-	n := &node{t: t, dir: t.TempDir(), ended: make(chan struct{})}
+	n := &node{t: t, dir: t.TempDir(), ended: make(chan struct{}), log: make(warnings, 100)}
 	n.journal = filepath.Join(n.dir, "journal")
 	var err error
 	if n.writer, err = logfile.New(logfile.Config{Path: filepath.Join(n.dir, "log.json"), MaxSize: 1 << 18, MaxFiles: 2}); err != nil {
@@ -69,7 +71,7 @@ func (n *node) start() {
 		Path:     func(string) (string, error) { return filepath.Join(n.dir, "log.json"), nil },
 		Ended:    func(string) <-chan struct{} { return n.ended },
 		Expand:   func(_ *api.Task, text string) (string, error) { return strings.ReplaceAll(text, "{{x}}", "ssh d"), nil },
-		Hostname: "host", Watcher: w, Journal: n.journal,
+		Hostname: "host", Watcher: w, Journal: n.journal, Logger: slog.New(slog.NewTextHandler(n.log, nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/runtime/logfile"
 )
@@ -74,6 +75,10 @@ func escape(b *bytes.Buffer, text []byte) {
 	}
 }
 
+// maxLabel is the most bytes of a label's value that the journal gets: the 32 that a service may name fit in a datagram with the longest line then,
+// of which Linux takes 208 KiB by default.
+const maxLabel = 2048
+
 // field is one of journald's.
 type field struct{ name, value string }
 
@@ -92,7 +97,7 @@ func journalFields(t *api.Task, name string, labels []string) []field {
 	}
 	for _, label := range labels {
 		if value, ok := t.GetSpec().GetContainer().GetLabels()[label]; ok {
-			out = append(out, field{labelField(label), value})
+			out = append(out, field{labelField(label), fault.Clip(value, maxLabel)})
 		}
 	}
 	return out
@@ -111,7 +116,7 @@ func labelField(label string) string {
 }
 
 // journalEntry is an entry in journald's own format, in which a value may have any bytes. It fits in a datagram, as a line of the log and the
-// labels of a container are far shorter than one.
+// labels of a container (maxLabel) are far shorter than one.
 func journalEntry(fields []field, e logfile.Entry) []byte {
 	var b bytes.Buffer
 	text, whole := bytes.CutSuffix(e.Text, []byte("\n"))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -228,6 +229,34 @@ func TestReader_SeesPastARotationUnderWay(t *testing.T) { // I3
 		if diff := cmp.Diff(numbers(0, 300), all(t, newReader(t, path, Options{}))); diff != "" {
 			t.Fatalf("number %d is free (-want +got):\n%.500s", free-1, diff)
 		}
+	}
+}
+
+// A log of which one file can't be opened leaves none of the others open.
+func TestReader_ErrorLeavesNoFileOpen(t *testing.T) {
+	path := t.TempDir() + "/log"
+	fill(newWriter(t, Config{Path: path}), 0, 1)
+	if err := os.Symlink(path+".1", path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (n int) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == path {
+				n++
+			}
+		}
+		return n
+	}
+	before := open() // the writer's
+	if _, err := NewReader(path, Options{}); !errors.Is(err, unix.ELOOP) {
+		t.Fatalf("a file that can't be opened: %v", err)
+	}
+	if got := open(); got != before {
+		t.Errorf("%d files are open, want %d", got, before)
 	}
 }
 

@@ -99,9 +99,16 @@ func (r *Reader) startWatch() (err error) {
 }
 
 // openAll opens the files of a log, the newest first. Between two opens the writer may rotate. Then a file shows up again, and is
-// kept once; and while it rotates, the oldest file first, one number is free that has older files behind it.
-func openAll(path string) ([]*os.File, error) {
-	var files []*os.File
+// kept once; and while it rotates, the oldest file first, one number is free that has older files behind it. With an error, none is open.
+func openAll(path string) (files []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			files = nil
+		}
+	}()
 	var seen []os.FileInfo
 	missing := 0
 	for i := range maxFiles {
