@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/thread"
 )
 
 // maxHookOutput is how much of what a failing hook says is shown.
@@ -85,15 +86,14 @@ func start(cmd *exec.Cmd, inside func() error) error {
 		return cmd.Start()
 	}
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocks it, so that nothing else runs there
+	thread.Go(func() {
 		if err := inside(); err != nil {
 			done <- err
 			return
 		}
 		cmd.Dir = "" // which names a directory of the host
 		done <- cmd.Start()
-	}()
+	})
 	return <-done
 }
 

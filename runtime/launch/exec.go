@@ -124,13 +124,13 @@ func namespaceFiles() map[string]int {
 	}
 }
 
-// differing gives the flags of the namespaces that the process doesn't share with this one. To join one's own user
+// differing gives the flags of the namespaces that the process doesn't share with the thread that asks. To join one's own user
 // namespace again is refused by the kernel.
 func differing(pid, pidfd int) (int, error) {
 	flags := 0
 	for name, flag := range namespaceFiles() {
 		var own, theirs unix.Stat_t
-		if err := unix.Stat("/proc/self/ns/"+name, &own); err != nil {
+		if err := unix.Stat("/proc/thread-self/ns/"+name, &own); err != nil {
 			return 0, fmt.Errorf("look at %s namespace: %w", name, err)
 		}
 		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, name), &theirs); err != nil {

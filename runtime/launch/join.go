@@ -2,9 +2,10 @@ package launch
 
 import (
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/runtime/thread"
 )
 
 // clone forks the child, in the namespaces that the plan wants. Those that others made are joined by the thread that
@@ -15,9 +16,8 @@ func (b *baggage) clone(job Job) (pid, pidfd int, err error) {
 		return fork(b.program.table, b.program.control, flags, job.Group.FD())
 	}
 	done := make(chan struct{})
-	go func() {
+	thread.Go(func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocks it, so that nothing else runs on it
 		for _, j := range job.Plan.Join {
 			if err = join(j.Kind, j.Path); err != nil {
 				err = fmt.Errorf("join namespace %s: %w", j.Path, err)
@@ -25,7 +25,7 @@ func (b *baggage) clone(job Job) (pid, pidfd int, err error) {
 			}
 		}
 		pid, pidfd, err = fork(b.program.table, b.program.control, flags, job.Group.FD())
-	}()
+	})
 	<-done
 	return pid, pidfd, err
 }

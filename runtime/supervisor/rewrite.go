@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/skep-io/skep/runtime/memfs"
 	"github.com/skep-io/skep/runtime/protocol"
 	"github.com/skep-io/skep/runtime/spec"
+	"github.com/skep-io/skep/runtime/thread"
 )
 
 // rewriteTime bounds one rewriting: a container may have a file system of its own in the way, which answers when it likes.
@@ -74,13 +74,12 @@ func (c *container) rewrite(files []protocol.File) error {
 		return fmt.Errorf("%w: files of container %s are being rewritten already", protocol.ErrState, c.id)
 	}
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocks it: the thread ends in the container's namespace
+	thread.Go(func() { // which ends in the container's namespace
 		err := c.rewriteAll(all, plan)
 		clearRewritings(all)
 		c.rewriting.Unlock()
 		done <- err
-	}()
+	})
 	select {
 	case err = <-done:
 	case <-time.After(rewriteTime): // it ends when the container does, if not before
