@@ -96,17 +96,22 @@ func (f *FS) Write(name string, data []byte, mode, uid, gid uint32) error {
 	if int64(len(data)) > f.left {
 		return fmt.Errorf("write %s: %w", name, ErrFull)
 	}
-	if err := f.write(name, data, mode, uid, gid); err != nil {
+	if err := f.writeAlone(name, data, mode, uid, gid); err != nil {
 		return err
 	}
 	f.left -= int64(len(data))
 	return nil
 }
 
-func (f *FS) write(name string, data []byte, mode, uid, gid uint32) error {
-	// A child forked meanwhile would hold the file open for writing for a moment, and Seal would fail with EBUSY.
+// writeAlone writes while no child is forked: it would hold the file open for writing for a moment, and Seal would fail with EBUSY. Nobody
+// else has the file system yet, and can make that wait.
+func (f *FS) writeAlone(name string, data []byte, mode, uid, gid uint32) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
+	return f.write(name, data, mode, uid, gid)
+}
+
+func (f *FS) write(name string, data []byte, mode, uid, gid uint32) error {
 	fd, err := unix.Openat(f.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("create %s in memory: %w", name, err)
