@@ -10,6 +10,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/taskstate"
+	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/storetest"
 )
 
@@ -105,5 +106,41 @@ func TestLoops_DrainIsTakenBack(t *testing.T) {
 		if got := len(w.runningOn("n1")); got != 2 {
 			t.Errorf("%d tasks run on n1", got)
 		}
+	})
+}
+
+// What was to run in place of a task on a drained node and is not to be restarted is tried once, also where no history is kept.
+func TestLoops_DrainTriesOnceWithoutHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.Fatalf, true)
+		t.Cleanup(startLoops(t, w.s))
+		storetest.Create(t, w.s, &api.Cluster{Id: "c", Spec: &api.ClusterSpec{TaskHistoryLimit: 0}})
+		service := simService("s", 1, api.UpdateOrder_UPDATE_ORDER_START_FIRST, 1)
+		service.Spec.Task.Restart.Condition = api.RestartCondition_RESTART_CONDITION_NONE
+		storetest.Create(t, w.s, simNode("n1"))
+		storetest.Create(t, w.s, service)
+		w.expect("created", 1)
+		time.Sleep(time.Minute) // a try counts that was made after the drain began, and after the task that runs
+		edit(w, "n1", func(n *api.Node) {
+			n.Spec.Availability, n.Status.DrainBeganAt = api.Availability_AVAILABILITY_DRAIN, timestamppb.New(time.Now().Add(-time.Second))
+		})
+		storetest.Create(t, w.s, simNode("n2"))
+		tried := 0
+		for range 5 {
+			synctest.Wait()
+			for _, next := range storetest.List[*api.Task](t, w.s, store.ByNode("n2")) {
+				if taskstate.Live(next) && !taskstate.Ended(next) {
+					tried++
+					edit(w, next.GetId(), func(t *api.Task) {
+						t.Status = &api.TaskStatus{State: api.TaskState_TASK_STATE_REJECTED, Timestamp: timestamppb.New(time.Now())}
+					})
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+		if tried != 1 {
+			t.Errorf("it was tried %d times on n2", tried)
+		}
+		w.expect("it stays", 1)
 	})
 }
