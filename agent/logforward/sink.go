@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/logdriver"
 	"github.com/skep-io/skep/runtime/logfile"
@@ -117,18 +119,19 @@ func dialer(to logdriver.Syslog) func(context.Context) (net.Conn, error) {
 
 // readCA reads certificates. What else is in the file is not told to anybody.
 func readCA(path string) (*x509.CertPool, error) {
-	st, err := os.Stat(path)
+	// Whoever writes to its directory may put a FIFO there at any time: opening one to read waits for a writer, without O_NONBLOCK.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("syslog-tls-ca-cert: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("syslog-tls-ca-cert: %w", err)
 	}
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("syslog-tls-ca-cert: %s is no regular file", path)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("syslog-tls-ca-cert: %w", err)
-	}
-	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxCA))
 	if err != nil {
 		return nil, fmt.Errorf("syslog-tls-ca-cert: %w", err)
