@@ -1,9 +1,11 @@
 package logforward
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -125,5 +127,39 @@ func TestForwarder_HugeLabels(t *testing.T) {
 	want(t, fields["MESSAGE"], text)
 	if value := fields["CONTAINER_LABEL_LABEL31"]; !strings.HasPrefix(value, "éé") || !strings.HasSuffix(value, "é…") {
 		t.Errorf("the last label is %.100q", value)
+	}
+}
+
+// A server that closes idle connections loses no line: the next goes by a new one.
+func TestForwarder_IdleConnectionIsClosed(t *testing.T) {
+	n := newNode(t)
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	n.follow("syslog", "syslog-address=tcp://"+server.Addr().String(), "tag=web", "syslog-format=rfc3164")
+	for i := range 3 {
+		n.write("stdout", fmt.Sprintf("%d\n", i))
+		conn, err := server.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		got, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, got, fmt.Sprintf("<30>Jan  2 03:04:05 host skep/web: %d\n", i))
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 { // the forwarder has seen it, and closes, too
+			t.Fatalf("after the server has closed the connection: %q, %v", rest, err)
+		}
 	}
 }

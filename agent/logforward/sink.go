@@ -37,6 +37,8 @@ type sink struct {
 	dial   func(context.Context) (net.Conn, error)
 	encode func(logfile.Entry) []byte
 	conn   net.Conn // or nil
+	// gone is closed once a stream is, by either side; nil without one: datagrams fail when they are sent.
+	gone chan struct{}
 }
 
 // newSink returns the way of a task's lines, not connected yet.
@@ -63,6 +65,11 @@ func (f *Forwarder) newSink(t *api.Task) (sink, error) {
 
 // send sends an entry, connecting first if need be. After an error there is no connection.
 func (s *sink) send(ctx context.Context, e logfile.Entry) error {
+	select {
+	case <-s.gone: // nil blocks for ever
+		s.close()
+	default:
+	}
 	if s.conn == nil {
 		dialing, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
@@ -71,6 +78,9 @@ func (s *sink) send(ctx context.Context, e logfile.Entry) error {
 			return err
 		}
 		s.conn = conn
+		if conn.LocalAddr().Network() == "tcp" { // with TLS, too
+			s.watch()
+		}
 	}
 	conn := s.conn
 	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
@@ -92,10 +102,25 @@ func (s *sink) broken(err error) error {
 	return err
 }
 
+// watch closes a stream as soon as its server does: servers close idle ones, and the kernel takes one more line for each, that nobody gets.
+func (s *sink) watch() {
+	conn, gone := s.conn, make(chan struct{})
+	s.gone = gone
+	go func() {
+		_, _ = io.Copy(io.Discard, conn) // a server of syslog has nothing to say
+		_ = conn.Close()
+		close(gone)
+	}()
+}
+
 func (s *sink) close() {
 	if s.conn != nil {
 		_ = s.conn.Close() // it has taken what it has taken
 		s.conn = nil
+	}
+	if s.gone != nil {
+		<-s.gone
+		s.gone = nil
 	}
 }
 
