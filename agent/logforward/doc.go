@@ -24,7 +24,8 @@
 //
 // A Forwarder is safe for concurrent use.
 //
-// On disk: beside a task's log, log.json.sent, JSON: {"seq":N}, the number of the last entry that was sent.
+// On disk: beside a task's log, log.json.sent, JSON: {"seq":N}, the number of the last entry that was sent. Entries without numbers, of older
+// versions, are not sent.
 //
 // Sources: RFC 5424 (messages), RFC 5425 and RFC 6587 3.4.1 (octets are counted on streams), RFC 3164 (the older format, and without a host name
 // on the node's own socket, as glibc's syslog(3)), https://systemd.io/JOURNAL_NATIVE_PROTOCOL/.

@@ -163,3 +163,26 @@ func TestForwarder_IdleConnectionIsClosed(t *testing.T) {
 		}
 	}
 }
+
+// Entries of before they had numbers are not sent again at each start: no position is behind them.
+func TestForwarder_EntriesWithoutNumbers(t *testing.T) {
+	n := newNode(t)
+	log, err := os.OpenFile(filepath.Join(n.dir, "log.json"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for range 2 {
+		if _, err := log.WriteString(`{"log":"old\n","stream":"stdout","time":"2030-01-02T03:04:05Z"}` + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.write("stdout", "new\n")
+	socket := n.listen("unixgram", filepath.Join(n.dir, "dev-log"))
+	n.follow("syslog", "syslog-address=unixgram://"+socket.LocalAddr().String(), "tag=web")
+	want(t, next(t, socket), testHeader+"new")
+	n.log.await(t, "have no numbers")
+	if len(n.log) > 0 {
+		t.Errorf("a second warning: %s", <-n.log)
+	}
+}

@@ -180,6 +180,7 @@ type stream struct {
 	position *position
 	lost     uint64               // lines that were lost since the last that was sent
 	told     map[string]time.Time // when the daemon's log said something last
+	passed   bool                 // an entry without a number was passed over
 }
 
 // sent is the number of the last entry that was sent.
@@ -214,6 +215,10 @@ func (s *stream) forward(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if e.Seq == 0 {
+			s.passOver()
+			continue
+		}
 		if e.Seq > p.Seq+1 {
 			s.lose(e.Seq - p.Seq - 1)
 		}
@@ -222,6 +227,14 @@ func (s *stream) forward(ctx context.Context) error {
 		}
 		p.Seq = e.Seq
 		s.saved(ctx, p.saveNow(time.Now()))
+	}
+}
+
+// passOver tells of an entry that is not sent, as no position can be behind it: all of them were sent again after each restart.
+func (s *stream) passOver() {
+	if !s.passed {
+		s.passed = true
+		s.f.log.Warn("lines of a task that have no numbers are not sent on: an older version wrote them, and those of a new container are sent", "task", s.task)
 	}
 }
 
