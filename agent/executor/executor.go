@@ -378,7 +378,7 @@ func (e *Executor) free(id string) error {
 			e.log.Warn("the limit of a removed layer stays", "task", id, "error", err)
 		}
 	}
-	r.Version, r.Released = recordVersion, true
+	r.Version, r.Released, r.Given = recordVersion, true, nil
 	if err := writeRecord(e.dir(id), r); err != nil {
 		return fmt.Errorf("release container %s: %w", id, err)
 	}
@@ -464,7 +464,7 @@ func (e *Executor) Adopt(ctx context.Context, known []string) (map[string]*api.C
 		return nil, err
 	}
 	for _, id := range directories {
-		if err := e.adoptDirectory(ctx, id, slices.Contains(known, id)); err != nil {
+		if err := e.adoptDirectory(ctx, id, slices.Contains(known, id), found[id] != nil); err != nil {
 			return nil, fmt.Errorf("adopt container %s: %w", id, err)
 		}
 	}
@@ -492,13 +492,20 @@ func (e *Executor) adoptContainers(ctx context.Context, states []State, known []
 	return found, nil
 }
 
-// adoptDirectory takes over what a known container has, or removes what an unknown one left.
-func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) error {
+// adoptDirectory takes over what a known container has, or removes what an unknown one left. The runtime may have the container.
+func (e *Executor) adoptDirectory(ctx context.Context, id string, known, running bool) error {
 	r, err := readRecord(e.dir(id))
-	if !known || err != nil {
+	if !known || errors.Is(err, fs.ErrNotExist) {
 		return os.RemoveAll(e.dir(id))
 	}
 	if _, ok := e.find(id); ok || r.Released {
+		return nil
+	}
+	if err != nil {
+		e.log.Error("what a container has of this node can't be read: its directory is kept, and its image may be removed; replace the task", "task", id, "error", err)
+		if running {
+			e.adoptUnread(id)
+		}
 		return nil
 	}
 	h := &held{
@@ -515,6 +522,22 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known bool) er
 	e.held[id] = h
 	lsm.ReserveLabel(h.selinux.Process)
 	return nil
+}
+
+// adoptUnread keeps the ids of a container whose record can't be read from others (E1). Its first one owns the directory for the overlay's
+// own use, which nothing in the container reaches.
+func (e *Executor) adoptUnread(id string) {
+	var stat unix.Stat_t
+	if err := unix.Lstat(filepath.Join(e.dir(id), workDir), &stat); err != nil {
+		e.log.Error("the user ids of a running container are not known", "task", id, "error", err)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ranges.hold(stat.Uid) {
+		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", stat.Uid)
+	}
+	e.held[id] = &held{image: Image{Release: func() {}}, idBase: stat.Uid}
 }
 
 // readopt keeps an image of a running container on the node.

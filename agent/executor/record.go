@@ -17,8 +17,8 @@ import (
 const (
 	recordFile    = "container.json"
 	recordVersion = 1
-	// maxRecord is the most bytes of a record that are read.
-	maxRecord = 64 << 10
+	// maxRecord is the most bytes of a record that are read, and thus written.
+	maxRecord = 1 << 20
 	// maxID is the most bytes of a task's id.
 	maxID = 64
 )
@@ -72,6 +72,15 @@ func parseRecord(data []byte) (record, error) {
 	return r, nil
 }
 
+// checkSize returns an error if a record is too big. What makes it grow is the user's.
+func checkSize(data []byte) error {
+	if len(data) > maxRecord {
+		return fault.New(fault.Invalid, "%s has more than %d bytes: the container has too many files whose values can change while it runs, or images mounted",
+			recordFile, maxRecord)
+	}
+	return nil
+}
+
 // readRecord returns the record in a container's directory, or fs.ErrNotExist.
 func readRecord(dir string) (record, error) {
 	f, err := os.Open(filepath.Join(dir, recordFile))
@@ -79,8 +88,11 @@ func readRecord(dir string) (record, error) {
 		return record{}, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
+		return record{}, err
+	}
+	if err := checkSize(data); err != nil {
 		return record{}, err
 	}
 	return parseRecord(data)
@@ -90,6 +102,9 @@ func readRecord(dir string) (record, error) {
 // of it is removed then.
 func writeRecord(dir string, r record) error {
 	data, err := json.Marshal(r)
+	if err == nil {
+		err = checkSize(data)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,7 +20,7 @@ type given struct {
 	// ID is that of the secret or config.
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
-	// With has the versions of the values that a template may have in it.
+	// With is a hash of the versions of the values that a template may have in it. Their list would be in the record once for each template.
 	With string `json:"with,omitempty"`
 }
 
@@ -36,7 +37,7 @@ func givenBy(wanted []secretFile) map[string]given {
 			others = append(others, fmt.Sprintf("%s:%d", w.id, w.version))
 		}
 	}
-	all := strings.Join(others, " ")
+	all := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(others, " "))))
 	out := map[string]given{}
 	for _, w := range wanted {
 		if w.onChange == api.OnChange_ON_CHANGE_UNSPECIFIED {

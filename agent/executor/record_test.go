@@ -1,0 +1,102 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/fault"
+)
+
+// The record of a container with as many files as a service may well have can be read again, and one that couldn't be isn't written.
+func TestRecord_IsReadAgain(t *testing.T) {
+	var wanted []secretFile
+	for i := range 300 {
+		for _, template := range []bool{false, true} {
+			wanted = append(wanted, secretFile{
+				id: fmt.Sprintf("%020d%v", i, template), version: uint64(i), template: template, onChange: api.OnChange_ON_CHANGE_NONE,
+				path: fmt.Sprintf("/etc/application/conf.d/%d-%v", i, template),
+			})
+		}
+	}
+	dir := t.TempDir()
+	r := record{Version: recordVersion, Given: givenBy(wanted)}
+	if err := writeRecord(dir, r); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readRecord(dir); err != nil || len(got.Given) != len(wanted) {
+		t.Fatalf("%d files, %v; want %d", len(got.Given), err, len(wanted))
+	}
+	r.Given[strings.Repeat("x", maxRecord)] = given{}
+	if err := writeRecord(dir, r); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a record that is too big: %v, want Invalid", err)
+	}
+	if got, err := readRecord(dir); err != nil || len(got.Given) != len(wanted) {
+		t.Errorf("after a refused one: %d files, %v; want %d", len(got.Given), err, len(wanted))
+	}
+}
+
+// aContainer is a runtime with one that runs.
+type aContainer struct{ Runtime }
+
+func (aContainer) List(context.Context) ([]State, error) {
+	return []State{{ID: "t1", Started: true}}, nil
+}
+
+func (aContainer) Delete(context.Context, string) error { return nil }
+
+type nothing struct {
+	Network
+	Identities
+}
+
+func (nothing) Restore([]string) error            { return nil }
+func (nothing) Address(string) (netip.Addr, bool) { return netip.Addr{}, false }
+func (nothing) Adopt([]string) error              { return nil }
+func (nothing) Detach(string) error               { return nil }
+func (nothing) Withdraw(string) error             { return nil }
+
+// A running container keeps its directory and its ids, also when nobody can read what it has.
+func TestAdopt_KeepsAContainerWhoseRecordIsDamaged(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to give a layer to the container's root")
+	}
+	e := &Executor{
+		cfg: Config{Dir: t.TempDir(), Runtime: aContainer{}, Network: nothing{}, Identities: nothing{}}, log: slog.New(slog.DiscardHandler),
+		ranges: newRanges(DefaultUsernsBase), held: map[string]*held{},
+	}
+	for _, id := range []string{"t1", "unknown"} {
+		if err := errors.Join(makeDirectories(e.dir(id), DefaultUsernsBase), os.WriteFile(filepath.Join(e.dir(id), recordFile), []byte("{"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.Adopt(t.Context(), []string{"t1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(e.dir("t1"), upperDir)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(e.dir("unknown")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("I15: what nobody knows is still there: %v", err)
+	}
+	if got, err := e.ranges.take(); err != nil || got == DefaultUsernsBase {
+		t.Errorf("E1: another container has the ids from %d on, %v", got, err)
+	}
+	if err := e.Remove(t.Context(), "t1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(e.dir("t1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v", err)
+	}
+	if e.ranges.taken[DefaultUsernsBase] {
+		t.Error("the ids of the removed container were not given back")
+	}
+}
