@@ -21,7 +21,7 @@
 //	E3   Secrets are given to the runtime as memory and never written to a file; copies are overwritten after use.
 //	E4   Files of an image are read below its layers only, whatever links they have, and up to limits.
 //	E5   A signal that a new value calls for is sent when the file has that value. Only then container.json says so: after a crash the file is
-//	     written and the signal sent again, so that none is lost, and one is sent twice only if the crash came between the two.
+//	     written and the signal sent again, so that none is left out, and one is sent twice only if the crash came between the two.
 //	I15  Nothing outlives its task: Release and Remove free everything, Adopt removes what has no task.
 //
 // Concurrency: an Executor is safe for concurrent use, if for one task the methods are called one at a time but Stop and Kill,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,9 +56,18 @@ func unescape(text string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#").Replace(text)
 }
 
-// find gives the mount that has a mark, the topmost if there are several.
-func find(mounts []mounted, mark string) (mounted, error) {
+// find gives the mount that has a mark and is at a target, the topmost if there are several: the container may have shown the same files at
+// other places, too. If none is there, because a link of the image led elsewhere, all that have the mark must be at one place.
+func find(mounts []mounted, mark, target string) (mounted, error) {
 	marked := slices.DeleteFunc(slices.Clone(mounts), func(m mounted) bool { return m.source != mark })
+	place := path.Clean("/" + target)
+	if len(marked) > 0 && !slices.ContainsFunc(marked, func(m mounted) bool { return m.target == place }) {
+		place = marked[0].target
+		if slices.ContainsFunc(marked, func(m mounted) bool { return m.target != place }) {
+			return mounted{}, fmt.Errorf("%w: the container shows it at several places, and not at %.128q", protocol.ErrState, path.Clean("/"+target))
+		}
+	}
+	marked = slices.DeleteFunc(marked, func(m mounted) bool { return m.target != place })
 	for _, m := range marked {
 		if !slices.ContainsFunc(marked, func(on mounted) bool { return on.parent == m.id }) {
 			return m, nil

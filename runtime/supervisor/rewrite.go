@@ -222,7 +222,7 @@ func makeSingle(r *rewriting, id string, plan *spec.Plan) (int, error) {
 
 // carryOut writes one file. The thread is in the container's mount namespace.
 func (r *rewriting) carryOut(mounts []mounted, mark string, descriptors int) error {
-	at, err := find(mounts, mark)
+	at, err := find(mounts, mark, r.target)
 	if err != nil {
 		return err
 	}
