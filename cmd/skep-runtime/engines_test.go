@@ -128,7 +128,7 @@ func TestOCI_DockerRunsContainers(t *testing.T) {
 	dir := shortDir(t)
 	var log bytes.Buffer
 	cmd := exec.Command(daemon, "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--host", "unix://"+dir+"/s", "--pidfile", dir+"/pid",
-		"--iptables=false", "--ip6tables=false", "--bridge", "none", "--storage-driver", "vfs", "--add-runtime", "skep="+e.path,
+		"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge", "none", "--storage-driver", "vfs", "--add-runtime", "skep="+e.path,
 		"--cgroup-parent", e.parent, "--exec-opt", "native.cgroupdriver=cgroupfs")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
