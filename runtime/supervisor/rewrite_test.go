@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/client"
+	"github.com/skep-io/skep/runtime/thread"
 )
 
 // seen gives what a container has in a file: its text, mode, and owner on the host.
@@ -35,8 +35,7 @@ func (n *node) seen(pid int, path string) string {
 func inNamespace(t *testing.T, pid int, f func() error) {
 	t.Helper()
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+	thread.Go(func() {
 		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(fd, unix.CLONE_NEWNS), unix.Close(fd))
@@ -45,7 +44,7 @@ func inNamespace(t *testing.T, pid int, f func() error) {
 			err = f()
 		}
 		done <- err
-	}()
+	})
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
