@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// waitTogether runs three parallel tests for each processor, unless -parallel says how many: they mostly wait for elections, back-offs
+// waitTogether runs two parallel tests for each processor, unless -parallel says how many: they mostly wait for elections, back-offs
 // and renewals.
 func waitTogether() error {
 	const name = "test.parallel"
@@ -56,7 +56,7 @@ func waitTogether() error {
 	if said {
 		return nil
 	}
-	return flag.Set(name, strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	return flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
 func TestScripts(t *testing.T) {
