@@ -192,32 +192,21 @@ func makeSingles(all []rewriting, id string, plan *spec.Plan) (err error) {
 		if !all[i].Single {
 			continue
 		}
-		if all[i].single, err = makeSingle(&all[i], id, plan); err != nil {
-			return all[i].failed(err)
+		if all[i].single, err = makeSingle(all[i].File, id, plan); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func makeSingle(r *rewriting, id string, plan *spec.Plan) (int, error) {
-	uid, _ := plan.HostUID(0)
-	gid, _ := plan.HostGID(0)
-	mem, err := memfs.NewNamed(fileMark(id, r.target), plan.MountLabel, int64(len(r.Data)), 0o755, uid, gid)
+// makeSingle makes one as a container's first one is made.
+func makeSingle(f protocol.File, id string, plan *spec.Plan) (int, error) {
+	mem, err := fillMemory([]protocol.File{f}, id, plan)
 	if err != nil {
 		return -1, err
 	}
-	defer mem.Close()
-	err = mem.Write(r.Name, r.Data, r.mode, r.uid, r.gid)
-	if err == nil && r.Exec {
-		err = mem.AllowExec()
-	}
-	if err == nil {
-		err = mem.Seal()
-	}
-	if err != nil {
-		return -1, err
-	}
-	return mem.Single(r.Name)
+	defer mem.close()
+	return mem.mounts[0].FS.Single(f.Name)
 }
 
 // carryOut writes one file. The thread is in the container's mount namespace.
