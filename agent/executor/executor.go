@@ -242,7 +242,7 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 		return nil, fault.New(fault.Internal, "task %s was not prepared", id)
 	}
 	begun := time.Now()
-	state, err := e.start(ctx, t, h)
+	state, values, err := e.start(ctx, t, h)
 	if e.cfg.Launched != nil {
 		e.cfg.Launched(time.Since(begun), err)
 	}
@@ -253,50 +253,48 @@ func (e *Executor) Start(ctx context.Context, t *api.Task) (*api.ContainerStatus
 	if checkOf(t, h.image.Config) != nil {
 		status.Health = api.HealthState_HEALTH_STATE_STARTING
 	}
-	if slices.ContainsFunc(containerOf(t).GetSecrets(), rewritten) {
-		status.Values = e.received(id)
-	}
+	status.Values = values
 	return status, nil
 }
 
-// start makes, attaches and starts a container.
-func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State, err error) {
+// start makes, attaches and starts a container. It returns the values of the files that are written again when those change.
+func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State, values []*api.ReceivedValue, err error) {
 	id := t.GetId()
 	if t, err = e.filledIn(t); err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	wanted, secrets, err := e.secrets(t)
 	if err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	defer clearSecrets(secrets) // E3
-	if err := e.give(id, wanted); err != nil {
-		return State{}, err
+	if values, err = e.give(id, wanted); err != nil {
+		return State{}, nil, err
 	}
 	var address netip.Addr // stays none on the node's network
 	if !onNodesNetwork(containerOf(t)) {
 		if address, err = e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts()); err != nil {
-			return State{}, err
+			return State{}, nil, err
 		}
 	}
 	c, err := e.describe(ctx, t, h, address)
 	if err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	c.Files = append(c.Files, secrets...)
 	if err := e.cfg.Runtime.Delete(ctx, id); err != nil && fault.KindOf(err) != fault.NotFound {
-		return State{}, err
+		return State{}, nil, err
 	}
 	if state, err = e.cfg.Runtime.Create(ctx, c); err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	if err := e.attach(t, state.PID); err != nil {
-		return State{}, err
+		return State{}, nil, err
 	}
 	if e.cfg.Created != nil {
 		e.cfg.Created(t, state.PID)
 	}
-	return state, e.cfg.Runtime.Start(ctx, id)
+	return state, values, e.cfg.Runtime.Start(ctx, id)
 }
 
 // attach puts a container that waits for its start on its network.
@@ -437,9 +435,7 @@ func (e *Executor) deleteContainer(ctx context.Context, id string) error {
 
 // status returns a container's status for the managers.
 func (e *Executor) status(s State) *api.ContainerStatus {
-	out := &api.ContainerStatus{
-		ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled, Isolation: s.Isolation,
-	}
+	out := &api.ContainerStatus{ContainerId: s.ID, Pid: int32(s.PID), ExitCode: int32(s.ExitCode), OomKilled: s.OOMKilled, Isolation: s.Isolation}
 	if a, ok := e.cfg.Network.Address(s.ID); ok {
 		out.Address = a.String()
 	}

@@ -24,11 +24,6 @@ type given struct {
 	With string `json:"with,omitempty"`
 }
 
-// rewritten reports whether a file is written again when its value changes.
-func rewritten(r *api.SecretReference) bool {
-	return r.GetOnChange() != api.OnChange_ON_CHANGE_UNSPECIFIED
-}
-
 // givenBy returns what each file that is written again when its value changes has by now, by its path.
 func givenBy(wanted []secretFile) map[string]given {
 	var others []string
@@ -52,11 +47,11 @@ func givenBy(wanted []secretFile) map[string]given {
 	return out
 }
 
-// give notes what the files of a container are made with.
-func (e *Executor) give(id string, wanted []secretFile) error {
+// give notes what the files of a container are made with, and returns their values.
+func (e *Executor) give(id string, wanted []secretFile) ([]*api.ReceivedValue, error) {
 	now := givenBy(wanted)
 	if len(now) == 0 {
-		return nil
+		return nil, nil
 	}
 	r, err := readRecord(e.dir(id))
 	if err == nil {
@@ -64,9 +59,9 @@ func (e *Executor) give(id string, wanted []secretFile) error {
 		err = writeRecord(e.dir(id), r)
 	}
 	if err != nil {
-		return fmt.Errorf("note the secrets of container %s: %w", id, err)
+		return nil, fmt.Errorf("note the secrets of container %s: %w", id, err)
 	}
-	return nil
+	return r.received(), nil
 }
 
 // received returns the values of the files, by ids.
@@ -82,15 +77,6 @@ func (r record) received() []*api.ReceivedValue {
 		out = append(out, &api.ReceivedValue{Id: id, Version: versions[id]})
 	}
 	return out
-}
-
-// received returns the values of a container's files, or none when that isn't known.
-func (e *Executor) received(id string) []*api.ReceivedValue {
-	r, err := readRecord(e.dir(id))
-	if err != nil {
-		e.log.Warn("which versions of its secrets a container has is not known", "task", id, "error", err)
-	}
-	return r.received()
 }
 
 // Refresh writes the files again whose values changed, and sends the signals that the task names for that (E5).

@@ -64,7 +64,10 @@ func TestRefresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted, _, err := e.secrets(task)
-	if err := errors.Join(err, e.give(task.GetId(), wanted)); err != nil {
+	if err == nil {
+		_, err = e.give(task.GetId(), wanted)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	step := func(what, versions string, failed bool, want ...string) {

@@ -267,7 +267,7 @@ func (m *Machine) done(now time.Time, in Input) {
 		m.exited(now, in.Container)
 	case OpStop, OpKill, OpProbe, OpProbeReady:
 	case OpRefresh:
-		m.refreshed(in.Container.GetValues())
+		m.noteRefresh(in.Container.GetValues(), "")
 	case OpRelease:
 		m.phase = phaseReleased
 	case OpRemove:

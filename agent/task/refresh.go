@@ -31,10 +31,7 @@ func (m *Machine) refresh(now time.Time) {
 	m.do(OpRefresh)
 }
 
-// refreshed takes in what the files have.
-func (m *Machine) refreshed(values []*api.ReceivedValue) { m.noteRefresh(values, "") }
-
-// notRefreshed takes in why they don't have what they should.
+// notRefreshed takes in why files don't have what they should.
 func (m *Machine) notRefreshed(now time.Time, err error) {
 	if fault.KindOf(err) == fault.NotFound { // which OpWatch tells
 		return
