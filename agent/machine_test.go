@@ -36,6 +36,7 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/runtime/client"
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/logfile/logfiletest"
 	"github.com/skep-io/skep/runtime/supervisor"
 )
 
@@ -323,7 +324,7 @@ func (m *machine) output(t *testing.T, id, text string) string {
 	if text == "" {
 		close(done)
 	}
-	r, err := logfile.NewReader(path, logfile.Options{Follow: true, Done: done})
+	r, err := logfile.NewReader(path, logfile.Options{Follow: true, Watcher: logfiletest.NewWatcher(t), Done: done})
 	if err != nil {
 		t.Fatal(err)
 	}

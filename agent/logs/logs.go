@@ -37,7 +37,7 @@ type Reader struct {
 	Prepared func(id string) <-chan struct{}
 	// Ended returns a channel that is closed once the task writes no more; never nil.
 	Ended func(id string) <-chan struct{}
-	// Watcher sees what is written, for all that is followed; nil costs each an inotify instance, of which a user has 128 by default.
+	// Watcher sees what is written, for all that is followed; never nil.
 	Watcher *logfile.Watcher
 }
 

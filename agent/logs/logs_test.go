@@ -19,6 +19,7 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/internal/logselect"
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/logfile/logfiletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,7 +57,7 @@ func (n *node) reader() Reader {
 			return c
 		}
 	}
-	return Reader{Path: n.path, Prepared: mark(n.prepared), Ended: mark(n.ended)}
+	return Reader{Path: n.path, Prepared: mark(n.prepared), Ended: mark(n.ended), Watcher: logfiletest.NewWatcher(n.t)}
 }
 
 // write writes lines "FROM" to "TO-1", one per second, every other one to stderr.

@@ -200,7 +200,7 @@ func TestReader_TailAndSince(t *testing.T) {
 func TestReader_FollowsOverRotations(t *testing.T) { // I3, I4
 	path := t.TempDir() + "/log"
 	done := make(chan struct{})
-	r := newReader(t, path, Options{Follow: true, Done: done}) // before there is a log
+	r := newReader(t, path, Options{Follow: true, Watcher: newWatcher(t), Done: done}) // before there is a log
 	w := newWriter(t, Config{Path: path, MaxSize: minSize, MaxFiles: 500})
 	go func() {
 		defer close(done)
@@ -264,7 +264,7 @@ func TestReader_FollowEndsWithItsContext(t *testing.T) {
 	path := t.TempDir() + "/log"
 	w := newWriter(t, Config{Path: path})
 	fill(w, 0, 1)
-	r := newReader(t, path, Options{Follow: true})
+	r := newReader(t, path, Options{Follow: true, Watcher: newWatcher(t)})
 	if _, err := r.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Options say what a Reader gives.
@@ -23,9 +21,8 @@ type Options struct {
 	After uint64
 	// Since leaves out what is older, unless it is zero.
 	Since time.Time
-	// Follow waits for more at the end.
-	Follow bool
-	// Watcher sees the changes; nil costs an inotify instance for this Reader.
+	// Follow waits for more at the end. Watcher, which sees the changes, must not be nil then.
+	Follow  bool
 	Watcher *Watcher
 	// Done, or nil, ends following: what was written before it was closed is still given, then io.EOF.
 	Done <-chan struct{}
@@ -36,8 +33,7 @@ type Reader struct {
 	path    string
 	options Options
 	file    *os.File      // being read; or nil: none yet
-	watch   *os.File      // an inotify instance, or nil: not following, or with a Watcher
-	changes *subscription // with a Watcher, or nil
+	changes *subscription // or nil: not following
 	buffer  []byte        // read but not given
 	skip    bool          // drop up to the next newline: the line is too long
 	damaged uint64
@@ -85,16 +81,10 @@ func (r *Reader) begin() error {
 
 // startWatch watches the directory, so that rotations are seen too.
 func (r *Reader) startWatch() (err error) {
-	if r.options.Watcher != nil {
-		r.changes, err = r.options.Watcher.subscribe(filepath.Dir(r.path))
-		return err
+	if r.options.Watcher == nil {
+		return errors.New("a log is followed with a Watcher")
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return err
-	}
-	r.watch = os.NewFile(uintptr(fd), "inotify")
-	_, err = unix.InotifyAddWatch(fd, filepath.Dir(r.path), watched)
+	r.changes, err = r.options.Watcher.subscribe(filepath.Dir(r.path))
 	return err
 }
 
@@ -324,40 +314,11 @@ func (r *Reader) next() (*os.File, error) {
 
 // wait blocks until something in the log's directory changed, following ended, or ctx did.
 func (r *Reader) wait(ctx context.Context) error {
-	if r.changes != nil {
-		select {
-		case <-r.changes.changed:
-		case <-r.options.Done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		return nil
-	}
-	if err := r.watch.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("follow log: %w", err)
-	}
-	wake := func() { _ = r.watch.SetReadDeadline(time.Unix(1, 0)) }
-	stop := context.AfterFunc(ctx, wake)
-	defer stop()
-	if r.options.Done != nil {
-		over, finished := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(finished)
-			select {
-			case <-r.options.Done:
-				wake()
-			case <-over:
-			}
-		}()
-		defer func() { close(over); <-finished }()
-	}
-	events := make([]byte, 4096)
-	_, err := r.watch.Read(events)
-	if ctx.Err() != nil {
+	select {
+	case <-r.changes.changed:
+	case <-r.options.Done:
+	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("follow log: %w", err)
 	}
 	return nil
 }
@@ -365,14 +326,12 @@ func (r *Reader) wait(ctx context.Context) error {
 // Close ends reading.
 func (r *Reader) Close() error {
 	var errs []error
-	for _, f := range []*os.File{r.file, r.watch} {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
+	if r.file != nil {
+		errs = append(errs, r.file.Close())
 	}
 	if r.changes != nil {
 		errs = append(errs, r.changes.close())
 	}
-	r.file, r.watch, r.changes = nil, nil, nil
+	r.file, r.changes = nil, nil
 	return errors.Join(errs...)
 }

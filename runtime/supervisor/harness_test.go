@@ -21,6 +21,7 @@ import (
 
 	"github.com/skep-io/skep/runtime/client"
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/logfile/logfiletest"
 	"github.com/skep-io/skep/runtime/spec"
 	"github.com/skep-io/skep/runtime/supervisor"
 )
@@ -310,7 +311,7 @@ func (n *node) awaitLine(id, want string) {
 	n.Helper()
 	ctx, cancel := context.WithTimeout(n.Context(), patience)
 	defer cancel()
-	r, err := logfile.NewReader(n.logPath(id), logfile.Options{Follow: true})
+	r, err := logfile.NewReader(n.logPath(id), logfile.Options{Follow: true, Watcher: logfiletest.NewWatcher(n)})
 	if err != nil {
 		n.Fatal(err)
 	}
