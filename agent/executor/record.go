@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/runtime/quota"
 )
@@ -108,11 +109,7 @@ func writeRecord(dir string, r record) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, recordFile)
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return atomicfile.Replace(filepath.Join(dir, recordFile), data, 0o600)
 }
 
 // makeDirectories makes a container's directory with an empty writable layer that belongs to the container's root.

@@ -70,7 +70,7 @@ func TestForwarder_GoesOnAfterAnErrorOfReading(t *testing.T) {
 func TestForwarder_GoesOnWithoutAPosition(t *testing.T) {
 	n := newNode(t)
 	socket := n.listen("unixgram", filepath.Join(n.dir, "dev-log"))
-	if err := os.Mkdir(filepath.Join(n.dir, "log.json.sent.tmp"), 0o700); err != nil { // which can't be written to
+	if err := os.Mkdir(filepath.Join(n.dir, ".log.json.sent.tmp"), 0o700); err != nil { // which can't be written to
 		t.Fatal(err)
 	}
 	n.follow("syslog", "syslog-address=unixgram://"+socket.LocalAddr().String(), "tag=web")

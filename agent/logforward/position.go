@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"github.com/skep-io/skep/internal/atomicfile"
 )
 
 // maxPosition is the most bytes of a position file that are read.
@@ -61,10 +63,7 @@ func (p *position) save() error {
 	}
 	data, err := json.Marshal(p)
 	if err == nil {
-		err = os.WriteFile(p.path+".tmp", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(p.path+".tmp", p.path)
+		err = atomicfile.Replace(p.path, data, 0o600)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("save how far a log was sent: %w", err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -153,11 +154,7 @@ func writeLease(dir, id string, l lease) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, id+leaseSuffix)
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return atomicfile.Replace(filepath.Join(dir, id+leaseSuffix), data, 0o600)
 }
 
 func removeLease(dir, id string) error {

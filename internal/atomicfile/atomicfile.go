@@ -28,6 +28,16 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// Replace is Write without the syncs, for what does not outlive a crash of the machine: after one the file may be empty or missing. For readers, and
+// after a crash of this process, it has the old bytes or the new ones.
+func Replace(path string, data []byte, perm fs.FileMode) error {
+	tmp := tempName(path)
+	if err := os.WriteFile(tmp, data, perm); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
 // Remove deletes the file at path durably, and what an interrupted Write left of it. A file that does not exist is no error.
 func Remove(path string) error {
 	if err := Clean(path); err != nil {

@@ -30,6 +30,24 @@ func TestWrite_ReplacesAndLeavesNothingElse(t *testing.T) {
 	assertNames(t, dir, "key")
 }
 
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	if err := os.WriteFile(tempName(path), []byte("what a crash left, and longer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"one", "a longer second", ""} {
+		if err := Replace(path, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != want {
+			t.Fatalf("read %q, %v; want %q", got, err, want)
+		}
+	}
+	assertNames(t, dir, "state")
+}
+
 func TestWrite_AfterACrashStartsAfresh(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "key")

@@ -9,7 +9,7 @@
 // # Invariants
 //
 //   - F1: NAME is at every moment absent, or holds exactly the bytes of one finished Write.
-//   - F2: when Write returns nil, the new bytes survive a power failure.
+//   - F2: when Write returns nil, the new bytes survive a power failure. Replace, which syncs nothing, has F1 until then only.
 //   - F3: the temporary file has a fixed name and its final permissions from the start, so a crash leaves at most one behind, no
 //     more readable than the file itself, and the next Write or Clean removes it.
 package atomicfile
