@@ -12,6 +12,10 @@ import (
 func (f *fake) PlanService(_ context.Context, r *api.PlanServiceRequest) (*api.PlanServiceResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.outrun {
+		f.outrun = false
+		return nil, fault.New(fault.Conflict, "update out of sequence")
+	}
 	out := &api.PlanServiceResponse{}
 	var old *api.ServiceSpec
 	wanted := r.GetSpec()

@@ -56,6 +56,8 @@ type fake struct {
 	// samples counts the calls of ReadStats, and statsGap is why a node's statistics are missing, or "".
 	samples  uint64
 	statsGap string
+	// outrun says that the next plan comes too late: somebody else changes the service first.
+	outrun bool
 	// drainLeft is how many tasks are left on a node that is drained, and drainHeld what holds them up; nodeWarnings come with every change of a node.
 	drainLeft    uint32
 	drainHeld    string

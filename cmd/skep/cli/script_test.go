@@ -135,6 +135,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.ParseUint(args[1], 10, 32)
 		ts.Check(err)
 		f.drainLeft, f.drainHeld = uint32(n), args[2]
+	case "outrun":
+		f.outrun = true
 	case "node-warnings":
 		f.nodeWarnings = args[1:]
 	case "stats-gap":

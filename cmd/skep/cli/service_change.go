@@ -212,7 +212,11 @@ func (p *program) planScale(ctx context.Context, c *client.Client, scales []scal
 	var failed failures
 	var changes error
 	for _, s := range scales {
-		switch err := p.planChange(ctx, c, s.service, s.apply, dry); {
+		answer, err := planChange(ctx, c, s.service, s.apply)
+		if err == nil {
+			err = p.showPlan(answer, dry)
+		}
+		switch {
 		case errors.Is(err, errChanges):
 			changes = err
 		case err != nil:

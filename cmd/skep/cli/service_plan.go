@@ -73,20 +73,21 @@ func (p *program) servicePlan() *cobra.Command {
 
 // planUpdate shows what the flags would make of a service.
 func (p *program) planUpdate(ctx context.Context, c *client.Client, name string, update *servicespec.Update, flags *planFlags) error {
-	return p.planChange(ctx, c, name, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
-		missing := update.Missing(spec)
-		spec, err := update.Apply(ctx, spec, p.opts.LookupEnv, resolveValue(c))
-		if err == nil {
-			p.warn(missing)
-		}
-		return spec, err
-	}, flags)
+	var missing []string
+	answer, err := planChange(ctx, c, name, func(spec *api.ServiceSpec) (*api.ServiceSpec, error) {
+		missing = update.Missing(spec)
+		return update.Apply(ctx, spec, p.opts.LookupEnv, resolveValue(c))
+	})
+	if err != nil {
+		return err
+	}
+	p.warn(missing)
+	return p.showPlan(answer, flags)
 }
 
-// planChange shows what would become of a service by what change makes of its present spec.
-func (p *program) planChange(ctx context.Context, c *client.Client, name string, change func(*api.ServiceSpec) (*api.ServiceSpec, error), flags *planFlags) error {
-	var answer *api.PlanServiceResponse
-	err := untilCurrent(func() error {
+// planChange asks what would become of a service by what change makes of its present spec.
+func planChange(ctx context.Context, c *client.Client, name string, change func(*api.ServiceSpec) (*api.ServiceSpec, error)) (answer *api.PlanServiceResponse, err error) {
+	err = untilCurrent(func() error {
 		service, spec, err := rewritten(ctx, c, name, change)
 		if err != nil {
 			return err
@@ -96,10 +97,7 @@ func (p *program) planChange(ctx context.Context, c *client.Client, name string,
 		})
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return p.showPlan(answer, flags)
+	return answer, err
 }
 
 // plan asks for a plan that needs no present spec, and shows it.
