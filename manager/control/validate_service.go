@@ -161,8 +161,8 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 	if d := c.GetDir(); d != "" && !path.IsAbs(d) {
 		p.add(at+".dir", "the working directory '%s' is invalid, it needs to be an absolute path", clip(d))
 	}
-	if s := c.GetStopSignal(); s != "" && !knownSignal(s) {
-		p.add(at+".stop_signal", "invalid signal: %s", clip(s))
+	if s := c.GetStopSignal(); s != "" {
+		p.signal(at+".stop_signal", s)
 	}
 	for i, variable := range c.GetEnv() {
 		field := fmt.Sprintf("%s.env[%d]", at, i)
@@ -262,9 +262,9 @@ func (p *problems) onChange(at string, kind object.Kind, r *api.SecretReference)
 	switch {
 	case r.GetOnChange() != api.OnChange_ON_CHANGE_UNSPECIFIED && (r.GetPinned() || r.GetVersion() != 0):
 		p.add(at+".on_change", "a %s with a version never changes: leave out the version, or what is to be done on a change", kind)
-	case signals && !knownSignal(r.GetSignal()):
-		p.add(at+".signal", "invalid signal: %s", clip(r.GetSignal()))
-	case !signals && r.GetSignal() != "":
+	case signals:
+		p.signal(at+".signal", r.GetSignal())
+	case r.GetSignal() != "":
 		p.add(at+".signal", "a signal is sent with on-change=signal only")
 	}
 }
@@ -278,6 +278,13 @@ func validTarget(name string) bool {
 		return path.Clean(name) == name && name != "/"
 	}
 	return path.Clean(name) == name && name != "." && name != ".." && !strings.HasPrefix(name, "../")
+}
+
+// signal checks a name or a number.
+func (p *problems) signal(at, name string) {
+	if !knownSignal(name) {
+		p.add(at, "invalid signal: %s: write a name, such as HUP, or a number of signal(7)", clip(name))
+	}
 }
 
 // knownSignal reports whether s is a number, or a name with or without SIG.
