@@ -15,6 +15,7 @@ import (
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -257,8 +258,7 @@ func held(tx store.ReadTx, cluster *api.Cluster, r *api.CompromiseNodeResponse) 
 	}
 	secrets := map[string]bool{}
 	for task := range tasks {
-		name := fmt.Sprintf("%s.%d", task.GetServiceName(), task.GetSlot())
-		r.Tasks = append(r.Tasks, name)
+		r.Tasks = append(r.Tasks, taskstate.Name(task))
 		r.Identities = append(r.Identities, workloadOf(cluster, task).SPIFFEID())
 		for _, reference := range task.GetSpec().GetContainer().GetSecrets() {
 			secrets[reference.GetSecretName()] = true

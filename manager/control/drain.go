@@ -120,7 +120,7 @@ func heldUp(tx store.ReadTx, node *api.Node, serviceID string) (string, error) {
 			continue
 		}
 		if held := heldSlot(tasks, node.GetId(), began); held != "" {
-			return fmt.Sprintf("%s.%d: %s", tasks[0].GetServiceName(), slot, held), nil
+			return taskstate.Name(tasks[0]) + ": " + held, nil
 		}
 	}
 	return "", nil

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -73,17 +72,13 @@ func addTasks[T valueObject](tx store.ReadTx, value T, versions map[uint64]*api.
 		if n, err := store.Get[*api.Node](tx, node); err == nil {
 			node = reach.Hostname(n)
 		}
-		name := fmt.Sprintf("%s.%d", task.GetServiceName(), task.GetSlot())
-		if task.GetSlot() == 0 {
-			name = task.GetServiceName() + "." + node
-		}
 		for _, r := range references(value.GetId(), task.GetSpec()) {
 			v := version(r)
 			if received, ok := receivedVersion(task, r); ok {
 				v = versions[received]
 			}
 			if v != nil {
-				v.Nodes, v.Tasks = append(v.Nodes, node), append(v.Tasks, name)
+				v.Nodes, v.Tasks = append(v.Nodes, node), append(v.Tasks, taskstate.Name(task))
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
 )
@@ -222,12 +223,7 @@ func (d *derivation) readinessEvents(change store.Change, t *api.Task, before *a
 
 // task is an event of a task with what all of them have.
 func (d *derivation) task(change store.Change, t *api.Task) entry {
-	place := strconv.FormatUint(t.GetSlot(), 10)
-	if t.GetSlot() == 0 {
-		place = t.GetNodeId() // one on each node
-	}
-	name := t.GetServiceName() + "." + place
-	e := begun(change, t, name, t.GetSpec().GetContainer().GetLabels())
+	e := begun(change, t, taskstate.Name(t), t.GetSpec().GetContainer().GetLabels())
 	e.serviceID, e.serviceName = t.GetServiceId(), t.GetServiceName()
 	e.nodeID, e.nodeName = t.GetNodeId(), d.hostnames[t.GetNodeId()]
 	e.note("service", e.serviceName)

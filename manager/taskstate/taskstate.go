@@ -2,6 +2,7 @@ package taskstate
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -71,6 +72,9 @@ func Done(s *api.Service, tasks []*api.Task) bool {
 		return Kept(t) && t.GetSpecVersion() == s.GetSpecVersion() && t.GetStatus().GetState() == api.TaskState_TASK_STATE_COMPLETE
 	})
 }
+
+// Name is the name of a task's place in its service: web.1.
+func Name(t *api.Task) string { return fmt.Sprintf("%s.%d", t.GetServiceName(), t.GetSlot()) }
 
 // Live reports whether t is meant to run, now or soon.
 func Live(t *api.Task) bool { return t.GetDesiredState() <= api.TaskState_TASK_STATE_RUNNING }
