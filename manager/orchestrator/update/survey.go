@@ -19,7 +19,7 @@ type progress struct {
 	total   int                    // slots that count
 	dirty   []uint64               // in the order in which they are replaced
 	moving  int
-	cooling int // settled within the delay
+	cooling int // settled, or failed, within the delay
 	watched int // settled within the monitoring time
 	failed  []failure
 	wake    time.Time // when the first slot has another place although nothing changed
@@ -71,6 +71,7 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 		p.dirty = append(p.dirty, slot)
 	case isFailed:
 		p.failed = append(p.failed, failed)
+		p.cooling += p.until(now, failed.at.Add(p.delay))
 	case current == nil: // it ended when it was done, or had run for long enough, and nothing follows it
 	case taskstate.Ready(current):
 		since := taskstate.ReadySince(current)
