@@ -5,38 +5,32 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/taskstate"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/storetest"
 )
 
-// end has the first running task of a job end in a state, and reports whether there was one.
+// end has the first running task of a service end in a state, and reports whether there was one.
 func (w *world) end(service string, state api.TaskState) bool {
 	for _, t := range storetest.List[*api.Task](w.t, w.s, store.ByService(service)) {
 		if taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING {
-			edit(w, t.GetId(), func(t *api.Task) {
-				now := timestamppb.New(time.Now())
-				t.Status = &api.TaskStatus{State: state, Timestamp: now, EndedAt: now}
-			})
+			edit(w, t.GetId(), func(t *api.Task) { report(t, state) })
 			return true
 		}
 	}
 	return false
 }
 
-// start lets agents work until a job's tasks run, but not end.
+// start lets agents work until tasks run, but those of jobs not end.
 func (w *world) start() {
 	for {
 		synctest.Wait()
 		w.check()
 		moved := false
 		for _, t := range all[*api.Task](w) {
-			next, ok := nextState(t, false, false)
-			if ok {
-				edit(w, t.GetId(), func(t *api.Task) { t.Status = &api.TaskStatus{State: next, Timestamp: timestamppb.New(time.Now())} })
+			if next, ok := nextState(t, w.refuse != nil && w.refuse(t), false); ok {
+				edit(w, t.GetId(), func(t *api.Task) { report(t, next) })
 				moved = true
 			}
 		}
@@ -80,31 +74,6 @@ func TestLoops_JobsCompleteExactly(t *testing.T) {
 			edit(w, "job1", func(s *api.Service) { changeSpec(s, api.FailureAction_FAILURE_ACTION_PAUSE) })
 		}
 	})
-}
-
-// TestLoops_JobsGiveUp: max attempts hold in both modes of jobs, also when leaders change; Swarm forgets to count for global ones.
-func TestLoops_JobsGiveUp(t *testing.T) {
-	for name, service := range map[string]*api.Service{"replicated": simJob("job1", 1), "global": globalJob("job1")} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, t.Fatalf, false)
-				stop := startLoops(t, w.s)
-				t.Cleanup(func() { stop() })
-				service.Spec.Task.Restart.MaxAttempts = 2
-				storetest.Create(t, w.s, simNode("n1"), service)
-				failures := 0
-				for w.start(); w.end("job1", api.TaskState_TASK_STATE_FAILED); w.start() {
-					failures++
-					stop()
-					stop = startLoops(t, w.s)
-					time.Sleep(2 * time.Second)
-				}
-				if failures != 3 {
-					t.Errorf("%d tries, want the first and two more", failures)
-				}
-			})
-		})
-	}
 }
 
 // TestLoops_GlobalJobsRunOnceOnEachNode: on a node that joins too, on a drained one not.

@@ -42,7 +42,9 @@ type world struct {
 	// completions are the tasks of jobs that ended well, where they were heard of all the time.
 	completions map[jobSlot]int
 	startFirst  bool
-	fail        func(format string, args ...any)
+	// refuse says of tasks that their agents reject them, or is nil.
+	refuse func(*api.Task) bool
+	fail   func(format string, args ...any)
 }
 
 // jobSlot is a slot of an iteration of a job. A global one's slot is its node, and has no number here: numbers of nodes that were removed
@@ -287,17 +289,17 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 	for _, n := range all[*api.Node](w) {
 		ready[n.GetId()] = n.GetStatus().GetState() == api.NodeState_NODE_STATE_READY
 	}
-	type report struct {
+	type news struct {
 		task  string
 		state api.TaskState
 	}
-	var reports []report
+	var reports []news
 	for _, t := range all[*api.Task](w) {
 		if next, ok := nextState(t, failed, w.isJob(t)); ok && ready[t.GetNodeId()] {
-			reports = append(reports, report{t.GetId(), next})
+			reports = append(reports, news{t.GetId(), next})
 			if !taskstate.Live(t) && t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING && w.isJob(t) {
 				// It ended before its agent heard that it is to stop.
-				reports = append(reports, report{t.GetId(), api.TaskState_TASK_STATE_COMPLETE})
+				reports = append(reports, news{t.GetId(), api.TaskState_TASK_STATE_COMPLETE})
 			}
 		}
 	}
@@ -305,20 +307,23 @@ func (w *world) progress(pick func(n int) int, failed bool) bool {
 		return false
 	}
 	r := reports[pick(len(reports))]
-	edit(w, r.task, func(t *api.Task) {
-		before := t.GetStatus()
-		t.Status = &api.TaskStatus{State: r.state, Timestamp: timestamppb.New(time.Now()), RunningAt: before.GetRunningAt()}
-		switch {
-		case r.state == api.TaskState_TASK_STATE_RUNNING:
-			t.Status.RunningAt = cmp.Or(before.GetRunningAt(), t.Status.Timestamp)
-			t.Status.Readiness = taskstate.Readiness(t.GetSpec(), before, &api.TaskStatus{
-				State: r.state, Readiness: &api.Readiness{Ready: before.GetState() == r.state},
-			}, time.Now())
-		case r.state > api.TaskState_TASK_STATE_RUNNING:
-			t.Status.EndedAt = t.Status.Timestamp
-		}
-	})
+	edit(w, r.task, func(t *api.Task) { report(t, r.state) })
 	return true
+}
+
+// report is what an agent says of a task.
+func report(t *api.Task, state api.TaskState) {
+	before := t.GetStatus()
+	t.Status = &api.TaskStatus{State: state, Timestamp: timestamppb.New(time.Now()), RunningAt: before.GetRunningAt()}
+	switch {
+	case state == api.TaskState_TASK_STATE_RUNNING:
+		t.Status.RunningAt = cmp.Or(before.GetRunningAt(), t.Status.Timestamp)
+		t.Status.Readiness = taskstate.Readiness(t.GetSpec(), before, &api.TaskStatus{
+			State: state, Readiness: &api.Readiness{Ready: before.GetState() == state},
+		}, time.Now())
+	case state > api.TaskState_TASK_STATE_RUNNING:
+		t.Status.EndedAt = t.Status.Timestamp
+	}
 }
 
 // nextState is what an agent does with a task.
