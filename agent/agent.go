@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -66,6 +68,9 @@ type Config struct {
 	// certificate; Disconnected of the end of a session, or why there is none. They must not block. Either may be nil.
 	Registered   func(*api.SessionResponse)
 	Disconnected func(error)
+	// AlonePatience is how long a node waits, from its start on, for a manager to tell its tasks, before it starts those again that the
+	// restart of the machine ended; 0 is 10 s.
+	AlonePatience time.Duration
 	// Logger is used for what an administrator must know; nil is silence.
 	Logger *slog.Logger
 }
@@ -96,12 +101,17 @@ type Agent struct {
 	// leave is closed by Leave; left is closed when no session can follow.
 	leave, left chan struct{}
 	leaveOnce   sync.Once
+	// assigned is closed when a manager has told all tasks of this node.
+	assigned     chan struct{}
+	assignedOnce sync.Once
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 
 	// sessionID is the last session's.
 	sessionID string
+	// refused says that a manager refused this node.
+	refused bool
 	// marks has a channel for each point in a task's life that somebody waits for.
 	marks map[mark]chan struct{}
 }
@@ -117,7 +127,9 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, secrets: &secret.Holder{}, blobs: images.NewServer(cfg.Images),
 		wake: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
+		assigned: make(chan struct{}),
 	}
+	a.cfg.AlonePatience = cmp.Or(a.cfg.AlonePatience, alonePatience)
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -271,7 +283,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.forwardLogs, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.forwardLogs, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes, a.startAlone,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}

@@ -9,7 +9,7 @@ import (
 // BenchmarkExecutor_Start measures a container's way from nothing to running, with its image here, and back to nothing.
 func BenchmarkExecutor_Start(b *testing.B) {
 	m := newMachine(b)
-	if _, err := m.exec.Adopt(b.Context(), nil); err != nil {
+	if _, _, err := m.exec.Adopt(b.Context(), nil); err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(b.Context())

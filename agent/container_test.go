@@ -61,7 +61,7 @@ func (m *machine) finish(t *testing.T, id string) (*api.ContainerStatus, string)
 func adopted(t *testing.T) *machine {
 	t.Helper()
 	m := newMachine(t)
-	if _, err := m.exec.Adopt(t.Context(), nil); err != nil {
+	if _, _, err := m.exec.Adopt(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -219,7 +219,7 @@ func TestContainer_KeepsItsIdentityAcrossARestartOfTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.restart(t)
-	if _, err := m.exec.Adopt(t.Context(), []string{"t1"}); err != nil {
+	if _, _, err := m.exec.Adopt(t.Context(), []string{"t1"}); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(svid)

@@ -22,7 +22,8 @@
 //	logs      what tasks wrote
 //
 // Life of an assignment: session -> secrets are held, tasks saved and begun -> executor prepares and starts -> statuses go back.
-// When the session is lost, everything goes on; when the daemon is restarted, containers run on and are adopted.
+// When the session is lost, everything goes on; when the daemon is restarted, containers run on and are adopted. When the machine was
+// restarted and no manager tells in time what to do, the node starts again what ran there, as long as its certificate is valid (alone.go).
 //
 // Invariants: I6, I7 (a node runs only what is assigned to it) and I15 of the reliability programme, and those of the subsystems.
 //

@@ -34,6 +34,7 @@ func (h handler) Registered(r *api.SessionResponse) {
 
 // Disconnected implements session.Handler.
 func (h handler) Disconnected(err error) {
+	h.a.heardRefusal(err)
 	if h.a.cfg.Disconnected != nil {
 		h.a.cfg.Disconnected(err)
 	}
@@ -49,6 +50,9 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	}
 	if err := a.tasks.Assign(ctx, complete, s.tasks, s.tasksGone); err != nil {
 		return err
+	}
+	if complete {
+		a.assignedOnce.Do(func() { close(a.assigned) })
 	}
 	for _, id := range s.secretsGone {
 		a.secrets.Remove(id)

@@ -27,7 +27,7 @@ func TestContainer_KeepsTheImagesThatItMounts(t *testing.T) {
 	}
 	inUse("running", "by 2 container(s)") // as its root, and as a mount
 	m.restart(t)
-	if _, err := m.exec.Adopt(t.Context(), []string{"t1"}); err != nil {
+	if _, _, err := m.exec.Adopt(t.Context(), []string{"t1"}); err != nil {
 		t.Fatal(err)
 	}
 	inUse("adopted", "by 4 container(s)") // the store lives on here, with what the executor of before held

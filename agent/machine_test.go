@@ -149,7 +149,7 @@ func (m *machine) clean() {
 	defer m.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := m.exec.Adopt(ctx, nil)
+	_, _, err := m.exec.Adopt(ctx, nil)
 	if err := errors.Join(err, m.net.Remove()); err != nil {
 		m.t.Error(err)
 	}

@@ -215,6 +215,10 @@ type node struct {
 	peer string
 	// end ends the agent, as the end of the daemon does.
 	end func()
+	// managers are those that the agent begins with, beside those that it knows.
+	managers []string
+	// patience is the agent's Config.AlonePatience.
+	patience time.Duration
 }
 
 // newNode makes a node that has joined the swarm of a manager. Nodes share the network namespace of the tests, so only one of them
@@ -223,7 +227,9 @@ func newNode(t *testing.T, m *manager) *node {
 	t.Helper()
 	base := newMachine(t)
 	base.stop() // the agent brings its own executor
-	n := &node{machine: base, m: m, identity: ca.NewIdentity(catest.Member(t, m.registry, api.Role_ROLE_WORKER))}
+	n := &node{
+		machine: base, m: m, identity: ca.NewIdentity(catest.Member(t, m.registry, api.Role_ROLE_WORKER)), managers: []string{m.address},
+	}
 	n.begin()
 	t.Cleanup(func() { n.end() })
 	return n
@@ -233,7 +239,7 @@ func newNode(t *testing.T, m *manager) *node {
 func (n *node) begin() {
 	n.t.Helper()
 	a, err := agent.New(agent.Config{
-		Identity: n.identity, Managers: []string{n.m.address}, DataDir: n.dir, Images: n.images, Runtime: n.client,
+		Identity: n.identity, Managers: n.managers, AlonePatience: n.patience, DataDir: n.dir, Images: n.images, Runtime: n.client,
 		Hostname: filepath.Base(n.parent), Version: "1", PeerAddress: "127.0.0.1:1", BridgeSubnet: subnet(),
 	})
 	if err != nil {

@@ -37,7 +37,7 @@ func TestSELinux_NoTwoTasksHaveOneLabel(t *testing.T) {
 		labels[labelOf(m.start(t, newTask(id, "serve")))] = true
 	}
 	m.restart(t)
-	if _, err := m.exec.Adopt(t.Context(), ids); err != nil {
+	if _, _, err := m.exec.Adopt(t.Context(), ids); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"t4", "t5"} {

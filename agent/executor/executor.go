@@ -20,6 +20,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/runtime/boot"
 	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/quota"
 	"github.com/skep-io/skep/runtime/spec"
@@ -62,6 +63,8 @@ type Executor struct {
 	defaults *specs.Spec
 	// private are those of the configuration, without links.
 	private []string
+	// boot names this run of the machine.
+	boot string
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -116,7 +119,11 @@ func New(cfg Config) (*Executor, error) {
 		}
 		private = append(private, real)
 	}
-	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
+	machine, err := boot.ID()
+	if err != nil {
+		return nil, err
+	}
+	return &Executor{cfg: cfg, log: log, defaults: defaults, private: private, boot: machine, ranges: newRanges(cfg.UsernsBase), held: map[string]*held{}}, nil
 }
 
 // LogPath returns where the output of a task is, in Docker's json-file format.
@@ -208,7 +215,7 @@ func (e *Executor) prepare(t *api.Task, h *held) error {
 	}
 	if err == nil {
 		r := record{
-			Version: recordVersion, Image: h.image.Digest, IDBase: base, Checked: checkOf(t, h.image.Config) != nil, Bounded: size > 0,
+			Version: recordVersion, Image: h.image.Digest, IDBase: base, Boot: e.boot, Checked: checkOf(t, h.image.Config) != nil, Bounded: size > 0,
 			Process: h.selinux.Process, Mount: h.selinux.Mount,
 		}
 		for _, i := range h.mounted {
@@ -442,50 +449,55 @@ func (e *Executor) status(s State) *api.ContainerStatus {
 	return out
 }
 
-// Adopt takes over the containers of the last run of the daemon, and removes those that aren't known.
-func (e *Executor) Adopt(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error) {
+// Adopt takes over the containers of the last run of the daemon, and removes those that aren't known. Lost are those that ended with the
+// machine, or nobody knows how.
+func (e *Executor) Adopt(ctx context.Context, known []string) (found map[string]*api.ContainerStatus, lost []string, err error) {
 	states, err := e.cfg.Runtime.List(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	directories, err := directoriesIn(e.cfg.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, nil, fmt.Errorf("list containers: %w", err)
 	}
 	if err := errors.Join(e.cfg.Network.Restore(known), e.cfg.Identities.Adopt(known)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found, err := e.adoptContainers(ctx, states, known)
-	if err != nil {
-		return nil, err
+	if found, lost, err = e.adoptContainers(ctx, states, known); err != nil {
+		return nil, nil, err
 	}
 	for _, id := range directories {
 		if err := e.adoptDirectory(ctx, id, slices.Contains(known, id), found[id] != nil); err != nil {
-			return nil, fmt.Errorf("adopt container %s: %w", id, err)
+			return nil, nil, fmt.Errorf("adopt container %s: %w", id, err)
 		}
 	}
-	return found, nil
+	return found, lost, nil
 }
 
 // adoptContainers returns the status of the containers that are known and were started, and deletes the others (I15).
-func (e *Executor) adoptContainers(ctx context.Context, states []State, known []string) (map[string]*api.ContainerStatus, error) {
-	found := map[string]*api.ContainerStatus{}
+func (e *Executor) adoptContainers(ctx context.Context, states []State, known []string) (found map[string]*api.ContainerStatus, lost []string, err error) {
+	found = map[string]*api.ContainerStatus{}
 	for _, s := range states {
-		if s.Started && slices.Contains(known, s.ID) {
-			found[s.ID] = e.status(s)
-			if r, err := readRecord(e.dir(s.ID)); err == nil {
-				if r.Checked {
-					found[s.ID].Health = api.HealthState_HEALTH_STATE_STARTING
-				}
-				found[s.ID].Values = r.received()
+		if !s.Started || !slices.Contains(known, s.ID) {
+			if err := e.deleteContainer(ctx, s.ID); err != nil {
+				return nil, nil, err
 			}
 			continue
 		}
-		if err := e.deleteContainer(ctx, s.ID); err != nil {
-			return nil, err
+		found[s.ID] = e.status(s)
+		r, err := readRecord(e.dir(s.ID))
+		if err == nil {
+			if r.Checked {
+				found[s.ID].Health = api.HealthState_HEALTH_STATE_STARTING
+			}
+			found[s.ID].Values = r.received()
+		}
+		// A machine that is shut down in order ends containers, too, and the runtime may see how.
+		if s.Unknown || s.PID == 0 && r.Boot != "" && r.Boot != e.boot {
+			lost = append(lost, s.ID)
 		}
 	}
-	return found, nil
+	return found, lost, nil
 }
 
 // adoptDirectory takes over what a known container has, or removes what an unknown one left. The runtime may have the container.

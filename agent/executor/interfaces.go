@@ -102,6 +102,8 @@ type State struct {
 	// ExitCode is 128 plus the signal for a process that a signal ended.
 	ExitCode  int
 	OOMKilled bool
+	// Unknown says that nobody knows how the process ended.
+	Unknown bool
 	// Isolation is what isolates the container, in the words of the runtime.
 	Isolation []string
 }

@@ -40,6 +40,8 @@ type record struct {
 	Mounted []string `json:"mounted,omitempty"`
 	// IDBase is the first id of its range.
 	IDBase uint32 `json:"id_base"`
+	// Boot names the run of the machine in which it was prepared; empty in records of earlier versions.
+	Boot string `json:"boot,omitempty"`
 	// Checked says that the container's health is checked.
 	Checked bool `json:"checked,omitempty"`
 	// Bounded says that the writable layer is a project of the file system, with the number IDBase.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,38 @@ func (nothing) Adopt([]string) error              { return nil }
 func (nothing) Detach(string) error               { return nil }
 func (nothing) Withdraw(string) error             { return nil }
 
+// ended is a runtime with containers that have ended.
+type ended struct{ Runtime }
+
+func (ended) List(context.Context) ([]State, error) {
+	return []State{
+		{ID: "unseen", Started: true, ExitCode: 255, Unknown: true},
+		{ID: "shut-down", Started: true, ExitCode: 143},
+		{ID: "earlier", Started: true},
+		{ID: "by-itself", Started: true, ExitCode: 1},
+		{ID: "runs", Started: true, PID: 7},
+	}, nil
+}
+
+// What ended with the machine is told apart from what ended by itself, also when the machine was shut down in order.
+func TestAdopt_TellsWhatEndedWithTheMachine(t *testing.T) {
+	e := &Executor{
+		cfg: Config{Dir: t.TempDir(), Runtime: ended{}, Network: nothing{}, Identities: nothing{}}, log: slog.New(slog.DiscardHandler),
+		ranges: newRanges(DefaultUsernsBase), held: map[string]*held{}, boot: "now",
+	}
+	boots := map[string]string{"unseen": "now", "shut-down": "before", "earlier": "", "by-itself": "now", "runs": "before"}
+	for id, boot := range boots {
+		r := record{Version: recordVersion, Boot: boot, Released: true}
+		if err := errors.Join(os.Mkdir(e.dir(id), 0o700), writeRecord(e.dir(id), r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, lost, err := e.Adopt(t.Context(), slices.Collect(maps.Keys(boots)))
+	if want := []string{"unseen", "shut-down"}; err != nil || len(found) != len(boots) || !slices.Equal(lost, want) {
+		t.Errorf("found %v, lost %q, %v; want %q lost", found, lost, err, want)
+	}
+}
+
 // A running container keeps its directory and its ids, also when nobody can read what it has.
 func TestAdopt_KeepsAContainerWhoseRecordIsDamaged(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -78,7 +112,7 @@ func TestAdopt_KeepsAContainerWhoseRecordIsDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := e.Adopt(t.Context(), []string{"t1"}); err != nil {
+	if _, _, err := e.Adopt(t.Context(), []string{"t1"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(e.dir("t1"), upperDir)); err != nil {

@@ -266,7 +266,7 @@ func (s *Supervisor) Delete(ctx context.Context, id string) error {
 func stateOf(s client.State) State {
 	return State{
 		ID: s.ID, Started: s.Status == client.Running || s.Status == client.Exited && !s.StartedAt.IsZero(),
-		PID: s.Pid, ExitCode: s.ExitCode, OOMKilled: s.OOMKilled, Isolation: s.Enforced,
+		PID: s.Pid, ExitCode: s.ExitCode, OOMKilled: s.OOMKilled, Unknown: s.Unknown, Isolation: s.Enforced,
 	}
 }
 

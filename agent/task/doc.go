@@ -14,6 +14,10 @@
 //	                         v                      v                        v                    +- another     -> FAILED
 //	                      REJECTED               SHUTDOWN                  FAILED                 +- after stop  -> SHUTDOWN
 //
+//	RUNNING, but the container ended with the machine:
+//	  a manager tells the assignments        -> FAILED, and it decides what follows
+//	  nobody does, and the restart policy    -> prepared and started again, RUNNING all the while (lost.go); a manager that comes
+//	  would replace the task                    before it runs makes it FAILED, one that comes later finds the same task
 //	RUNNING, stop: stop signal -> grace period -> SIGKILL -> SHUTDOWN
 //	RUNNING, news of secrets, or a failure a while ago: Refresh, if files are to follow them; one at a time, and the end waits for it
 //	after the end: Release (all but the log) -> desired REMOVE or not assigned: Remove (the log too) -> not assigned: forgotten
@@ -22,7 +26,8 @@
 //
 //	I6   The state of a task never goes backwards, whatever is reported or assigned.
 //	I15  A task that is forgotten leaves nothing behind: Release and Remove are tried until they succeed.
-//	T1   A task is started at most once: one that ran before a restart of the daemon is continued or FAILED, not started anew.
+//	T1   A task is started at most once: one that ran before a restart of the daemon is continued or FAILED, not started anew. Only when its
+//	     container ended with the machine and [Manager.Alone] said that no manager is in reach, it is started once for that end (ADR 0049).
 //	T2   The database holds no secrets: only references to them. A task whose secrets aren't here waits.
 //	T3   A task's end is in the database before its container is released, so that no exit code is lost.
 //

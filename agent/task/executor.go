@@ -18,8 +18,9 @@ import (
 // it took.
 type Executor interface {
 	// Adopt is called once before everything else. It takes over the containers of the last run of the daemon, removes those
-	// whose id is not among known, and returns for each that was started its status: Pid is 0 when its process has ended.
-	Adopt(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error)
+	// whose id is not among known, and returns for each that was started its status: Pid is 0 when its process has ended. Lost are the
+	// ids of those that ended with the machine, or of which nobody knows how they ended.
+	Adopt(ctx context.Context, known []string) (found map[string]*api.ContainerStatus, lost []string, err error)
 	// Prepare gets ready all that Start needs, such as the image.
 	Prepare(ctx context.Context, t *api.Task) error
 	// Start starts the process and returns its container.

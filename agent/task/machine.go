@@ -84,6 +84,12 @@ type Input struct {
 	Begin bool
 	// Found is, with Begin, the container that runs or ran already, or nil.
 	Found *api.ContainerStatus
+	// Lost says, with Found, that the container ended with the machine, or that nobody knows how.
+	Lost bool
+	// Reached says that a manager has told what is assigned, which is in the Inputs before.
+	Reached bool
+	// Alone says that no manager is in reach: what the node's own restart ended may be started again.
+	Alone bool
 	// Task is a new version of the assignment, or nil.
 	Task *api.Task
 	// Unassigned says that the task is this node's no more.
@@ -124,6 +130,8 @@ type phase int
 
 const (
 	phaseNew phase = iota
+	// phaseLost: what ran is gone, and it isn't known yet whether a manager is in reach.
+	phaseLost
 	phasePreparing
 	phaseReady
 	phaseStarting
@@ -151,6 +159,8 @@ type Machine struct {
 	attempts int
 	// cancelled says that the operation under way was asked to give up.
 	cancelled bool
+	// reviving is set while a task that ran is started again, and reached once a manager told what is assigned.
+	reviving, reached bool
 	// killAt is when to send SIGKILL, or zero while the process was not asked to end.
 	killAt time.Time
 	// unhealthy says why the task is ended although it is wanted, or is empty.
@@ -194,11 +204,15 @@ func (m *Machine) Step(now time.Time, in Input) []Effect {
 	m.effects = nil
 	switch {
 	case in.Begin:
-		m.begin(now, in.Found)
+		m.begin(now, in.Found, in.Lost)
 	case in.Task != nil:
 		m.assign(in.Task)
 	case in.Unassigned:
 		m.unassigned = true
+	case in.Reached:
+		m.reached = true
+	case in.Alone:
+		m.revive(now)
 	case in.Done != 0:
 		m.done(now, in)
 	case in.Probed != nil:
@@ -217,11 +231,14 @@ func (m *Machine) Step(now time.Time, in Input) []Effect {
 }
 
 // begin enters the life of the task where the last run of the daemon left it.
-func (m *Machine) begin(now time.Time, found *api.ContainerStatus) {
+func (m *Machine) begin(now time.Time, found *api.ContainerStatus, lost bool) {
 	state := m.status.GetState()
 	switch {
 	case ended(state):
 		m.phase = phaseEnded
+	case m.isLost(found, lost):
+		m.phase = phaseLost
+		m.container = proto.CloneOf(found)
 	case found != nil:
 		m.container = proto.CloneOf(found)
 		m.recallReadiness()
@@ -230,7 +247,7 @@ func (m *Machine) begin(now time.Time, found *api.ContainerStatus) {
 		}
 		m.started(now)
 	case state >= api.TaskState_TASK_STATE_RUNNING: // T1
-		m.end(now, api.TaskState_TASK_STATE_FAILED, "failed", "the container is gone: the node was restarted, or the container removed by hand")
+		m.end(now, api.TaskState_TASK_STATE_FAILED, "failed", goneText)
 	default:
 		m.phase = phaseNew
 	}
@@ -282,6 +299,9 @@ func (m *Machine) started(now time.Time) {
 	switch health := m.container.GetHealth(); health {
 	case api.HealthState_HEALTH_STATE_STARTING:
 		m.report(now, api.TaskState_TASK_STATE_STARTING, "starting: not healthy yet", "")
+		if m.reviving {
+			m.tell(revivingText, "not healthy yet")
+		}
 		m.do(OpProbe)
 	case api.HealthState_HEALTH_STATE_HEALTHY:
 		m.becomeRunning(now, "started and healthy")
@@ -290,6 +310,9 @@ func (m *Machine) started(now time.Time) {
 		message := "started"
 		if m.status.GetState() == api.TaskState_TASK_STATE_RUNNING {
 			message = m.status.GetMessage()
+		}
+		if message == revivingText {
+			message = revivedText
 		}
 		m.becomeRunning(now, message)
 	}
@@ -307,9 +330,9 @@ func (m *Machine) probed(now time.Time, c *api.ContainerStatus) {
 	case c.GetHealth() == api.HealthState_HEALTH_STATE_UNHEALTHY:
 		m.unhealthy = "unhealthy: " + c.GetHealthOutput()
 		m.tell("unhealthy: is ended", m.unhealthy)
-	case c.GetHealth() == api.HealthState_HEALTH_STATE_HEALTHY && m.status.GetState() < api.TaskState_TASK_STATE_RUNNING:
+	case c.GetHealth() == api.HealthState_HEALTH_STATE_HEALTHY && (m.reviving || m.status.GetState() < api.TaskState_TASK_STATE_RUNNING):
 		m.becomeRunning(now, "started and healthy")
-	case m.status.GetState() < api.TaskState_TASK_STATE_RUNNING && c.GetHealthOutput() != "":
+	case (m.reviving || m.status.GetState() < api.TaskState_TASK_STATE_RUNNING) && c.GetHealthOutput() != "":
 		m.tell(m.status.GetMessage(), "not healthy yet: "+c.GetHealthOutput())
 	default:
 		m.tell(m.status.GetMessage(), m.trouble())
@@ -323,9 +346,9 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 	case OpPrepare, OpStart:
 		switch {
 		case cancelled:
-			m.end(now, api.TaskState_TASK_STATE_SHUTDOWN, "shutdown", "")
+			m.endBegun(now)
 		case kind == fault.Unavailable:
-			m.report(now, m.status.GetState(), "waiting to "+in.Done.String(), in.Err.Error())
+			m.report(now, m.status.GetState(), m.waitingMessage(in.Done), in.Err.Error())
 			m.retry(now, in.Done)
 		case in.Done == OpPrepare:
 			m.end(now, api.TaskState_TASK_STATE_REJECTED, "rejected", in.Err.Error())
@@ -389,8 +412,10 @@ func (m *Machine) advance(now time.Time) {
 		m.report(now, api.TaskState_TASK_STATE_PREPARING, "preparing", "")
 		m.phase = phasePreparing
 		m.do(OpPrepare)
+	case phaseLost:
+		m.settleLost(now)
 	case phasePreparing, phaseStarting:
-		if m.stopWanted() && !m.cancelled {
+		if m.beginUnwanted() && !m.cancelled {
 			m.cancelled = true
 			m.effects = append(m.effects, Effect{Cancel: true})
 		}
@@ -454,9 +479,9 @@ func (m *Machine) retrying(now time.Time) bool {
 		return false
 	}
 	begins := m.again == OpPrepare || m.again == OpStart
-	if begins && m.stopWanted() {
+	if begins && m.beginUnwanted() {
 		m.again = 0
-		m.end(now, api.TaskState_TASK_STATE_SHUTDOWN, "shutdown", "")
+		m.endBegun(now)
 		return false
 	}
 	if now.Before(m.retryAt) {
@@ -483,10 +508,10 @@ func (m *Machine) delay() time.Duration {
 
 // endBeforeStart ends a task that never started and is not wanted any more.
 func (m *Machine) endBeforeStart(now time.Time) bool {
-	if !m.stopWanted() {
+	if !m.beginUnwanted() {
 		return false
 	}
-	m.end(now, api.TaskState_TASK_STATE_SHUTDOWN, "shutdown", "")
+	m.endBegun(now)
 	m.advanceEnded()
 	return true
 }

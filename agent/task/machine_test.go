@@ -36,8 +36,8 @@ func TestMachine_WhatChecksSayLeavesTheTimeOfTheState(t *testing.T) {
 	}
 }
 
-// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES] [checked [unready|isready]],
-// begin [found=running|exited], readiness [ready] [why=TEXT], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
+// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES] [checked [unready|isready]] [restart=none|on_failure],
+// begin [found=running] [found=exited exit=N] [lost], reached, alone, readiness [ready] [why=TEXT], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := &script{now: epoch}
@@ -69,6 +69,15 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if d.HasArg("found") {
 			in.Found = &api.ContainerStatus{ContainerId: "t1", Pid: 7, Health: healthArg(t, d)}
 		}
+		if d.HasArg("exit") {
+			in.Found.Pid = 0
+			d.ScanArgs(t, "exit", &in.Found.ExitCode)
+		}
+		in.Lost = d.HasArg("lost")
+	case "reached":
+		in.Reached = true
+	case "alone":
+		in.Alone = true
 	case "assign":
 		s.task.DesiredState = stateArg(t, d, "desired")
 		in.Task = s.task
@@ -116,6 +125,11 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 		var limit int64
 		d.ScanArgs(t, "memory", &limit)
 		s.task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: limit}}
+	}
+	if d.HasArg("restart") {
+		var name string
+		d.ScanArgs(t, "restart", &name)
+		s.task.Spec.Restart = &api.RestartPolicy{Condition: api.RestartCondition(api.RestartCondition_value["RESTART_CONDITION_"+strings.ToUpper(name)])}
 	}
 	if d.HasArg("follows") {
 		s.task.Spec.Container.Secrets = []*api.SecretReference{{SecretId: "x1", OnChange: api.OnChange_ON_CHANGE_NONE}}
@@ -243,7 +257,11 @@ func (s *script) print(effects []Effect) string {
 func TestMachine_AnyOrderOfEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		task := &api.Task{Id: "t1", DesiredState: api.TaskState_TASK_STATE_RUNNING}
-		m := NewMachine(task, nil)
+		var status *api.TaskStatus
+		if rapid.Bool().Draw(t, "ran") {
+			status = &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING}
+		}
+		m := NewMachine(task, status)
 		w := &world{t: t, now: epoch, m: m, running: map[Operation]bool{}}
 		w.step(Input{Begin: true})
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
@@ -296,7 +314,7 @@ func (w *world) step(in Input) {
 }
 
 func (w *world) random(task *api.Task) {
-	switch rapid.IntRange(0, 6).Draw(w.t, "event") {
+	switch rapid.IntRange(0, 8).Draw(w.t, "event") {
 	case 0:
 		task.DesiredState = rapid.SampledFrom([]api.TaskState{
 			api.TaskState_TASK_STATE_READY, api.TaskState_TASK_STATE_RUNNING, api.TaskState_TASK_STATE_SHUTDOWN, api.TaskState_TASK_STATE_REMOVE,
@@ -308,6 +326,12 @@ func (w *world) random(task *api.Task) {
 		if !w.wake.IsZero() {
 			w.now, w.wake = w.wake, time.Time{}
 			w.step(Input{Tick: true})
+		}
+	case 3:
+		w.step(Input{Alone: true})
+	case 4:
+		if rapid.IntRange(0, 4).Draw(w.t, "reached") == 0 {
+			w.step(Input{Reached: true})
 		}
 	default:
 		w.end(rapid.Bool().Draw(w.t, "fails"))

@@ -52,6 +52,8 @@ type Manager struct {
 	// owned by Run
 	runners map[string]*runner
 	tasks   sync.WaitGroup
+	// reached says that a manager told what is assigned.
+	reached bool
 
 	mu sync.Mutex
 	// statuses has the last status of each task that is not forgotten, and assigned what managers said of it last; guarded by mu.
@@ -122,10 +124,11 @@ func (m *Manager) adopt(ctx context.Context) error {
 		known[i] = r.task.GetId()
 	}
 	for pause := adoptMin; ; pause = min(2*pause, adoptMax) {
-		found, err := m.adoptOnce(ctx, known)
+		found, lost, err := m.adoptOnce(ctx, known)
 		if err == nil {
 			for _, r := range records {
-				m.begin(ctx, r, found[r.task.GetId()])
+				id := r.task.GetId()
+				m.begin(ctx, r, Input{Begin: true, Found: found[id], Lost: slices.Contains(lost, id)})
 			}
 			close(m.adopted)
 			return nil
@@ -139,14 +142,14 @@ func (m *Manager) adopt(ctx context.Context) error {
 	}
 }
 
-func (m *Manager) adoptOnce(ctx context.Context, known []string) (map[string]*api.ContainerStatus, error) {
+func (m *Manager) adoptOnce(ctx context.Context, known []string) (found map[string]*api.ContainerStatus, lost []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
 	return m.executor.Adopt(ctx, known)
 }
 
 // begin starts the runner of a task.
-func (m *Manager) begin(ctx context.Context, rec record, found *api.ContainerStatus) {
+func (m *Manager) begin(ctx context.Context, rec record, first Input) {
 	id := rec.task.GetId()
 	r := &runner{
 		id: id, executor: m.executor, db: m.db, report: m.note, log: m.log,
@@ -163,7 +166,7 @@ func (m *Manager) begin(ctx context.Context, rec record, found *api.ContainerSta
 		m.mu.Unlock()
 	}
 	m.tasks.Go(func() {
-		forgotten := r.run(ctx, Input{Begin: true, Found: found})
+		forgotten := r.run(ctx, first)
 		close(r.ended)
 		if !forgotten {
 			return
@@ -237,14 +240,36 @@ func (m *Manager) assign(ctx context.Context, complete bool, tasks []*api.Task, 
 			r.send(ctx, Input{Unassigned: true})
 		}
 	}
+	if complete && !m.reached {
+		m.reached = true
+		m.tellAll(ctx, Input{Reached: true})
+	}
 	return nil
+}
+
+// tellAll hands a fact to all runners.
+func (m *Manager) tellAll(ctx context.Context, in Input) {
+	for _, id := range slices.Sorted(maps.Keys(m.runners)) {
+		m.runners[id].send(ctx, in)
+	}
+}
+
+// Alone says that no manager is in reach. Tasks that ran, and that ended because this machine was restarted, are then started again,
+// if their restart policy would have managers replace them. It does nothing once a complete Assign came. Run must be running.
+func (m *Manager) Alone(ctx context.Context) error {
+	return m.request(ctx, func(runCtx context.Context) error {
+		if !m.reached {
+			m.tellAll(runCtx, Input{Alone: true})
+		}
+		return nil
+	})
 }
 
 // update begins a task or gives its runner the new version.
 func (m *Manager) update(ctx context.Context, t *api.Task) {
 	r, ok := m.runners[t.GetId()]
 	if !ok {
-		m.begin(ctx, record{task: t}, nil)
+		m.begin(ctx, record{task: t}, Input{Begin: true})
 		return
 	}
 	r.assigned, r.desired = true, t.GetDesiredState()
@@ -255,9 +280,7 @@ func (m *Manager) update(ctx context.Context, t *api.Task) {
 // Wake makes tasks that wait for something, such as a secret or a manager, try again now. Run must be running.
 func (m *Manager) Wake(ctx context.Context) error {
 	return m.request(ctx, func(runCtx context.Context) error {
-		for _, id := range slices.Sorted(maps.Keys(m.runners)) {
-			m.runners[id].send(runCtx, Input{Wake: true})
-		}
+		m.tellAll(runCtx, Input{Wake: true})
 		return nil
 	})
 }

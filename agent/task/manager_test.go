@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,12 +224,60 @@ func TestManager_ContinuesAfterARestart(t *testing.T) {
 		defer func() { n.stop() }()
 		n.want("runs", "RUNNING")
 		n.want("ends", "RUNNING", "FAILED: task: non-zero exit (33)")
+		n.assign(true, newTask("runs"), newTask("ends"), newTask("gone"), newTask("held"), newTask("done"))
 		n.want("gone", "RUNNING", "FAILED: the container is gone: the node was restarted, or the container removed by hand")
 		n.want("done", "COMPLETE")
 		for _, call := range n.fake.Calls()[1:] {
 			if strings.HasPrefix(call, "start") && strings.Count(strings.Join(n.fake.Calls(), ","), call) > 1 {
 				t.Errorf("T1: %s twice", call)
 			}
+		}
+	})
+}
+
+// A node that is restarted with no manager in reach starts what ran there again. When a manager is back, that is the same task.
+func TestManager_StartsAgainAloneAfterARestartOfTheMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		once := newTask("once", "serve")
+		once.Spec.Restart = &api.RestartPolicy{Condition: api.RestartCondition_RESTART_CONDITION_NONE}
+		tasks := []*api.Task{newTask("vanished", "serve"), newTask("ended", "serve"), newTask("waits", "serve"), once, newTask("done", "exit", "0")}
+		n.assign(true, tasks...)
+		for _, tk := range tasks {
+			n.told(tk.GetId())
+		}
+		n.stop()
+		n.fake.Reboot(143)
+		n.fake.Vanish("vanished")
+		n.start()
+		defer func() { n.stop() }()
+		n.want("vanished", "RUNNING")
+		n.want("ended", "RUNNING")
+		n.want("done", "COMPLETE")
+		n.told("waits")
+		n.fake.FailNext("start", "waits", fault.New(fault.Unavailable, "secret db is not here"))
+		if err := n.m.Alone(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.want("vanished", "RUNNING", "RUNNING")
+		n.want("ended", "RUNNING", "RUNNING")
+		n.want("waits", "RUNNING", "RUNNING: secret db is not here")
+		n.want("once", "RUNNING", "FAILED: task: non-zero exit (143)")
+
+		n.assign(true, tasks...)
+		n.want("vanished")
+		n.want("waits", "FAILED: the container is gone: the node was restarted, or the container removed by hand")
+		if err := n.m.Alone(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		starts := map[string]int{}
+		for _, call := range n.fake.Calls() {
+			if id, ok := strings.CutPrefix(call, "start "); ok {
+				starts[id]++
+			}
+		}
+		if want := map[string]int{"vanished": 2, "ended": 2, "waits": 2, "once": 1, "done": 1}; !maps.Equal(starts, want) {
+			t.Errorf("T1: starts are %v, want %v", starts, want)
 		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -28,7 +30,12 @@ func (m *Machine) becomeRunning(now time.Time, message string) {
 	if checked {
 		message = m.readyMessage()
 	}
-	m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.trouble())
+	if m.reviving {
+		m.reviving = false
+		m.set(timestamppb.New(now), api.TaskState_TASK_STATE_RUNNING, message, m.trouble())
+	} else {
+		m.report(now, api.TaskState_TASK_STATE_RUNNING, message, m.trouble())
+	}
 	if checked {
 		m.do(OpProbeReady)
 	}

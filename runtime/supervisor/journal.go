@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/skep-io/skep/runtime/protocol"
 )
@@ -83,13 +82,4 @@ func parse(text []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: version %d, this program knows %d", errRecord, r.Version, recordVersion)
 	}
 	return r, nil
-}
-
-// bootID names the running boot of the machine.
-func bootID() (string, error) {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("identify the boot: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skep-io/skep/runtime/boot"
 	"github.com/skep-io/skep/runtime/cgroup"
 	"github.com/skep-io/skep/runtime/foreign"
 	"github.com/skep-io/skep/runtime/journal"
@@ -155,7 +156,7 @@ func (s *Supervisor) prepare() error {
 	if s.journal, s.left.records, s.left.damaged, err = journal.Open(filepath.Join(s.cfg.Root, "journal")); err != nil {
 		return err
 	}
-	if s.boot, err = bootID(); err != nil {
+	if s.boot, err = boot.ID(); err != nil {
 		return err
 	}
 	if s.tree, err = cgroup.Open(s.cfg.CgroupParent); err != nil {

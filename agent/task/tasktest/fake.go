@@ -27,6 +27,8 @@ type Fake struct {
 	// errs are the errors that the next calls return, by "operation id".
 	errs map[string][]error
 	pid  int32
+	// lost are the ids that ended with the machine.
+	lost []string
 }
 
 type container struct {
@@ -69,6 +71,16 @@ func (f *Fake) Vanish(id string) {
 	delete(f.containers, id)
 }
 
+// Reboot ends the processes of all tasks, as a restart of the machine does: each with an exit code, since it was shut down in order.
+func (f *Fake) Reboot(code int32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.containers {
+		f.exit(id, code, false)
+		f.lost = append(f.lost, id)
+	}
+}
+
 // Calls returns what was asked for so far, such as "start t1", in order.
 func (f *Fake) Calls() []string {
 	f.mu.Lock()
@@ -104,11 +116,11 @@ func (f *Fake) exit(id string, code int32, oom bool) {
 }
 
 // Adopt implements [task.Executor].
-func (f *Fake) Adopt(_ context.Context, known []string) (map[string]*api.ContainerStatus, error) {
+func (f *Fake) Adopt(_ context.Context, known []string) (map[string]*api.ContainerStatus, []string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.called("adopt", ""); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keep := map[string]bool{}
 	for _, id := range known {
@@ -124,7 +136,9 @@ func (f *Fake) Adopt(_ context.Context, known []string) (map[string]*api.Contain
 		}
 		out[id] = c.status
 	}
-	return out, nil
+	lost := f.lost
+	f.lost = nil
+	return out, lost, nil
 }
 
 // Prepare implements [task.Executor].

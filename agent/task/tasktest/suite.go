@@ -74,7 +74,7 @@ func (s *subject) task(id string, args ...string) *api.Task {
 // start adopts nothing, prepares and starts.
 func (s *subject) start(ctx context.Context, t *testing.T, tk *api.Task) *api.ContainerStatus {
 	t.Helper()
-	_, err := s.Executor.Adopt(ctx, nil)
+	_, _, err := s.Executor.Adopt(ctx, nil)
 	s.must(t, err)
 	s.must(t, s.Executor.Prepare(ctx, tk))
 	c, err := s.Executor.Start(ctx, tk)
@@ -141,7 +141,7 @@ func (s *subject) kill(ctx context.Context, t *testing.T) {
 }
 
 func (s *subject) unknown(ctx context.Context, t *testing.T) {
-	_, err := s.Executor.Adopt(ctx, []string{"none"})
+	_, _, err := s.Executor.Adopt(ctx, []string{"none"})
 	s.must(t, err)
 	if _, err := s.Executor.Wait(ctx, "none"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("Wait of nothing: %v, want NotFound", err)
@@ -149,7 +149,7 @@ func (s *subject) unknown(ctx context.Context, t *testing.T) {
 }
 
 func (s *subject) noImage(ctx context.Context, t *testing.T) {
-	_, err := s.Executor.Adopt(ctx, nil)
+	_, _, err := s.Executor.Adopt(ctx, nil)
 	s.must(t, err)
 	tk := s.task("t1")
 	tk.Spec.Container.Image = ""
@@ -163,8 +163,11 @@ func (s *subject) noImage(ctx context.Context, t *testing.T) {
 func (s *subject) adopt(ctx context.Context, t *testing.T, known ...string) map[string]*api.ContainerStatus {
 	t.Helper()
 	s.Executor = s.Restart(t)
-	found, err := s.Executor.Adopt(ctx, known)
+	found, lost, err := s.Executor.Adopt(ctx, known)
 	s.must(t, err)
+	if len(lost) > 0 {
+		t.Errorf("lost are %q, although the machine was not restarted", lost)
+	}
 	return found
 }
 

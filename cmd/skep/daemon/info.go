@@ -99,6 +99,7 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	n.mu.Unlock()
 	if a != nil {
 		describeAudit(info, a.Audit(), time.Now())
+		info.Warnings = append(info.Warnings, a.Waiting()...)
 	}
 	if s == nil {
 		return
