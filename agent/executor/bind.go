@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -18,7 +19,17 @@ import (
 // bind shows what a service asks for of that which its grants give. The managers admitted it; here it is found again, since a node
 // gives nothing of its own that no grant names.
 func (p plan) bind(target string, m *api.Mount) (specs.Mount, error) {
-	source := path.Clean(m.GetSource())
+	source, part, err := p.given(m)
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	return p.hostMount(target, source, part, m.GetReadOnly(), m.GetBindPropagation(), m.GetBindRecursive())
+}
+
+// given returns what a grant gives of which a bind mount shows a part, and that part: "" is all. A container may have made what is below:
+// the part is reached from what was granted, and through no link.
+func (p plan) given(m *api.Mount) (source, part string, err error) {
+	wanted := path.Clean(m.GetSource())
 	var from *api.GrantMount
 	for _, grant := range p.task.GetGrants() {
 		for _, given := range grant.GetSpec().GetMounts() {
@@ -28,11 +39,49 @@ func (p plan) bind(target string, m *api.Mount) (specs.Mount, error) {
 		}
 	}
 	if from == nil {
-		return specs.Mount{}, fault.New(fault.Invalid, "bind mount of %s: no grant of the task gives it", source)
+		return "", "", fault.New(fault.Invalid, "bind mount of %s: no grant of the task gives it", wanted)
 	}
-	// A container may have made what is below: the part is reached from what was granted, and through no link.
-	part := strings.TrimPrefix(strings.TrimPrefix(source, from.GetSource()), "/")
-	return p.hostMount(target, from.GetSource(), part, m.GetReadOnly(), m.GetBindPropagation(), m.GetBindRecursive())
+	return from.GetSource(), strings.TrimPrefix(strings.TrimPrefix(wanted, from.GetSource()), "/"), nil
+}
+
+// checkBinds finds bind mounts of what this node has not, before anything is prepared. What there is may be gone when the container is made:
+// the runtime looks again.
+func (p plan) checkBinds() error {
+	for _, m := range p.container().GetMounts() {
+		if m.GetType() != api.MountType_MOUNT_TYPE_BIND {
+			continue
+		}
+		source, part, err := p.given(m)
+		if err != nil {
+			return err
+		}
+		if source, err = nodePath(source); err == nil {
+			err = p.public(path.Join(source, part))
+		}
+		if err != nil {
+			return err
+		}
+		if part != "" && missing(source, part) {
+			return fault.New(fault.Invalid, "bind source path does not exist: %s: make it on this node, or place the service where there is one", m.GetSource())
+		}
+	}
+	return nil
+}
+
+// missing reports whether there is nothing at a path below a directory. No link is followed there, which could be a container's: nobody
+// learns by it what else the node has.
+func missing(dir, part string) bool {
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errors.Is(err, unix.ENOENT)
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, part, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return errors.Is(err, unix.ENOENT)
+	}
+	_ = unix.Close(fd)
+	return false
 }
 
 // covers reports whether a grant gives what a bind mount asks for.

@@ -88,6 +88,29 @@ func TestBind_RefusesWhatIsNotGranted(t *testing.T) {
 	}
 }
 
+// What is not there is a mistake that shows before anything is prepared. Links are not followed: whoever can make one learns nothing by it.
+func TestBind_SaysWhatIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(dir+"/there/below", 0o700), os.Symlink("/", dir+"/link"), os.Mkdir(dir+"/own", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[string]string{
+		dir: "", dir + "/there/below": "", dir + "/link/etc": "", dir + "/link/nothere": "",
+		dir + "/there/none": "bind source path does not exist: " + dir + "/there/none",
+		dir + "/none/below": "bind source path does not exist: " + dir + "/none/below",
+		dir + "/own/none":   dir + "/own/none of this node is of Skep itself",
+		"/nothere/a":        "this node has no /nothere: make it",
+		"/elsewhere":        "no grant of the task gives it",
+	} {
+		task := newTask(&api.ContainerSpec{Mounts: []*api.Mount{{Type: api.MountType_MOUNT_TYPE_BIND, Source: source, Target: "/x"}}})
+		task.Grants = []*api.Grant{{Spec: &api.GrantSpec{Mounts: []*api.GrantMount{{Source: dir, Target: "/a"}, {Source: "/nothere", Target: "/b"}}}}}
+		err := plan{task: task, private: []string{dir + "/own"}}.checkBinds()
+		if want == "" && err != nil || want != "" && (fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", source, err, want)
+		}
+	}
+}
+
 // A mount that shares its events with no other tells nobody of them, and is told of none.
 func TestBind_RefusesToShareWhatIsNotShared(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -147,7 +147,7 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := checkTask(t); err != nil {
+	if err := errors.Join(checkTask(t), plan{task: t, private: e.private}.checkBinds()); err != nil {
 		return err
 	}
 	if err := e.checkValues(t); err != nil {
