@@ -37,6 +37,7 @@ demo: setup build ## A swarm of five nodes on this machine, with a service and a
 test: setup build ## All tests: unit tests with the race detector, e2e with the real programs, two simulated hours
 	@tools/setup/debian.sh test
 	@$(GO) test $(TESTFLAGS) ./...
+	@$(GO) test ./e2e/day -count=1 -day-length 30m
 	@$(GO) run ./e2e/sim -bugs -time 5m >/dev/null
 	@$(MAKE) --no-print-directory sim SEEDS=24 TIME=5m
 
@@ -57,7 +58,9 @@ sim: ## Simulate managers under faults: SEEDS runs from SEED on, each of TIME of
 
 .PHONY: soak
 HOURS ?= 100
-soak: ## Simulate managers for HOURS of virtual time, and search all planted bugs
+DAYS ?= 1
+soak: ## Simulate managers for HOURS of virtual time, and the whole swarm for DAYS, and search all planted bugs
+	@$(GO) test ./e2e/day -count=1 -timeout 48h -v -day-seed $(SEED) -day-seeds $(DAYS) -day-length 24h -day-bugs
 	@$(GO) run ./e2e/sim -bugs -time $(TIME)
 	@$(GO) run ./e2e/sim -seed $(SEED) -seeds $$(($(HOURS) * 6)) -time $(TIME) -workers $(WORKERS)
 
