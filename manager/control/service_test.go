@@ -557,9 +557,14 @@ func TestUpdateService_OfASpecThatWasRolledBackToLeavesTheRollbackAlone(t *testi
 	}
 }
 
+// TestUpdateService_SameSpecChangesNothing: nor does it go on with an update that was paused.
 func TestUpdateService_SameSpecChangesNothing(t *testing.T) {
 	s := newSwarm(t)
-	old := s.createService(t, web())
+	id := s.createService(t, web()).GetId()
+	change(t, s.store, id, func(service *api.Service) {
+		service.UpdateStatus = &api.UpdateStatus{State: api.UpdateState_UPDATE_STATE_PAUSED, Message: "update paused due to failure"}
+	})
+	old := storetest.Get[*api.Service](t, s.store, id)
 	response, err := s.UpdateService(t.Context(), &api.UpdateServiceRequest{ServiceId: "web", Version: old.GetMeta().GetVersion(), Spec: old.GetSpec()})
 	if err != nil {
 		t.Fatal(err)

@@ -96,6 +96,34 @@ func TestLoops_UpdatesGoInBatches(t *testing.T) {
 	})
 }
 
+// TestLoops_UpdatesAreSuperseded half-way: the last spec is there in the end, and no slot has two tasks that run meanwhile, which the world
+// checks; two under start-first.
+func TestLoops_UpdatesAreSuperseded(t *testing.T) {
+	for _, order := range []api.UpdateOrder{api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, api.UpdateOrder_UPDATE_ORDER_START_FIRST} {
+		t.Run(order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := updating(t, func(c *api.UpdateConfig) { c.Order = order })
+				w.startFirst = order == api.UpdateOrder_UPDATE_ORDER_START_FIRST
+				newSpec := func() {
+					edit(w, "s", func(s *api.Service) { changeSpec(s, api.FailureAction_FAILURE_ACTION_PAUSE) })
+				}
+				newSpec()
+				w.start()
+				if got := w.versions("s"); got != "3x1 2x2" {
+					t.Fatalf("half-way, %s run", got)
+				}
+				newSpec()
+				synctest.Wait() // the next one comes before anything runs
+				newSpec()
+				if steps := w.steps(); steps[len(steps)-1] != "5x4" {
+					t.Errorf("then it went %q", steps)
+				}
+				w.wantUpdate(api.UpdateState_UPDATE_STATE_COMPLETED, "")
+			})
+		})
+	}
+}
+
 // TestLoops_UpdatesThatFail: of five tasks one at a time, none of the new spec can be started.
 func TestLoops_UpdatesThatFail(t *testing.T) {
 	fail := func(t *testing.T, action api.FailureAction) *world {
