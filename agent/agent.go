@@ -81,6 +81,7 @@ type Agent struct {
 	cfg        Config
 	log        *slog.Logger
 	secrets    *secret.Holder
+	vault      *secret.Vault
 	network    *network.Network
 	identities *identity.Keeper
 	supervisor *executor.Supervisor
@@ -96,8 +97,10 @@ type Agent struct {
 	learn      learn.Server
 	volumes    volume.Server
 	metrics    *metrics.Collector
-	// wake has room for one signal: what tasks wait for may be there.
-	wake chan struct{}
+	// wake has room for one signal: what tasks wait for may be there. So has seal: what the vault keeps may be to change.
+	wake, seal chan struct{}
+	// assigning is held while assignments are taken in, or secrets come from the vault.
+	assigning sync.Mutex
 	// leave is closed by Leave; left is closed when no session can follow.
 	leave, left chan struct{}
 	leaveOnce   sync.Once
@@ -112,6 +115,8 @@ type Agent struct {
 	sessionID string
 	// refused says that a manager refused this node.
 	refused bool
+	// absent says of secrets why they didn't come from the vault, while no manager is in reach.
+	absent map[string]string
 	// marks has a channel for each point in a task's life that somebody waits for.
 	marks map[mark]chan struct{}
 }
@@ -126,7 +131,7 @@ type mark struct {
 func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, secrets: &secret.Holder{}, blobs: images.NewServer(cfg.Images),
-		wake: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
+		wake: make(chan struct{}, 1), seal: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
 		assigned: make(chan struct{}),
 	}
 	a.cfg.AlonePatience = cmp.Or(a.cfg.AlonePatience, alonePatience)
@@ -137,7 +142,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of the agent: %w", err)
 	}
-	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities()); err != nil {
+	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities(), a.newVault(dir)); err != nil {
 		return nil, err
 	}
 	var err error
@@ -261,7 +266,7 @@ func (a *Agent) newExecutor() (err error) {
 	a.volumes.Store = volumes
 	a.executor, err = executor.New(executor.Config{
 		Dir: filepath.Join(a.cfg.DataDir, "containers"), Private: []string{a.cfg.DataDir}, CDI: a.cfg.CDISpecDirs, Runtime: a.supervisor, Images: imagesOf{a.peers}, Network: a.network,
-		Secrets: secretsOf{a.secrets}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
+		Secrets: secretsOf{a}, Identities: a.identities, Volumes: volumes, NodeID: nodeID, Hostname: a.cfg.Hostname, UsernsBase: a.cfg.UsernsBase, Logger: a.log,
 		Created: a.created, Launched: a.metrics.Launched,
 	})
 	return err
@@ -283,7 +288,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.forwardLogs, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes, a.startAlone,
+		a.supervisor.Run, a.identities.Run, a.tasks.Run, a.logWatcher.Run, a.forwardLogs, a.runSession, a.watchImages, a.watchIdentity, a.wakeTasks, a.cleanVolumes, a.startAlone, a.keepSecrets,
 	} {
 		g.Go(func() error { return part(ctx) })
 	}
@@ -335,6 +340,7 @@ func (a *Agent) watchIdentity(ctx context.Context) error {
 		select {
 		case <-changed:
 			a.session.DescriptionChanged()
+			a.sealUp() // the key may be another one
 		case <-ctx.Done():
 			return nil
 		}
@@ -371,7 +377,7 @@ func (a *Agent) Leave(ctx context.Context) error {
 		return err
 	}
 	a.secrets.Clear()
-	return a.network.Remove()
+	return errors.Join(a.vault.Clear(), a.network.Remove())
 }
 
 // Adopted returns a channel that is closed once the containers of the daemon's last run are taken over, with leases on their
@@ -420,6 +426,9 @@ func (a *Agent) Register(r grpc.ServiceRegistrar) {
 // report takes in a task's new status.
 func (a *Agent) report(id string, s *api.TaskStatus) {
 	a.session.Report(id, s)
+	if s.GetState() > api.TaskState_TASK_STATE_RUNNING {
+		a.sealUp()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for m, c := range a.marks {

@@ -63,11 +63,13 @@ func (a *Agent) mayStartAlone(now time.Time) error {
 	return nil
 }
 
-// becomeAlone starts tasks again.
+// becomeAlone starts tasks again, with what the vault has of their secrets.
 func (a *Agent) becomeAlone(ctx context.Context) error {
+	a.unseal()
 	if err := a.tasks.Alone(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
+	a.wakeUp() // those that never ran
 	return nil
 }
 
@@ -78,8 +80,9 @@ func (a *Agent) heardRefusal(err error) {
 		return
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.refused = true
+	a.mu.Unlock()
+	a.sealUp()
 }
 
 // Waiting says of each task what it waits for that this node is to start again by itself.

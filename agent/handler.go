@@ -2,10 +2,10 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"github.com/skep-io/skep/agent/executor"
 	"github.com/skep-io/skep/agent/images"
-	"github.com/skep-io/skep/agent/secret"
 	"github.com/skep-io/skep/api"
 )
 
@@ -17,7 +17,7 @@ func (h handler) Registered(r *api.SessionResponse) {
 	a := h.a
 	a.mu.Lock()
 	begun := a.sessionID != r.GetSessionId()
-	a.sessionID = r.GetSessionId()
+	a.sessionID, a.refused = r.GetSessionId(), false
 	a.mu.Unlock()
 	if begun {
 		// What the last manager heard may not have reached the leader.
@@ -43,6 +43,8 @@ func (h handler) Disconnected(err error) {
 // Assign implements session.Handler. Secrets are here before the tasks that need them.
 func (h handler) Assign(ctx context.Context, complete bool, changes []*api.AssignmentChange) error {
 	a := h.a
+	a.assigning.Lock()
+	defer a.assigning.Unlock()
 	s := a.sort(changes)
 	for _, v := range s.secrets {
 		a.secrets.Put(v.GetId(), v.GetVersion(), v.GetSpec().GetData())
@@ -53,6 +55,7 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	}
 	if complete {
 		a.assignedOnce.Do(func() { close(a.assigned) })
+		a.setAbsent(nil)
 	}
 	for _, id := range s.secretsGone {
 		a.secrets.Remove(id)
@@ -66,6 +69,11 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	}
 	if len(s.secrets) > 0 {
 		a.wakeUp()
+	}
+	if slices.ContainsFunc(s.tasks, offline) {
+		signal(a.seal)
+	} else {
+		a.sealUp()
 	}
 	return nil
 }
@@ -104,9 +112,12 @@ func (a *Agent) sort(changes []*api.AssignmentChange) sorted {
 }
 
 // wakeUp has waiting tasks try again. It doesn't block.
-func (a *Agent) wakeUp() {
+func (a *Agent) wakeUp() { signal(a.wake) }
+
+// signal gives a channel with room for one a signal, unless it has it.
+func signal(c chan<- struct{}) {
 	select {
-	case a.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -121,10 +132,17 @@ func (i imagesOf) Acquire(ctx context.Context, reference string) (executor.Image
 }
 
 // secretsOf are the node's secrets as the executor sees them.
-type secretsOf struct{ holder *secret.Holder }
+type secretsOf struct{ a *Agent }
 
 // Reveal implements executor.Secrets.
 func (s secretsOf) Reveal(id string) ([]byte, uint64, bool) {
-	v, ok := s.holder.Get(id)
+	v, ok := s.a.secrets.Get(id)
 	return v.Reveal(), v.Version(), ok
+}
+
+// Absence implements executor.Secrets.
+func (s secretsOf) Absence(id string) string {
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	return s.a.absent[id]
 }

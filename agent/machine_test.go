@@ -224,6 +224,8 @@ func (r revealer) Reveal(id string) ([]byte, uint64, bool) {
 	return v.Reveal(), v.Version(), ok
 }
 
+func (r revealer) Absence(string) string { return "" }
+
 // open makes the executor, as a start of the daemon does.
 func (m *machine) open() {
 	m.t.Helper()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -38,6 +40,8 @@ type manager struct {
 	// statuses are the texts of all statuses, by task.
 	statuses map[string][]string
 	holders  []*api.ImageHolder
+	// refused says that no node is let in.
+	refused bool
 	// described is the last description of each node, by host name.
 	described map[string]*api.NodeDescription
 }
@@ -99,6 +103,12 @@ func remove(t *api.Task) *api.AssignmentChange {
 }
 
 func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServer[api.SessionResponse]) error {
+	m.mu.Lock()
+	refused := m.refused
+	m.mu.Unlock()
+	if refused {
+		return status.Error(codes.PermissionDenied, "the node was removed")
+	}
 	m.describe(r.GetDescription())
 	err := stream.Send(&api.SessionResponse{
 		SessionId: fmt.Sprint(time.Now().UnixNano()), HeartbeatPeriod: durationpb.New(time.Second),

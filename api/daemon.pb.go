@@ -141,7 +141,7 @@ type GetInfoResponse struct {
 	// The managers that this node knows, host:port.
 	Managers             []string               `protobuf:"bytes,13,rep,name=managers,proto3" json:"managers,omitempty"`
 	CertificateExpiresAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=certificate_expires_at,json=certificateExpiresAt,proto3" json:"certificate_expires_at,omitempty"`
-	// How the store's key is held, and what that protects against.
+	// How the key is held that seals the store and, on workers too, the node's own key; and what that protects against.
 	KeyProtection string `protobuf:"bytes,15,opt,name=key_protection,json=keyProtection,proto3" json:"key_protection,omitempty"`
 	// What confines every container here, such as "seccomp", "userns".
 	Security []string `protobuf:"bytes,16,rep,name=security,proto3" json:"security,omitempty"`
@@ -165,6 +165,8 @@ type GetInfoResponse struct {
 	AuditHead *AuditHead `protobuf:"bytes,34,opt,name=audit_head,json=auditHead,proto3" json:"audit_head,omitempty"`
 	// Where this daemon serves users whom the swarm's CA vouches for, tcp://HOST:PORT; empty where it does not.
 	PeopleAddresses []string `protobuf:"bytes,37,rep,name=people_addresses,json=peopleAddresses,proto3" json:"people_addresses,omitempty"`
+	// The number of tasks whose secrets and configs are on this node's disk, sealed by its own key.
+	OfflineTasks uint32 `protobuf:"varint,40,opt,name=offline_tasks,json=offlineTasks,proto3" json:"offline_tasks,omitempty"`
 	// Who asks, when that is a user and not the unix socket.
 	User          string   `protobuf:"bytes,38,opt,name=user,proto3" json:"user,omitempty"`
 	UserRole      UserRole `protobuf:"varint,39,opt,name=user_role,json=userRole,proto3,enum=skep.v1.UserRole" json:"user_role,omitempty"`
@@ -396,6 +398,13 @@ func (x *GetInfoResponse) GetPeopleAddresses() []string {
 		return x.PeopleAddresses
 	}
 	return nil
+}
+
+func (x *GetInfoResponse) GetOfflineTasks() uint32 {
+	if x != nil {
+		return x.OfflineTasks
+	}
+	return 0
 }
 
 func (x *GetInfoResponse) GetUser() string {
@@ -2205,7 +2214,7 @@ var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
 	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xd0\t\n" +
+	"\x0eGetInfoRequest\"\xf5\t\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -2237,7 +2246,8 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x0fnode_transports\x18\x1c \x03(\tR\x0enodeTransports\x121\n" +
 	"\n" +
 	"audit_head\x18\" \x01(\v2\x12.skep.v1.AuditHeadR\tauditHead\x12)\n" +
-	"\x10people_addresses\x18% \x03(\tR\x0fpeopleAddresses\x12\x12\n" +
+	"\x10people_addresses\x18% \x03(\tR\x0fpeopleAddresses\x12#\n" +
+	"\roffline_tasks\x18( \x01(\rR\fofflineTasks\x12\x12\n" +
 	"\x04user\x18& \x01(\tR\x04user\x12.\n" +
 	"\tuser_role\x18' \x01(\x0e2\x11.skep.v1.UserRoleR\buserRole\"\xbf\x05\n" +
 	"\x10InitSwarmRequest\x12%\n" +

@@ -3178,6 +3178,9 @@ type ContainerSpec struct {
 	Ready *HealthConfig `protobuf:"bytes,24,opt,name=ready,proto3" json:"ready,omitempty"`
 	// As secrets, of configs: secret_id and secret_name are a config's, and a relative target is below /.
 	Configs []*SecretReference `protobuf:"bytes,27,rep,name=configs,proto3" json:"configs,omitempty"`
+	// The task's node keeps the values of secrets and configs on its disk, sealed by its own key, as long as the task is to run: if its machine is
+	// restarted with no manager in reach, the task can run again. Nodes of earlier versions keep them in memory only, as by default.
+	SecretOffline bool `protobuf:"varint,36,opt,name=secret_offline,json=secretOffline,proto3" json:"secret_offline,omitempty"`
 	// The labels of the service, where templates may name them. Filled in for nodes, never stored.
 	ServiceLabels map[string]string `protobuf:"bytes,28,rep,name=service_labels,json=serviceLabels,proto3" json:"service_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The most bytes that a container may have written in its root file system; 0 is no limit.
@@ -3393,6 +3396,13 @@ func (x *ContainerSpec) GetConfigs() []*SecretReference {
 		return x.Configs
 	}
 	return nil
+}
+
+func (x *ContainerSpec) GetSecretOffline() bool {
+	if x != nil {
+		return x.SecretOffline
+	}
+	return false
 }
 
 func (x *ContainerSpec) GetServiceLabels() map[string]string {
@@ -4011,7 +4021,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x125\n" +
 	"\bready_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\areadyAt\x123\n" +
 	"\alost_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06lostAt\x12)\n" +
-	"\x06checks\x18\x04 \x01(\v2\x11.skep.v1.ProbeLogR\x06checks\"\xb5\n" +
+	"\x06checks\x18\x04 \x01(\v2\x11.skep.v1.ProbeLogR\x06checks\"\xdc\n" +
 	"\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
@@ -4040,7 +4050,8 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x0eshm_size_bytes\x18\x16 \x01(\x03R\fshmSizeBytes\x12-\n" +
 	"\x06health\x18\x17 \x01(\v2\x15.skep.v1.HealthConfigR\x06health\x12+\n" +
 	"\x05ready\x18\x18 \x01(\v2\x15.skep.v1.HealthConfigR\x05ready\x122\n" +
-	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12P\n" +
+	"\aconfigs\x18\x1b \x03(\v2\x18.skep.v1.SecretReferenceR\aconfigs\x12%\n" +
+	"\x0esecret_offline\x18$ \x01(\bR\rsecretOffline\x12P\n" +
 	"\x0eservice_labels\x18\x1c \x03(\v2).skep.v1.ContainerSpec.ServiceLabelsEntryR\rserviceLabels\x12,\n" +
 	"\x12storage_size_bytes\x18# \x01(\x03R\x10storageSizeBytes\x12/\n" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +

@@ -115,11 +115,14 @@ func (e *Executor) secrets(t *api.Task) (wanted []secretFile, out []File, err er
 	if wanted, err = secretFiles(t); err != nil {
 		return nil, nil, err
 	}
-	var missing []string
+	var missing, reasons []string
 	for i, w := range wanted {
 		data, version, ok := e.cfg.Secrets.Reveal(w.id)
 		if !ok {
 			missing = append(missing, cmp.Or(w.name, w.id))
+			if why := e.cfg.Secrets.Absence(w.id); why != "" && !slices.Contains(reasons, why) {
+				reasons = append(reasons, why)
+			}
 			continue
 		}
 		wanted[i].version = version
@@ -127,7 +130,8 @@ func (e *Executor) secrets(t *api.Task) (wanted []secretFile, out []File, err er
 	}
 	if len(missing) > 0 {
 		clearSecrets(out)
-		return nil, nil, fault.New(fault.Unavailable, "waiting for a manager to send secret %s", strings.Join(missing, ", "))
+		text := "waiting for a manager to send secret " + strings.Join(missing, ", ")
+		return nil, nil, fault.New(fault.Unavailable, "%s", strings.Join(append([]string{text}, reasons...), ": "))
 	}
 	if err := e.expandFiles(t, wanted, out); err != nil {
 		clearSecrets(out)

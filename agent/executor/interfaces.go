@@ -167,4 +167,6 @@ type Secrets interface {
 	// Reveal returns a copy of a secret's data, which the caller overwrites after use, the number of their version, and whether the
 	// secret is here.
 	Reveal(id string) (data []byte, version uint64, ok bool)
+	// Absence says what is known of why a secret is not here, besides that no manager sent it, or is empty.
+	Absence(id string) string
 }

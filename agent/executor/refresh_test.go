@@ -15,6 +15,8 @@ import (
 // versioned has secrets by id, each with its version.
 type versioned map[string]uint64
 
+func (v versioned) Absence(id string) string { return "none of " + id }
+
 func (v versioned) Reveal(id string) ([]byte, uint64, bool) {
 	if id == "x3" {
 		return []byte(`{{secret "db"}}!`), v[id], v[id] > 0

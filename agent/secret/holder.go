@@ -83,6 +83,21 @@ func (h *Holder) Get(id string) (Value, bool) {
 	return newValue(v.version, bytes.Clone(v.Reveal())), true
 }
 
+// versions returns the version that each of the secrets has, or nil when one of them isn't here.
+func (h *Holder) versions(ids []string) map[string]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[string]uint64{}
+	for _, id := range ids {
+		v, ok := h.values[id]
+		if !ok {
+			return nil
+		}
+		out[id] = v.version
+	}
+	return out
+}
+
 // Remove forgets the secret with an id, if it is here.
 func (h *Holder) Remove(id string) {
 	h.mu.Lock()

@@ -168,6 +168,18 @@ func TestDifferences_SayWhatWhyAndWhoGrantedIt(t *testing.T) {
 	}
 }
 
+func TestDifferences_OfSecretsOnDisks(t *testing.T) {
+	c := &api.ContainerSpec{SecretOffline: true}
+	if got := privilege.Differences(&api.TaskSpec{Container: c}, nil); len(got) != 0 {
+		t.Errorf("without secrets: %v", got)
+	}
+	c.Configs = []*api.SecretReference{{SecretId: "x1"}}
+	got := privilege.Differences(&api.TaskSpec{Container: c}, nil)
+	if len(got) != 1 || got[0].GetStricter() || got[0].GetWhat() != "secrets and configs on the disks of its nodes" || privilege.Score(got) != 95 {
+		t.Errorf("got %v", got)
+	}
+}
+
 // A capability weighs more where the container has the node's user ids, and so is root there.
 func TestDifferences_OnTheNodesUserIDs(t *testing.T) {
 	task := running(withGrant(&api.GrantSpec{

@@ -35,6 +35,10 @@ func Differences(spec *api.TaskSpec, grants []*api.Grant) []*api.SecurityDiffere
 			d.weaker(pointsSlight, "", "programs on "+m.GetTarget()+" can be run", "what gets into the container can bring its own programs, even if the root is read-only")
 		}
 	}
+	if c.GetSecretOffline() && len(c.GetSecrets())+len(c.GetConfigs()) > 0 {
+		d.weaker(pointsSlight, "", "secrets and configs on the disks of its nodes", "who has a node's disk, and what opens the node's own key, has them; by default "+
+			"they are in memory only")
+	}
 	d.limits(spec)
 	slices.SortStableFunc(d, func(a, b *api.SecurityDifference) int { return cmp.Compare(b.GetPoints(), a.GetPoints()) })
 	return d

@@ -118,6 +118,8 @@ func ownFlags() map[string]string {
 		"service update ipc":             "likewise",
 		"service create pid":             "docker run's; host needs a grant",
 		"service update pid":             "likewise",
+		"service create secret-offline":  "Swarm's tasks with secrets can't start without a manager",
+		"service update secret-offline":  "likewise",
 		"service create storage-size":    "docker run's --storage-opt size=",
 		"service update storage-size":    "likewise",
 		"service create shm-size":        "docker run's",

@@ -75,6 +75,9 @@ func (p *program) infoPage(i view.Info) string {
 		}
 	}
 	line("Key Protection", i.KeyProtection)
+	if i.OfflineTasks > 0 {
+		line("Secrets On Disk", fmt.Sprintf("%d tasks' (--secret-offline), sealed by the node's key and as safe as that", i.OfflineTasks))
+	}
 	if i.DataKeyChangedAt != nil {
 		line("Data Key Changed", p.age(*i.DataKeyChangedAt))
 	}

@@ -179,6 +179,9 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 			writeOnChange(b, s.ValueChoice)
 		}
 	}
+	if c.SecretOffline && len(c.Secrets)+len(c.Configs) > 0 {
+		b.WriteString("Secrets Offline:\tkept on the disks of its nodes, sealed by each node's own key\n")
+	}
 }
 
 // writePrettyProcess writes what was asked for beside the defaults.

@@ -94,17 +94,18 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	info.Managers = n.managers()
 	info.NodeTransports = n.identity.Transports()
 	n.mu.Lock()
-	s, source, a := n.store, n.source, n.agent
+	s, source, a := n.store, n.holds, n.agent
 	info.AdvertiseAddress = n.membership.AdvertiseAddress
 	n.mu.Unlock()
 	if a != nil {
 		describeAudit(info, a.Audit(), time.Now())
 		info.Warnings = append(info.Warnings, a.Waiting()...)
+		info.OfflineTasks = uint32(a.OfflineTasks())
 	}
+	describeKey(info, source, s != nil)
 	if s == nil {
 		return
 	}
-	info.KeyProtection = keyProtection(source)
 	if madeAt, _ := s.DataKey(); !madeAt.IsZero() {
 		info.DataKeyChangedAt = timestamppb.New(madeAt)
 	}
@@ -156,8 +157,17 @@ func describeBackups(info *api.GetInfoResponse, cluster *api.Cluster) {
 	}
 }
 
-// keyProtection says how the store's key is held, and against what that helps.
-func keyProtection(source seal.Source) string {
+// describeKey fills in how the node's key is held, and warns where what it seals is no safer than in clear.
+func describeKey(info *api.GetInfoResponse, source seal.Source, manager bool) {
+	info.KeyProtection = keyProtection(source, manager)
+	if n := info.GetOfflineTasks(); n > 0 && source == seal.SourceKeyFile {
+		info.Warnings = append(info.Warnings, fmt.Sprintf("secrets of tasks (%d, --secret-offline) are on this disk, and the key that opens them lies beside them: "+
+			"who has the disk has them; start `skep daemon --key-provider tpm2`", n))
+	}
+}
+
+// keyProtection says how the key of a node is held, that of the store where it is a manager, and against what that helps.
+func keyProtection(source seal.Source, manager bool) string {
 	switch source {
 	case seal.SourceUnlockKey:
 		return "unlock key (autolock): a stolen disk holds nothing readable; a restarted manager waits for `skep swarm unlock`"
@@ -168,8 +178,11 @@ func keyProtection(source seal.Source) string {
 	case seal.SourceCredential:
 		return "credential of the systemd unit: a copy of the data directory alone holds nothing readable; the rest depends on what seals the credential"
 	}
-	return "key file beside the data: protects nothing against a stolen disk; turn on `skep swarm update --autolock`, " +
-		"or start `skep daemon --key-provider tpm2`"
+	const file = "key file beside the data: protects nothing against a stolen disk; "
+	if !manager {
+		return file + "start `skep daemon --key-provider tpm2`"
+	}
+	return file + "turn on `skep swarm update --autolock`, or start `skep daemon --key-provider tpm2`"
 }
 
 // kernelVersion returns the running kernel's release, or "" if it can't be asked.

@@ -271,7 +271,7 @@ func (n *node) takeKEK(ctx context.Context, unlockKey string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.kek, n.source = kek, source
+	n.kek, n.source, n.holds = kek, source, source
 	return nil
 }
 
@@ -306,7 +306,7 @@ func (n *node) reseal(s *store.Store, kek seal.Key, source seal.Source) error {
 	if n.source != source {
 		n.logger.Info("the manager is sealed by another kind of key", "key", source.String())
 	}
-	n.kek, n.source = kek, source
+	n.kek, n.source, n.holds = kek, source, source
 	if err != nil {
 		return err
 	}
@@ -325,7 +325,7 @@ func (n *node) dropStore(ctx context.Context) error {
 	}
 	n.mu.Lock()
 	s := n.store
-	n.store, n.kek, n.source = nil, seal.Key{}, 0
+	n.store, n.kek, n.source, n.holds = nil, seal.Key{}, 0, source
 	n.mu.Unlock()
 	if err := discard(s); err != nil {
 		return fmt.Errorf("close the store of a former manager: %w", err)

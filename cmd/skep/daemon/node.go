@@ -77,6 +77,8 @@ type node struct {
 	membership membership
 	kek        seal.Key
 	source     seal.Source
+	// holds is what holds the node's own key, on a worker too, where there is no kek in memory.
+	holds seal.Source
 	// store is that of this manager, or nil: opened before the node runs, so that its errors reach the user.
 	store *store.Store
 	agent *agent.Agent
@@ -103,7 +105,7 @@ func (d *Daemon) newNode(m membership, keys *nodeKeys, identity *ca.Identity, ke
 	n := &node{
 		daemon: d, logger: d.logger, keys: keys, identity: identity,
 		done: make(chan struct{}), quit: make(chan struct{}), ready: make(chan struct{}), voting: make(chan struct{}),
-		refused: make(chan struct{}), grouped: make(chan struct{}), membership: m, kek: kek, source: source,
+		refused: make(chan struct{}), grouped: make(chan struct{}), membership: m, kek: kek, source: source, holds: source,
 	}
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{Identity: identity, Renew: n.renew, Save: keys.Save, Logger: n.logger})
 	return n

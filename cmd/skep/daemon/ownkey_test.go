@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca/keyfile"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store/seal"
@@ -160,8 +161,15 @@ func TestKeyProtection_IsHonest(t *testing.T) {
 		seal.SourceKeyFile: "protects nothing", seal.SourceUnlockKey: "waits for `skep swarm unlock`", seal.SourceTPM2: "whoever can start the machine",
 		seal.SourceHostKey: "/var/lib/systemd", seal.SourceCredential: "what seals the credential",
 	} {
-		if got := keyProtection(source); !strings.Contains(got, want) {
-			t.Errorf("%v: %q is not in %q", source, want, got)
+		for _, manager := range []bool{true, false} {
+			info := &api.GetInfoResponse{OfflineTasks: 2}
+			describeKey(info, source, manager)
+			if got := info.GetKeyProtection(); !strings.Contains(got, want) || !manager && strings.Contains(got, "--autolock") {
+				t.Errorf("%v: %q is not in %q", source, want, got)
+			}
+			if warned := strings.Contains(strings.Join(info.GetWarnings(), ""), "who has the disk has them"); warned != (source == seal.SourceKeyFile) {
+				t.Errorf("%v with secrets on the disk: warnings %q", source, info.GetWarnings())
+			}
 		}
 	}
 }

@@ -332,6 +332,7 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--oom-score-adj=9 --shm-size=1g":         func(s *api.ServiceSpec) { s.Task.Container.OomScoreAdj, s.Task.Container.ShmSizeBytes = 9, 1<<30 },
 		"--publish-rm=80":                         func(s *api.ServiceSpec) { s.Endpoint.Ports = nil },
 		"--publish-rm=80/udp":                     func(*api.ServiceSpec) {},
+		"--secret-offline":                        func(s *api.ServiceSpec) { s.Task.Container.SecretOffline = true },
 		"--secret-rm=db":                          func(s *api.ServiceSpec) { s.Task.Container.Secrets = nil },
 		"--secret-add=source=db,target=db,mode=4": func(s *api.ServiceSpec) { s.Task.Container.Secrets[0].Target.Mode = 4 },
 		"--limit-memory=0":                        func(s *api.ServiceSpec) { s.Task.Resources.Limits.MemoryBytes = 0 },

@@ -25,11 +25,13 @@ type values struct {
 	secretAdd                  flagvalue.Secrets
 	configAdd                  flagvalue.Configs
 	secretRemove, configRemove flagvalue.List
+	offline                    offlineFlag
 }
 
 func (v *values) registerCreate(set *pflag.FlagSet) {
 	set.Var(&v.configAdd, "config", "Specify configurations to expose to the service")
 	set.Var(&v.secretAdd, "secret", "Specify secrets to expose to the service")
+	v.offline.register(set)
 }
 
 func (v *values) registerUpdate(set *pflag.FlagSet) {
@@ -37,6 +39,7 @@ func (v *values) registerUpdate(set *pflag.FlagSet) {
 	set.Var(&v.configRemove, "config-rm", "Remove a configuration file")
 	set.Var(&v.secretAdd, "secret-add", "Add or update a secret on a service")
 	set.Var(&v.secretRemove, "secret-rm", "Remove a secret")
+	v.offline.register(set)
 }
 
 // missing returns a sentence for each secret and config to remove that a container does not have.
@@ -52,8 +55,27 @@ func (v *values) apply(ctx context.Context, c *api.ContainerSpec, resolve Resolv
 	if c.Secrets, err = changeReferences(ctx, Secret, c.Secrets, v.secretAdd, v.secretRemove, resolve); err != nil {
 		return err
 	}
+	v.offline.apply(c)
 	c.Configs, err = changeReferences(ctx, Config, c.Configs, v.configAdd, v.configRemove, resolve)
 	return err
+}
+
+// offlineFlag is --secret-offline.
+type offlineFlag struct {
+	set  *pflag.FlagSet
+	kept bool
+}
+
+func (f *offlineFlag) register(set *pflag.FlagSet) {
+	f.set = set
+	set.BoolVar(&f.kept, "secret-offline", false, "Keep the service's secrets and configs on its nodes' disks, sealed, for restarts with no manager in reach")
+}
+
+// apply changes what a container has if the flag was given (I1).
+func (f *offlineFlag) apply(c *api.ContainerSpec) {
+	if f.set.Changed("secret-offline") {
+		c.SecretOffline = f.kept
+	}
 }
 
 // changeReferences takes away what is named in remove, and puts what is added in the place of what has the same target.

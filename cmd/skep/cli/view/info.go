@@ -20,6 +20,8 @@ type Info struct {
 	CgroupVersion   string
 	SecurityOptions []string
 	KeyProtection   string
+	// OfflineTasks is the number of tasks whose secrets and configs are on the node's disk, sealed by its own key.
+	OfflineTasks uint32 `json:",omitempty"`
 	// DataKeyChangedAt is when the key was made that seals this manager's store; nil is unknown.
 	DataKeyChangedAt *time.Time `json:",omitempty"`
 	Containers       uint32
@@ -69,7 +71,7 @@ func NewInfo(i *api.GetInfoResponse) Info {
 		Architecture: i.GetPlatform().GetArchitecture(), KernelVersion: i.GetKernelVersion(),
 		NCPU: i.GetResources().GetNanoCpus() / nanosPerCPU, MemTotal: i.GetResources().GetMemoryBytes(),
 		SkepRootDir: i.GetDataDir(), CgroupVersion: i.GetCgroupVersion(), SecurityOptions: i.GetSecurity(),
-		KeyProtection: i.GetKeyProtection(), Containers: i.GetContainersRunning(), Images: i.GetImages(), Warnings: i.GetWarnings(),
+		KeyProtection: i.GetKeyProtection(), OfflineTasks: i.GetOfflineTasks(), Containers: i.GetContainersRunning(), Images: i.GetImages(), Warnings: i.GetWarnings(),
 		PeopleAddresses: i.GetPeopleAddresses(), User: i.GetUser(), UserRole: UserRole(i.GetUserRole()),
 		Swarm: SwarmInfo{
 			NodeID: i.GetNodeId(), NodeAddr: i.GetAdvertiseAddress(), LocalNodeState: LocalNodeState(i.GetState()),

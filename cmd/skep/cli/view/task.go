@@ -130,6 +130,7 @@ type ContainerSpec struct {
 	StopGracePeriod *time.Duration    `json:",omitempty"`
 	Secrets         []SecretReference `json:",omitempty"`
 	Configs         []ConfigReference `json:",omitempty"`
+	SecretOffline   bool              `json:",omitempty"`
 	Mounts          []Mount           `json:",omitempty"`
 	Grants          []GrantReference  `json:",omitempty"`
 	CapabilityAdd   []string          `json:",omitempty"`
@@ -337,6 +338,7 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(), StorageSize: c.GetStorageSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
+	out.SecretOffline = c.GetSecretOffline()
 	out.Healthcheck, out.Readycheck = newCheck(c.GetHealth()), newCheck(c.GetReady())
 	for _, u := range c.GetUlimits() {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
