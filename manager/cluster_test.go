@@ -224,7 +224,9 @@ func (m *member) run() {
 	raft.Attach(m.store)
 	manager, err := manager.New(manager.Config{
 		NodeID: m.identity.NodeID(), Identity: m.identity, Store: m.store, Raft: raft, Logger: log, BackupDir: m.swarm.t.TempDir(),
-		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dialNode(nodeID, address) },
+		Dial: func(address, nodeID string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return m.dialNode(nodeID, address, options...)
+		},
 		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
 	})
 	if err != nil {

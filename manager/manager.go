@@ -24,6 +24,7 @@ import (
 	"github.com/skep-io/skep/manager/keymanager"
 	"github.com/skep-io/skep/manager/learnbroker"
 	"github.com/skep-io/skep/manager/logbroker"
+	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/manager/scheduler"
 	"github.com/skep-io/skep/manager/statsbroker"
 	"github.com/skep-io/skep/manager/volumebroker"
@@ -45,7 +46,7 @@ type Config struct {
 	Raft api.RaftServer
 	// Dial makes a connection to a node of the cluster without waiting for it. The peer must prove to be the node. It should
 	// notice a peer that is gone within seconds (keepalive).
-	Dial func(address, nodeID string) (*grpc.ClientConn, error)
+	Dial reach.Dial
 	// LocalKey returns this node's own key, which seals Store while autolock is off, and where it comes from. It makes one if there
 	// is none.
 	LocalKey func(ctx context.Context) (seal.Key, seal.Source, error)
@@ -155,8 +156,9 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	dial := func(address, nodeID string) (*grpc.ClientConn, error) { return cfg.Dial(address, nodeID) }
 	m.dispatcher, err = dispatcher.New(dispatcher.Config{
-		Store: cfg.Store, Dial: cfg.Dial, Log: cfg.Logger, Delivered: m.audit.Delivered, Silent: cfg.Silent,
+		Store: cfg.Store, Dial: dial, Log: cfg.Logger, Delivered: m.audit.Delivered, Silent: cfg.Silent,
 	})
 	if err != nil {
 		return nil, err
@@ -169,7 +171,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m.forward, err = forward.New(forward.Config{
-		NodeID: cfg.NodeID, Leadership: cfg.Store.Leadership, Dial: cfg.Dial, Origin: authz.Origin,
+		NodeID: cfg.NodeID, Leadership: cfg.Store.Leadership, Dial: dial, Origin: authz.Origin,
 	})
 	return m, err
 }

@@ -56,7 +56,9 @@ func start(t *testing.T) (*store.Store, caserver.Founding, *grpc.ClientConn) {
 	}
 	m, err := manager.New(manager.Config{
 		NodeID: founding.Node.GetId(), Store: s, Raft: api.UnimplementedRaftServer{}, Logger: slog.New(slog.DiscardHandler), BackupDir: t.TempDir(),
-		Dial:     func(string, string) (*grpc.ClientConn, error) { return nil, errors.New("there is nobody else") },
+		Dial: func(string, string, ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return nil, errors.New("there is nobody else")
+		},
 		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return seal.NewKey(), seal.SourceKeyFile, nil },
 	})
 	if err != nil {

@@ -162,7 +162,9 @@ func (m *machine) startManager() error {
 	raft.Attach(s)
 	served, err := manager.New(manager.Config{
 		NodeID: m.id(), Identity: m.identity, Store: s, Raft: raft, Logger: log, BackupDir: m.dir,
-		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return m.dial(nodeID, address) },
+		Dial: func(address, nodeID string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return m.dial(nodeID, address, options...)
+		},
 		LocalKey: func(context.Context) (seal.Key, seal.Source, error) { return m.local, seal.SourceKeyFile, nil },
 	})
 	if err != nil {

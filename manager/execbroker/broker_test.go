@@ -99,7 +99,7 @@ func newSwarm(t *testing.T) *swarm {
 	broker, err := execbroker.New(execbroker.Config{
 		Store: s.store, Began: note("began %s %s %s"), About: note("about %s %s %s"),
 		Ended: func(_ context.Context, how string) { s.note("ended " + how) },
-		Dial: func(address, id string) (*grpc.ClientConn, error) {
+		Dial: func(address, id string, _ ...grpc.DialOption) (*grpc.ClientConn, error) {
 			if address != id+":2377" {
 				t.Errorf("dialled %s as node %s", address, id)
 			}

@@ -90,7 +90,7 @@ func newSwarm(t *testing.T) *swarm {
 		Id: "service", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web"}, Task: &api.TaskSpec{Container: &api.ContainerSpec{}}},
 	})
 	broker, err := learnbroker.New(learnbroker.Config{
-		Store: s.store, Dial: func(_, nodeID string) (*grpc.ClientConn, error) { return dial(s.agents[nodeID]) },
+		Store: s.store, Dial: func(_, nodeID string, _ ...grpc.DialOption) (*grpc.ClientConn, error) { return dial(s.agents[nodeID]) },
 		Compile: func(profile []byte) error { return json.Unmarshal(profile, new(moby.Seccomp)) },
 		Began:   func(_ context.Context, id, name, what string) { s.log = append(s.log, id+" "+name+": "+what) },
 		Ended:   func(_ context.Context, how string) { s.log = append(s.log, how) },

@@ -9,7 +9,7 @@
 //	node (unreachable) --> gap -----------+
 //
 // There is one source per task, and its stream is read one line ahead: what a reader does not take waits on the node, so a
-// read needs memory for one line and one stream's window per task, however much a task writes.
+// read needs memory for one line and one stream's window per task, however much a task writes: 64 MiB for the largest one.
 //
 // # Order
 //

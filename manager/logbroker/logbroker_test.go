@@ -114,11 +114,11 @@ func newSwarm(t testing.TB) *swarm {
 	return s
 }
 
-func (s *swarm) dial(address, nodeID string) (*grpc.ClientConn, error) {
+func (s *swarm) dial(address, nodeID string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if address != nodeID+":2377" {
 		s.t.Errorf("dialled %s as node %s", address, nodeID)
 	}
-	return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			agent := s.agents[nodeID]
 			if agent == nil { // the network swallows what is sent there
@@ -127,6 +127,7 @@ func (s *swarm) dial(address, nodeID string) (*grpc.ClientConn, error) {
 			}
 			return agent.listener.DialContext(ctx)
 		}))
+	return grpc.NewClient("passthrough:///node", options...)
 }
 
 // node adds a node, without an agent: it can't be reached.
@@ -363,14 +364,18 @@ func TestReadLogs_FollowEndsByTime(t *testing.T) {
 }
 
 // A reader that does not take what there is holds up the node, which reads from its disk: nothing piles up in between.
-func TestReadLogs_AFastWriterIsHeldBackByASlowReader(t *testing.T) {
+func TestReadLogs_FastWritersAreHeldBackByASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSwarm(t)
 		s.agent("n1")
-		// gRPC's window of a stream grows to 16 MiB where the way is fast; beside it, there is a batch or two.
-		const size, most = 16 << 10, 18 << 20
-		log := &taskLog{endless: line(1, strings.Repeat("x", size))}
-		s.task("t1", "n1", 1, log)
+		// For each task there is what the manager takes of it, a line or two, and what its node has on the way.
+		const tasks, size, most = 64, 16 << 10, 256 << 10
+		var logs []*taskLog
+		for i := range tasks {
+			log := &taskLog{endless: line(1, strings.Repeat("x", size))}
+			logs = append(logs, log)
+			s.task(fmt.Sprint("t", i), "n1", uint64(i+1), log)
+		}
 		const take = 500
 		got, enough := int64(0), errors.New("enough")
 		err := s.broker.ReadLogs(t.Context(), &api.ReadLogsRequest{Target: "web", Options: &api.LogOptions{Follow: true, Tail: -1}},
@@ -378,9 +383,13 @@ func TestReadLogs_AFastWriterIsHeldBackByASlowReader(t *testing.T) {
 				if got++; got < take {
 					return nil
 				}
-				synctest.Wait() // returns when nobody can go on: the writer waits for this reader
-				if under := (log.sent.Load() - got) * size; under > most {
-					t.Errorf("%d bytes are under way, want %d at most", under, most)
+				synctest.Wait() // returns when nobody can go on: the writers wait for this reader
+				sent := int64(0)
+				for _, log := range logs {
+					sent += log.sent.Load()
+				}
+				if under := (sent - got) * size; under > tasks*most {
+					t.Errorf("%d bytes of %d tasks are under way, want %d of each at most", under, tasks, most)
 				}
 				return enough
 			})

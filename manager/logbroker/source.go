@@ -19,6 +19,15 @@ import (
 // silenceTimeout bounds how long a node may take for a line that it has already, without follow.
 const silenceTimeout = 10 * time.Second
 
+// Windows of gRPC, in bytes.
+const (
+	// window bounds what the manager keeps of a task's log for a reader that is slow. gRPC would let it grow to 16 MiB, and a read is of up to
+	// maxTasks tasks. Where an answer takes 1 ms, a task's lines still come at 128 MB/s.
+	window = 128 << 10
+	// connectionWindow is renewed whatever was read, so it bounds nothing but how much is on the way.
+	connectionWindow = 1 << 20
+)
+
 // errSilent is the cause of the end of a source whose node said nothing for so long.
 var errSilent = errors.New("the node stopped answering")
 
@@ -33,7 +42,7 @@ type peer struct {
 // connect connects, for all who wait on done.
 func (p *peer) connect(ctx context.Context, dial reach.Dial) {
 	defer close(p.done)
-	p.conn, p.err = reach.Connect(ctx, dial, p.node)
+	p.conn, p.err = reach.Connect(ctx, dial, p.node, grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(connectionWindow))
 }
 
 // wait returns the connection once it is there.

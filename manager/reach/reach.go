@@ -17,7 +17,7 @@ import (
 const connectTimeout = 5 * time.Second
 
 // Dial makes a connection to a node without waiting for it. The peer must prove to be the node.
-type Dial func(address, nodeID string) (*grpc.ClientConn, error)
+type Dial func(address, nodeID string, options ...grpc.DialOption) (*grpc.ClientConn, error)
 
 // Problem is why a node can't be asked, in words that its name goes before.
 type Problem string
@@ -61,12 +61,12 @@ func Address(node *api.Node) (string, error) {
 
 // Connect connects to a node, and waits until the connection is there, or it is known that it won't be: the error may be a Problem. The
 // caller closes the connection.
-func Connect(ctx context.Context, dial Dial, node *api.Node) (*grpc.ClientConn, error) {
+func Connect(ctx context.Context, dial Dial, node *api.Node, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	address, err := Address(node)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(address, node.GetId())
+	conn, err := dial(address, node.GetId(), options...)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func TestReadStats_AsksEachNodeAndSaysWhatIsMissing(t *testing.T) {
 	listeners := map[string]*catest.Listener{
 		"good": serve(t, good), "old": serve(t, old{}), "broken": serve(t, &agent{err: status.Error(codes.Internal, "error 17")}),
 	}
-	broker, err := statsbroker.New(func(address, nodeID string) (*grpc.ClientConn, error) {
+	broker, err := statsbroker.New(func(address, nodeID string, _ ...grpc.DialOption) (*grpc.ClientConn, error) {
 		if address != nodeID+":2377" {
 			t.Errorf("dialled %s as node %s", address, nodeID)
 		}

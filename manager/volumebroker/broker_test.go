@@ -85,7 +85,7 @@ func newSwarm(t *testing.T) *swarm {
 	return s
 }
 
-func (s *swarm) dial(_, nodeID string) (*grpc.ClientConn, error) {
+func (s *swarm) dial(_, nodeID string, _ ...grpc.DialOption) (*grpc.ClientConn, error) {
 	time.Sleep(s.takes)
 	return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {

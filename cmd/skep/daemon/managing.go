@@ -131,7 +131,9 @@ func (n *node) runManager(ctx context.Context) error {
 		NodeID: n.identity.NodeID(), Store: s, Raft: raft, Logger: n.logger, Identity: n.identity,
 		Distrust: n.distrust, Silent: n.gossip.Silent, CompileSeccomp: executor.CompileProfile,
 		BackupDir: n.daemon.disk.path(backupDir), Version: n.daemon.cfg.Version,
-		Dial:     func(address, nodeID string) (*grpc.ClientConn, error) { return n.dial(nodeID, address) },
+		Dial: func(address, nodeID string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return n.dial(nodeID, address, options...)
+		},
 		LocalKey: func(ctx context.Context) (seal.Key, seal.Source, error) { return n.ownKey(ctx) },
 		Reseal:   func(kek seal.Key, source seal.Source) error { return n.reseal(s, kek, source) },
 	})
