@@ -65,6 +65,7 @@ func (a *Agent) mayStartAlone(now time.Time) error {
 
 // becomeAlone starts tasks again, with what the vault has of their secrets.
 func (a *Agent) becomeAlone(ctx context.Context) error {
+	a.log.Warn("no manager has told this node its tasks: it starts those again that ended with the machine, if any")
 	a.unseal()
 	if err := a.tasks.Alone(ctx); err != nil && ctx.Err() == nil {
 		return err

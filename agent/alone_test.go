@@ -47,16 +47,24 @@ func (n *node) awaitRunning(id string) int {
 
 func (n *node) awaitState(id string, holds func(client.State, error) bool) client.State {
 	n.t.Helper()
+	var s client.State
+	await(n.t, "container "+id+" is not as it should be", func() bool {
+		var err error
+		s, err = n.client.State(n.t.Context(), id)
+		return holds(s, err)
+	})
+	return s
+}
+
+// await waits until a condition holds, or fails with what is wrong while it does not.
+func await(t testing.TB, otherwise string, holds func() bool) {
+	t.Helper()
 	late := time.After(patience)
-	for {
-		s, err := n.client.State(n.t.Context(), id)
-		if holds(s, err) {
-			return s
-		}
+	for !holds() {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-late:
-			n.t.Fatalf("container %s is %v, %v", id, s, err)
+			t.Fatal(otherwise)
 		}
 	}
 }

@@ -1,15 +1,17 @@
 package agent_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/ca/catest"
 )
 
 // offlineFile is where the sealed secrets of a task are.
@@ -20,34 +22,38 @@ func (n *node) offlineFile(task string) string {
 // awaitFile waits until there is a file, or none.
 func (n *node) awaitFile(path string, there bool) {
 	n.t.Helper()
-	late := time.After(patience)
-	for {
-		if _, err := os.Stat(path); (err == nil) == there {
-			return
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-late:
-			n.t.Fatalf("%s is there: %v", path, !there)
-		}
-	}
+	await(n.t, fmt.Sprintf("%s is there: %v", path, !there), func() bool {
+		_, err := os.Stat(path)
+		return (err == nil) == there
+	})
 }
 
 // awaitWaiting waits until a task can't be started again for a reason.
 func (n *node) awaitWaiting(task, reason string) {
 	n.t.Helper()
-	late := time.After(patience)
-	for {
-		waiting := n.agent.Waiting()
-		if slices.ContainsFunc(waiting, func(s string) bool { return strings.Contains(s, "task "+task+":") && strings.Contains(s, reason) }) {
-			return
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-late:
-			n.t.Fatalf("waiting are %q", waiting)
-		}
+	await(n.t, task+" does not wait because of "+reason, func() bool {
+		return slices.ContainsFunc(n.agent.Waiting(), func(s string) bool { return strings.Contains(s, "task "+task+":") && strings.Contains(s, reason) })
+	})
+}
+
+// renew gives the node another key and certificate, and waits until what it keeps of a task is sealed by that.
+func (n *node) renew() {
+	n.t.Helper()
+	before, err := os.ReadFile(n.offlineFile("keeps"))
+	if err != nil {
+		n.t.Fatal(err)
 	}
+	cluster, err := n.m.registry.Cluster(n.t.Context())
+	if err == nil {
+		err = n.identity.Replace(catest.Credentials(n.t, cluster.Root, n.identity.Current().Name(), ca.DefaultLife))
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	await(n.t, "the sealed file is the one of before", func() bool {
+		now, err := os.ReadFile(n.offlineFile("keeps"))
+		return err == nil && !bytes.Equal(now, before)
+	})
 }
 
 // secretTask returns a task with a secret of its own, and what a manager says of both.
@@ -82,6 +88,7 @@ func TestAgent_KeepsSecretsOnTheDiskForServicesThatAskForIt(t *testing.T) {
 		t.Errorf("S1: the secret is in %s", path)
 	}
 
+	n.renew()
 	n.reboot("keeps", "forgets", "damaged")
 	n.cutOff()
 	sealed, err := os.ReadFile(n.offlineFile("keeps"))

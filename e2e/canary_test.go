@@ -32,14 +32,15 @@ var mayHold = map[string][]string{
 	"node key": {"certificates/swarm-node.key"},
 }
 
-// After a life with kills, rotations, snapshots, autolock on and off, a leave, a rejoin and backups, no file of any manager holds a
-// secret, a join token, the CA's key, an unlock key or what opens a backup, however written.
+// After a life with kills, rotations, snapshots, autolock on and off, a leave, a rejoin and backups, and with a service that keeps a secret on all of
+// its nodes, no file of any manager holds a secret, a join token, the CA's key, an unlock key or what opens a backup, however written.
 func TestCanary_NoSecretIsOnADisk(t *testing.T) {
 	t.Parallel()
 	network := newLab(t)
 	managers := swarmOf(t, network, "m1", "m2", "m3")
 	l := &life{t: t, network: network, managers: managers, client: newClient(t, 1, managers...), secrets: map[string][]byte{}}
 	l.write()
+	l.offline()
 	l.tokens()
 	l.kill()
 	l.autolock()
@@ -47,6 +48,9 @@ func TestCanary_NoSecretIsOnADisk(t *testing.T) {
 	l.rejoin()
 	l.write()
 	l.backup()
+	for _, m := range managers {
+		l.await(m, "^1$", "info", "--format", "{{.OfflineTasks}}")
+	}
 	for _, m := range managers {
 		if err := m.Stop(); err != nil {
 			t.Fatal(err)
@@ -99,6 +103,15 @@ func (l *life) write() {
 			l.t.Fatal(err)
 		}
 		l.secrets[fmt.Sprint("secret ", l.written)] = value
+	}
+}
+
+// offline makes a service that has all nodes keep a secret on their disks.
+func (l *life) offline() {
+	l.t.Helper()
+	l.run(l.managers[0], "service", "create", "-q", "--name", "keeps", "--mode", "global", "--secret", "canary1", "--secret-offline", "skep.local/hello")
+	for _, m := range l.managers {
+		l.await(m, "^1$", "info", "--format", "{{.OfflineTasks}}")
 	}
 }
 
