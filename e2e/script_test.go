@@ -232,6 +232,9 @@ func awaitOutput(m *lab.Machine, expression string, args ...string) (string, err
 	if err != nil {
 		return "", err
 	}
+	if wanted.MatchString("") && wanted.MatchString("x\n") {
+		return "", fmt.Errorf("%s matches whatever is printed: write \\A\\z for nothing at all", expression)
+	}
 	ctx, cancel := deadline()
 	defer cancel()
 	for {
