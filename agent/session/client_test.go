@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -443,6 +444,29 @@ func TestClient_ReportsUntilAcknowledged(t *testing.T) {
 		after(time.Second)
 		if got := m.told("t2"); got != "later" {
 			t.Errorf("S1: the manager has %q", got)
+		}
+	})
+}
+
+// TestClient_LeavesTasksAloneWithoutManagers: nothing is assigned while there is no manager for ten minutes, and what became of tasks meanwhile
+// is told as soon as there is one.
+func TestClient_LeavesTasksAloneWithoutManagers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a:1")
+		client, stop := c.run("a:1")
+		defer stop()
+		after(time.Minute)
+		c.noted()
+		c.down("a:1")
+		after(5 * time.Minute)
+		client.Report("t1", &api.TaskStatus{Message: "failed meanwhile"})
+		after(5 * time.Minute)
+		want(t, "events", slices.Compact(c.noted()), []string{"disconnected"}) // by each try
+		m := c.up("a:1")
+		after(10 * time.Second) // longer than the longest pause
+		want(t, "events", c.noted()[:1], []string{"registered a:1"})
+		if got := m.told("t1"); got != "failed meanwhile" {
+			t.Errorf("the manager has %q", got)
 		}
 	})
 }

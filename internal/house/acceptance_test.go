@@ -154,7 +154,7 @@ func testExists(t *testing.T) func(name string) bool {
 		if !ofScript {
 			return true
 		}
-		return strings.HasPrefix(test, "TestScript") && hasScript(path.Join(root, folder, "testdata"), script)
+		return hasScript(path.Join(root, folder, "testdata"), script)
 	}
 }
 
