@@ -1,11 +1,14 @@
 package agent_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/skep-io/skep/runtime/boot"
 	"github.com/skep-io/skep/runtime/client"
 )
 
@@ -23,20 +26,35 @@ func (n *node) reboot(ids ...string) {
 	n.t.Helper()
 	n.end()
 	for _, id := range ids {
-		if err := n.client.KillAll(n.t.Context(), id); err != nil {
-			n.t.Fatal(err)
-		}
-		n.awaitExit(id)
+		n.exit(id)
 		if err := n.client.Delete(n.t.Context(), id); err != nil {
 			n.t.Fatal(err)
 		}
 	}
 }
 
-// awaitExit waits until the process of a container has ended.
-func (n *node) awaitExit(id string) {
+// exit ends a container, and the supervisor sees how.
+func (n *node) exit(id string) {
 	n.t.Helper()
+	if err := n.client.KillAll(n.t.Context(), id); err != nil {
+		n.t.Fatal(err)
+	}
 	n.awaitState(id, func(s client.State, err error) bool { return err == nil && s.Status == client.Exited })
+}
+
+// shutDown ends a container as a machine does that is shut down in order: the supervisor sees how. The next boot is another one.
+func (n *node) shutDown(id string) {
+	n.t.Helper()
+	n.exit(id)
+	path := filepath.Join(n.dir, "containers", id, "container.json")
+	record, err := os.ReadFile(path)
+	now, bootErr := boot.ID()
+	if err := errors.Join(err, bootErr); err != nil || !bytes.Contains(record, []byte(now)) {
+		n.t.Fatalf("the record is %s, %v", record, err)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(record, []byte(now), []byte("the one before")), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // awaitRunning waits until a container runs, and returns its first process.
@@ -74,19 +92,26 @@ func await(t testing.TB, otherwise string, holds func() bool) {
 func TestAgent_StartsTasksAgainWithNoManagerInReach(t *testing.T) {
 	m := newManager(t)
 	n := newNode(t, m)
-	m.assign(update(n.task("t1", "serve")))
-	m.awaitStatus(t, "t1", "RUNNING")
+	m.assign(update(n.task("t1", "serve")), update(n.task("t2", "serve")), update(n.task("t3", "serve")))
+	for _, id := range []string{"t1", "t2", "t3"} {
+		m.awaitStatus(t, id, "RUNNING")
+	}
 
 	n.reboot("t1")
+	n.shutDown("t2")
+	n.exit("t3") // by itself, while the daemon did not run
 	n.cutOff()
 	n.begin()
 	pid := n.awaitRunning("t1")
+	n.awaitRunning("t2")
 
 	n.end()
 	m.forget()
 	n.managers = []string{m.address}
 	n.begin()
 	m.awaitStatus(t, "t1", "RUNNING")
+	m.awaitStatus(t, "t2", "RUNNING")
+	m.awaitStatus(t, "t3", "FAILED task: non-zero exit (137) exit=137")
 	if again := n.awaitRunning("t1"); again != pid {
 		t.Errorf("process %d is now %d", pid, again)
 	}
