@@ -27,6 +27,7 @@ const (
 	lostScale   bug = "lost-scale"
 	generous    bug = "generous"
 	secretStays bug = "secret-stays"
+	otherPlan   bug = "other-plan"
 )
 
 // planted says of a bug what is wrong. Those that are quick are found within minutes of the day.
@@ -47,6 +48,7 @@ func bugs() []planted {
 		{deafLabel, "the labels of nodes are not changed", false},
 		{lostScale, "a service is not scaled", false},
 		{generous, "a node has less than it says", false},
+		{otherPlan, "a plan has its tasks on another node", false},
 		{secretStays, "a node keeps secrets that it needs no more", false},
 	}
 }
@@ -163,7 +165,7 @@ func (b bug) describe(d *api.NodeDescription) *api.NodeDescription {
 	return d
 }
 
-// unary changes what people ask for.
+// unary changes what people ask for, and what they are told.
 func (b bug) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	switch r := request.(type) {
 	case *api.UpdateNodeRequest:
@@ -178,7 +180,13 @@ func (b bug) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, ha
 			r.Spec.Replicated.Replicas = 1
 		}
 	}
-	return handler(ctx, request)
+	response, err := handler(ctx, request)
+	if plan, ok := response.(*api.PlanServiceResponse); ok && b == otherPlan && len(plan.GetTasks()) > 0 {
+		for _, t := range plan.GetTasks()[1:] {
+			t.ToNodeId = plan.GetTasks()[0].GetToNodeId()
+		}
+	}
+	return response, err
 }
 
 // searched is how long a planted bug may go unnoticed.

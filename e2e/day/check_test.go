@@ -3,6 +3,7 @@ package day
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -175,12 +176,12 @@ func (v view) everywhere(s *api.Service, running map[place]string) string {
 		nodes[p.node] = true
 	}
 	if want := v.eligible(s); !maps.Equal(nodes, want) {
-		return fmt.Sprintf("it runs on %v, and should on %v", v.hostnames(nodes), v.hostnames(want))
+		return fmt.Sprintf("it runs on %v, and should on %v", v.hostnames(maps.Keys(nodes)), v.hostnames(maps.Keys(want)))
 	}
 	return ""
 }
 
-func (v view) hostnames(nodes map[string]bool) (names []string) {
+func (v view) hostnames(nodes iter.Seq[string]) (names []string) {
 	for id := range nodes {
 		names = append(names, v.nodes[id].GetDescription().GetHostname())
 	}

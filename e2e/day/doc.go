@@ -40,10 +40,12 @@
 //   - The services are those that people asked for, as large as they asked.
 //   - Every service has its tasks, each on the present spec: in each slot, or on each node that it fits; jobs are complete; no update
 //     is under way; nothing runs on drained nodes, or without a service.
+//   - What a plan (`skep service plan`) says of a change is what comes of the change, while nothing else happens: which tasks go on, which
+//     are replaced, how many are new, and where those of the first step are. Where later ones are depends on how long tasks take.
 //   - Each machine has the processes, containers and secrets that the API says, and nothing else. It stays so.
 //
 // The checks are checked by planting bugs (bugs_test.go) at the edges: before the executor, in what an agent hears and tells, and in
-// what people's calls say.
+// what people's calls say and are told.
 //
 // # What a seed repeats
 //

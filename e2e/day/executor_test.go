@@ -170,7 +170,7 @@ func (e *executor) life(t *api.Task) (time.Duration, int32) {
 		return e.between(100*time.Millisecond, 3*time.Second), 1
 	case "job":
 		life := e.between(time.Second, time.Minute)
-		if e.chance(0.15) {
+		if e.chance(0.15) && !e.machine.world.calm() {
 			return life, 1
 		}
 		return life, 0

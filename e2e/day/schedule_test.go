@@ -66,8 +66,9 @@ func isGlobal(name string) bool { return strings.HasPrefix(name, "all") }
 func newSchedule(seed uint64, length time.Duration) []step {
 	s := &schedule{rng: rand.New(rand.NewPCG(seed, 1)), now: time.Minute}
 	for s.now < length {
+		total, mood := s.mood()
 		for end := min(s.now+busy, length); s.now < end; {
-			s.something()
+			s.something(total, mood)
 			s.now += s.between(time.Second, 45*time.Second)
 		}
 		s.rest()
@@ -85,39 +86,51 @@ func (s *schedule) add(do func(*nemesis) error, format string, args ...any) {
 
 func pick[T any](s *schedule, from []T) T { return from[s.rng.IntN(len(from))] }
 
-// something adds a step that is possible, or none.
-func (s *schedule) something() {
-	if len(s.services) < 3 {
+// acts are what may happen, and how often of all.
+func acts() []act {
+	return []act{
+		{6, (*schedule).deploy},
+		{3, (*schedule).remove},
+		{8, (*schedule).scale},
+		{12, (*schedule).update},
+		{4, (*schedule).sicken},
+		{3, (*schedule).rollBack},
+		{3, (*schedule).holdUp},
+		{3, (*schedule).rotate},
+		{5, (*schedule).setNode},
+		{6, (*schedule).fell},
+		{8, (*schedule).raise},
+		{4, (*schedule).divide},
+		{5, (*schedule).join},
+		{3, (*schedule).handOver},
+	}
+}
+
+type act struct {
+	weight int
+	add    func(*schedule) // a step, if it is possible
+}
+
+// mood draws how often what happens for a while: some things not at all, others all the time.
+func (s *schedule) mood() (total int, mood []act) {
+	mood = acts()
+	for i := range mood {
+		mood[i].weight *= pick(s, []int{0, 1, 1, 1, 5})
+		total += mood[i].weight
+	}
+	return total, mood
+}
+
+// something adds a step.
+func (s *schedule) something(total int, mood []act) {
+	if len(s.services) < 3 || total == 0 {
 		s.deploy()
 		return
 	}
-	acts := []struct {
-		weight int
-		act    func()
-	}{
-		{6, s.deploy},
-		{3, s.remove},
-		{8, s.scale},
-		{12, s.update},
-		{4, s.sicken},
-		{3, s.rollBack},
-		{3, s.holdUp},
-		{3, s.rotate},
-		{5, s.setNode},
-		{6, s.fell},
-		{8, s.raise},
-		{4, s.divide},
-		{5, s.join},
-		{3, s.handOver},
-	}
-	total := 0
-	for _, a := range acts {
-		total += a.weight
-	}
 	drawn := s.rng.IntN(total)
-	for _, a := range acts {
+	for _, a := range mood {
 		if drawn -= a.weight; drawn < 0 {
-			a.act()
+			a.add(s)
 			return
 		}
 	}
@@ -128,11 +141,7 @@ func (s *schedule) deploy() {
 	if len(s.services) >= maxServices {
 		return
 	}
-	s.number++
-	kind := pick(s, kinds)
-	w := &wish{name: fmt.Sprint(kind, s.number)}
-	w.replicas = s.size(w)
-	spec := s.spec(w)
+	w, spec := s.wish()
 	what := fmt.Sprintf("create %s", w.name)
 	if !isGlobal(w.name) {
 		what += fmt.Sprintf(" of %d", w.replicas)
@@ -155,6 +164,14 @@ func (s *schedule) deploy() {
 		}
 		return n.create(spec)
 	}, "%s", what)
+}
+
+// wish draws a new service.
+func (s *schedule) wish() (*wish, *api.ServiceSpec) {
+	s.number++
+	w := &wish{name: fmt.Sprint(pick(s, kinds), s.number)}
+	w.replicas = s.size(w)
+	return w, s.spec(w)
 }
 
 // size draws how many tasks a service has.
@@ -442,10 +459,8 @@ func (s *schedule) rest() {
 			s.change(w, "app")
 		}
 	}
-	wishes := map[string]int{}
-	for _, w := range s.services {
-		wishes[w.name] = w.replicas
-	}
+	wishes := s.wishes()
 	s.add(func(n *nemesis) error { return n.settle(wishes) }, "wait for everything to be as it should")
+	s.foretold()
 	s.add(func(n *nemesis) error { n.setCalm(false); return nil }, "things fail by themselves again")
 }
