@@ -38,7 +38,7 @@ func TestLoops_RestartsAreCountedInEachMode(t *testing.T) {
 	inEachMode(t, 5, limit, func(t *testing.T, w *world, newLeader func()) {
 		for _, spec := range []string{"first", "second"} {
 			failures := 0
-			for w.start(); w.end("job1", api.TaskState_TASK_STATE_FAILED); w.start() {
+			for w.start(); failures < 10 && w.end("job1", api.TaskState_TASK_STATE_FAILED); w.start() {
 				failures++
 				newLeader()
 				time.Sleep(2 * time.Second) // longer than the delay of a restart
