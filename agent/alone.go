@@ -51,11 +51,8 @@ func (a *Agent) startAlone(ctx context.Context) error {
 // can't know: it goes on no longer than its certificate does.
 func (a *Agent) mayStartAlone(now time.Time) error {
 	leaf := a.cfg.Identity.Current().Chain()[0]
-	a.mu.Lock()
-	refused := a.refused
-	a.mu.Unlock()
 	switch {
-	case refused:
+	case a.Refused():
 		return errRefused
 	case now.Before(leaf.NotBefore) || !now.Before(leaf.NotAfter):
 		return errNotValid
@@ -84,6 +81,13 @@ func (a *Agent) heardRefusal(err error) {
 	a.refused = true
 	a.mu.Unlock()
 	a.sealUp()
+}
+
+// Refused reports whether a manager refused this node when it was asked last: it was removed from the swarm.
+func (a *Agent) Refused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused
 }
 
 // Waiting says of each task what it waits for that this node is to start again by itself.

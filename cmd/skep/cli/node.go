@@ -184,6 +184,12 @@ func prettyNode(n view.Node) string {
 	return b.String()
 }
 
+// isReady reports whether a node is up, as far as can be told.
+func isReady(ctx context.Context, c *client.Client, name string) bool {
+	answer, err := c.Control.GetNode(ctx, &api.GetNodeRequest{Node: name})
+	return err == nil && answer.GetNode().GetStatus().GetState() == api.NodeState_NODE_STATE_READY
+}
+
 func (p *program) nodeRemove() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
@@ -193,8 +199,12 @@ func (p *program) nodeRemove() *cobra.Command {
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force remove a node from the swarm")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		return each(args, func(name string) error {
+			up := force && isReady(ctx, c, name)
 			if _, err := c.Control.RemoveNode(ctx, &api.RemoveNodeRequest{Node: name, Force: force}); err != nil {
 				return err
+			}
+			if up {
+				p.warn([]string{fmt.Sprintf("node %s was up: what runs there goes on, beside what replaces it, until `skep swarm leave` is run there", name)})
 			}
 			return p.printf("%s\n", name)
 		})

@@ -100,6 +100,10 @@ func (n *node) describe(info *api.GetInfoResponse) {
 	if a != nil {
 		describeAudit(info, a.Audit(), time.Now())
 		info.Warnings = append(info.Warnings, a.Waiting()...)
+		if a.Refused() {
+			info.Warnings = append(info.Warnings, "the managers refuse this node: it was removed from the swarm, or shut out. What runs here goes on, beside what replaced it "+
+				"elsewhere: end it with `skep swarm leave`")
+		}
 		info.OfflineTasks = uint32(a.OfflineTasks())
 	}
 	describeKey(info, source, s != nil)
