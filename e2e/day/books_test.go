@@ -89,6 +89,16 @@ func (b *books) outSince(machine string, since time.Time) bool {
 	return slices.ContainsFunc(b.out[machine], func(s span) bool { return s.to.IsZero() || s.to.After(since) })
 }
 
+// heard takes in what managers say of a node: one is down only if its machine was out of reach not long ago.
+func (b *books) heard(machine string, e *api.Event) {
+	const notLong = time.Minute
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at := e.GetTime().AsTime(); e.GetAttributes()["state.new"] == "down" && !b.outSince(machine, at.Add(-notLong)) {
+		b.world.violated("%s is said to be down since %s, and could be reached", machine, b.world.at(at))
+	}
+}
+
 // started enters a process.
 func (b *books) started(m *machine, t *api.Task) {
 	b.mu.Lock()

@@ -28,6 +28,8 @@ const (
 	generous    bug = "generous"
 	secretStays bug = "secret-stays"
 	otherPlan   bug = "other-plan"
+	lostEvent   bug = "lost-event"
+	lostBeats   bug = "lost-beats"
 )
 
 // planted says of a bug what is wrong. Those that are quick are found within minutes of the day.
@@ -49,6 +51,8 @@ func bugs() []planted {
 		{lostScale, "a service is not scaled", false},
 		{generous, "a node has less than it says", false},
 		{otherPlan, "a plan has its tasks on another node", false},
+		{lostBeats, "a manager answers heartbeats and forgets them", false},
+		{lostEvent, "some events are not told", false},
 		{secretStays, "a node keeps secrets that it needs no more", false},
 	}
 }
@@ -175,6 +179,10 @@ func (b bug) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, ha
 		if b == deafLabel {
 			r.Spec.Annotations = nil
 		}
+	case *api.HeartbeatRequest:
+		if b == lostBeats {
+			return &api.HeartbeatResponse{}, nil
+		}
 	case *api.UpdateServiceRequest:
 		if b == lostScale && r.GetSpec().GetReplicated() != nil {
 			r.Spec.Replicated.Replicas = 1
@@ -187,6 +195,30 @@ func (b bug) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, ha
 		}
 	}
 	return response, err
+}
+
+// stream loses some of what people are told.
+func (b bug) stream(server any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if b == lostEvent {
+		s = &leaky{ServerStream: s}
+	}
+	return handler(server, s)
+}
+
+// leaky loses every fifth message with events.
+type leaky struct {
+	grpc.ServerStream
+	sent int
+}
+
+// SendMsg implements grpc.ServerStream.
+func (l *leaky) SendMsg(m any) error {
+	if news, ok := m.(*api.WatchEventsResponse); ok && len(news.GetEvents()) > 0 {
+		if l.sent++; l.sent%5 == 0 {
+			return nil
+		}
+	}
+	return l.ServerStream.SendMsg(m)
 }
 
 // searched is how long a planted bug may go unnoticed.

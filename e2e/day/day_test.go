@@ -97,7 +97,8 @@ func simulate(t *testing.T, seed uint64, planted bug, length time.Duration) (r r
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, seed, planted)
 		steps := newSchedule(seed, length)
-		n := &nemesis{world: w, power: rand.New(rand.NewPCG(seed, 3))}
+		n := &nemesis{world: w, power: rand.New(rand.NewPCG(seed, 3)), made: map[string]int{}, gone: map[string]int{}}
+		n.followers = []*follower{w.follow("one", time.Hour), w.follow("another", 3*time.Minute)}
 		n.run(steps)
 		r.steps, r.processes = len(steps), w.books.count()
 		if v := w.violations(); len(v) > 0 {

@@ -22,8 +22,8 @@
 //
 // A schedule has steps for ten minutes, then all that is wrong is mended and the swarm must come to rest. Steps create services of
 // all modes, update orders and failure actions, with constraints, reservations, readiness checks and secrets; scale, update, break, roll
-// back, pause and remove them; change secrets; drain, pause, activate and label nodes; stop, kill and power off machines, and start them
-// again; cut machines off; have another manager lead. At most one manager is out of reach at a time. By themselves, servers crash
+// back, pause and remove them; change secrets; drain, pause, activate and label nodes; stop, kill and power off machines, start
+// them again or have them join anew; cut machines off; have another manager lead. At most one manager is out of reach at a time. By themselves, servers crash
 // now and then, jobs fail, and programs ignore signals.
 //
 // # What is checked
@@ -33,6 +33,7 @@
 //   - I5: a slot has one process, and two only where the new one starts first; more only where a machine was out of reach.
 //   - I13: what runs on a machine fits it; where a task is put, the node took tasks and met the constraints at that time.
 //   - Each slot of a job's iteration ends well once, unless its machine was out of reach.
+//   - A node is said to be down only if its machine was out of reach.
 //   - A container is not released before its process has ended.
 //
 // Through the control API, when there was quiet (settle):
@@ -40,6 +41,8 @@
 //   - The services are those that people asked for, as large as they asked.
 //   - Every service has its tasks, each on the present spec: in each slot, or on each node that it fits; jobs are complete; no update
 //     is under way; nothing runs on drained nodes, or without a service.
+//   - Two who follow the events of services, from one manager after the other and each time from their cursor on, have heard of every
+//     service that came and went, once, and of the same events in the same order.
 //   - What a plan (`skep service plan`) says of a change is what comes of the change, while nothing else happens: which tasks go on, which
 //     are replaced, how many are new, and where those of the first step are. Where later ones are depends on how long tasks take.
 //   - Each machine has the processes, containers and secrets that the API says, and nothing else. It stays so.

@@ -206,6 +206,14 @@ func (e *executor) powerOff() {
 	clear(e.containers)
 }
 
+// wipe forgets all that the machine had.
+func (e *executor) wipe() {
+	e.powerOff()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.kept)
+}
+
 // Wait implements [task.Executor].
 func (e *executor) Wait(ctx context.Context, id string) (*api.ContainerStatus, error) {
 	e.mu.Lock()

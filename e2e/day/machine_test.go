@@ -208,7 +208,7 @@ func (m *machine) serve(served *manager.Manager) (shut func()) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: aliveTime / 2, PermitWithoutStream: true}),
 	}, authz.New(authz.Config{ClusterID: m.identity.ClusterID, Nodes: nodes}).ServerOptions()...)
 	if served != nil {
-		options = append(options, grpc.ChainUnaryInterceptor(served.Interceptor(), m.world.bug.unary))
+		options = append(options, grpc.ChainUnaryInterceptor(served.Interceptor(), m.world.bug.unary), grpc.ChainStreamInterceptor(m.world.bug.stream))
 	}
 	forNodes := grpc.NewServer(append(options, grpc.Creds(m.identity.ServerCredentials()))...)
 	forPeople := grpc.NewServer(append(options, grpc.Creds(atSocket{insecure.NewCredentials()}))...)

@@ -2,10 +2,14 @@ package day
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -16,6 +20,9 @@ type nemesis struct {
 	*world
 	power *rand.Rand // what losses of power leave on disks
 	apart []string   // machines that are cut off
+	// followers follow events, made and gone are the services that were created and removed, each once.
+	followers  []*follower
+	made, gone map[string]int
 }
 
 // run does the steps one after the other, until something does not hold.
@@ -54,10 +61,19 @@ func (n *nemesis) edit(name string, change func(*api.ServiceSpec)) error {
 	}
 }
 
-// create makes a service.
+// create makes a service, and remove ends it.
 func (n *nemesis) create(spec *api.ServiceSpec) error {
+	n.made[spec.GetAnnotations().GetName()]++
 	return n.ask(func(ctx context.Context, c api.ControlClient) error {
-		_, err := c.CreateService(ctx, &api.CreateServiceRequest{Spec: spec})
+		_, err := c.CreateService(ctx, &api.CreateServiceRequest{Spec: proto.CloneOf(spec)})
+		return err
+	})
+}
+
+func (n *nemesis) remove(name string) error {
+	n.gone[name]++
+	return n.ask(func(ctx context.Context, c api.ControlClient) error {
+		_, err := c.RemoveService(ctx, &api.RemoveServiceRequest{Service: name})
 		return err
 	})
 }
@@ -141,6 +157,26 @@ func (n *nemesis) service(call func(context.Context, api.ControlClient) error) e
 	return err
 }
 
+// replace has a machine that does not run come back as another node, with an empty disk, once people removed the one that it was.
+func (n *nemesis) replace(name string) error {
+	m := n.machine(name)
+	m.executor.wipe()
+	err := n.ask(func(ctx context.Context, c api.ControlClient) error {
+		_, err := c.RemoveNode(ctx, &api.RemoveNodeRequest{Node: m.id(), Force: true})
+		return err
+	})
+	if err == nil {
+		err = errors.Join(os.RemoveAll(m.dir), os.Mkdir(m.dir, 0o700))
+	}
+	if err == nil {
+		err = n.admit(m, api.Role_ROLE_WORKER)
+	}
+	if err != nil {
+		return err
+	}
+	return n.up(name)
+}
+
 // cut isolates machines from all others, and mend ends all such cuts.
 func (n *nemesis) cut(names ...string) error {
 	n.apart = names
@@ -186,5 +222,6 @@ func (n *nemesis) settle(wishes map[string]int) error {
 	if missing := unsettled(); missing != "" {
 		n.violated("nothing disturbed it, and after %s it is not as it was: %s", stays, missing)
 	}
+	n.checkEvents()
 	return nil
 }

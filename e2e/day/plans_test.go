@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/skep-io/skep/api"
 )
 
@@ -65,12 +63,11 @@ type change struct {
 
 // carryOut does what was asked about.
 func (n *nemesis) carryOut(r *api.PlanServiceRequest) error {
-	return n.ask(func(ctx context.Context, people api.ControlClient) (err error) {
-		if r.GetService() == "" {
-			_, err = people.CreateService(ctx, &api.CreateServiceRequest{Spec: proto.CloneOf(r.GetSpec())})
-		} else {
-			_, err = people.UpdateService(ctx, &api.UpdateServiceRequest{ServiceId: r.GetService(), Version: r.GetVersion(), Spec: proto.CloneOf(r.GetSpec())})
-		}
+	if r.GetService() == "" {
+		return n.create(r.GetSpec())
+	}
+	return n.ask(func(ctx context.Context, people api.ControlClient) error {
+		_, err := people.UpdateService(ctx, &api.UpdateServiceRequest{ServiceId: r.GetService(), Version: r.GetVersion(), Spec: r.GetSpec()})
 		return err
 	})
 }

@@ -100,6 +100,7 @@ func acts() []act {
 		{5, (*schedule).setNode},
 		{6, (*schedule).fell},
 		{8, (*schedule).raise},
+		{3, (*schedule).replace},
 		{4, (*schedule).divide},
 		{5, (*schedule).join},
 		{3, (*schedule).handOver},
@@ -248,12 +249,7 @@ func (s *schedule) remove() {
 	i := s.rng.IntN(len(s.services))
 	w := s.services[i]
 	s.services = slices.Delete(s.services, i, i+1)
-	s.add(func(n *nemesis) error {
-		return n.ask(func(ctx context.Context, c api.ControlClient) error {
-			_, err := c.RemoveService(ctx, &api.RemoveServiceRequest{Service: w.name})
-			return err
-		})
-	}, "remove %s", w.name)
+	s.add(func(n *nemesis) error { return n.remove(w.name) }, "remove %s", w.name)
 }
 
 func (s *schedule) scale() {
@@ -415,6 +411,17 @@ func (s *schedule) raise() {
 	name := s.down[i]
 	s.down = slices.Delete(s.down, i, i+1)
 	s.add(func(n *nemesis) error { return n.up(name) }, "start %s", name)
+}
+
+// replace wipes a worker that does not run, and has it join anew.
+func (s *schedule) replace() {
+	i := slices.IndexFunc(s.down, func(name string) bool { return name[0] == 'w' && !slices.Contains(s.cut, name) })
+	if i < 0 {
+		return
+	}
+	name := s.down[i]
+	s.down = slices.Delete(s.down, i, i+1)
+	s.add(func(n *nemesis) error { return n.replace(name) }, "remove the node %s, and have the machine join anew", name)
 }
 
 // divide cuts a machine off, also one that does not run, and join mends the network.

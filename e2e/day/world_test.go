@@ -131,29 +131,53 @@ func (w *world) found() {
 	w.books.intend(m.id(), founding.Node.GetSpec())
 }
 
-// join makes a machine a node, by a token, as `skep swarm join` does.
+// join makes a new machine a node and runs it.
 func (w *world) join(name string, role api.Role) {
 	m := w.newMachine(name, role == api.Role_ROLE_MANAGER)
-	var line string
-	w.must(w.ask(func(ctx context.Context, c api.ControlClient) error {
-		answer, err := c.GetJoinToken(ctx, &api.GetJoinTokenRequest{Role: role})
-		line = answer.GetToken()
-		return err
-	}))
-	secret, err := token.Parse(line)
-	w.must(err)
-	first := w.machines[0]
-	credentials, err := ca.Join(w.t.Context(), ca.JoinConfig{
-		Address: first.address(), Token: secret, Hostname: name, Availability: api.Availability_AVAILABILITY_ACTIVE,
-		Dial: w.dialer(name),
-	})
-	w.must(err)
-	m.identity = ca.NewIdentity(credentials)
-	w.books.intend(m.id(), &api.NodeSpec{Availability: api.Availability_AVAILABILITY_ACTIVE})
+	w.must(w.admit(m, role))
 	if m.manages {
-		w.joinGroup(m, first)
+		w.joinGroup(m, w.machines[0])
 	}
 	w.must(m.start())
+}
+
+// admit gives a machine the identity of a new node, by a token, as `skep swarm join` does.
+func (w *world) admit(m *machine, role api.Role) error {
+	var secret token.Token
+	err := w.ask(func(ctx context.Context, c api.ControlClient) error {
+		answer, err := c.GetJoinToken(ctx, &api.GetJoinTokenRequest{Role: role})
+		if err != nil {
+			return err
+		}
+		secret, err = token.Parse(answer.GetToken())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	key, err := ca.NewKey()
+	if err != nil {
+		return err
+	}
+	for began := time.Now(); ; {
+		var credentials ca.Credentials
+		for _, address := range w.managerAddresses() {
+			ctx, cancel := context.WithTimeout(w.t.Context(), aliveTime)
+			credentials, err = ca.Join(ctx, ca.JoinConfig{
+				Address: address, Token: secret, Hostname: m.name, Availability: api.Availability_AVAILABILITY_ACTIVE, Key: key, Dial: w.dialer(m.name),
+			})
+			cancel()
+			if err == nil {
+				m.identity = ca.NewIdentity(credentials)
+				w.books.intend(m.id(), &api.NodeSpec{Availability: api.Availability_AVAILABILITY_ACTIVE})
+				return nil
+			}
+		}
+		if time.Since(began) > patience {
+			return err
+		}
+		_ = pause(w.t.Context(), time.Second)
+	}
 }
 
 // joinGroup makes a machine a member of the Raft group.
