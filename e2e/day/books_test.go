@@ -106,14 +106,19 @@ func (b *books) started(m *machine, t *api.Task) {
 	b.starts++
 	p := &process{task: t, machine: m, place: placeOf(t), since: time.Now()}
 	b.checkPlace(p)
+	b.checkOwn(p)
 	b.running[t.GetId()] = p
 	b.checkRoom(m)
 }
 
-// checkPlace: one process in a slot, or two where the new one starts first, and more only where the old one's machine was out of reach.
+// checkPlace: one process in a slot, or two where the new one starts first, and more only where one's machine was out of reach: such a
+// node goes on by itself, and starts again what a loss of power ended.
 func (b *books) checkPlace(p *process) {
+	if b.outSince(p.machine.name, p.since) {
+		return
+	}
 	most := 1
-	if startsFirst(p.task.GetServiceName()) {
+	if startsFirst(p.task.GetServiceName()) && len(p.task.GetEndpoint().GetPorts()) == 0 {
 		most = 2
 	}
 	var others []string
@@ -126,6 +131,40 @@ func (b *books) checkPlace(p *process) {
 		slices.Sort(others)
 		b.world.violated("I5: task %s of %s starts on %s in slot %d, where %v run still", p.task.GetId(), p.task.GetServiceName(), p.machine.name, p.place.slot, others)
 	}
+}
+
+// checkOwn: what a task has alone on its machine, its ports and devices, no other one has.
+func (b *books) checkOwn(p *process) {
+	own := map[string]bool{}
+	for _, what := range belongings(p.task) {
+		own[what] = true
+	}
+	if reserved := len(p.task.GetSpec().GetResources().GetReservations().GetGeneric()); reserved != len(own)-len(p.task.GetEndpoint().GetPorts()) {
+		b.world.violated("task %s of %s has reserved %d devices, and has %v", p.task.GetId(), p.task.GetServiceName(), reserved, own)
+	}
+	for _, o := range b.running {
+		if o.machine != p.machine {
+			continue
+		}
+		for _, what := range belongings(o.task) {
+			if own[what] {
+				b.world.violated("I12: tasks %s and %s on %s both have %s", o.task.GetId(), p.task.GetId(), p.machine.name, what)
+			}
+		}
+	}
+}
+
+// belongings are the ports and devices of a task.
+func belongings(t *api.Task) (all []string) {
+	for _, port := range t.GetEndpoint().GetPorts() {
+		all = append(all, fmt.Sprintf("port %d", port.GetPublishedPort()))
+	}
+	for _, r := range t.GetGenericResources() {
+		for _, id := range r.GetIds() {
+			all = append(all, "device "+id)
+		}
+	}
+	return all
 }
 
 // checkRoom: what runs on a machine fits it.
@@ -143,13 +182,13 @@ func (b *books) checkRoom(m *machine) {
 	}
 }
 
-// ended closes the entry of a process.
-func (b *books) ended(task string, code int32) {
+// ended closes the entry of a process, which ended well or not.
+func (b *books) ended(task string, well bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.running[task]
 	delete(b.running, task)
-	if code != 0 || p.place.version == 0 || p.task.GetDesiredState() != api.TaskState_TASK_STATE_RUNNING || b.outSince(p.machine.name, p.since) {
+	if !well || p.place.version == 0 || p.task.GetDesiredState() != api.TaskState_TASK_STATE_RUNNING || b.outSince(p.machine.name, p.since) {
 		return
 	}
 	b.done[p.place]++

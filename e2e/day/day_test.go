@@ -97,9 +97,10 @@ func simulate(t *testing.T, seed uint64, planted bug, length time.Duration) (r r
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, seed, planted)
 		steps := newSchedule(seed, length)
-		n := &nemesis{world: w, power: rand.New(rand.NewPCG(seed, 3)), made: map[string]int{}, gone: map[string]int{}}
-		n.followers = []*follower{w.follow("one", time.Hour), w.follow("another", 3*time.Minute)}
+		n := &nemesis{world: w, power: rand.New(rand.NewPCG(seed, 3))}
+		n.follow()
 		n.run(steps)
+		n.unfollow()
 		r.steps, r.processes = len(steps), w.books.count()
 		if v := w.violations(); len(v) > 0 {
 			r.broken = fmt.Sprintf("%s\nwhat happened last:\n%v\nwhat the daemons said last:\n%v", strings.Join(v, "\n"), w.did, w.said)

@@ -21,9 +21,10 @@
 // # What happens
 //
 // A schedule has steps for ten minutes, then all that is wrong is mended and the swarm must come to rest. Steps create services of
-// all modes, update orders and failure actions, with constraints, reservations, readiness checks and secrets; scale, update, break, roll
+// all modes, update orders and failure actions, with constraints, reservations, ports, readiness checks and secrets; scale, update, break, roll
 // back, pause and remove them; change secrets; drain, pause, activate and label nodes; stop, kill and power off machines, start
-// them again or have them join anew; cut machines off; have another manager lead. At most one manager is out of reach at a time. By themselves, servers crash
+// them again or have them join anew; cut machines off; have another manager lead. At most one manager is out of reach at a time, or all of
+// them are for some minutes. By themselves, servers crash
 // now and then, jobs fail, and programs ignore signals.
 //
 // # What is checked
@@ -31,6 +32,7 @@
 // In the books, as it happens:
 //
 //   - I5: a slot has one process, and two only where the new one starts first; more only where a machine was out of reach.
+//   - I12: no two tasks on a machine have the same published port or device.
 //   - I13: what runs on a machine fits it; where a task is put, the node took tasks and met the constraints at that time.
 //   - Each slot of a job's iteration ends well once, unless its machine was out of reach.
 //   - A node is said to be down only if its machine was out of reach.

@@ -40,6 +40,7 @@ type container struct {
 	status *api.ContainerStatus
 	exited chan struct{}
 	until  *time.Timer // its own end, or nil
+	told   bool        // it got the stop signal: however it ends, it did not do its work
 }
 
 var _ task.Executor = (*executor)(nil)
@@ -192,7 +193,7 @@ func (e *executor) exit(id string, code int32) {
 		c.until.Stop()
 	}
 	c.status = &api.ContainerStatus{ContainerId: id, ExitCode: code}
-	e.machine.world.books.ended(id, code)
+	e.machine.world.books.ended(id, code == 0 && !c.told)
 	close(c.exited)
 }
 
@@ -257,14 +258,15 @@ func (e *executor) Refresh(context.Context, *api.Task) ([]*api.ReceivedValue, er
 
 // Stop implements [task.Executor]: most programs end soon after the signal, some ignore it.
 func (e *executor) Stop(_ context.Context, t *api.Task) error {
-	if e.chance(0.05) {
-		return nil
-	}
-	wait, id := e.between(10*time.Millisecond, 2*time.Second), t.GetId()
+	ignores, wait, id := e.chance(0.05), e.between(10*time.Millisecond, 2*time.Second), t.GetId()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, ok := e.containers[id]
 	if !ok || c.status.GetPid() == 0 {
+		return nil
+	}
+	c.told = true
+	if ignores {
 		return nil
 	}
 	if c.until != nil {

@@ -16,12 +16,13 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// follower follows the events of services and nodes all day, from one manager after the other: each time it goes on where it was.
+// follower follows the events of services and nodes, from one manager after the other: each time it goes on where it was.
 type follower struct {
 	world *world
 	name  string
 	// stays is how long it stays with a manager, unless that ends.
 	stays time.Duration
+	stop  func()
 
 	mu     sync.Mutex
 	cursor string   // guarded by mu: up to which it has everything, or "" before the first answer
@@ -30,17 +31,39 @@ type follower struct {
 	created, removed map[string]int
 }
 
-// follow begins to follow, until the day ends.
+// follow begins to follow.
 func (w *world) follow(name string, stays time.Duration) *follower {
 	f := &follower{world: w, name: name, stays: stays, created: map[string]int{}, removed: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	following.Go(func() { f.run(ctx) })
-	w.t.Cleanup(func() {
+	f.stop = func() {
 		cancel()
 		following.Wait()
-	})
+	}
 	return f
+}
+
+// follow has two people follow events, from now on: what they heard before is gone, as are events with the memory of all managers.
+func (n *nemesis) follow() {
+	n.unfollow()
+	n.made, n.gone = map[string]int{}, map[string]int{}
+	n.followers = []*follower{n.world.follow("one", time.Hour), n.world.follow("another", 3*time.Minute)}
+	for _, f := range n.followers {
+		n.await(time.Minute, "events", func() string {
+			if f.position() == "" {
+				return f.name + " hears nothing"
+			}
+			return ""
+		})
+	}
+}
+
+func (n *nemesis) unfollow() {
+	for _, f := range n.followers {
+		f.stop()
+	}
+	n.followers = nil
 }
 
 // run goes from manager to manager. One that was started since has not what came before, and says so; not all of them were.

@@ -69,6 +69,7 @@ func (m *machine) describe() *api.NodeDescription {
 		Hostname: m.name, Platform: &api.Platform{Os: "linux", Architecture: "amd64"}, EngineVersion: "day",
 		Resources: &api.Resources{NanoCpus: nodeCPUs, MemoryBytes: nodeMemory},
 	}
+	d.Resources.Generic = []*api.GenericResource{{Kind: deviceKind, Ids: []string{"gpu0", "gpu1", "gpu2"}}}
 	d.Images = m.world.images
 	return m.world.bug.describe(d)
 }

@@ -20,7 +20,7 @@ type nemesis struct {
 	*world
 	power *rand.Rand // what losses of power leave on disks
 	apart []string   // machines that are cut off
-	// followers follow events, made and gone are the services that were created and removed, each once.
+	// followers follow events, made and gone are the services that were created and removed since they began.
 	followers  []*follower
 	made, gone map[string]int
 }
@@ -196,6 +196,21 @@ func (n *nemesis) mend() error {
 		}
 	}
 	return nil
+}
+
+// blackout ends all managers, and starts them again after a while: nobody takes wishes in between, and nodes go on.
+func (n *nemesis) blackout(how string, lasts time.Duration) error {
+	n.unfollow()
+	var errs []error
+	for _, m := range n.machines[:managers] {
+		errs = append(errs, n.down(m.name, how))
+	}
+	_ = pause(n.t.Context(), lasts)
+	for _, m := range n.machines[:managers] {
+		errs = append(errs, n.up(m.name))
+	}
+	n.follow()
+	return errors.Join(errs...)
 }
 
 // transfer makes another manager lead.

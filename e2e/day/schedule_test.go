@@ -37,7 +37,9 @@ type wish struct {
 	name     string
 	replicas int
 	secret   string
-	version  int // of the program
+	version  int  // of the program
+	port     bool // it publishes one, so that no two of its tasks are on a node
+	device   bool // its tasks have one each
 }
 
 const (
@@ -48,6 +50,7 @@ const (
 	maxServices    = 8
 	maxReplicas    = 9
 	maxCompletions = 40
+	maxPublished   = 4 // of 5 nodes in a zone
 )
 
 // kinds of services, by how their names begin. The names say whether a new task starts before the old one stops.
@@ -104,6 +107,7 @@ func acts() []act {
 		{4, (*schedule).divide},
 		{5, (*schedule).join},
 		{3, (*schedule).handOver},
+		{1, (*schedule).blackout},
 	}
 }
 
@@ -171,6 +175,9 @@ func (s *schedule) deploy() {
 func (s *schedule) wish() (*wish, *api.ServiceSpec) {
 	s.number++
 	w := &wish{name: fmt.Sprint(pick(s, kinds), s.number)}
+	w.port = !isJob(w.name) && s.rng.IntN(4) == 0
+	others := slices.ContainsFunc(s.services, func(o *wish) bool { return o.device })
+	w.device = s.rng.IntN(3) == 0 && (isJob(w.name) || !startsFirst(w.name) && !others) // jobs can wait, and others have to have room
 	w.replicas = s.size(w)
 	return w, s.spec(w)
 }
@@ -179,6 +186,9 @@ func (s *schedule) wish() (*wish, *api.ServiceSpec) {
 func (s *schedule) size(w *wish) int {
 	if isJob(w.name) {
 		return 1 + s.rng.IntN(maxCompletions)
+	}
+	if w.port {
+		return 1 + s.rng.IntN(maxPublished)
 	}
 	return 1 + s.rng.IntN(maxReplicas)
 }
@@ -195,6 +205,9 @@ func (s *schedule) spec(w *wish) *api.ServiceSpec {
 	}
 	if s.rng.IntN(4) == 0 {
 		spec.Task.Placement.Constraints = []string{"node.labels." + zoneLabel + "==" + pick(s, zones)}
+	}
+	if w.port {
+		spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{TargetPort: 80, PublishedPort: uint32(firstPort + s.number)}}}
 	}
 	if s.rng.IntN(4) == 0 && !isJob(w.name) {
 		spec.Task.Container.Ready = &api.HealthConfig{Test: []string{"CMD", "check"}}
@@ -220,6 +233,12 @@ func (s *schedule) spec(w *wish) *api.ServiceSpec {
 	return spec
 }
 
+// deviceKind is a generic resource that each machine has some of, and firstPort is where the ports of services begin.
+const (
+	deviceKind = "gpu"
+	firstPort  = 8000
+)
+
 // reserve draws what a task reserves. Jobs have to wait for room now and then; all else has room in one zone, also while it is updated.
 func (s *schedule) reserve(w *wish) *api.Resources {
 	const unit = 50_000_000
@@ -227,7 +246,11 @@ func (s *schedule) reserve(w *wish) *api.Resources {
 	if isJob(w.name) {
 		cpus = int64(8+s.rng.IntN(12)) * unit
 	}
-	return &api.Resources{NanoCpus: cpus, MemoryBytes: int64(s.rng.IntN(4)) << 26}
+	reserved := &api.Resources{NanoCpus: cpus, MemoryBytes: int64(s.rng.IntN(4)) << 26}
+	if w.device {
+		reserved.Generic = []*api.GenericResource{{Kind: deviceKind, Count: 1}}
+	}
+	return reserved
 }
 
 // way is how tasks of a service are replaced.
@@ -440,6 +463,16 @@ func (s *schedule) join() {
 		s.cut = nil
 		s.add((*nemesis).mend, "mend the network")
 	}
+}
+
+// blackout is for when nothing else befell managers.
+func (s *schedule) blackout() {
+	if len(s.cut) > 0 || slices.ContainsFunc(s.down, func(name string) bool { return name[0] == 'm' }) {
+		return
+	}
+	how, lasts := pick(s, []string{"kill", "power"}), s.between(time.Second, 5*time.Minute)
+	s.add(func(n *nemesis) error { return n.blackout(how, lasts) }, "%s all managers for %s", how, lasts)
+	s.now += lasts
 }
 
 func (s *schedule) handOver() { s.add((*nemesis).transfer, "have another manager lead") }
