@@ -24,7 +24,8 @@ import (
 //	                                   jobs v  | written
 //	                                       write (owns the log on disk) --> prepare (its next segment)
 //
-// The loop never waits for the disk or the network. While the disk is busy, or enough groups are on their way, it takes no
+// The loop never waits for the disk or the network, and between two entries that it applies it takes what came meanwhile: however much is
+// committed at once, its peers hear of it in time. While the disk is busy, or enough groups are on their way, it takes no
 // proposals, so that those that wait meanwhile share the next entry.
 type cluster struct {
 	// snapshotInterval is the number of entries between snapshots.
@@ -56,8 +57,10 @@ type cluster struct {
 
 	// Owned by the loop.
 	core          *raftcore.Core
-	queue         []job // for the disk
-	writing       int   // appends in queue or on their way to the disk
+	applying      []*raftcore.Apply // what is committed and not all in the state machine
+	taken         int               // entries of the first of them that are
+	queue         []job             // for the disk
+	writing       int               // appends in queue or on their way to the disk
 	wedge         wedge
 	gate          gate
 	pending       map[string][]*proposal
@@ -130,6 +133,9 @@ func (c *cluster) between(ctx context.Context, fn func(*machine) error) error {
 	return c.call(ctx, func() error { return fn(c.machine) })
 }
 
+// always is ready to be received from.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 // loop feeds the core.
 func (c *cluster) loop(ctx context.Context) error {
 	ticker := time.NewTicker(tickInterval)
@@ -145,6 +151,10 @@ func (c *cluster) loop(ctx context.Context) error {
 		var jobs chan []job
 		if len(c.queue) > 0 {
 			jobs = c.jobs
+		}
+		var apply chan struct{}
+		if len(c.applying) > 0 {
+			apply = always
 		}
 		var err error
 		select {
@@ -168,6 +178,10 @@ func (c *cluster) loop(ctx context.Context) error {
 			c.queue = nil
 		case done := <-c.written:
 			err = c.finish(done)
+		case <-apply:
+		}
+		if err == nil {
+			err = c.applyNext()
 		}
 		if err != nil {
 			return err
@@ -223,11 +237,7 @@ func (c *cluster) act(effects raftcore.Effects) error {
 			return err
 		}
 	}
-	for _, a := range effects.Applies {
-		if err := c.apply(a); err != nil {
-			return err
-		}
-	}
+	c.applying = append(c.applying, effects.Applies...)
 	c.publish()
 	return nil
 }
@@ -266,6 +276,11 @@ func (c *cluster) finish(jobs []job) error {
 
 // restore makes a snapshot from the leader the state.
 func (c *cluster) restore(j job) error {
+	for len(c.applying) > 0 { // what was committed before it
+		if err := c.applyNext(); err != nil {
+			return err
+		}
+	}
 	if err := c.machine.restore(j.state); err != nil {
 		return fmt.Errorf("the leader sent a bad snapshot: %w", err)
 	}
@@ -278,26 +293,33 @@ func (c *cluster) restore(j job) error {
 	return nil
 }
 
-// apply gives committed entries to the state machine.
-func (c *cluster) apply(a *raftcore.Apply) error {
-	for _, e := range a.Entries {
-		if err := c.applyEntry(e); err != nil {
-			return err
-		}
-		if leader := c.core.Leader(); leader.Self && leader.Term == e.GetTerm() {
-			c.readyTerm = leader.Term
-		}
-		c.logBytes += len(e.GetData())
+// applyNext gives the next committed entry to the state machine, if there is one.
+func (c *cluster) applyNext() error {
+	if len(c.applying) == 0 {
+		return nil
 	}
+	first := c.applying[0]
+	e := first.Entries[c.taken]
+	if err := c.applyEntry(e); err != nil {
+		return err
+	}
+	if leader := c.core.Leader(); leader.Self && leader.Term == e.GetTerm() {
+		c.readyTerm = leader.Term
+	}
+	c.logBytes += len(e.GetData())
+	c.appliedTerm = e.GetTerm()
+	if c.taken++; c.taken < len(first.Entries) {
+		return nil
+	}
+	c.applying, c.taken = c.applying[1:], 0
 	c.readsApplied()
 	if err := c.ask(); err != nil {
 		return err
 	}
-	c.appliedTerm = a.Entries[len(a.Entries)-1].GetTerm()
 	if err := c.maybeCapture(); err != nil {
 		return err
 	}
-	return c.step(raftcore.Applied{Apply: a})
+	return c.step(raftcore.Applied{Apply: first})
 }
 
 func (c *cluster) applyEntry(e *raftpb.Entry) error {

@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/store/raftcore"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
 )
 
-// turn lets the disk of a cluster, whose goroutines do not run, do what it was asked for.
-func turn(t *testing.T, c *cluster) {
+// persist lets the disk of a cluster, whose goroutines do not run, do what it was asked for.
+func persist(t *testing.T, c *cluster) {
 	t.Helper()
 	jobs := c.queue
 	c.queue = nil
@@ -18,6 +19,17 @@ func turn(t *testing.T, c *cluster) {
 	}
 	if err := c.finish(jobs); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// turn is persist, after which everything that is committed is applied.
+func turn(t *testing.T, c *cluster) {
+	t.Helper()
+	persist(t, c)
+	for len(c.applying) > 0 {
+		if err := c.applyNext(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -53,6 +65,42 @@ func TestBarrier_AfterARestartWaitsForWhatWasAcknowledged(t *testing.T) {
 		if len(done) != 1 {
 			t.Errorf("asked early %v: not answered with the first entry of the term", early)
 		}
+	}
+}
+
+// However much is committed at once, the loop hears of its peers between two entries: one that does not for as long as they all take is
+// taken for dead, or takes its leader for dead.
+func TestLoop_AppliesOneEntryAtATime(t *testing.T) {
+	c := restarted(t)
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	for c.readyTerm != c.core.Leader().Term || !c.core.Leader().Self {
+		turn(t, c)
+	}
+	const n = 5
+	for range n {
+		if err := c.step(raftcore.Propose{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := c.machine.index
+	for len(c.applying) == 0 {
+		persist(t, c)
+	}
+	if c.core.Commit() != before+n {
+		t.Fatalf("committed up to %d, want %d", c.core.Commit(), before+n)
+	}
+	for i := range n + 1 {
+		if got, want := c.machine.index, before+Index(i); got != want {
+			t.Fatalf("applied up to %d, want %d", got, want)
+		}
+		if err := c.applyNext(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.applying) > 0 {
+		t.Error("something is left")
 	}
 }
 

@@ -156,28 +156,6 @@ func (s *Store) confirm(ctx context.Context) error {
 	}
 }
 
-// Batch writes n things in as few transactions as is fair to others. fn writes the i-th of them, for i from 0 on; it is repeated like
-// that of Update, so what it sets besides must be set afresh for each i. done is how many are committed, which is n without an
-// error; those that follow are not.
-func (s *Store) Batch(ctx context.Context, n int, fn func(tx Tx, i int) error) (done int, err error) {
-	for done < n {
-		next := done
-		err := s.Update(ctx, "", func(tx Tx) error {
-			for next = done; next < n && !tx.Full(); next++ {
-				if err := fn(tx, next); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return done, err
-		}
-		done = next
-	}
-	return done, nil
-}
-
 // refusalError is what the closure of a transaction returned.
 type refusalError struct{ err error }
 

@@ -393,3 +393,51 @@ func TestBatch_SharesTheLogFairly(t *testing.T) {
 		t.Errorf("%d done, %d left: %v", done, left, err)
 	}
 }
+
+// TestBatchIndependent_HasSeveralUnderWay: each of them is there once; what came before an error is, too.
+func TestBatchIndependent_HasSeveralUnderWay(t *testing.T) {
+	s := storetest.New(t)
+	const n = 2001
+	create := func(tx store.Tx, i int) error {
+		return tx.Create(task(fmt.Sprintf("t%04d", i), "s", uint64(i), "n"))
+	}
+	if done, err := s.BatchIndependent(t.Context(), n, create); done != n || err != nil {
+		t.Fatalf("%d done: %v", done, err)
+	}
+	if left := len(storetest.List[*api.Task](t, s)); left != n {
+		t.Fatalf("%d objects, want %d", left, n)
+	}
+	// All change the same object as well: each transaction but the first to come is made again.
+	storetest.Create(t, s, service("counter", "counter"))
+	count := func(tx store.Tx, i int) error {
+		old, err := store.Get[*api.Service](tx, "counter")
+		if err != nil {
+			return err
+		}
+		counter := proto.CloneOf(old)
+		counter.SpecVersion++
+		return errors.Join(tx.Delete(object.KindTask, fmt.Sprintf("t%04d", i)), tx.Update(counter))
+	}
+	wrong := errors.New("wrong")
+	done, err := s.BatchIndependent(t.Context(), n, func(tx store.Tx, i int) error {
+		if i == 900 {
+			return wrong
+		}
+		return count(tx, i)
+	})
+	left := map[string]bool{}
+	for _, o := range storetest.List[*api.Task](t, s) {
+		left[o.GetId()] = true
+	}
+	if !errors.Is(err, wrong) || done == 0 || done > 900 || !left["t0900"] {
+		t.Errorf("%d done: %v", done, err)
+	}
+	for i := range done {
+		if id := fmt.Sprintf("t%04d", i); left[id] {
+			t.Errorf("%d done, but %s is there", done, id)
+		}
+	}
+	if got := storetest.Get[*api.Service](t, s, "counter").GetSpecVersion(); int(got) != n-len(left) {
+		t.Errorf("counted %d, want %d", got, n-len(left))
+	}
+}
