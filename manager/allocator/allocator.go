@@ -127,7 +127,7 @@ func (l *Loop) note(t *api.Task) {
 func (l *Loop) work(ctx context.Context) error {
 	for len(l.waiting) > 0 {
 		ids := slices.Sorted(maps.Keys(l.waiting))
-		done, err := l.store.Batch(ctx, len(ids), func(tx store.Tx, i int) error { return allocate(tx, ids[i]) })
+		done, err := l.store.BatchIndependent(ctx, len(ids), func(tx store.Tx, i int) error { return allocate(tx, ids[i]) })
 		for _, id := range ids[:done] {
 			delete(l.waiting, id)
 		}

@@ -118,6 +118,9 @@ type Effect struct {
 	Restore bool
 	// Status replaces the service's update status.
 	Status *api.UpdateStatus
+	// Stands says that the effect stays right for as long as the service is what the core saw, whatever its tasks do meanwhile. Then a
+	// core that wants more than one transaction takes is not asked again for each of them. A creation stands while its slot is empty.
+	Stands bool
 }
 
 // Creation is a new task.
@@ -137,6 +140,14 @@ type Creation struct {
 type Desire struct {
 	TaskID string
 	State  api.TaskState
+}
+
+// Stand marks effects as ones that stand.
+func Stand(effects []Effect) []Effect {
+	for i := range effects {
+		effects[i].Stands = true
+	}
+	return effects
 }
 
 // Remove has tasks stop and be forgotten, those that are not told to already.

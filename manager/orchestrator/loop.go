@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -20,8 +18,12 @@ import (
 // retryDelay is how long a key waits after the store was too busy to take its effects: long enough for others to get done.
 const retryDelay = 100 * time.Millisecond
 
-// restFactor is how much longer than it looks a loop rests: each of them takes a fifth of a processor at most.
-const restFactor = 4
+const (
+	// restFactor is how much longer than it looks a loop rests: each of them takes a fifth of a processor at most.
+	restFactor = 4
+	// maxRest is how long it rests at most: what happened meanwhile, such as the end of a node, waits for no longer.
+	maxRest = time.Second
+)
 
 // Config is what a Loop needs. The zero value of each optional field is safe.
 type Config struct {
@@ -37,6 +39,8 @@ type Loop struct {
 	name   string
 	core   Core
 	bySlot bool
+	// only selects the services that the core is asked about; nil is all.
+	only func(*api.Service) bool
 	// everyNode selects the services that are asked about when any node changes; nil is none.
 	everyNode func(*api.Service) bool
 	store     *store.Store
@@ -51,6 +55,10 @@ type Option func(*Loop)
 // BySlot makes the loop ask its core about each slot on its own, instead of about whole services: for cores whose decisions
 // about a slot depend on nothing else, so that one task's news cost the same in a service of any size.
 func BySlot() Option { return func(l *Loop) { l.bySlot = true } }
+
+// Only has the loop look at no other services than those that which selects; it must take a service that is nil, one that was removed.
+// Looking at a service costs as much as it has tasks.
+func Only(which func(*api.Service) bool) Option { return func(l *Loop) { l.only = which } }
 
 // EveryNode makes the loop ask its core about services that are to run on every node, those that which selects, when a node changes, or
 // comes, although none of their tasks are there. Their views have [View.Eligible]. which must take a service that is nil.
@@ -70,19 +78,6 @@ func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {
 		option(l)
 	}
 	return l, nil
-}
-
-// Key names what a core is asked about.
-type key struct {
-	service string
-	slot    uint64 // 0 unless the loop goes by slot
-}
-
-func compareKeys(a, b key) int {
-	if c := strings.Compare(a.service, b.service); c != 0 {
-		return c
-	}
-	return int(min(max(int64(a.slot)-int64(b.slot), -1), 1))
 }
 
 // Run does the loop's work until ctx ends, and then returns nil. It returns an error that matches store.ErrNotLeader when
@@ -134,7 +129,7 @@ func rest(ctx context.Context, looked time.Duration) error {
 	if looked < time.Millisecond {
 		return nil
 	}
-	timer := time.NewTimer(restFactor * looked)
+	timer := time.NewTimer(min(restFactor*looked, maxRest))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -265,7 +260,10 @@ func (l *Loop) work(ctx context.Context, q *queue) error {
 		return err
 	}
 	for len(wanted) > 0 {
-		rest, err := l.commit(ctx, wanted)
+		rest, left, err := l.commit(ctx, wanted)
+		if err == nil && len(left.effects) > 0 {
+			rest, err = rest[1:], l.finish(ctx, left)
+		}
 		if errors.Is(err, store.ErrConflict) {
 			l.log.Warn("store is too busy, trying again", "error", err)
 			for _, k := range wanted {
@@ -289,6 +287,14 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 	err := l.store.View(func(tx store.ReadTx) error {
 		r := newReader(tx, l.everyNode)
 		for _, k := range dirty {
+			concerned, err := l.concerned(tx, k)
+			if err != nil {
+				return err
+			}
+			if !concerned {
+				q.wakeAt(k, time.Time{})
+				continue
+			}
 			v, err := r.view(k.service, k.slot)
 			if err != nil {
 				return err
@@ -305,79 +311,66 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 	return wanted, err
 }
 
+// concerned reports whether the core is asked about a key.
+func (l *Loop) concerned(tx store.ReadTx, k key) (bool, error) {
+	if l.only == nil {
+		return true, nil
+	}
+	s, err := store.Get[*api.Service](tx, k.service)
+	if errors.Is(err, store.ErrNotFound) {
+		s, err = nil, nil
+	}
+	return err == nil && l.only(s), err
+}
+
 // look notes that the loop has looked at services since it began to.
 func (l *Loop) look(began time.Time) { l.looked += time.Since(began) }
 
-// commit applies the effects for as many of keys as fit into one transaction and returns the keys that are left.
-func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, err error) {
+// decided is what a core wanted for a view.
+type decided struct {
+	view    View
+	effects []Effect
+}
+
+// commit applies the effects for as many of keys as fit into one transaction and returns the keys that are left; and of the effects for the
+// first of these those that are left, if they all stand.
+func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, left decided, err error) {
 	err = l.store.Update(ctx, "", func(tx store.Tx) error {
 		w := writer{tx: tx, now: time.Now()}
 		defer l.look(w.now)
-		rest = nil
+		rest, left = nil, decided{}
 		for i, k := range keys {
 			v, err := newReader(tx, l.everyNode).view(k.service, k.slot) // a new one: what was done for other keys counts, too
 			if err != nil {
 				return err
 			}
 			effects, _ := l.core(w.now, v)
-			full, err := w.applyAll(v, effects)
+			applied, err := w.applyAll(v, effects)
 			if err != nil {
 				return err
 			}
-			if full {
+			if applied < len(effects) {
 				rest = keys[i:]
+				if effects = effects[applied:]; !slices.ContainsFunc(effects, func(e Effect) bool { return !e.Stands }) {
+					left = decided{v, effects}
+				}
 				return nil
 			}
 		}
 		return nil
 	})
-	return rest, err
+	return rest, left, err
 }
 
-// queue is what a Loop still has to look at.
-type queue struct {
-	dirty map[key]bool
-	wakes map[key]time.Time
-}
-
-func newQueue() *queue { return &queue{dirty: map[key]bool{}, wakes: map[key]time.Time{}} }
-
-func (q *queue) mark(k key) { q.dirty[k] = true }
-
-// wakeAt replaces the time at which k gets dirty by itself; zero is never.
-func (q *queue) wakeAt(k key, at time.Time) {
-	if at.IsZero() {
-		delete(q.wakes, k)
-		return
+// finish applies effects that stand, in as many transactions as it takes. It ends early when the service is not what the core saw any more:
+// that news is on its way.
+func (l *Loop) finish(ctx context.Context, d decided) error {
+	_, err := l.store.BatchIndependent(ctx, len(d.effects), func(tx store.Tx, i int) error {
+		w := writer{tx: tx, now: time.Now()}
+		return w.applyStanding(d.view, d.effects[i])
+	})
+	if errors.Is(err, errChanged) {
+		return nil
 	}
-	q.wakes[k] = at
-}
-
-// expire marks the keys whose time has come.
-func (q *queue) expire(now time.Time) {
-	for k, at := range q.wakes {
-		if !at.After(now) {
-			q.mark(k)
-			delete(q.wakes, k)
-		}
-	}
-}
-
-// take returns all dirty keys, in order, and forgets them.
-func (q *queue) take() []key {
-	keys := slices.SortedFunc(maps.Keys(q.dirty), compareKeys)
-	clear(q.dirty)
-	return keys
-}
-
-// untilNext returns how long it is until a key gets dirty by itself.
-func (q *queue) untilNext(now time.Time) time.Duration {
-	const never = time.Hour
-	next := now.Add(never)
-	for _, at := range q.wakes {
-		if at.Before(next) {
-			next = at
-		}
-	}
-	return next.Sub(now)
+	return err
 }

@@ -81,15 +81,17 @@ func (w *world) update(fn func(store.Tx) error) {
 }
 
 func edit[T store.Object](w *world, id string, change func(T)) {
-	w.update(func(tx store.Tx) error {
-		old, err := store.Get[T](tx, id)
-		if err != nil {
-			return err
-		}
-		o := proto.CloneOf(old)
-		change(o)
-		return tx.Update(o)
-	})
+	w.update(func(tx store.Tx) error { return edited(tx, id, change) })
+}
+
+func edited[T store.Object](tx store.Tx, id string, change func(T)) error {
+	old, err := store.Get[T](tx, id)
+	if err != nil {
+		return err
+	}
+	o := proto.CloneOf(old)
+	change(o)
+	return tx.Update(o)
 }
 
 func all[T store.Object](w *world) []T { return storetest.List[T](w.t, w.s) }

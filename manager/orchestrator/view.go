@@ -18,18 +18,20 @@ type reader struct {
 	everyNode func(*api.Service) bool
 	crowded   func(*api.Task) bool
 	parsed    parsed
+	nodes     map[string]*api.Node // those that were read; nil is none with the id
 }
 
 func newReader(tx store.ReadTx, everyNode func(*api.Service) bool) *reader {
-	r := &reader{tx: tx, everyNode: everyNode, parsed: parsed{}}
+	r := &reader{tx: tx, everyNode: everyNode, parsed: parsed{}, nodes: map[string]*api.Node{}}
 	r.crowded = crowding(tx, r.node)
 	return r
 }
 
 func (r *reader) node(id string) *api.Node {
-	n, err := store.Get[*api.Node](r.tx, id)
-	if err != nil {
-		return nil
+	n, known := r.nodes[id]
+	if !known {
+		n, _ = store.Get[*api.Node](r.tx, id) // nil when there is none
+		r.nodes[id] = n
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,8 +22,12 @@ const defaultHistoryLimit = 5
 // says that some are left; the core will ask for them again.
 func Apply(tx store.Tx, now time.Time, v View, effects []Effect) (full bool, err error) {
 	w := writer{tx: tx, now: now}
-	return w.applyAll(v, effects)
+	applied, err := w.applyAll(v, effects)
+	return applied < len(effects), err
 }
+
+// errChanged is that a service is not the one that a core saw.
+var errChanged = errors.New("the service changed")
 
 // writer puts effects into one transaction.
 type writer struct {
@@ -30,17 +35,48 @@ type writer struct {
 	now time.Time
 }
 
-// applyAll applies effects in order. full says that the transaction took all it should before the last of them.
-func (w *writer) applyAll(v View, effects []Effect) (full bool, err error) {
-	for _, e := range effects {
+// applyAll applies effects in order, until the transaction has all that it should, and returns how many.
+func (w *writer) applyAll(v View, effects []Effect) (applied int, err error) {
+	for i, e := range effects {
 		if w.tx.Full() {
-			return true, nil
+			return i, nil
 		}
 		if err := w.apply(v, e); err != nil {
-			return false, err
+			return i, err
 		}
 	}
-	return false, nil
+	return len(effects), nil
+}
+
+// applyStanding applies an effect that stands to a later state than the one that v shows; what is done already, or has gone, is left out. It
+// returns errChanged when the effect stands no more.
+func (w *writer) applyStanding(v View, e Effect) error {
+	if err := w.same(v); err != nil {
+		return err
+	}
+	if e.Create != nil {
+		if taken, err := store.List[*api.Task](w.tx, store.BySlot(v.ServiceID, e.Create.Slot)); err != nil || len(taken) > 0 {
+			return err
+		}
+	}
+	e.Desired = slices.DeleteFunc(slices.Clone(e.Desired), func(d Desire) bool {
+		_, err := store.Get[*api.Task](w.tx, d.TaskID)
+		return errors.Is(err, store.ErrNotFound)
+	})
+	return w.apply(v, e)
+}
+
+// same returns nil when the service is what v shows.
+func (w *writer) same(v View) error {
+	now, err := store.Get[*api.Service](w.tx, v.ServiceID)
+	switch {
+	case errors.Is(err, store.ErrNotFound) && v.Service == nil:
+		return nil
+	case errors.Is(err, store.ErrNotFound), err == nil && now.GetMeta().GetVersion() != v.Service.GetMeta().GetVersion():
+		return errChanged
+	default:
+		return err
+	}
 }
 
 func (w *writer) apply(v View, e Effect) error {

@@ -143,7 +143,7 @@ func news(watch *store.Watcher, changes []Change) ([]Change, error) {
 // saw it is not written; the tasks whose news would not reach the core by themselves are returned for it.
 func (l *Loop) commit(ctx context.Context, decisions []Decision) (dropped []Change, err error) {
 	refused := make([]*api.Task, len(decisions))
-	done, err := l.store.Batch(ctx, len(decisions), func(tx store.Tx, i int) (err error) {
+	done, err := l.store.BatchIndependent(ctx, len(decisions), func(tx store.Tx, i int) (err error) {
 		refused[i], err = write(tx, decisions[i])
 		return err
 	})

@@ -12,7 +12,8 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("global", Step, cfg, orchestrator.EveryNode(func(s *api.Service) bool { return s.GetSpec().GetGlobal() != nil }))
+	isGlobal := func(s *api.Service) bool { return s.GetSpec().GetGlobal() != nil }
+	return orchestrator.New("global", Step, cfg, orchestrator.Only(isGlobal), orchestrator.EveryNode(isGlobal))
 }
 
 // Step decides about all slots of one service.

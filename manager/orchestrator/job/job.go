@@ -13,7 +13,7 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("job", Step, cfg, orchestrator.EveryNode(func(s *api.Service) bool { return s.GetSpec().GetGlobalJob() != nil }))
+	return orchestrator.New("job", Step, cfg, orchestrator.Only(func(s *api.Service) bool { return taskstate.Job(s.GetSpec()) }), orchestrator.EveryNode(func(s *api.Service) bool { return s.GetSpec().GetGlobalJob() != nil }))
 }
 
 // Step decides about all slots of one service.

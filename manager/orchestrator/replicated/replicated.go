@@ -13,13 +13,13 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("replicated", Step, cfg)
+	return orchestrator.New("replicated", Step, cfg, orchestrator.Only(func(s *api.Service) bool { return s == nil || s.GetSpec().GetReplicated() != nil }))
 }
 
 // Step decides about all slots of one service.
 func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
 	if v.Service == nil {
-		return orchestrator.Remove(v.Tasks), time.Time{}
+		return orchestrator.Stand(orchestrator.Remove(v.Tasks)), time.Time{}
 	}
 	if v.Service.GetSpec().GetReplicated() == nil {
 		return nil, time.Time{}
@@ -29,10 +29,12 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 	var effects []orchestrator.Effect
 	wanted := v.Service.GetSpec().GetReplicated().GetReplicas()
 	if uint64(len(kept)) > wanted {
-		for _, slot := range spare(v, all, kept)[:uint64(len(kept))-wanted] {
-			effects = append(effects, orchestrator.Remove(all[slot])...)
-			kept = slices.DeleteFunc(kept, func(other uint64) bool { return other == slot })
+		ordered := spare(v, all, kept)
+		over := uint64(len(kept)) - wanted
+		for _, slot := range ordered[:over] {
+			effects = append(effects, orchestrator.Stand(orchestrator.Remove(all[slot]))...)
 		}
+		kept = slices.Sorted(slices.Values(ordered[over:]))
 	}
 	leave := evacuate(now, v, all, kept)
 	effects = append(effects, leave.effects...)
@@ -45,7 +47,7 @@ func Step(now time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time)
 		if _, taken := slices.BinarySearch(kept, slot); taken {
 			continue
 		}
-		effects = append(effects, orchestrator.Effect{Create: v.Replacement(slot, all[slot], nil)})
+		effects = append(effects, orchestrator.Effect{Create: v.Replacement(slot, all[slot], nil), Stands: len(all[slot]) == 0})
 		missing--
 	}
 	return effects, leave.wake()

@@ -11,7 +11,7 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("update", Step, cfg)
+	return orchestrator.New("update", Step, cfg, orchestrator.Only(func(s *api.Service) bool { return s != nil && !taskstate.Job(s.GetSpec()) }))
 }
 
 // Step decides about all slots of one service.

@@ -1,0 +1,162 @@
+package orchestrator_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/manager/orchestrator"
+	"github.com/skep-io/skep/store"
+	"github.com/skep-io/skep/store/object"
+	"github.com/skep-io/skep/store/storetest"
+)
+
+// runCore runs a loop with a core until the test ends.
+func runCore(t *testing.T, s *store.Store, core orchestrator.Core) {
+	t.Helper()
+	l, err := orchestrator.New("test", core, orchestrator.Config{Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { stopped <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// creations are effects that make tasks in the slots from 1 on.
+func creations(slots uint64, stands bool) (effects []orchestrator.Effect) {
+	for slot := range slots {
+		effects = append(effects, orchestrator.Effect{
+			Create: &orchestrator.Creation{Slot: slot + 1, Desired: api.TaskState_TASK_STATE_RUNNING}, Stands: stands,
+		})
+	}
+	return effects
+}
+
+// slots returns the slots of all tasks, in order.
+func slots(t *testing.T, s *store.Store) (numbers []uint64) {
+	for _, task := range storetest.List[*api.Task](t, s) {
+		numbers = append(numbers, task.GetSlot())
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// TestLoop_DoesNotLookAgainForWhatStands: a look costs as much as the service has tasks, so one for each transaction would cost the square.
+func TestLoop_DoesNotLookAgainForWhatStands(t *testing.T) {
+	const wanted = 3000
+	for stands, most := range map[bool]int{true: 3, false: 1000} { // one to see, one to write, one for the news
+		synctest.Test(t, func(t *testing.T) {
+			s, looks := storetest.New(t), 0
+			runCore(t, s, func(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+				looks++
+				if v.Service == nil || len(v.Tasks) == wanted {
+					return nil, time.Time{}
+				}
+				return creations(wanted, stands)[len(v.Tasks):], time.Time{}
+			})
+			storetest.Create(t, s, simService("s", wanted, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+			synctest.Wait()
+			if got := slots(t, s); len(got) != wanted || len(slices.Compact(got)) != wanted {
+				t.Errorf("stands %v: %d tasks in %d slots, want %d", stands, len(got), len(slices.Compact(got)), wanted)
+			}
+			if looks > most || !stands && looks < 5 {
+				t.Errorf("stands %v: the core was asked %d times", stands, looks)
+			}
+		})
+	}
+}
+
+// TestLoop_GivesASlotNoSecondTask: one that got a task after the core looked stays as it is.
+func TestLoop_GivesASlotNoSecondTask(t *testing.T) {
+	const wanted = 3000
+	synctest.Test(t, func(t *testing.T) {
+		s, looks := storetest.New(t), 0
+		runCore(t, s, func(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+			if v.Service == nil || len(v.Tasks) > 0 {
+				return nil, time.Time{}
+			}
+			if looks++; looks == 2 { // whose effects are written
+				storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "s", Slot: wanted})
+			}
+			return creations(wanted, true), time.Time{}
+		})
+		storetest.Create(t, s, simService("s", wanted, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		synctest.Wait()
+		if got := slots(t, s); len(got) != wanted || len(slices.Compact(got)) != wanted {
+			t.Errorf("%d tasks in %d slots, want %d", len(got), len(slices.Compact(got)), wanted)
+		}
+	})
+}
+
+// TestLoop_EndsWithTheServiceThatItSaw: what a core wanted for a service that changed meanwhile is not done any more.
+func TestLoop_EndsWithTheServiceThatItSaw(t *testing.T) {
+	const tasks = 1200
+	synctest.Test(t, func(t *testing.T) {
+		s, looks := storetest.New(t), 0
+		storetest.Create(t, s, simService("s", tasks, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		for slot := range uint64(tasks) {
+			storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "s", Slot: slot + 1, DesiredState: api.TaskState_TASK_STATE_RUNNING})
+		}
+		runCore(t, s, func(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+			if v.Service.GetSpecVersion() > 1 {
+				return nil, time.Time{}
+			}
+			if looks++; looks == 2 {
+				if err := s.Update(context.Background(), "", func(tx store.Tx) error {
+					return edited(tx, "s", func(s *api.Service) { s.SpecVersion++ })
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+			return orchestrator.Stand(orchestrator.Remove(v.Tasks)), time.Time{}
+		})
+		synctest.Wait()
+		removed := 0
+		for _, task := range storetest.List[*api.Task](t, s) {
+			if task.GetDesiredState() == api.TaskState_TASK_STATE_REMOVE {
+				removed++
+			}
+		}
+		if removed == 0 || removed > tasks/2 { // the transaction of the look is as right as its snapshot
+			t.Errorf("%d of %d tasks are to be removed", removed, tasks)
+		}
+	})
+}
+
+// TestLoop_RestsNoLongerThanASecond: what happens while it rests after a long look, such as the end of a node, does not wait for long.
+func TestLoop_RestsNoLongerThanASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.New(t)
+		var last time.Time
+		runCore(t, s, func(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+			last = time.Now()
+			if v.Service.GetSpecVersion() == 1 {
+				time.Sleep(10 * time.Second)
+			}
+			return nil, time.Time{}
+		})
+		storetest.Create(t, s, simService("s", 1, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		time.Sleep(11 * time.Second)
+		changed := time.Now()
+		if err := s.Update(t.Context(), "", func(tx store.Tx) error {
+			return edited(tx, "s", func(s *api.Service) { s.SpecVersion++ })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if waited := last.Sub(changed); waited < 0 || waited > time.Second {
+			t.Errorf("looked %v after the change", waited)
+		}
+	})
+}
