@@ -60,7 +60,7 @@ type Dispatcher struct {
 	listeners map[string]map[*listener]bool
 	// alive is nil unless this manager leads.
 	alive *liveness
-	// cutOff is since when a leader that is known could not be reached, or zero.
+	// cutOff is since when no leader is known, or the one that is could not be reached, or zero.
 	cutOff time.Time
 }
 

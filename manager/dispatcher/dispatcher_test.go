@@ -333,6 +333,28 @@ func TestHeartbeat_RefusedByAManagerThatIsCutOff(t *testing.T) {
 	})
 }
 
+// TestHeartbeat_RefusedByAManagerThatKnowsNoLeader: it may be the only one that was left behind, such as one that was demoted while it was
+// off, whose own agent would never hear of that.
+func TestHeartbeat_RefusedByAManagerThatKnowsNoLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1", "m2")
+		storetest.Create(t, c.store, node("n1"))
+		time.Sleep(time.Minute)
+		a := c.connect("n1", "m2").mustRegister()
+		synctest.Wait()
+		c.elect("")
+		if err := a.heartbeat(); err != nil {
+			t.Errorf("during an election: %v", err)
+		}
+		time.Sleep(6 * time.Second)
+		wantCode(t, "heartbeat", a.heartbeat(), codes.Unavailable)
+		wantCode(t, "registration", c.connect("n1", "m2").register(), codes.Unavailable)
+		c.elect("m1")
+		time.Sleep(2 * time.Second)
+		c.connect("n1", "m2").mustRegister()
+	})
+}
+
 func TestLead_ANewLeaderIsPatient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "m1", "m2")

@@ -301,7 +301,7 @@ func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatReques
 	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
 
-// reachable returns the period of heartbeats, or Unavailable when a leader that is known could not be reached for longer.
+// reachable returns the period of heartbeats, or Unavailable when the leader could not be reached for longer.
 func (d *Dispatcher) reachable() (time.Duration, error) {
 	period, err := d.period()
 	if err != nil {

@@ -162,11 +162,13 @@ func (d *Dispatcher) failed(b *batch, leader store.Leadership, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.outbox.putBack(b)
-	switch {
-	case leader.LeaderAddr == "" && !leader.Self:
-		d.cutOff = time.Time{} // no other manager can do better
-	case d.cutOff.IsZero():
-		d.cutOff = time.Now()
+	if !d.cutOff.IsZero() {
+		return
+	}
+	// A manager that knows no leader can't tell whether there is none, or whether it alone was left behind: cut off from the others, or demoted
+	// while it was away, which it hears from none of them. Agents that ask another one lose nothing.
+	d.cutOff = time.Now()
+	if leader.LeaderAddr != "" || leader.Self {
 		d.log.Warn("the leader cannot be reached, trying again", "leader", leader.LeaderAddr, "error", err)
 	}
 }
