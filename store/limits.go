@@ -7,8 +7,9 @@ const (
 	MaxObjectSize = 1 << 20
 	// MaxEntrySize is the size of one log entry: raft keeps entries in memory and sends them whole.
 	MaxEntrySize = 4 << 20
-	// groupSize is where the store stops putting further transactions into the same entry.
-	groupSize = 1 << 20
+	// groupSize is where the store stops putting further transactions into the same entry: a manager answers its peers between two
+	// entries, and the time to apply one should be small beside an election time-out on a machine that is busy.
+	groupSize = 256 << 10
 	// fairChanges and fairSize are what a transaction of a loop should have at most: well below an entry, so that others get in.
 	fairChanges = 400
 	fairSize    = 1 << 20
