@@ -60,8 +60,8 @@ type Dispatcher struct {
 	listeners map[string]map[*listener]bool
 	// alive is nil unless this manager leads.
 	alive *liveness
-	// cutOff is since when no leader is known, or the one that is could not be reached, or zero.
-	cutOff time.Time
+	// unanswered is since when there is something on its way to the leader that was not answered, or zero. It stays zero on the leader.
+	unanswered time.Time
 }
 
 // New returns a dispatcher. It starts nothing; its RPCs can be served as soon as Run is called.

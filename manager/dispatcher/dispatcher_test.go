@@ -355,6 +355,34 @@ func TestHeartbeat_RefusedByAManagerThatKnowsNoLeader(t *testing.T) {
 	})
 }
 
+// TestHeartbeat_RefusedBeforeTheNextOneIsLost: what an agent said last may be lost with the leader that does not answer, so what it says next
+// must not be. Whether the leader only does not answer, or this manager knows of none any more, which others may: the agent can't wait.
+func TestHeartbeat_RefusedBeforeTheNextOneIsLost(t *testing.T) {
+	for name, cutOff := range map[string]func(*cluster){
+		"no answer": func(c *cluster) { c.setHole("m1") },
+		"no leader": func(c *cluster) { c.elect("") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, "m1", "m2")
+				storetest.Create(t, c.store, node("n1"))
+				a := c.connect("n1", "m2").mustRegister()
+				synctest.Wait()
+				cutOff(c)
+				if err := a.heartbeat(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3 * time.Second)
+				if err := a.heartbeat(); err != nil {
+					t.Errorf("during what may be an election: %v", err)
+				}
+				time.Sleep(1500 * time.Millisecond)
+				wantCode(t, "the next heartbeat", a.heartbeat(), codes.Unavailable)
+			})
+		})
+	}
+}
+
 func TestLead_ANewLeaderIsPatient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "m1", "m2")

@@ -26,8 +26,8 @@
 // The leader alone says which node is READY or DOWN. It learns from all managers, itself included, how long ago they heard
 // from each agent. A new leader gives every READY node two periods more than the usual three, and so does one that was itself
 // stopped for longer than a period. A new period counts at once, from the change on, with the same two more. A manager that
-// knows no leader, or cannot reach it, refuses heartbeats after a period, so that its agents go elsewhere before they are
-// thought dead: it may be the only one that was left behind.
+// had no answer from a leader for three quarters of a period refuses heartbeats, so that its agents go elsewhere before they are
+// thought dead; also when it knows of no leader, for it may be the only one that was left behind.
 //
 // # The audit log
 //

@@ -301,7 +301,13 @@ func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatReques
 	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
 
-// reachable returns the period of heartbeats, or Unavailable when the leader could not be reached for longer.
+// patience is how much of a period this manager waits for the leader: what it heard from an agent before was perhaps lost as well, so the
+// agent's next heartbeat, which comes a little early, must already go to another manager.
+const patience = 0.75
+
+// reachable returns the period of heartbeats, or Unavailable when no leader could be reached for most of one. It does not matter whether one
+// is known: a manager that knows of none can't tell whether there is none, or whether it alone was left behind, cut off from the others, or demoted
+// while it was away. Agents that ask another one lose nothing.
 func (d *Dispatcher) reachable() (time.Duration, error) {
 	period, err := d.period()
 	if err != nil {
@@ -309,7 +315,7 @@ func (d *Dispatcher) reachable() (time.Duration, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.cutOff.IsZero() && time.Since(d.cutOff) > period {
+	if !d.unanswered.IsZero() && time.Since(d.unanswered) > time.Duration(patience*float64(period)) {
 		return 0, fault.New(fault.Unavailable, "this manager cannot reach the leader of the swarm, use another one")
 	}
 	return period, nil

@@ -65,6 +65,7 @@ func (d *Dispatcher) deliver(ctx context.Context) error {
 		reports := b.reports(time.Now())
 		d.mu.Unlock()
 		leadership, changed := d.cfg.Leadership()
+		d.sending(leadership)
 		err := d.send(ctx, link, leadership, changed, reports)
 		if err == nil || !mayWork(err) {
 			d.delivered(b, err)
@@ -72,7 +73,10 @@ func (d *Dispatcher) deliver(ctx context.Context) error {
 			continue
 		}
 		link.close() // gRPC would wait longer and longer before it tries the same connection again
-		d.failed(b, leadership, err)
+		if retry == retryMin && (leadership.LeaderAddr != "" || leadership.Self) {
+			d.log.Warn("the leader cannot be reached, trying again", "leader", leadership.LeaderAddr, "error", err)
+		}
+		d.failed(b)
 		if pause(ctx, retry, changed) != nil {
 			return nil
 		}
@@ -146,11 +150,23 @@ func mayWork(err error) bool {
 	}
 }
 
+// sending notes that there is something to be answered from now on.
+func (d *Dispatcher) sending(leader store.Leadership) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case leader.Self:
+		d.unanswered = time.Time{}
+	case d.unanswered.IsZero():
+		d.unanswered = time.Now()
+	}
+}
+
 // delivered settles a batch that the leader took, or will never take.
 func (d *Dispatcher) delivered(b *batch, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cutOff = time.Time{}
+	d.unanswered = time.Time{}
 	b.settle(err)
 	if err != nil {
 		d.log.Error("the leader refuses what agents reported", "error", err)
@@ -158,19 +174,10 @@ func (d *Dispatcher) delivered(b *batch, err error) {
 }
 
 // failed keeps a batch for the next try.
-func (d *Dispatcher) failed(b *batch, leader store.Leadership, err error) {
+func (d *Dispatcher) failed(b *batch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.outbox.putBack(b)
-	if !d.cutOff.IsZero() {
-		return
-	}
-	// A manager that knows no leader can't tell whether there is none, or whether it alone was left behind: cut off from the others, or demoted
-	// while it was away, which it hears from none of them. Agents that ask another one lose nothing.
-	d.cutOff = time.Now()
-	if leader.LeaderAddr != "" || leader.Self {
-		d.log.Warn("the leader cannot be reached, trying again", "leader", leader.LeaderAddr, "error", err)
-	}
 }
 
 // pause waits for a while, or until leadership changes. It returns an error when ctx ends.
