@@ -221,5 +221,8 @@ func (l *leaky) SendMsg(m any) error {
 	return l.ServerStream.SendMsg(m)
 }
 
-// searched is how long a planted bug may go unnoticed.
-const searched = 2 * time.Hour
+// A planted bug may go unnoticed for so many days of this length.
+const (
+	searches = 5
+	searched = time.Hour
+)

@@ -23,7 +23,7 @@
 // A schedule has steps for ten minutes, then all that is wrong is mended and the swarm must come to rest. Steps create services of
 // all modes, update orders and failure actions, with constraints, reservations, ports, readiness checks and secrets; scale, update, break, roll
 // back, pause and remove them; change secrets; drain, pause, activate and label nodes; stop, kill and power off machines, start
-// them again or have them join anew; cut machines off; have another manager lead. At most one manager is out of reach at a time, or all of
+// them again or have them join anew; cut machines off, or two of them from each other; have another manager lead. At most one manager is out of reach at a time, or all of
 // them are for some minutes. By themselves, servers crash
 // now and then, jobs fail, and programs ignore signals.
 //
@@ -46,7 +46,8 @@
 //   - Two who follow the events of services, from one manager after the other and each time from their cursor on, have heard of every
 //     service that came and went, once, and of the same events in the same order.
 //   - What a plan (`skep service plan`) says of a change is what comes of the change, while nothing else happens: which tasks go on, which
-//     are replaced, how many are new, and where those of the first step are. Where later ones are depends on how long tasks take.
+//     are replaced, how many are new, and where those of the first step are. Where others are, and those that wait for a port, depends on how
+//     long tasks take.
 //   - Each machine has the processes, containers and secrets that the API says, and nothing else. It stays so.
 //
 // The checks are checked by planting bugs (bugs_test.go) at the edges: before the executor, in what an agent hears and tells, and in

@@ -78,6 +78,19 @@ func (n *network) isolate(all []string, inside ...string) {
 			}
 		}
 	}
+	n.lose()
+}
+
+// part cuts two machines off from each other alone.
+func (n *network) part(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cuts[pair(a, b)] = true
+	n.lose()
+}
+
+// lose has connections lose what is sent from now on. n.mu is held.
+func (n *network) lose() {
 	for w := range n.wires {
 		w.setLost(n.cuts[w.ends])
 	}

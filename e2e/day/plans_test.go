@@ -105,7 +105,8 @@ func compareNew(plan *api.PlanServiceResponse, begun []*api.Task, after view) st
 			continue
 		}
 		count++
-		if p.GetStep() > 1 {
+		waits := p.GetAction() == api.PlannedAction_PLANNED_ACTION_REPLACE && len(plan.GetSpec().GetEndpoint().GetPorts()) > 0
+		if p.GetStep() > 1 || waits { // for a port that is freed somewhere
 			continue
 		}
 		slots[p.GetSlot()] = true
@@ -136,7 +137,8 @@ func compareNew(plan *api.PlanServiceResponse, begun []*api.Task, after view) st
 func (v view) placed(tasks []*api.Task) string {
 	var out []string
 	for _, t := range tasks {
-		out = append(out, fmt.Sprintf("%d on %s", t.GetSlot(), v.nodes[t.GetNodeId()].GetDescription().GetHostname()))
+		made := t.GetMeta().GetCreatedAt().AsTime().Format("15:04:05.000")
+		out = append(out, fmt.Sprintf("%d on %s (made at %s)", t.GetSlot(), v.nodes[t.GetNodeId()].GetDescription().GetHostname(), made))
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ")
@@ -145,7 +147,7 @@ func (v view) placed(tasks []*api.Task) string {
 func described(plan *api.PlanServiceResponse) string {
 	var out strings.Builder
 	for _, p := range plan.GetTasks() {
-		_, _ = fmt.Fprintf(&out, "%d %v %s from %s to %s: %s %s\n", p.GetStep(), p.GetAction(), p.GetTaskId(), p.GetHostname(), p.GetToHostname(), p.GetWhy(), p.GetRefusal())
+		_, _ = fmt.Fprintf(&out, "%d slot %d %v %s from %s to %s: %s %s\n", p.GetStep(), p.GetSlot(), p.GetAction(), p.GetTaskId(), p.GetHostname(), p.GetToHostname(), p.GetWhy(), p.GetRefusal())
 	}
 	return out.String()
 }

@@ -30,6 +30,8 @@ type schedule struct {
 	services []*wish
 	// down and cut are machines that are out of reach, drained those that take no tasks.
 	down, cut, drained []string
+	// apart are two machines that don't reach each other, but all others.
+	apart []string
 }
 
 // wish is a service as people want it.
@@ -105,6 +107,7 @@ func acts() []act {
 		{8, (*schedule).raise},
 		{3, (*schedule).replace},
 		{4, (*schedule).divide},
+		{4, (*schedule).part},
 		{5, (*schedule).join},
 		{3, (*schedule).handOver},
 		{1, (*schedule).blackout},
@@ -406,9 +409,9 @@ func (s *schedule) reached() (names []string) {
 	if len(gone) >= 3 {
 		return nil
 	}
-	managerGone := slices.ContainsFunc(gone, func(name string) bool { return name[0] == 'm' })
+	managerGone := slices.ContainsFunc(gone, isManager) || len(s.apart) > 0 && isManager(s.apart[0]) && isManager(s.apart[1])
 	for _, name := range s.all() {
-		if !slices.Contains(gone, name) && (name[0] != 'm' || !managerGone) {
+		if !slices.Contains(gone, name) && (!isManager(name) || !managerGone) {
 			names = append(names, name)
 		}
 	}
@@ -438,7 +441,7 @@ func (s *schedule) raise() {
 
 // replace wipes a worker that does not run, and has it join anew.
 func (s *schedule) replace() {
-	i := slices.IndexFunc(s.down, func(name string) bool { return name[0] == 'w' && !slices.Contains(s.cut, name) })
+	i := slices.IndexFunc(s.down, func(name string) bool { return !isManager(name) && !slices.Contains(s.cut, name) })
 	if i < 0 {
 		return
 	}
@@ -450,7 +453,7 @@ func (s *schedule) replace() {
 // divide cuts a machine off, also one that does not run, and join mends the network.
 func (s *schedule) divide() {
 	names := slices.Concat(s.reached(), s.down)
-	if len(names) == 0 || len(s.cut) > 0 {
+	if len(names) == 0 || len(s.cut)+len(s.apart) > 0 {
 		return
 	}
 	name := pick(s, names)
@@ -458,16 +461,33 @@ func (s *schedule) divide() {
 	s.add(func(n *nemesis) error { return n.cut(name) }, "cut %s off", name)
 }
 
+// part has two machines that are there not reach each other. One of them is a manager, of which all are there, or else nobody would notice.
+func (s *schedule) part() {
+	reached := s.reached()
+	all := slices.DeleteFunc(slices.Clone(reached), func(name string) bool { return !isManager(name) })
+	if len(all) < managers || len(s.cut)+len(s.apart) > 0 {
+		return
+	}
+	one, other := pick(s, all), pick(s, reached)
+	if one == other {
+		return
+	}
+	s.apart = []string{one, other}
+	s.add(func(n *nemesis) error { n.network.part(one, other); return nil }, "cut %s off from %s", one, other)
+}
+
+func isManager(name string) bool { return name[0] == 'm' }
+
 func (s *schedule) join() {
-	if len(s.cut) > 0 {
-		s.cut = nil
+	if len(s.cut)+len(s.apart) > 0 {
+		s.cut, s.apart = nil, nil
 		s.add((*nemesis).mend, "mend the network")
 	}
 }
 
 // blackout is for when nothing else befell managers.
 func (s *schedule) blackout() {
-	if len(s.cut) > 0 || slices.ContainsFunc(s.down, func(name string) bool { return name[0] == 'm' }) {
+	if len(s.cut)+len(s.apart) > 0 || slices.ContainsFunc(s.down, isManager) {
 		return
 	}
 	how, lasts := pick(s, []string{"kill", "power"}), s.between(time.Second, 5*time.Minute)
