@@ -106,6 +106,7 @@ func (l *Loop) run(ctx context.Context) error {
 		if err := l.work(ctx, q); err != nil {
 			return err
 		}
+		rested := time.Now().Add(restAfter(l.looked))
 		ready := watch.Ready()
 		timer.Reset(q.untilNext(time.Now()))
 		select {
@@ -114,7 +115,7 @@ func (l *Loop) run(ctx context.Context) error {
 		case <-ready:
 		case <-timer.C:
 		}
-		if err := rest(ctx, l.looked); err != nil {
+		if err := rest(ctx, rested); err != nil {
 			return err
 		}
 		if err := l.drain(watch, q); err != nil {
@@ -123,13 +124,23 @@ func (l *Loop) run(ctx context.Context) error {
 	}
 }
 
-// rest waits after looks that took long. A look at a service costs as much as it has tasks, and while many of them start, each one
-// that does asks for another look: what changes meanwhile is seen in one. The time that Raft takes for a commit costs no processor.
-func rest(ctx context.Context, looked time.Duration) error {
+// restAfter is how long the loop rests after looks that took long. A look at a service costs as much as it has tasks, and while many of them
+// start, each one that does asks for another look: what changes meanwhile is seen in one. The time that Raft takes for a commit costs no
+// processor.
+func restAfter(looked time.Duration) time.Duration {
 	if looked < time.Millisecond {
+		return 0
+	}
+	return min(restFactor*looked, maxRest)
+}
+
+// rest waits until a time.
+func rest(ctx context.Context, until time.Time) error {
+	left := time.Until(until)
+	if left <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(min(restFactor*looked, maxRest))
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
