@@ -228,23 +228,40 @@ func (m *Manager) assign(ctx context.Context, complete bool, tasks []*api.Task, 
 			changed = append(changed, t)
 		}
 	}
-	if err := m.db.saveTasks(changed); err != nil {
+	taken := m.taken(gone)
+	if err := m.db.saveTasks(slices.Concat(changed, taken)); err != nil {
 		return err
 	}
 	for _, t := range changed {
 		m.update(ctx, t)
 	}
-	for id := range gone {
-		if r, ok := m.runners[id]; ok && r.assigned {
-			r.assigned = false
-			r.send(ctx, Input{Unassigned: true})
-		}
+	for _, t := range taken {
+		r := m.runners[t.GetId()]
+		r.assigned, r.desired = false, t.GetDesiredState()
+		m.keep(t)
+		r.send(ctx, Input{Unassigned: true})
 	}
 	if complete && !m.reached {
 		m.reached = true
 		m.tellAll(ctx, Input{Reached: true})
 	}
 	return nil
+}
+
+// taken returns what is to be kept of tasks that are taken away, those of ids that this node has: that a task is to be gone must
+// outlast a restart, after which it may be that no manager is in reach to say so again.
+func (m *Manager) taken(ids map[string]bool) []*api.Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*api.Task
+	for id := range ids {
+		if r, ok := m.runners[id]; ok && r.assigned {
+			t := proto.CloneOf(m.assigned[id])
+			t.DesiredState = api.TaskState_TASK_STATE_REMOVE
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // tellAll hands a fact to all runners.

@@ -282,6 +282,49 @@ func TestManager_StartsAgainAloneAfterARestartOfTheMachine(t *testing.T) {
 	})
 }
 
+// What a manager took away stays away, although the machine's end came before the task's, and with no manager in reach to say so again.
+func TestManager_StartsNothingAgainThatWasTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		tasks := []*api.Task{newTask("removed", "stubborn"), newTask("unlisted", "stubborn"), newTask("stays", "stubborn")}
+		n.assign(true, tasks...)
+		settle()
+		if err := n.m.Assign(t.Context(), false, nil, []string{"removed"}); err != nil {
+			t.Fatal(err)
+		}
+		n.assign(true, newTask("stays", "stubborn"))
+		for _, id := range []string{"removed", "unlisted"} {
+			if got := n.m.Tasks()[id].GetDesiredState(); got != api.TaskState_TASK_STATE_REMOVE {
+				t.Errorf("%s is to be %s", id, got)
+			}
+			n.told(id)
+		}
+		n.stop()
+		n.fake.Reboot(137)
+		n.start()
+		defer func() { n.stop() }()
+		settle()
+		if err := n.m.Alone(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		starts := map[string]int{}
+		for _, call := range n.fake.Calls() {
+			if id, ok := strings.CutPrefix(call, "start "); ok {
+				starts[id]++
+			}
+		}
+		if want := map[string]int{"removed": 1, "unlisted": 1, "stays": 2}; !maps.Equal(starts, want) {
+			t.Errorf("starts are %v, want %v", starts, want)
+		}
+		n.assign(true, newTask("stays", "stubborn"))
+		settle()
+		if left := n.m.Statuses(); len(left) != 1 || left["stays"] == nil {
+			t.Errorf("I15: left are %v", left)
+		}
+	})
+}
+
 func TestManager_RemovesContainersWithoutATask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
