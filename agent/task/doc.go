@@ -18,6 +18,7 @@
 //	  a manager tells the assignments        -> FAILED, and it decides what follows
 //	  nobody does, and the restart policy    -> prepared and started again, RUNNING all the while (lost.go); a manager that comes
 //	  would replace the task                    before it runs makes it FAILED, one that comes later finds the same task
+//	                                            All errors are tried again meanwhile. What was not known to run yet begins as a new one does.
 //	RUNNING, stop: stop signal -> grace period -> SIGKILL -> SHUTDOWN
 //	RUNNING, news of secrets, or a failure a while ago: Refresh, if files are to follow them; one at a time, and the end waits for it
 //	after the end: Release (all but the log) -> desired REMOVE or not assigned: Remove (the log too) -> not assigned: forgotten
@@ -35,10 +36,10 @@
 // one per operation, and returns when all have ended. Containers go on running then.
 //
 // Errors: Open returns [ErrVersion], [ErrDamaged] and [ErrLocked]. An [Executor] says with the kind of its errors ([fault.KindOf]) whether to
-// try again: Unavailable is temporary, everything else is final.
+// try again: Unavailable is temporary, everything else is final, but for a task that its node starts again by itself: there, all is temporary.
 //
 // The database is the bbolt file tasks.db (mode 0600). Bucket "meta" has "version" = "1"; bucket "task" has the last assigned
-// [api.Task], bucket "status" the last [api.TaskStatus], both as protobuf under the task's id.
+// [api.Task], with the desired state REMOVE once it is assigned no more, bucket "status" the last [api.TaskStatus], both as protobuf under the task's id.
 //
 // The states are those of Docker Swarm (SwarmKit's design/task_model.md).
 package task

@@ -40,12 +40,17 @@ func (m *Machine) settleLost(now time.Time) {
 	}
 }
 
-// revive starts a task again whose container ended with the machine. Its state stays RUNNING (I6): for managers, which can't be told, it is.
+// revive starts a task again whose container ended with the machine. If it ran, its state stays RUNNING (I6): for managers, which can't be told,
+// it is. One that was not known to run begins as a new one does.
 func (m *Machine) revive(now time.Time) {
 	if m.phase != phaseLost || m.reached || m.stopWanted() {
 		return
 	}
 	m.reviving, m.container = true, nil
+	if m.status.GetState() < api.TaskState_TASK_STATE_RUNNING {
+		m.phase = phaseNew
+		return
+	}
 	m.report(now, api.TaskState_TASK_STATE_RUNNING, revivingText, "")
 	m.phase = phasePreparing
 	m.do(OpPrepare)
@@ -53,7 +58,7 @@ func (m *Machine) revive(now time.Time) {
 
 // Reviving reports whether a status is of a task that is to be started again by its node, and does not run yet; its error says why, if it can't.
 func Reviving(s *api.TaskStatus) bool {
-	return s.GetState() == api.TaskState_TASK_STATE_RUNNING && s.GetMessage() == revivingText
+	return s.GetState() <= api.TaskState_TASK_STATE_RUNNING && s.GetMessage() == revivingText
 }
 
 // beginUnwanted reports whether a task that does not run yet is not to: when a manager is in reach, it decides what follows a task that was lost.

@@ -242,7 +242,8 @@ func (m *Machine) begin(now time.Time, found *api.ContainerStatus, lost bool) {
 	case found != nil:
 		m.container = proto.CloneOf(found)
 		m.recallReadiness()
-		if state >= api.TaskState_TASK_STATE_RUNNING && found.GetHealth() == api.HealthState_HEALTH_STATE_STARTING {
+		m.reviving = Reviving(m.status)
+		if !m.reviving && state >= api.TaskState_TASK_STATE_RUNNING && found.GetHealth() == api.HealthState_HEALTH_STATE_STARTING {
 			m.container.Health = api.HealthState_HEALTH_STATE_HEALTHY // it was, before
 		}
 		m.started(now)
@@ -311,7 +312,7 @@ func (m *Machine) started(now time.Time) {
 		if m.status.GetState() == api.TaskState_TASK_STATE_RUNNING {
 			message = m.status.GetMessage()
 		}
-		if message == revivingText {
+		if m.reviving {
 			message = revivedText
 		}
 		m.becomeRunning(now, message)
@@ -347,7 +348,7 @@ func (m *Machine) failed(now time.Time, in Input, cancelled bool) {
 		switch {
 		case cancelled:
 			m.endBegun(now)
-		case kind == fault.Unavailable:
+		case kind == fault.Unavailable || m.reviving && !m.reached: // what the machine's start has not brought yet has no kind of its own
 			m.report(now, m.status.GetState(), m.waitingMessage(in.Done), in.Err.Error())
 			m.retry(now, in.Done)
 		case in.Done == OpPrepare:

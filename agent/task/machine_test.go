@@ -36,7 +36,7 @@ func TestMachine_WhatChecksSayLeavesTheTimeOfTheState(t *testing.T) {
 	}
 }
 
-// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [desired=S] [grace=D] [memory=BYTES] [checked [unready|isready]] [restart=none|on_failure],
+// TestMachine runs the scripts in testdata/machine. Commands: new [state=S] [reviving] [desired=S] [grace=D] [memory=BYTES] [checked [unready|isready]] [restart=none|on_failure],
 // begin [found=running] [found=exited exit=N] [lost], reached, alone, readiness [ready] [why=TEXT], probed health=H [failing=N], assign desired=S, unassign, done OP [err=TEXT [kind=KIND]] [exit=N] [oom] [health=H], wake, tick, at D.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
@@ -120,6 +120,9 @@ func (s *script) newMachine(t *testing.T, d *datadriven.TestData) string {
 			t.Fatal(err)
 		}
 		s.task.Spec.Container.StopGracePeriod = durationpb.New(grace)
+	}
+	if d.HasArg("reviving") {
+		status.Message = revivingText
 	}
 	if d.HasArg("memory") {
 		var limit int64
