@@ -200,6 +200,12 @@ func (c *cluster) start() error {
 // step feeds one input to the core and starts what it leads to. It returns an error only when the store must stop; that an
 // input was refused or dropped is part of life.
 func (c *cluster) step(in raftcore.Input) error {
+	if r, ok := in.(raftcore.Receive); ok && r.Message.GetType() == raftpb.MsgSnap {
+		// With the snapshot the core takes over its members at once: no earlier change of them may follow.
+		if err := c.applyAll(); err != nil {
+			return err
+		}
+	}
 	heard := c.core.Heard()
 	effects, err := c.core.Step(in)
 	if c.core.Heard() > heard {
@@ -276,10 +282,8 @@ func (c *cluster) finish(jobs []job) error {
 
 // restore makes a snapshot from the leader the state.
 func (c *cluster) restore(j job) error {
-	for len(c.applying) > 0 { // what was committed before it
-		if err := c.applyNext(); err != nil {
-			return err
-		}
+	if err := c.applyAll(); err != nil { // what was committed before it
+		return err
 	}
 	if err := c.machine.restore(j.state); err != nil {
 		return fmt.Errorf("the leader sent a bad snapshot: %w", err)
@@ -290,6 +294,16 @@ func (c *cluster) restore(j job) error {
 	c.hub.reset(c.machine.index)
 	c.membersChanged()
 	c.readsApplied()
+	return nil
+}
+
+// applyAll gives all that is committed to the state machine.
+func (c *cluster) applyAll() error {
+	for len(c.applying) > 0 {
+		if err := c.applyNext(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -346,10 +360,11 @@ func (c *cluster) applyEntry(e *raftpb.Entry) error {
 	return nil
 }
 
-// maybeCapture starts a snapshot when it is time, or a follower needs one.
+// maybeCapture starts a snapshot when it is time, or a follower needs one; never of a state in the middle of an Apply, since the log must
+// keep what the core does not know to be applied.
 func (c *cluster) maybeCapture() error {
 	due := c.machine.index-c.snapshotIndex >= c.snapshotInterval.Load() || c.logBytes >= maxLogBytes || c.storage.wanted
-	if c.capturing || c.rotating || !due || c.confState == nil || c.machine.index == c.snapshotIndex {
+	if c.capturing || c.rotating || !due || c.taken > 0 || c.confState == nil || c.machine.index == c.snapshotIndex {
 		return nil
 	}
 	c.storage.wanted = false

@@ -139,6 +139,12 @@ func (p *Player) Disk() *Work {
 	return w
 }
 
+// Applying reports whether something is committed and not in the state machine yet.
+func (p *Player) Applying() bool { return len(p.c.applying) > 0 }
+
+// Apply applies the next entry. The loop does so once in each of its turns; here anything may come in between.
+func (p *Player) Apply() error { return p.c.applyNext() }
+
 // Snapshot returns the snapshot that is to be written, or nil.
 func (p *Player) Snapshot() *Work {
 	select {

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/store/raftcore"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
 )
@@ -26,10 +25,8 @@ func persist(t *testing.T, c *cluster) {
 func turn(t *testing.T, c *cluster) {
 	t.Helper()
 	persist(t, c)
-	for len(c.applying) > 0 {
-		if err := c.applyNext(); err != nil {
-			t.Fatal(err)
-		}
+	if err := c.applyAll(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -65,42 +62,6 @@ func TestBarrier_AfterARestartWaitsForWhatWasAcknowledged(t *testing.T) {
 		if len(done) != 1 {
 			t.Errorf("asked early %v: not answered with the first entry of the term", early)
 		}
-	}
-}
-
-// However much is committed at once, the loop hears of its peers between two entries: one that does not for as long as they all take is
-// taken for dead, or takes its leader for dead.
-func TestLoop_AppliesOneEntryAtATime(t *testing.T) {
-	c := restarted(t)
-	if err := c.start(); err != nil {
-		t.Fatal(err)
-	}
-	for c.readyTerm != c.core.Leader().Term || !c.core.Leader().Self {
-		turn(t, c)
-	}
-	const n = 5
-	for range n {
-		if err := c.step(raftcore.Propose{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := c.machine.index
-	for len(c.applying) == 0 {
-		persist(t, c)
-	}
-	if c.core.Commit() != before+n {
-		t.Fatalf("committed up to %d, want %d", c.core.Commit(), before+n)
-	}
-	for i := range n + 1 {
-		if got, want := c.machine.index, before+Index(i); got != want {
-			t.Fatalf("applied up to %d, want %d", got, want)
-		}
-		if err := c.applyNext(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(c.applying) > 0 {
-		t.Error("something is left")
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime/debug"
 	"time"
 
@@ -185,6 +186,12 @@ func simulate(seed uint64, bug bug, length time.Duration) (r report) {
 	r.Operations = len(w.history) + len(w.created) + 2*len(w.deleted)
 	return r
 }
+
+// standstill is a violation of the kind that no planted bug leads to.
+var standstill = regexp.MustCompile(`(^|: )Q\d: `)
+
+// finds reports whether a planted bug was found. A swarm that does not get on finds none: else one that never did would find them all.
+func (r report) finds() bool { return r.Broken != "" && !standstill.MatchString(r.Broken) }
 
 // broken runs fn and returns what it violates, or "".
 func (w *world) broken(fn func()) (broken string) {

@@ -39,6 +39,7 @@ type node struct {
 	writing  bool          // work for the log is on its way
 	saving   bool          // and for a snapshot
 	sparing  bool          // and for the log's next segment
+	applying bool          // the next committed entry is about to be applied
 	calls    []*call
 	pausedTo time.Duration
 	drift    float64       // of its ticks
@@ -103,7 +104,7 @@ func (n *node) start() {
 	}
 	n.life++
 	n.disk.flipped = false // where nothing reads it
-	n.writing, n.saving, n.sparing = false, false, false
+	n.writing, n.saving, n.sparing, n.applying = false, false, false, false
 	n.watch.store = nil
 	p, err := s.Play()
 	n.p = p
@@ -188,6 +189,7 @@ func (n *node) settle() {
 	n.work(&n.writing, 1, n.p.Disk)
 	n.work(&n.saving, 5, n.p.Snapshot)
 	n.work(&n.sparing, 50, n.p.Spare)
+	n.apply()
 	if err := n.p.Flush(); err != nil {
 		n.do(err)
 		return
@@ -198,6 +200,25 @@ func (n *node) settle() {
 	n.work(&n.writing, 1, n.p.Disk)
 	n.observe()
 	n.answer()
+}
+
+// apply has the next committed entry applied soon, or, on a processor that is busy, a little later.
+func (n *node) apply() {
+	if n.applying || !n.p.Applying() {
+		return
+	}
+	n.applying = true
+	life := n.life
+	var wait time.Duration
+	if n.w.chance(0.02) {
+		wait = n.w.between(0, 200*time.Millisecond)
+	}
+	n.w.after(wait, func() {
+		n.when(life, func() {
+			n.applying = false
+			n.do(n.p.Apply())
+		})
+	})
 }
 
 // work starts the next work of a kind, if none is on its way.

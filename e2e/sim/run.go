@@ -145,9 +145,9 @@ func (s settings) hunt(out io.Writer) error {
 		began := time.Now()
 		r, searched := search(b.name, s.seed, s.length)
 		found, _, _ := strings.Cut(r.Broken, "\n")
-		if found == "" {
+		if !r.finds() {
 			missed++
-			found = "NOT FOUND"
+			found = "NOT FOUND " + found
 		}
 		fmt.Fprintf(out, "%-15s after %8v, in seed %d, %.1fs: %s\n    %s\n", b.name, searched.Round(time.Second), r.Seed,
 			time.Since(began).Seconds(), b.what, found)
@@ -160,7 +160,7 @@ func (s settings) hunt(out io.Writer) error {
 
 // search runs seeds until a planted bug is found, and returns the last run, and the simulated time of all.
 func search(b bug, seed uint64, length time.Duration) (r report, searched time.Duration) {
-	for ; r.Broken == "" && searched < huntLimit; seed++ {
+	for ; !r.finds() && searched < huntLimit; seed++ {
 		r = simulate(seed, b, length)
 		searched += r.Simulated
 	}

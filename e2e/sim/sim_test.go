@@ -44,10 +44,20 @@ func TestSearch_FindsPlantedBugs(t *testing.T) {
 			continue
 		}
 		t.Run(string(b.name), func(t *testing.T) {
-			if r, searched := search(b.name, 1, time.Minute); r.Broken == "" {
-				t.Errorf("%s: not found within %v", b.what, searched)
+			if r, searched := search(b.name, 1, time.Minute); !r.finds() {
+				t.Errorf("%s: not found within %v, but %q", b.what, searched, r.Broken)
 			}
 		})
+	}
+}
+
+func TestReport_AStandstillFindsNoBug(t *testing.T) {
+	for broken, want := range map[string]bool{
+		"": false, "I1: the history is Illegal": true, "at 2s: I2: lost": true, "at 20s: Q1: 20s after the last fault there is no leader": false,
+	} {
+		if got := (report{Broken: broken}).finds(); got != want {
+			t.Errorf("%q: got %v, want %v", broken, got, want)
+		}
 	}
 }
 
