@@ -232,7 +232,7 @@ func (b *books) assigned(m *machine, t *api.Task) {
 func (b *books) wantedAt(m *machine, at time.Time) (specs []*api.NodeSpec) {
 	history := b.specs[m.id()]
 	for i, w := range history {
-		replaced := i+1 < len(history) && !history[i+1].done.IsZero() && history[i+1].done.Before(at)
+		replaced := slices.ContainsFunc(history[i+1:], func(later *wanted) bool { return !later.done.IsZero() && later.done.Before(at) })
 		if !replaced && !at.Before(w.began) {
 			specs = append(specs, w.spec)
 		}

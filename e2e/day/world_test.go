@@ -118,8 +118,10 @@ func (w *world) memory() string {
 
 // found makes the swarm, of one manager.
 func (w *world) found() {
+	spec := control.DefaultClusterSpec()
+	spec.SnapshotInterval = 200 // so that those who come back after a while get one
 	founding, err := caserver.Found(time.Now(), caserver.FoundConfig{
-		Spec: control.DefaultClusterSpec(), Hostname: "m1", Availability: api.Availability_AVAILABILITY_ACTIVE,
+		Spec: spec, Hostname: "m1", Availability: api.Availability_AVAILABILITY_ACTIVE,
 	})
 	w.must(err)
 	m := w.newMachine("m1", true)
