@@ -62,6 +62,8 @@ type Dispatcher struct {
 	alive *liveness
 	// unanswered is since when there is something on its way to the leader that was not answered, or zero. It stays zero on the leader.
 	unanswered time.Time
+	// refused says that the last try did not just take too long.
+	refused bool
 }
 
 // New returns a dispatcher. It starts nothing; its RPCs can be served as soon as Run is called.

@@ -27,7 +27,8 @@
 // from each agent. A new leader gives every READY node two periods more than the usual three, and so does one that was itself
 // stopped for longer than a period. A new period counts at once, from the change on, with the same two more. A manager that
 // had no answer from a leader for three quarters of a period refuses heartbeats, so that its agents go elsewhere before they are
-// thought dead; also when it knows of no leader, for it may be the only one that was left behind.
+// thought dead; also when it knows of no leader, for it may be the only one that was left behind. It waits for two periods when Raft hears
+// the leader, which only takes long.
 //
 // # The audit log
 //

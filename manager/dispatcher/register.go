@@ -301,21 +301,30 @@ func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatReques
 	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
 }
 
-// patience is how much of a period this manager waits for the leader: what it heard from an agent before was perhaps lost as well, so the
-// agent's next heartbeat, which comes a little early, must already go to another manager.
-const patience = 0.75
+const (
+	// patience is how much of a period this manager waits for a leader that it does not reach: what it heard from an agent before was perhaps
+	// lost as well, so the agent's next heartbeat, which comes a little early, must already go to another manager.
+	patience = 0.75
+	// slowPatience is how many periods it waits for one of which Raft says that it is there, and which only takes long: it hears what it is
+	// told before it writes, and all agents at once at another manager would not make it faster.
+	slowPatience = 2.0
+)
 
-// reachable returns the period of heartbeats, or Unavailable when no leader could be reached for most of one. It does not matter whether one
-// is known: a manager that knows of none can't tell whether there is none, or whether it alone was left behind, cut off from the others, or demoted
+// reachable returns the period of heartbeats, or Unavailable when no leader could be reached for most of one, also when none is known: a manager that knows of none can't tell whether there is none, or whether it alone was left behind, cut off from the others, or demoted
 // while it was away. Agents that ask another one lose nothing.
 func (d *Dispatcher) reachable() (time.Duration, error) {
 	period, err := d.period()
 	if err != nil {
 		return 0, err
 	}
+	leadership, _ := d.cfg.Leadership()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.unanswered.IsZero() && time.Since(d.unanswered) > time.Duration(patience*float64(period)) {
+	periods := patience
+	if leadership.LeaderAddr != "" && !d.refused {
+		periods = slowPatience
+	}
+	if !d.unanswered.IsZero() && time.Since(d.unanswered) > time.Duration(periods*float64(period)) {
 		return 0, fault.New(fault.Unavailable, "this manager cannot reach the leader of the swarm, use another one")
 	}
 	return period, nil

@@ -66,6 +66,7 @@ func (d *Dispatcher) deliver(ctx context.Context) error {
 		d.mu.Unlock()
 		leadership, changed := d.cfg.Leadership()
 		d.sending(leadership)
+		began := time.Now()
 		err := d.send(ctx, link, leadership, changed, reports)
 		if err == nil || !mayWork(err) {
 			d.delivered(b, err)
@@ -76,7 +77,8 @@ func (d *Dispatcher) deliver(ctx context.Context) error {
 		if retry == retryMin && (leadership.LeaderAddr != "" || leadership.Self) {
 			d.log.Warn("the leader cannot be reached, trying again", "leader", leadership.LeaderAddr, "error", err)
 		}
-		d.failed(b)
+		now, _ := d.cfg.Leadership()
+		d.failed(b, now == leadership && time.Since(began) < relayTimeout)
 		if pause(ctx, retry, changed) != nil {
 			return nil
 		}
@@ -166,17 +168,18 @@ func (d *Dispatcher) sending(leader store.Leadership) {
 func (d *Dispatcher) delivered(b *batch, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unanswered = time.Time{}
+	d.unanswered, d.refused = time.Time{}, false
 	b.settle(err)
 	if err != nil {
 		d.log.Error("the leader refuses what agents reported", "error", err)
 	}
 }
 
-// failed keeps a batch for the next try.
-func (d *Dispatcher) failed(b *batch) {
+// failed keeps a batch for the next try. refused says that the leader, or the way to it, did not just take too long.
+func (d *Dispatcher) failed(b *batch, refused bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.refused = refused
 	d.outbox.putBack(b)
 }
 
