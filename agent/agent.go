@@ -75,6 +75,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// agentDir is the agent's own directory in the data directory.
+const agentDir = "agent"
+
 // Agent is a node's side of the swarm. Make one with New.
 type Agent struct {
 	// constant after New
@@ -113,7 +116,9 @@ type Agent struct {
 
 	// sessionID is the last session's.
 	sessionID string
-	// refused says that a manager refused this node.
+	// registered says that there is a session.
+	registered bool
+	// refused says that a manager refused this node, and that none told its tasks since.
 	refused bool
 	// absent says of secrets why they didn't come from the vault, while no manager is in reach.
 	absent map[string]string
@@ -138,11 +143,11 @@ func New(cfg Config) (*Agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	dir := filepath.Join(cfg.DataDir, "agent")
+	dir := filepath.Join(cfg.DataDir, agentDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of the agent: %w", err)
 	}
-	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities(), a.newVault(dir)); err != nil {
+	if err := errors.Join(a.newNetwork(), a.newSession(dir), a.newIdentities(), a.newVault(dir), a.recallRefusal()); err != nil {
 		return nil, err
 	}
 	var err error
@@ -377,6 +382,7 @@ func (a *Agent) Leave(ctx context.Context) error {
 		return err
 	}
 	a.secrets.Clear()
+	a.forgetRefusal() // the next swarm has not refused it
 	return errors.Join(a.vault.Clear(), a.network.Remove())
 }
 

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"slices"
 
 	"github.com/skep-io/skep/agent/executor"
 	"github.com/skep-io/skep/agent/images"
@@ -17,7 +16,7 @@ func (h handler) Registered(r *api.SessionResponse) {
 	a := h.a
 	a.mu.Lock()
 	begun := a.sessionID != r.GetSessionId()
-	a.sessionID, a.refused = r.GetSessionId(), false
+	a.sessionID, a.registered = r.GetSessionId(), true
 	a.mu.Unlock()
 	if begun {
 		// What the last manager heard may not have reached the leader.
@@ -34,6 +33,9 @@ func (h handler) Registered(r *api.SessionResponse) {
 
 // Disconnected implements session.Handler.
 func (h handler) Disconnected(err error) {
+	h.a.mu.Lock()
+	h.a.registered = false
+	h.a.mu.Unlock()
 	h.a.heardRefusal(err)
 	if h.a.cfg.Disconnected != nil {
 		h.a.cfg.Disconnected(err)
@@ -56,6 +58,7 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	if complete {
 		a.assignedOnce.Do(func() { close(a.assigned) })
 		a.setAbsent(nil)
+		a.forgetRefusal()
 	}
 	for _, id := range s.secretsGone {
 		a.secrets.Remove(id)
@@ -70,11 +73,7 @@ func (h handler) Assign(ctx context.Context, complete bool, changes []*api.Assig
 	if len(s.secrets) > 0 {
 		a.wakeUp()
 	}
-	if slices.ContainsFunc(s.tasks, offline) {
-		signal(a.seal)
-	} else {
-		a.sealUp()
-	}
+	a.sealUp()
 	return nil
 }
 

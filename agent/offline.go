@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/skep-io/skep/agent/secret"
 	"github.com/skep-io/skep/api"
@@ -10,6 +11,9 @@ import (
 
 // inMemory is why a secret of a service without --secret-offline isn't there after a restart of the machine.
 const inMemory = "its service keeps none on its nodes, as with --secret-offline"
+
+// sealAgain is the time after which it is tried again to keep or to erase what could not be, as when the disk was full.
+const sealAgain = 30 * time.Second
 
 func (a *Agent) newVault(dir string) (err error) {
 	id := a.cfg.Identity
@@ -33,12 +37,8 @@ func secretsIn(t *api.Task) []string {
 	return ids
 }
 
-// sealUp has keepSecrets look again, unless there is nothing. It doesn't block.
-func (a *Agent) sealUp() {
-	if a.vault.Len() > 0 {
-		signal(a.seal)
-	}
-}
+// sealUp has keepSecrets look again. It doesn't block.
+func (a *Agent) sealUp() { signal(a.seal) }
 
 // keepSecrets seals the secrets of tasks whose services ask for that, and erases them as soon as a task is not to run any more. It begins with what a
 // crash left.
@@ -49,19 +49,22 @@ func (a *Agent) keepSecrets(ctx context.Context) error {
 		return nil
 	}
 	for {
-		a.keepSecretsOnce()
+		var again <-chan time.Time
+		if !a.keepSecretsOnce() {
+			again = time.After(sealAgain)
+		}
 		select {
 		case <-a.seal:
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (a *Agent) keepSecretsOnce() {
-	a.mu.Lock()
-	refused := a.refused
-	a.mu.Unlock()
+// keepSecretsOnce reports whether all is on the disk that is to be there, and nothing else.
+func (a *Agent) keepSecretsOnce() bool {
+	refused := a.Refused()
 	statuses := a.tasks.Statuses()
 	wanted := map[string][]string{}
 	for id, t := range a.tasks.Tasks() {
@@ -74,11 +77,14 @@ func (a *Agent) keepSecretsOnce() {
 	if err != nil {
 		a.log.Error("secrets of tasks that are gone are still on the disk, sealed", "error", err)
 	}
+	done := err == nil
 	for task, ids := range wanted {
 		if err := a.vault.Keep(task, ids, a.secrets); err != nil {
 			a.log.Error("secrets of a task are not kept for a restart of the machine", "task", task, "error", err)
+			done = false
 		}
 	}
+	return done
 }
 
 // unseal takes the secrets of all tasks from the vault, unless a manager told them.

@@ -46,7 +46,8 @@ type Config struct {
 	Created func(t *api.Task, pid int)
 	// CDI are the directories of CDI files, that of the least weight first; nil is /etc/cdi and /var/run/cdi.
 	CDI []string
-	// Private are directories of the node that no grant gives a container, such as where the node's keys are. They must be there.
+	// Private are directories of the node that no grant gives a container, nor what is in them, such as where the node's keys are. They must be there.
+	// A grant of a directory above gives them.
 	Private []string
 	// Launched is told how long the start of a prepared task took, or that it failed; nil is for nobody.
 	Launched func(took time.Duration, err error)

@@ -20,6 +20,19 @@ import (
 // ErrNoManagers is returned when a Client is to be made that knows no manager.
 var ErrNoManagers = errors.New("no manager's address is known: join the swarm with `skep swarm join`")
 
+// RefusedError is returned when a manager answers the registration, or ends it, with that this node is not part of the swarm. It is not for other
+// calls that a manager denies, nor for a certificate that isn't valid, which proves nothing either way.
+type RefusedError struct{ err error }
+
+// Refused returns err as a RefusedError.
+func Refused(err error) error { return &RefusedError{err} }
+
+// Error is the manager's answer.
+func (e *RefusedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the manager's answer.
+func (e *RefusedError) Unwrap() error { return e.err }
+
 // Config is what a Client needs.
 type Config struct {
 	// Dir is an existing directory for the list of managers.

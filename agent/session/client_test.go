@@ -128,7 +128,14 @@ func (c *cluster) noted() []string {
 }
 
 func (c *cluster) Registered(r *api.SessionResponse) { c.note("registered %s", r.GetSessionId()) }
-func (c *cluster) Disconnected(error)                { c.note("disconnected") }
+func (c *cluster) Disconnected(err error) {
+	if errors.As(err, new(*session.RefusedError)) {
+		c.note("refused: %v", err)
+		return
+	}
+	c.note("disconnected")
+}
+
 func (c *cluster) Assign(_ context.Context, complete bool, changes []*api.AssignmentChange) error {
 	c.note("assign complete=%v of %d", complete, len(changes))
 	c.mu.Lock()
@@ -235,7 +242,7 @@ func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServ
 	}
 	select {
 	case <-m.sessions:
-		return nil
+		return m.failing("end")
 	case <-stream.Context().Done():
 		return nil
 	}
@@ -301,10 +308,12 @@ func (m *manager) scripted(messages ...*api.AssignmentsResponse) {
 }
 
 // fails makes the next call of a method fail.
-func (m *manager) fails(method string) {
+func (m *manager) fails(method string) { m.failsAs(method, fault.Unavailable) }
+
+func (m *manager) failsAs(method string, kind fault.Kind) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fail = map[string]error{method: fault.Status(fault.New(fault.Unavailable, "not now"))}
+	m.fail = map[string]error{method: fault.Status(fault.New(kind, "not now"))}
 }
 
 func (m *manager) told(id string) string {
@@ -424,6 +433,40 @@ func TestClient_StartsOverAfterAGapOrARefusedAssignment(t *testing.T) {
 		after(time.Second)
 		want(t, "events", c.noted(), []string{"registered a:1", "assign complete=true of 0"})
 	})
+}
+
+// That a node is not part of the swarm is what the answer to its registration says, and the end of that; a call that is denied, and a certificate that
+// isn't valid, say something else.
+func TestClient_TellsARefusalFromOtherErrors(t *testing.T) {
+	tests := map[string]struct {
+		method string
+		kind   fault.Kind
+		want   []string
+	}{
+		"removed before":  {"session", fault.PermissionDenied, []string{"refused: register with manager a:1: not now"}},
+		"removed":         {"end", fault.PermissionDenied, []string{"registered a:1", "refused: session with manager a:1: not now"}},
+		"not valid":       {"session", fault.Unauthenticated, []string{"disconnected"}},
+		"no more valid":   {"end", fault.Unauthenticated, []string{"registered a:1", "disconnected"}},
+		"another's task":  {"status", fault.PermissionDenied, []string{"registered a:1", "disconnected"}},
+		"another manager": {"session", fault.Unavailable, []string{"disconnected"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, "a:1")
+				m := c.managers["a:1"]
+				m.failsAs(test.method, test.kind)
+				if test.method == "end" {
+					close(m.sessions)
+				}
+				client, stop := c.run("a:1")
+				client.Report("t1", &api.TaskStatus{})
+				after(40 * time.Millisecond)
+				want(t, "events", c.noted(), test.want)
+				stop()
+			})
+		})
+	}
 }
 
 func TestClient_ReportsUntilAcknowledged(t *testing.T) {

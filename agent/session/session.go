@@ -99,7 +99,7 @@ func (s *session) register(ctx context.Context, conn *grpc.ClientConn, connect t
 	s.stream = stream
 	first, err := stream.Recv()
 	if err != nil {
-		return nil, err
+		return nil, refusal(err)
 	}
 	if first.GetSessionId() == "" {
 		return nil, errors.New("the manager gave no session id")
@@ -133,6 +133,14 @@ func received(err error) error {
 	return err
 }
 
+// refusal returns the error of the session's stream, as a RefusedError if it says so.
+func refusal(err error) error {
+	if err = fault.FromStatus(err); fault.KindOf(err) == fault.PermissionDenied {
+		return Refused(err)
+	}
+	return err
+}
+
 // heard takes in a message of the session's stream.
 func (s *session) heard(r *api.SessionResponse) {
 	if p := r.GetHeartbeatPeriod(); p != nil {
@@ -154,7 +162,7 @@ func (s *session) listen(context.Context) error {
 	for {
 		r, err := s.stream.Recv()
 		if err != nil {
-			return received(err)
+			return refusal(received(err))
 		}
 		s.heard(r)
 	}
