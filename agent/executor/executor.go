@@ -167,12 +167,20 @@ func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	}
 	if err != nil {
 		h.release()
-		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), os.RemoveAll(e.dir(id)))
+		return errors.Join(fmt.Errorf("prepare container %s: %w", id, err), e.unprepare(id))
 	}
 	if _, err := parseSignal(cmp.Or(containerOf(t).GetStopSignal(), image.Config.StopSignal)); err != nil {
 		return errors.Join(err, e.Release(ctx, id))
 	}
 	return nil
+}
+
+// unprepare removes what a preparation that failed made on the disk. What a container that was there before has left, its log, stays until Remove.
+func (e *Executor) unprepare(id string) error {
+	if _, err := os.Lstat(filepath.Join(e.dir(id), recordFile)); err == nil {
+		return removeLayer(e.dir(id))
+	}
+	return os.RemoveAll(e.dir(id))
 }
 
 // checkValues finds the mistakes in the templates among the secrets and configs that are here already, before anything is prepared.

@@ -134,3 +134,43 @@ func TestAdopt_KeepsAContainerWhoseRecordIsDamaged(t *testing.T) {
 		t.Error("the ids of the removed container were not given back")
 	}
 }
+
+// hugeImages are images whose containers can have no record, as on a disk that is full.
+type hugeImages struct{}
+
+func (hugeImages) Acquire(context.Context, string) (Image, error) {
+	return Image{Digest: strings.Repeat("x", maxRecord), Release: func() {}}, nil
+}
+
+// A task that its node starts again may be prepared many times until that works: what it wrote before stays readable. A new one leaves nothing.
+func TestPrepare_KeepsTheLogOfAFormerContainerWhenItFails(t *testing.T) {
+	e := &Executor{
+		cfg: Config{Dir: t.TempDir(), Runtime: aContainer{}, Network: nothing{}, Identities: nothing{}, Images: hugeImages{}}, log: slog.New(slog.DiscardHandler),
+		ranges: newRanges(DefaultUsernsBase), held: map[string]*held{},
+	}
+	log := filepath.Join(e.dir("before"), logFileName)
+	err := errors.Join(os.Mkdir(e.dir("before"), 0o700), os.Mkdir(filepath.Join(e.dir("before"), upperDir), 0o755),
+		os.WriteFile(log, []byte("what it said"), 0o600), writeRecord(e.dir("before"), record{Version: recordVersion}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"before", "before", "new"} {
+		tk := &api.Task{Id: id, Spec: &api.TaskSpec{Container: &api.ContainerSpec{Image: "app"}}}
+		if err := e.Prepare(t.Context(), tk); err == nil {
+			t.Fatalf("%s was prepared", id)
+		}
+	}
+	names, err := directoriesIn(e.dir("before"))
+	if want := []string{recordFile, logFileName}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("left are %q, %v; want %q", names, err, want)
+	}
+	if data, err := os.ReadFile(log); err != nil || string(data) != "what it said" {
+		t.Errorf("the log is %q, %v", data, err)
+	}
+	if _, err := os.Stat(e.dir("new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("I15: a new container's directory: %v", err)
+	}
+	if len(e.ranges.taken) != 0 {
+		t.Errorf("ids were not given back: %v", e.ranges.taken)
+	}
+}
