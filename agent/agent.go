@@ -100,8 +100,9 @@ type Agent struct {
 	learn      learn.Server
 	volumes    volume.Server
 	metrics    *metrics.Collector
-	// wake has room for one signal: what tasks wait for may be there. So has seal: what the vault keeps may be to change.
-	wake, seal chan struct{}
+	// wake has room for one signal: what tasks wait for may be there. So has seal: what the vault keeps may be to change; and refusal:
+	// a manager refused this node.
+	wake, seal, refusal chan struct{}
 	// assigning is held while assignments are taken in, or secrets come from the vault.
 	assigning sync.Mutex
 	// leave is closed by Leave; left is closed when no session can follow.
@@ -136,7 +137,7 @@ type mark struct {
 func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, secrets: &secret.Holder{}, blobs: images.NewServer(cfg.Images),
-		wake: make(chan struct{}, 1), seal: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
+		wake: make(chan struct{}, 1), seal: make(chan struct{}, 1), refusal: make(chan struct{}, 1), leave: make(chan struct{}), left: make(chan struct{}), marks: map[mark]chan struct{}{},
 		assigned: make(chan struct{}),
 	}
 	a.cfg.AlonePatience = cmp.Or(a.cfg.AlonePatience, alonePatience)

@@ -32,7 +32,8 @@ var (
 	errRefused  = errors.New("a manager refused this node: it starts no task again by itself")
 )
 
-// startAlone starts tasks again that the machine's restart ended, if no manager tells in time what is to become of them.
+// startAlone starts tasks again that the machine's restart ended, if no manager tells in time what is to become of them, and until one refuses this
+// node: what waits then is given up.
 func (a *Agent) startAlone(ctx context.Context) error {
 	select {
 	case <-a.tasks.Adopted():
@@ -42,7 +43,20 @@ func (a *Agent) startAlone(ctx context.Context) error {
 	if !a.staysAlone(ctx) {
 		return nil
 	}
-	return a.becomeAlone(ctx)
+	if err := a.becomeAlone(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-a.refusal:
+	case <-a.assigned:
+		return nil
+	case <-ctx.Done():
+		return nil
+	}
+	if err := a.tasks.NotAlone(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // staysAlone waits until this node may start tasks without being told to, or returns false because a manager told, or ctx ended.
@@ -112,13 +126,17 @@ func (a *Agent) refusedPath() string { return filepath.Join(a.cfg.DataDir, agent
 
 // heardRefusal notes that a manager does not know this node, or does so no more. The mark is on the disk before anything follows from it.
 func (a *Agent) heardRefusal(err error) {
-	if !errors.As(err, new(*session.RefusedError)) || a.Refused() {
+	if !errors.As(err, new(*session.RefusedError)) {
+		return
+	}
+	if _, err := os.Lstat(a.refusedPath()); err == nil && a.Refused() {
 		return
 	}
 	if err := atomicfile.Write(a.refusedPath(), []byte(err.Error()+"\n"), 0o600); err != nil {
 		a.log.Error("after a restart this node will not know that a manager refused it", "error", err)
 	}
 	a.setRefused(true)
+	signal(a.refusal)
 	a.sealUp()
 }
 

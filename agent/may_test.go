@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,15 +44,17 @@ type core struct {
 	*Agent
 	// keyErr is what the node's own key can't be had for, or nil.
 	keyErr atomic.Pointer[error]
+	// stop ends the agent, as the end of the test does.
+	stop func()
 }
 
-// newCore begins an agent in a directory; what it runs ends with the test.
-func newCore(t *testing.T, dir string) *core {
+// newCore begins an agent in a directory, with an executor that outlives it, too.
+func newCore(t *testing.T, dir string, fake *tasktest.Fake) *core {
 	t.Helper()
 	id := ca.NewIdentity(catest.Member(t, catest.NewRegistry(t), api.Role_ROLE_WORKER))
 	c := &core{Agent: &Agent{
 		cfg: Config{Identity: id, DataDir: dir, AlonePatience: alonePatience}, log: slog.New(slog.DiscardHandler), secrets: &secret.Holder{},
-		wake: make(chan struct{}, 1), seal: make(chan struct{}, 1), assigned: make(chan struct{}),
+		wake: make(chan struct{}, 1), seal: make(chan struct{}, 1), refusal: make(chan struct{}, 1), assigned: make(chan struct{}),
 	}}
 	own := filepath.Join(dir, agentDir)
 	err := os.MkdirAll(own, 0o700)
@@ -67,27 +70,28 @@ func newCore(t *testing.T, dir string) *core {
 		err = c.recallRefusal()
 	}
 	if err == nil {
-		c.tasks, err = task.Open(task.Config{Dir: own, Executor: tasktest.NewFake(), Report: func(string, *api.TaskStatus) {}})
+		c.tasks, err = task.Open(task.Config{Dir: own, Executor: fake, Report: func(string, *api.TaskStatus) {}})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, part := range []func(context.Context) error{c.tasks.Run, c.keepSecrets} {
+	for _, part := range []func(context.Context) error{c.tasks.Run, c.keepSecrets, c.startAlone} {
 		running.Go(func() {
 			if err := part(ctx); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	t.Cleanup(func() {
+	c.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
 		if err := c.tasks.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(c.stop)
 	return c
 }
 
@@ -122,7 +126,7 @@ func (c *core) wantSealed(t *testing.T, when string, want bool) {
 func TestAgent_StartsNothingAloneAfterARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, now := t.TempDir(), time.Now()
-		c := newCore(t, dir)
+		c := newCore(t, dir, tasktest.NewFake())
 		c.assign(t)
 		c.wantSealed(t, "assigned", true)
 		for _, err := range []error{
@@ -155,6 +159,40 @@ func TestAgent_StartsNothingAloneAfterARefusal(t *testing.T) {
 		again = &Agent{cfg: c.cfg}
 		if err := errors.Join(c.mayStartAlone(now), again.recallRefusal(), again.mayStartAlone(now)); err != nil {
 			t.Errorf("after a manager told all tasks: %v", err)
+		}
+	})
+}
+
+// What waits to be started again is given up when a manager refuses the node after all.
+func TestAgent_GivesUpWhatWaitsAfterARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, fake := t.TempDir(), tasktest.NewFake()
+		c := newCore(t, dir, fake)
+		c.assign(t)
+		c.wantSealed(t, "assigned", true)
+		c.stop()
+		fake.Reboot(137)
+		for range 20 { // for some minutes
+			fake.FailNext("prepare", "t1", fault.New(fault.Invalid, "no such disk"))
+		}
+		c = newCore(t, dir, fake)
+		<-time.After(alonePatience + time.Second)
+		synctest.Wait()
+		if got := c.Waiting(); len(got) != 1 || !strings.Contains(got[0], "no such disk") {
+			t.Fatalf("it waits for %q", got)
+		}
+		handler{c.Agent}.Disconnected(session.Refused(fault.New(fault.PermissionDenied, "it was removed")))
+		c.wantSealed(t, "refused", false)
+		<-time.After(time.Hour)
+		synctest.Wait()
+		starts := 0
+		for _, call := range fake.Calls() {
+			if call == "start t1" {
+				starts++
+			}
+		}
+		if state := c.tasks.Status("t1").GetState(); state != api.TaskState_TASK_STATE_FAILED || starts != 1 {
+			t.Errorf("it is %s, and was started %d times", state, starts)
 		}
 	})
 }
@@ -199,7 +237,7 @@ func TestAgent_WaitsLongerForAManagerThatIsThere(t *testing.T) {
 // What can't be sealed, or erased, is tried again by itself.
 func TestAgent_TriesAgainToKeepSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCore(t, t.TempDir())
+		c := newCore(t, t.TempDir(), tasktest.NewFake())
 		full := errors.New("no space left on device")
 		c.keyErr.Store(&full)
 		c.assign(t)

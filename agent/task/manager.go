@@ -52,7 +52,7 @@ type Manager struct {
 	// owned by Run
 	runners map[string]*runner
 	tasks   sync.WaitGroup
-	// reached says that a manager told what is assigned.
+	// reached says that a manager told what is assigned, or that this node is to start nothing by itself.
 	reached bool
 
 	mu sync.Mutex
@@ -241,11 +241,18 @@ func (m *Manager) assign(ctx context.Context, complete bool, tasks []*api.Task, 
 		m.keep(t)
 		r.send(ctx, Input{Unassigned: true})
 	}
-	if complete && !m.reached {
+	if complete {
+		m.reach(ctx)
+	}
+	return nil
+}
+
+// reach takes in that this node starts nothing again by itself any more.
+func (m *Manager) reach(ctx context.Context) {
+	if !m.reached {
 		m.reached = true
 		m.tellAll(ctx, Input{Reached: true})
 	}
-	return nil
 }
 
 // taken returns what is to be kept of tasks that are taken away, those of ids that this node has: that a task is to be gone must
@@ -278,6 +285,14 @@ func (m *Manager) Alone(ctx context.Context) error {
 		if !m.reached {
 			m.tellAll(runCtx, Input{Alone: true})
 		}
+		return nil
+	})
+}
+
+// NotAlone ends what Alone began, as a complete Assign does: tasks that do not run yet are not started again. Run must be running.
+func (m *Manager) NotAlone(ctx context.Context) error {
+	return m.request(ctx, func(runCtx context.Context) error {
+		m.reach(runCtx)
 		return nil
 	})
 }
