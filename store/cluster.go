@@ -325,6 +325,7 @@ func (c *cluster) applyNext() error {
 	if c.taken++; c.taken < len(first.Entries) {
 		return nil
 	}
+	c.applying[0] = nil // its entries may be megabytes
 	c.applying, c.taken = c.applying[1:], 0
 	c.readsApplied()
 	if err := c.ask(); err != nil {
