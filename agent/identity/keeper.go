@@ -245,13 +245,13 @@ func (k *Keeper) Retry() {
 
 // Run asks for SVIDs whenever it is time, until ctx ends, and then returns nil.
 func (k *Keeper) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		roots, changed := k.cfg.Roots()
 		k.trust(roots)
 		k.renew(ctx)
-		timer.Reset(k.pause())
+		timer.Reset(max(k.pause(), 1))
 		select {
 		case <-ctx.Done():
 			return nil

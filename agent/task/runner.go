@@ -40,9 +40,9 @@ func (r *runner) run(ctx context.Context, begin Input) bool {
 	ctx, stop := context.WithCancel(ctx)
 	defer r.ops.Wait()
 	defer stop()
-	r.timer = time.NewTimer(0)
+	r.timer = time.NewTimer(time.Hour)
+	r.timer.Stop()
 	defer r.timer.Stop()
-	<-r.timer.C
 	in := begin
 	for {
 		for _, e := range r.machine.Step(time.Now(), in) {
@@ -77,7 +77,7 @@ func (r *runner) apply(ctx context.Context, e Effect) {
 	case e.Report != nil:
 		r.tell(e.Report)
 	case !e.Wake.IsZero():
-		r.timer.Reset(time.Until(e.Wake))
+		r.timer.Reset(max(time.Until(e.Wake), 1))
 	case e.Cancel:
 		if r.cancel != nil {
 			r.cancel()

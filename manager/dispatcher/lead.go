@@ -21,7 +21,7 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 		return fmt.Errorf("dispatcher: %w", err)
 	}
 	defer d.endLeading()
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	silent := d.cfg.Silent()
 	for {
@@ -38,7 +38,7 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 		if err := d.markDown(ctx, down); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("dispatcher: mark nodes down: %w", err)
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(max(time.Until(next), 1))
 		silent = nil
 		select {
 		case <-ctx.Done():

@@ -169,7 +169,7 @@ func (d *Dispatcher) tell(
 		return err
 	}
 	var last *api.SessionResponse
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		message, err := d.message(s)

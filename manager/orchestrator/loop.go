@@ -99,7 +99,7 @@ func (l *Loop) run(ctx context.Context) error {
 	if err := l.markAll(q, watch.Snapshot()); err != nil {
 		return err
 	}
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		l.looked = 0
@@ -108,7 +108,7 @@ func (l *Loop) run(ctx context.Context) error {
 		}
 		rested := time.Now().Add(restAfter(l.looked))
 		ready := watch.Ready()
-		timer.Reset(q.untilNext(time.Now()))
+		timer.Reset(max(q.untilNext(time.Now()), 1)) // one of zero crashes simulations: go.dev/issue/78156
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
