@@ -30,7 +30,8 @@ type Machine struct {
 
 	network *Network
 	number  int
-	space   netns.NsHandle
+	spaceMu sync.Mutex
+	space   netns.NsHandle // guarded by spaceMu
 	// programs are what runs when the daemon is started next, and as the command line.
 	programs Programs
 	// extra are daemon flags beside the usual ones.
@@ -116,7 +117,7 @@ func (m *Machine) PowerOn() error {
 	if err := m.network.Mend(m); err != nil {
 		return fmt.Errorf("power %s on: %w", m.Name, err)
 	}
-	if err := within(m.space, process.Start); err != nil {
+	if err := within(m.namespace(), process.Start); err != nil {
 		return fmt.Errorf("power %s on: %w", m.Name, err)
 	}
 	m.process, m.orders, m.answers = process, orders, bufio.NewReader(answers)
@@ -279,13 +280,26 @@ func (m *Machine) Skep(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// namespace returns the machine's network namespace, or -1 after Close: a client may still be dialling then.
+func (m *Machine) namespace() netns.NsHandle {
+	m.spaceMu.Lock()
+	defer m.spaceMu.Unlock()
+	return m.space
+}
+
+func (m *Machine) closeNamespace() error {
+	m.spaceMu.Lock()
+	defer m.spaceMu.Unlock()
+	return m.space.Close()
+}
+
 // Inside starts a program, such as the command line, in the machine's network.
-func (m *Machine) Inside(command *exec.Cmd) error { return within(m.space, command.Start) }
+func (m *Machine) Inside(command *exec.Cmd) error { return within(m.namespace(), command.Start) }
 
 // Dial connects from inside the machine's network namespace.
 func (m *Machine) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
-	err := within(m.space, func() error {
+	err := within(m.namespace(), func() error {
 		var err error
 		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 		return err

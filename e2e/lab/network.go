@@ -228,7 +228,7 @@ func (n *Network) Machines() []*Machine { return n.machines }
 func (n *Network) Close() error {
 	var errs []error
 	for _, m := range n.machines {
-		errs = append(errs, m.PowerOff(), m.removeCgroups(), m.space.Close())
+		errs = append(errs, m.PowerOff(), m.removeCgroups(), m.closeNamespace())
 	}
 	return errors.Join(append(errs, n.space.Close())...)
 }
