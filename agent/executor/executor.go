@@ -20,6 +20,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/taskid"
 	"github.com/skep-io/skep/runtime/boot"
 	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/quota"
@@ -129,7 +130,7 @@ func New(cfg Config) (*Executor, error) {
 
 // LogPath returns where the output of a task is, in Docker's json-file format.
 func (e *Executor) LogPath(id string) (string, error) {
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("task", id); err != nil {
 		return "", err
 	}
 	return filepath.Join(e.dir(id), logFileName), nil
@@ -141,7 +142,7 @@ func (e *Executor) dir(id string) string { return filepath.Join(e.cfg.Dir, id) }
 // so here if it can.
 func (e *Executor) Prepare(ctx context.Context, t *api.Task) error {
 	id := t.GetId()
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("task", id); err != nil {
 		return err
 	}
 	t, err := e.filledIn(t)
@@ -362,7 +363,7 @@ func (e *Executor) Kill(ctx context.Context, id string) error {
 
 // Release frees everything but the log.
 func (e *Executor) Release(ctx context.Context, id string) error {
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("task", id); err != nil {
 		return nil // such a task can't have been prepared
 	}
 	if err := e.deleteContainer(ctx, id); err != nil {
@@ -429,7 +430,7 @@ func (e *Executor) giveLabel(label string) {
 
 // Remove frees what Release left.
 func (e *Executor) Remove(ctx context.Context, id string) error {
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("task", id); err != nil {
 		return nil
 	}
 	if err := e.Release(ctx, id); err != nil {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
@@ -20,8 +19,6 @@ const (
 	recordVersion = 1
 	// maxRecord is the most bytes of a record that are read, and thus written.
 	maxRecord = 1 << 20
-	// maxID is the most bytes of a task's id.
-	maxID = 64
 )
 
 // The names within a container's directory; see the package comment.
@@ -53,14 +50,6 @@ type record struct {
 	Given map[string]given `json:"given,omitempty"`
 	// Released says that everything but the log is gone.
 	Released bool `json:"released,omitempty"`
-}
-
-// checkID returns an error unless id can name a directory.
-func checkID(id string) error {
-	if id == "" || len(id) > maxID || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz-") != "" {
-		return fault.New(fault.Invalid, "task id %.80q is not made of lower-case letters and digits", id)
-	}
-	return nil
 }
 
 // parseRecord reads a record.

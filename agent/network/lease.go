@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/taskid"
 )
 
 const (
@@ -24,8 +24,6 @@ const (
 	// maxLease is the most bytes of a lease file, and maxPorts the most ports of a container: the file has 60 bytes per port.
 	maxLease = 64 << 10
 	maxPorts = 512
-	// maxID is the most bytes of a container's id.
-	maxID = 64
 	// vethPrefix begins the names of the node's ends of veth pairs; Linux has 15 bytes for a name.
 	vethPrefix = "skv"
 	vethHash   = 12
@@ -75,14 +73,6 @@ func portsOf(in []*api.PortConfig) ([]port, error) {
 	return out, nil
 }
 
-// checkID returns an error unless id can name a file.
-func checkID(id string) error {
-	if id == "" || len(id) > maxID || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz-") != "" {
-		return fault.New(fault.Invalid, "container id %.80q is not made of lower-case letters and digits", id)
-	}
-	return nil
-}
-
 // vethName returns the name of the node's end of a container's veth pair.
 func vethName(id string) string {
 	sum := sha256.Sum256([]byte(id))
@@ -124,7 +114,7 @@ func readLeases(dir string) (map[string]lease, error) {
 			continue
 		}
 		l, err := readLease(filepath.Join(dir, e.Name()))
-		if err == nil && checkID(id) == nil {
+		if err == nil && taskid.Check("container", id) == nil {
 			out[id] = l
 			continue
 		}
@@ -136,12 +126,7 @@ func readLeases(dir string) (map[string]lease, error) {
 }
 
 func readLease(path string) (lease, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return lease{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxLease))
+	data, err := atomicfile.Read(path, maxLease)
 	if err != nil {
 		return lease{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/taskid"
 )
 
 var (
@@ -193,7 +194,7 @@ func (n *Network) sweep() error {
 // keeps it. It returns ErrFull and ErrPublished, among others, and an error of the kind fault.Precondition when a process of the
 // node uses one of the ports; it leaves nothing behind then.
 func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error) {
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("container", id); err != nil {
 		return netip.Addr{}, err
 	}
 	published, err := portsOf(ports)
@@ -271,7 +272,7 @@ func (n *Network) plug(id string, pid int, l lease, rate *api.NetworkRate) error
 
 // Detach takes a container from the network. It succeeds when there is nothing to take.
 func (n *Network) Detach(id string) error {
-	if err := checkID(id); err != nil {
+	if err := taskid.Check("container", id); err != nil {
 		return err
 	}
 	n.mu.Lock()

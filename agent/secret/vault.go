@@ -2,19 +2,15 @@ package secret
 
 import (
 	"bytes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -22,6 +18,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/atomicfile"
+	"github.com/skep-io/skep/internal/taskid"
 )
 
 const (
@@ -30,8 +27,6 @@ const (
 	vaultUse   = "skep offline secrets 1"
 	// maxSealed is the most bytes of a file that are read: more than what a manager sends at once.
 	maxSealed = 65 << 20
-	// maxTaskID is the most bytes of a task's id.
-	maxTaskID = 64
 )
 
 // ErrSealed is returned when a file does not open.
@@ -78,7 +73,7 @@ func (v *Vault) Len() int {
 
 // Keep seals what a holder has of a task's secrets, unless they are kept as they are. When one of them isn't there, what is kept stays.
 func (v *Vault) Keep(task string, ids []string, from *Holder) error {
-	if err := checkTask(task); err != nil {
+	if err := taskid.Check("task", task); err != nil {
 		return err
 	}
 	v.mu.Lock()
@@ -136,13 +131,13 @@ func gather(versions map[string]uint64, from *Holder) ([]byte, error) {
 // Load puts what is kept of a task into a holder, but for what it has in the same or a later version. It returns an error of the file system, fs.ErrNotExist
 // among them, or ErrSealed.
 func (v *Vault) Load(task string, to *Holder) error {
-	if err := checkTask(task); err != nil {
+	if err := taskid.Check("task", task); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	path := v.path(task)
-	sealed, err := readFile(path)
+	sealed, err := atomicfile.Read(path, maxSealed)
 	if err != nil {
 		return fmt.Errorf("open the sealed secrets of task %s: %w", task, err)
 	}
@@ -174,7 +169,7 @@ func (v *Vault) Sweep(keep func(task string) bool) error {
 	defer v.mu.Unlock()
 	var errs []error
 	for name := range v.kept {
-		if checkTask(name) == nil && keep(name) {
+		if taskid.Check("task", name) == nil && keep(name) {
 			continue
 		}
 		if err := atomicfile.Remove(v.path(name)); err != nil {
@@ -218,7 +213,6 @@ func (v *Vault) seal(task string, plaintext, key []byte) ([]byte, error) {
 }
 
 func (v *Vault) open(task string, sealed, key []byte) ([]byte, error) {
-	var aead cipher.AEAD
 	aead, err := chacha20poly1305.NewX(key)
 	if err != nil {
 		return nil, err
@@ -242,25 +236,4 @@ func (v *Vault) place(task string) []byte {
 		out = append(out, part...)
 	}
 	return out
-}
-
-// checkTask returns an error unless a task's id can name a file.
-func checkTask(id string) error {
-	if id == "" || len(id) > maxTaskID || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz-") != "" {
-		return fmt.Errorf("task id %.80q is not made of lower-case letters and digits", id)
-	}
-	return nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSealed+1))
-	if err == nil && len(data) > maxSealed {
-		err = fmt.Errorf("%w: it has more than %d bytes", fs.ErrInvalid, maxSealed)
-	}
-	return data, err
 }

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -30,15 +28,10 @@ type savedManagers struct {
 
 // loadManagers returns the managers of the last run, or none.
 func loadManagers(dir string) ([]string, error) {
-	f, err := os.Open(filepath.Join(dir, savedFile))
+	data, err := atomicfile.Read(filepath.Join(dir, savedFile), maxSaved)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read known managers: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSaved))
 	if err != nil {
 		return nil, fmt.Errorf("read known managers: %w", err)
 	}

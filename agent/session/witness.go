@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -114,15 +112,10 @@ type savedWitness struct {
 
 // loadWitness returns what the last run remembered.
 func loadWitness(dir string) (witness, error) {
-	f, err := os.Open(filepath.Join(dir, witnessFile))
+	data, err := atomicfile.Read(filepath.Join(dir, witnessFile), maxWitness)
 	if errors.Is(err, fs.ErrNotExist) {
 		return witness{}, nil
 	}
-	if err != nil {
-		return witness{}, fmt.Errorf("read what was seen of the audit log: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxWitness))
 	if err != nil {
 		return witness{}, fmt.Errorf("read what was seen of the audit log: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -157,16 +156,7 @@ func (d *Dir) keyInUse() ([]byte, error) {
 }
 
 func (d *Dir) read(name string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(d.path, name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	return data, err
+	return atomicfile.Read(filepath.Join(d.path, name), maxFile)
 }
 
 func (d *Dir) encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +27,20 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 		return fmt.Errorf("replace file: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// Read reads a file of at most limit bytes; one that has more is an error that matches fs.ErrInvalid.
+func Read(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: %s is larger than %d bytes", fs.ErrInvalid, path, limit)
+	}
+	return data, err
 }
 
 // Replace is Write without the syncs, for what does not outlive a crash of the machine: after one the file may be empty or missing. For readers, and

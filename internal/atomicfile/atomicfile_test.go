@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +29,22 @@ func TestWrite_ReplacesAndLeavesNothingElse(t *testing.T) {
 		t.Errorf("mode %v, want 0600", info.Mode())
 	}
 	assertNames(t, dir, "key")
+}
+
+func TestRead_TakesNoMoreThanTheLimit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if _, err := Read(path, 3); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: got %v", err)
+	}
+	if err := Write(path, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(path, 3); err != nil || string(got) != "abc" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := Read(path, 2); !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), path) {
+		t.Errorf("too large: got %v", err)
+	}
 }
 
 func TestReplace(t *testing.T) {

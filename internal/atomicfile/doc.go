@@ -1,4 +1,4 @@
-// Package atomicfile replaces small files so that after a crash a reader finds the old bytes or the new ones, never a mixture.
+// Package atomicfile reads small files, and replaces them so that after a crash a reader finds the old bytes or the new ones, never a mixture.
 //
 // It is no file-system seam and no lock: two writers of one path at the same time must agree among themselves.
 //
