@@ -18,7 +18,7 @@ func (s *Store) Batch(ctx context.Context, n int, fn func(tx Tx, i int) error) (
 	for done < n {
 		next := done
 		err := s.Update(ctx, "", func(tx Tx) (err error) {
-			next, err = fill(tx, done, n, fn)
+			next, err = fill(tx, done, n, tx.Full, fn)
 			return err
 		})
 		if err != nil {
@@ -73,14 +73,10 @@ func (b *independent) write(ctx context.Context, start int, end chan<- int) erro
 	limit := 0 // 0 until it was filled
 	err := b.store.Update(ctx, "", func(tx Tx) error {
 		if limit > 0 {
-			for i := start; i < limit; i++ {
-				if err := b.fn(tx, i); err != nil {
-					return err
-				}
-			}
-			return nil
+			_, err := fill(tx, start, limit, never, b.fn)
+			return err
 		}
-		next, err := fill(tx, start, b.n, b.fn)
+		next, err := fill(tx, start, b.n, tx.Full, b.fn)
 		if err != nil {
 			return err
 		}
@@ -97,9 +93,11 @@ func (b *independent) write(ctx context.Context, start int, end chan<- int) erro
 	return err
 }
 
-// fill calls fn from start on until tx is full, and returns the first that it left out, or n.
-func fill(tx Tx, start, n int, fn func(tx Tx, i int) error) (next int, err error) {
-	for next = start; next < n && !tx.Full(); next++ {
+func never() bool { return false }
+
+// fill calls fn from start on until it is full, and returns the first that it left out, or n.
+func fill(tx Tx, start, n int, full func() bool, fn func(tx Tx, i int) error) (next int, err error) {
+	for next = start; next < n && !full(); next++ {
 		if err := fn(tx, next); err != nil {
 			return next, err
 		}

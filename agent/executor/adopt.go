@@ -90,10 +90,7 @@ func (e *Executor) adoptDirectory(ctx context.Context, id string, known, running
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.ranges.hold(r.IDBase) {
-		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", r.IDBase)
-	}
-	e.held[id] = h
+	e.readoptIDs(id, h)
 	lsm.ReserveLabel(h.selinux.Process)
 	return nil
 }
@@ -108,10 +105,15 @@ func (e *Executor) adoptUnread(id string) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.ranges.hold(stat.Uid) {
-		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", stat.Uid)
+	e.readoptIDs(id, &held{image: Image{Release: func() {}}, idBase: stat.Uid})
+}
+
+// readoptIDs keeps what a container has, and its ids from others. e.mu is held.
+func (e *Executor) readoptIDs(id string, h *held) {
+	if !e.ranges.hold(h.idBase) {
+		e.log.Warn("a container has user ids outside of the configured range", "task", id, "first", h.idBase)
 	}
-	e.held[id] = &held{image: Image{Release: func() {}}, idBase: stat.Uid}
+	e.held[id] = h
 }
 
 // readopt keeps an image of a running container on the node.

@@ -310,8 +310,9 @@ const (
 	slowPatience = 2.0
 )
 
-// reachable returns the period of heartbeats, or Unavailable when no leader could be reached for most of one, also when none is known: a manager that knows of none can't tell whether there is none, or whether it alone was left behind, cut off from the others, or demoted
-// while it was away. Agents that ask another one lose nothing.
+// reachable returns the period of heartbeats, or Unavailable when no leader could be reached for most of one, also when none is known: a manager
+// that knows of none can't tell whether there is none, or whether it alone was left behind, cut off from the others, or demoted while it was
+// away. Agents that ask another one lose nothing.
 func (d *Dispatcher) reachable() (time.Duration, error) {
 	period, err := d.period()
 	if err != nil {
