@@ -230,8 +230,19 @@ func (m *Manager) RenewOwn(ctx context.Context, request *api.RenewCertificateReq
 	return m.ca.RenewCertificate(authz.NewContext(ctx, authz.Caller{Kind: api.Caller_CALLER_MANAGER, NodeID: m.cfg.NodeID}), request)
 }
 
-// Suspect says that other nodes can't reach a node: a leader asks whether it lives. It does not block.
-func (m *Manager) Suspect(nodeID string) { m.dispatcher.Suspect(nodeID) }
+// Ready reports whether a node is up, as far as this manager knows.
+func (m *Manager) Ready(nodeID string) bool {
+	var node *api.Node
+	err := m.cfg.Store.View(func(tx store.ReadTx) (err error) {
+		node, err = store.Get[*api.Node](tx, nodeID)
+		return err
+	})
+	return err == nil && node.GetStatus().GetState() == api.NodeState_NODE_STATE_READY
+}
+
+// Suspect says that a node's machine did not answer when it was tried: a leader that has not heard it since asks whether it lives. It does
+// not block.
+func (m *Manager) Suspect(nodeID string, tried time.Time) { m.dispatcher.Suspect(nodeID, tried) }
 
 // Nodes is what this manager knows of nodes, for the interceptor that authorizes.
 func (m *Manager) Nodes() authz.Nodes { return authz.NewNodes(m.cfg.Store) }

@@ -47,10 +47,11 @@ type Config struct {
 	Listen, Advertise netip.Addr
 	// Port is where all nodes gossip; 0 is the package's.
 	Port int
-	// Asks reports whether Gone is to be called for a node at present. It must not block.
+	// Asks reports whether Gone is to be called for a node at present: whether it counts as alive. It must not block.
 	Asks func(nodeID string) bool
-	// Gone is called when a node's machine does not answer any more. It must not block.
-	Gone   func(nodeID string)
+	// Gone is called when a node's machine does not answer any more, with the time at which it was tried, and every second as long as that
+	// is so and Asks. It must not block.
+	Gone   func(nodeID string, tried time.Time)
 	Logger *slog.Logger
 }
 
@@ -107,7 +108,7 @@ func (g *Gossip) Run(ctx context.Context) {
 		}
 	}()
 	failed := false
-	again := time.NewTimer(0)
+	again := time.NewTimer(retry) // what is told comes first
 	defer again.Stop()
 	for {
 		select {

@@ -21,6 +21,7 @@ type member struct {
 	t       *testing.T
 	id      string
 	address netip.Addr
+	up      sync.Map // the ids of nodes that count as alive
 	gone    chan string
 	stop    func()
 }
@@ -42,10 +43,14 @@ func freePort(t *testing.T) int {
 func join(t *testing.T, port int, id, address string, probe func(real func(context.Context, string) error) func(context.Context, string) error) *member {
 	t.Helper()
 	m := &member{t: t, id: id, address: netip.MustParseAddr(address), gone: make(chan string, 10)}
+	m.up.Store("b", true)
+	m.up.Store("c", true)
 	var err error
 	m.Gossip, err = gossip.New(gossip.Config{
 		NodeID: id, ClusterID: "cluster", Listen: m.address, Advertise: m.address, Port: port,
-		Asks: func(string) bool { return true }, Gone: func(id string) { m.gone <- id }, Logger: slog.New(slog.DiscardHandler),
+		Asks:   func(id string) bool { _, up := m.up.Load(id); return up },
+		Gone:   func(id string, _ time.Time) { m.up.Delete(id); m.gone <- id },
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +134,10 @@ func TestGossip_TellsOfMachinesThatDoNotAnswer(t *testing.T) {
 	}
 	if got := a.Silent(); !slices.Equal(got, []string{"c"}) {
 		t.Errorf("%v are silent, want c", got)
+	}
+	a.up.Store("c", true) // it was, and lost its power before any member knew
+	if got := <-a.gone; got != "c" {
+		t.Errorf("%s is gone, want c once more", got)
 	}
 	c = join(t, port, "c", "127.0.0.4", nil)
 	c.Tell(keys, []gossip.Peer{a.peer()})

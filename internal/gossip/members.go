@@ -14,9 +14,9 @@ import (
 const (
 	// dialTime is how long a machine has to accept or refuse a connection.
 	dialTime = 500 * time.Millisecond
-	// redial is the time between two tries to reach the machine of a dead member.
+	// redial is the time between two tries to reach the machine of a dead member that counts as alive elsewhere.
 	redial = time.Second
-	// patience is how long that is tried: by then, missed heartbeats have told the managers all.
+	// patience is how long that is done: by then, missed heartbeats have told the managers all.
 	patience = time.Minute
 )
 
@@ -27,7 +27,7 @@ var errCrowded = errors.New("there are too many members")
 type death struct {
 	address string
 	since   time.Time
-	gone    bool // its machine did not answer
+	gone    bool // its machine did not answer when it was last tried
 }
 
 // NotifyJoin notes a member. It and the next three are called by memberlist, one at a time, and must not call it.
@@ -84,7 +84,8 @@ func (g *Gossip) watch(ctx context.Context) {
 	}
 }
 
-// doubtful returns the dead of whom it is not known that their machine is gone, and forgets those who are dead for long.
+// doubtful returns the dead who are asked for, and forgets those who are dead for long. Those whose machine did not answer are among
+// them: it may have come back, and gone again before any member knew.
 func (g *Gossip) doubtful() map[string]*death {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -93,7 +94,7 @@ func (g *Gossip) doubtful() map[string]*death {
 		switch {
 		case time.Since(d.since) > patience:
 			delete(g.dead, id)
-		case !d.gone && g.cfg.Asks(id):
+		case g.cfg.Asks(id):
 			out[id] = d
 		}
 	}
@@ -102,15 +103,17 @@ func (g *Gossip) doubtful() map[string]*death {
 
 // reach tries to reach the machine of a dead member.
 func (g *Gossip) reach(ctx context.Context, id string, d *death) {
-	if g.probe(ctx, d.address) == nil || ctx.Err() != nil {
+	tried := time.Now()
+	gone := g.probe(ctx, d.address) != nil
+	if ctx.Err() != nil {
 		return
 	}
 	g.mu.Lock()
-	d.gone = true
+	d.gone = gone
 	still := g.dead[id] == d
 	g.mu.Unlock()
-	if still {
-		g.cfg.Gone(id)
+	if gone && still {
+		g.cfg.Gone(id, tried)
 	}
 }
 

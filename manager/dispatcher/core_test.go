@@ -178,12 +178,24 @@ func TestLiveness_SaysWhenToAskAgain(t *testing.T) {
 	}
 }
 
+// TestLiveness_WhoWasHeardSinceIsNotSuspected: a machine that comes back while somebody waits for its answer is there.
+func TestLiveness_WhoWasHeardSinceIsNotSuspected(t *testing.T) {
+	l := newLiveness(start(), period, nil)
+	l.hear(after(10), period, "a", after(10))
+	if l.suspect(after(10.2), "a", after(9.8)) {
+		t.Error("suspected for what was before it was heard")
+	}
+	if !l.suspect(after(10.6), "a", after(10.1)) {
+		t.Error("not suspected for what was after it was heard")
+	}
+}
+
 // TestLiveness_WhoAnsweredIsTrustedForLongerEachTime: nodes that lie about another must not keep the leader busy.
 func TestLiveness_WhoAnsweredIsTrustedForLongerEachTime(t *testing.T) {
 	l := newLiveness(start(), period, []string{"a"})
 	at := 0.0
 	suspect := func() bool {
-		if !l.suspect(after(at), "a") {
+		if !l.suspect(after(at), "a", after(at)) {
 			return false
 		}
 		l.questioned(after(at), "a")
@@ -207,10 +219,10 @@ func TestLiveness_WhoAnsweredIsTrustedForLongerEachTime(t *testing.T) {
 	l.hear(after(at), period, "a", after(at))
 	suspect()
 	at = 1011
-	if !l.suspect(after(at), "a") {
+	if !l.suspect(after(at), "a", after(at)) {
 		t.Error("it is trusted for long again, though it was not suspected meanwhile")
 	}
-	if l.suspect(after(at), "a") || l.suspect(after(at), "b") {
+	if l.suspect(after(at), "a", after(at)) || l.suspect(after(at), "b", after(at)) {
 		t.Error("asked twice, or one that nobody heard of")
 	}
 	l.questioned(after(at), "a")

@@ -51,7 +51,7 @@ type Dispatcher struct {
 	// clusterChanged has room for one: the cluster object may be another one since the leader looked.
 	clusterChanged chan struct{}
 	// suspects hands Suspect's nodes to the leader's loop.
-	suspects chan string
+	suspects chan silence
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -95,7 +95,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1), clusterChanged: make(chan struct{}, 1), suspects: make(chan string, maxSuspects),
+		cfg: cfg, log: cfg.Log.With("component", "dispatcher"), posted: make(chan struct{}, 1), clusterChanged: make(chan struct{}, 1), suspects: make(chan silence, maxSuspects),
 		sessions: newSessions(), outbox: newOutbox(), listeners: map[string]map[*listener]bool{},
 	}, nil
 }

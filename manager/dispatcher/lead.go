@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,7 +22,10 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 	defer d.endLeading()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	silent := d.cfg.Silent()
+	var silent []silence
+	for _, id := range d.cfg.Silent() {
+		silent = append(silent, silence{id, time.Now()})
+	}
 	for {
 		if err := d.question(ctx, silent); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("dispatcher: ask nodes whether they live: %w", err)
@@ -45,8 +47,8 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		case <-d.clusterChanged: // maybe the period
-		case id := <-d.suspects:
-			silent = []string{id}
+		case s := <-d.suspects:
+			silent = []silence{s}
 		}
 	}
 }
@@ -54,20 +56,31 @@ func (d *Dispatcher) Lead(ctx context.Context) error {
 // maxSuspects is how many suspicions wait for the leader's loop: of more, heartbeats tell.
 const maxSuspects = 1000
 
-// Suspect says that other nodes can't reach a node. Where this manager leads, it asks the node whether it lives, and takes it for down if it
-// does not answer within a second. It does not block.
-func (d *Dispatcher) Suspect(nodeID string) {
+// silence is that a node's machine did not answer somebody who tried to reach it.
+type silence struct {
+	nodeID string
+	tried  time.Time
+}
+
+// Suspect says that a node's machine did not answer when it was tried. Where this manager leads and has not heard the node since, it asks the
+// node whether it lives, and takes it for down if it does not answer within a second. It does not block.
+func (d *Dispatcher) Suspect(nodeID string, tried time.Time) {
 	select {
-	case d.suspects <- nodeID:
+	case d.suspects <- silence{nodeID, tried}:
 	default:
 	}
 }
 
 // question asks suspected nodes whether they live: each manager sees what is written, and tells its sessions.
-func (d *Dispatcher) question(ctx context.Context, ids []string) error {
+func (d *Dispatcher) question(ctx context.Context, silent []silence) error {
 	d.mu.Lock()
 	now := time.Now()
-	ids = slices.DeleteFunc(ids, func(id string) bool { return !d.alive.suspect(now, id) })
+	var ids []string
+	for _, s := range silent {
+		if d.alive.suspect(now, s.nodeID, s.tried) {
+			ids = append(ids, s.nodeID)
+		}
+	}
 	d.mu.Unlock()
 	_, err := d.cfg.Store.Batch(ctx, len(ids), func(tx store.Tx, i int) error {
 		return changeReady(tx, ids[i], func(s *api.NodeStatus) { s.SuspectedAt = timestamppb.New(now) })

@@ -81,11 +81,12 @@ func (l *liveness) trust(now time.Time, id string) {
 	l.trusted[id] = trust{until: now.Add(next), last: next}
 }
 
-// suspect begins to suspect a node of which others say that they can't reach it, and reports whether it is to be asked.
-func (l *liveness) suspect(now time.Time, id string) bool {
-	_, alive := l.heard[id]
+// suspect begins to suspect a node which others tried to reach, in vain, at a time. It reports whether the node is to be asked: not if
+// it was heard since.
+func (l *liveness) suspect(now time.Time, id string, tried time.Time) bool {
+	heard, alive := l.heard[id]
 	_, suspected := l.suspected[id]
-	if !alive || suspected || now.Before(l.trusted[id].until) {
+	if !alive || suspected || tried.Before(heard) || now.Before(l.trusted[id].until) {
 		return false
 	}
 	l.suspected[id] = suspicion{since: now}

@@ -18,13 +18,13 @@ func TestSuspect_OneThatAnswersStaysReadyAndTheOtherIsDown(t *testing.T) {
 		alive := c.connect("n2", "m2").mustRegister()
 		<-alive.messages
 		synctest.Wait()
-		c.managers["m2"].Suspect("n2") // it does not lead
+		c.managers["m2"].Suspect("n2", time.Now()) // it does not lead
 		synctest.Wait()
 		if storetest.Get[*api.Node](t, c.store, "n2").GetStatus().GetSuspectedAt() != nil {
 			t.Error("a manager that does not lead asked")
 		}
 		for _, id := range []string{"n1", "n2", "n3"} { // n3 is no node
-			c.managers["m1"].Suspect(id)
+			c.managers["m1"].Suspect(id, time.Now())
 		}
 		if m := <-alive.messages; m.GetNode().GetStatus().GetSuspectedAt() == nil {
 			t.Fatalf("it was told %v", m)

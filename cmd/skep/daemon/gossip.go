@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/gossip"
@@ -21,11 +22,14 @@ func (n *node) makeGossip() error {
 	}
 	n.gossip, err = gossip.New(gossip.Config{
 		NodeID: n.identity.NodeID(), ClusterID: n.identity.ClusterID(), Listen: listen.Addr(), Advertise: advertise.Addr(),
-		Asks: func(nodeID string) bool { return n.itsManager() != nil || n.itsAgent().Uses(nodeID) },
-		Gone: func(nodeID string) {
+		Asks: func(nodeID string) bool {
+			m := n.itsManager()
+			return m != nil && m.Ready(nodeID) || n.itsAgent().Uses(nodeID)
+		},
+		Gone: func(nodeID string, tried time.Time) {
 			n.itsAgent().Abandon(nodeID)
 			if m := n.itsManager(); m != nil {
-				m.Suspect(nodeID)
+				m.Suspect(nodeID, tried)
 			}
 		},
 		Logger: n.logger.With("component", "gossip"),
