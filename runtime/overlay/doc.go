@@ -21,6 +21,9 @@
 //	I2  Redirects in a layer are not followed: an image can't show files of another layer's choosing.
 //	I3  The mount is nodev, and nosuid unless asked otherwise.
 //	I4  Nothing stays attached or open when Mount fails.
+//	I5  A writable layer is never synced, neither by the container nor at its end (volatile): otherwise the last unmount would write
+//	    out everything that anybody has written to the disk, and hold up whoever else writes, for seconds. So nothing in such a layer is sure
+//	    to be whole after a crash of the machine, and the caller throws it away then.
 //
 // A Driver is safe for concurrent use.
 //

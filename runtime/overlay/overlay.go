@@ -25,8 +25,8 @@ type Layers struct {
 	// Lower are the directories of the image's layers, the topmost first. At least one.
 	Lower []string
 	// Upper and Work are the writable layer and the directory that overlayfs needs beside it, on the same file
-	// system. Upper becomes the container root's. Both empty: changes go to memory, which is only meant for the
-	// mount points of a container with a read-only root.
+	// system. Upper becomes the container root's, and is not worth keeping after a crash of the machine (I5). Both
+	// empty: changes go to memory, which is only meant for the mount points of a container with a read-only root.
 	Upper, Work string
 	// UserNS is a descriptor of the container's user namespace, or -1 to leave ids as they are.
 	UserNS int
@@ -150,6 +150,7 @@ type stack struct {
 	lower       []int  // detached mounts, the topmost first
 	upper, work int    // directories; valid if hasUpper
 	hasUpper    bool
+	volatile    bool      // I5
 	scratch     *memfs.FS // or nil
 }
 
@@ -227,12 +228,29 @@ func (s *stack) openUpper(l Layers) error {
 		unix.Close(upper)
 		return fmt.Errorf("open %s: %w", l.Work, err)
 	}
-	s.upper, s.work, s.hasUpper = upper, work, true
+	s.upper, s.work, s.hasUpper, s.volatile = upper, work, true, true
+	if err := forgetVolatile(work); err != nil {
+		return fmt.Errorf("clean up %s: %w", l.Work, err)
+	}
 	if err := unix.Fchownat(upper, "", int(l.RootUID), int(l.RootGID), unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("own %s: %w", l.Upper, err)
 	}
 	if err := unix.Chmod(procPath(upper), rootMode); err != nil {
 		return fmt.Errorf("mode of %s: %w", l.Upper, err)
+	}
+	return nil
+}
+
+// forgetVolatile removes the mark by which the kernel refuses a layer that was mounted before without ever being synced: whoever mounts it
+// again knows that the machine did not crash since.
+func forgetVolatile(work int) error {
+	for _, mark := range []struct {
+		name  string
+		flags int
+	}{{"work/incompat/volatile/dirty", 0}, {"work/incompat/volatile", unix.AT_REMOVEDIR}} {
+		if err := unix.Unlinkat(work, mark.name, mark.flags); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
 	}
 	return nil
 }
@@ -290,6 +308,11 @@ func (s *stack) mountByDescriptor() (int, error) {
 			return -1, fmt.Errorf("workdir: %w", err)
 		}
 	}
+	if s.volatile {
+		if err := unix.FsconfigSetFlag(fs, "volatile"); err != nil {
+			return -1, fmt.Errorf("volatile: %w", err)
+		}
+	}
 	for _, o := range append(s.options(), [2]string{"source", "overlay"}) {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
 			return -1, fmt.Errorf("%s: %w", o[0], err)
@@ -333,6 +356,9 @@ func (s *stack) mountByPath(dir string) (fd int, err error) {
 	data := []string{"lowerdir=" + strings.Join(names, ":")}
 	if s.hasUpper {
 		data = append(data, "upperdir="+upper, "workdir="+work)
+	}
+	if s.volatile {
+		data = append(data, "volatile")
 	}
 	for _, o := range s.options() {
 		if strings.Contains(o[1], ",") { // which a label may have
