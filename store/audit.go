@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
@@ -100,24 +99,18 @@ func (t *tx) Audit(event []byte) error {
 }
 
 // record appends the events of a transaction to the audit log.
-func (m *machine) record(txn *memdb.Txn, t *api.Transaction) ([]Change, error) {
+func (m *machine) record(edit *edit, t *api.Transaction) []Change {
 	var changes []Change
 	for events := t.GetAuditEvents(); len(events) > 0; {
-		change, rest, err := m.extend(txn, t.GetProposedAt(), events)
-		if err != nil {
-			return nil, err
-		}
+		change, rest := m.extend(edit, t.GetProposedAt(), events)
 		changes, events = append(changes, change), rest
 	}
-	return changes, nil
+	return changes
 }
 
 // extend appends events to the last segment, or to a new one, and returns those that have no room there.
-func (m *machine) extend(txn *memdb.Txn, now *timestamppb.Timestamp, events [][]byte) (Change, [][]byte, error) {
-	old, err := lastSegment(txn)
-	if err != nil {
-		return Change{}, nil, err
-	}
+func (m *machine) extend(edit *edit, now *timestamppb.Timestamp, events [][]byte) (Change, [][]byte) {
+	old := lastSegment(&edit.tables)
 	s, change := m.segmentAfter(old, events[0]), Change{Action: ActionCreate}
 	if old != nil && s.GetId() == old.GetId() {
 		change = Change{Action: ActionUpdate, Old: old}
@@ -135,7 +128,8 @@ func (m *machine) extend(txn *memdb.Txn, now *timestamppb.Timestamp, events [][]
 	}
 	m.kindVersions[object.KindAuditSegment] = m.index
 	change.Object, change.At = s, now.AsTime()
-	return change, events, txn.Insert(object.KindAuditSegment.String(), s)
+	edit.put(s)
+	return change, events
 }
 
 // segmentAfter returns the next version of the last segment, or nil, if it has room for an event, else the segment that follows it.
@@ -174,16 +168,13 @@ func shallow(s *api.AuditSegment) *api.AuditSegment {
 func room(event []byte) []byte { return make([]byte, 0, max(segmentSize, chain.AppendedSize(event))) }
 
 // lastSegment returns the segment that is appended to, or nil while there is no audit log.
-func lastSegment(txn *memdb.Txn) (*api.AuditSegment, error) {
-	raw, err := txn.Last(object.KindAuditSegment.String(), string(object.IndexID))
-	if err != nil || raw == nil {
-		return nil, err
-	}
-	return raw.(*api.AuditSegment), nil
+func lastSegment(in *tables) *api.AuditSegment {
+	s, _ := in.last(object.KindAuditSegment).(*api.AuditSegment)
+	return s
 }
 
 // checkSegments returns errRefused when a transaction does to the audit log anything but drop its oldest segments, all but the last.
-func checkSegments(txn *memdb.Txn, t *api.Transaction) error {
+func checkSegments(in *tables, t *api.Transaction) error {
 	var dropped []string
 	for _, c := range t.GetChanges() {
 		s := c.GetObject().GetAuditSegment()
@@ -198,76 +189,61 @@ func checkSegments(txn *memdb.Txn, t *api.Transaction) error {
 	if len(dropped) == 0 {
 		return nil
 	}
-	oldest, err := txn.Get(object.KindAuditSegment.String(), string(object.IndexID)+"_prefix", []byte(nil))
-	if err != nil {
-		return err
-	}
-	for _, id := range dropped {
-		if s, _ := oldest.Next().(*api.AuditSegment); s.GetId() != id {
-			return fmt.Errorf("audit segment %s is not the oldest: %w", id, errRefused)
+	for s := range in.all(object.KindAuditSegment, ByIDPrefix("")) {
+		if len(dropped) == 0 {
+			return nil
 		}
+		if s.GetId() != dropped[0] {
+			return fmt.Errorf("audit segment %s is not the oldest: %w", dropped[0], errRefused)
+		}
+		dropped = dropped[1:]
 	}
-	if oldest.Next() == nil {
-		return fmt.Errorf("the last segment of the audit log stays: %w", errRefused)
-	}
-	return nil
+	return fmt.Errorf("the last segment of the audit log stays: %w", errRefused)
 }
 
 // recovered notes in the audit log, if there is one, that the state goes on from here without what came later. That is how nodes
 // that saw more tell it from a theft of the past: see docs/adr/0019-audit-log.md.
-func (m *machine) recovered(now time.Time, how string) error {
-	txn := m.db.Txn(true)
-	defer txn.Abort()
-	last, err := lastSegment(txn)
-	if err != nil || last == nil {
-		return err
+func (m *machine) recovered(now time.Time, how string) {
+	edit := m.tables.edit()
+	last := lastSegment(&edit.tables)
+	if last == nil {
+		return
 	}
 	event := chain.Encode(&api.AuditEvent{
 		Method: how, CallerKind: "admin", ObjectKind: object.KindCluster.String(), ObjectId: m.clusterID, Result: "ok",
 		Summary: fmt.Sprintf("the swarm goes on from its state after entry %d", chain.Head(last).GetSequence()),
 	})
-	change, _, err := m.extend(txn, timestamppb.New(now), [][]byte{event})
-	if err != nil {
-		return err
-	}
+	change, _ := m.extend(edit, timestamppb.New(now), [][]byte{event})
 	s := change.Object.(*api.AuditSegment)
 	s.RecoveredAt = max(now.UnixNano(), s.GetRecoveredAt()+1)
-	txn.Commit()
+	m.tables = edit.done()
 	m.publish()
-	return nil
 }
 
 // AuditHead returns the place after the last entry of the audit log, or nil while the cluster keeps none.
 func AuditHead(tx ReadTx) (*api.AuditHead, error) {
-	s, err := tx.lastSegment()
-	if err != nil || s == nil {
-		return nil, err
+	s := tx.lastSegment()
+	if s == nil {
+		return nil, nil
 	}
 	return chain.Head(s), nil
 }
 
-func (t *readTx) lastSegment() (*api.AuditSegment, error) { return lastSegment(t.txn) }
+func (t *readTx) lastSegment() *api.AuditSegment { return lastSegment(t.tables) }
 
 // SegmentOf returns the segment of the audit log that has an entry, or an error that matches ErrNotFound when it is not kept any more or
 // not there yet.
 func SegmentOf(tx ReadTx, sequence uint64) (*api.AuditSegment, error) {
-	s, err := tx.segmentOf(sequence)
-	if err == nil && (s == nil || sequence >= s.GetFirst()+s.GetCount()) {
-		err = fmt.Errorf("audit entry %d %w", sequence, ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
+	s := tx.segmentOf(sequence)
+	if s == nil || sequence >= s.GetFirst()+s.GetCount() {
+		return nil, fmt.Errorf("audit entry %d %w", sequence, ErrNotFound)
 	}
 	return s, nil
 }
 
-func (t *readTx) segmentOf(sequence uint64) (*api.AuditSegment, error) {
-	found, err := t.txn.ReverseLowerBound(object.KindAuditSegment.String(), string(object.IndexID), object.Key(object.SequenceID(sequence)))
-	if err != nil {
-		return nil, err
-	}
-	s, _ := found.Next().(*api.AuditSegment)
-	return s, nil
+func (t *readTx) segmentOf(sequence uint64) *api.AuditSegment {
+	s, _ := t.tables.upTo(object.KindAuditSegment, object.SequenceID(sequence)).(*api.AuditSegment)
+	return s
 }
 
 // AuditProof says what a node may know that saw the audit log up to an entry: the head, and the hash of that entry, which only a store
@@ -277,10 +253,7 @@ func AuditProof(tx ReadTx, sequence uint64) (*api.AuditProof, error) {
 	if err != nil || head == nil {
 		return nil, err
 	}
-	oldest, err := tx.oldestSegment()
-	if err != nil {
-		return nil, err
-	}
+	oldest := tx.oldestSegment()
 	proof := &api.AuditProof{Head: head, Oldest: oldest.GetFirst()}
 	if sequence+1 == oldest.GetFirst() {
 		proof.Hash = oldest.GetPrevious()
@@ -309,10 +282,7 @@ func AuditProof(tx ReadTx, sequence uint64) (*api.AuditProof, error) {
 	return proof, nil
 }
 
-func (t *readTx) oldestSegment() (*api.AuditSegment, error) {
-	raw, err := t.txn.First(object.KindAuditSegment.String(), string(object.IndexID))
-	if err != nil || raw == nil {
-		return nil, err
-	}
-	return raw.(*api.AuditSegment), nil
+func (t *readTx) oldestSegment() *api.AuditSegment {
+	s, _ := t.tables.first(object.KindAuditSegment).(*api.AuditSegment)
+	return s
 }

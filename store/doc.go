@@ -51,6 +51,7 @@
 //	raftcore   what a member does next: pure            wal       the sealed log and snapshots on disk
 //	seal       keys and envelopes                       vfs       the seam to the file system
 //	object     kinds, indexes, ids                      storetest stores for the tests of others
+//	tables     objects and indexes, copied on write
 //
 // The whole of it runs in a deterministic simulation under faults, see e2e/sim and Player.
 //

@@ -32,10 +32,7 @@ func replayAll(w *wal.WAL, state *wal.State, address string) (*raftpb.Snapshot, 
 	if state.Snapshot == nil {
 		return nil, 0, fmt.Errorf("%w: this manager never received the state of the swarm", ErrInvalid)
 	}
-	m, err := newMachine(state.Cluster)
-	if err != nil {
-		return nil, 0, err
-	}
+	m := newMachine(state.Cluster)
 	if _, err := loadSnapshot(w, state, m); err != nil {
 		return nil, 0, err
 	}
@@ -54,9 +51,7 @@ func replayAll(w *wal.WAL, state *wal.State, address string) (*raftpb.Snapshot, 
 	}
 	m.members.load([]*api.Member{self}, removed)
 	m.skip(m.index + 1) // so that no other log has the same entry at this index
-	if err := m.recovered(time.Now(), "Daemon.InitSwarm"); err != nil {
-		return nil, 0, err
-	}
+	m.recovered(time.Now(), "Daemon.InitSwarm")
 	data, err := m.freeze().encode()
 	if err != nil {
 		return nil, 0, err

@@ -11,10 +11,7 @@ import (
 // NewLocal returns a store in memory, without log or peers: it leads from the start, applies each write at once, and forgets
 // everything when it is dropped. It serves tests, and scratch copies of a state such as a backup that is being verified.
 func NewLocal(clusterID string) (*Store, error) {
-	m, err := newMachine(clusterID)
-	if err != nil {
-		return nil, err
-	}
+	m := newMachine(clusterID)
 	h := newHub(0)
 	return &Store{machine: m, hub: h, log: &local{machine: m, hub: h, never: make(chan struct{})}}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
@@ -19,18 +18,18 @@ var errRefused = errors.New("refused")
 
 // view is all that readers see: the state after one log entry. Immutable.
 type view struct {
-	db           *memdb.MemDB
+	tables       *tables
 	index        Index
 	kindVersions [object.MaxKind + 1]Index
 }
 
-func (v *view) read() ReadTx { return &readTx{txn: v.db.Txn(false), index: v.index} }
+func (v *view) read() ReadTx { return &readTx{tables: v.tables, index: v.index} }
 
 // machine is the replicated state machine: the same entries in the same order give the same state on every manager. It
 // has no clock, no randomness and no I/O. All methods but view and repeated belong to one goroutine at a time.
 type machine struct {
 	clusterID    string
-	db           *memdb.MemDB
+	tables       *tables
 	index        Index
 	kindVersions [object.MaxKind + 1]Index
 	requests     *requests
@@ -45,30 +44,16 @@ type result struct {
 	err       error // nil, errRefused, or *DuplicateError
 }
 
-func newMachine(clusterID string) (*machine, error) {
-	db, err := newTables()
-	if err != nil {
-		return nil, err
-	}
-	m := &machine{clusterID: clusterID, db: db, requests: newRequests(), members: newMembers()}
+func newMachine(clusterID string) *machine {
+	m := &machine{clusterID: clusterID, tables: newTables(), requests: newRequests(), members: newMembers()}
 	m.publish()
-	return m, nil
-}
-
-// newTables returns empty tables. They are a snapshot of some, because memdb tracks who watches what in those that it makes; nobody
-// does that here, and it costs as much again as the change itself.
-func newTables() (*memdb.MemDB, error) {
-	db, err := memdb.NewMemDB(object.Schema())
-	if err != nil {
-		return nil, fmt.Errorf("make tables: %w", err)
-	}
-	return db.Snapshot(), nil
+	return m
 }
 
 func (m *machine) view() *view { return m.current.Load() }
 
 func (m *machine) publish() {
-	m.current.Store(&view{db: m.db.Snapshot(), index: m.index, kindVersions: m.kindVersions})
+	m.current.Store(&view{tables: m.tables, index: m.index, kindVersions: m.kindVersions})
 }
 
 // skip notes an entry that changes no object.
@@ -87,37 +72,36 @@ func (m *machine) apply(index Index, data []byte) ([]result, Batch, error) {
 	if err := proto.Unmarshal(data, &record); err != nil {
 		return nil, Batch{}, fmt.Errorf("decode entry %d: %w", index, err)
 	}
-	txn := m.db.Txn(true)
-	defer txn.Abort()
+	edit := m.tables.edit()
 	batch := Batch{Index: index}
 	results := make([]result, 0, len(record.GetTransactions()))
 	m.index = index
 	for _, t := range record.GetTransactions() {
-		changes, err := m.transact(txn, t)
+		changes, err := m.transact(edit, t)
 		if err != nil && !errors.Is(err, errRefused) && !errors.Is(err, ErrDuplicate) {
 			return nil, Batch{}, fmt.Errorf("apply entry %d: %w", index, err)
 		}
 		results = append(results, result{requestID: t.GetRequestId(), index: index, err: err})
 		batch.Changes = append(batch.Changes, changes...)
 	}
-	txn.Commit()
+	m.tables = edit.done()
 	m.publish()
 	return results, batch, nil
 }
 
 // transact applies one transaction, whole or not at all.
-func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error) {
+func (m *machine) transact(edit *edit, t *api.Transaction) ([]Change, error) {
 	if earlier := m.requests.find(t.GetRequestId()); earlier != nil {
 		return nil, earlier
 	}
-	olds, err := m.check(txn, t)
+	olds, err := m.check(&edit.tables, t)
 	if err != nil {
 		return nil, err
 	}
 	var changes []Change
 	var created []Ref
 	for i, c := range t.GetChanges() {
-		change, err := m.change(txn, t, c, olds[i])
+		change, err := m.change(edit, t, c, olds[i])
 		if err != nil {
 			return nil, err
 		}
@@ -129,17 +113,14 @@ func (m *machine) transact(txn *memdb.Txn, t *api.Transaction) ([]Change, error)
 			created = append(created, refOf(change.Object))
 		}
 	}
-	recorded, err := m.record(txn, t)
-	if err != nil {
-		return nil, err
-	}
+	recorded := m.record(edit, t)
 	m.requests.add(&DuplicateError{RequestID: t.GetRequestId(), Index: m.index, Created: created})
 	return append(changes, recorded...), nil
 }
 
 // check returns what is there of the objects that t changes, or nil for those that are not; and errRefused when an expectation of t
 // does not hold.
-func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
+func (m *machine) check(in *tables, t *api.Transaction) ([]Object, error) {
 	olds := make([]Object, len(t.GetChanges()))
 	var names claims
 	var seen map[Ref]bool
@@ -164,7 +145,7 @@ func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
 			}
 			continue
 		}
-		old, err := lookup(txn, ref)
+		old, err := lookup(in, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -178,14 +159,14 @@ func (m *machine) check(txn *memdb.Txn, t *api.Transaction) ([]Object, error) {
 		}
 		names.note(c.GetAction(), old, o)
 	}
-	if err := checkSegments(txn, t); err != nil {
+	if err := checkSegments(in, t); err != nil {
 		return nil, err
 	}
-	return olds, names.check(txn)
+	return olds, names.check(in)
 }
 
 // change applies one change that check let pass, to an object that is there as old, or nil.
-func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change, old Object) (Change, error) {
+func (m *machine) change(edit *edit, t *api.Transaction, c *api.Change, old Object) (Change, error) {
 	o := object.Unwrap(c.GetObject())
 	ref := refOf(o)
 	change := Change{Object: o, Old: old, At: t.GetProposedAt().AsTime()}
@@ -196,7 +177,8 @@ func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change, old 
 	case api.ChangeAction_CHANGE_ACTION_DELETE:
 		change.Action, change.Object = ActionDelete, old
 		m.kindVersions[ref.Kind] = m.index
-		return change, txn.Delete(ref.Kind.String(), old)
+		edit.remove(old)
+		return change, nil
 	case api.ChangeAction_CHANGE_ACTION_CREATE:
 		change.Action = ActionCreate
 	case api.ChangeAction_CHANGE_ACTION_UPDATE:
@@ -206,7 +188,8 @@ func (m *machine) change(txn *memdb.Txn, t *api.Transaction, c *api.Change, old 
 	}
 	object.SetMeta(o, &api.Meta{Version: m.index, CreatedAt: created, UpdatedAt: t.GetProposedAt()})
 	m.kindVersions[ref.Kind] = m.index
-	return change, txn.Insert(ref.Kind.String(), o)
+	edit.put(o)
+	return change, nil
 }
 
 // claims are the unique names that a transaction takes and frees, so that it may swap them. The zero value has none.
@@ -244,15 +227,12 @@ func (n *claims) twice() bool {
 	return false
 }
 
-func (n *claims) check(txn *memdb.Txn) error {
+func (n *claims) check(in *tables) error {
 	if n.twice() {
 		return fmt.Errorf("a name is taken twice: %w", errRefused)
 	}
 	for _, o := range n.taken {
-		holder, err := nameHolder(txn, o)
-		if err != nil {
-			return err
-		}
+		holder := nameHolder(in, o)
 		if holder != nil && holder.GetId() != o.GetId() && !slices.Contains(n.freed, refOf(holder)) {
 			return fmt.Errorf("name of %v: %w", refOf(o), errRefused)
 		}

@@ -138,10 +138,7 @@ func Open(cfg Config) (*Store, error) {
 
 // newCluster makes the parts of a replicated store.
 func newCluster(cfg Config, w *wal.WAL, state *wal.State) (*cluster, error) {
-	m, err := newMachine(state.Cluster)
-	if err != nil {
-		return nil, err
-	}
+	m := newMachine(state.Cluster)
 	meta, err := loadSnapshot(w, state, m)
 	if err != nil {
 		return nil, err

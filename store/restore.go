@@ -28,10 +28,7 @@ func BootstrapFrom(disk Disk, state *api.StoreSnapshot, self *api.Member) error 
 
 // startFrom returns a snapshot of a state whose only member is self.
 func startFrom(state *api.StoreSnapshot, self *api.Member) (*raftpb.Snapshot, error) {
-	m, err := newMachine(state.GetClusterId())
-	if err != nil {
-		return nil, err
-	}
+	m := newMachine(state.GetClusterId())
 	b, err := build(state)
 	if err != nil {
 		return nil, err
@@ -50,9 +47,7 @@ func startFrom(state *api.StoreSnapshot, self *api.Member) (*raftpb.Snapshot, er
 	}
 	m.members.load([]*api.Member{self}, removed)
 	m.skip(m.index + 1) // so that no other log has the same entry at this index
-	if err := m.recovered(time.Now(), "Daemon.RestoreBackup"); err != nil {
-		return nil, err
-	}
+	m.recovered(time.Now(), "Daemon.RestoreBackup")
 	data, err := m.freeze().encode()
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -43,14 +42,9 @@ func (m *machine) freeze() *frozen {
 
 // each calls fn with all objects, ordered by kind and id.
 func (f *frozen) each(fn func(*api.StoredObject) error) error {
-	tx := f.view.read()
 	for _, kind := range object.Kinds() {
-		iterator, err := tx.iterate(kind, ByIDPrefix(""))
-		if err != nil {
-			return err
-		}
-		for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
-			if err := fn(object.Wrap(raw.(Object))); err != nil {
+		for o := range f.view.tables.all(kind, ByIDPrefix("")) {
+			if err := fn(object.Wrap(o)); err != nil {
 				return err
 			}
 		}
@@ -128,18 +122,11 @@ func (f *frozen) hash() (Index, [sha256.Size]byte, error) {
 
 // builder puts a state together, object by object.
 type builder struct {
-	db  *memdb.MemDB
-	txn *memdb.Txn
-	n   int // objects so far
+	edit *edit
+	n    int // objects so far
 }
 
-func newBuilder() (*builder, error) {
-	db, err := newTables()
-	if err != nil {
-		return nil, err
-	}
-	return &builder{db: db, txn: db.Txn(true)}, nil
-}
+func newBuilder() *builder { return &builder{edit: newTables().edit()} }
 
 func (b *builder) add(stored *api.StoredObject) error {
 	o := object.Unwrap(stored)
@@ -149,31 +136,24 @@ func (b *builder) add(stored *api.StoredObject) error {
 	if s, ok := o.(*api.AuditSegment); ok {
 		o = unshared(s)
 	}
-	if err := b.txn.Insert(object.KindOf(o).String(), o); err != nil {
-		return fmt.Errorf("restore %v: %w", refOf(o), err)
-	}
+	b.edit.put(o)
 	b.n++
 	return nil
 }
 
 // built is a state that a machine can take over. Its rest has no objects.
 type built struct {
-	db   *memdb.MemDB
-	rest *api.StoreSnapshot
+	tables *tables
+	rest   *api.StoreSnapshot
 }
 
 func (b *builder) finish(rest *api.StoreSnapshot) *built {
-	b.txn.Commit()
-	return &built{db: b.db, rest: rest}
+	return &built{tables: b.edit.done(), rest: rest}
 }
 
 // readState decodes what write encoded, and checks that it is the state of a cluster at an index.
 func readState(from io.Reader, clusterID string, index Index) (*built, error) {
-	b, err := newBuilder()
-	if err != nil {
-		return nil, err
-	}
-	defer b.txn.Abort()
+	b := newBuilder()
 	rest, err := readFields(bufio.NewReaderSize(from, 64<<10), b)
 	if err != nil {
 		return nil, err
@@ -256,11 +236,7 @@ func unexpectedEnd(err error) error {
 
 // build makes a state of a message, which it owns from then on.
 func build(s *api.StoreSnapshot) (*built, error) {
-	b, err := newBuilder()
-	if err != nil {
-		return nil, err
-	}
-	defer b.txn.Abort()
+	b := newBuilder()
 	for _, stored := range s.GetObjects() {
 		if err := b.add(stored); err != nil {
 			return nil, err
@@ -281,7 +257,7 @@ func (m *machine) restore(b *built) error {
 			versions[kind] = v.GetVersion()
 		}
 	}
-	m.db, m.index, m.kindVersions = b.db, b.rest.GetIndex(), versions
+	m.tables, m.index, m.kindVersions = b.tables, b.rest.GetIndex(), versions
 	m.requests.load(b.rest.GetNamedRequests(), b.rest.GetOwnRequests())
 	m.members.load(b.rest.GetMembers(), b.rest.GetRemovedRaftIds())
 	m.publish()

@@ -182,7 +182,6 @@ func (s *Store) prepare(now time.Time, requestID string, rider Rider, fn func(Tx
 		return nil, earlier // one that is being applied just now is not in the view yet: the state machine refuses it
 	}
 	tx := newTx(v)
-	defer func() { tx.txn.Abort() }()
 	if err := fn(tx); err != nil {
 		return nil, &refusalError{err}
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
@@ -26,10 +25,10 @@ type ReadTx interface {
 	Index() Index
 
 	get(r Ref) (Object, error)
-	iterate(k object.Kind, by By) (memdb.ResultIterator, error)
-	lastSegment() (*api.AuditSegment, error)
-	oldestSegment() (*api.AuditSegment, error)
-	segmentOf(sequence uint64) (*api.AuditSegment, error)
+	all(k object.Kind, by By) (iter.Seq[Object], error)
+	lastSegment() *api.AuditSegment
+	oldestSegment() *api.AuditSegment
+	segmentOf(sequence uint64) *api.AuditSegment
 }
 
 // Tx is a snapshot with the changes of one transaction on top, which only the transaction sees until it is committed.
@@ -95,15 +94,12 @@ func All[T Object](tx ReadTx, by ...By) (iter.Seq[T], error) {
 			return nil, noIndex(kind, b)
 		}
 	}
-	if _, err := tx.iterate(kind, first); err != nil {
+	objects, err := tx.all(kind, first)
+	if err != nil {
 		return nil, err
 	}
 	return func(yield func(T) bool) {
-		iterator, err := tx.iterate(kind, first)
-		if err != nil {
-			return // not possible: it worked a moment ago, and a snapshot does not change
-		}
-		for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
+		for raw := range objects {
 			if o := raw.(T); matchAll(by, o) && !yield(o) {
 				return
 			}
@@ -123,28 +119,28 @@ func List[T Object](tx ReadTx, by ...By) ([]T, error) {
 // By selects objects by an index of their kind; which kinds have it is said beside each constructor.
 type By struct {
 	index  object.Index
-	key    []byte
+	key    string
 	prefix bool
 }
 
 // ByName selects by the name in the spec; nodes by their hostname, too. Tasks have no names.
-func ByName(name string) By { return By{index: object.IndexName, key: object.Key(name)} }
+func ByName(name string) By { return By{index: object.IndexName, key: name} }
 
 // ByNamePrefix selects names that start with prefix. Tasks have no names.
 func ByNamePrefix(prefix string) By {
-	return By{index: object.IndexName, key: []byte(prefix), prefix: true}
+	return By{index: object.IndexName, key: prefix, prefix: true}
 }
 
 // ByIDPrefix selects ids that start with prefix, of any kind.
 func ByIDPrefix(prefix string) By {
-	return By{index: object.IndexID, key: []byte(prefix), prefix: true}
+	return By{index: object.IndexID, key: prefix, prefix: true}
 }
 
 // ByService selects the tasks of a service, or its revisions.
-func ByService(id string) By { return By{index: object.IndexService, key: object.Key(id)} }
+func ByService(id string) By { return By{index: object.IndexService, key: id} }
 
 // ByNode selects the tasks that are assigned to a node, in whatever state.
-func ByNode(id string) By { return By{index: object.IndexNode, key: object.Key(id)} }
+func ByNode(id string) By { return By{index: object.IndexNode, key: id} }
 
 // BySlot selects the tasks of one slot of a service.
 func BySlot(serviceID string, slot uint64) By {
@@ -152,17 +148,18 @@ func BySlot(serviceID string, slot uint64) By {
 }
 
 // ByReferencedSecret selects the services and tasks whose spec references a secret.
-func ByReferencedSecret(id string) By { return By{index: object.IndexSecret, key: object.Key(id)} }
+func ByReferencedSecret(id string) By { return By{index: object.IndexSecret, key: id} }
 
 // ByReferencedConfig selects the services and tasks whose spec references a config.
-func ByReferencedConfig(id string) By { return By{index: object.IndexConfig, key: object.Key(id)} }
+func ByReferencedConfig(id string) By { return By{index: object.IndexConfig, key: id} }
 
 // ByReferencedGrant selects the services and tasks whose spec names a grant.
-func ByReferencedGrant(id string) By { return By{index: object.IndexGrant, key: object.Key(id)} }
+func ByReferencedGrant(id string) By { return By{index: object.IndexGrant, key: id} }
 
 func (b By) matches(o Object) bool {
-	for _, value := range object.Values(o, b.index) {
-		if b.prefix && strings.HasPrefix(string(value), string(b.key)) || string(value) == string(b.key) {
+	var space [2]string
+	for _, value := range object.AppendValues(space[:0], o, b.index) {
+		if b.prefix && strings.HasPrefix(value, b.key) || value == b.key {
 			return true
 		}
 	}
@@ -178,16 +175,16 @@ func matchAll(by []By, o Object) bool {
 	return true
 }
 
-// readTx implements ReadTx on a memdb transaction.
+// readTx implements ReadTx.
 type readTx struct {
-	txn   *memdb.Txn
-	index Index
+	tables *tables
+	index  Index
 }
 
 func (t *readTx) Index() Index { return t.index }
 
 func (t *readTx) get(r Ref) (Object, error) {
-	o, err := lookup(t.txn, r)
+	o, err := lookup(t.tables, r)
 	return existing(r, o, err)
 }
 
@@ -203,30 +200,18 @@ func existing(r Ref, o Object, err error) (Object, error) {
 }
 
 // lookup returns the object or nil.
-func lookup(txn *memdb.Txn, r Ref) (Object, error) {
+func lookup(in *tables, r Ref) (Object, error) {
 	if !r.Kind.Valid() {
 		return nil, fmt.Errorf("%v: %w: the store has no such kind", r, ErrInvalid)
 	}
-	raw, err := txn.First(r.Kind.String(), string(object.IndexID), object.Key(r.ID))
-	if err != nil || raw == nil {
-		return nil, err
-	}
-	return raw.(Object), nil
+	return in.get(r), nil
 }
 
-func (t *readTx) iterate(k object.Kind, by By) (memdb.ResultIterator, error) {
+func (t *readTx) all(k object.Kind, by By) (iter.Seq[Object], error) {
 	if !object.HasIndex(k, by.index) {
 		return nil, noIndex(k, by)
 	}
-	index := string(by.index)
-	if by.prefix {
-		index += "_prefix"
-	}
-	iterator, err := t.txn.Get(k.String(), index, by.key)
-	if err != nil {
-		return nil, fmt.Errorf("list %vs by %s: %w", k, by.index, err)
-	}
-	return iterator, nil
+	return t.tables.all(k, by), nil
 }
 
 func noIndex(k object.Kind, by By) error {
@@ -234,7 +219,7 @@ func noIndex(k object.Kind, by By) error {
 }
 
 // tx implements Tx: the changes so far, over a snapshot. Most transactions change an object or two that they got by id, so the
-// changes get into a copy of the tables only once something is looked up by an index.
+// changes get into an edit of the tables only once something is looked up by an index.
 type tx struct {
 	readTx
 	view    *view
@@ -242,11 +227,11 @@ type tx struct {
 	place   map[Ref]int // of the change in changes
 	events  [][]byte    // for the audit log
 	size    int         // bytes of all changed objects and events
-	merged  bool        // txn shows the changes, too
+	edit    *edit       // shows the changes, too; or nil
 }
 
 func newTx(v *view) *tx {
-	return &tx{readTx: readTx{txn: v.db.Txn(false), index: v.index}, view: v, place: map[Ref]int{}}
+	return &tx{readTx: readTx{tables: v.tables, index: v.index}, view: v, place: map[Ref]int{}}
 }
 
 // pending returns the object that the transaction made of r. known says that it changed r at all; then nil is a deletion.
@@ -270,7 +255,7 @@ func (t *tx) find(r Ref) (Object, error) {
 	if o, known := t.pending(r); known {
 		return o, nil
 	}
-	return lookup(t.txn, r)
+	return lookup(t.tables, r)
 }
 
 func (t *tx) get(r Ref) (Object, error) {
@@ -278,42 +263,38 @@ func (t *tx) get(r Ref) (Object, error) {
 	return existing(r, o, err)
 }
 
-func (t *tx) iterate(k object.Kind, by By) (memdb.ResultIterator, error) {
-	if err := t.merge(); err != nil {
-		return nil, err
+func (t *tx) all(k object.Kind, by By) (iter.Seq[Object], error) {
+	t.merge()
+	if t.edit == nil || !object.HasIndex(k, by.index) {
+		return t.readTx.all(k, by)
 	}
-	return t.readTx.iterate(k, by)
+	return t.edit.all(k, by), nil
 }
 
-// merge makes txn show the changes so far, and those to come.
-func (t *tx) merge() error {
-	if t.merged || len(t.changes) == 0 {
-		return nil
+// merge makes the tables show the changes so far, and those to come.
+func (t *tx) merge() {
+	if t.edit != nil || len(t.changes) == 0 {
+		return
 	}
-	t.merged = true
-	t.txn = t.view.db.Snapshot().Txn(true)
+	t.edit = t.view.tables.edit()
+	t.tables = &t.edit.tables
 	for _, change := range t.changes {
-		if err := t.show(refOf(object.Unwrap(change.GetObject()))); err != nil {
-			return err
+		t.show(refOf(object.Unwrap(change.GetObject())))
+	}
+}
+
+// show makes the tables show what became of an object, if they show changes at all.
+func (t *tx) show(r Ref) {
+	o, known := t.pending(r)
+	switch {
+	case t.edit == nil || !known:
+	case o != nil:
+		t.edit.put(o)
+	default:
+		if old := t.edit.get(r); old != nil {
+			t.edit.remove(old)
 		}
 	}
-	return nil
-}
-
-// show makes txn show what became of an object, if it shows changes at all.
-func (t *tx) show(r Ref) error {
-	o, known := t.pending(r)
-	if !t.merged || !known {
-		return nil
-	}
-	if o != nil {
-		return t.txn.Insert(r.Kind.String(), o)
-	}
-	old, err := lookup(t.txn, r)
-	if err != nil || old == nil {
-		return err
-	}
-	return t.txn.Delete(r.Kind.String(), old)
 }
 
 func (t *tx) Create(o Object) error {
@@ -332,7 +313,8 @@ func (t *tx) Create(o Object) error {
 	if err != nil {
 		return err
 	}
-	return t.record(ref, api.ChangeAction_CHANGE_ACTION_CREATE, o, 0, size)
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_CREATE, o, 0, size)
+	return nil
 }
 
 func (t *tx) Update(o Object) error {
@@ -352,7 +334,8 @@ func (t *tx) Update(o Object) error {
 	if err != nil {
 		return err
 	}
-	return t.record(ref, api.ChangeAction_CHANGE_ACTION_UPDATE, o, expected, size)
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_UPDATE, o, expected, size)
+	return nil
 }
 
 func (t *tx) Delete(kind object.Kind, id string) error {
@@ -361,7 +344,8 @@ func (t *tx) Delete(kind object.Kind, id string) error {
 	if err != nil {
 		return err
 	}
-	return t.record(ref, api.ChangeAction_CHANGE_ACTION_DELETE, object.New(kind, id), old.GetMeta().GetVersion(), 0)
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_DELETE, object.New(kind, id), old.GetMeta().GetVersion(), 0)
+	return nil
 }
 
 func (t *tx) Require(o Object) error {
@@ -376,7 +360,8 @@ func (t *tx) Require(o Object) error {
 	if _, changed := t.place[ref]; changed {
 		return nil
 	}
-	return t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(ref.Kind, ref.ID), o.GetMeta().GetVersion(), 0)
+	t.record(ref, api.ChangeAction_CHANGE_ACTION_CHECK, object.New(ref.Kind, ref.ID), o.GetMeta().GetVersion(), 0)
+	return nil
 }
 
 func (t *tx) RequireKind(kind object.Kind) {
@@ -399,41 +384,34 @@ func (t *tx) check(ref Ref, o Object) (size int, err error) {
 	if !ref.Kind.UniqueNames() || object.Name(o) == "" {
 		return size, nil
 	}
-	if err := t.merge(); err != nil {
-		return 0, err
-	}
-	holder, err := nameHolder(t.txn, o)
-	if err != nil {
-		return 0, err
-	}
-	if holder != nil && holder.GetId() != ref.ID {
+	t.merge()
+	if holder := nameHolder(t.tables, o); holder != nil && holder.GetId() != ref.ID {
 		return 0, fmt.Errorf("%v %q: %w", ref.Kind, object.Name(o), ErrNameConflict)
 	}
 	return size, nil
 }
 
 // record adds a change of size bytes, or folds it into the earlier change of the same object.
-func (t *tx) record(ref Ref, action api.ChangeAction, o Object, expected Index, size int) error {
+func (t *tx) record(ref Ref, action api.ChangeAction, o Object, expected Index, size int) {
 	change := &api.Change{Action: action, Object: object.Wrap(o), ExpectedVersion: expected}
 	t.size += size
 	place, ok := t.place[ref]
 	if !ok {
 		t.note(ref, change)
-		return t.show(ref)
+		t.show(ref)
+		return
 	}
 	earlier := t.changes[place]
 	change.ExpectedVersion = earlier.GetExpectedVersion()
-	if earlier.GetAction() == api.ChangeAction_CHANGE_ACTION_CREATE {
-		if action == api.ChangeAction_CHANGE_ACTION_DELETE {
-			t.changes[place] = change
-			err := t.show(ref)
-			t.forget(ref)
-			return err
-		}
+	created := earlier.GetAction() == api.ChangeAction_CHANGE_ACTION_CREATE
+	if created && action != api.ChangeAction_CHANGE_ACTION_DELETE {
 		change.Action = api.ChangeAction_CHANGE_ACTION_CREATE
 	}
 	t.changes[place] = change
-	return t.show(ref)
+	t.show(ref)
+	if created && action == api.ChangeAction_CHANGE_ACTION_DELETE {
+		t.forget(ref)
+	}
 }
 
 func (t *tx) note(ref Ref, change *api.Change) {
@@ -454,23 +432,19 @@ func (t *tx) forget(ref Ref) {
 }
 
 // nameHolder returns an object of o's kind that has its name, preferably another one, or nil when names may repeat.
-func nameHolder(txn *memdb.Txn, o Object) (Object, error) {
+func nameHolder(in *tables, o Object) Object {
 	kind, name := object.KindOf(o), object.Name(o)
 	if !kind.UniqueNames() || name == "" {
-		return nil, nil
-	}
-	iterator, err := txn.Get(kind.String(), string(object.IndexName), object.Key(name))
-	if err != nil {
-		return nil, fmt.Errorf("find %v by name: %w", kind, err)
+		return nil
 	}
 	var holder Object
-	for raw := iterator.Next(); raw != nil; raw = iterator.Next() {
-		holder = raw.(Object)
+	for other := range in.all(kind, ByName(name)) {
+		holder = other
 		if holder.GetId() != o.GetId() {
 			break
 		}
 	}
-	return holder, nil
+	return holder
 }
 
 func checkID(r Ref) error {

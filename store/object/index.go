@@ -2,27 +2,37 @@ package object
 
 import (
 	"encoding/binary"
-	"fmt"
-
-	"github.com/hashicorp/go-memdb"
+	"slices"
 
 	"github.com/skep-io/skep/api"
 )
 
-// Index names a way to find objects of a kind.
-type Index string
+// Index is a way to find objects of a kind.
+type Index uint8
 
 // The indexes. Each kind has IndexID; which of the others it has, [HasIndex] says.
 const (
-	IndexID      Index = "id"
-	IndexName    Index = "name"
-	IndexService Index = "service" // tasks and revisions of a service
-	IndexNode    Index = "node"    // tasks on a node
-	IndexSlot    Index = "slot"    // tasks of one slot of a service
-	IndexSecret  Index = "secret"  // services and tasks that reference a secret
-	IndexGrant   Index = "grant"   // services and tasks that have a grant
-	IndexConfig  Index = "config"  // services and tasks that reference a config
+	IndexID Index = iota
+	IndexName
+	IndexService // tasks and revisions of a service
+	IndexNode    // tasks on a node
+	IndexSlot    // tasks of one slot of a service
+	IndexSecret  // services and tasks that reference a secret
+	IndexGrant   // services and tasks that have a grant
+	IndexConfig  // services and tasks that reference a config
 )
+
+// Indexes is the number of indexes: each is less.
+const Indexes = IndexConfig + 1
+
+// String returns the index as errors name it.
+func (i Index) String() string {
+	names := [Indexes]string{"id", "name", "service", "node", "slot", "secret", "grant", "config"}
+	if i < Indexes {
+		return names[i]
+	}
+	return "unknown"
+}
 
 // HasIndex reports whether objects of kind k can be found by index i.
 func HasIndex(k Kind, i Index) bool {
@@ -42,141 +52,67 @@ func HasIndex(k Kind, i Index) bool {
 	}
 }
 
-// Schema returns one memdb table per kind, named by Kind.String, with its indexes.
-func Schema() *memdb.DBSchema {
-	schema := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{}}
-	for _, k := range Kinds() {
-		table := &memdb.TableSchema{Name: k.String(), Indexes: map[string]*memdb.IndexSchema{}}
-		for _, i := range []Index{IndexID, IndexName, IndexService, IndexNode, IndexSlot, IndexSecret, IndexGrant, IndexConfig} {
-			if !HasIndex(k, i) {
-				continue
-			}
-			// Names are not unique for memdb, so that a transaction may swap two of them; the state machine checks them.
-			table.Indexes[string(i)] = &memdb.IndexSchema{
-				Name: string(i), Unique: i == IndexID, AllowMissing: i != IndexID, Indexer: indexer(i),
-			}
-		}
-		schema.Tables[table.Name] = table
-	}
-	return schema
-}
-
-// indexer is a memdb.MultiIndexer for one Index; IndexID, which memdb wants to be single, is idIndexer.
-type multiIndexer Index
-
-type idIndexer struct{}
-
-func indexer(i Index) memdb.Indexer {
-	if i == IndexID {
-		return idIndexer{}
-	}
-	return multiIndexer(i)
-}
-
-// FromObject returns the index value of an object.
-func (idIndexer) FromObject(raw any) (bool, []byte, error) {
-	o, ok := raw.(Object)
-	if !ok || o.GetId() == "" {
-		return false, nil, fmt.Errorf("%T has no id", raw)
-	}
-	return true, Key(o.GetId()), nil
-}
-
-// FromArgs returns the index value of a key made by Key.
-func (idIndexer) FromArgs(args ...any) ([]byte, error) { return keyArg(args) }
-
-// PrefixFromArgs returns a value that all matching index values start with.
-func (idIndexer) PrefixFromArgs(args ...any) ([]byte, error) { return keyArg(args) }
-
-// FromObject returns the index values of an object.
-func (i multiIndexer) FromObject(raw any) (bool, [][]byte, error) {
-	o, ok := raw.(Object)
-	if !ok {
-		return false, nil, fmt.Errorf("%T is not an object", raw)
-	}
-	values := Values(o, Index(i))
-	return len(values) > 0, values, nil
-}
-
-// FromArgs returns the index value of a key made by Key or SlotKey.
-func (multiIndexer) FromArgs(args ...any) ([]byte, error) { return keyArg(args) }
-
-// PrefixFromArgs returns a value that all matching index values start with.
-func (multiIndexer) PrefixFromArgs(args ...any) ([]byte, error) { return keyArg(args) }
-
-func keyArg(args []any) ([]byte, error) {
-	if len(args) == 1 {
-		if key, ok := args[0].([]byte); ok {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("an index takes one key, got %d arguments", len(args))
-}
-
-// Key is the index value of s. The byte 0 at its end keeps "web" from matching "web2".
-func Key(s string) []byte { return append([]byte(s), 0) }
-
 // SlotKey is the value of IndexSlot for a slot of a service.
-func SlotKey(serviceID string, slot uint64) []byte {
-	return binary.BigEndian.AppendUint64(Key(serviceID), slot)
+func SlotKey(serviceID string, slot uint64) string {
+	return string(binary.BigEndian.AppendUint64(append([]byte(serviceID), 0), slot))
 }
 
-// Values returns the values that index i has for o, each once.
-func Values(o Object, i Index) [][]byte {
+// AppendValues appends the values that index i has for o to a slice without any, each once. They share the memory of o where they can.
+func AppendValues(to []string, o Object, i Index) []string {
 	switch i {
 	case IndexID:
-		return one(o.GetId())
+		return one(to, o.GetId())
 	case IndexName:
-		return names(o)
+		return names(to, o)
 	case IndexSecret:
-		return referenced(o, (*api.ContainerSpec).GetSecrets, (*api.SecretReference).GetSecretId)
+		return referenced(to, o, (*api.ContainerSpec).GetSecrets, (*api.SecretReference).GetSecretId)
 	case IndexConfig:
-		return referenced(o, (*api.ContainerSpec).GetConfigs, (*api.SecretReference).GetSecretId)
+		return referenced(to, o, (*api.ContainerSpec).GetConfigs, (*api.SecretReference).GetSecretId)
 	case IndexGrant:
-		return referenced(o, (*api.ContainerSpec).GetGrants, (*api.GrantReference).GetGrantId)
+		return referenced(to, o, (*api.ContainerSpec).GetGrants, (*api.GrantReference).GetGrantId)
 	}
 	if revision, ok := o.(*api.ServiceRevision); ok && i == IndexService {
-		return one(revision.GetServiceId())
+		return one(to, revision.GetServiceId())
 	}
 	task, ok := o.(*api.Task)
 	if !ok {
-		return nil
+		return to
 	}
 	switch i {
 	case IndexService:
-		return one(task.GetServiceId())
+		return one(to, task.GetServiceId())
 	case IndexNode:
-		return one(task.GetNodeId())
+		return one(to, task.GetNodeId())
 	case IndexSlot:
 		if task.GetServiceId() == "" {
-			return nil
+			return to
 		}
-		return [][]byte{SlotKey(task.GetServiceId(), task.GetSlot())}
+		return append(to, SlotKey(task.GetServiceId(), task.GetSlot()))
 	default:
-		return nil
+		return to
 	}
 }
 
-// names returns what an object is found by: a node by its hostname, and by the name that people gave it.
-func names(o Object) [][]byte {
-	values := one(Name(o))
+// names appends what an object is found by: a node by its hostname, and by the name that people gave it.
+func names(to []string, o Object) []string {
+	to = one(to, Name(o))
 	if node, ok := o.(*api.Node); ok {
 		if name := node.GetSpec().GetAnnotations().GetName(); name != Name(o) {
-			values = append(values, one(name)...)
+			to = one(to, name)
 		}
 	}
-	return values
+	return to
 }
 
-func one(s string) [][]byte {
+func one(to []string, s string) []string {
 	if s == "" {
-		return nil
+		return to
 	}
-	return [][]byte{Key(s)}
+	return append(to, s)
 }
 
-// referenced returns the ids that the container of a service or task references, each once.
-func referenced[R any](o Object, references func(*api.ContainerSpec) []R, idOf func(R) string) [][]byte {
+// referenced appends the ids that the container of a service or task references, each once.
+func referenced[R any](to []string, o Object, references func(*api.ContainerSpec) []R, idOf func(R) string) []string {
 	var spec *api.TaskSpec
 	switch o := o.(type) {
 	case *api.Service:
@@ -184,15 +120,10 @@ func referenced[R any](o Object, references func(*api.ContainerSpec) []R, idOf f
 	case *api.Task:
 		spec = o.GetSpec()
 	}
-	var values [][]byte
-	seen := map[string]bool{}
 	for _, reference := range references(spec.GetContainer()) {
-		id := idOf(reference)
-		if id == "" || seen[id] {
-			continue
+		if id := idOf(reference); id != "" && !slices.Contains(to, id) {
+			to = append(to, id)
 		}
-		seen[id] = true
-		values = append(values, Key(id))
 	}
-	return values
+	return to
 }

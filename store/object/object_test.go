@@ -1,9 +1,9 @@
 package object
 
 import (
-	"bytes"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +44,7 @@ func TestKinds_AreTheFieldsOfStoredObject(t *testing.T) {
 		if !proto.Equal(Unwrap(&decoded), o) {
 			t.Errorf("%v: got %v back", k, Unwrap(&decoded))
 		}
-		if !HasIndex(k, IndexID) || HasIndex(k, "other") {
+		if !HasIndex(k, IndexID) || HasIndex(k, Indexes) {
 			t.Errorf("%v: indexes", k)
 		}
 	}
@@ -72,14 +72,33 @@ func TestNewID(t *testing.T) {
 	}
 }
 
-func TestValues_OneNameIsNoPrefixOfAnother(t *testing.T) {
-	web := &api.Service{Id: "a", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web"}}}
-	web2 := &api.Service{Id: "b", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web2"}}}
-	if bytes.HasPrefix(Values(web2, IndexName)[0], Values(web, IndexName)[0]) {
-		t.Error("web finds web2")
+func TestAppendValues(t *testing.T) {
+	container := &api.ContainerSpec{Secrets: []*api.SecretReference{{SecretId: "a"}, {SecretId: "b"}, {SecretId: "a"}, {}}}
+	task := &api.Task{Id: "t", ServiceId: "s", Slot: 2, NodeId: "n", Spec: &api.TaskSpec{Container: container}}
+	node := &api.Node{
+		Id: "n", Description: &api.NodeDescription{Hostname: "host"}, Spec: &api.NodeSpec{Annotations: &api.Annotations{Name: "given"}},
 	}
-	if Values(web, IndexNode) != nil || Values(&api.Task{Id: "t"}, IndexSlot) != nil || Values(&api.Task{Id: "t"}, "other") != nil {
-		t.Error("values where there are none")
+	for _, c := range []struct {
+		o    Object
+		i    Index
+		want []string
+	}{
+		{task, IndexID, []string{"t"}},
+		{task, IndexName, nil},
+		{task, IndexService, []string{"s"}},
+		{task, IndexNode, []string{"n"}},
+		{task, IndexSlot, []string{SlotKey("s", 2)}},
+		{task, IndexSecret, []string{"a", "b"}},
+		{task, IndexConfig, nil},
+		{task, Indexes, nil},
+		{&api.Task{Id: "t"}, IndexSlot, nil},
+		{node, IndexName, []string{"host", "given"}},
+		{node, IndexNode, nil},
+		{&api.ServiceRevision{Id: "r", ServiceId: "s"}, IndexService, []string{"s"}},
+	} {
+		if got := AppendValues(nil, c.o, c.i); !slices.Equal(got, c.want) {
+			t.Errorf("%v of a %v: %q, want %q", c.i, KindOf(c.o), got, c.want)
+		}
 	}
 }
 
