@@ -116,10 +116,11 @@ func (c *Client) Managers() []string {
 	return slices.Clone(c.remotes.addresses)
 }
 
-// Report tells managers the status of a task, now or as soon as one answers, unless a newer one waits to be told. It doesn't block.
+// Report tells managers the status of a task, now or as soon as one answers, unless a newer one waits to be told: of the states before
+// RUNNING they hear a little later. It doesn't block.
 func (c *Client) Report(id string, s *api.TaskStatus) {
 	c.mu.Lock()
-	c.reporter.add(id, s)
+	c.reporter.add(time.Now(), id, s)
 	c.mu.Unlock()
 	signal(c.reported)
 }

@@ -460,7 +460,7 @@ func TestClient_TellsARefusalFromOtherErrors(t *testing.T) {
 					close(m.sessions)
 				}
 				client, stop := c.run("a:1")
-				client.Report("t1", &api.TaskStatus{})
+				client.Report("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING})
 				after(40 * time.Millisecond)
 				want(t, "events", c.noted(), test.want)
 				stop()
@@ -487,6 +487,32 @@ func TestClient_ReportsUntilAcknowledged(t *testing.T) {
 		after(time.Second)
 		if got := m.told("t2"); got != "later" {
 			t.Errorf("S1: the manager has %q", got)
+		}
+	})
+}
+
+// What a task comes to is told at once; what it only passes through, when it stays there for long enough to be seen.
+func TestClient_ReportsAtOnceThatATaskRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a:1")
+		client, stop := c.run("a:1")
+		defer stop()
+		after(time.Minute)
+		m := c.managers["a:1"]
+		client.Report("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_PREPARING, Message: "preparing"})
+		after(50 * time.Millisecond)
+		if got := m.told("t1"); got != "" {
+			t.Errorf("told that a task is %s, which may have passed", got)
+		}
+		client.Report("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING, Message: "running"})
+		after(time.Millisecond)
+		if got := m.told("t1"); got != "running" {
+			t.Errorf("1 ms after a task ran, the manager has %q", got)
+		}
+		client.Report("t2", &api.TaskStatus{State: api.TaskState_TASK_STATE_PREPARING, Message: "preparing"})
+		after(150 * time.Millisecond)
+		if got := m.told("t2"); got != "preparing" {
+			t.Errorf("of a task that is being prepared, the manager has %q", got)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -85,33 +86,71 @@ func TestRemotes_KeepThePresentManagerWhenTheListChanges(t *testing.T) {
 
 func TestReporter_KeepsTheNewestUntilAcknowledged(t *testing.T) {
 	var r reporter
+	now := time.Unix(1, 0)
 	one, two := &api.TaskStatus{Message: "1"}, &api.TaskStatus{Message: "2"}
-	r.add("t1", one)
-	r.add("t2", one)
-	sent := r.batch()
-	r.add("t1", two)
+	r.add(now, "t1", one)
+	r.add(now, "t2", one)
+	sent := r.batch(now)
+	r.add(now, "t1", two)
 	r.acknowledge(sent)
-	got := r.batch()
+	got := r.batch(now)
 	if len(got) != 1 || got[0].GetTaskId() != "t1" || got[0].GetStatus() != two {
 		t.Fatalf("S1: left to send: %v", got)
 	}
 	r.acknowledge(got)
-	if got := r.batch(); got != nil {
+	if got := r.batch(now); got != nil {
 		t.Errorf("left to send: %v", got)
 	}
 	ended := &api.TaskStatus{State: api.TaskState_TASK_STATE_FAILED}
-	r.add("t1", ended)
-	r.add("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING})
-	if got := r.batch(); len(got) != 1 || got[0].GetStatus() != ended {
+	r.add(now, "t1", ended)
+	r.add(now, "t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING})
+	if got := r.batch(now); len(got) != 1 || got[0].GetStatus() != ended {
 		t.Errorf("I6: an older status took the place of a newer one: %v", got)
 	}
-	r.acknowledge(r.batch())
+	r.acknowledge(r.batch(now))
 	for i := range reportBatch + 1 {
-		r.add(fmt.Sprint(i), one)
+		r.add(now, fmt.Sprint(i), one)
 	}
-	if got := len(r.batch()); got != reportBatch {
+	if got := len(r.batch(now)); got != reportBatch {
 		t.Errorf("a batch of %d", got)
 	}
+}
+
+func TestReporter_TellsAtOnceWhatATaskComesTo(t *testing.T) {
+	var r reporter
+	at := time.Unix(1, 0)
+	tell := func(id string, state api.TaskState) { r.add(at, id, &api.TaskStatus{State: state}) }
+	due := func(what string, want time.Duration) {
+		t.Helper()
+		if got := r.due(); got.Sub(at) != want {
+			t.Errorf("%s: due after %v, want %v", what, got.Sub(at), want)
+		}
+	}
+	if got := r.due(); !got.IsZero() {
+		t.Errorf("with nothing to tell: due at %v", got)
+	}
+	tell("t1", api.TaskState_TASK_STATE_PREPARING)
+	due("a state on the way", passingWait)
+	began := at
+	at = at.Add(passingWait / 2)
+	tell("t1", api.TaskState_TASK_STATE_STARTING)
+	due("another one, later", began.Add(passingWait).Sub(at))
+	tell("t1", api.TaskState_TASK_STATE_RUNNING)
+	if got := r.due(); got.After(at) {
+		t.Errorf("a task that runs: due after %v, want now", got.Sub(at))
+	}
+	sent := r.batch(at)
+	tell("t2", api.TaskState_TASK_STATE_FAILED)
+	due("another task's end, just after", reportPeriod)
+	r.acknowledge(sent)
+	due("the same, with the request answered", reportPeriod)
+	tell("t3", api.TaskState_TASK_STATE_STARTING)
+	r.acknowledge(r.batch(at))
+	if got := r.due(); !got.IsZero() {
+		t.Errorf("with everything acknowledged: due at %v", got)
+	}
+	tell("t4", api.TaskState_TASK_STATE_ACCEPTED)
+	due("a state on the way, after all that", passingWait)
 }
 
 func TestSequence_RefusesGaps(t *testing.T) {

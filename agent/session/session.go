@@ -29,8 +29,6 @@ const (
 	heartbeatMin = 100 * time.Millisecond
 	// heartbeatDefault is the period while a manager names none; Docker Swarm's.
 	heartbeatDefault = 5 * time.Second
-	// reportLinger is the time that a status waits for others to share its request.
-	reportLinger = 10 * time.Millisecond
 	// describeLinger is the time that a change of the description waits for others.
 	describeLinger = 200 * time.Millisecond
 	// maxMessage is the most bytes of one message: all secrets of a node's tasks (500 kB each) come in one.
@@ -229,14 +227,9 @@ func (s *session) assignments(ctx context.Context) error {
 // report sends statuses, in batches, until they are acknowledged (S1).
 func (s *session) report(ctx context.Context) error {
 	for {
-		s.c.mu.Lock()
-		batch := s.c.reporter.batch()
-		s.c.mu.Unlock()
-		if len(batch) == 0 {
-			if err := await(ctx, s.c.reported, reportLinger); err != nil {
-				return err
-			}
-			continue
+		batch, err := s.nextReport(ctx)
+		if err != nil {
+			return err
 		}
 		if err := s.send(ctx, batch); err != nil {
 			return err
@@ -244,6 +237,33 @@ func (s *session) report(ctx context.Context) error {
 		s.c.mu.Lock()
 		s.c.reporter.acknowledge(batch)
 		s.c.mu.Unlock()
+	}
+}
+
+// nextReport waits until there is something to be sent, and returns it.
+func (s *session) nextReport(ctx context.Context) ([]*api.TaskStatusUpdate, error) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		s.c.mu.Lock()
+		at := s.c.reporter.due()
+		if !at.IsZero() && !at.After(now) {
+			defer s.c.mu.Unlock()
+			return s.c.reporter.batch(now), nil
+		}
+		s.c.mu.Unlock()
+		if at.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(at.Sub(now))
+		}
+		select {
+		case <-s.c.reported:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 
