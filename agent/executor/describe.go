@@ -46,7 +46,7 @@ func (e *Executor) describe(ctx context.Context, t *api.Task, h *held, address n
 	if err != nil {
 		return Container{}, err
 	}
-	identity, err := e.cfg.Identities.Provide(ctx, t.GetId(), p.onNode(user.uid), p.onNode(user.gid), h.selinux)
+	identity, err := e.cfg.Identities.Provide(t.GetId(), p.onNode(user.uid), p.onNode(user.gid), h.selinux)
 	if err != nil {
 		return Container{}, err
 	}

@@ -289,10 +289,13 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 		return State{}, nil, err
 	}
 	var address netip.Addr // stays none on the node's network
+	var aside sync.WaitGroup
+	defer aside.Wait()
 	if !onNodesNetwork(containerOf(t)) {
 		if address, err = e.cfg.Network.Reserve(id, t.GetEndpoint().GetPorts()); err != nil {
 			return State{}, nil, err
 		}
+		aside.Go(func() { _ = e.cfg.Network.Enforce() }) // takes the kernel as long as a container does; an error comes again from Attach
 	}
 	c, err := e.describe(ctx, t, h, address)
 	if err != nil {
@@ -310,6 +313,9 @@ func (e *Executor) start(ctx context.Context, t *api.Task, h *held) (state State
 	}
 	if e.cfg.Created != nil {
 		e.cfg.Created(t, state.PID)
+	}
+	if err := e.cfg.Identities.Await(ctx, id); err != nil {
+		return State{}, nil, err
 	}
 	return state, values, e.cfg.Runtime.Start(ctx, id)
 }

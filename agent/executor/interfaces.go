@@ -132,6 +132,8 @@ type Network interface {
 	Restore(ids []string) error
 	// Reserve gives a container an address and ports.
 	Reserve(id string, ports []*api.PortConfig) (netip.Addr, error)
+	// Enforce has the node's rules know all that is reserved. It is for doing so before Attach, which does it otherwise.
+	Enforce() error
 	// Attach puts them in force for the network namespace of a process, which it holds to a rate; nil is none.
 	Attach(id string, pid int, rate *api.NetworkRate) error
 	// Detach takes them away. It succeeds when there is nothing to take.
@@ -147,9 +149,11 @@ type Identities interface {
 	// Adopt keeps the identities of the tasks with these ids, and removes all others.
 	Adopt(ids []string) error
 	// Provide makes a directory on this node with a task's identity, for a user and a group in ids of the node, and keeps the
-	// identity current.
+	// identity current. It may come a little later.
 	// The labels of SELinux are the container's; the zero value is none.
-	Provide(ctx context.Context, id string, uid, gid uint32, labels lsm.Labels) (dir string, err error)
+	Provide(id string, uid, gid uint32, labels lsm.Labels) (dir string, err error)
+	// Await waits a little for it to come. The error is that of ctx.
+	Await(ctx context.Context, id string) error
 	// Withdraw takes the identity and its directory away. It succeeds when there is nothing to take.
 	Withdraw(id string) error
 }

@@ -48,7 +48,10 @@ func newKeeper(t *testing.T, s *swarm, dir string) (k *Keeper, stop func()) {
 // provide starts a task, and takes its identity away when the test ends.
 func provide(t *testing.T, k *Keeper, id string) string {
 	t.Helper()
-	dir, err := k.Provide(t.Context(), id, testUID, testGID, lsm.Labels{})
+	dir, err := k.Provide(id, testUID, testGID, lsm.Labels{})
+	if err == nil {
+		err = k.Await(t.Context(), id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@
 //
 // All of it belongs to the user that the container runs as.
 //
-// Concurrency: a Keeper is safe for concurrent use, if for one task Provide and Withdraw are called one at a time. The decisions
+// Concurrency: a Keeper is safe for concurrent use, if for one task Provide, Await and Withdraw are called one at a time. The decisions
 // when to ask are a core (plan) without clock and randomness.
 //
 // Sources: the SPIFFE standards X509-SVID, SPIFFE_Workload_API and SPIFFE_Workload_Endpoint; the link is how Kubernetes replaces

@@ -117,8 +117,8 @@ func (k *Keeper) Close() error {
 }
 
 // Provide gives a task an identity, and returns the directory on this node that its container is to see, read-only. It belongs to
-// a user and a group, in ids of the node, and has the container's labels of SELinux. Provide waits a little for the first SVID, and succeeds without if there is none yet.
-func (k *Keeper) Provide(ctx context.Context, id string, uid, gid uint32, labels lsm.Labels) (dir string, err error) {
+// a user and a group, in ids of the node, and has the container's labels of SELinux. The first SVID comes later, see Await.
+func (k *Keeper) Provide(id string, uid, gid uint32, labels lsm.Labels) (dir string, err error) {
 	if err := k.Withdraw(id); err != nil { // what a start that was interrupted left
 		return "", err
 	}
@@ -126,9 +126,20 @@ func (k *Keeper) Provide(ctx context.Context, id string, uid, gid uint32, labels
 	if err != nil {
 		return "", fmt.Errorf("identity of task %s: %w", id, err)
 	}
-	t, err := k.begin(id, h, svid{})
-	if err != nil {
+	if err := k.begin(id, h, svid{}); err != nil {
 		return "", errors.Join(fmt.Errorf("identity of task %s: %w", id, err), h.remove())
+	}
+	return h.path(), nil
+}
+
+// Await waits a little for the first SVID of a task that has an identity, and succeeds if there is none by then. It returns an error only when
+// ctx ends; the caller withdraws then.
+func (k *Keeper) Await(ctx context.Context, id string) error {
+	k.mu.Lock()
+	t, ok := k.tasks[id]
+	k.mu.Unlock()
+	if !ok {
+		return nil
 	}
 	late := time.NewTimer(startPatience)
 	defer late.Stop()
@@ -137,23 +148,23 @@ func (k *Keeper) Provide(ctx context.Context, id string, uid, gid uint32, labels
 	case <-late.C:
 		k.log.Warn("a task starts without its identity, which no manager has given yet", "task", id)
 	case <-ctx.Done():
-		return "", ctx.Err() // the caller withdraws
+		return ctx.Err()
 	}
-	return h.path(), nil
+	return nil
 }
 
 func (k *Keeper) dir(id string) string { return filepath.Join(k.cfg.Dir, id) }
 
 // begin serves a task, with an SVID or without.
-func (k *Keeper) begin(id string, h home, s svid) (*task, error) {
+func (k *Keeper) begin(id string, h home, s svid) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := h.update(s, k.roots); err != nil {
-		return nil, err
+		return err
 	}
 	l, err := h.listen()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t := &task{home: h, svid: s, changed: make(chan struct{}), answered: make(chan struct{})}
 	t.server = k.newServer(t)
@@ -165,7 +176,7 @@ func (k *Keeper) begin(id string, h home, s svid) (*task, error) {
 		k.plan.add(id, time.Now())
 	}
 	signal(k.wake)
-	return t, nil
+	return nil
 }
 
 func (k *Keeper) serve(id string, s *grpc.Server, l net.Listener) {
@@ -219,7 +230,7 @@ func (k *Keeper) adopt(id string, known bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := k.begin(id, h, k.acceptable(h.load())); err != nil {
+	if err := k.begin(id, h, k.acceptable(h.load())); err != nil {
 		// The container runs on; it lacks an identity from the end of its SVID on.
 		k.log.Error("the identity of a running task is not kept", "task", id, "error", err)
 		return h.close()

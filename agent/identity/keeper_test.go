@@ -210,8 +210,11 @@ func newBench(t *testing.T) *bench {
 // provide starts a task and returns where it finds its identity.
 func (b *bench) provide(t *testing.T, id string) *shelf {
 	t.Helper()
-	dir, err := b.keeper.Provide(t.Context(), id, 1, 1, lsm.Labels{})
+	dir, err := b.keeper.Provide(id, 1, 1, lsm.Labels{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.keeper.Await(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	b.mu.Lock()
@@ -352,7 +355,7 @@ func TestKeeper_SaysWhoSignedTheSVIDs(t *testing.T) {
 	})
 }
 
-func TestProvide_WaitsALittle(t *testing.T) {
+func TestAwait_WaitsALittle(t *testing.T) {
 	for what, c := range map[string]struct {
 		fail error
 		want time.Duration
@@ -380,13 +383,16 @@ func TestProvide_WaitsALittle(t *testing.T) {
 	}
 }
 
-func TestProvide_EndsWithItsContext(t *testing.T) {
+func TestAwait_EndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.set(fault.New(fault.Unavailable, "no manager"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.keeper.Provide(ctx, "web", 1, 1, lsm.Labels{}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.keeper.Provide("web", 1, 1, lsm.Labels{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.keeper.Await(ctx, "web"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 	})

@@ -37,7 +37,9 @@
 //	N3   No rule takes a port from a process of the node, sshd and the managers' included: a socket of ours is bound to a
 //	     published port from before its rule is there until after it is gone. What was published before a restart stays.
 //
-// Concurrency: a Network is safe for concurrent use. It uses the network namespace of the calling thread, which is the
+// Concurrency: a Network is safe for concurrent use, if for one container Reserve, Attach and Detach are called one at a time. Rules are written, and
+// interfaces made and removed, without its mutex: the kernel takes milliseconds for each, and many containers begin and end at once. Lock order:
+// Network.enforcing before Network.mu. It uses the network namespace of the calling thread, which is the
 // daemon's in production, and starts no goroutines.
 //
 // Errors: [ErrOverlap], [ErrFull] and [ErrPublished]; the last two are temporary (fault.Unavailable). A port that a process of the

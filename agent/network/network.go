@@ -59,10 +59,19 @@ type Network struct {
 	subnet netip.Prefix
 	log    *slog.Logger
 
+	// enforcing is held while rules are written, which takes the kernel milliseconds; before mu.
+	enforcing sync.Mutex
+	// inForce is how many changes the rules in force know; guarded by enforcing.
+	inForce uint64
+
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	pool   *pool
 	leases map[string]lease
+	// leaving are the leases that the rules are not to know any more, by the container's id.
+	leaving map[string]bool
+	// changes counts what changed for the rules.
+	changes uint64
 	// held has the sockets that hold the ports of the leases, by port as in "8080/tcp" (N3).
 	held  map[string]io.Closer
 	guard bool
@@ -70,7 +79,7 @@ type Network struct {
 
 // New returns a network that has done nothing yet.
 func New(cfg Config) (*Network, error) {
-	n := &Network{dir: cfg.Dir, bridge: cfg.Bridge, subnet: cfg.Subnet, log: cfg.Logger, held: map[string]io.Closer{}}
+	n := &Network{dir: cfg.Dir, bridge: cfg.Bridge, subnet: cfg.Subnet, log: cfg.Logger, held: map[string]io.Closer{}, leaving: map[string]bool{}}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -110,6 +119,8 @@ func (n *Network) Check() error {
 // Restore makes the bridge and the rules as they are to be, keeps the attachments of the containers with the given ids, and
 // removes all others. It returns ErrOverlap, among others.
 func (n *Network) Restore(ids []string) error {
+	n.enforcing.Lock()
+	defer n.enforcing.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.Check(); err != nil {
@@ -129,7 +140,7 @@ func (n *Network) Restore(ids []string) error {
 	if err := n.sweep(); err != nil {
 		return fmt.Errorf("remove interfaces of containers that are gone: %w", err)
 	}
-	return n.rules().apply()
+	return n.enforce(n.rules(), n.changes)
 }
 
 // load reads the leases of the containers with the given ids and drops the others.
@@ -139,7 +150,7 @@ func (n *Network) load(ids []string) error {
 		return err
 	}
 	last := n.pool.last
-	n.pool, n.leases = newPool(n.subnet), map[string]lease{}
+	n.pool, n.leases, n.leaving = newPool(n.subnet), map[string]lease{}, map[string]bool{}
 	n.pool.last = last
 	for _, id := range slices.Sorted(maps.Keys(leases)) {
 		if slices.Contains(ids, id) && n.pool.hold(leases[id].Address) {
@@ -201,10 +212,14 @@ func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	l, err := n.lease(id, published)
-	return l.Address, err
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if err := writeLease(n.dir, id, l); err != nil {
+		return netip.Addr{}, errors.Join(fmt.Errorf("write network lease: %w", err), n.Detach(id))
+	}
+	return l.Address, nil
 }
 
 // Attach gives a container, whose first process has the given pid in the node's pid namespace, its address as eth0 of its network
@@ -212,8 +227,8 @@ func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error
 // fails, nothing is left but what Reserve did.
 func (n *Network) Attach(id string, pid int, rate *api.NetworkRate) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	l, ok := n.leases[id]
+	n.mu.Unlock()
 	if !ok {
 		return fault.New(fault.NotFound, "container %s has no address reserved", id)
 	}
@@ -223,8 +238,36 @@ func (n *Network) Attach(id string, pid int, rate *api.NetworkRate) error {
 	return nil
 }
 
-// lease writes down what a container is to have.
+// Enforce puts the rules of all that is reserved in force. Attach does so if nobody did before: this is for having it done while a container
+// is made.
+func (n *Network) Enforce() error {
+	n.mu.Lock()
+	wanted := n.changes
+	n.mu.Unlock()
+	n.enforcing.Lock() // who comes while others' rules are written shares the next transaction
+	defer n.enforcing.Unlock()
+	if n.inForce >= wanted {
+		return nil
+	}
+	n.mu.Lock()
+	rules, known := n.rules(), n.changes
+	n.mu.Unlock()
+	return n.enforce(rules, known)
+}
+
+// enforce puts rules in force that know so many changes. It must be called with enforcing held.
+func (n *Network) enforce(r rules, changes uint64) error {
+	err := r.apply()
+	if err == nil {
+		n.inForce = changes
+	}
+	return err
+}
+
+// lease decides what a container is to have.
 func (n *Network) lease(id string, ports []port) (lease, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if err := n.free(id, ports); err != nil {
 		return lease{}, err
 	}
@@ -242,10 +285,9 @@ func (n *Network) lease(id string, ports []port) (lease, error) {
 	}
 	l.Ports = ports
 	n.leases[id] = l
+	delete(n.leaving, id)
+	n.changes++
 	n.release()
-	if err := writeLease(n.dir, id, l); err != nil {
-		return lease{}, errors.Join(fmt.Errorf("write network lease: %w", err), n.detach(id))
-	}
 	return l, nil
 }
 
@@ -263,7 +305,7 @@ func (n *Network) free(id string, ports []port) error {
 }
 
 func (n *Network) plug(id string, pid int, l lease, rate *api.NetworkRate) error {
-	if err := n.rules().apply(); err != nil { // N2
+	if err := n.Enforce(); err != nil { // N2
 		return err
 	}
 	address := netip.PrefixFrom(l.Address, n.subnet.Bits())
@@ -275,31 +317,43 @@ func (n *Network) Detach(id string) error {
 	if err := taskid.Check("container", id); err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.detach(id)
-}
-
-func (n *Network) detach(id string) error {
 	if err := disconnect(vethName(id)); err != nil {
 		return err
 	}
-	l, ok := n.leases[id]
-	if !ok {
+	if !n.leave(id) {
 		return nil
 	}
-	delete(n.leases, id)
-	if err := n.rules().apply(); err != nil {
-		n.leases[id] = l
+	if err := n.Enforce(); err != nil {
 		return err
 	}
 	if err := removeLease(n.dir, id); err != nil {
-		n.leases[id] = l
 		return err
 	}
-	n.pool.give(l.Address)
-	n.release()
+	n.forget(id)
 	return nil
+}
+
+// leave has the rules forget a container, and reports whether it had a lease. The lease stays until they have: nobody else is given the address
+// and the ports before (I12, N3).
+func (n *Network) leave(id string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.leases[id]; !ok {
+		return false
+	}
+	n.leaving[id] = true
+	n.changes++
+	return true
+}
+
+// forget gives back what a container had that the rules don't know any more.
+func (n *Network) forget(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pool.give(n.leases[id].Address)
+	delete(n.leases, id)
+	delete(n.leaving, id)
+	n.release()
 }
 
 // Address returns the address of a container, and whether it has one.
@@ -323,6 +377,8 @@ func (n *Network) Traffic(id string) (*api.NetworkStats, error) {
 
 // Remove takes everything away: all attachments, the rules, the bridge, and forwarding if it was off before. The network can be restored again.
 func (n *Network) Remove() error {
+	n.enforcing.Lock()
+	defer n.enforcing.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := removeRules(); err != nil {
@@ -334,6 +390,7 @@ func (n *Network) Remove() error {
 			return err
 		}
 		delete(n.leases, id)
+		delete(n.leaving, id)
 		n.pool.give(l.Address)
 	}
 	if err := disconnect(n.bridge); err != nil {
@@ -366,6 +423,11 @@ func (n *Network) stopForwarding() error {
 	return os.Remove(filepath.Join(n.dir, forwardingFile))
 }
 
-func (n *Network) rules() rules { return rulesOf(n.bridge, n.subnet, n.guard, n.leases) }
+// rules are what is to be in force.
+func (n *Network) rules() rules {
+	known := maps.Clone(n.leases)
+	maps.DeleteFunc(known, func(id string, _ lease) bool { return n.leaving[id] })
+	return rulesOf(n.bridge, n.subnet, n.guard, known)
+}
 
 func (n *Network) gateway() netip.Prefix { return netip.PrefixFrom(n.pool.gateway(), n.subnet.Bits()) }
