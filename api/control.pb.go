@@ -2813,7 +2813,9 @@ type LogLine struct {
 	// With its line end, if it had one.
 	Data []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
 	// Labels of the task's container. Added by managers, if details are asked for.
-	Details       map[string]string `protobuf:"bytes,9,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Details map[string]string `protobuf:"bytes,9,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many lines of the task before this one are missing: its oldest were removed before they could be read, or are damaged.
+	Missed        uint64 `protobuf:"varint,10,opt,name=missed,proto3" json:"missed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2909,6 +2911,13 @@ func (x *LogLine) GetDetails() map[string]string {
 		return x.Details
 	}
 	return nil
+}
+
+func (x *LogLine) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
 }
 
 // LogGap names a node whose lines can't be had, and why.
@@ -4423,7 +4432,7 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x10ReadLogsResponse\x12&\n" +
 	"\x04line\x18\x01 \x01(\v2\x10.skep.v1.LogLineH\x00R\x04line\x12#\n" +
 	"\x03gap\x18\x02 \x01(\v2\x0f.skep.v1.LogGapH\x00R\x03gapB\a\n" +
-	"\x05event\"\xfc\x02\n" +
+	"\x05event\"\x94\x03\n" +
 	"\aLogLine\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12!\n" +
 	"\fservice_name\x18\x02 \x01(\tR\vserviceName\x12\x12\n" +
@@ -4433,7 +4442,9 @@ const file_skep_v1_control_proto_rawDesc = "" +
 	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12*\n" +
 	"\x06stream\x18\a \x01(\x0e2\x12.skep.v1.LogStreamR\x06stream\x12\x12\n" +
 	"\x04data\x18\b \x01(\fR\x04data\x127\n" +
-	"\adetails\x18\t \x03(\v2\x1d.skep.v1.LogLine.DetailsEntryR\adetails\x1a:\n" +
+	"\adetails\x18\t \x03(\v2\x1d.skep.v1.LogLine.DetailsEntryR\adetails\x12\x16\n" +
+	"\x06missed\x18\n" +
+	" \x01(\x04R\x06missed\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +

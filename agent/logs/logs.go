@@ -133,15 +133,19 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		}
 		options.Tail, leaveOut = 0, max(n-options.Tail, 0)
 	}
+	missed := uint64(0)
 	return r.each(ctx, id, path, options, lines, func(e logfile.Entry) error {
+		missed += e.Missed
 		switch {
 		case !wanted.Has(e.Time, e.Text):
 			return nil
 		case leaveOut > 0:
-			leaveOut--
+			leaveOut, missed = leaveOut-1, 0
 			return nil
 		}
-		return pass(ctx, lines, line(id, e))
+		l := line(id, e)
+		l.Missed, missed = missed, 0
+		return pass(ctx, lines, l)
 	})
 }
 

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,6 +143,32 @@ func TestRead_FollowsUntilTheTasksEnd(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"a0", "a1", "a2", "a3", "b7"}, got); diff != "" || err != nil {
 		t.Errorf("%s, %v", diff, err)
+	}
+}
+
+// TestRead_SaysHowManyLinesAreMissing: of those that are damaged, before the next that is wanted.
+func TestRead_SaysHowManyLinesAreMissing(t *testing.T) {
+	n := newNode(t, "a")
+	n.write("a", 0, 6)
+	path, _ := n.path("a")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte(`{"log":"2`), []byte(`{"log":2`), 1)
+	text = bytes.Replace(text, []byte(`{"log":"4`), []byte(`{"log":4`), 1)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for grep, want := range map[string][]string{"": {"0-0", "1-0", "3-1", "5-1"}, "[05]": {"0-0", "5-2"}} {
+		var got []string
+		err := n.reader().Read(t.Context(), []string{"a"}, &api.LogOptions{Tail: -1, Grep: grep}, func(l *api.LogLine) error {
+			got = append(got, fmt.Sprintf("%s-%d", strings.TrimSpace(string(l.GetData())), l.GetMissed()))
+			return nil
+		})
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("grep %q: %s, %v", grep, diff, err)
+		}
 	}
 }
 

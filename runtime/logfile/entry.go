@@ -31,6 +31,8 @@ type Entry struct {
 	Text []byte
 	// Seq counts the entries of a log from 1 on, over all its files; a Writer sets it. It is 0 in logs of before there was one.
 	Seq uint64
+	// Missed is how many entries before this one a Reader could not give: they were removed before it got to them, or are damaged.
+	Missed uint64
 }
 
 // line is the layout of an entry in a file.

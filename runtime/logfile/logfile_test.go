@@ -211,6 +211,35 @@ func TestReader_FollowsOverRotations(t *testing.T) { // I3, I4
 	}
 }
 
+// A reader that is slower than the writer says how many entries it could not give.
+func TestReader_SaysHowManyItMissed(t *testing.T) { // I3
+	path := t.TempDir() + "/log"
+	w := newWriter(t, Config{Path: path, MaxSize: minSize, MaxFiles: 2})
+	fill(w, 0, 1)
+	r := newReader(t, path, Options{Follow: true, Watcher: newWatcher(t)})
+	first, err := r.Next(t.Context())
+	if err != nil || first.Missed != 0 {
+		t.Fatalf("the first: %d missed, %v", first.Missed, err)
+	}
+	fill(w, 1, 3000)
+	given, missed, last := uint64(0), uint64(0), first
+	for last.Seq < 3000 {
+		if last, err = r.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		given, missed = given+1, missed+last.Missed
+	}
+	if missed == 0 || given+missed != 2999 {
+		t.Errorf("%d given and %d missed of 2999", given, missed)
+	}
+	for _, after := range []uint64{1, first.Seq + given, 2998} {
+		e, err := newReader(t, path, Options{After: after}).Next(t.Context())
+		if err != nil || e.Missed != e.Seq-after-1 {
+			t.Errorf("after %d: entry %d says that %d were missed, %v", after, e.Seq, e.Missed, err)
+		}
+	}
+}
+
 // In the middle of a rotation one number is free, with older files behind it: they are read all the same.
 func TestReader_SeesPastARotationUnderWay(t *testing.T) { // I3
 	path := t.TempDir() + "/log"

@@ -37,11 +37,12 @@ type Reader struct {
 	buffer  []byte        // read but not given
 	skip    bool          // drop up to the next newline: the line is too long
 	damaged uint64
+	last    uint64 // number of the last entry that was read, or 0
 }
 
 // NewReader begins to read the log at path. A log that isn't there yet is empty. The caller closes the Reader.
 func NewReader(path string, o Options) (*Reader, error) {
-	r := &Reader{path: path, options: o}
+	r := &Reader{path: path, options: o, last: o.After}
 	err := r.begin()
 	if err != nil {
 		r.Close()
@@ -232,6 +233,12 @@ func (r *Reader) buffered() (Entry, bool, error) {
 		if err != nil {
 			r.damaged++
 			continue
+		}
+		if r.last > 0 && e.Seq > r.last+1 {
+			e.Missed = e.Seq - r.last - 1
+		}
+		if e.Seq > 0 {
+			r.last = e.Seq
 		}
 		if !e.Time.Before(r.options.Since) && (e.Seq > r.options.After || r.options.After == 0) {
 			return e, true, nil

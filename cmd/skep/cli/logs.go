@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/url"
@@ -149,6 +150,10 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 		line := answer.GetLine()
 		if line == nil {
 			continue
+		}
+		if n := line.GetMissed(); n > 0 {
+			p.leftOut(fmt.Sprintf("%d lines of %s are missing here: they were removed before they could be read, or are damaged",
+				n, view.TaskName(line.GetServiceName(), line.GetSlot())))
 		}
 		if flags.json {
 			if err := output.Objects(p.out, "json", []view.LogLine{view.NewLogLine(line)}); err != nil {

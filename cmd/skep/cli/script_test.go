@@ -159,6 +159,10 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.addImage(args[1:]...)
 	case "log":
 		f.logs = append(f.logs, logLine(len(f.logs), args[1], args[2]))
+	case "missed":
+		n, err := strconv.ParseUint(args[1], 10, 64)
+		ts.Check(err)
+		f.logs[len(f.logs)-1].GetLine().Missed = n
 	case "gap":
 		f.logs = append(f.logs, &api.ReadLogsResponse{
 			Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{NodeId: args[1], Reason: args[2]}},

@@ -19,6 +19,8 @@ type LogLine struct {
 	// Log is the line, with its end if it had one.
 	Log     string
 	Details map[string]string `json:",omitempty"`
+	// Missed is how many lines of the task before this one could not be read.
+	Missed uint64 `json:",omitempty"`
 }
 
 // NewLogLine shows a line.
@@ -26,6 +28,6 @@ func NewLogLine(l *api.LogLine) LogLine {
 	return LogLine{
 		Time: l.GetTime().AsTime(), Service: l.GetServiceName(), Task: TaskName(l.GetServiceName(), l.GetSlot()), TaskID: l.GetTaskId(),
 		Node: l.GetNodeHostname(), NodeID: l.GetNodeId(), Stream: strings.ToLower(strings.TrimPrefix(l.GetStream().String(), "LOG_STREAM_")),
-		Log: string(l.GetData()), Details: l.GetDetails(),
+		Log: string(l.GetData()), Details: l.GetDetails(), Missed: l.GetMissed(),
 	}
 }
