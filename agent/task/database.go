@@ -176,10 +176,18 @@ func (d *database) saveStatus(id string, s *api.TaskStatus) error {
 	return nil
 }
 
-// forget drops all that is known of a task. Concurrent calls share a transaction.
-func (d *database) forget(id string) error {
-	if err := d.bolt.Batch(func(tx *bbolt.Tx) error { return deleteRecord(tx, []byte(id)) }); err != nil {
-		return fmt.Errorf("forget task %s: %w", id, err)
+// forget drops all that is known of tasks, in one transaction.
+func (d *database) forget(ids []string) error {
+	err := d.bolt.Update(func(tx *bbolt.Tx) error {
+		for _, id := range ids {
+			if err := deleteRecord(tx, []byte(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget tasks: %w", err)
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		case r := <-m.requests:
 			r.done <- r.do(ctx)
 		case id := <-m.finished:
-			m.forget(id)
+			m.forget(m.allFinished(id))
 		case <-ctx.Done():
 			return nil
 		}
@@ -186,16 +186,31 @@ func (m *Manager) note(id string, s *api.TaskStatus) {
 	m.report(id, s)
 }
 
-// forget drops a task that left nothing behind.
-func (m *Manager) forget(id string) {
-	delete(m.runners, id)
-	if err := m.db.forget(id); err != nil {
-		m.log.Error("a task is not forgotten", "task", id, "error", err)
+// allFinished returns id, and the ids of all others that have finished by now.
+func (m *Manager) allFinished(id string) []string {
+	ids := []string{id}
+	for {
+		select {
+		case id := <-m.finished:
+			ids = append(ids, id)
+		default:
+			return ids
+		}
+	}
+}
+
+// forget drops tasks that left nothing behind: in one transaction, as what managers assign meanwhile waits for it.
+func (m *Manager) forget(ids []string) {
+	if err := m.db.forget(ids); err != nil {
+		m.log.Error("tasks are not forgotten", "tasks", ids, "error", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.statuses, id)
-	delete(m.assigned, id)
+	for _, id := range ids {
+		delete(m.runners, id)
+		delete(m.statuses, id)
+		delete(m.assigned, id)
+	}
 	close(m.forgotten)
 	m.forgotten = make(chan struct{})
 }
