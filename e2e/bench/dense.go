@@ -37,7 +37,7 @@ func (b bench) dense(ctx context.Context) error {
 		return err
 	}
 	theirs, helper, err := d.scale(ctx)
-	if err := errors.Join(err, d.close()); err != nil {
+	if err := errors.Join(err, d.machine.PowerOff()); err != nil {
 		return fmt.Errorf("docker: %w", err)
 	}
 	b.row("the same, Docker", fmt.Sprintf("%s = %.1f x ours", milliseconds(theirs), float64(theirs)/float64(ours)), ">= 10 x ours")
@@ -147,11 +147,10 @@ func costOf(m *lab.Machine) (c cost, err error) {
 	return c, nil
 }
 
-// docker is a dockerd in a machine.
+// docker is a dockerd in a machine, which has its processes, mounts and control groups: all of them end with it.
 type docker struct {
 	machine *lab.Machine
 	dir     string
-	daemon  *exec.Cmd
 }
 
 func (b bench) newDocker(ctx context.Context) (*docker, error) {
@@ -159,20 +158,20 @@ func (b bench) newDocker(ctx context.Context) (*docker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &docker{machine: m}
-	if d.dir, err = os.MkdirTemp("", "skep-bench-docker-"); err != nil {
+	d := &docker{machine: m, dir: filepath.Join(m.Dir, "docker")}
+	if err := os.Mkdir(d.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := m.PowerOn(); err != nil {
-		return nil, err
-	}
-	d.daemon = exec.Command("dockerd", "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
-		"--host", d.host(), "--pidfile", filepath.Join(d.dir, "pid"), "--cgroup-parent", "/"+filepath.Base(d.dir))
-	if err := m.Inside(d.daemon); err != nil {
+	err = m.Run("dockerd", "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
+		"--host", d.host(), "--pidfile", filepath.Join(d.dir, "pid"), "--cgroup-parent", "/"+m.CgroupParent())
+	if err != nil {
 		return nil, err
 	}
 	err = until(ctx, func() (bool, error) { _, err := d.run(ctx, "version"); return err == nil, err })
-	return d, err
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("dockerd does not answer: see %s: %w", m.LogFile(), err), m.PowerOff())
+	}
+	return d, nil
 }
 
 func (d *docker) host() string { return "unix://" + filepath.Join(d.dir, "s") }
@@ -245,22 +244,4 @@ func (d *docker) helper() (int, error) {
 		total, count = total+kb, count+1
 	}
 	return total / max(count, 1), err
-}
-
-// close ends the service first, so that dockerd removes its control groups, and then the machine.
-func (d *docker) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_, err := d.run(ctx, "service", "rm", "dense")
-	err = errors.Join(err, until(ctx, func() (bool, error) {
-		out, err := d.run(ctx, "ps", "--quiet")
-		return out == "", err
-	}))
-	err = errors.Join(err, d.daemon.Process.Signal(os.Interrupt))
-	_ = d.daemon.Wait() // its status after a signal is no news
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(d.dir))
-	for _, g := range groups {
-		err = errors.Join(err, os.Remove(g))
-	}
-	return errors.Join(err, d.machine.PowerOff(), os.RemoveAll(d.dir))
 }

@@ -150,13 +150,18 @@ func (m *Machine) answer() (string, error) {
 
 // Start starts the daemon and returns when it answers on its socket, or has ended.
 func (m *Machine) Start(ctx context.Context) error {
-	m.mu.Lock()
-	_, err := m.order(append([]string{orderStart}, m.daemonCommand()...)...)
-	m.mu.Unlock()
-	if err != nil {
+	if err := m.Run(m.daemonCommand()...); err != nil {
 		return err
 	}
 	return m.await(ctx)
+}
+
+// Run starts a program on the machine in place of the daemon, and does not wait for it. PowerOff ends it with all that it started.
+func (m *Machine) Run(command ...string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.order(append([]string{orderStart}, command...)...)
+	return err
 }
 
 // await returns when the daemon accepts connections.
