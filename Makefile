@@ -37,6 +37,7 @@ demo: setup build ## A swarm of five nodes on this machine, with a service and a
 test: setup build ## All tests: unit tests with the race detector, e2e with the real programs, two simulated hours
 	@tools/setup/debian.sh test
 	@$(GO) test $(TESTFLAGS) ./...
+	@$(GO) test ./store ./store/wal -count=1 -run 'EveryCrashPoint|FlippedByte'
 	@$(GO) test ./e2e/day -count=1 -day-length 30m
 	@$(GO) run ./e2e/sim -bugs -time 5m >/dev/null
 	@$(MAKE) --no-print-directory sim SEEDS=24 TIME=5m

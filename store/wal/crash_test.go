@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/skep-io/skep/internal/invariant"
 	"github.com/skep-io/skep/store/seal"
 	"github.com/skep-io/skep/store/vfs"
 )
@@ -160,7 +161,7 @@ func (l *workload) step(random *rand.Rand) (next expectation, do func() error) {
 // Nothing is ever in the clear (I11).
 func TestWAL_SurvivesEveryCrashPoint(t *testing.T) {
 	operations, tears := 2000, uint64(2)
-	if testing.Short() {
+	if testing.Short() || invariant.Enabled { // with the race detector all of them take minutes; make test does them without
 		operations = 200
 	}
 	m, kek := newMem(t), seal.NewKey()
