@@ -350,6 +350,10 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, args[1], nil)
 	ts.Check(err)
 	response, err := client.Do(request)
+	for !neg && errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil { // a program listens a little after it has begun
+		pause(ctx)
+		response, err = client.Do(request)
+	}
 	if neg {
 		if err == nil {
 			_ = response.Body.Close()
