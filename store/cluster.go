@@ -227,7 +227,7 @@ func (c *cluster) step(in raftcore.Input) error {
 func (c *cluster) act(effects raftcore.Effects) error {
 	c.send(effects.Send)
 	for _, a := range effects.Appends {
-		j := job{append: a}
+		j := job{append: a, behind: len(effects.Send) > 0}
 		if a.Snapshot != nil {
 			var err error
 			from := bytes.NewReader(a.Snapshot.GetData())

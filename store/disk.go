@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -67,6 +68,7 @@ type job struct {
 	compact *raftpb.SnapshotMetadata
 	do      func() error // something else
 	then    func() error // follows in the loop, or nil
+	behind  bool         // messages left that need not wait for it
 }
 
 // write makes jobs durable, in order, those that wait together in one step. It owns all changes of the log on disk.
@@ -77,6 +79,9 @@ func (c *cluster) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case jobs = <-c.jobs:
+		}
+		if jobs[0].behind {
+			runtime.Gosched() // a sync holds the processor, while those that send may wait for one
 		}
 		if err := c.writeJobs(jobs); err != nil {
 			return fmt.Errorf("this manager stops, because its disk does not keep the log: %w", err)

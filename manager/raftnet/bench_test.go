@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -160,6 +161,8 @@ func BenchmarkUpdate(b *testing.B) {
 	for _, managers := range []int{1, 3} {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("managers=%d/writers=%d", managers, writers), func(b *testing.B) {
+				// Each manager is a process of its own elsewhere. A sync holds one of a process's processors, which are not more than these.
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(managers * runtime.NumCPU()))
 				group := benchGroup(b, managers)
 				leader := group[0].store
 				b.ResetTimer()

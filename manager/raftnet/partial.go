@@ -128,7 +128,7 @@ func (p *partial) forget() {
 func (s *Server) ResumeSnapshot(stream grpc.BidiStreamingServer[api.ResumeSnapshotRequest, api.ResumeSnapshotResponse]) error {
 	m, err := s.resumeSnapshot(stream)
 	if err == nil {
-		err = s.deliver(stream.Context(), m)
+		err = s.deliver(stream.Context(), s.caller(stream.Context()), m)
 	}
 	return statusOf(err)
 }

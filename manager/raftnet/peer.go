@@ -24,7 +24,7 @@ type peer struct {
 	dial      DialFunc
 	sink      store.Sink
 	logger    *slog.Logger
-	queue     chan []byte // encoded messages
+	queue     chan letter
 	snapshots chan *raftpb.Message
 	rate      *rate.Limiter // of snapshots, in bytes; all peers share it
 	cancel    context.CancelFunc
@@ -33,7 +33,7 @@ type peer struct {
 func newPeer(m *api.Member, dial DialFunc, sink store.Sink, limiter *rate.Limiter, logger *slog.Logger) *peer {
 	return &peer{
 		member: m, dial: dial, sink: sink, rate: limiter, logger: logger,
-		queue: make(chan []byte, queueLength), snapshots: make(chan *raftpb.Message, 1),
+		queue: make(chan letter, queueLength), snapshots: make(chan *raftpb.Message, 1),
 	}
 }
 
@@ -53,7 +53,7 @@ func (p *peer) put(m *raftpb.Message) {
 		return
 	}
 	select {
-	case p.queue <- encoded:
+	case p.queue <- newLetter(m, encoded):
 	default: // raft sends it again
 	}
 }
@@ -142,15 +142,19 @@ func (p *peer) stream(ctx context.Context, client api.RaftClient) (sent bool, er
 	watchdog := time.AfterFunc(sendTimeout, func() { cancel(errStuck) })
 	defer watchdog.Stop()
 	watchdog.Stop() // runs only while a message is being sent
+	send := func(l letter) error {
+		watchdog.Reset(sendTimeout)
+		defer watchdog.Stop()
+		return stream.Send(&api.SendRequest{Message: l.encoded})
+	}
+	wait := time.NewTimer(noticeDelay)
+	defer wait.Stop()
 	for {
 		select {
 		case err := <-ended: // noticed without a message: the next one may be a vote that nobody sends again
 			return sent, err
-		case encoded := <-p.queue:
-			watchdog.Reset(sendTimeout)
-			err := stream.Send(&api.SendRequest{Message: encoded})
-			watchdog.Stop()
-			if err != nil { // io.EOF says no more than that the stream has ended
+		case l := <-p.queue:
+			if err := p.post(l, wait, send); err != nil { // io.EOF says no more than that the stream has ended
 				return sent, <-ended
 			}
 			sent = true

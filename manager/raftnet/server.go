@@ -87,6 +87,7 @@ func statusOf(err error) error {
 
 // Send delivers a stream of messages.
 func (s *Server) Send(stream grpc.ClientStreamingServer[api.SendRequest, api.SendResponse]) error {
+	caller := s.caller(stream.Context()) // for all of them: a stream ends with the certificate that it began with
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -97,7 +98,7 @@ func (s *Server) Send(stream grpc.ClientStreamingServer[api.SendRequest, api.Sen
 		}
 		m, err := decode(request.GetMessage())
 		if err == nil {
-			err = s.deliver(stream.Context(), m)
+			err = s.deliver(stream.Context(), caller, m)
 		}
 		if err != nil {
 			return statusOf(err)
@@ -113,12 +114,16 @@ func decode(encoded []byte) (*raftpb.Message, error) {
 	return m, nil
 }
 
-func (s *Server) deliver(ctx context.Context, m *raftpb.Message) error {
+func (s *Server) caller(ctx context.Context) string {
+	id, _ := s.cfg.Caller(ctx)
+	return id
+}
+
+func (s *Server) deliver(ctx context.Context, caller string, m *raftpb.Message) error {
 	to, err := s.attached()
 	if err != nil {
 		return err
 	}
-	caller, _ := s.cfg.Caller(ctx)
 	return to.Deliver(ctx, caller, m)
 }
 
@@ -126,7 +131,7 @@ func (s *Server) deliver(ctx context.Context, m *raftpb.Message) error {
 func (s *Server) SendSnapshot(stream grpc.ClientStreamingServer[api.SendSnapshotRequest, api.SendSnapshotResponse]) error {
 	m, err := s.receiveSnapshot(stream)
 	if err == nil {
-		err = s.deliver(stream.Context(), m)
+		err = s.deliver(stream.Context(), s.caller(stream.Context()), m)
 	}
 	if err != nil {
 		return statusOf(err)

@@ -8,9 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca/catest"
@@ -38,10 +40,62 @@ func TestTransport_LosesNothingAfterARestart(t *testing.T) {
 		n.serve("m2:2377", to)
 		time.Sleep(time.Second)
 		send(2)
-		if got := to.received(); !slices.Equal(got, []uint64{1, 2}) {
-			t.Errorf("the messages of the terms %v arrived, want 1 and 2", got)
+		if got := to.received(); len(got) != 2 || got[0].GetTerm() != 1 || got[1].GetTerm() != 2 {
+			t.Errorf("%v arrived, want the messages of terms 1 and 2", got)
 		}
 	})
+}
+
+// appending is a MsgApp of term 3 that follows the entry at index with as many more.
+func appending(index, commit uint64, entries int) *raftpb.Message {
+	m := &raftpb.Message{Type: raftpb.MsgApp.Enum(), To: new(uint64(2)), Term: new(uint64(3)), Index: &index, Commit: &commit}
+	for range entries {
+		m.Entries = append(m.Entries, &raftpb.Entry{Data: []byte("x")})
+	}
+	return m
+}
+
+// A message that says no more than what is committed is left out if another one follows at once that says so, too, and only then.
+func TestTransport_LeavesOutNoticesThatOthersSayToo(t *testing.T) {
+	otherTerm := appending(5, 5, 1)
+	otherTerm.Term = new(uint64(4))
+	for name, c := range map[string]struct {
+		messages []*raftpb.Message
+		arrive   []int
+	}{
+		"alone":             {[]*raftpb.Message{appending(5, 5, 0)}, []int{0}},
+		"before entries":    {[]*raftpb.Message{appending(5, 5, 0), appending(5, 5, 1)}, []int{1}},
+		"several":           {[]*raftpb.Message{appending(5, 5, 0), appending(5, 6, 0), appending(6, 7, 0)}, []int{2}},
+		"behind entries":    {[]*raftpb.Message{appending(4, 4, 1), appending(5, 5, 0)}, []int{0, 1}},
+		"entries stay":      {[]*raftpb.Message{appending(4, 4, 1), appending(5, 5, 1)}, []int{0, 1}},
+		"less committed":    {[]*raftpb.Message{appending(5, 5, 0), appending(5, 4, 1)}, []int{0, 1}},
+		"an earlier place":  {[]*raftpb.Message{appending(5, 5, 0), appending(4, 5, 1)}, []int{0, 1}},
+		"another term":      {[]*raftpb.Message{appending(5, 5, 0), otherTerm}, []int{0, 1}},
+		"of another kind":   {[]*raftpb.Message{appending(5, 5, 0), {Type: raftpb.MsgHeartbeat.Enum(), To: new(uint64(2)), Term: new(uint64(3))}}, []int{0, 1}},
+		"two with a notice": {[]*raftpb.Message{appending(5, 5, 0), appending(4, 5, 1), appending(6, 6, 0), appending(6, 6, 2)}, []int{0, 1, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t)
+				to := &inbox{}
+				n.serve("m2:2377", to)
+				transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
+				go transport.Run(t.Context(), nobody{})
+				transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
+				time.Sleep(time.Second) // of the bubble: until the stream is there
+				transport.Send(c.messages)
+				time.Sleep(time.Second)
+				got := to.received()
+				var want []*raftpb.Message
+				for _, i := range c.arrive {
+					want = append(want, c.messages[i])
+				}
+				if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
 }
 
 // serve answers at an address with a server of the test's own.
@@ -57,12 +111,12 @@ func (n *network) serve(address string, server api.RaftServer) *grpc.Server {
 	return answering
 }
 
-// inbox remembers the terms of the messages that arrive.
+// inbox remembers the messages that arrive.
 type inbox struct {
 	api.UnimplementedRaftServer
 
-	mu    sync.Mutex
-	terms []uint64
+	mu       sync.Mutex
+	messages []*raftpb.Message
 }
 
 func (b *inbox) Send(stream grpc.ClientStreamingServer[api.SendRequest, api.SendResponse]) error {
@@ -76,15 +130,15 @@ func (b *inbox) Send(stream grpc.ClientStreamingServer[api.SendRequest, api.Send
 			return err
 		}
 		b.mu.Lock()
-		b.terms = append(b.terms, m.GetTerm())
+		b.messages = append(b.messages, m)
 		b.mu.Unlock()
 	}
 }
 
-func (b *inbox) received() []uint64 {
+func (b *inbox) received() []*raftpb.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.terms)
+	return slices.Clone(b.messages)
 }
 
 // nobody hears what the transport reports.
