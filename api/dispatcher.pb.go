@@ -411,8 +411,10 @@ func (x *HeartbeatResponse) GetAudit() *AuditProof {
 }
 
 type AssignmentsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Whether the agent puts together what comes in parts. Those of before there were any don't.
+	Parts         bool `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +454,13 @@ func (x *AssignmentsRequest) GetSessionId() string {
 		return x.SessionId
 	}
 	return ""
+}
+
+func (x *AssignmentsRequest) GetParts() bool {
+	if x != nil {
+		return x.Parts
+	}
+	return false
 }
 
 type AssignmentChange struct {
@@ -549,9 +558,11 @@ type AssignmentsResponse struct {
 	// Whether the changes replace all that the node had.
 	Complete bool `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The sequence number that an incremental message follows.
-	AppliesTo     uint64              `protobuf:"varint,2,opt,name=applies_to,json=appliesTo,proto3" json:"applies_to,omitempty"`
-	ResultsIn     uint64              `protobuf:"varint,3,opt,name=results_in,json=resultsIn,proto3" json:"results_in,omitempty"`
-	Changes       []*AssignmentChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	AppliesTo uint64              `protobuf:"varint,2,opt,name=applies_to,json=appliesTo,proto3" json:"applies_to,omitempty"`
+	ResultsIn uint64              `protobuf:"varint,3,opt,name=results_in,json=resultsIn,proto3" json:"results_in,omitempty"`
+	Changes   []*AssignmentChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Further changes follow in another message, with the same numbers: nothing is done before all are there.
+	More          bool `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +623,13 @@ func (x *AssignmentsResponse) GetChanges() []*AssignmentChange {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *AssignmentsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // TaskStatusUpdate is the new status of a task.
@@ -1201,22 +1219,24 @@ const file_skep_v1_dispatcher_proto_rawDesc = "" +
 	"\x0eaudit_sequence\x18\a \x01(\x04R\rauditSequence\"q\n" +
 	"\x11HeartbeatResponse\x121\n" +
 	"\x06period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12)\n" +
-	"\x05audit\x18\a \x01(\v2\x13.skep.v1.AuditProofR\x05audit\"3\n" +
+	"\x05audit\x18\a \x01(\v2\x13.skep.v1.AuditProofR\x05audit\"I\n" +
 	"\x12AssignmentsRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"\x9f\x01\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\bR\x05parts\"\x9f\x01\n" +
 	"\x10AssignmentChange\x121\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x19.skep.v1.AssignmentActionR\x06action\x12#\n" +
 	"\x04task\x18\x02 \x01(\v2\r.skep.v1.TaskH\x00R\x04task\x12)\n" +
 	"\x06secret\x18\x03 \x01(\v2\x0f.skep.v1.SecretH\x00R\x06secretB\b\n" +
-	"\x06object\"\xa4\x01\n" +
+	"\x06object\"\xb8\x01\n" +
 	"\x13AssignmentsResponse\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12\x1d\n" +
 	"\n" +
 	"applies_to\x18\x02 \x01(\x04R\tappliesTo\x12\x1d\n" +
 	"\n" +
 	"results_in\x18\x03 \x01(\x04R\tresultsIn\x123\n" +
-	"\achanges\x18\x04 \x03(\v2\x19.skep.v1.AssignmentChangeR\achanges\"X\n" +
+	"\achanges\x18\x04 \x03(\v2\x19.skep.v1.AssignmentChangeR\achanges\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\"X\n" +
 	"\x10TaskStatusUpdate\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12+\n" +
 	"\x06status\x18\x02 \x01(\v2\x13.skep.v1.TaskStatusR\x06status\"m\n" +

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,10 +177,54 @@ func TestSequence_RefusesGaps(t *testing.T) {
 			var s sequence
 			var err error
 			for _, m := range test.messages {
-				err = errors.Join(err, s.accept(m))
+				_, _, failed := s.accept(m)
+				err = errors.Join(err, failed)
 			}
 			if got := errors.Is(err, errGap); got != test.gap {
 				t.Errorf("gap %v, want %v", got, test.gap)
+			}
+		})
+	}
+}
+
+func TestSequence_PutsPartsTogether(t *testing.T) {
+	part := func(complete bool, to, in uint64, more bool, ids ...string) *api.AssignmentsResponse {
+		m := &api.AssignmentsResponse{Complete: complete, AppliesTo: to, ResultsIn: in, More: more}
+		for _, id := range ids {
+			m.Changes = append(m.Changes, &api.AssignmentChange{Object: &api.AssignmentChange_Task{Task: &api.Task{Id: id}}})
+		}
+		return m
+	}
+	large := part(true, 0, 1, true, strings.Repeat("a", 64<<20))
+	tests := []struct {
+		name     string
+		messages []*api.AssignmentsResponse
+		want     []string // the ids of each message that was whole
+		err      error
+	}{
+		{"parts", []*api.AssignmentsResponse{part(true, 0, 1, true, "a", "b"), part(true, 0, 1, false, "c"), part(false, 1, 2, true, "d"), part(false, 1, 2, false)}, []string{"abc", "d"}, nil},
+		{"the end is lost", []*api.AssignmentsResponse{part(true, 0, 1, true, "a"), part(false, 1, 2, false, "b")}, nil, errGap},
+		{"another complete message instead of the end", []*api.AssignmentsResponse{part(true, 0, 1, true, "a"), part(true, 0, 2, false, "b")}, nil, errGap},
+		{"too much", slices.Repeat([]*api.AssignmentsResponse{large}, maxAssignments>>26), nil, errLarge},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var s sequence
+			var got []string
+			var err error
+			for _, m := range test.messages {
+				changes, whole, failed := s.accept(m)
+				err = errors.Join(err, failed)
+				if whole {
+					ids := ""
+					for _, c := range changes {
+						ids += c.GetTask().GetId()
+					}
+					got = append(got, ids)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || !errors.Is(err, test.err) {
+				t.Errorf("(-want +got): %.500s, %v, want %v", diff, err, test.err)
 			}
 		})
 	}

@@ -15,7 +15,7 @@
 // Invariants:
 //
 //	S1  A status that was reported is sent until a manager acknowledged it or a newer one of the same task took its place.
-//	S2  Assignments reach the Handler in the manager's order with none left out, or not at all.
+//	S2  Assignments reach the Handler in the manager's order with none left out, or not at all; what comes in parts, as one.
 //	S3  At most one session exists at a time, and all of its goroutines have ended before the next begins.
 //	S4  A manager that does not have what this node saw of the audit log, or dropped it as too old, gets no session: its data were rolled
 //	    back. Running tasks go on. What went back on purpose says so (AuditHead.RecoveredAt), and is taken, loudly.

@@ -31,7 +31,7 @@ const (
 	heartbeatDefault = 5 * time.Second
 	// describeLinger is the time that a change of the description waits for others.
 	describeLinger = 200 * time.Millisecond
-	// maxMessage is the most bytes of one message: all secrets of a node's tasks (500 kB each) come in one.
+	// maxMessage is the most bytes of one message: managers that know of no parts send all that a node gets in one.
 	maxMessage = 64 << 20
 )
 
@@ -205,7 +205,7 @@ func (s *session) beat(ctx context.Context, period time.Duration) (time.Duration
 
 // assignments passes on what is assigned to this node (S2).
 func (s *session) assignments(ctx context.Context) error {
-	stream, err := s.client.Assignments(ctx, &api.AssignmentsRequest{SessionId: s.id}, grpc.MaxCallRecvMsgSize(maxMessage))
+	stream, err := s.client.Assignments(ctx, &api.AssignmentsRequest{SessionId: s.id, Parts: true}, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
 		return err
 	}
@@ -215,10 +215,14 @@ func (s *session) assignments(ctx context.Context) error {
 		if err != nil {
 			return received(err)
 		}
-		if err := order.accept(m); err != nil {
+		changes, whole, err := order.accept(m)
+		if err != nil {
 			return err
 		}
-		if err := s.c.cfg.Handler.Assign(ctx, m.GetComplete(), m.GetChanges()); err != nil {
+		if !whole {
+			continue
+		}
+		if err := s.c.cfg.Handler.Assign(ctx, m.GetComplete(), changes); err != nil {
 			return fmt.Errorf("take in assignments: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
@@ -27,7 +28,11 @@ func (d *Dispatcher) Assignments(request *api.AssignmentsRequest, stream grpc.Se
 		return fault.Status(err)
 	}
 	defer done()
-	return fault.Status(d.assign(ctx, s, stream))
+	send := stream.Send
+	if request.GetParts() {
+		send = inParts(send)
+	}
+	return fault.Status(d.assign(ctx, s, send))
 }
 
 // open counts the streams of a session.
@@ -45,7 +50,31 @@ func (d *Dispatcher) open(s *session) (done func(), err error) {
 	}, nil
 }
 
-func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {
+// partSize is how many bytes of changes a message has before the next begins. None has more than that and one change, which is an object.
+const partSize = 4 << 20
+
+// inParts returns a send that cuts what is larger than a message should be.
+func inParts(send func(*api.AssignmentsResponse) error) func(*api.AssignmentsResponse) error {
+	return func(m *api.AssignmentsResponse) error {
+		changes, begin, size := m.GetChanges(), 0, 0
+		for i, change := range changes {
+			if size += proto.Size(change); size < partSize || i == len(changes)-1 {
+				continue
+			}
+			part := &api.AssignmentsResponse{
+				Complete: m.GetComplete(), AppliesTo: m.GetAppliesTo(), ResultsIn: m.GetResultsIn(), Changes: changes[begin : i+1], More: true,
+			}
+			if err := send(part); err != nil {
+				return err
+			}
+			begin, size = i+1, 0
+		}
+		m.Changes = changes[begin:]
+		return send(m)
+	}
+}
+
+func (d *Dispatcher) assign(ctx context.Context, s *session, send func(*api.AssignmentsResponse) error) error {
 	if err := d.catchUp(ctx, s); err != nil {
 		return err
 	}
@@ -65,7 +94,7 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, stream grpc.ServerS
 		if news := changes(have, want); len(news) > 0 || sequence == 0 {
 			m := &api.AssignmentsResponse{Complete: sequence == 0, AppliesTo: sequence, ResultsIn: sequence + 1, Changes: news}
 			d.delivering(ctx, want, news)
-			if err := stream.Send(m); err != nil {
+			if err := send(m); err != nil {
 				return err
 			}
 			sequence++

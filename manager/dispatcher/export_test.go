@@ -16,3 +16,6 @@ func CheckUpdates(s *store.Store, nodeID string, updates []*api.TaskStatusUpdate
 
 // RelayFault is what a manager that relays reports is told for an error of the store.
 var RelayFault = relayFault
+
+// PartSize is how many bytes of assignments a message has before the next begins.
+const PartSize = partSize
