@@ -43,8 +43,8 @@ const (
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
 
-	// maxAnswer is the size of an answer that is accepted, in bytes: a list of 50,000 tasks fits.
-	maxAnswer = 64 << 20
+	// maxAnswer is the size of an answer that is accepted, in bytes: a list of 100,000 tasks fits, with 5 kB of spec each.
+	maxAnswer = 512 << 20
 
 	// requestIDBytes is 128 bit of randomness.
 	requestIDBytes = 16

@@ -22,9 +22,10 @@ import (
 	"github.com/skep-io/skep/internal/fault"
 )
 
-// daemon answers GetInfo with the planned errors, then well, and remembers the request ids.
+// daemon answers GetInfo with the planned errors, then well, and remembers the request ids; its swarm has many tasks, with 100 MB of specs.
 type daemon struct {
 	api.UnimplementedDaemonServer
+	api.UnimplementedControlServer
 	mu   sync.Mutex
 	errs []error
 	ids  []string
@@ -43,6 +44,11 @@ func (d *daemon) GetInfo(ctx context.Context, _ *api.GetInfoRequest) (*api.GetIn
 	return &api.GetInfoResponse{}, nil
 }
 
+func (d *daemon) ListTasks(context.Context, *api.ListTasksRequest) (*api.ListTasksResponse, error) {
+	task := &api.Task{Id: "t", Spec: &api.TaskSpec{Container: &api.ContainerSpec{Env: []string{strings.Repeat("x", 20_000)}}}}
+	return &api.ListTasksResponse{Tasks: slices.Repeat([]*api.Task{task}, 5_000)}, nil
+}
+
 // serve serves d and returns a client of it.
 func serve(t *testing.T, d *daemon, pause time.Duration) *client.Client {
 	t.Helper()
@@ -53,6 +59,7 @@ func serve(t *testing.T, d *daemon, pause time.Duration) *client.Client {
 	}
 	server := grpc.NewServer()
 	api.RegisterDaemonServer(server, d)
+	api.RegisterControlServer(server, d)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -115,6 +122,13 @@ func TestCalls_HaveDifferentIDs(t *testing.T) {
 	}
 	if d.ids[0] == d.ids[1] {
 		t.Errorf("both calls have the id %s", d.ids[0])
+	}
+}
+
+func TestCall_TakesTheTasksOfALargeSwarm(t *testing.T) {
+	answer, err := serve(t, &daemon{}, time.Nanosecond).Control.ListTasks(t.Context(), &api.ListTasksRequest{})
+	if got := len(answer.GetTasks()); got != 5_000 || err != nil {
+		t.Errorf("got %d tasks, %v", got, err)
 	}
 }
 
