@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -103,7 +104,7 @@ func (s *Server) WatchService(request *api.WatchServiceRequest, stream api.Contr
 	}
 }
 
-// followService sends the service as often as it changes, until the watch ends.
+// followService sends the service whenever it changes, until the watch ends.
 func (s *Server) followService(ctx context.Context, id string, kinds []object.Kind, stream api.Control_WatchServiceServer) error {
 	watcher, err := s.Store.Watch(ctx, 0, kinds...)
 	if err != nil {
@@ -127,9 +128,37 @@ func (s *Server) followService(ctx context.Context, id string, kinds []object.Ki
 		if !changed {
 			continue
 		}
+		began := time.Now()
 		if err := s.Store.View(func(tx store.ReadTx) error { return s.sendService(tx, id, stream) }); err != nil {
 			return err
 		}
+		if err := restAfter(ctx, time.Since(began)); err != nil {
+			return err
+		}
+	}
+}
+
+const (
+	// sendRest is how much longer than sending a service takes a watch of it rests then, and maxSendRest how long at most. All its tasks are sent
+	// each time, and while a service with thousands of them starts, each that does is news.
+	sendRest    = 4
+	maxSendRest = time.Second
+	// quickSend is not worth a rest.
+	quickSend = time.Millisecond
+)
+
+// restAfter rests after a service was sent, which took that long.
+func restAfter(ctx context.Context, took time.Duration) error {
+	if took < quickSend {
+		return nil
+	}
+	timer := time.NewTimer(min(sendRest*took, maxSendRest))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
 	}
 }
 
