@@ -78,7 +78,7 @@ func (b bench) denseSkep(ctx context.Context) (time.Duration, error) {
 		if _, err := control.RemoveService(ctx, &api.RemoveServiceRequest{Service: id}); err != nil {
 			return err
 		}
-		err = until(ctx, func() (bool, error) {
+		err = untilEvery(ctx, 20*time.Millisecond, func() (bool, error) {
 			left, err := control.ListTasks(ctx, &api.ListTasksRequest{})
 			return err == nil && len(left.GetTasks()) == 0, err
 		})

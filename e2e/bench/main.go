@@ -185,6 +185,11 @@ func (b bench) ready(ctx context.Context, m *lab.Machine, nodes int) error {
 
 // until asks again and again, often enough not to blur what it measures.
 func until(ctx context.Context, done func() (bool, error)) error {
+	return untilEvery(ctx, 2*time.Millisecond, done)
+}
+
+// untilEvery asks less often what takes long to answer.
+func untilEvery(ctx context.Context, period time.Duration, done func() (bool, error)) error {
 	for {
 		ok, err := done()
 		if ok {
@@ -193,7 +198,7 @@ func until(ctx context.Context, done func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(period):
 		}
 	}
 }
