@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,12 +181,30 @@ func (c *cluster) loop(ctx context.Context) error {
 			err = c.finish(done)
 		case <-apply:
 		}
+		c.offer()
 		if err == nil {
 			err = c.applyNext()
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// offer gives the disk what there is for it, if it waits: before an entry is applied, which takes longer than to hand it over. A follower
+// even lets it have the processor first: somebody waits for what is on its disk, and nobody for what it applies.
+func (c *cluster) offer() {
+	if len(c.queue) == 0 {
+		return
+	}
+	select {
+	case c.jobs <- c.queue:
+		c.queue = nil
+	default:
+		return
+	}
+	if len(c.applying) > 0 && !c.core.Leader().Self {
+		runtime.Gosched()
 	}
 }
 

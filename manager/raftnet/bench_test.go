@@ -2,11 +2,9 @@ package raftnet_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -31,12 +28,6 @@ import (
 
 // objectSize is the payload of the objects that the benchmarks write.
 const objectSize = 1 << 10
-
-// What a floor of the disk is measured with.
-const (
-	syncs    = 200
-	syncSize = 2 << 10
-)
 
 // benchManager is a manager as a daemon has it: its store on a real disk, sealed, and mutual TLS between managers, over loopback.
 type benchManager struct {
@@ -155,8 +146,8 @@ func benchObject() *api.Secret {
 }
 
 // BenchmarkUpdate creates objects of 1 KiB, one per transaction. Beside the rate it reports, for a single writer, how its median
-// compares with the floor measured in the same run: one fdatasync and one round trip between managers; and with that of managers
-// that share a disk, as these do.
+// compares with floors measured in the same run: one fdatasync and one round trip between managers; that of managers that share a
+// disk, as these do; and that of the way which a write takes, with nothing done on it, see floorRelay.
 func BenchmarkUpdate(b *testing.B) {
 	for _, managers := range []int{1, 3} {
 		for _, writers := range []int{1, 64} {
@@ -179,6 +170,11 @@ func BenchmarkUpdate(b *testing.B) {
 				if writers == 1 {
 					b.ReportMetric(float64(median(took))/float64(sync+trip), "×floor")
 					b.ReportMetric(float64(median(took))/float64(shared+trip), "×shared-floor")
+					if managers > 1 {
+						relay := floorRelay(b, group)
+						b.ReportMetric(float64(relay.Microseconds()), "relay-µs")
+						b.ReportMetric(float64(median(took))/float64(relay), "×relay")
+					}
 				}
 			})
 		}
@@ -210,65 +206,4 @@ func writeAll(b *testing.B, to *store.Store, writers int) []time.Duration {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
-}
-
-// floorSync is the median of writing and syncing 2 KiB in place in a majority of n files like the logs', all at once: the managers
-// of a benchmark have one disk.
-func floorSync(b *testing.B, n int) time.Duration {
-	b.Helper()
-	var files []*os.File
-	for i := range n {
-		f, err := os.Create(filepath.Join(b.TempDir(), fmt.Sprintf("floor-%d", i)))
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer f.Close()
-		if _, err := f.Write(make([]byte, syncs*syncSize)); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Sync(); err != nil {
-			b.Fatal(err)
-		}
-		files = append(files, f)
-	}
-	var took []time.Duration
-	for i := range syncs {
-		began := time.Now()
-		done := make(chan error, n)
-		for _, f := range files {
-			go func() {
-				_, err := f.WriteAt(make([]byte, syncSize), int64(i*syncSize))
-				done <- errors.Join(err, unix.Fdatasync(int(f.Fd())))
-			}()
-		}
-		for answered := range n {
-			if err := <-done; err != nil {
-				b.Fatal(err)
-			}
-			if answered == n/2 {
-				took = append(took, time.Since(began))
-			}
-		}
-	}
-	return median(took)
-}
-
-// floorTrip is the median of a round trip between two managers: the smallest RPC, over the transport that they have.
-func floorTrip(b *testing.B, from, to *benchManager) time.Duration {
-	b.Helper()
-	conn, err := from.dial(to.id, to.listener.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer conn.Close()
-	client := api.NewRaftClient(conn)
-	var took []time.Duration
-	for range 500 {
-		began := time.Now()
-		if _, err := client.Probe(b.Context(), &api.ProbeRequest{}); err != nil {
-			b.Fatal(err)
-		}
-		took = append(took, time.Since(began))
-	}
-	return median(took)
 }
