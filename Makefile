@@ -47,7 +47,7 @@ test: setup build ## All tests: unit tests with the race detector, e2e with the 
 SUITE ?=
 e2e-vm: setup build ## Tests of isolation in a virtual machine: Debian's kernel, cgroup v2, AppArmor, SELinux; SUITE=runtime/launch for one
 	@tools/setup/debian.sh vm $(BIN)/vm
-	@$(GO) test ./e2e/vm -count=1 -timeout 30m -v -kernel '$(CURDIR)/$(BIN)/vm' -suite '$(SUITE)'
+	@$(GO) test ./e2e/vm -count=1 -timeout 90m -v -kernel '$(CURDIR)/$(BIN)/vm' -suite '$(SUITE)'
 
 .PHONY: sim
 SEED    ?= 1

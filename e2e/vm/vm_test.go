@@ -23,8 +23,8 @@ var (
 	keep   = flag.String("keep", "", "directory for the console and for what the suites print, as they run")
 )
 
-// bootTime bounds the whole life of the machine: about three times of what it takes on two cores.
-const bootTime = 25 * time.Minute
+// bootTime bounds the whole life of the machine: about four times of what it takes on two cores that do nothing else.
+const bootTime = 40 * time.Minute
 
 // suiteOf is one package's tests in a machine.
 type suiteOf struct {
@@ -53,7 +53,9 @@ func suites() []suiteOf {
 	return []suiteOf{
 		{pkg: "runtime/cgroup"},
 		{pkg: "runtime/memfs"},
-		{pkg: "runtime/overlay"},
+		{pkg: "runtime/overlay", skips: map[string]string{
+			"TestMount_ItsEndDoesNotSyncTheDisk/by_path": "it asks the kernel what is not synced, which is new in Linux 6.5",
+		}},
 		{pkg: "runtime/quota"},
 		{pkg: "runtime/seccomp"},
 		{pkg: "runtime/lsm", skips: map[string]string{"TestSELinuxLabels_AreOfOneContainer": otherMachine}},
@@ -61,7 +63,7 @@ func suites() []suiteOf {
 		{pkg: "runtime/systrace"},
 		{pkg: "runtime/supervisor", skips: map[string]string{
 			"TestSELinux_KeepsContainersApart": otherMachine, "TestSELinux_LabelsWhatIsTheContainers": otherMachine,
-			"TestSELinux_ConfinesCommands": otherMachine,
+			"TestSELinux_ConfinesCommands": otherMachine, "TestForeign_ContainersOfRuncBehaveAsOurs": "the machine has no runc",
 		}},
 		{pkg: "agent/network"},
 		{pkg: "agent/executor"},
@@ -242,7 +244,7 @@ func (b *builder) suite(s suiteOf) {
 	}
 	b.cfg.Suites = append(b.cfg.Suites, suite.Suite{
 		Name: s.pkg, Program: "/" + to, Dir: "/" + home,
-		Args: []string{"-test.v", "-test.timeout=15m", "-test.run=" + run},
+		Args: []string{"-test.v", "-test.timeout=25m", "-test.run=" + run},
 		Env:  []string{"SKEP_TEST_PROGRAMS=/programs"},
 	})
 }

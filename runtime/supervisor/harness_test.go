@@ -141,7 +141,7 @@ func (n *node) clean() {
 }
 
 // patience bounds every wait: far more than anything takes, on an emulated processor too, so that only a hang reaches it.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // until waits for something that gives no notice.
 func (n *node) until(what string, ok func() bool) {
