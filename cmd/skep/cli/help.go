@@ -106,7 +106,7 @@ func runGroup(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return &usageError{command: cmd, err: fmt.Errorf("unknown command: %s %s", cmd.CommandPath(), args[0])}
+	return unknownCommand(cmd, args[0])
 }
 
 // group returns a command that only has others below it.

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// instead says what to type for commands that Docker has and skep hasn't.
+var instead = map[string]string{
+	"build":   "images come from elsewhere, as archives: 'skep image load'",
+	"create":  "use 'skep service create IMAGE'",
+	"images":  "use 'skep image ls'",
+	"inspect": "use 'skep service inspect', or that of another kind of object",
+	"load":    "use 'skep image load'",
+	"logs":    "use 'skep service logs SERVICE|TASK'",
+	"network": "there are no networks over several nodes yet",
+	"ps":      "use 'skep service ls', 'skep service ps SERVICE', or 'skep node ps NODE'",
+	"pull":    "images come as archives: 'skep image load'",
+	"push":    "images come as archives, and nodes hand them to each other: 'skep image load'",
+	"restart": "use 'skep service update --force SERVICE'",
+	"rm":      "use 'skep service rm SERVICE'",
+	"rmi":     "use 'skep image rm IMAGE'",
+	"run":     "use 'skep service create IMAGE'",
+	"start":   "use 'skep service scale SERVICE=1'",
+	"stop":    "use 'skep service scale SERVICE=0', or 'skep service rm SERVICE'",
+	"update":  "use 'skep service update SERVICE'",
+}
+
+// unknownCommand is the error for a word that is none of a command's, with what may have been meant.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	text := fmt.Sprintf("unknown command: %s %s", cmd.CommandPath(), word)
+	if hint, known := instead[word]; known && !cmd.HasParent() {
+		text += ": " + hint
+	} else if near := similar(cmd, word); len(near) > 0 {
+		text += ": did you mean '" + cmd.CommandPath() + " " + strings.Join(near, "' or '"+cmd.CommandPath()+" ") + "'?"
+	}
+	return &usageError{command: cmd, err: errors.New(text)}
+}
+
+// similar returns the names of commands that a word is the beginning of, or but two letters away from, one if it is short.
+func similar(cmd *cobra.Command, word string) []string {
+	cmd.SuggestionsMinimumDistance = min(2, len(word)/3)
+	near := cmd.SuggestionsFor(word)
+	slices.Sort(near)
+	return near
+}
