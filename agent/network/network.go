@@ -317,11 +317,9 @@ func (n *Network) Detach(id string) error {
 	if err := taskid.Check("container", id); err != nil {
 		return err
 	}
-	if err := disconnect(vethName(id)); err != nil {
+	leased := n.leave(id)
+	if err := disconnect(vethName(id)); err != nil || !leased {
 		return err
-	}
-	if !n.leave(id) {
-		return nil
 	}
 	if err := n.Enforce(); err != nil {
 		return err
@@ -333,8 +331,8 @@ func (n *Network) Detach(id string) error {
 	return nil
 }
 
-// leave has the rules forget a container, and reports whether it had a lease. The lease stays until they have: nobody else is given the address
-// and the ports before (I12, N3).
+// leave has the next rules forget a container, which can't send any more then (N2), and reports whether it had a lease. The lease stays
+// until they have: nobody else is given the address and the ports before (I12, N3).
 func (n *Network) leave(id string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -368,8 +366,9 @@ func (n *Network) Address(id string) (netip.Addr, bool) {
 func (n *Network) Traffic(id string) (*api.NetworkStats, error) {
 	n.mu.Lock()
 	_, ok := n.leases[id]
+	leaves := n.leaving[id]
 	n.mu.Unlock()
-	if !ok {
+	if !ok || leaves {
 		return nil, nil
 	}
 	return traffic(vethName(id))
