@@ -152,12 +152,10 @@ func restAfter(ctx context.Context, took time.Duration) error {
 	if took < quickSend {
 		return nil
 	}
-	timer := time.NewTimer(min(sendRest*took, maxSendRest))
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-timer.C:
+	case <-time.After(min(sendRest*took, maxSendRest)):
 		return nil
 	}
 }
