@@ -35,7 +35,7 @@ func main() {
 	only := flag.String("only", "", "measure this alone: cluster, dense, launch, placement, simulated")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it without cleaning up
+	defer stop() // only now: who terminates it may say so twice, as timeout(1) does
 	if err := run(ctx, os.Stdout, *bin, *creates, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
