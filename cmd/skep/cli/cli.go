@@ -24,6 +24,8 @@ type Options struct {
 	Commands []*cobra.Command
 	// LookupEnv is the environment; nil is the process's own.
 	LookupEnv flagvalue.LookupEnv
+	// Environ lists the environment, NAME=VALUE; nil is the process's own.
+	Environ func() []string
 	// Now is the time that ages are reckoned from; nil is the clock.
 	Now func() time.Time
 	// Monitor is how long a service must be whole to count as converged; 0 is progress.DefaultMonitor.
@@ -84,7 +86,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	p.which.register(root.PersistentFlags())
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
-	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.secretCommand(), p.configCommand(), p.grantCommand(), p.imageCommand(),
+	root.AddCommand(p.swarmCommand(), p.nodeCommand(), p.serviceCommand(), p.stackCommand(), p.secretCommand(), p.configCommand(), p.grantCommand(), p.imageCommand(),
 		p.backupCommand(), p.auditCommand(), p.userCommand(), p.contextCommand(), p.doctorCommand(), p.infoCommand(), p.statsCommand(), p.versionCommand())
 	root.AddCommand(p.attachCommand(), p.execCommand(), p.copyCommand(), p.pauseCommand(), p.unpauseCommand(), p.killCommand(), p.topCommand(),
 		p.completed(serviceWords, p.waitCommand()))
@@ -99,6 +101,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
+	}
+	if o.Environ == nil {
+		o.Environ = os.Environ
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -144,7 +149,10 @@ func (p *program) printf(format string, args ...any) error {
 }
 
 // each runs do for every argument, though some fail, and returns all errors.
-func each(args []string, do func(arg string) error) error {
+func each(args []string, do func(arg string) error) error { return eachOf(args, do) }
+
+// eachOf is each for anything.
+func eachOf[T any](args []T, do func(arg T) error) error {
 	var failed failures
 	for _, arg := range args {
 		if err := do(arg); err != nil {

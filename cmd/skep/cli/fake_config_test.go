@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -77,7 +78,7 @@ func (f *fake) UpdateConfig(_ context.Context, r *api.UpdateConfigRequest) (*api
 			return err
 		}
 		config = proto.CloneOf(config)
-		if data := r.GetChange().GetData(); len(data) > 0 {
+		if data := r.GetChange().GetData(); len(data) > 0 && !bytes.Equal(data, config.GetSpec().GetData()) {
 			config.Spec.Data, config.Version = data, max(1, config.GetVersion())+1
 			config.Versions = []*api.ValueVersion{
 				{Number: config.GetVersion(), CreatedAt: timestamppb.New(born()), Services: []string{"api", "web"}, Nodes: []string{"w1", "w2"}, Tasks: []string{"api.1", "web.1"}},

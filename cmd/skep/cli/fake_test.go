@@ -91,6 +91,8 @@ type fake struct {
 	connect func(api.Tasks_ConnectTaskServer) error
 	// holdLogs keeps a log open after its last line.
 	holdLogs bool
+	// secretData are what the secrets hold, by id.
+	secretData map[string][]byte
 	// volumes are those of all nodes.
 	volumes []*api.Volume
 	// doomed names the place of a task that is deleted as soon as it is watched, or "".
@@ -104,7 +106,7 @@ type call struct{ method, requestID string }
 func newFake() *fake {
 	f := &fake{
 		state: api.LocalNodeState_LOCAL_NODE_STATE_INACTIVE, nodes: map[string]*api.Node{}, services: map[string]*api.Service{},
-		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, configs: map[string]*api.Config{}, users: map[string]*api.User{}, granted: map[string]*api.Grant{}, faults: map[string][]error{}, changed: make(chan struct{}),
+		tasks: map[string]*api.Task{}, secrets: map[string]*api.Secret{}, secretData: map[string][]byte{}, configs: map[string]*api.Config{}, users: map[string]*api.User{}, granted: map[string]*api.Grant{}, faults: map[string][]error{}, changed: make(chan struct{}),
 	}
 	return f
 }
@@ -225,6 +227,7 @@ func (f *fake) CreateSecret(_ context.Context, r *api.CreateSecretRequest) (*api
 			Id: f.id("secret"), Meta: f.meta(), Spec: &api.SecretSpec{Annotations: r.GetSpec().GetAnnotations()},
 		}
 		f.secrets[out.Secret.GetId()] = out.GetSecret()
+		f.secretData[out.Secret.GetId()] = r.GetSpec().GetData()
 		return nil
 	})
 }
@@ -385,6 +388,9 @@ func (f *fake) UpdateService(_ context.Context, r *api.UpdateServiceRequest) (*a
 		}
 		out.Service = proto.Clone(present).(*api.Service)
 		out.Warnings = f.warnings
+		if proto.Equal(present.GetSpec(), r.GetSpec()) {
+			return nil
+		}
 		out.Service.PreviousSpec = present.GetSpec()
 		out.Service.UpdateStatus = &api.UpdateStatus{
 			State: api.UpdateState_UPDATE_STATE_COMPLETED, StartedAt: timestamppb.New(born()), CompletedAt: timestamppb.New(born()),

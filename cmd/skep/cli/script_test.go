@@ -73,6 +73,7 @@ func (m *machine) options(getenv func(string) string) cli.Options {
 			value := getenv(name)
 			return value, value != ""
 		},
+		Environ: func() []string { return []string{"TAG=" + getenv("TAG")} },
 		IsTerminal: func(stream any) bool {
 			_, isInput := stream.(*strings.Reader)
 			return isInput && m.terminal

@@ -44,28 +44,38 @@ func (p *program) serviceList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List services", Args: noArgs,
 	}
-	flags.register(cmd, "Only display IDs", listFormatHelp, "id", "label", "mode=replicated|global|replicated-job|global-job", "name")
+	flags.register(cmd, "Only display IDs", listFormatHelp, serviceFilters()...)
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Control.ListServices(ctx, &api.ListServicesRequest{})
 		if err != nil {
 			return err
 		}
-		var objects []view.Service
-		var rows []serviceRow
-		for _, service := range sortedBy(answer.GetServices(), serviceName) {
-			v := view.NewService(service).WithCounts(answer.GetCounts()[service.GetId()])
-			if !servicePasses(flags.filter, v) {
-				continue
-			}
-			objects = append(objects, v)
-			rows = append(rows, newServiceRow(service, v, &flags))
-		}
-		header := serviceRow{
-			ID: "ID", Name: "NAME", Mode: "MODE", Replicas: "REPLICAS", Image: "IMAGE", Ports: "PORTS", Labels: "LABELS",
-		}
-		return writeList(p.out, &flags, serviceTable, objects, header, rows)
+		return p.writeServices(&flags, answer.GetServices(), answer.GetCounts())
 	})
 	return cmd
+}
+
+// serviceFilters are those of lists of services.
+func serviceFilters() []string {
+	return []string{"id", "label", "mode=replicated|global|replicated-job|global-job", "name"}
+}
+
+// writeServices writes those of the services that pass the filter, by name.
+func (p *program) writeServices(flags *listFlags, services []*api.Service, counts map[string]*api.ServiceCounts) error {
+	var objects []view.Service
+	var rows []serviceRow
+	for _, service := range sortedBy(services, serviceName) {
+		v := view.NewService(service).WithCounts(counts[service.GetId()])
+		if !servicePasses(flags.filter, v) {
+			continue
+		}
+		objects = append(objects, v)
+		rows = append(rows, newServiceRow(service, v, flags))
+	}
+	header := serviceRow{
+		ID: "ID", Name: "NAME", Mode: "MODE", Replicas: "REPLICAS", Image: "IMAGE", Ports: "PORTS", Labels: "LABELS",
+	}
+	return writeList(p.out, flags, serviceTable, objects, header, rows)
 }
 
 func serviceName(s *api.Service) string { return s.GetSpec().GetAnnotations().GetName() }
