@@ -397,8 +397,8 @@ func (a *Agent) Managers() []string { return a.session.Managers() }
 // Uses reports whether this node's session is with the manager on a node.
 func (a *Agent) Uses(nodeID string) bool { return a.session.Uses(nodeID) }
 
-// Abandon ends the session with the manager on a node whose machine is gone, so that the next one is sought at once.
-func (a *Agent) Abandon(nodeID string) { a.session.Abandon(nodeID) }
+// Doubt has the session with the manager on a node ask at once whether it is there: others can't reach its machine.
+func (a *Agent) Doubt(nodeID string) { a.session.Doubt(nodeID) }
 
 // Metrics are this node's tasks, for Prometheus.
 func (a *Agent) Metrics() []prometheus.Collector {

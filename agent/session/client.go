@@ -189,8 +189,12 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		lasted := time.Since(begun)
+		if errors.Is(err, errLarge) {
+			lasted = 0 // nothing came of it, however long it took to come
+		}
 		c.mu.Lock()
-		c.remotes.ended(time.Since(begun))
+		c.remotes.ended(lasted)
 		c.mu.Unlock()
 		level := slog.LevelWarn
 		if errors.As(err, new(*RollbackError)) {
@@ -230,10 +234,11 @@ func (c *Client) registered(r *api.SessionResponse) {
 // Uses reports whether the session is with the manager on a node.
 func (c *Client) Uses(nodeID string) bool { return c.sessionWith(nodeID) != nil }
 
-// Abandon ends the session if it is with the manager on a node, whose machine is gone: it would be noticed only when it does not answer.
-func (c *Client) Abandon(nodeID string) {
+// Doubt has the session ask at once whether its manager is there, if that is the one on a node, whose machine others can't reach. It ends
+// within a second if not; without that it would only notice with its next heartbeat. Doubt doesn't block.
+func (c *Client) Doubt(nodeID string) {
 	if s := c.sessionWith(nodeID); s != nil {
-		s.cancel(errGone)
+		signal(s.doubts)
 	}
 }
 
@@ -246,7 +251,7 @@ func (c *Client) sessionWith(nodeID string) *session {
 	return nil
 }
 
-// setCurrent makes s the session that Locate, IssueWorkloads and Abandon use; nil when there is none.
+// setCurrent makes s the session that Locate, IssueWorkloads and Doubt use; nil when there is none.
 func (c *Client) setCurrent(s *session) {
 	c.mu.Lock()
 	c.current = s

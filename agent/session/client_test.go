@@ -256,6 +256,9 @@ func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.
 	if r.GetSessionId() != m.address {
 		return nil, fault.Status(fault.New(fault.Invalid, "wrong session"))
 	}
+	if err := m.failing("heartbeat"); err != nil {
+		return nil, err
+	}
 	if hang { // the answer must not be there before the caller has given up
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
@@ -610,6 +613,9 @@ func TestClient_LeavesAManagerWhoseMachineIsGone(t *testing.T) {
 		if c.noted()[0] == "registered b:1" {
 			used, other, address = "nb", "na", "a:1"
 		}
+		client.Doubt(used) // but it answers
+		after(time.Second)
+		want(t, "events of a session with a manager that answers", c.noted(), nil)
 		hanging := c.managers[map[string]string{"na": "a:1", "nb": "b:1"}[used]]
 		hanging.mu.Lock()
 		hanging.hang = true
@@ -617,12 +623,12 @@ func TestClient_LeavesAManagerWhoseMachineIsGone(t *testing.T) {
 		if !client.Uses(used) || client.Uses(other) || client.Uses("") {
 			t.Errorf("it does not know that its session is with %s", used)
 		}
-		client.Abandon(other)
-		client.Abandon("no node")
+		client.Doubt(other)
+		client.Doubt("no node")
 		after(time.Second)
 		want(t, "events", c.noted(), nil)
-		client.Abandon(used)
-		after(time.Second)
+		client.Doubt(used)
+		after(1100 * time.Millisecond)
 		want(t, "events", c.noted(), []string{"disconnected", "registered " + address})
 	})
 }
@@ -639,7 +645,7 @@ func TestClient_KeepsTheManagersWhenNoneIsNamed(t *testing.T) {
 		m.mu.Lock()
 		m.peers = nil
 		m.mu.Unlock()
-		client.Abandon("na")
+		m.fails("heartbeat")
 		after(time.Minute)
 		want(t, "events", c.noted(), []string{"registered a:1", "disconnected", "registered a:1"})
 		want(t, "managers", client.Managers(), []string{"a:1"})

@@ -230,6 +230,22 @@ func TestSequence_PutsPartsTogether(t *testing.T) {
 	}
 }
 
+func TestSequence_ForgetsSecretsOfWhichTheRestNeverComes(t *testing.T) {
+	secret := []byte("canary")
+	var s sequence
+	_, _, err := s.accept(&api.AssignmentsResponse{Complete: true, ResultsIn: 1, More: true, Changes: []*api.AssignmentChange{
+		{Object: &api.AssignmentChange_Secret{Secret: &api.Secret{Id: "s", Spec: &api.SecretSpec{Data: secret}}}},
+		{Object: &api.AssignmentChange_Task{Task: &api.Task{Id: "t"}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.forget()
+	if string(secret) != "\x00\x00\x00\x00\x00\x00" || len(s.parts) > 0 {
+		t.Errorf("%q and %d parts are left", secret, len(s.parts))
+	}
+}
+
 func TestManagers_SurviveARestart(t *testing.T) {
 	dir := t.TempDir()
 	if got, err := loadManagers(dir); got != nil || err != nil {

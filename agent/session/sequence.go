@@ -46,3 +46,11 @@ func (s *sequence) accept(m *api.AssignmentsResponse) (changes []*api.Assignment
 	s.begun, s.last, s.parts, s.size = true, m.GetResultsIn(), nil, 0
 	return changes, true, nil
 }
+
+// forget erases the secrets of a message of which the rest never comes.
+func (s *sequence) forget() {
+	for _, change := range s.parts {
+		clear(change.GetSecret().GetSpec().GetData())
+	}
+	s.parts, s.size = nil, 0
+}

@@ -38,7 +38,7 @@ const (
 var (
 	errConnect  = errors.New("the manager did not accept a connection in time")
 	errRegister = errors.New("the manager did not answer the registration in time")
-	errGone     = errors.New("the machine of the manager is gone")
+	errGone     = errors.New("the machine of the manager is gone: neither this node nor others can reach it")
 	errEnded    = errors.New("the manager ended the session")
 )
 
@@ -54,6 +54,7 @@ type session struct {
 	cancel  context.CancelCauseFunc // ends it
 	// periods hands a new period of heartbeats to the goroutine that sends them; it has room for one.
 	periods chan time.Duration
+	doubts  chan struct{} // has room for one: others can't reach the manager
 }
 
 // session runs one session and returns why it ended.
@@ -65,7 +66,7 @@ func (c *Client) session(ctx context.Context, a attempt) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1), cancel: cancel}
+	s := &session{c: c, manager: a.address, client: api.NewDispatcherClient(conn), ca: api.NewCAClient(conn), periods: make(chan time.Duration, 1), doubts: make(chan struct{}, 1), cancel: cancel}
 	first, err := s.register(ctx, conn, a.connect)
 	if err != nil {
 		return fmt.Errorf("register with manager %s: %w", a.address, reason(ctx, err))
@@ -166,18 +167,26 @@ func (s *session) listen(context.Context) error {
 	}
 }
 
-// heartbeat tells the manager that this node lives, at once and then a little before each period ends.
+// heartbeat tells the manager that this node lives, at once, and then a little before each period ends, or when there are doubts about the manager.
 func (s *session) heartbeat(ctx context.Context) error {
-	period := heartbeatDefault
+	period, doubtful := heartbeatDefault, false
 	for {
 		select {
 		case period = <-s.periods:
 		default:
 		}
-		next, err := s.beat(ctx, period)
+		timeout := min(max(period, heartbeatTimeoutMin), heartbeatTimeoutMax)
+		if doubtful {
+			timeout = heartbeatTimeoutMin
+		}
+		next, err := s.beat(ctx, timeout)
+		if err != nil && doubtful {
+			return fmt.Errorf("%w: %w", errGone, err)
+		}
 		if err != nil {
 			return err
 		}
+		doubtful = false
 		if next > 0 {
 			period = next
 		}
@@ -186,6 +195,8 @@ func (s *session) heartbeat(ctx context.Context) error {
 		select {
 		case <-time.After(period - early):
 		case period = <-s.periods:
+		case <-s.doubts:
+			doubtful = true
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -193,8 +204,8 @@ func (s *session) heartbeat(ctx context.Context) error {
 }
 
 // beat sends one heartbeat and returns the period that the manager asks for, or 0.
-func (s *session) beat(ctx context.Context, period time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, min(max(period, heartbeatTimeoutMin), heartbeatTimeoutMax))
+func (s *session) beat(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := s.client.Heartbeat(ctx, &api.HeartbeatRequest{SessionId: s.id, AuditSequence: s.c.sawAudit()})
 	if err != nil {
@@ -210,6 +221,7 @@ func (s *session) assignments(ctx context.Context) error {
 		return err
 	}
 	var order sequence
+	defer order.forget()
 	for {
 		m, err := stream.Recv()
 		if err != nil {

@@ -29,6 +29,7 @@
 //	I15  A task that is forgotten leaves nothing behind: Release and Remove are tried until they succeed.
 //	T1   A task is started at most once: one that ran before a restart of the daemon is continued or FAILED, not started anew. Only when its
 //	     container ended with the machine and [Manager.Alone] said that no manager is in reach, it is started once for that end (ADR 0049).
+//	     A machine that loses its power in the milliseconds after a start, before that is on its disk, starts the task anew.
 //	T2   The database holds no secrets: only references to them. A task whose secrets aren't here waits.
 //	T3   A task's end is in the database before its container is released, so that no exit code is lost.
 //

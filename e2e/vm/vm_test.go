@@ -54,6 +54,7 @@ func suites() []suiteOf {
 		{pkg: "runtime/cgroup"},
 		{pkg: "runtime/memfs"},
 		{pkg: "runtime/overlay", skips: map[string]string{
+			"TestMount_AfterTheDiskHadAnError/by_path":   "the machine has no mkfs.ext4",
 			"TestMount_ItsEndDoesNotSyncTheDisk/by_path": "it asks the kernel what is not synced, which is new in Linux 6.5",
 		}},
 		{pkg: "runtime/quota"},

@@ -23,7 +23,8 @@
 //	I4  Nothing stays attached or open when Mount fails.
 //	I5  A writable layer is never synced, neither by the container nor at its end (volatile): otherwise the last unmount would write
 //	    out everything that anybody has written to the disk, and hold up whoever else writes, for seconds. So nothing in such a layer is sure
-//	    to be whole after a crash of the machine, and the caller throws it away then.
+//	    to be whole after a crash of the machine, and the caller throws it away then. When the disk fails to write anything, of anybody's, the
+//	    kernel can't tell any more whether the layer is whole: from then on fsync fails in containers that are mounted already.
 //
 // A Driver is safe for concurrent use.
 //

@@ -94,6 +94,29 @@ func (d *Driver) Mount(l Layers) (int, error) {
 	if err := l.check(); err != nil {
 		return -1, err
 	}
+	fd, err := d.mountLayers(l)
+	if errors.Is(err, unix.EIO) && l.Upper != "" {
+		if err := acknowledge(l.Upper); err != nil {
+			return -1, fmt.Errorf("writable layer: %w", err)
+		}
+		fd, err = d.mountLayers(l)
+	}
+	return fd, err
+}
+
+// acknowledge takes notice of an error that a writable layer's disk had at some time, in anybody's file: the kernel mounts no volatile layer
+// on it before somebody has, even when all is well again. What is broken still shows at the next try.
+func acknowledge(upper string) error {
+	disk, err := unix.Open(upper, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", upper, err)
+	}
+	defer unix.Close(disk)
+	_ = unix.Syncfs(disk) // returns that error
+	return nil
+}
+
+func (d *Driver) mountLayers(l Layers) (int, error) {
 	s := &stack{attr: unix.MOUNT_ATTR_NODEV, label: l.Label}
 	defer s.close()
 	if !l.Suid {

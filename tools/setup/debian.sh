@@ -10,6 +10,7 @@ if [ "${1:-}" = test ]; then
   command -v systemd-creds >/dev/null || missing+=(systemd)
   command -v swtpm >/dev/null || missing+=(swtpm libtss2-tcti-swtpm0)
   command -v runc >/dev/null || missing+=(runc)
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
   [ -x /bin/busybox ] || missing+=(busybox-static)
   command -v tpm2_flushcontext >/dev/null || missing+=(tpm2-tools)
 fi

@@ -27,7 +27,7 @@ func (n *node) makeGossip() error {
 			return m != nil && m.Ready(nodeID) || n.itsAgent().Uses(nodeID)
 		},
 		Gone: func(nodeID string, tried time.Time) {
-			n.itsAgent().Abandon(nodeID)
+			n.itsAgent().Doubt(nodeID)
 			if m := n.itsManager(); m != nil {
 				m.Suspect(nodeID, tried)
 			}
