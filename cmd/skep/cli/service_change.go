@@ -12,6 +12,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/servicespec"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -75,7 +76,7 @@ func resolveValue(c *client.Client) servicespec.Resolve {
 // warn tells a person what a manager found odd.
 func (p *program) warn(warnings []string) {
 	for _, warning := range warnings {
-		fmt.Fprintf(p.err, "WARNING: %s\n", warning)
+		fmt.Fprintf(p.err, "WARNING: %s\n", output.Printable(warning))
 	}
 }
 

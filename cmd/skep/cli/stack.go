@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/cmd/skep/cli/compose"
+	"github.com/skep-io/skep/cmd/skep/cli/output"
 	"github.com/skep-io/skep/cmd/skep/cli/view"
 )
 
@@ -62,6 +63,11 @@ func (p *program) stackConfig() *cobra.Command {
 		return p.printf("%s", text)
 	}
 	return cmd
+}
+
+// tell writes a line about what a file names: a name is the managers' to check, and no terminal's to obey before that.
+func (p *program) tell(format string, args ...any) error {
+	return p.printf("%s\n", output.Printable(fmt.Sprintf(format, args...)))
 }
 
 // ofStack reports whether labels say that what has them belongs to a stack.

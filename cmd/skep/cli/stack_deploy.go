@@ -155,7 +155,7 @@ func (d *deployment) create(ctx context.Context, wanted compose.Service, spec *a
 			return fault.New(fault.KindOf(err), "service %s waits for %s: %w", wanted.Name, need.Name, err)
 		}
 	}
-	if err := d.p.printf("Creating service %s\n", wanted.Name); err != nil {
+	if err := d.p.tell("Creating service %s", wanted.Name); err != nil {
 		return err
 	}
 	answer, err := d.c.Control.CreateService(ctx, &api.CreateServiceRequest{Spec: spec})
@@ -209,10 +209,10 @@ func (d *deployment) update(ctx context.Context, wanted compose.Service, spec *a
 		if slices.Contains(d.moved, wanted.Name) {
 			d.changed = append(d.changed, service)
 		}
-		return d.p.printf("Service %s is up to date\n", wanted.Name)
+		return d.p.tell("Service %s is up to date", wanted.Name)
 	}
 	d.changed = append(d.changed, service)
-	return d.p.printf("Updating service %s (id: %s)\n", wanted.Name, service.GetId())
+	return d.p.tell("Updating service %s (id: %s)", wanted.Name, service.GetId())
 }
 
 // kept returns a spec with what a deploy leaves as it is.

@@ -44,7 +44,7 @@ func (d *deployment) value(ctx context.Context, k valueKind, wanted compose.Valu
 	case missing && wanted.External:
 		return fault.New(fault.NotFound, "the file says that it is there, and it is not: make it with `skep %s create %s FILE`", k.noun, wanted.Name)
 	case missing:
-		if err := d.p.printf("Creating %s %s\n", k.noun, wanted.Name); err != nil {
+		if err := d.p.tell("Creating %s %s", k.noun, wanted.Name); err != nil {
 			return err
 		}
 		_, err := k.create(ctx, d.c, &api.Annotations{Name: wanted.Name, Labels: wanted.Labels}, wanted.Data, wanted.Template)
@@ -87,7 +87,7 @@ func (d *deployment) newValue(ctx context.Context, k valueKind, present view.Val
 	if all := slices.Concat(done.replaced, done.rewritten); len(all) > 0 {
 		users = ": " + strings.Join(all, ", ")
 	}
-	return d.p.printf("Updating %s %s (version %d)%s\n", k.noun, wanted.Name, done.version, users)
+	return d.p.tell("Updating %s %s (version %d)%s", k.noun, wanted.Name, done.version, users)
 }
 
 // pruneServices removes the services of the stack that the file does not name any more, the newest first.
@@ -125,7 +125,7 @@ func (p *program) removeServices(ctx context.Context, c *client.Client, services
 	services = slices.Clone(services)
 	slices.Reverse(services)
 	return eachOf(services, func(s *api.Service) error {
-		if err := p.printf("Removing service %s\n", serviceName(s)); err != nil {
+		if err := p.tell("Removing service %s", serviceName(s)); err != nil {
 			return err
 		}
 		_, err := c.Control.RemoveService(ctx, &api.RemoveServiceRequest{Service: s.GetId()})
@@ -135,7 +135,7 @@ func (p *program) removeServices(ctx context.Context, c *client.Client, services
 
 func (p *program) removeValues(ctx context.Context, c *client.Client, k valueKind, values []view.Value) error {
 	return eachOf(values, func(v view.Value) error {
-		if err := p.printf("Removing %s %s\n", k.noun, v.Spec.Name); err != nil {
+		if err := p.tell("Removing %s %s", k.noun, v.Spec.Name); err != nil {
 			return err
 		}
 		return unlessGone(k.remove(ctx, c, v.ID))

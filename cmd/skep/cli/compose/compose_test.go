@@ -339,6 +339,23 @@ func TestLoad_Limits(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "65 compose files, more than 64") {
 		t.Errorf("too many files: got %v", err)
 	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("large.yml", make([]byte, 1<<20+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"include: [large.yml]\nservices: {web: {image: x}}":                           "large.yml is larger than 1048576 bytes",
+		"services: {web: {extends: {file: large.yml, service: a}}}":                   "large.yml is larger than 1048576 bytes",
+		"services: {web: {image: x, env_file: [large.yml]}}":                          "service web: ",
+		"services: {web: {image: x, label_file: [/dev/null]}}":                        "/dev/null is no regular file",
+		"services: {web: {image: x, env_file: [{path: /dev/zero, required: false}]}}": "/dev/zero is no regular file",
+		"include: [/dev/zero]\nservices: {web: {image: x}}":                           "/dev/zero is no regular file",
+	} {
+		_, _, err = compose.Load(t.Context(), compose.Source{Files: []string{"-"}, Stdin: strings.NewReader(text), Name: "demo"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
 	bomb := "x-a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
 	for i := range 9 {
 		name := string(rune('a' + i))

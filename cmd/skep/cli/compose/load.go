@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -73,7 +74,10 @@ func Load(ctx context.Context, from Source) (project *types.Project, warnings []
 		logger.SetOutput(out)
 		logger.SetFormatter(format)
 	}()
-	project, err = loader.LoadWithContext(ctx, details, from.options)
+	project, err = loader.LoadWithContext(ctx, details, from.options(details.WorkingDir))
+	if err == nil {
+		project, err = withFiles(project)
+	}
 	if err != nil {
 		return nil, nil, fault.New(fault.Invalid, "%s: %s", strings.Join(from.Files, ", "), reason(err))
 	}
@@ -96,16 +100,74 @@ func reason(err error) string {
 	})
 }
 
-func (s Source) options(o *loader.Options) {
-	o.SetProjectName(s.Name, true)
-	o.SkipInterpolation = s.SkipInterpolation
-	if s.Name == "" { // the files are only shown
-		o.SetProjectName("stack", true)
-		o.SkipNormalization = true
-		o.SkipConsistencyCheck = true // it takes the default network for one that is not there
+func (s Source) options(directory string) func(*loader.Options) {
+	return func(o *loader.Options) {
+		o.SetProjectName(s.Name, true)
+		o.SkipInterpolation = s.SkipInterpolation
+		if s.Name == "" { // the files are only shown
+			o.SetProjectName("stack", true)
+			o.SkipNormalization = true
+			o.SkipConsistencyCheck = true // it takes the default network for one that is not there
+		}
+		o.SkipResolveEnvironment, o.SkipResolveLabels = true, true // withFiles does
+		o.ResourceLoaders = []loader.ResourceLoader{guard{directory}}
 	}
-	loader.WithDiscardEnvFiles(o)
 }
+
+// withFiles returns a project with what its services' env_file and label_file hold.
+func withFiles(project *types.Project) (*types.Project, error) {
+	for _, service := range project.Services {
+		names := slices.Clone(service.LabelFiles)
+		for _, file := range service.EnvFiles {
+			names = append(names, file.Path)
+		}
+		for _, name := range names {
+			if err := endless(name); err != nil {
+				return nil, fmt.Errorf("service %s: %w", service.Name, err)
+			}
+		}
+	}
+	project, err := project.WithServicesEnvironmentResolved(true)
+	if err != nil {
+		return nil, err
+	}
+	return project.WithServicesLabelsResolved(false)
+}
+
+// endless returns an error for a file that the library would read although it is too large, or has no end. It says what is wrong with
+// all others.
+func endless(name string) error {
+	switch info, err := os.Stat(name); {
+	case err != nil || info.IsDir():
+		return nil
+	case !info.Mode().IsRegular():
+		return fault.New(fault.Invalid, "%s is no regular file", name)
+	case info.Size() > maxFile:
+		return fault.New(fault.Invalid, "%s is larger than %d bytes", name, maxFile)
+	}
+	return nil
+}
+
+// guard is asked before the library loads a file that include or extends names, and takes those upon itself that are endless.
+type guard struct{ directory string }
+
+func (g guard) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(g.directory, name)
+}
+
+// Accept reports whether the file is one to refuse.
+func (g guard) Accept(name string) bool { return endless(g.path(name)) != nil }
+
+// Load refuses it.
+func (g guard) Load(_ context.Context, name string) (string, error) {
+	return "", endless(g.path(name))
+}
+
+// Dir is never asked for: Load comes first.
+func (g guard) Dir(name string) string { return filepath.Dir(g.path(name)) }
 
 // messages formats what compose-go logs as lines, without what is no news: all files for Docker's stacks have a version.
 type messages struct{}
