@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
@@ -230,16 +231,27 @@ func (d *deployment) kept(wanted compose.Service, present, spec *api.ServiceSpec
 	return out, nil
 }
 
-// converge waits for what was made or changed.
+// maxWaits is the number of services that are watched at once.
+const maxWaits = 32
+
+// converge waits for all that was made or changed, at once.
 func (d *deployment) converge(ctx context.Context) error {
-	var failed failures
-	for _, service := range d.changed {
-		if err := d.p.waitFor(ctx, d.c, service, d.flags.wait.quiet); err != nil {
-			failed = append(failed, fmt.Errorf("service %s: %w", serviceName(service), err))
-		}
-		if ctx.Err() != nil {
-			break // nobody waits for the others either
-		}
+	board := progress.NewBoard(d.p.display(d.flags.wait.quiet), mapped(d.changed, serviceName))
+	ends := make([]error, len(d.changed))
+	var waits errgroup.Group
+	waits.SetLimit(maxWaits)
+	for i, service := range d.changed {
+		waits.Go(func() error {
+			err := d.p.waitShown(ctx, d.c, service, board.Of(serviceName(service)))
+			if err != nil {
+				ends[i] = fmt.Errorf("service %s: %w", serviceName(service), err)
+			}
+			return nil // the others are waited for all the same
+		})
 	}
-	return failed.orNil()
+	_ = waits.Wait()
+	if ctx.Err() != nil {
+		return &interruptedError{check: "skep stack ps " + d.stack.Name}
+	}
+	return failures(slices.DeleteFunc(ends, func(err error) bool { return err == nil })).orNil()
 }

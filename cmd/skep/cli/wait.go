@@ -36,6 +36,11 @@ func (p *program) display(quiet bool) progress.Display {
 
 // waitFor shows a service's progress until it has converged.
 func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Service, quiet bool) error {
+	return p.waitShown(ctx, c, service, p.display(quiet))
+}
+
+// waitShown is waitFor on a display.
+func (p *program) waitShown(ctx context.Context, c *client.Client, service *api.Service, display progress.Display) error {
 	tracker := progress.NewTracker(service.GetMeta().GetVersion(), p.opts.Monitor)
 	if service.GetUpdateStatus().GetState() == api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED {
 		tracker.Wanted()
@@ -43,7 +48,7 @@ func (p *program) waitFor(ctx context.Context, c *client.Client, service *api.Se
 	watch := func(ctx context.Context, send func(*progress.Snapshot)) error {
 		return p.watch(ctx, c, service.GetId(), send)
 	}
-	err := progress.Run(ctx, watch, tracker, p.display(quiet))
+	err := progress.Run(ctx, watch, tracker, display)
 	if errors.Is(err, progress.ErrInterrupted) {
 		return &interruptedError{check: "skep service ps " + service.GetId()}
 	}

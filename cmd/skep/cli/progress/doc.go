@@ -22,5 +22,5 @@
 //	I2  A task of an older spec never counts as running.
 //	I3  The service is converged or ended only after it was so for the monitor period without a break.
 //
-// Concurrency: a Tracker and a Display belong to one Run.
+// Concurrency: a Tracker and a Display belong to one Run; a Board may have several.
 package progress

@@ -16,6 +16,8 @@ const (
 	// DefaultMonitor is how long a service must be whole to count as converged: Docker's default.
 	DefaultMonitor = 5 * time.Second
 
+	// verifyKey begins the line about the time after all tasks run.
+	verifyKey = "verify"
 	// maxBars is the number of replicas above which only the sum is shown: Docker's, and fewer than a screen's lines.
 	maxBars = 20
 
@@ -144,7 +146,7 @@ func (t *Tracker) replacing() bool {
 // verify adds the last line: how long the service must stay as it is (I3).
 func (t *Tracker) verify(now time.Time, slots []slot, view *View) {
 	say := func(format string, args ...any) {
-		view.Lines = append(view.Lines, Line{Key: "verify", Text: fmt.Sprintf(format, args...)})
+		view.Lines = append(view.Lines, Line{Key: verifyKey, Text: fmt.Sprintf(format, args...)})
 	}
 	left := t.monitor - now.Sub(t.since)
 	switch {
