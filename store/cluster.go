@@ -181,8 +181,8 @@ func (c *cluster) loop(ctx context.Context) error {
 			err = c.finish(done)
 		case <-apply:
 		}
-		c.offer()
 		if err == nil {
+			c.offer()
 			err = c.applyNext()
 		}
 		if err != nil {

@@ -12,7 +12,7 @@
 //	                ^  \______ back-off, queue dropped _____/  and the store is told: Unreachable
 //
 // Messages that do not fit, or that wait while the member can't be reached, are dropped: raft sends what matters again.
-// An append without entries says no more than what is committed. It waits for half a millisecond, and is dropped when another append
+// An append without entries says no more than what is committed. It waits for about a millisecond, and is dropped when another append
 // follows that says so, too.
 //
 // A snapshot goes its own way, over a connection of its own, so that heartbeats pass it; one at a time per member, and all together

@@ -101,6 +101,10 @@ func (t *Transport) SetMembers(members []*api.Member) {
 	t.update()
 }
 
+// farewell is how long the messages that are on their way to a removed member have to get there: the last says that it was removed, and else
+// it learns that only from an election that it asks for.
+const farewell = 20 * time.Millisecond
+
 // update starts and stops peers so that they are the members. Called with mu.
 func (t *Transport) update() {
 	keep := map[uint64]*api.Member{}
@@ -110,10 +114,15 @@ func (t *Transport) update() {
 		}
 	}
 	for id, p := range t.peers {
-		if m := keep[id]; m == nil || m.GetAddress() != p.member.GetAddress() {
+		switch m := keep[id]; {
+		case m == nil && t.start != nil:
+			time.AfterFunc(farewell, p.cancel)
+		case m == nil || m.GetAddress() != p.member.GetAddress():
 			p.cancel()
-			delete(t.peers, id)
+		default:
+			continue
 		}
+		delete(t.peers, id)
 	}
 	for id, m := range keep {
 		if t.peers[id] == nil {

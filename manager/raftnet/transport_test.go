@@ -111,6 +111,46 @@ func (n *network) serve(address string, server api.RaftServer) *grpc.Server {
 	return answering
 }
 
+// However many notices follow each other, the first is not held up for longer than it may be.
+func TestTransport_HoldsNoNoticeForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		to := &inbox{}
+		n.serve("m2:2377", to)
+		transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
+		go transport.Run(t.Context(), nobody{})
+		transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
+		time.Sleep(time.Second)
+		for i := range uint64(20) {
+			transport.Send([]*raftpb.Message{appending(i, i, 0)})
+			time.Sleep(400 * time.Microsecond)
+		}
+		if got := len(to.received()); got < 5 {
+			t.Errorf("%d of 20 notices in 8 ms had arrived", got)
+		}
+	})
+}
+
+// A member that is removed still gets what was on its way: it says so.
+func TestTransport_DeliversTheLastMessagesToAMemberThatIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		to := &inbox{}
+		n.serve("m2:2377", to)
+		transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
+		go transport.Run(t.Context(), nobody{})
+		transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
+		time.Sleep(time.Second)
+		transport.Send([]*raftpb.Message{appending(5, 5, 0)})
+		transport.SetMembers(nil)
+		transport.Send([]*raftpb.Message{appending(6, 6, 0)})
+		time.Sleep(time.Second)
+		if got := to.received(); len(got) != 1 || got[0].GetCommit() != 5 {
+			t.Errorf("%v arrived, want what was sent before it was removed", got)
+		}
+	})
+}
+
 // inbox remembers the messages that arrive.
 type inbox struct {
 	api.UnimplementedRaftServer
