@@ -265,3 +265,20 @@ func TestWait_EndsWithTasksThatAreNotRestarted(t *testing.T) {
 		t.Errorf("got %d, %q, want 11, %q", code, errOut.String(), want)
 	}
 }
+
+func TestStackDeploy_SaysOnInterruptWhatIsNotMade(t *testing.T) {
+	f, opts := start(t)
+	f.stuck = "no suitable node"
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in := strings.NewReader("services: {a: {image: x}, b: {image: x, depends_on: [a]}, c: {image: x, depends_on: [b]}}")
+	out := &onLine{text: "shop_a: 0 out of 1 tasks running: no suitable node", call: cancel}
+	var errOut bytes.Buffer
+	if code := cli.Main(ctx, []string{"stack", "deploy", "-c", "-", "shop"}, in, out, &errOut, opts); code != 130 {
+		t.Errorf("exit code: got %d, want 130", code)
+	}
+	want := "Stopped before these services of stack shop were as the file says: shop_b, shop_c.\nThe same deploy goes on.\n"
+	if errOut.String() != want {
+		t.Errorf("got %q, want %q", errOut.String(), want)
+	}
+}

@@ -226,9 +226,14 @@ func reportInterrupted(w io.Writer, err error) int {
 type interruptedError struct {
 	// check is the command that shows how far it is.
 	check string
+	// left says what does not go on, where that is so, or is empty.
+	left string
 }
 
 func (e *interruptedError) Error() string {
+	if e.left != "" {
+		return e.left
+	}
 	return fmt.Sprintf("Operation continuing in background.\nUse `%s` to check progress.", e.check)
 }
 

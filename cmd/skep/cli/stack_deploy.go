@@ -108,7 +108,7 @@ func (d *deployment) run(ctx context.Context) error {
 	}
 	for i, service := range d.stack.Services {
 		if err := d.service(ctx, service); err != nil {
-			return d.partly(i, err)
+			return d.partly(ctx, i, err)
 		}
 	}
 	if d.flags.prune {
@@ -122,14 +122,17 @@ func (d *deployment) run(ctx context.Context) error {
 	return d.converge(ctx)
 }
 
-// partly says of an error what was done before it.
-func (d *deployment) partly(done int, err error) error {
-	left := d.stack.Services[done:]
-	if done == 0 || errors.Is(err, context.Canceled) || errors.As(err, new(*interruptedError)) {
+// partly says of an error what was done before it, and what was not.
+func (d *deployment) partly(ctx context.Context, done int, err error) error {
+	left := strings.Join(mapped(d.stack.Services[done:], func(s compose.Service) string { return s.Name }), ", ")
+	switch {
+	case ctx.Err() != nil:
+		return &interruptedError{left: fmt.Sprintf("Stopped before these services of stack %s were as the file says: %s.\nThe same deploy goes on.", d.stack.Name, left)}
+	case done == 0:
 		return err
 	}
 	return fault.New(fault.KindOf(err), "%w\n%d of %d services of stack %s are as the file says, and %s are not yet: the same deploy goes on",
-		err, done, len(d.stack.Services), d.stack.Name, strings.Join(mapped(left, func(s compose.Service) string { return s.Name }), ", "))
+		err, done, len(d.stack.Services), d.stack.Name, left)
 }
 
 // service makes or changes one service.
@@ -189,8 +192,6 @@ func (d *deployment) await(ctx context.Context, need compose.Need) error {
 		return nil
 	case last.Failed != "":
 		return fault.New(fault.Precondition, "%s: see `skep service ps %s`, mend it, and deploy again", last.Failed, need.Name)
-	case ctx.Err() != nil:
-		return &interruptedError{check: "skep stack ps " + d.stack.Name}
 	}
 	return err
 }
