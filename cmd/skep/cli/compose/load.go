@@ -74,10 +74,7 @@ func Load(ctx context.Context, from Source) (project *types.Project, warnings []
 		logger.SetOutput(out)
 		logger.SetFormatter(format)
 	}()
-	project, err = loader.LoadWithContext(ctx, details, from.options(details.WorkingDir))
-	if err == nil {
-		project, err = withFiles(project)
-	}
+	project, err = from.load(ctx, details)
 	if err != nil {
 		return nil, nil, fault.New(fault.Invalid, "%s: %s", strings.Join(from.Files, ", "), reason(err))
 	}
@@ -86,6 +83,21 @@ func Load(ctx context.Context, from Source) (project *types.Project, warnings []
 	}
 	slices.Sort(warnings)
 	return project, slices.Compact(warnings), nil
+}
+
+// load has compose-go load the files. It panics on some values of a wrong type, such as {soft: } of a ulimit (FuzzNewStack): that is the
+// file's fault, and no reason to show a trace.
+func (s Source) load(ctx context.Context, details types.ConfigDetails) (project *types.Project, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("a value is empty or of a wrong type: %v", cause)
+		}
+	}()
+	project, err = loader.LoadWithContext(ctx, details, s.options(details.WorkingDir))
+	if err != nil {
+		return nil, err
+	}
+	return withFiles(project)
 }
 
 // unknownKey is how the library's schema says that there is no such key.
