@@ -12,6 +12,7 @@ import (
 // instead says what to type for commands that Docker has and skep hasn't.
 var instead = map[string]string{
 	"build":   "images come from elsewhere, as archives: 'skep image load'",
+	"compose": "use 'skep stack deploy -c FILE STACK'",
 	"create":  "use 'skep service create IMAGE'",
 	"images":  "use 'skep image ls'",
 	"inspect": "use 'skep service inspect', or that of another kind of object",

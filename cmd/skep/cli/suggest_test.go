@@ -12,7 +12,7 @@ import (
 // TestUnknownCommand_NamesCommandsThatThereAre: for each of Docker's commands that skep hasn't.
 func TestUnknownCommand_NamesCommandsThatThereAre(t *testing.T) {
 	named := regexp.MustCompile(`'skep ([a-z ]+)`)
-	for _, word := range strings.Fields("build create images inspect load logs network ps pull push restart rm rmi run start stop update") {
+	for _, word := range strings.Fields("build compose create images inspect load logs network ps pull push restart rm rmi run start stop update") {
 		root := cli.New(nil, io.Discard, io.Discard, cli.Options{})
 		root.SetArgs([]string{word})
 		err := root.Execute()
