@@ -191,10 +191,10 @@ func (p *outPipe) pump() bool {
 			p.finish()
 			return false
 		default:
+			p.copies.give(buffer[:n]) // before the log: what that has when somebody attaches is not shown as new
 			if p.stream != nil {
 				_, _ = p.stream.Write(buffer[:n]) // never fails
 			}
-			p.copies.give(buffer[:n])
 		}
 	}
 	return true
