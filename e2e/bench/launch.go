@@ -209,7 +209,12 @@ func (l *launcher) close() error {
 			return l.Delete(context.Background(), s.ID) == nil, nil
 		}))
 	}
-	return errors.Join(err, l.Client.Close(), l.cmd.Process.Signal(syscall.SIGTERM), l.cmd.Wait(), os.RemoveAll(l.dir))
+	err = errors.Join(err, l.Client.Close(), l.cmd.Process.Signal(syscall.SIGTERM), l.cmd.Wait(), os.RemoveAll(l.dir))
+	groups, failed := l.groups() // that runc made where the supervisor has none
+	for _, g := range groups {
+		failed = errors.Join(failed, os.Remove(g))
+	}
+	return errors.Join(err, failed)
 }
 
 // request describes a container with everything that a service's has by default, and limits.
