@@ -65,6 +65,7 @@ func suites() []suiteOf {
 		{pkg: "runtime/supervisor", skips: map[string]string{
 			"TestSELinux_KeepsContainersApart": otherMachine, "TestSELinux_LabelsWhatIsTheContainers": otherMachine,
 			"TestSELinux_ConfinesCommands": otherMachine, "TestForeign_ContainersOfRuncBehaveAsOurs": "the machine has no runc",
+			"TestShared_TheHostsAbstractSocketsAreClosed": "it needs Landlock of Linux 6.12",
 		}},
 		{pkg: "agent/network"},
 		{pkg: "agent/executor"},
