@@ -46,6 +46,18 @@ func TestTransport_LosesNothingAfterARestart(t *testing.T) {
 	})
 }
 
+// connected returns a transport with a stream to one member, which remembers what arrives.
+func connected(t *testing.T) (*raftnet.Transport, *inbox) {
+	t.Helper()
+	n, to := newNetwork(t), &inbox{}
+	n.serve("m2:2377", to)
+	transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
+	go transport.Run(t.Context(), nobody{})
+	transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
+	time.Sleep(time.Second) // of the bubble: until the stream is there
+	return transport, to
+}
+
 // appending is a MsgApp of term 3 that follows the entry at index with as many more.
 func appending(index, commit uint64, entries int) *raftpb.Message {
 	m := &raftpb.Message{Type: raftpb.MsgApp.Enum(), To: new(uint64(2)), Term: new(uint64(3)), Index: &index, Commit: &commit}
@@ -76,13 +88,7 @@ func TestTransport_LeavesOutNoticesThatOthersSayToo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newNetwork(t)
-				to := &inbox{}
-				n.serve("m2:2377", to)
-				transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
-				go transport.Run(t.Context(), nobody{})
-				transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
-				time.Sleep(time.Second) // of the bubble: until the stream is there
+				transport, to := connected(t)
 				transport.Send(c.messages)
 				time.Sleep(time.Second)
 				got := to.received()
@@ -114,13 +120,7 @@ func (n *network) serve(address string, server api.RaftServer) *grpc.Server {
 // However many notices follow each other, the first is not held up for longer than it may be.
 func TestTransport_HoldsNoNoticeForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(t)
-		to := &inbox{}
-		n.serve("m2:2377", to)
-		transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
-		go transport.Run(t.Context(), nobody{})
-		transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
-		time.Sleep(time.Second)
+		transport, to := connected(t)
 		for i := range uint64(20) {
 			transport.Send([]*raftpb.Message{appending(i, i, 0)})
 			time.Sleep(400 * time.Microsecond)
@@ -134,13 +134,7 @@ func TestTransport_HoldsNoNoticeForLong(t *testing.T) {
 // A member that is removed still gets what was on its way: it says so.
 func TestTransport_DeliversTheLastMessagesToAMemberThatIsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(t)
-		to := &inbox{}
-		n.serve("m2:2377", to)
-		transport := raftnet.NewTransport(raftnet.TransportConfig{Dial: n.dialAs("m1"), Logger: slog.New(slog.DiscardHandler)})
-		go transport.Run(t.Context(), nobody{})
-		transport.SetMembers([]*api.Member{{RaftId: 2, NodeId: "m2", Address: "m2:2377"}})
-		time.Sleep(time.Second)
+		transport, to := connected(t)
 		transport.Send([]*raftpb.Message{appending(5, 5, 0)})
 		transport.SetMembers(nil)
 		transport.Send([]*raftpb.Message{appending(6, 6, 0)})

@@ -27,14 +27,20 @@ func unsynced(t *testing.T, f *os.File) uint64 {
 func writable(t *testing.T) (dir string, l Layers) {
 	t.Helper()
 	dir = t.TempDir()
-	l = Layers{Lower: []string{dir + "/lower"}, Upper: dir + "/upper", Work: dir + "/work", UserNS: -1}
-	write(t, dir+"/lower/a", "a")
+	return dir, writableOn(t, dir)
+}
+
+// writableOn gives layers of which the one to write to is on a certain disk.
+func writableOn(t *testing.T, disk string) Layers {
+	t.Helper()
+	l := Layers{Lower: []string{t.TempDir()}, Upper: disk + "/upper", Work: disk + "/work", UserNS: -1}
+	write(t, l.Lower[0]+"/a", "a")
 	for _, p := range []string{l.Upper, l.Work} {
 		if err := os.Mkdir(p, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir, l
+	return l
 }
 
 // The last unmount of an overlay writes all of the disk that its writable layer is on, if it is not told otherwise: whoever waited for the
@@ -111,14 +117,7 @@ func TestMount_AfterTheDiskHadAnError(t *testing.T) {
 				t.Fatal("a full disk takes what is written")
 			}
 			heal()
-			_, l := writable(t)
-			l.Upper, l.Work = disk+"/upper", disk+"/work"
-			for _, p := range []string{l.Upper, l.Work} {
-				if err := os.Mkdir(p, 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
-			write(t, mount(t, d, l)+"/new", "written")
+			write(t, mount(t, d, writableOn(t, disk))+"/new", "written")
 		})
 	}
 }

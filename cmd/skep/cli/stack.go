@@ -75,12 +75,15 @@ func ofStack(labels map[string]string, stack string) bool {
 	return labels[compose.NamespaceLabel] == stack
 }
 
+// onlyOfStack returns those of the services that belong to a stack. It changes the slice.
+func onlyOfStack(services []*api.Service, stack string) []*api.Service {
+	return slices.DeleteFunc(services, func(s *api.Service) bool { return !ofStack(s.GetSpec().GetAnnotations().GetLabels(), stack) })
+}
+
 // stackServices returns the services of a stack, those made first first, and by name those made at once.
 func stackServices(ctx context.Context, c *client.Client, stack string) ([]*api.Service, error) {
 	answer, err := c.Control.ListServices(ctx, &api.ListServicesRequest{})
-	services := slices.DeleteFunc(answer.GetServices(), func(s *api.Service) bool {
-		return !ofStack(s.GetSpec().GetAnnotations().GetLabels(), stack)
-	})
+	services := onlyOfStack(answer.GetServices(), stack)
 	slices.SortFunc(services, func(a, b *api.Service) int {
 		return cmp.Or(a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime()), cmp.Compare(serviceName(a), serviceName(b)))
 	})

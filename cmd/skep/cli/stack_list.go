@@ -69,9 +69,7 @@ func (p *program) stackServices() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		services := slices.DeleteFunc(answer.GetServices(), func(s *api.Service) bool {
-			return !ofStack(s.GetSpec().GetAnnotations().GetLabels(), args[0])
-		})
+		services := onlyOfStack(answer.GetServices(), args[0])
 		if len(services) == 0 {
 			fmt.Fprintf(p.err, "Nothing found in stack: %s\n", args[0])
 			return nil
