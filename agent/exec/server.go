@@ -43,8 +43,8 @@ type Runtime interface {
 type Server struct {
 	api.UnimplementedNodeTasksServer
 	Runtime Runtime
-	// User resolves a user of a task's image, as `--user` takes it.
-	User func(id, name string) (specs.User, error)
+	// User resolves a user of a task's image, as `--user` takes it, and says where the user's home directory is.
+	User func(id, name string) (user specs.User, home string, err error)
 	// Answer turns an error into a status, for the method that is named.
 	Answer func(method string, err error) error
 }
@@ -89,11 +89,11 @@ func (s *Server) exec(stream stream, id string, start *api.ExecStart) error {
 		Terminal: sizeOf(start.GetTerminal()),
 	}
 	if name := start.GetUser(); name != "" {
-		user, err := s.User(id, name)
+		user, home, err := s.User(id, name)
 		if err != nil {
 			return err
 		}
-		r.User = &user
+		r.User, r.Env = &user, append([]string{"HOME=" + home}, r.Env...) // unless the command says another
 	}
 	p, err := s.Runtime.Exec(stream.Context(), id, r)
 	switch {

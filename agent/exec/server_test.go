@@ -92,11 +92,11 @@ func newNode(t *testing.T) *node {
 	}
 	s := &exec.Server{
 		Runtime: runtime,
-		User: func(id, name string) (specs.User, error) {
+		User: func(id, name string) (specs.User, string, error) {
 			if name != "nobody" {
-				return specs.User{}, fault.New(fault.Invalid, "task %s has no user %s", id, name)
+				return specs.User{}, "", fault.New(fault.Invalid, "task %s has no user %s", id, name)
 			}
-			return specs.User{UID: 65534, GID: 65533}, nil
+			return specs.User{UID: 65534, GID: 65533}, "/nonexistent", nil
 		},
 		Answer: func(_ string, err error) error { return fault.Status(err) },
 	}
@@ -304,7 +304,7 @@ func TestExec_InputOutputAndEnd(t *testing.T) {
 	s, cancel := n.connect(run(&api.ExecStart{Stdin: true, Env: []string{"A=b"}, Dir: "/d", User: "nobody"}))
 	defer cancel()
 	p := <-n.calls
-	want := &protocol.Exec{Args: []string{"x"}, Env: []string{"A=b"}, Cwd: "/d", Stdin: true, User: &specs.User{UID: 65534, GID: 65533}}
+	want := &protocol.Exec{Args: []string{"x"}, Env: []string{"HOME=/nonexistent", "A=b"}, Cwd: "/d", Stdin: true, User: &specs.User{UID: 65534, GID: 65533}}
 	if diff := cmp.Diff(want, p.Exec); diff != "" || p.ID != "t1" {
 		t.Errorf("asked of %s (-want +got):\n%s", p.ID, diff)
 	}

@@ -116,7 +116,7 @@ func (p plan) args() ([]string, error) {
 }
 
 // env returns the environment: the image's, then the service's, then what Skep says of the task. A variable of the service
-// without a value takes it away.
+// without a value takes it away; HOME is the user's home directory then, as it is when nobody says another.
 func (p plan) env() []string {
 	out := setEnv(nil, defaultPath)
 	for _, e := range p.image.Env {
@@ -141,6 +141,9 @@ func (p plan) env() []string {
 	}
 	for _, e := range genericEnv(t.GetGenericResources()) {
 		out = setEnv(out, e)
+	}
+	if p.user.home != "" && !slices.ContainsFunc(out, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		out = append(out, "HOME="+p.user.home)
 	}
 	return out
 }

@@ -78,6 +78,12 @@ func TestCompile_Environment(t *testing.T) {
 	if diff := cmp.Diff(want, p.env()); diff != "" {
 		t.Error(diff)
 	}
+	for env, want := range map[string]string{"": "HOME=/srv/app", "HOME": "HOME=/srv/app", "HOME=/data": "HOME=/data"} {
+		p.task, p.user.home = newTask(&api.ContainerSpec{Env: []string{env}}), "/srv/app"
+		if got := p.env(); !slices.Contains(got, want) {
+			t.Errorf("with %q: %q, want %s", env, got, want)
+		}
+	}
 	p.task.GenericResources = []*api.GenericResource{{Kind: "gpu", Ids: []string{"GPU-1", "GPU-2"}}, {Kind: "ssd", Count: 3}}
 	p.task.Spec.Container.Env = append(p.task.Spec.Container.Env, "DOCKER_RESOURCE_SSD=forged")
 	for _, want := range []string{"DOCKER_RESOURCE_GPU=GPU-1,GPU-2", "DOCKER_RESOURCE_SSD=3"} {

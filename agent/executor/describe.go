@@ -96,9 +96,6 @@ func copySpec(in *specs.Spec) *specs.Spec {
 
 // lookupUser resolves a user, and groups beside its own, with the image's own files (E4).
 func lookupUser(image Image, name string, groups []string) (account, error) {
-	if !needsAccounts(name) && len(groups) == 0 {
-		return account{}, nil
-	}
 	var a accounts
 	var err error
 	if a.passwd, err = readImageFile(image.Layers, "/etc/passwd", maxAccounts); err != nil {

@@ -64,12 +64,12 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // User resolves a user of a prepared task's image, in ids of its container: a name or an id, with a group after a colon if wanted. It
-// looks into the image's own /etc/passwd and /etc/group.
-func (e *Executor) User(id, name string) (specs.User, error) {
+// looks into the image's own /etc/passwd and /etc/group. home is the user's home directory.
+func (e *Executor) User(id, name string) (user specs.User, home string, err error) {
 	h, ok := e.find(id)
 	if !ok {
-		return specs.User{}, fault.New(fault.NotFound, "no container of task %s is on this node", id)
+		return specs.User{}, "", fault.New(fault.NotFound, "no container of task %s is on this node", id)
 	}
 	a, err := lookupUser(h.image, name, nil)
-	return a.user(), err
+	return a.user(), a.home, err
 }

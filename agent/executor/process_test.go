@@ -93,7 +93,7 @@ func TestLookup_AddsGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(account{uid: 7, gid: 8, groups: []uint32{50, 33, 1000}}, got, cmp.AllowUnexported(account{})); diff != "" {
+	if diff := cmp.Diff(account{uid: 7, gid: 8, groups: []uint32{8, 50, 33, 1000}, home: "/"}, got, cmp.AllowUnexported(account{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for group, want := range map[string]string{"nope": "not in the image's /etc/group", "big": "not within the 65536 ids", "70000": "not within"} {

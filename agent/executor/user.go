@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,12 +23,18 @@ const (
 	maxGroups = 1024
 	// maxUserID is the largest id that a specification can name: ids are signed in too many programs.
 	maxUserID = 1<<31 - 1
+	// homeField is where a line of /etc/passwd has the home directory.
+	homeField = 5
 )
 
 // account is what a process runs as, in the ids of its container.
 type account struct {
 	uid, gid uint32
-	groups   []uint32
+	// groups are its supplementary groups, and its own first, as Docker has it: a process that gets another group by a program
+	// of that group is still bound by what its own may not do.
+	groups []uint32
+	// home is its home directory.
+	home string
 }
 
 func (a account) user() specs.User {
@@ -74,6 +81,7 @@ func (a accounts) account(spec string) (account, error) {
 	}
 	if grouped && group != "" {
 		out.gid, err = a.groupID(group)
+		out.groups = []uint32{out.gid}
 		return a.checked(spec, out, err)
 	}
 	out.groups = a.memberships(name, out.gid)
@@ -98,22 +106,25 @@ func (a accounts) user(user string) (account, string, error) {
 	if err != nil {
 		return account{}, "", err
 	}
-	var out account
-	var name string
+	out, name := account{home: "/"}, ""
 	eachAccount(a.passwd, 4, func(f []string) bool {
 		uid, err := strconv.ParseUint(f[2], 10, 31)
 		gid, gidErr := strconv.ParseUint(f[3], 10, 31)
 		if err != nil || gidErr != nil || f[0] != user && (!numeric || uint32(uid) != id) {
 			return true
 		}
-		out, name = account{uid: uint32(uid), gid: uint32(gid)}, f[0]
+		out.uid, out.gid, name = uint32(uid), uint32(gid), f[0]
+		if len(f) > homeField && path.IsAbs(f[homeField]) && !strings.ContainsRune(f[homeField], 0) {
+			out.home = f[homeField]
+		}
 		return false
 	})
 	switch {
 	case name != "":
 		return out, name, nil
 	case numeric:
-		return account{uid: id}, "", nil
+		out.uid = id
+		return out, "", nil
 	}
 	return account{}, "", fault.New(fault.Invalid, "user %.80q is not in the image's /etc/passwd", user)
 }
@@ -138,15 +149,15 @@ func (a accounts) groupID(group string) (uint32, error) {
 	return id, nil
 }
 
-// memberships returns the groups that list a user, but the primary one.
+// memberships returns a user's primary group and the groups that list the user.
 func (a accounts) memberships(user string, primary uint32) []uint32 {
+	out := []uint32{primary}
 	if user == "" {
-		return nil
+		return out
 	}
-	var out []uint32
 	eachAccount(a.group, 4, func(f []string) bool {
 		gid, err := strconv.ParseUint(f[2], 10, 31)
-		if err == nil && uint32(gid) != primary && slices.Contains(strings.Split(f[3], ","), user) && !slices.Contains(out, uint32(gid)) {
+		if err == nil && slices.Contains(strings.Split(f[3], ","), user) && !slices.Contains(out, uint32(gid)) {
 			out = append(out, uint32(gid))
 		}
 		return len(out) < maxGroups
@@ -181,9 +192,6 @@ func eachAccount(data []byte, n int, f func(fields []string) bool) {
 		}
 	}
 }
-
-// needsAccounts says whether a specification can only be resolved with the image's files.
-func needsAccounts(spec string) bool { return spec != "" && spec != "0:0" }
 
 // String returns the ids as in "1000:1000".
 func (a account) String() string { return fmt.Sprintf("%d:%d", a.uid, a.gid) }

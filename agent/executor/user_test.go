@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	testPasswd = "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\napp:x:1000:1001::/:\nbig:x:70000:1::/:\nnegative:x:-1:0::/:\n"
-	testGroup  = "root:x:0:\nstaff:x:50:other,app\nwheel:x:10:app\nhuge:x:99999:app\napp:x:1001:app\n"
+	testPasswd = "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\napp:x:1000:1001::/srv/app:\nodd:x:7:7::home\x00:\nbig:x:70000:1::/:\nnegative:x:-1:0::/:\n"
+	testGroup  = "root:x:0:\nkmem:x:12:root\nstaff:x:50:other,app\nwheel:x:10:app\nhuge:x:99999:app\napp:x:1001:app\n"
 )
 
 func TestLookup_ResolvesAsDockerDoes(t *testing.T) {
@@ -25,14 +25,15 @@ func TestLookup_ResolvesAsDockerDoes(t *testing.T) {
 		want  account
 		error string
 	}{
-		{"", account{}, ""},
-		{"app", account{uid: 1000, gid: 1001, groups: []uint32{50, 10}}, ""},
-		{"1000", account{uid: 1000, gid: 1001, groups: []uint32{50, 10}}, ""},
-		{"2000", account{uid: 2000}, ""},
-		{"app:staff", account{uid: 1000, gid: 50}, ""},
-		{"app:7", account{uid: 1000, gid: 7}, ""},
-		{"2000:3000", account{uid: 2000, gid: 3000}, ""},
-		{":staff", account{gid: 50}, ""},
+		{"", account{groups: []uint32{0, 12}, home: "/root"}, ""},
+		{"app", account{uid: 1000, gid: 1001, groups: []uint32{1001, 50, 10}, home: "/srv/app"}, ""},
+		{"1000", account{uid: 1000, gid: 1001, groups: []uint32{1001, 50, 10}, home: "/srv/app"}, ""},
+		{"2000", account{uid: 2000, groups: []uint32{0}, home: "/"}, ""},
+		{"app:staff", account{uid: 1000, gid: 50, groups: []uint32{50}, home: "/srv/app"}, ""},
+		{"app:7", account{uid: 1000, gid: 7, groups: []uint32{7}, home: "/srv/app"}, ""},
+		{"2000:3000", account{uid: 2000, gid: 3000, groups: []uint32{3000}, home: "/"}, ""},
+		{":staff", account{gid: 50, groups: []uint32{50}, home: "/root"}, ""},
+		{"odd", account{uid: 7, gid: 7, groups: []uint32{7}, home: "/"}, ""},
 		{"nobody", account{}, "not in the image's /etc/passwd"},
 		{"negative", account{}, "not in the image's /etc/passwd"},
 		{"app:none", account{}, "not in the image's /etc/group"},
