@@ -82,7 +82,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 	root.SetVersionTemplate("skep version {{.Version}}\n")
 	root.SetHelpFunc(p.help)
 	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := io.WriteString(stdout, usageLine(cmd)); return err })
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: flagError(err)} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd, err: flagError(cmd, err)} })
 	p.which.register(root.PersistentFlags())
 	root.PersistentFlags().BoolP("help", "h", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
+	"github.com/skep-io/skep/cmd/skep/cli/flagvalue"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -28,7 +30,7 @@ func (e *programEndedError) Error() string {
 // execFlags are those of `exec`.
 type execFlags struct {
 	detach, interactive, tty bool
-	env                      []string
+	env, envFiles            []string
 	user, dir                string
 }
 
@@ -42,6 +44,7 @@ func (p *program) execCommand() *cobra.Command {
 	set.SetInterspersed(false) // what follows the task is the command's
 	set.BoolVarP(&flags.detach, "detach", "d", false, "Detached mode: run command in the background")
 	set.StringArrayVarP(&flags.env, "env", "e", nil, "Set environment variables")
+	set.StringArrayVar(&flags.envFiles, "env-file", nil, "Read in a file of environment variables")
 	set.BoolVarP(&flags.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
 	set.BoolVarP(&flags.tty, "tty", "t", false, "Allocate a pseudo-TTY")
 	set.StringVarP(&flags.user, "user", "u", "", `Username or UID (format: "<name|uid>[:<group|gid>]")`)
@@ -61,22 +64,15 @@ func (p *program) execStart(flags *execFlags, args []string) (*api.ExecStart, er
 	if flags.tty && flags.interactive && !flags.detach && !p.opts.IsTerminal(p.in) {
 		return nil, fault.New(fault.Invalid, "the input device is not a TTY: leave out -t, or run the command from a terminal")
 	}
-	start := &api.ExecStart{
-		Args: args, Dir: flags.dir, User: flags.user, Stdin: flags.interactive && !flags.detach, Detach: flags.detach,
+	env, err := flagvalue.ReadEnv(flags.envFiles, flags.env, p.opts.LookupEnv)
+	if err != nil {
+		return nil, err
 	}
-	for _, e := range flags.env {
-		name, _, set := strings.Cut(e, "=")
-		if name == "" {
-			return nil, fault.New(fault.Invalid, "invalid environment variable: %q: write NAME=value, or NAME to take the value from here", e)
-		}
-		if !set {
-			value, ok := p.opts.LookupEnv(name)
-			if !ok {
-				continue // as Docker's: what is not set here is not set there
-			}
-			e += "=" + value
-		}
-		start.Env = append(start.Env, e)
+	if flags.dir != "" && !path.IsAbs(flags.dir) {
+		return nil, fault.New(fault.Invalid, "the working directory %q is invalid, it needs to be an absolute path", flags.dir)
+	}
+	start := &api.ExecStart{
+		Args: args, Env: env, Dir: flags.dir, User: flags.user, Stdin: flags.interactive && !flags.detach, Detach: flags.detach,
 	}
 	if flags.tty && !flags.detach {
 		start.Terminal = terminalSize(p.in, p.out)

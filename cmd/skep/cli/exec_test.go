@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,7 +213,7 @@ func TestExec_OutputInputAndSignals(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if got := strings.Join(first.GetExec().GetEnv(), " "); got != "A=b" || first.GetExec().GetTerminal() != nil {
+		if got := slices.Sorted(slices.Values(first.GetExec().GetEnv())); !slices.Equal(got, []string{"A=b", "FILE=c"}) || first.GetExec().GetTerminal() != nil {
 			t.Errorf("asked for %v", first)
 		}
 		if err := stream.Send(connected()); err != nil {
@@ -221,14 +222,22 @@ func TestExec_OutputInputAndSignals(t *testing.T) {
 		text, err := input(stream)
 		return errors.Join(err, stream.Send(stdout(text)), stream.Send(stderr("problem")), stream.Send(disconnected(0)))
 	})
+	file := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(file, []byte("FILE=c\nA=of the file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var out, errs bytes.Buffer
-	code := cli.Main(t.Context(), []string{"exec", "-i", "-e", "A=b", "-e", "UNSET_HERE", "web.1", "cat"}, strings.NewReader("typed"), &out, &errs, opts)
+	code := cli.Main(t.Context(), []string{"exec", "-i", "-e", "A=b", "-e", "UNSET_HERE", "--env-file", file, "web.1", "cat"}, strings.NewReader("typed"), &out, &errs, opts)
 	if code != 0 || out.String() != "typed" || errs.String() != "problem" {
 		t.Errorf("code %d, %q, %q", code, &out, &errs)
 	}
 	if code := cli.Main(t.Context(), []string{"exec", "-it", "web.1", "sh"}, strings.NewReader(""), &out, &errs, opts); code != 5 ||
 		!strings.Contains(errs.String(), "the input device is not a TTY") {
 		t.Errorf("-it without a terminal: code %d, %s", code, &errs)
+	}
+	if code := cli.Main(t.Context(), []string{"exec", "-w", "srv", "web.1", "sh"}, strings.NewReader(""), &out, &errs, opts); code != 5 ||
+		!strings.Contains(errs.String(), `the working directory "srv" is invalid, it needs to be an absolute path`) {
+		t.Errorf("-w with a relative path: code %d, %s", code, &errs)
 	}
 }
 

@@ -106,8 +106,12 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage)
 }
 
-// flagError says what to type where a number is wanted: the parser's own words are a programmer's.
-func flagError(err error) error {
+// flagError says what to type where a number is wanted: the parser's own words are a programmer's; and instead of a flag that there is
+// not.
+func flagError(cmd *cobra.Command, err error) error {
+	if hint := flagHint(cmd, err); hint != "" {
+		return fmt.Errorf("%w%s", err, hint)
+	}
 	var invalid *pflag.InvalidValueError
 	if !errors.As(err, &invalid) || invalid.GetFlag().Value.Type() != "uint64" && invalid.GetFlag().Value.Type() != "uint" {
 		return err

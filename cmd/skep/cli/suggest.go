@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // instead says what to type for commands that Docker has and skep hasn't.
@@ -29,6 +30,40 @@ var instead = map[string]string{
 	"start":   "use 'skep service scale SERVICE=1'",
 	"stop":    "use 'skep service scale SERVICE=0', or 'skep service rm SERVICE'",
 	"update":  "use 'skep service update SERVICE'",
+}
+
+// insteadFlag says what to type for flags that Docker's run and exec have and skep's commands haven't.
+var insteadFlag = map[string]map[string]string{
+	"skep service create": {
+		"cpus":               "use --limit-cpu",
+		"device":             "a device comes by a grant: 'skep grant create NAME --device PATH', and here --grant NAME",
+		"gpus":               "a device comes by a grant: 'skep grant create NAME --device vendor.com/class=name', and here --grant NAME",
+		"m":                  "use --limit-memory",
+		"memory":             "use --limit-memory",
+		"memory-reservation": "use --reserve-memory",
+		"pids-limit":         "use --limit-pids",
+		"privileged":         "what a service may have beyond the default comes by a grant: 'skep grant create NAME', and here --grant NAME",
+		"restart":            "use --restart-condition",
+		"stop-timeout":       "use --stop-grace-period",
+		"v":                  "use --mount source=VOLUME,target=PATH",
+		"volume":             "use --mount source=VOLUME,target=PATH",
+	},
+	"skep exec": {
+		"detach-keys": "a command is not left behind by keys: give it -d, or see 'skep attach'",
+		"privileged":  "a command gets no more than its task has: the service gets more by a grant ('skep grant create NAME')",
+	},
+}
+
+// flagHint is what to type instead of a flag that there is not, behind a colon; empty if nobody knows.
+func flagHint(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	if hint := insteadFlag[cmd.CommandPath()][unknown.GetSpecifiedName()]; hint != "" {
+		return ": " + hint
+	}
+	return ""
 }
 
 // unknownCommand is the error for a word that is none of a command's, with what may have been meant.

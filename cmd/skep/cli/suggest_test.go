@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -28,6 +29,33 @@ func TestUnknownCommand_NamesCommandsThatThereAre(t *testing.T) {
 			path := strings.Fields(hint[1])
 			if cmd, rest, err := root.Find(path); err != nil || len(rest) > 0 || !cmd.Runnable() {
 				t.Errorf("skep %s: there is no command %q", word, hint[1])
+			}
+		}
+	}
+}
+
+// TestUnknownFlag_NamesFlagsThatThereAre: for each of docker run's flags that skep's commands have by another name.
+func TestUnknownFlag_NamesFlagsThatThereAre(t *testing.T) {
+	named := regexp.MustCompile(`--([a-z-]+)`)
+	for _, line := range []string{
+		"service create --cpus=1", "service create --device=/dev/kvm", "service create --gpus=all", "service create -m 1g",
+		"service create --memory=1g", "service create --memory-reservation=1g", "service create --pids-limit=5", "service create --privileged",
+		"service create --restart=always", "service create --stop-timeout=5", "service create -v a:/b", "service create --volume=a:/b",
+		"exec --privileged", "exec --detach-keys=x",
+	} {
+		words := strings.Fields(line)
+		root := cli.New(nil, io.Discard, io.Discard, cli.Options{})
+		root.SetArgs(words)
+		parts := strings.SplitN(fmt.Sprint(root.Execute()), ": ", 3) // such as "unknown flag", "--memory" and the hint
+		if len(parts) < 3 {
+			t.Errorf("skep %s: %q says nothing to type", line, parts)
+			continue
+		}
+		grant, _, _ := root.Find([]string{"grant", "create"})
+		command, _, _ := root.Find(words[:len(words)-1])
+		for _, flag := range named.FindAllStringSubmatch(parts[2], -1) {
+			if command.Flags().Lookup(flag[1]) == nil && grant.Flags().Lookup(flag[1]) == nil {
+				t.Errorf("skep %s: there is no flag --%s", line, flag[1])
 			}
 		}
 	}
