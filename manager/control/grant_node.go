@@ -121,11 +121,17 @@ func (p *problems) grantMounts(mounts []*api.GrantMount) {
 	}
 }
 
+// isolating are the directories of a container over which nothing is mounted.
+var isolating = []string{"/proc", "/sys", "/dev"}
+
 // reservedTarget reports whether a path in a container is Skep's.
 func reservedTarget(target string) bool {
-	return slices.ContainsFunc([]string{"/proc", "/sys", "/dev", "/run/skep", "/run/secrets"}, func(dir string) bool {
-		return target == dir || strings.HasPrefix(target, dir+"/")
-	})
+	return within(target, isolating...) || within(target, "/run/skep", "/run/secrets")
+}
+
+// within reports whether a clean path is one of some directories or below it.
+func within(target string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return target == dir || strings.HasPrefix(target, dir+"/") })
 }
 
 // maxGrantOptions bounds the security options of a grant.

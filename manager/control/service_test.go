@@ -109,6 +109,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"cpuset", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{CpusetCpus: "0-"}
 		}, `task.resources.cpuset_cpus: invalid list of CPUs "0-"`},
+		{"cpuset backwards", func(s *api.ServiceSpec) {
+			s.Task.Resources = &api.ResourceRequirements{CpusetCpus: "0,3-1"}
+		}, `task.resources.cpuset_cpus: invalid list of CPUs "0,3-1"`},
 		{"network rate", func(s *api.ServiceSpec) {
 			s.Task.Resources = &api.ResourceRequirements{NetworkRate: &api.NetworkRate{OutBps: 7999}}
 		}, "task.resources.network_rate.out_bps: invalid network rate 7999"},
@@ -208,6 +211,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"mount target", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/../"}}
 		}, "must be an absolute path other than /"},
+		{"mount over the kernel's files", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/../proc/y"}}
+		}, "mounts[0].target: /x/../proc/y would hide what isolates the container"},
 		{"mounted twice", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{
 				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},
@@ -219,6 +225,13 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"health interval", func(s *api.ServiceSpec) {
 			s.Task.Container.Health = &api.HealthConfig{Interval: durationpb.New(-1)}
 		}, "health.interval: cannot be negative"},
+		{"health timeout", func(s *api.ServiceSpec) {
+			s.Task.Container.Health = &api.HealthConfig{Timeout: durationpb.New(time.Microsecond)}
+		}, "health.timeout: cannot be less than 1ms, got 1µs"},
+		{"user", func(s *api.ServiceSpec) { s.Task.Container.User = "a:b:c" }, `container.user: invalid user "a:b:c"`},
+		{"user id", func(s *api.ServiceSpec) { s.Task.Container.User = "70000" }, `container.user: invalid id "70000": containers have those from 0 to 65535`},
+		{"group id", func(s *api.ServiceSpec) { s.Task.Container.User = "app:007" }, `container.user: invalid id "007"`},
+		{"group ids", func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "65536"} }, `container.groups[1]: invalid id "65536"`},
 		{"readiness check without a command", func(s *api.ServiceSpec) {
 			s.Task.Container.Ready = &api.HealthConfig{Retries: 2}
 		}, "ready.test: a readiness check needs a command"},

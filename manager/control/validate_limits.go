@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/skep-io/skep/api"
@@ -42,12 +43,24 @@ func (p *problems) requirements(at string, r *api.ResourceRequirements) {
 	case swap != unlimitedSwap && swap < memory:
 		p.add(at+".memory_swap_bytes", "memory and swap together, %d bytes, should be larger than the memory limit, %d", swap, memory)
 	}
-	if c := r.GetCpusetCpus(); c != "" && (len(c) > maxCPUSet || !cpusetPattern.MatchString(c)) {
+	if c := r.GetCpusetCpus(); c != "" && (len(c) > maxCPUSet || !cpusetPattern.MatchString(c) || !ascending(c)) {
 		p.add(at+".cpuset_cpus", "invalid list of CPUs %q: write numbers and ranges, as in 0-3,5", clip(c))
 	}
 	p.networkRate(at+".network_rate.in_bps", r.GetNetworkRate().GetInBps())
 	p.networkRate(at+".network_rate.out_bps", r.GetNetworkRate().GetOutBps())
 	p.deviceRates(at+".device_rates", r.GetDeviceRates())
+}
+
+// ascending reports whether every range of a list of processors ends after it begins.
+func ascending(list string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		a, _ := strconv.Atoi(first) // both are numbers, by the pattern
+		if b, _ := strconv.Atoi(last); isRange && a > b {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *problems) networkRate(at string, bits uint64) {

@@ -26,6 +26,8 @@ func (p *problems) mounts(field string, mounts []*api.Mount) {
 			p.add(at+".target", "contains a zero byte")
 		case !path.IsAbs(target) || path.Clean(target) == "/":
 			p.add(at+".target", "invalid mount target %q: must be an absolute path other than /", clip(target))
+		case within(path.Clean(target), isolating...):
+			p.add(at+".target", "%s would hide what isolates the container: choose another target", clip(target))
 		case taken[path.Clean(target)]:
 			p.add(at+".target", "duplicate mount point: %s", clip(target))
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,7 +36,9 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 		if group == "" || strings.ContainsAny(group, ":,") {
 			p.add(fmt.Sprintf("%s.groups[%d]", at, i), "invalid group %q: use a name or a number", clip(group))
 		}
+		p.id(fmt.Sprintf("%s.groups[%d]", at, i), group)
 	}
+	p.user(at+".user", c.GetUser())
 	if n := c.GetOomScoreAdj(); n < minOOMScore || n > maxOOMScore {
 		p.add(at+".oom_score_adj", "invalid OOM score %d: it must be %d to %d; below that, the node would lose the parent of all its "+
 			"containers before this one", n, minOOMScore, maxOOMScore)
@@ -51,6 +54,27 @@ func (p *problems) process(at string, c *api.ContainerSpec) {
 	p.ready(at+".ready", c.GetReady())
 	p.sysctls(at+".sysctls", c.GetSysctls())
 	p.ulimits(at+".ulimits", c.GetUlimits())
+}
+
+// user refuses what no image could make sense of.
+func (p *problems) user(at, user string) {
+	name, group, _ := strings.Cut(user, ":")
+	if strings.Contains(group, ":") {
+		p.add(at, "invalid user %q: write NAME or NUMBER, with :GROUP if wanted", clip(user))
+		return
+	}
+	p.id(at, name)
+	p.id(at, group)
+}
+
+// id refuses the number of a user or group that containers don't have. What begins with no digit is a name, which the image has.
+func (p *problems) id(at, id string) {
+	if id == "" || id[0] < '0' || id[0] > '9' {
+		return
+	}
+	if n, err := strconv.ParseUint(id, 10, 16); err != nil || id != strconv.FormatUint(n, 10) {
+		p.add(at, "invalid id %q: containers have those from 0 to %d", clip(id), maxID)
+	}
 }
 
 // sharedIPC refuses to change what is the node's.
@@ -91,8 +115,12 @@ func (p *problems) storage(at string, c *api.ContainerSpec) {
 	}
 }
 
-// maxHealthArgs bounds the words of a health check.
-const maxHealthArgs = 256
+const (
+	// maxHealthArgs bounds the words of a health check.
+	maxHealthArgs = 256
+	// minHealthDuration is Docker's: what is less is a mistake in the unit.
+	minHealthDuration = time.Millisecond
+)
 
 func (p *problems) health(at string, h *api.HealthConfig) {
 	test := h.GetTest()
@@ -109,10 +137,20 @@ func (p *problems) health(at string, h *api.HealthConfig) {
 			p.add(at+".test", "contains a zero byte")
 		}
 	}
-	p.duration(at+".interval", h.GetInterval())
-	p.duration(at+".timeout", h.GetTimeout())
-	p.duration(at+".start_period", h.GetStartPeriod())
-	p.duration(at+".start_interval", h.GetStartInterval())
+	for _, d := range []struct {
+		name  string
+		value *durationpb.Duration
+	}{
+		{"interval", h.GetInterval()},
+		{"timeout", h.GetTimeout()},
+		{"start_period", h.GetStartPeriod()},
+		{"start_interval", h.GetStartInterval()},
+	} {
+		p.duration(at+"."+d.name, d.value)
+		if got := d.value.AsDuration(); got > 0 && got < minHealthDuration {
+			p.add(at+"."+d.name, "cannot be less than %s, got %s", minHealthDuration, got)
+		}
+	}
 }
 
 // minReadyInterval keeps readiness checks, which go on as long as a task runs, from being all that a node does.

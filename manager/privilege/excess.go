@@ -19,6 +19,9 @@ type Excess struct {
 	Option string
 }
 
+// capabilityFlag is how `skep grant create` gives a capability.
+const capabilityFlag = "--cap-add "
+
 // Excesses returns what a task asks for beyond the default and beyond its grants, in a fixed order.
 func Excesses(task *api.TaskSpec, grants []*api.Grant) []Excess {
 	c := task.GetContainer()
@@ -27,7 +30,7 @@ func Excesses(task *api.TaskSpec, grants []*api.Grant) []Excess {
 	var out []Excess
 	for _, name := range effective(c.GetCapabilityAdd(), c.GetCapabilityDrop()) {
 		if !all && !slices.Contains(granted, name) && !slices.Contains(DefaultCapabilities(), name) {
-			out = append(out, Excess{"capability " + name, "--cap-add " + strings.TrimPrefix(name, capabilityPrefix)})
+			out = append(out, Excess{"capability " + name, capabilityFlag + strings.TrimPrefix(name, capabilityPrefix)})
 		}
 	}
 	out = append(out, mountExcesses(c, grants)...)
@@ -100,15 +103,25 @@ func Names(excesses []Excess) string {
 
 // Explain says for an error what is in excess, and what to do about it.
 func Explain(excesses []Excess) string {
-	var options []string
-	for _, e := range excesses[:min(len(excesses), maxListed)] {
-		options = append(options, e.Option)
-	}
 	verb := "is"
 	if len(excesses) > 1 {
 		verb = "are"
 	}
 	return fmt.Sprintf("%s %s beyond what containers have by default, and no grant of the service gives it: "+
 		"an administrator makes one with `skep grant create NAME %s`, and the service names it with --grant NAME",
-		Names(excesses), verb, strings.Join(options, " "))
+		Names(excesses), verb, strings.Join(remedies(excesses), " "))
+}
+
+// remedies are the options of `skep grant create` that give what is in excess, all of it: ALL stands for every capability.
+func remedies(excesses []Excess) []string {
+	var options []string
+	for _, e := range excesses {
+		options = append(options, e.Option)
+	}
+	isCapability := func(option string) bool { return strings.HasPrefix(option, capabilityFlag) }
+	others := slices.DeleteFunc(slices.Clone(options), isCapability)
+	if len(options)-len(others) == len(Capabilities())-len(DefaultCapabilities()) {
+		return slices.Insert(others, 0, capabilityFlag+AllCapabilities)
+	}
+	return options
 }
