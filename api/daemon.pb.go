@@ -168,10 +168,12 @@ type GetInfoResponse struct {
 	// The number of tasks whose secrets and configs are on this node's disk, sealed by its own key.
 	OfflineTasks uint32 `protobuf:"varint,40,opt,name=offline_tasks,json=offlineTasks,proto3" json:"offline_tasks,omitempty"`
 	// Who asks, when that is a user and not the unix socket.
-	User          string   `protobuf:"bytes,38,opt,name=user,proto3" json:"user,omitempty"`
-	UserRole      UserRole `protobuf:"varint,39,opt,name=user_role,json=userRole,proto3,enum=skep.v1.UserRole" json:"user_role,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	User     string   `protobuf:"bytes,38,opt,name=user,proto3" json:"user,omitempty"`
+	UserRole UserRole `protobuf:"varint,39,opt,name=user_role,json=userRole,proto3,enum=skep.v1.UserRole" json:"user_role,omitempty"`
+	// Managers only: the isolation that a node must have to get tasks, such as "apparmor".
+	RequiredIsolation []string `protobuf:"bytes,41,rep,name=required_isolation,json=requiredIsolation,proto3" json:"required_isolation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -419,6 +421,13 @@ func (x *GetInfoResponse) GetUserRole() UserRole {
 		return x.UserRole
 	}
 	return UserRole_USER_ROLE_UNSPECIFIED
+}
+
+func (x *GetInfoResponse) GetRequiredIsolation() []string {
+	if x != nil {
+		return x.RequiredIsolation
+	}
+	return nil
 }
 
 type InitSwarmRequest struct {
@@ -2214,7 +2223,8 @@ var File_skep_v1_daemon_proto protoreflect.FileDescriptor
 const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\n" +
 	"\x14skep/v1/daemon.proto\x12\askep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14skep/v1/access.proto\x1a\x13skep/v1/audit.proto\x1a\x14skep/v1/backup.proto\x1a\x13skep/v1/types.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xf5\t\n" +
+	"\x0eGetInfoRequest\"\xa4\n" +
+	"\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x19\n" +
@@ -2249,7 +2259,8 @@ const file_skep_v1_daemon_proto_rawDesc = "" +
 	"\x10people_addresses\x18% \x03(\tR\x0fpeopleAddresses\x12#\n" +
 	"\roffline_tasks\x18( \x01(\rR\fofflineTasks\x12\x12\n" +
 	"\x04user\x18& \x01(\tR\x04user\x12.\n" +
-	"\tuser_role\x18' \x01(\x0e2\x11.skep.v1.UserRoleR\buserRole\"\xbf\x05\n" +
+	"\tuser_role\x18' \x01(\x0e2\x11.skep.v1.UserRoleR\buserRole\x12-\n" +
+	"\x12required_isolation\x18) \x03(\tR\x11requiredIsolation\"\xbf\x05\n" +
 	"\x10InitSwarmRequest\x12%\n" +
 	"\x0elisten_address\x18\x01 \x01(\tR\rlistenAddress\x12+\n" +
 	"\x11advertise_address\x18\x02 \x01(\tR\x10advertiseAddress\x129\n" +

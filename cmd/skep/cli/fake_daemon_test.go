@@ -34,6 +34,7 @@ func (f *fake) GetInfo(context.Context, *api.GetInfoRequest) (*api.GetInfoRespon
 	if f.state == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE {
 		out.NodeId, out.ClusterId, out.Role = "node1", "cluster1", api.Role_ROLE_MANAGER
 		out.AdvertiseAddress, out.Managers, out.Nodes, out.ManagerCount = managerAddr, []string{managerAddr}, uint32(len(f.nodes)), 1
+		out.RequiredIsolation = []string{"seccomp"}
 		out.DataKeyChangedAt = timestamppb.New(born())
 		out.AuditHead = &api.AuditHead{Sequence: 7, Hash: []byte{0xab}}
 		out.NodeTransports = []string{"TLS 1.3, X25519MLKEM768"}

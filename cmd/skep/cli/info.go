@@ -74,6 +74,7 @@ func (p *program) infoPage(i view.Info) string {
 			fmt.Fprintf(&b, "  %s\n", option)
 		}
 	}
+	line("Security Options Not In Force", strings.Join(view.NotInForce(i.SecurityOptions), ", "))
 	line("Key Protection", i.KeyProtection)
 	if i.OfflineTasks > 0 {
 		line("Secrets On Disk", fmt.Sprintf("%d tasks' (--secret-offline), sealed by the node's key and as safe as that", i.OfflineTasks))
@@ -117,6 +118,9 @@ func writeSwarmInfo(b *strings.Builder, s view.SwarmInfo) {
 		for _, manager := range s.RemoteManagers {
 			fmt.Fprintf(b, "   %s\n", manager)
 		}
+	}
+	if len(s.RequiredIsolation) > 0 {
+		fmt.Fprintf(b, "  Required Isolation: %s\n", strings.Join(s.RequiredIsolation, ", "))
 	}
 	if s.ControlAvailable {
 		writeBackupInfo(b, s)

@@ -180,6 +180,9 @@ func prettyNode(n view.Node) string {
 	if len(d.Isolation) > 0 {
 		fmt.Fprintf(&b, "Isolation:\t\t%s\n", strings.Join(d.Isolation, ", "))
 	}
+	if lacks := view.NotInForce(d.Isolation); len(lacks) > 0 {
+		fmt.Fprintf(&b, "Not in force:\t\t%s\n", strings.Join(lacks, ", "))
+	}
 	fmt.Fprintf(&b, "Engine Version:\t\t%s\n", d.Engine.EngineVersion)
 	return b.String()
 }

@@ -129,6 +129,7 @@ func (n *node) describe(info *api.GetInfoResponse) {
 			}
 		}
 		cluster, err := store.TheCluster(tx)
+		info.RequiredIsolation = cluster.GetSpec().GetRequiredIsolation()
 		describeBackups(info, cluster)
 		return err
 	})

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/skep-io/skep/api"
@@ -53,6 +54,18 @@ type SwarmInfo struct {
 	CertificateExpiresAt *time.Time      `json:",omitempty"`
 	LastVerifiedBackup   *VerifiedBackup `json:",omitempty"`
 	BackupInterval       *time.Duration  `json:",omitempty"`
+	// RequiredIsolation is what a node must have to get tasks.
+	RequiredIsolation []string `json:",omitempty"`
+}
+
+// NotInForce is what of the isolation that a kernel may have a node lacks, of what it reports; nil where it reports nothing.
+func NotInForce(isolation []string) (lacks []string) {
+	for _, name := range []string{"apparmor", "landlock", "seccomp", "selinux", "userns"} {
+		if len(isolation) > 0 && !slices.Contains(isolation, name) {
+			lacks = append(lacks, name)
+		}
+	}
+	return lacks
 }
 
 // VerifiedBackup names a backup.
@@ -78,7 +91,7 @@ func NewInfo(i *api.GetInfoResponse) Info {
 			ControlAvailable: i.GetRole() == api.Role_ROLE_MANAGER && i.GetState() == api.LocalNodeState_LOCAL_NODE_STATE_ACTIVE,
 			Error:            i.GetError(), RemoteManagers: i.GetManagers(), Nodes: i.GetNodes(), Managers: i.GetManagerCount(),
 			ClusterID: i.GetClusterId(), NodeTransports: i.GetNodeTransports(),
-			AuditHead: auditHead(i.GetAuditHead()),
+			AuditHead: auditHead(i.GetAuditHead()), RequiredIsolation: i.GetRequiredIsolation(),
 		},
 	}
 	if i.GetCertificateExpiresAt() != nil {
