@@ -414,6 +414,20 @@ func TestCompile_SwapAndProcessors(t *testing.T) {
 	}
 }
 
+func TestCheckCPUs(t *testing.T) {
+	for list, online := range map[string]string{"0": "0", "0-3,5": "0-7", "2,1": "1-2"} {
+		if err := checkCPUs(list, online); err != nil {
+			t.Errorf("%s of %s: %v", list, online, err)
+		}
+	}
+	for list, online := range map[string]string{"99": "0-1", "0-2": "0-1", "0,3": "0-2,4", "99999": "0"} {
+		want := "CPUs " + list + ": this node has " + online
+		if err := checkCPUs(list, online); fault.KindOf(err) != fault.Invalid || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s of %s: %v", list, online, err)
+		}
+	}
+}
+
 // TestCompile_GivesWhatIsGrantedOfTheNode: files with the node's ids, and devices that the node lets others use, and no more.
 func TestCompile_GivesWhatIsGrantedOfTheNode(t *testing.T) {
 	task := newTask(&api.ContainerSpec{Command: []string{"/x"}})

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -49,6 +52,13 @@ func (p plan) limits(s *specs.Spec) error {
 		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period}
 	}
 	if cpus := required.GetCpusetCpus(); cpus != "" {
+		online, err := os.ReadFile("/sys/devices/system/cpu/online")
+		if err == nil {
+			err = checkCPUs(cpus, strings.TrimSpace(string(online)))
+		}
+		if err != nil {
+			return err
+		}
 		if r.CPU == nil {
 			r.CPU = &specs.LinuxCPU{}
 		}
@@ -65,6 +75,42 @@ func (p plan) limits(s *specs.Spec) error {
 		r.Pids = &specs.LinuxPids{Limit: &pids}
 	}
 	return nil
+}
+
+// checkCPUs refuses a list of processors when some of them are not online here, in the kernel's words for such lists.
+func checkCPUs(list, online string) error {
+	have := unix.CPUSet{}
+	for cpu := range cpusIn(online) {
+		have.Set(cpu)
+	}
+	for cpu := range cpusIn(list) {
+		if !have.IsSet(cpu) {
+			return fault.New(fault.Invalid, "CPUs %s: this node has %s: ask for those, or for other nodes (--constraint)", list, online)
+		}
+	}
+	return nil
+}
+
+// cpusIn yields the processors in a list such as "0-3,5".
+func cpusIn(list string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for part := range strings.SplitSeq(list, ",") {
+			first, last, isRange := strings.Cut(part, "-")
+			if !isRange {
+				last = first
+			}
+			from, err := strconv.Atoi(first)
+			to, lastErr := strconv.Atoi(last)
+			if err != nil || lastErr != nil {
+				continue // the kernel refuses it
+			}
+			for cpu := from; cpu <= to; cpu++ {
+				if !yield(cpu) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // deviceRates turns bounds on devices of this node into the kernel's numbers for them; nil for none.

@@ -3,7 +3,9 @@ package executor
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -92,6 +94,17 @@ func setUlimit(process *specs.Process, u *api.Ulimit) error {
 	if u.GetSoft() < -1 || u.GetHard() < -1 || soft > hard {
 		return fault.New(fault.Invalid, "ulimit %s=%d:%d: the soft limit must not be above the hard one", u.GetName(), u.GetSoft(), u.GetHard())
 	}
+	if u.GetName() == "nofile" {
+		most, err := mostFiles()
+		if err != nil {
+			return err
+		}
+		if u.GetHard() >= 0 && hard > most {
+			return fault.New(fault.Invalid, "ulimit nofile=%d:%d: a process of this node can have %d open files (fs.nr_open): raise that, or ask for less",
+				u.GetSoft(), u.GetHard(), most)
+		}
+		soft, hard = min(soft, most), min(hard, most)
+	}
 	limit := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.GetName()), Soft: soft, Hard: hard}
 	for i, present := range process.Rlimits {
 		if present.Type == limit.Type {
@@ -101,6 +114,15 @@ func setUlimit(process *specs.Process, u *api.Ulimit) error {
 	}
 	process.Rlimits = append(process.Rlimits, limit)
 	return nil
+}
+
+// mostFiles returns the most files that the kernel lets a process have, whatever its rights: nobody can be given no limit of them.
+func mostFiles() (uint64, error) {
+	text, err := os.ReadFile("/proc/sys/fs/nr_open")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 }
 
 // rlimit returns a limit as the kernel has it: all ones are none.

@@ -74,6 +74,27 @@ func TestCompile_RunsTheProgramUnderAnInit(t *testing.T) {
 	}
 }
 
+func TestCompile_AsManyFilesAsTheNodeHas(t *testing.T) {
+	most, err := mostFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := func(hard int64) (*specs.Spec, error) {
+		task := newTask(&api.ContainerSpec{Command: []string{"/x"}, Ulimits: []*api.Ulimit{{Name: "nofile", Soft: 512, Hard: hard}}})
+		return compiled(t, plan{task: task, idBase: 1 << 28})
+	}
+	s, err := files(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 512, Hard: most}, s.Process.Rlimits[0]); diff != "" {
+		t.Errorf("without a limit (-want +got):\n%s", diff)
+	}
+	if _, err := files(int64(most) + 1); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "(fs.nr_open)") {
+		t.Errorf("more than the node has: %v", err)
+	}
+}
+
 func TestCompile_RefusesWhatTheManagersWould(t *testing.T) {
 	for want, c := range map[string]*api.ContainerSpec{
 		"OOM score -999":                      {OomScoreAdj: -999},

@@ -300,7 +300,7 @@ func (p *program) attachMemory() {
 // sysctls sets parameters through the container's own procfs, before that becomes read-only.
 func (p *program) sysctls() {
 	for _, s := range p.plan.Sysctls {
-		name := "sysctl " + s.Path
+		name := "sysctl " + strings.ReplaceAll(s.Path, "/", ".") // as who asked for it wrote it
 		request, size := p.resolve(unix.O_WRONLY, 0, resolveTrusted)
 		f := p.result(name, unix.SYS_OPENAT2, p.root.arg(), p.str("proc/sys/"+s.Path), request, size)
 		p.call(name, unix.SYS_WRITE, f.arg(), p.str(s.Value), num(len(s.Value)))
