@@ -108,12 +108,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows what of this machine scripts may ask for: quotas, which the disk of the machines' data has or not, and selinux, where that
-// enforces a policy that knows containers.
+// condition knows what of this machine scripts may ask for: quotas, which the disk of the machines' data has or not; selinux, where that
+// enforces a policy that knows containers; and tun, a device that is open to all, as udev has it.
 func condition(name string) (bool, error) {
 	switch name {
 	case "quotas":
 		return quota.Check(os.TempDir()) == nil, nil
+	case "tun":
+		info, err := os.Stat("/dev/net/tun")
+		return err == nil && info.Mode().Perm() == 0o666, nil
 	case "selinux":
 		return slices.Contains(lsm.Isolation(), lsm.SELinuxName), nil
 	}
