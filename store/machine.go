@@ -188,6 +188,7 @@ func (m *machine) change(edit *edit, t *api.Transaction, c *api.Change, old Obje
 	}
 	object.SetMeta(o, &api.Meta{Version: m.index, CreatedAt: created, UpdatedAt: t.GetProposedAt()})
 	m.kindVersions[ref.Kind] = m.index
+	share(&edit.tables, o, old)
 	edit.put(o)
 	return change, nil
 }

@@ -200,6 +200,7 @@ func readFields(from *bufio.Reader, b *builder) (*api.StoreSnapshot, error) {
 		if err := proto.Unmarshal(field, &stored); err != nil {
 			return nil, fmt.Errorf("decode object: %w", err)
 		}
+		share(&b.edit.tables, object.Unwrap(&stored), nil)
 		if err := b.add(&stored); err != nil {
 			return nil, err
 		}
