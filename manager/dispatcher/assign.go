@@ -83,23 +83,23 @@ func (d *Dispatcher) assign(ctx context.Context, s *session, send func(*api.Assi
 	var have assignment
 	sequence := uint64(0)
 	for {
-		var want assignment
+		tasks, all := d.changed(listener)
+		var news []*api.AssignmentChange
 		err := d.cfg.Store.View(func(tx store.ReadTx) (err error) {
-			want, err = assigned(tx, s.nodeID)
+			have, news, err = have.next(tx, s.nodeID, tasks, all)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if news := changes(have, want); len(news) > 0 || sequence == 0 {
+		if len(news) > 0 || sequence == 0 {
 			m := &api.AssignmentsResponse{Complete: sequence == 0, AppliesTo: sequence, ResultsIn: sequence + 1, Changes: news}
-			d.delivering(ctx, want, news)
+			d.delivering(ctx, have, news)
 			if err := send(m); err != nil {
 				return err
 			}
 			sequence++
 		}
-		have = want
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -108,6 +108,58 @@ func assigned(tx store.ReadTx, nodeID string) (assignment, error) {
 	return a, nil
 }
 
+// next returns the assignment that follows a, and what turns a into it, when some tasks may have changed, or all may be another. Tasks that
+// need nothing else are looked at alone, and then a becomes the next one: what a node with many of them costs is for each change, not for all
+// of them with each change.
+func (a assignment) next(tx store.ReadTx, nodeID string, tasks []string, all bool) (assignment, []*api.AssignmentChange, error) {
+	if !all {
+		if news, ok, err := a.follow(tx, nodeID, tasks); ok || err != nil {
+			return a, news, err
+		}
+	}
+	to, err := assigned(tx, nodeID)
+	return to, changes(a, to), err
+}
+
+// follow changes the assignment by what became of some tasks, in the order of their ids, unless one of them needs more than itself: then ok is
+// false, and nothing is changed.
+func (a assignment) follow(tx store.ReadTx, nodeID string, ids []string) (news []*api.AssignmentChange, ok bool, err error) {
+	now := make([]*api.Task, len(ids)) // nil where the task is not the node's any more
+	for i, id := range ids {
+		t, err := store.Get[*api.Task](tx, id)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, false, err
+		}
+		if err == nil && t.GetNodeId() == nodeID && taskstate.Assigned(t) {
+			now[i] = t
+		}
+		if !plain(now[i]) || !plain(a.tasks[id]) {
+			return nil, false, nil
+		}
+	}
+	var removed []*api.AssignmentChange
+	for i, id := range ids {
+		old := a.tasks[id]
+		switch {
+		case now[i] != nil:
+			a.tasks[id] = now[i]
+			if old == nil || !sameTask(old, now[i]) {
+				news = append(news, taskChange(api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE, now[i]))
+			}
+		case old != nil:
+			delete(a.tasks, id)
+			removed = append(removed, taskChange(api.AssignmentAction_ASSIGNMENT_ACTION_REMOVE, &api.Task{Id: id}))
+		}
+	}
+	return append(news, removed...), true, nil
+}
+
+// plain reports whether a task, or nil, goes to its node as it is, and nothing with it.
+func plain(t *api.Task) bool {
+	c := t.GetSpec().GetContainer()
+	return len(c.GetSecrets())+len(c.GetConfigs()) == 0 && !assignment{}.templated(c)
+}
+
 // add adds what a container needs. What is not there any more is passed over: the node's task waits for it in vain, and says so.
 func (a assignment) add(tx store.ReadTx, c *api.ContainerSpec) error {
 	for _, r := range c.GetSecrets() {
@@ -226,6 +278,12 @@ func taskChange(action api.AssignmentAction, t *api.Task) *api.AssignmentChange 
 
 func secretChange(action api.AssignmentAction, s *api.Secret) *api.AssignmentChange {
 	return &api.AssignmentChange{Action: action, Object: &api.AssignmentChange_Secret{Secret: s}}
+}
+
+// sameForNode reports whether a change of a task is none for its node.
+func sameForNode(old, t *api.Task) bool {
+	return old.GetNodeId() == t.GetNodeId() && taskstate.Assigned(old) == taskstate.Assigned(t) &&
+		taskstate.NeedsValues(old) == taskstate.NeedsValues(t) && sameTask(old, t)
 }
 
 // sameTask reports whether two versions of a task are the same for its node, which needs no news of its own reports.

@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/store"
@@ -11,11 +13,19 @@ import (
 
 // listener is a stream that is woken when the assignment of its node may have changed.
 type listener struct {
-	nodeID string
-	wake   chan struct{} // has room for one
+	wake chan struct{} // has room for one
+	// Guarded by Dispatcher.mu: what changed since the stream looked. all is anything, tasks are some tasks, by id.
+	all   bool
+	tasks map[string]bool
 }
 
-func (l *listener) signal() {
+// signal wakes the stream for a task, or without one for anything. Called with Dispatcher.mu.
+func (l *listener) signal(task string) {
+	if task == "" {
+		l.all = true
+	} else {
+		l.tasks[task] = true
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -24,7 +34,7 @@ func (l *listener) signal() {
 
 // listen registers a stream. The caller calls the returned function when the stream ends.
 func (d *Dispatcher) listen(nodeID string) (*listener, func()) {
-	l := &listener{nodeID: nodeID, wake: make(chan struct{}, 1)}
+	l := &listener{wake: make(chan struct{}, 1), all: true, tasks: map[string]bool{}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.listeners[nodeID] == nil {
@@ -39,6 +49,16 @@ func (d *Dispatcher) listen(nodeID string) (*listener, func()) {
 			delete(d.listeners, nodeID)
 		}
 	}
+}
+
+// changed returns the tasks that changed since the last call, in order; all says that anything may have.
+func (d *Dispatcher) changed(l *listener) (tasks []string, all bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	tasks, all = slices.Sorted(maps.Keys(l.tasks)), l.all
+	l.all = false
+	clear(l.tasks)
+	return tasks, all
 }
 
 // follow wakes streams whenever the store changes for them, until ctx ends.
@@ -73,7 +93,9 @@ func (d *Dispatcher) followFrom(ctx context.Context) error {
 func (d *Dispatcher) wakeFor(change store.Change) error {
 	switch o := change.Object.(type) {
 	case *api.Task:
-		d.wakeAssignments(o.GetNodeId())
+		if old, _ := change.Old.(*api.Task); change.Action != store.ActionUpdate || !sameForNode(old, o) {
+			d.wakeAssignments(o.GetNodeId(), o.GetId())
+		}
 	case *api.Secret:
 		return d.wakeUsers(store.ByReferencedSecret(o.GetId()))
 	case *api.Config:
@@ -97,17 +119,18 @@ func (d *Dispatcher) wakeUsers(by store.By) error {
 	return d.cfg.Store.View(func(tx store.ReadTx) error {
 		tasks, err := store.List[*api.Task](tx, by)
 		for _, t := range tasks {
-			d.wakeAssignments(t.GetNodeId())
+			d.wakeAssignments(t.GetNodeId(), "")
 		}
 		return err
 	})
 }
 
-func (d *Dispatcher) wakeAssignments(nodeID string) {
+// wakeAssignments wakes the streams of a node for one of its tasks, or without one for anything.
+func (d *Dispatcher) wakeAssignments(nodeID, task string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for l := range d.listeners[nodeID] {
-		l.signal()
+		l.signal(task)
 	}
 }
 
@@ -142,7 +165,7 @@ func (d *Dispatcher) wakeAll() {
 	defer d.mu.Unlock()
 	for _, listeners := range d.listeners {
 		for l := range listeners {
-			l.signal()
+			l.signal("")
 		}
 	}
 }
