@@ -23,6 +23,13 @@ const (
 	restFactor = 4
 	// maxRest is how long it rests at most: what happened meanwhile, such as the end of a node, waits for no longer.
 	maxRest = time.Second
+	// unhurried is how long a service is not looked at for changes that its core does not heed, and unhurriedFactor how much longer than the
+	// last look took, if that is longer.
+	unhurried       = 5 * time.Second
+	unhurriedFactor = 50
+	// maxPiece is how many effects are written before the loop sees what happened meanwhile: a watch that nobody follows for too long has to
+	// start anew, and the loop then has to look at everything.
+	maxPiece = 4000
 )
 
 // Config is what a Loop needs. The zero value of each optional field is safe.
@@ -43,10 +50,14 @@ type Loop struct {
 	only func(*api.Service) bool
 	// everyNode selects the services that are asked about when any node changes; nil is none.
 	everyNode func(*api.Service) bool
-	store     *store.Store
-	log       *slog.Logger
-	// Owned by Run: looked is how long the loop has looked at services since it rested.
-	looked time.Duration
+	// heeds selects the changes of tasks that may make the core decide otherwise; nil is all.
+	heeds func(v View, old, now *api.Task) bool
+	store *store.Store
+	log   *slog.Logger
+	// Owned by Run: watch is what the loop follows, looked how long it has looked at services since it rested, and lastLook how long the
+	// last time before that.
+	watch            *store.Watcher
+	looked, lastLook time.Duration
 }
 
 // Option changes what New makes.
@@ -63,6 +74,14 @@ func Only(which func(*api.Service) bool) Option { return func(l *Loop) { l.only 
 // EveryNode makes the loop ask its core about services that are to run on every node, those that which selects, when a node changes, or
 // comes, although none of their tasks are there. Their views have [View.Eligible]. which must take a service that is nil.
 func EveryNode(which func(*api.Service) bool) Option { return func(l *Loop) { l.everyNode = which } }
+
+// Heeds has the loop look at a service soon for no other changes of its tasks than those that which selects, and at the rest in some seconds: a
+// look costs as much as the service has tasks, so that the cost of all looks grew with their square if each task that starts asked for one.
+// which gets a view of the task's slot as it is now, and the task before and after the change; it had none before, or none after it. What it
+// does not select may be seen late, but is seen.
+func Heeds(which func(v View, old, now *api.Task) bool) Option {
+	return func(l *Loop) { l.heeds = which }
+}
 
 // New returns a loop for a core; name is what logs call it. It starts nothing.
 func New(name string, core Core, cfg Config, options ...Option) (*Loop, error) {
@@ -95,6 +114,7 @@ func (l *Loop) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.watch = watch
 	q := newQueue()
 	if err := l.markAll(q, watch.Snapshot()); err != nil {
 		return err
@@ -102,26 +122,37 @@ func (l *Loop) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		l.looked = 0
+		if l.looked > 0 {
+			l.looked, l.lastLook = 0, l.looked
+		}
 		if err := l.work(ctx, q); err != nil {
 			return err
 		}
 		rested := time.Now().Add(restAfter(l.looked))
-		ready := watch.Ready()
-		timer.Reset(max(q.untilNext(time.Now()), 1)) // one of zero crashes simulations: go.dev/issue/78156
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-ready:
-		case <-timer.C:
+		if len(q.dirty) == 0 { // none of what came during the work
+			if err := l.await(ctx, q, timer); err != nil {
+				return err
+			}
 		}
 		if err := rest(ctx, rested); err != nil {
 			return err
 		}
-		if err := l.drain(watch, q); err != nil {
+		if err := l.drain(q); err != nil {
 			return err
 		}
 	}
+}
+
+// await waits until the watch has news, or a key gets dirty by itself.
+func (l *Loop) await(ctx context.Context, q *queue, timer *time.Timer) error {
+	timer.Reset(max(q.untilNext(time.Now()), 1)) // one of zero crashes simulations: go.dev/issue/78156
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.watch.Ready():
+	case <-timer.C:
+	}
+	return nil
 }
 
 // restAfter is how long the loop rests after looks that took long. A look at a service costs as much as it has tasks, and while many of them
@@ -151,55 +182,90 @@ func rest(ctx context.Context, until time.Time) error {
 }
 
 // drain marks what all waiting batches touched.
-func (l *Loop) drain(watch *store.Watcher, q *queue) error {
+func (l *Loop) drain(q *queue) error {
+	var changes []store.Change
 	for {
-		batch, ok, err := watch.TryNext()
-		if err != nil || !ok {
+		batch, ok, err := l.watch.TryNext()
+		if err != nil {
 			return err
 		}
-		for _, change := range batch.Changes {
-			if err := l.mark(q, change); err != nil {
+		if !ok {
+			break
+		}
+		changes = append(changes, batch.Changes...)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return l.store.View(func(tx store.ReadTx) error {
+		r := newReader(tx, nil)
+		for _, change := range changes {
+			if err := l.mark(q, r, change); err != nil {
 				return err
 			}
 		}
-	}
+		return nil
+	})
 }
 
-// mark makes the keys dirty that a change can matter for.
-func (l *Loop) mark(q *queue, change store.Change) error {
+// mark makes the keys dirty that a change can matter for; r reads a state that has the change.
+func (l *Loop) mark(q *queue, r *reader, change store.Change) error {
 	switch o := change.Object.(type) {
 	case *api.Task:
-		l.markTask(q, o)
-		return nil
+		return l.markChange(q, r, change)
 	case *api.Service:
-		return l.store.View(func(tx store.ReadTx) error { return l.markService(q, tx, o.GetId()) })
+		return l.markService(q, r.tx, o.GetId())
 	case *api.Node:
 		old, _ := change.Old.(*api.Node)
 		if l.everyNode != nil && !sameForServices(old, o) {
-			if err := l.store.View(func(tx store.ReadTx) error { return l.markEveryNode(q, tx) }); err != nil {
+			if err := l.markEveryNode(q, r.tx); err != nil {
 				return err
 			}
 		}
 		if change.Action == store.ActionUpdate && sameForTasks(old, o) {
 			return nil
 		}
-		return l.store.View(func(tx store.ReadTx) error {
-			tasks, err := store.List[*api.Task](tx, store.ByNode(o.GetId()))
-			for _, t := range tasks {
-				l.markTask(q, t)
-			}
-			return err
-		})
+		tasks, err := store.List[*api.Task](r.tx, store.ByNode(o.GetId()))
+		for _, t := range tasks {
+			l.markTask(q, t)
+		}
+		return err
 	case *api.Cluster:
 		old, _ := change.Old.(*api.Cluster)
 		if old.GetSpec().GetTaskHistoryLimit() == o.GetSpec().GetTaskHistoryLimit() &&
 			slices.Equal(old.GetSpec().GetRequiredIsolation(), o.GetSpec().GetRequiredIsolation()) {
 			return nil
 		}
-		return l.store.View(func(tx store.ReadTx) error { return l.markAll(q, tx) })
+		return l.markAll(q, r.tx)
 	default:
 		return nil
 	}
+}
+
+// markChange marks the key of a task that changed, or has it looked at some time if the core does not heed the change.
+func (l *Loop) markChange(q *queue, r *reader, change store.Change) error {
+	now, _ := change.Object.(*api.Task)
+	old, _ := change.Old.(*api.Task)
+	k := l.keyOf(now)
+	if l.heeds == nil || q.dirty[k] {
+		q.mark(k)
+		return nil
+	}
+	v, err := r.view(now.GetServiceId(), max(now.GetSlot(), 1))
+	if err != nil {
+		return err
+	}
+	if change.Action == store.ActionDelete {
+		old, now = now, nil
+	}
+	switch {
+	case l.only != nil && !l.only(v.Service): // nobody would look
+	case l.heeds(v, old, now):
+		q.mark(k)
+	default:
+		q.wakeBy(k, time.Now().Add(max(unhurried, unhurriedFactor*l.lastLook)))
+	}
+	return nil
 }
 
 // sameForTasks reports whether a node's change is none for its tasks: heartbeats and lists of images are not.
@@ -225,12 +291,14 @@ func (l *Loop) markEveryNode(q *queue, tx store.ReadTx) error {
 	return err
 }
 
-func (l *Loop) markTask(q *queue, t *api.Task) {
+func (l *Loop) markTask(q *queue, t *api.Task) { q.mark(l.keyOf(t)) }
+
+func (l *Loop) keyOf(t *api.Task) key {
 	k := key{service: t.GetServiceId()}
 	if l.bySlot {
 		k.slot = t.GetSlot()
 	}
-	q.mark(k)
+	return k
 }
 
 func (l *Loop) markService(q *queue, tx store.ReadTx, id string) error {
@@ -273,7 +341,7 @@ func (l *Loop) work(ctx context.Context, q *queue) error {
 	for len(wanted) > 0 {
 		rest, left, err := l.commit(ctx, wanted)
 		if err == nil && len(left.effects) > 0 {
-			rest, err = rest[1:], l.finish(ctx, left)
+			rest, err = rest[1:], l.finish(ctx, q, left)
 		}
 		if errors.Is(err, store.ErrConflict) {
 			l.log.Warn("store is too busy, trying again", "error", err)
@@ -283,6 +351,9 @@ func (l *Loop) work(ctx context.Context, q *queue) error {
 			return nil
 		}
 		if err != nil {
+			return err
+		}
+		if err := l.drain(q); err != nil {
 			return err
 		}
 		wanted = rest
@@ -375,13 +446,21 @@ func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, left decided
 
 // finish applies effects that stand, in as many transactions as it takes. It ends early when the service is not what the core saw any more:
 // that news is on its way.
-func (l *Loop) finish(ctx context.Context, d decided) error {
-	_, err := l.store.BatchIndependent(ctx, len(d.effects), func(tx store.Tx, i int) error {
-		w := writer{tx: tx, now: time.Now()}
-		return w.applyStanding(d.view, d.effects[i])
-	})
-	if errors.Is(err, errChanged) {
-		return nil
+func (l *Loop) finish(ctx context.Context, q *queue, d decided) error {
+	for piece := range slices.Chunk(d.effects, maxPiece) {
+		_, err := l.store.BatchIndependent(ctx, len(piece), func(tx store.Tx, i int) error {
+			w := writer{tx: tx, now: time.Now()}
+			return w.applyStanding(d.view, piece[i])
+		})
+		if errors.Is(err, errChanged) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.drain(q); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }

@@ -39,6 +39,13 @@ func (q *queue) wakeAt(k key, at time.Time) {
 	q.wakes[k] = at
 }
 
+// wakeBy has k get dirty by itself at a time, if it does not earlier.
+func (q *queue) wakeBy(k key, at time.Time) {
+	if until, waits := q.wakes[k]; !waits || at.Before(until) {
+		q.wakes[k] = at
+	}
+}
+
 // expire marks the keys whose time has come.
 func (q *queue) expire(now time.Time) {
 	for k, at := range q.wakes {

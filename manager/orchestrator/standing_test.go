@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,9 +16,9 @@ import (
 )
 
 // runCore runs a loop with a core until the test ends.
-func runCore(t *testing.T, s *store.Store, core orchestrator.Core) {
+func runCore(t *testing.T, s *store.Store, core orchestrator.Core, options ...orchestrator.Option) {
 	t.Helper()
-	l, err := orchestrator.New("test", core, orchestrator.Config{Store: s})
+	l, err := orchestrator.New("test", core, orchestrator.Config{Store: s}, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +75,44 @@ func TestLoop_DoesNotLookAgainForWhatStands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLoop_LooksLateAtWhatItDoesNotHeed: the number of looks does not grow with that of changes which its core does not heed; but it looks.
+func TestLoop_LooksLateAtWhatItDoesNotHeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.New(t)
+		var looks atomic.Int64
+		heeds := func(v orchestrator.View, old, now *api.Task) bool {
+			if len(v.Tasks) != 1 || v.Tasks[0].GetId() != now.GetId() || old == nil && now.GetMeta() == nil {
+				t.Errorf("a view of %d tasks for a change of %v to %v", len(v.Tasks), old, now)
+			}
+			return now.GetSlot() == 77
+		}
+		storetest.Create(t, s, simService("s", 3, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+		runCore(t, s, func(time.Time, orchestrator.View) ([]orchestrator.Effect, time.Time) {
+			looks.Add(1)
+			return nil, time.Time{}
+		}, orchestrator.Heeds(heeds))
+		synctest.Wait()
+		looks.Store(0)
+		for i := range 1000 {
+			storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "s", Slot: uint64(i + 100)})
+			synctest.Wait()
+		}
+		if got := looks.Load(); got > 0 {
+			t.Errorf("%d looks at once", got)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := looks.Load(); got != 1 {
+			t.Errorf("%d looks after a minute, want one", got)
+		}
+		storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "s", Slot: 77})
+		synctest.Wait()
+		if got := looks.Load(); got != 2 {
+			t.Errorf("%d looks in all after a change that it heeds, want 2", got)
+		}
+	})
 }
 
 // TestLoop_GivesASlotNoSecondTask: one that got a task after the core looked stays as it is.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/manager/orchestrator"
 	"github.com/skep-io/skep/manager/taskstate"
@@ -13,7 +15,32 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("replicated", Step, cfg, orchestrator.Only(func(s *api.Service) bool { return s == nil || s.GetSpec().GetReplicated() != nil }))
+	only := func(s *api.Service) bool { return s == nil || s.GetSpec().GetReplicated() != nil }
+	return orchestrator.New("replicated", Step, cfg, orchestrator.Only(only), orchestrator.Heeds(heeds))
+}
+
+// heeds reports whether Step may decide otherwise because of a change of a task, whose slot v shows. What becomes of a slot's one live task, as
+// of most tasks all their lives, matters only when it has to leave its node, or the slot lost all that made it count.
+func heeds(v orchestrator.View, old, now *api.Task) bool {
+	live := 0
+	for _, t := range v.Tasks {
+		if taskstate.Live(t) && !taskstate.Ended(t) {
+			live++
+		}
+	}
+	switch {
+	case v.Service == nil:
+		return old == nil // all others were told to go
+	case old != nil && taskstate.Kept(old) && !slices.ContainsFunc(v.Tasks, taskstate.Kept):
+		return true
+	case live > 1, slices.ContainsFunc(v.Tasks, func(t *api.Task) bool { return v.Drained(t) || taskstate.Live(t) && v.Lost(t) }):
+		return true
+	case old != nil && old.GetNodeId() != now.GetNodeId():
+		// The scheduler chose by the task's placement, Step goes by the service's.
+		return !proto.Equal(now.GetSpec().GetPlacement(), v.Service.GetSpec().GetTask().GetPlacement())
+	default:
+		return false
+	}
 }
 
 // Step decides about all slots of one service.

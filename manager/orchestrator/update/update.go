@@ -11,7 +11,27 @@ import (
 
 // New returns the loop; it runs on the leader only.
 func New(cfg orchestrator.Config) (*orchestrator.Loop, error) {
-	return orchestrator.New("update", Step, cfg, orchestrator.Only(func(s *api.Service) bool { return s != nil && !taskstate.Job(s.GetSpec()) }))
+	only := func(s *api.Service) bool { return s != nil && !taskstate.Job(s.GetSpec()) }
+	return orchestrator.New("update", Step, cfg, orchestrator.Only(only), orchestrator.Heeds(heeds))
+}
+
+// heeds reports whether Step may decide otherwise because of a change of a task, whose slot v shows: only who counts how far an update is looks
+// at how tasks do, and otherwise there is something to do only where one of another spec is to run.
+func heeds(v orchestrator.View, _, _ *api.Task) bool {
+	switch v.Service.GetUpdateStatus().GetState() {
+	case api.UpdateState_UPDATE_STATE_UPDATING, api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED:
+		return true
+	}
+	present, kept := false, false
+	for _, t := range v.Tasks {
+		same := t.GetSpecVersion() == v.Service.GetSpecVersion()
+		if taskstate.Live(t) && !same {
+			return true
+		}
+		present = present || same && taskstate.Kept(t)
+		kept = kept || taskstate.Kept(t)
+	}
+	return kept && !present
 }
 
 // Step decides about all slots of one service.
