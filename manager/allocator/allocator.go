@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -18,8 +17,13 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// retryDelay is how long the loop waits after the store was too busy.
-const retryDelay = 100 * time.Millisecond
+const (
+	// retryDelay is how long the loop waits after the store was too busy.
+	retryDelay = 100 * time.Millisecond
+	// maxPiece is for how many tasks the loop writes before it sees what came meanwhile: a watch that nobody follows for too long has to start
+	// anew.
+	maxPiece = 4000
+)
 
 // Step returns the task as it is once it has what it needs, or nil when t is not new or not meant to run any more.
 // It does not change t.
@@ -103,8 +107,12 @@ func (l *Loop) run(ctx context.Context) error {
 		if err := l.work(ctx); err != nil {
 			return err
 		}
-		batch, err := watch.Next(ctx)
-		for ok := true; ok && err == nil; batch, ok, err = watch.TryNext() {
+		var batch store.Batch
+		more := true
+		if len(l.waiting) == 0 {
+			batch, err = watch.Next(ctx)
+		}
+		for ; more && err == nil; batch, more, err = watch.TryNext() {
 			for _, change := range batch.Changes {
 				if t, isTask := change.Object.(*api.Task); isTask && change.Action != store.ActionDelete {
 					l.note(t)
@@ -123,23 +131,24 @@ func (l *Loop) note(t *api.Task) {
 	}
 }
 
-// work allocates for all waiting tasks.
+// work allocates for waiting tasks, as many as it should at once.
 func (l *Loop) work(ctx context.Context) error {
-	for len(l.waiting) > 0 {
-		ids := slices.Sorted(maps.Keys(l.waiting))
-		done, err := l.store.BatchIndependent(ctx, len(ids), func(tx store.Tx, i int) error { return allocate(tx, ids[i]) })
-		for _, id := range ids[:done] {
-			delete(l.waiting, id)
-		}
-		if errors.Is(err, store.ErrConflict) {
-			l.log.Warn("store is too busy, trying again", "error", err)
-			err = pause(ctx)
-		}
-		if err != nil {
-			return err
+	ids := make([]string, 0, min(len(l.waiting), maxPiece))
+	for id := range l.waiting {
+		if ids = append(ids, id); len(ids) == maxPiece {
+			break
 		}
 	}
-	return nil
+	slices.Sort(ids)
+	done, err := l.store.BatchIndependent(ctx, len(ids), func(tx store.Tx, i int) error { return allocate(tx, ids[i]) })
+	for _, id := range ids[:done] {
+		delete(l.waiting, id)
+	}
+	if errors.Is(err, store.ErrConflict) {
+		l.log.Warn("store is too busy, trying again", "error", err)
+		return pause(ctx)
+	}
+	return err
 }
 
 func pause(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -15,8 +16,13 @@ import (
 	"github.com/skep-io/skep/store/object"
 )
 
-// retryDelay is how long the loop waits after the store was too busy.
-const retryDelay = 100 * time.Millisecond
+const (
+	// retryDelay is how long the loop waits after the store was too busy.
+	retryDelay = 100 * time.Millisecond
+	// maxPiece is how many decisions are written before the loop takes in what happened meanwhile: a watch that nobody follows for too long has
+	// to start anew, and the core with it.
+	maxPiece = 4000
+)
 
 // Config is what a Loop needs.
 type Config struct {
@@ -64,16 +70,15 @@ func (l *Loop) run(ctx context.Context) error {
 	}
 	core := NewCore()
 	for {
-		dropped, err := l.commit(ctx, core.Step(time.Now(), changes))
-		if err != nil {
+		if changes, err = l.commit(ctx, watch, core.Step(time.Now(), changes)); err != nil {
 			return err
 		}
-		if len(dropped) == 0 {
+		if len(changes) == 0 {
 			if err := wait(ctx, watch.Ready()); err != nil {
 				return err
 			}
 		}
-		if changes, err = news(watch, dropped); err != nil {
+		if changes, err = news(watch, changes); err != nil {
 			return err
 		}
 	}
@@ -139,9 +144,26 @@ func news(watch *store.Watcher, changes []Change) ([]Change, error) {
 	}
 }
 
-// commit writes the decisions, in as many transactions as it takes. A decision about an object that changed since the core
-// saw it is not written; the tasks whose news would not reach the core by themselves are returned for it.
-func (l *Loop) commit(ctx context.Context, decisions []Decision) (dropped []Change, err error) {
+// commit writes the decisions, in as many transactions as it takes, and returns what the core does not know then: the tasks whose news would
+// not reach it by themselves, and after them what happened meanwhile.
+func (l *Loop) commit(ctx context.Context, watch *store.Watcher, decisions []Decision) ([]Change, error) {
+	var dropped, meanwhile []Change
+	for piece := range slices.Chunk(decisions, maxPiece) {
+		more, err := l.commitPiece(ctx, piece)
+		if err != nil {
+			return nil, err
+		}
+		dropped = append(dropped, more...)
+		if meanwhile, err = news(watch, meanwhile); err != nil {
+			return nil, err
+		}
+	}
+	return append(dropped, meanwhile...), nil
+}
+
+// commitPiece is commit for some of the decisions. A decision about an object that changed since the core saw it is not written; the tasks whose
+// news would not reach the core by themselves are returned for it.
+func (l *Loop) commitPiece(ctx context.Context, decisions []Decision) (dropped []Change, err error) {
 	refused := make([]*api.Task, len(decisions))
 	done, err := l.store.BatchIndependent(ctx, len(decisions), func(tx store.Tx, i int) (err error) {
 		refused[i], err = write(tx, decisions[i])

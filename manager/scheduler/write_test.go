@@ -52,7 +52,7 @@ func TestWrite_OnlyWhatTheCoreStillKnows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused, err := loop.commit(t.Context(), decisions)
+	refused, err := loop.commitPiece(t.Context(), decisions)
 	if err != nil {
 		t.Fatal(err)
 	}
