@@ -22,15 +22,14 @@ import (
 	"github.com/skep-io/skep/e2e/lab"
 )
 
-const (
-	// tasksPerAgent is how many replicas there are for each simulated node.
-	tasksPerAgent = 30
-	// joiners is how many simulated nodes join at once.
-	joiners = 8
-)
+// joiners is how many simulated nodes join at once.
+const joiners = 8
 
-// crowdSizes are how many nodes are simulated, one after the other, so that growth is seen.
-func crowdSizes() []int { return []int{100, 1000} }
+// crowdSize is how many nodes are simulated, and how many replicas there are for each of them.
+type crowdSize struct{ nodes, tasks int }
+
+// crowdSizes are simulated one after the other, so that growth is seen: with the nodes, with the tasks of each, and with the nodes alone.
+func crowdSizes() []crowdSize { return []crowdSize{{100, 30}, {1000, 30}, {1000, 100}, {5000, 6}} }
 
 // simulated measures three managers with many nodes: real certificates, sessions and assignments, and containers that only say that they run.
 func (b bench) simulated(ctx context.Context) error {
@@ -52,10 +51,10 @@ func (b bench) simulated(ctx context.Context) error {
 	c := &crowdOf{bench: b, managers: managers, token: secret, started: make(chan struct{}, 1)}
 	defer c.close()
 	for _, size := range crowdSizes() {
-		if err := c.grow(ctx, size); err != nil {
+		if err := c.grow(ctx, size.nodes); err != nil {
 			return err
 		}
-		if err := c.measure(ctx); err != nil {
+		if err := c.measure(ctx, size.nodes*size.tasks); err != nil {
 			return err
 		}
 	}
@@ -97,6 +96,9 @@ func (c *crowdOf) close() {
 // grow has as many nodes join as make them that many.
 func (c *crowdOf) grow(ctx context.Context, size int) error {
 	began, before := time.Now(), len(c.agents)
+	if size == before {
+		return nil
+	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(joiners)
@@ -217,11 +219,10 @@ func (c *crowdOf) awaitRunning(ctx context.Context, tasks int64) error {
 	return nil
 }
 
-// measure creates a service, has a node go silent, and removes the service.
-func (c *crowdOf) measure(ctx context.Context) error {
-	tasks := len(c.agents) * tasksPerAgent
+// measure creates a service of that many tasks, has a node go silent, and removes the service.
+func (c *crowdOf) measure(ctx context.Context, tasks int) error {
 	return withControl(c.managers[0], func(control api.ControlClient) error {
-		wanted := spec(fmt.Sprintf("simulated%d", len(c.agents)), uint64(tasks))
+		wanted := spec(fmt.Sprintf("simulated%d-%d", len(c.agents), tasks), uint64(tasks))
 		began := time.Now()
 		response, err := control.CreateService(ctx, &api.CreateServiceRequest{Spec: wanted})
 		if err != nil {
@@ -250,7 +251,7 @@ func (c *crowdOf) measure(ctx context.Context) error {
 		if err := c.awaitRunning(ctx, 0); err != nil {
 			return err
 		}
-		c.row(fmt.Sprintf("the same removed: to the last task's end, %d nodes", len(c.agents)), milliseconds(time.Since(began)), "")
+		c.row(fmt.Sprintf("%d replicas on %d simulated nodes removed: to the last task's end", tasks, len(c.agents)), milliseconds(time.Since(began)), "")
 		return nil
 	})
 }
@@ -261,7 +262,8 @@ func (c *crowdOf) lose(ctx context.Context, control api.ControlClient, tasks int
 	lost.stop()
 	lost.stopped.Wait()
 	lost.mu.Lock()
-	c.running.Add(-int64(len(lost.tasks)))
+	had := len(lost.tasks)
+	c.running.Add(-int64(had))
 	lost.tasks = map[string]bool{}
 	lost.mu.Unlock()
 	state := func(wanted api.NodeState) func() (bool, error) {
@@ -277,7 +279,7 @@ func (c *crowdOf) lose(ctx context.Context, control api.ControlClient, tasks int
 	if err := c.awaitRunning(ctx, tasks); err != nil {
 		return err
 	}
-	c.row(fmt.Sprintf("one of %d nodes down: its %d tasks run elsewhere", len(c.agents), tasksPerAgent), milliseconds(time.Since(began)), "< 1000 ms")
+	c.row(fmt.Sprintf("one of %d nodes down: its %d tasks run elsewhere", len(c.agents), had), milliseconds(time.Since(began)), "< 1000 ms")
 	lost.run(ctx)
 	return until(ctx, state(api.NodeState_NODE_STATE_READY))
 }
