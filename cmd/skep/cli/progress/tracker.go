@@ -220,10 +220,9 @@ type slot struct {
 	last *api.Task
 }
 
-// lives reports whether the slot has a task that may still run.
-func (s slot) lives() bool {
-	return s.task != nil && s.task.GetStatus().GetState() <= api.TaskState_TASK_STATE_RUNNING
-}
+// lives reports whether a task of the slot may still run: one that is wanted, or the successor that the managers make, or decide against,
+// for a wanted one that has ended. They do so late where a node rejects a task that waits for its restart delay.
+func (s slot) lives() bool { return s.task != nil }
 
 // unready reports whether the slot's task runs without being ready.
 func (s slot) unready() bool {
