@@ -2575,7 +2575,7 @@ func (x *WatchServiceResponse) GetCounts() *ServiceCounts {
 
 type ReadLogsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A service's name or id, or a task's id.
+	// A service's name or id, a task's id, or a slot: SERVICE.SLOT.
 	Target        string      `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	Options       *LogOptions `protobuf:"bytes,2,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2814,7 +2814,8 @@ type LogLine struct {
 	Data []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
 	// Labels of the task's container. Added by managers, if details are asked for.
 	Details map[string]string `protobuf:"bytes,9,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How many lines of the task before this one are missing: its oldest were removed before they could be read, or are damaged.
+	// How many lines of the task before this one are missing: its oldest were removed before they could be read, or are damaged. A line
+	// without a time and data only says how many are missing at the end.
 	Missed        uint64 `protobuf:"varint,10,opt,name=missed,proto3" json:"missed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

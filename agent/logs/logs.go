@@ -134,7 +134,7 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		options.Tail, leaveOut = 0, max(n-options.Tail, 0)
 	}
 	missed := uint64(0)
-	return r.each(ctx, id, path, options, lines, func(e logfile.Entry) error {
+	err := r.each(ctx, id, path, options, lines, func(e logfile.Entry) error {
 		missed += e.Missed
 		switch {
 		case !wanted.Has(e.Time, e.Text):
@@ -147,6 +147,10 @@ func (r Reader) readOne(ctx context.Context, id, path string, o *api.LogOptions,
 		l.Missed, missed = missed, 0
 		return pass(ctx, lines, l)
 	})
+	if err != nil || missed == 0 {
+		return err
+	}
+	return pass(ctx, lines, &api.LogLine{TaskId: id, Missed: missed})
 }
 
 // pass gives a line, or nil, to who sends them.

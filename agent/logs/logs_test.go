@@ -146,7 +146,7 @@ func TestRead_FollowsUntilTheTasksEnd(t *testing.T) {
 	}
 }
 
-// TestRead_SaysHowManyLinesAreMissing: of those that are damaged, before the next that is wanted.
+// TestRead_SaysHowManyLinesAreMissing: of those that are damaged, before the next that is wanted, or in the end.
 func TestRead_SaysHowManyLinesAreMissing(t *testing.T) {
 	n := newNode(t, "a")
 	n.write("a", 0, 6)
@@ -160,7 +160,7 @@ func TestRead_SaysHowManyLinesAreMissing(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for grep, want := range map[string][]string{"": {"0-0", "1-0", "3-1", "5-1"}, "[05]": {"0-0", "5-2"}} {
+	for grep, want := range map[string][]string{"": {"0-0", "1-0", "3-1", "5-1"}, "[05]": {"0-0", "5-2"}, "[03]": {"0-0", "3-1", "-1"}, "none": {"-2"}} {
 		var got []string
 		err := n.reader().Read(t.Context(), []string{"a"}, &api.LogOptions{Tail: -1, Grep: grep}, func(l *api.LogLine) error {
 			got = append(got, fmt.Sprintf("%s-%d", strings.TrimSpace(string(l.GetData())), l.GetMissed()))

@@ -92,26 +92,7 @@ func tasksOf(tx store.ReadTx, target string) ([]*api.Task, error) {
 	if fault.KindOf(err) != fault.NotFound {
 		return nil, err
 	}
-	missing := fault.New(fault.NotFound, "no such task or service: %s", clip(target))
-	name, slot, ok := lookup.Slot(target)
-	if !ok {
-		return nil, missing
-	}
-	service, err = resolve[*api.Service](tx, name)
-	if err != nil {
-		return nil, missing
-	}
-	all, err := store.List[*api.Task](tx, store.ByService(service.GetId()))
-	if err != nil {
-		return nil, err
-	}
-	var out []*api.Task
-	for _, t := range all {
-		if t.GetSlot() == slot {
-			out = append(out, t)
-		}
-	}
-	return out, nil
+	return lookup.InSlot(tx, target)
 }
 
 // running returns the tasks that run and are to run, but for those that were seen. Those that are to end include what was lost with a

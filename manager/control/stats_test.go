@@ -49,7 +49,7 @@ func TestReadStats_IsOfTheTasksThatRun(t *testing.T) {
 		{nil, "a2 a3 b1"},
 		{[]string{"web"}, "a2 a3"},
 		{[]string{"web.1"}, "a2"},
-		{[]string{"web.3"}, ""},
+		{[]string{"db.2"}, ""},
 		{[]string{"db", "a3", "a1", "a3"}, "b1 a3"},
 	} {
 		answer, err := s.ReadStats(t.Context(), &api.ReadStatsRequest{Targets: tc.targets})
@@ -64,7 +64,7 @@ func TestReadStats_IsOfTheTasksThatRun(t *testing.T) {
 			t.Errorf("%v (-want +got):\n%s", tc.targets, diff)
 		}
 	}
-	for target, kind := range map[string]fault.Kind{"nothere": fault.NotFound, "nothere.1": fault.NotFound, "web.x": fault.NotFound, "": fault.Invalid} {
+	for target, kind := range map[string]fault.Kind{"nothere": fault.NotFound, "nothere.1": fault.NotFound, "web.x": fault.NotFound, "web.3": fault.NotFound, "": fault.Invalid} {
 		if _, err := s.ReadStats(t.Context(), &api.ReadStatsRequest{Targets: []string{target}}); fault.KindOf(err) != kind {
 			t.Errorf("%q: error %v, want %v", target, err, kind)
 		}

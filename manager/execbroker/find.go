@@ -2,6 +2,7 @@ package execbroker
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,10 +79,12 @@ func findTask(tx store.ReadTx, key string) (*api.Task, error) {
 	if !errors.Is(err, store.ErrNotFound) {
 		return task, err
 	}
-	if service, slot, ok := lookup.Slot(key); ok {
-		if task, err := inSlot(tx, service, slot); task != nil || err != nil {
-			return task, err
-		}
+	inSlot, err := lookup.InSlot(tx, key)
+	if err == nil {
+		return best(inSlot), nil
+	}
+	if fault.KindOf(err) != fault.NotFound {
+		return nil, err
 	}
 	matches, err := store.List[*api.Task](tx, store.ByIDPrefix(key))
 	switch {
@@ -95,30 +98,17 @@ func findTask(tx store.ReadTx, key string) (*api.Task, error) {
 	return nil, fault.New(fault.NotFound, "no such task: %s (write an id from `skep service ps`, or SERVICE.SLOT)", key)
 }
 
-// inSlot gives the task that runs in a slot, else the newest of it, else nil.
-func inSlot(tx store.ReadTx, service string, slot uint64) (*api.Task, error) {
-	services, err := store.List[*api.Service](tx, store.ByName(service))
-	if err != nil || len(services) == 0 {
-		return nil, err
-	}
-	tasks, err := store.List[*api.Task](tx, store.ByService(services[0].GetId()))
-	if err != nil {
-		return nil, err
-	}
-	var best *api.Task
-	for _, t := range tasks {
-		if t.GetSlot() == slot && (best == nil || better(t, best)) {
-			best = t
-		}
-	}
-	return best, nil
-}
-
-// better says whether a is the one meant rather than b: it runs, or is newer.
-func better(a, b *api.Task) bool {
+// best gives the task of a slot that runs, else the newest.
+func best(inSlot []*api.Task) *api.Task {
 	runs := func(t *api.Task) bool { return t.GetStatus().GetState() == api.TaskState_TASK_STATE_RUNNING }
-	if runs(a) != runs(b) {
-		return runs(a)
-	}
-	return a.GetMeta().GetCreatedAt().AsTime().After(b.GetMeta().GetCreatedAt().AsTime())
+	return slices.MaxFunc(inSlot, func(a, b *api.Task) int {
+		switch {
+		case runs(a) == runs(b):
+			return a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime())
+		case runs(a):
+			return 1
+		default:
+			return -1
+		}
+	})
 }

@@ -207,7 +207,7 @@ func (r *read) kept(list []*api.Task) ([]*api.Task, error) {
 			"`skep service update --log-driver file %[1]s` replaces them by tasks that do", name)
 	}
 	return kept, r.send(&api.ReadLogsResponse{Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{
-		Reason: fmt.Sprintf("%d tasks have the log driver none, which keeps no lines", len(list)-len(kept)),
+		Reason: fmt.Sprintf("%d of the tasks have the log driver none, which keeps no lines", len(list)-len(kept)),
 	}}})
 }
 

@@ -245,7 +245,7 @@ func TestReadLogs_SaysThatNothingIsKept(t *testing.T) {
 		}
 		s.task("t2", "n1", 2, &taskLog{lines: []*api.LogLine{line(1, "a")}})
 		got, err := s.read(t.Context(), "web", nil)
-		check(t, got, err, "gap : 1 tasks have the log driver none, which keeps no lines", "1 web.2 t2@host-n1 a")
+		check(t, got, err, "gap : 1 of the tasks have the log driver none, which keeps no lines", "1 web.2 t2@host-n1 a")
 	})
 }
 
@@ -471,11 +471,38 @@ func TestReadLogs_UnknownTarget(t *testing.T) {
 	s.task("t2", "n1", 2, nil)
 	for target, want := range map[string]string{
 		"nope": "no such task or service: nope", "t": "t is ambiguous (2 matches found)", "": "is missing",
+		"nope.1": "no such task or service: nope.1", "web.3": "service web has no task in slot 3", "web.x": "no such task or service: web.x",
 	} {
 		_, err := s.read(t.Context(), target, nil)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.KindOf(err) == fault.Internal {
 			t.Errorf("target %q: got %v, want …%s…", target, err, want)
 		}
+	}
+}
+
+func TestReadLogs_OfASlot(t *testing.T) {
+	s := newSwarm(t)
+	s.agent("n1")
+	s.task("t1", "n1", 1, &taskLog{lines: []*api.LogLine{line(1, "first")}})
+	s.task("t2", "n1", 2, &taskLog{lines: []*api.LogLine{line(2, "other")}})
+	s.task("t3", "n1", 1, &taskLog{lines: []*api.LogLine{line(3, "successor")}})
+	got, err := s.read(t.Context(), "web.1", nil)
+	check(t, got, err, "1 web.1 t1@host-n1 first", "3 web.1 t3@host-n1 successor")
+}
+
+// TestReadLogs_LinesMissingInTheEnd: nothing that was asked for follows them.
+func TestReadLogs_LinesMissingInTheEnd(t *testing.T) {
+	s := newSwarm(t)
+	s.agent("n1")
+	s.task("t1", "n1", 1, &taskLog{lines: []*api.LogLine{line(1, "a"), {Missed: 7}}})
+	var missed []uint64
+	err := s.broker.ReadLogs(t.Context(), &api.ReadLogsRequest{Target: "web", Options: &api.LogOptions{Tail: -1, Grep: "a"}},
+		func(e *api.ReadLogsResponse) error {
+			missed = append(missed, e.GetLine().GetMissed())
+			return nil
+		})
+	if diff := cmp.Diff([]uint64{0, 7}, missed); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
 	}
 }
 

@@ -129,7 +129,8 @@ func (s *source) read(ctx context.Context, options *api.LogOptions, each func(*a
 		if err != nil {
 			return said(ctx, err)
 		}
-		if line := response.GetLine(); line == nil || !s.wanted.Has(line.GetTime().AsTime(), line.GetData()) {
+		line := response.GetLine()
+		if !onlyMissed(line) && (line == nil || !s.wanted.Has(line.GetTime().AsTime(), line.GetData())) {
 			continue // the node says that it goes on
 		}
 		if !each(response.GetLine()) {
@@ -137,6 +138,9 @@ func (s *source) read(ctx context.Context, options *api.LogOptions, each func(*a
 		}
 	}
 }
+
+// onlyMissed reports whether a node says with a line only how many are missing at the end of what was asked for.
+func onlyMissed(line *api.LogLine) bool { return line.GetMissed() > 0 && line.GetTime() == nil }
 
 // said turns the end of a stream into the reason for a gap, or nil when nothing is missing.
 func said(ctx context.Context, err error) error {

@@ -13,9 +13,10 @@ import (
 // maxTasks bounds the tasks of one read, because each costs a stream. The newest are read.
 const maxTasks = 512
 
-// target is what a read is about: all tasks of a service, or one task.
+// target is what a read is about: all tasks of a service, those of one of its slots, or one task.
 type target struct {
 	serviceID string // or empty
+	slot      uint64 // of the service, or 0 for all
 	taskID    string // or empty
 }
 
@@ -24,10 +25,10 @@ func (t target) matches(task *api.Task) bool {
 	if t.taskID != "" {
 		return task.GetId() == t.taskID
 	}
-	return task.GetServiceId() == t.serviceID
+	return task.GetServiceId() == t.serviceID && (t.slot == 0 || task.GetSlot() == t.slot)
 }
 
-// find resolves a service's id, name or id prefix, or a task's id or id prefix.
+// find resolves a service's id, name or id prefix, a task's id or id prefix, or a slot, such as web.1.
 func find(tx store.ReadTx, key string) (target, error) {
 	if key == "" {
 		return target{}, fault.New(fault.Invalid, "the name or id of a service or task is missing")
@@ -40,7 +41,11 @@ func find(tx store.ReadTx, key string) (target, error) {
 	if fault.KindOf(err) != fault.NotFound {
 		return target{taskID: task.GetId()}, err
 	}
-	return target{}, fault.New(fault.NotFound, "no such task or service: %s", key)
+	inSlot, err := lookup.InSlot(tx, key)
+	if err != nil {
+		return target{}, err
+	}
+	return target{serviceID: inSlot[0].GetServiceId(), slot: inSlot[0].GetSlot()}, nil
 }
 
 // tasks returns the tasks of a target that can have written something, the newest last, and how many older ones are left out.
@@ -59,7 +64,7 @@ func tasks(tx store.ReadTx, t target) (list []*api.Task, leftOut int, err error)
 	if err != nil {
 		return nil, 0, err
 	}
-	list = slices.DeleteFunc(all, func(task *api.Task) bool { return !hasLogs(task) })
+	list = slices.DeleteFunc(all, func(task *api.Task) bool { return !t.matches(task) || !hasLogs(task) })
 	slices.SortStableFunc(list, func(a, b *api.Task) int {
 		return a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime())
 	})

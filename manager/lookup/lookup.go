@@ -3,9 +3,11 @@ package lookup
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -50,14 +52,35 @@ func One[T store.Object](tx store.ReadTx, key string) (T, error) {
 	}
 }
 
-// Slot reads SERVICE.SLOT, such as web.1.
-func Slot(key string) (service string, slot uint64, ok bool) {
+// InSlot returns the tasks, one at least, in a slot that is written SERVICE.SLOT, such as web.1. Errors have a kind: fault.NotFound for
+// what is no such thing, or is empty, or fault.Invalid for an ambiguous service.
+func InSlot(tx store.ReadTx, key string) ([]*api.Task, error) {
+	missing := fault.New(fault.NotFound, "no such task or service: %s", fault.Clip(key, maxQuoted))
 	dot := strings.LastIndexByte(key, '.')
 	if dot <= 0 {
-		return "", 0, false
+		return nil, missing
 	}
 	slot, err := strconv.ParseUint(key[dot+1:], 10, 64)
-	return key[:dot], slot, err == nil
+	if err != nil {
+		return nil, missing
+	}
+	service, err := One[*api.Service](tx, key[:dot])
+	if fault.KindOf(err) == fault.NotFound {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := store.List[*api.Task](tx, store.ByService(service.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	tasks = slices.DeleteFunc(tasks, func(t *api.Task) bool { return t.GetSlot() != slot })
+	if len(tasks) == 0 {
+		name := object.Name(service)
+		return nil, fault.New(fault.NotFound, "service %s has no task in slot %d: `skep service ps %s` lists those that it has", name, slot, name)
+	}
+	return tasks, nil
 }
 
 // List names objects for a message, a few at most.

@@ -1,6 +1,7 @@
 package lookup_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +39,39 @@ func TestOne(t *testing.T) {
 		})
 		if err != nil && (!strings.Contains(err.Error(), want) || fault.KindOf(err) == fault.Internal) {
 			t.Errorf("%.20q: %v, want %q", key, err, want)
+		}
+	}
+}
+
+func TestInSlot(t *testing.T) {
+	s := storetest.New(t)
+	storetest.Create(t, s, &api.Service{Id: "svc1", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "my.web"}}})
+	for id, slot := range map[string]uint64{"t1": 1, "t2": 1, "t3": 2} {
+		storetest.Create(t, s, &api.Task{Id: id, ServiceId: "svc1", Slot: slot})
+	}
+	for key, want := range map[string]string{
+		"my.web.1": "t1 t2",
+		"svc1.2":   "t3",
+		"my.web.9": "service my.web has no task in slot 9: `skep service ps my.web` lists those that it has",
+		"my.web":   "no such task or service: my.web",
+		"other.1":  "no such task or service: other.1",
+		".1":       "no such task or service: .1",
+		"":         "no such task or service: ",
+	} {
+		err := s.View(func(tx store.ReadTx) error {
+			tasks, err := lookup.InSlot(tx, key)
+			var ids []string
+			for _, task := range tasks {
+				ids = append(ids, task.GetId())
+			}
+			slices.Sort(ids)
+			if got := strings.Join(ids, " "); err == nil && got != want {
+				t.Errorf("%q: found %s, want %s", key, got, want)
+			}
+			return err
+		})
+		if err != nil && (err.Error() != want || fault.KindOf(err) != fault.NotFound) {
+			t.Errorf("%q: %v, want %q", key, err, want)
 		}
 	}
 }

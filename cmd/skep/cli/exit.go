@@ -196,8 +196,11 @@ func hintFor(command *cobra.Command, err error) string {
 	case fault.Conflict:
 		return "Somebody else changed it at the same time. Run the command again."
 	case fault.Unavailable, fault.NotLeader:
-		if errors.Is(err, errGap) {
+		switch {
+		case errors.Is(err, errGap):
 			return "Run 'skep node ls' to see how the nodes are."
+		case errors.Is(err, errNotRead):
+			return ""
 		}
 		return "Try again in a few seconds; 'skep info' says how this node is."
 	default:

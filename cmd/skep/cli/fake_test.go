@@ -488,7 +488,7 @@ func (f *fake) ReadLogs(r *api.ReadLogsRequest, stream grpc.ServerStreamingServe
 		if until := r.GetOptions().GetUntil(); until != nil && at.After(until.AsTime()) {
 			continue
 		}
-		if line.GetLine() != nil && !strings.Contains(text, r.GetOptions().GetGrep()) {
+		if line.GetLine().GetTime() != nil && !strings.Contains(text, r.GetOptions().GetGrep()) {
 			continue
 		}
 		if line.GetLine() != nil && r.GetOptions().GetDetails() {

@@ -27,8 +27,12 @@ import (
 // logTimeFormat is Docker's: nine digits of a second, so that columns stand below each other.
 const logTimeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
-// errGap is wrapped by the error for a node whose lines are missing.
-var errGap = errors.New("are missing")
+var (
+	// errGap is wrapped by the error for a node whose lines are missing.
+	errGap = errors.New("are missing")
+	// errNotRead is wrapped by the error for lines that are missing although every node answers.
+	errNotRead = errors.New("are missing")
+)
 
 // logFlags are those of `service logs`.
 type logFlags struct {
@@ -40,6 +44,7 @@ func (p *program) serviceLogs() *cobra.Command {
 	var flags logFlags
 	cmd := &cobra.Command{
 		Use: "logs [OPTIONS] SERVICE|TASK", Short: "Fetch the logs of a service or task", Args: exactArgs(1),
+		Long: "Fetch the logs of a service or task\n\nTASK is a task's id, the beginning of one, or SERVICE.SLOT.",
 	}
 	set := cmd.Flags()
 	set.BoolVar(&flags.details, "details", false, "Show extra details provided to logs: the labels of the task's container")
@@ -141,11 +146,11 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 			return err
 		}
 		if gap := answer.GetGap(); gap != nil {
-			of := "logs"
+			of, cause := "logs", errNotRead
 			if gap.GetNodeId() != "" {
-				of += " of node " + nodeName(gap.GetNodeId())
+				of, cause = "logs of node "+nodeName(gap.GetNodeId()), errGap
 			}
-			gaps = append(gaps, fault.New(fault.Unavailable, "%s %w: %s", of, errGap, gap.GetReason()))
+			gaps = append(gaps, fault.New(fault.Unavailable, "%s %w: %s", of, cause, gap.GetReason()))
 		}
 		line := answer.GetLine()
 		if line == nil {
@@ -154,6 +159,9 @@ func (p *program) copyLogs(next func() (*api.ReadLogsResponse, error), flags *lo
 		if n := line.GetMissed(); n > 0 {
 			p.leftOut(fmt.Sprintf("%d lines of %s are missing here: they were removed before they could be read, or are damaged",
 				n, view.TaskName(line.GetServiceName(), line.GetSlot())))
+			if line.GetTime() == nil {
+				continue // no line followed
+			}
 		}
 		if flags.json {
 			if err := output.Objects(p.out, "json", []view.LogLine{view.NewLogLine(line)}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -167,6 +168,14 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 	case "gap":
 		f.logs = append(f.logs, &api.ReadLogsResponse{
 			Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{NodeId: args[1], Reason: args[2]}},
+		})
+	case "no-gaps":
+		f.logs = slices.DeleteFunc(f.logs, func(e *api.ReadLogsResponse) bool { return e.GetGap() != nil })
+	case "missed-in-the-end":
+		n, err := strconv.ParseUint(args[1], 10, 64)
+		ts.Check(err)
+		f.logs = append(f.logs, &api.ReadLogsResponse{
+			Event: &api.ReadLogsResponse_Line{Line: &api.LogLine{ServiceName: "web", Slot: 1, Missed: n}},
 		})
 	case "audit":
 		f.note(args[1], args[2], args[3], args[4])
