@@ -66,7 +66,7 @@ func (c *Core) filtersFor(g *group, t *api.Task) []filter {
 	add(g.need.options, options{})
 	add(g.need.storage, storage{})
 	add(g.need.digest != "", platform{c, g.need.digest})
-	add(len(g.need.ports) > 0, ports{c, &g.need})
+	add(len(g.need.ports) > 0, ports{c, &g.need, g.name})
 	add(g.need.maxReplicas > 0, maxReplicas{c, g, g.need.maxReplicas})
 	return filters
 }

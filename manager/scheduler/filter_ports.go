@@ -8,8 +8,9 @@ import (
 
 // ports refuses nodes on which a port that the task publishes is in use.
 type ports struct {
-	c    *Core
-	need *need
+	c       *Core
+	need    *need
+	service string
 }
 
 func (f ports) passes(n *node) bool {
@@ -52,6 +53,9 @@ func (f ports) detail(n *node) string {
 }
 
 func (f ports) remedy(n *node) Remedy {
-	taken, _ := f.holders(n)
+	taken, services := f.holders(n)
+	if slices.Equal(services, []string{f.service}) { // another port would be in use by its own tasks, too
+		return Remedy{Text: "add a node, or let the service have fewer tasks", cost: costMachine}
+	}
 	return Remedy{Text: "free port " + strings.Join(taken, ", ") + " on node " + n.label() + ", or publish another one", cost: costOther}
 }

@@ -21,7 +21,7 @@ func (maxReplicas) refusal(int) string { return "max replicas per node limit exc
 func (maxReplicas) name() string { return "max replicas" }
 
 func (f maxReplicas) detail(*node) string {
-	return fmt.Sprintf("%d tasks of the service are on the node, as many as may be", f.most)
+	return fmt.Sprintf("as many tasks of the service are on the node as may be: %d", f.most)
 }
 
 func (f maxReplicas) remedy(*node) Remedy {

@@ -35,27 +35,33 @@ type lack struct {
 	reserved, free float64
 	// have, want and flag are in the words of the command line; lower is the greatest value that would do, or empty.
 	what, have, want, flag, lower string
+	// unknown says that the node has none at all, and never had.
+	unknown bool
 }
 
 // lacks returns what a node has too little of.
 func (f resources) lacks(n *node) (found []lack) {
 	if free := n.totalCPUs - n.takenCPUs; f.need.cpus > 0 && f.need.cpus > free {
-		l := lack{float64(f.need.cpus), float64(free), "CPUs", cpus(free), cpus(f.need.cpus), "--reserve-cpu", ""}
+		l := lack{float64(f.need.cpus), float64(free), "CPUs", cpus(free), cpus(f.need.cpus), "--reserve-cpu", "", false}
 		if free >= leastCPUs {
 			l.lower = cpus(free)
 		}
 		found = append(found, l)
 	}
 	if free := n.totalMemory - n.takenMemory; f.need.memory > 0 && f.need.memory > free {
-		l := lack{float64(f.need.memory), float64(free), "memory", memory(free), memory(f.need.memory), "--reserve-memory", ""}
+		l := lack{float64(f.need.memory), float64(free), "memory", memory(free), memory(f.need.memory), "--reserve-memory", "", false}
 		if free >= leastMemory {
 			l.lower = memory(free)
 		}
 		found = append(found, l)
 	}
 	for _, r := range f.need.generic {
-		if free := n.generic[r.GetKind()].free(); r.GetCount() > free {
-			l := lack{float64(r.GetCount()), float64(free), r.GetKind(), strconv.FormatInt(max(free, 0), 10), strconv.FormatInt(r.GetCount(), 10), "--generic-resource-add", ""}
+		pool := n.generic[r.GetKind()]
+		if free := pool.free(); r.GetCount() > free {
+			l := lack{
+				float64(r.GetCount()), float64(free), r.GetKind(), strconv.FormatInt(max(free, 0), 10), strconv.FormatInt(r.GetCount(), 10),
+				"--generic-resource-add", "", pool == nil,
+			}
 			if free > 0 {
 				l.lower = fmt.Sprintf("%s=%d", r.GetKind(), free)
 			}
@@ -68,7 +74,7 @@ func (f resources) lacks(n *node) (found []lack) {
 func (f resources) detail(n *node) string {
 	var parts []string
 	for _, l := range f.lacks(n) {
-		parts = append(parts, fmt.Sprintf("%s of %s left, %s reserved", l.have, l.what, l.want))
+		parts = append(parts, fmt.Sprintf("%s of %s left, the task reserves %s", l.have, l.what, l.want))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -77,6 +83,9 @@ func (f resources) remedy(n *node) Remedy {
 	r := Remedy{Command: "skep service update", cost: costNumber}
 	var texts []string
 	for _, l := range f.lacks(n) {
+		if l.unknown {
+			return Remedy{Text: "add a node that has " + l.what + ", or have one say so (skep daemon --node-generic-resource)", cost: 2 * costMachine}
+		}
 		if l.lower == "" {
 			return Remedy{Text: "free " + l.what + " on node " + n.label() + ", or add a node that has more", cost: costMachine}
 		}

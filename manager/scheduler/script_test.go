@@ -198,7 +198,7 @@ func parseTask(id string, settings map[string]string) *api.Task {
 		},
 	}
 	if service := settings["service"]; service != "" {
-		t.ServiceId = service
+		t.ServiceId, t.ServiceName = service, service
 	}
 	if version := settings["version"]; version != "" {
 		t.SpecVersion = uint64(number(version))

@@ -19,6 +19,8 @@ const (
 	maxLabels     = 64
 	maxLabelBytes = 4096
 	maxQuoted     = 128
+	// maxNamed bounds how many nodes an error names.
+	maxNamed = 5
 )
 
 // validName is Docker's pattern, within one path element. Nodes check it, too.
@@ -127,10 +129,13 @@ func (b *Broker) holder(ctx context.Context, name string) (string, error) {
 		return volumes[0].GetNodeId(), nil
 	default:
 		var on []string
-		for _, v := range volumes[:min(len(volumes), 5)] {
+		for _, v := range volumes[:min(len(volumes), maxNamed)] {
 			on = append(on, v.GetNodeHostname())
 		}
-		return "", fault.New(fault.Invalid, "%d nodes have a volume %s (%s…): say by --node which one you mean", len(volumes), name, strings.Join(on, ", "))
+		if len(volumes) > maxNamed {
+			on = append(on, "…")
+		}
+		return "", fault.New(fault.Invalid, "%d nodes have a volume %s (%s): say by --node which one you mean", len(volumes), name, strings.Join(on, ", "))
 	}
 }
 

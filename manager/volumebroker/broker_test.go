@@ -239,7 +239,7 @@ func TestRemoveVolume_GuessesNothing(t *testing.T) {
 		want       fault.Kind
 		text       string
 	}{
-		{"db", "", fault.Invalid, "2 nodes have a volume db (host-n1, host-n2"},
+		{"db", "", fault.Invalid, "2 nodes have a volume db (host-n1, host-n2): say by --node"},
 		{"nothere", "", fault.NotFound, "no such volume: nothere"},
 		{"busy", "", fault.Precondition, "in use by task t1"},
 		{"../x", "", fault.Invalid, "is not 2 to 128"},

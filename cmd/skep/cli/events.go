@@ -46,7 +46,7 @@ func (p *program) eventsCommand() *cobra.Command {
 	set.StringVar(&flags.until, "until", "", "Stream events until this timestamp")
 	set.StringVar(&flags.cursor, "from", "", "Show all events after this index (e.g. 57.2), from any manager")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := flags.filter.Check("config", "event", "label", "node", "scope", "secret", "service", "task", "type"); err != nil {
+		if err := flags.filter.Check("config", "event", "label", "node", "scope=swarm|local", "secret", "service", "task", "type=config|node|secret|service|task"); err != nil {
 			return &usageError{command: cmd, err: err}
 		}
 		return cmp.Or(onlyOne(cmd, "json", "format"), onlyOne(cmd, "from", "since"))

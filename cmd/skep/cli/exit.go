@@ -106,17 +106,30 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage)
 }
 
-// flagError says what to type where a number is wanted: the parser's own words are a programmer's; and instead of a flag that there is
-// not.
+// flagError says what to type where a number or a duration is wanted: the parser's own words are a programmer's; and instead of a flag
+// that there is not.
 func flagError(cmd *cobra.Command, err error) error {
 	if hint := flagHint(cmd, err); hint != "" {
 		return fmt.Errorf("%w%s", err, hint)
 	}
 	var invalid *pflag.InvalidValueError
-	if !errors.As(err, &invalid) || invalid.GetFlag().Value.Type() != "uint64" && invalid.GetFlag().Value.Type() != "uint" {
+	if !errors.As(err, &invalid) {
 		return err
 	}
-	return fmt.Errorf(`invalid argument %q for "--%s": must be a whole number, 0 or more`, invalid.GetValue(), invalid.GetFlag().Name)
+	var must string
+	switch invalid.GetFlag().Value.Type() {
+	case "uint64", "uint":
+		must = "a whole number, 0 or more"
+	case "int64", "int":
+		must = "a whole number"
+	case "float32", "float64":
+		must = "a number, such as 0.25"
+	case "duration":
+		must = "a duration, such as 10s or 1h30m"
+	default:
+		return err
+	}
+	return fmt.Errorf(`invalid argument %q for "--%s": must be %s`, invalid.GetValue(), invalid.GetFlag().Name, must)
 }
 
 // failures are the errors of a command that went on after the first; never empty.
@@ -188,6 +201,10 @@ func hintFor(command *cobra.Command, err error) string {
 	switch fault.KindOf(err) {
 	case fault.NotFound:
 		parent := command.Parent()
+		what, _, _ := strings.Cut(err.Error(), " ") // `volume create --node` may lack a node
+		if group := findCommand(command.Root(), what); group != nil {
+			parent = group
+		}
 		// A file that is missing is in no list of the daemon's.
 		if parent == nil || errors.Is(err, fs.ErrNotExist) || findCommand(parent, "ls") == nil {
 			return ""

@@ -171,7 +171,7 @@ func parseScale(text string) (scale, error) {
 	}
 	replicas, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return scale{}, fmt.Errorf("%s: invalid replicas value %s: %w", service, number, errors.Unwrap(err))
+		return scale{}, fmt.Errorf("%s: invalid replicas value %s: must be a whole number, 0 or more", service, number)
 	}
 	return scale{service, replicas}, nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,12 @@ func (p *program) serviceRollback() *cobra.Command {
 	wait.register(cmd, true)
 	cmd.Flags().Uint64Var(&revision, "to", 0, "Revision to go back to, as 'service history' lists them (default the previous one)")
 	dry.register(cmd)
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return dry.check(cmd) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("to") && revision == 0 {
+			return &usageError{command: cmd, err: errors.New("--to: revisions are numbered from 1: 'skep service history' lists them")}
+		}
+		return dry.check(cmd)
+	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		if dry.dryRun {
 			return p.plan(ctx, c, &api.PlanServiceRequest{Service: args[0], Rollback: true, Revision: revision}, &dry)

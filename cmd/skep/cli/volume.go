@@ -96,7 +96,7 @@ func (p *program) volumeList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List volumes of all nodes", Args: noArgs,
 	}
-	flags.register(cmd, "Only display volume names", listFormatHelp, "dangling", "driver", "label", "name", "node")
+	flags.register(cmd, "Only display volume names", listFormatHelp, "dangling=true|false|1|0", "driver", "label", "name", "node")
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, _ []string) error {
 		answer, err := c.Volumes.ListVolumes(ctx, &api.ListVolumesRequest{})
 		if err != nil {

@@ -35,6 +35,12 @@ func (p *program) waitCommand() *cobra.Command {
 		Long: waitHelp, Args: minArgs(1),
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "Wait no longer than this, for all together (default 0s = for ever)")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if timeout < 0 {
+			return &usageError{command: cmd, err: errors.New("--timeout: a wait can't take less than no time")}
+		}
+		return nil
+	}
 	cmd.RunE = p.connected(func(ctx context.Context, c *client.Client, args []string) error {
 		if timeout > 0 {
 			// Not a deadline: gRPC would send it along, and then a server's clock may end a call before ctx ends here.
