@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,47 @@ func TestAttack_TerminalsAreTheKernels(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.await("c", client.EventExited)
+		})
+	}
+}
+
+// TestAttack_ConsoleIsNoLink holds that the terminal of a container is mounted at /dev/console, and nowhere that a link leads which
+// stands there in a volume over /dev: over what is to be read-only, it would give that up (CVE-2025-52565). The control is the same
+// volume with a file there.
+func TestAttack_ConsoleIsNoLink(t *testing.T) {
+	const file = "file"
+	for name, put := range map[string]func(path string) error{
+		file:         func(path string) error { return os.WriteFile(path, nil, 0o666) },
+		"link":       func(path string) error { return os.Symlink("/victim", path) },
+		"link below": func(path string) error { return os.Symlink("/proc/sys/kernel/hostname", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newAttack(t)
+			host, mount := n.shared("/dev")
+			if err := errors.Join(put(host+"/console"), os.Mkdir(host+"/pts", 0o755), os.Mkdir(host+"/shm", 0o755), os.Mkdir(host+"/mqueue", 0o755),
+				os.WriteFile(n.layer+"/victim", []byte("untouched"), 0o666)); err != nil {
+				t.Fatal(err)
+			}
+			r := n.terminalRequest("c")
+			for i, m := range r.Spec.Mounts {
+				if m.Destination == "/dev" {
+					r.Spec.Mounts[i] = mount
+				}
+			}
+			state, err := n.Create(t.Context(), r)
+			if name != file {
+				if err == nil || !strings.HasSuffix(err.Error(), "/dev/console: "+unix.ELOOP.Error()) {
+					t.Errorf("got %v, want too many links at /dev/console", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", state.Pid))
+			if err != nil || strings.Count(string(mounts), " /0 ") != 1 || !strings.Contains(string(mounts), " /0 /dev/console ") {
+				t.Errorf("mounts: %v\n%s", err, mounts)
+			}
 		})
 	}
 }

@@ -67,6 +67,11 @@ func TestAttack_NothingOfTheKernelIsWritable(t *testing.T) {
 	if diff := cmp.Diff([]string{}, decode[[]string](t, out)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	control := n.attack("control", "writable", "/proc/sys")
+	control.Spec.Linux.ReadonlyPaths = nil
+	if _, out := n.complete(control); len(decode[[]string](t, out)) == 0 {
+		t.Error("the control: nothing is writable without read-only paths either")
+	}
 }
 
 // TestAttack_DeviceNodes holds that a device node which came from elsewhere opens no device: in the image, in a
