@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/internal/logdriver"
+	"github.com/skep-io/skep/internal/passwd"
 	"github.com/skep-io/skep/runtime/lsm"
 )
 
@@ -98,10 +99,10 @@ func copySpec(in *specs.Spec) *specs.Spec {
 func lookupUser(image Image, name string, groups []string) (account, error) {
 	var a accounts
 	var err error
-	if a.passwd, err = readImageFile(image.Layers, "/etc/passwd", maxAccounts); err != nil {
+	if a.passwd, err = readImageFile(image.Layers, "/etc/passwd", passwd.MaxFile); err != nil {
 		return account{}, err
 	}
-	if a.group, err = readImageFile(image.Layers, "/etc/group", maxAccounts); err != nil {
+	if a.group, err = readImageFile(image.Layers, "/etc/group", passwd.MaxFile); err != nil {
 		return account{}, err
 	}
 	return a.lookup(name, groups...)

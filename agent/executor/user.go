@@ -1,10 +1,7 @@
 package executor
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,19 +9,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/passwd"
 )
 
 const (
-	// maxAccounts is the most bytes of an image's /etc/passwd or /etc/group that are read, and maxAccountLine of a line in it:
-	// images are not trusted, and real files have a few kilobytes.
-	maxAccounts    = 1 << 20
-	maxAccountLine = 16 << 10
 	// maxGroups is the most supplementary groups of a process; the runtime's limit.
 	maxGroups = 1024
 	// maxUserID is the largest id that a specification can name: ids are signed in too many programs.
 	maxUserID = 1<<31 - 1
-	// homeField is where a line of /etc/passwd has the home directory.
-	homeField = 5
 )
 
 // account is what a process runs as, in the ids of its container.
@@ -107,16 +99,14 @@ func (a accounts) user(user string) (account, string, error) {
 		return account{}, "", err
 	}
 	out, name := account{home: "/"}, ""
-	eachAccount(a.passwd, 4, func(f []string) bool {
+	passwd.Each(a.passwd, 4, func(f []string) bool {
 		uid, err := strconv.ParseUint(f[2], 10, 31)
 		gid, gidErr := strconv.ParseUint(f[3], 10, 31)
 		if err != nil || gidErr != nil || f[0] != user && (!numeric || uint32(uid) != id) {
 			return true
 		}
 		out.uid, out.gid, name = uint32(uid), uint32(gid), f[0]
-		if len(f) > homeField && path.IsAbs(f[homeField]) && !strings.ContainsRune(f[homeField], 0) {
-			out.home = f[homeField]
-		}
+		out.home = passwd.HomeIn(f)
 		return false
 	})
 	switch {
@@ -136,7 +126,7 @@ func (a accounts) groupID(group string) (uint32, error) {
 		return id, err
 	}
 	found := false
-	eachAccount(a.group, 3, func(f []string) bool {
+	passwd.Each(a.group, 3, func(f []string) bool {
 		gid, err := strconv.ParseUint(f[2], 10, 31)
 		if err == nil && f[0] == group {
 			id, found = uint32(gid), true
@@ -155,7 +145,7 @@ func (a accounts) memberships(user string, primary uint32) []uint32 {
 	if user == "" {
 		return out
 	}
-	eachAccount(a.group, 4, func(f []string) bool {
+	passwd.Each(a.group, 4, func(f []string) bool {
 		gid, err := strconv.ParseUint(f[2], 10, 31)
 		if err == nil && slices.Contains(strings.Split(f[3], ","), user) && !slices.Contains(out, uint32(gid)) {
 			out = append(out, uint32(gid))
@@ -175,22 +165,6 @@ func parseID(s string) (id uint32, numeric bool, err error) {
 		return 0, false, fault.New(fault.Invalid, "user or group id %.80q is not a number from 0 to %d", s, maxUserID)
 	}
 	return uint32(n), true, nil
-}
-
-// eachAccount calls f for each line with at least n fields, until it returns false. Other lines are skipped, as libc does.
-func eachAccount(data []byte, n int, f func(fields []string) bool) {
-	if len(data) > maxAccounts {
-		data = data[:maxAccounts]
-	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxAccountLine)
-	for lines.Scan() {
-		if fields := strings.Split(strings.TrimSpace(lines.Text()), ":"); len(fields) >= n && fields[0] != "" && fields[0][0] != '#' {
-			if !f(fields) {
-				return
-			}
-		}
-	}
 }
 
 // String returns the ids as in "1000:1000".

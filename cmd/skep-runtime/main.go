@@ -68,6 +68,9 @@ func run(args []string, out, errs io.Writer) int {
 			return 1
 		}
 		return 0
+	case "help", "-h", "--help":
+		fmt.Fprint(out, usage)
+		return 0
 	case "version", "--version":
 		fmt.Fprintln(out, "skep-runtime version", version())
 		fmt.Fprintln(out, "spec:", specs.Version)

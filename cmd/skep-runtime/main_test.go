@@ -13,7 +13,9 @@ func TestRun_Usage(t *testing.T) {
 		out, errs string
 	}{
 		{nil, 2, "", "usage: skep-runtime supervise"},
-		{[]string{"dance"}, 2, "", "usage: skep-runtime supervise"},
+		{[]string{"dance"}, 2, "", "skep-runtime: unknown command \"dance\"\nusage: skep-runtime supervise"},
+		{[]string{"--root", "/x", "dance"}, 2, "", "skep-runtime: unknown command \"dance\"\n"},
+		{[]string{"--help"}, 0, "usage: skep-runtime supervise", ""},
 		{[]string{"supervise"}, 2, "", `Root: "" is not an absolute path`},
 		{[]string{"supervise", "--root", "/x", "--socket", "y"}, 2, "", `Socket: "y" is not an absolute path`},
 		{[]string{"supervise", "--root", "/x", "--socket", "/y", "z"}, 2, "", `unexpected argument "z"`},

@@ -57,6 +57,9 @@ func oci(args []string, out, errs io.Writer) (status int, found bool) {
 	}
 	v := verbs()[f.Arg(0)]
 	if v == nil {
+		if f.NArg() > 0 {
+			fmt.Fprintf(errs, "skep-runtime: unknown command %q\n", f.Arg(0))
+		}
 		return 0, false
 	}
 	err := error(nil)

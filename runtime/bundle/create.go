@@ -97,6 +97,7 @@ func (r *Runtime) prepare(job Create) (*container, *spec.Plan, error) {
 	if err := setModes(rootfs, config.Mounts); err != nil {
 		return nil, nil, err
 	}
+	setHome(rootfs, config.Process)
 	plan, err := spec.CompileBundle(config, runtime.GOARCH)
 	if err != nil {
 		return nil, nil, err

@@ -66,6 +66,7 @@ func (c *container) exec(ctx context.Context, job Exec) (*launch.Process, error)
 	if process.OOMScoreAdj == nil {
 		process.OOMScoreAdj = config.Process.OOMScoreAdj
 	}
+	setHome(c.record.Rootfs, &process)
 	config.Process = &process
 	plan, err := spec.CompileBundle(&config, runtime.GOARCH)
 	if err != nil {
