@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/skep-io/skep/e2e/lab"
 )
 
@@ -51,7 +53,7 @@ func run(ctx context.Context, out io.Writer, bin string, wait bool) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, network.Close(), os.RemoveAll(dir)) }()
-	s := show{out: out, network: network, began: time.Now()}
+	s := show{out: out, network: network, began: time.Now(), bold: bold(out)}
 	if err := s.play(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, s.logs())
 	}
@@ -64,11 +66,18 @@ func run(ctx context.Context, out io.Writer, bin string, wait bool) (err error) 
 	return nil
 }
 
+// bold reports whether out is a terminal that may be written to in bold (https://no-color.org).
+func bold(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""
+}
+
 // show is the demo under way.
 type show struct {
 	out     io.Writer
 	network *lab.Network
 	began   time.Time
+	bold    bool
 }
 
 // play runs the acts in order.
@@ -82,7 +91,11 @@ func (s show) play(ctx context.Context) error {
 }
 
 func (s show) say(format string, args ...any) {
-	fmt.Fprintf(s.out, "\n\033[1m[%5.1fs] %s\033[0m\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("[%5.1fs] %s", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+	if s.bold {
+		line = "\033[1m" + line + "\033[0m"
+	}
+	fmt.Fprintf(s.out, "\n%s\n", line)
 }
 
 // skep runs a command on a machine and shows both.

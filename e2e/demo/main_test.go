@@ -33,6 +33,9 @@ func TestDemo_ShowsItsActsAndLeavesNoTrace(t *testing.T) {
 			t.Errorf("the demo did not show %q:\n%s", want, out.String())
 		}
 	}
+	if strings.Contains(out.String(), "\033") {
+		t.Error("the demo wrote escapes to what is no terminal")
+	}
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("files are left: %v, %v", left, err)

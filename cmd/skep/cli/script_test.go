@@ -169,6 +169,8 @@ func runFake(ts *testscript.TestScript, _ bool, args []string) {
 		f.logs = append(f.logs, &api.ReadLogsResponse{
 			Event: &api.ReadLogsResponse_Gap{Gap: &api.LogGap{NodeId: args[1], Reason: args[2]}},
 		})
+	case "node-state":
+		f.nodes[args[1]].Status.State = api.NodeState(api.NodeState_value["NODE_STATE_"+args[2]])
 	case "no-gaps":
 		f.logs = slices.DeleteFunc(f.logs, func(e *api.ReadLogsResponse) bool { return e.GetGap() != nil })
 	case "missed-in-the-end":

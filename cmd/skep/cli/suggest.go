@@ -32,21 +32,37 @@ var instead = map[string]string{
 	"update":  "use 'skep service update SERVICE'",
 }
 
-// insteadFlag says what to type for flags that Docker's run and exec have and skep's commands haven't.
+// noRegistries is about flags for them.
+const noRegistries = "images come from the nodes that have them ('skep image load'), and not from registries: leave it out"
+
+// insteadFlag says what to type for flags that Docker's commands have and skep's haven't.
 var insteadFlag = map[string]map[string]string{
 	"skep service create": {
 		"cpus":               "use --limit-cpu",
+		"credential-spec":    "there are no Windows containers",
 		"device":             "a device comes by a grant: 'skep grant create NAME --device PATH', and here --grant NAME",
+		"dns":                "containers have the name servers of their node, as there are no networks over several nodes yet",
+		"endpoint-mode":      "there are no networks over several nodes yet, hence no virtual addresses: publish on the node of each task with --publish target=PORT,mode=host",
 		"gpus":               "a device comes by a grant: 'skep grant create NAME --device vendor.com/class=name', and here --grant NAME",
+		"isolation":          "there are no Windows containers",
 		"m":                  "use --limit-memory",
 		"memory":             "use --limit-memory",
 		"memory-reservation": "use --reserve-memory",
+		"no-resolve-image":   noRegistries,
 		"pids-limit":         "use --limit-pids",
 		"privileged":         "what a service may have beyond the default comes by a grant: 'skep grant create NAME', and here --grant NAME",
 		"restart":            "use --restart-condition",
 		"stop-timeout":       "use --stop-grace-period",
 		"v":                  "use --mount source=VOLUME,target=PATH",
 		"volume":             "use --mount source=VOLUME,target=PATH",
+		"with-registry-auth": noRegistries,
+	},
+	"skep service update": {
+		"no-resolve-image":   noRegistries,
+		"with-registry-auth": noRegistries,
+	},
+	"skep stack deploy": {
+		"with-registry-auth": noRegistries,
 	},
 	"skep exec": {
 		"detach-keys": "a command is not left behind by keys: give it -d, or see 'skep attach'",

@@ -101,13 +101,13 @@ func (p *program) writeTasks(ctx context.Context, c *client.Client, flags *psFla
 	if err != nil {
 		return err
 	}
-	names := names{}
+	var known nodes
 	if !flags.noResolve {
-		if names, err = nodeNames(ctx, c); err != nil {
+		if known, err = listNodes(ctx, c); err != nil {
 			return err
 		}
 	}
-	listed := flags.selectTasks(tasks.GetTasks(), names)
+	listed := flags.selectTasks(tasks.GetTasks(), known)
 	header := taskRow{
 		ID: "ID", Name: "NAME", Image: "IMAGE", Node: "NODE", DesiredState: "DESIRED STATE", CurrentState: "CURRENT STATE",
 		Error: "ERROR", Ports: "PORTS",
@@ -117,7 +117,7 @@ func (p *program) writeTasks(ctx context.Context, c *client.Client, flags *psFla
 	for i, task := range listed {
 		objects = append(objects, view.NewTask(task))
 		follows := i > 0 && sameSlot(listed[i-1], task)
-		rows = append(rows, p.newTaskRow(task, flags, names, follows))
+		rows = append(rows, p.newTaskRow(task, flags, known, follows))
 	}
 	if err := writeList(p.out, &flags.listFlags, taskTable, objects, header, rows); err != nil {
 		return err
@@ -125,27 +125,32 @@ func (p *program) writeTasks(ctx context.Context, c *client.Client, flags *psFla
 	return missing
 }
 
-// names are the hostnames of nodes by id.
-type names map[string]string
+// nodes are those of the swarm by id; none are known where ids are not to be resolved.
+type nodes map[string]*api.Node
 
-func nodeNames(ctx context.Context, c *client.Client) (names, error) {
-	nodes, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
+func listNodes(ctx context.Context, c *client.Client) (nodes, error) {
+	answer, err := c.Control.ListNodes(ctx, &api.ListNodesRequest{})
 	if err != nil {
 		return nil, err
 	}
-	out := names{}
-	for _, node := range nodes.GetNodes() {
-		out[node.GetId()] = node.GetDescription().GetHostname()
+	out := nodes{}
+	for _, node := range answer.GetNodes() {
+		out[node.GetId()] = node
 	}
 	return out, nil
 }
 
-// of returns the node's name, or its id while it has none.
-func (n names) of(id string) string { return cmp.Or(n[id], id) }
+// nameOf returns the node's name, or its id while it has none.
+func (n nodes) nameOf(id string) string { return cmp.Or(n[id].GetDescription().GetHostname(), id) }
+
+// unsure reports whether nobody knows how far a task is by now: its node is down, and it had not ended when that was heard of last.
+func (n nodes) unsure(t *api.Task) bool {
+	return n[t.GetNodeId()].GetStatus().GetState() == api.NodeState_NODE_STATE_DOWN && !hasEnded(t)
+}
 
 // selectTasks returns the tasks that meet the filter: by service, slot, and the newest first.
-func (f *psFlags) selectTasks(tasks []*api.Task, names names) []*api.Task {
-	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return !taskPasses(f.filter, t, names) })
+func (f *psFlags) selectTasks(tasks []*api.Task, known nodes) []*api.Task {
+	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t *api.Task) bool { return !taskPasses(f.filter, t, known) })
 	slices.SortStableFunc(tasks, func(a, b *api.Task) int {
 		return cmp.Or(cmp.Compare(a.GetServiceName(), b.GetServiceName()), cmp.Compare(a.GetServiceId(), b.GetServiceId()),
 			cmp.Compare(a.GetSlot(), b.GetSlot()),
@@ -154,9 +159,9 @@ func (f *psFlags) selectTasks(tasks []*api.Task, names names) []*api.Task {
 	return tasks
 }
 
-func taskPasses(filter flagvalue.Filter, t *api.Task, names names) bool {
+func taskPasses(filter flagvalue.Filter, t *api.Task, known nodes) bool {
 	return filter.Prefix("id", t.GetId()) && filter.Prefix("name", taskName(t), t.GetServiceName()) &&
-		filter.Prefix("node", nodeOf(t), names.of(nodeOf(t))) &&
+		filter.Prefix("node", nodeOf(t), known.nameOf(nodeOf(t))) &&
 		filter.Labels("label", t.GetSpec().GetContainer().GetLabels()) &&
 		filter.Match("desired-state", func(state string) bool {
 			switch desired := t.GetDesiredState(); strings.ToLower(state) {
@@ -180,11 +185,14 @@ func sameSlot(a, b *api.Task) bool {
 func taskName(t *api.Task) string { return view.TaskName(t.GetServiceName(), t.GetSlot()) }
 
 // newTaskRow shows a task. One that follows a newer task of its slot is marked as its history.
-func (p *program) newTaskRow(t *api.Task, flags *psFlags, names names, follows bool) taskRow {
+func (p *program) newTaskRow(t *api.Task, flags *psFlags, known nodes, follows bool) taskRow {
 	v := view.NewTask(t)
 	row := taskRow{
-		ID: v.ID, Name: taskName(t), Image: t.GetSpec().GetContainer().GetImage(), Node: names.of(nodeOf(t)),
+		ID: v.ID, Name: taskName(t), Image: t.GetSpec().GetContainer().GetImage(), Node: known.nameOf(nodeOf(t)),
 		DesiredState: capitalized(v.DesiredState), CurrentState: p.currentState(v), Ports: portsOf(t),
+	}
+	if known.unsure(t) {
+		row.CurrentState += " (node is down)"
 	}
 	if flags.noResolve {
 		row.Name = view.TaskName(v.ServiceID, v.Slot)

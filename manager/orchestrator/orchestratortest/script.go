@@ -4,7 +4,7 @@
 // core sees, and the answer is what it wants, one effect a line. Times are durations since an arbitrary zero.
 //
 //	step now=10s
-//	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating since=1s restored=1 previous
+//	service replicas=2 version=3 order=start-first parallelism=1 delay=2s ports=1 update=updating since=1s restored=1 previous message=because_of_x
 //	        monitor=5s deadline=1m ratio=0.5 action=rollback back=pause
 //	service job=5 concurrent=2    # or: globaljob
 //	service global constraint=node.labels.k==v
@@ -230,6 +230,7 @@ func service(l line) *api.Service {
 		s.UpdateStatus = &api.UpdateStatus{
 			State:      api.UpdateState(api.UpdateState_value["UPDATE_STATE_"+strings.ToUpper(state)]),
 			CountsFrom: timestamppb.New(at(l.get("since", "0s"))),
+			Message:    strings.ReplaceAll(l.get("message", ""), "_", " "),
 		}
 	}
 	s.RestoredVersion = l.number("restored", 0)

@@ -17,6 +17,9 @@ import (
 // maxReason bounds in bytes how much of a task's own error a message repeats: a line on a screen.
 const maxReason = 300
 
+// rolledBack begins the message of a service that goes back although nobody asked for it; it is kept, because the failed tasks are not.
+const rolledBack = "update rolled back "
+
 func started(now time.Time) *api.UpdateStatus {
 	return &api.UpdateStatus{
 		State: api.UpdateState_UPDATE_STATE_UPDATING, StartedAt: timestamppb.New(now), CountsFrom: timestamppb.New(now),
@@ -27,7 +30,11 @@ func started(now time.Time) *api.UpdateStatus {
 func (p *progress) completed(now time.Time) *api.UpdateStatus {
 	status := p.next(api.UpdateState_UPDATE_STATE_COMPLETED, "update completed")
 	if p.back {
-		status = p.next(api.UpdateState_UPDATE_STATE_ROLLBACK_COMPLETED, "rollback completed")
+		message := "rollback completed"
+		if cause, unasked := strings.CutPrefix(p.service.GetUpdateStatus().GetMessage(), rolledBack); unasked {
+			message += ": " + rolledBack + cause
+		}
+		status = p.next(api.UpdateState_UPDATE_STATE_ROLLBACK_COMPLETED, message)
 	}
 	status.CompletedAt = timestamppb.New(now)
 	return status
@@ -57,7 +64,7 @@ func (p *progress) stop(now time.Time) (orchestrator.Effect, bool) {
 	case p.action == api.FailureAction_FAILURE_ACTION_ROLLBACK && p.canGoBack():
 		return orchestrator.Effect{Restore: true, Status: &api.UpdateStatus{
 			State: api.UpdateState_UPDATE_STATE_ROLLBACK_STARTED, StartedAt: timestamppb.New(now), CountsFrom: timestamppb.New(now),
-			Message: "update rolled back " + cause,
+			Message: rolledBack + cause,
 		}}, true
 	default:
 		return orchestrator.Effect{Status: p.next(api.UpdateState_UPDATE_STATE_PAUSED, "update paused "+cause)}, true
@@ -78,6 +85,9 @@ func (f failure) describe(deadline time.Duration) string {
 		text = fmt.Sprintf("because task %s does not run %v after it was made", f.task.GetId(), deadline)
 		if taskstate.Running(f.task) {
 			text = fmt.Sprintf("because task %s was not ready for %v", f.task.GetId(), deadline)
+		}
+		if f.before != nil && f.task.GetDesiredState() == api.TaskState_TASK_STATE_READY {
+			reason = cmp.Or(reason, fmt.Sprintf("it waits for task %s to stop", f.before.GetId()))
 		}
 		reason = cmp.Or(reason, status.GetMessage())
 	}

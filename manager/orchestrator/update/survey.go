@@ -32,6 +32,8 @@ type failure struct {
 	task *api.Task
 	at   time.Time
 	late bool // the task did not end, but is not ready within the deadline
+	// before is the task of the slot that a late one waits for, because it was told to stop and did not yet, or nil.
+	before *api.Task
 }
 
 func survey(now time.Time, v orchestrator.View) *progress {
@@ -66,6 +68,9 @@ func (p *progress) place(now time.Time, slot uint64, tasks []*api.Task) {
 		}
 	}
 	failed, isFailed := p.failure(now, present, current)
+	if i := slices.IndexFunc(tasks, func(t *api.Task) bool { return taskstate.MayOverlap(t, false) }); i >= 0 && failed.late {
+		failed.before = tasks[i]
+	}
 	switch {
 	case len(present) == 0:
 		p.dirty = append(p.dirty, slot)
