@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,16 @@ func create(t *testing.T, tr *Tree, name string, l Limits) *Group {
 		}
 	})
 	return g
+}
+
+// put moves a process into the group.
+func put(t *testing.T, g *Group, pid int) {
+	t.Helper()
+	for _, dir := range g.dirs {
+		if err := write(dir, setting{file: "cgroup.procs", value: fmt.Sprint(pid)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestLimits_Unified(t *testing.T) {
@@ -238,9 +250,7 @@ func TestGroup_RunsOnItsProcessorsOnly(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
+	put(t, g, cmd.Process.Pid)
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil || !strings.Contains(string(status), "\nCpus_allowed_list:\t0\n") {
 		t.Errorf("status, error %v:\n%s", err, status)
@@ -251,6 +261,45 @@ func TestGroup_RunsOnItsProcessorsOnly(t *testing.T) {
 	}
 	if diff := cmp.Diff(g.Views(), same.Views()); diff != "" {
 		t.Errorf("views (-created +found):\n%s", diff)
+	}
+}
+
+func TestGroup_AProcessEnters(t *testing.T) {
+	tr := tree(t)
+	create(t, tr, "entered", Limits{Pids: 100})
+	g, err := tr.Group("entered") // which no process can begin in
+	if err != nil {
+		t.Fatal(err)
+	}
+	entrances, err := g.Entrances()
+	if err != nil || len(entrances) != len(g.Views()) {
+		t.Fatalf("%d entrances to %d directories, error %v", len(entrances), len(g.Views()), err)
+	}
+	cmd := exec.Command("sh", "-c", fmt.Sprintf("for fd in $(seq 3 %d); do echo %s >&$fd; done; echo in; exec sleep 600", 2+len(entrances), Entering))
+	for _, fd := range entrances {
+		f := os.NewFile(uintptr(fd), "entrance")
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	for _, v := range g.Views() {
+		pids, err := pidsIn(v.Dir)
+		if err != nil || !slices.Contains(pids, cmd.Process.Pid) {
+			t.Errorf("%s: in it are %v, error %v, not %d", v.Dir, pids, err, cmd.Process.Pid)
+		}
 	}
 }
 
@@ -312,9 +361,7 @@ func TestGroup_KillAndRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
+	put(t, g, cmd.Process.Pid)
 	same, err := tr.Group("kill")
 	if err != nil {
 		t.Fatal(err)
@@ -346,9 +393,7 @@ func TestGroup_RemoveOfABusyGroupFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
+	put(t, g, cmd.Process.Pid)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := g.Remove(ctx); !errors.Is(err, ErrBusy) {

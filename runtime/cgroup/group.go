@@ -84,15 +84,34 @@ func (g *Group) Exists() bool {
 	return err == nil
 }
 
-// Add moves the process into the group. On v2 that is needed only for a process that was not cloned into it.
-func (g *Group) Add(pid int) error {
-	for _, dir := range g.dirs {
-		if err := write(dir, setting{file: "cgroup.procs", value: strconv.Itoa(pid)}); err != nil {
-			return fmt.Errorf("add process %d to control group %s: %w", pid, g.name, err)
-		}
+// Entrances opens the files by which a process of one thread moves itself into the group, when it writes a zero to each (Entering). There
+// are none where FD is what a process begins in. The caller closes the descriptors.
+//
+// On v1 they are those for single threads. To move a whole process, or another one, the kernel first waits until all processors have
+// seen that nobody may fork.
+func (g *Group) Entrances() (fds []int, err error) {
+	if g.fd >= 0 {
+		return nil, nil
 	}
-	return nil
+	file := "tasks"
+	if g.unified {
+		file = "cgroup.procs"
+	}
+	for _, dir := range g.dirs {
+		fd, err := unix.Open(filepath.Join(dir, file), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			return nil, fmt.Errorf("enter control group %s: %w", g.name, err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
 }
+
+// Entering is what is written to an entrance.
+const Entering = "0"
 
 // OOMKills is how many processes of the group the kernel has killed for want of memory.
 func (g *Group) OOMKills() (uint64, error) {

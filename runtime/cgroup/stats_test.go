@@ -107,9 +107,7 @@ func TestStats_OfAProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
+	put(t, g, cmd.Process.Pid)
 	if _, err := in.Write([]byte("\n")); err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,9 @@ func (b *bundle) mountSources(driver *overlay.Driver) error {
 
 // mountImage attaches an image's layers, or a directory in them, at a path. Links in an image stay in it.
 func (b *bundle) mountImage(driver *overlay.Driver, m spec.Mount, path string) error {
-	fd, err := driver.MountImage(m.Layers, b.userns, b.job.Plan.MountLabel)
+	var rest overlay.Rest
+	defer rest.Close()
+	fd, err := driver.MountImage(&rest, m.Layers, b.userns, b.job.Plan.MountLabel)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/runtime/cgroup"
+	"github.com/skep-io/skep/runtime/overlay"
 	"github.com/skep-io/skep/runtime/spec"
 )
 
@@ -18,11 +19,14 @@ type baggage struct {
 	further []int // the plan's devices, or /dev/null where the child makes them itself
 	binds   []bindMount
 	images  []int // detached mounts of layers, made when the user namespace is there
-	groups  []int // the views of the control group, if the plan shows them
-	memory  []int // the job's
-	starter []int // the job's, if it has one
-	program *program
-	region  *region // or nil: the table's, once there is one
+	rest    overlay.Rest
+	// entrances are those to the control group, of which the child hears first.
+	entrances []int
+	groups    []int // the views of the control group, if the plan shows them
+	memory    []int // the job's
+	starter   []int // the job's, if it has one
+	program   *program
+	region    *region // or nil: the table's, once there is one
 }
 
 // bindMount is the clone of one bind mount's source.
@@ -76,6 +80,10 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 	for _, m := range job.Memory {
 		b.memory = append(b.memory, m.FS.FD())
 	}
+	var err error
+	if b.entrances, err = job.Group.Entrances(); err != nil {
+		return err
+	}
 	b.program = &program{
 		table: newTable(b.region), plan: job.Plan, memory: job.Memory, views: job.Group.Views(), control: control + len(job.Preserve),
 		rootfs: job.Rootfs, pause: job.Mounted != nil, starter: job.Starter != nil,
@@ -86,6 +94,7 @@ func (b *baggage) collect(l *Launcher, job Job) error {
 	if job.Starter != nil {
 		b.starter = []int{int(job.Starter.Fd())}
 	}
+	b.program.entrances = make([]int32, len(b.entrances))
 	b.program.rootAt = 0
 	b.program.devicesAt = 1
 	b.program.furtherAt = b.program.devicesAt + len(b.devices)
@@ -300,28 +309,35 @@ func (b *baggage) fds() []int {
 	return slices.Concat(out, b.images, b.groups, b.memory, b.starter)
 }
 
-func (b *baggage) close() {
-	if b.root >= 0 {
-		unix.Close(b.root)
-	}
-	for _, fd := range slices.Concat(b.devices, b.further, b.images, b.groups) {
+func closeAll(lists ...[]int) {
+	for _, fd := range slices.Concat(lists...) {
 		unix.Close(fd)
 	}
+}
+
+// close may be called again.
+func (b *baggage) close() {
+	closeAll(b.devices, b.further, b.images, b.groups, b.entrances)
 	for _, m := range b.binds {
 		unix.Close(m.fd)
 	}
+	if b.root >= 0 {
+		unix.Close(b.root)
+	}
+	b.rest.Close()
 	switch {
 	case b.program != nil:
 		b.program.release()
 	case b.region != nil:
 		b.region.giveBack()
 	}
+	*b = baggage{root: -1}
 }
 
 // fork starts the child on its table.
 func (b *baggage) fork(job Job) (*Process, error) {
 	p, err := b.program.spawn(slices.Concat(job.Stdio[:], job.Preserve), b.program.build, offspring{
-		flags:  job.Plan.Namespaces &^ unix.CLONE_NEWCGROUP,
+		flags:  job.Plan.Namespaces &^ late,
 		group:  job.Group.FD(),
 		within: -1,
 		here:   func() (pid, pidfd int, err error) { return b.clone(job) },

@@ -171,7 +171,7 @@ func (p *program) confine() {
 func (p *program) allow(name string, set reg, fd arg, rights uint64) *step {
 	rule, at := place(p.table, pathBeneath{allowed: rights, parent: int32(fd.value)})
 	if fd.from != 0 {
-		p.call(name, callStore, fd).word = &rule.parent
+		p.call(name, callStore, address(&rule.parent), fd)
 	}
 	return p.call(name, unix.SYS_LANDLOCK_ADD_RULE, set.arg(), num(unix.LANDLOCK_RULE_PATH_BENEATH), at, num(0))
 }

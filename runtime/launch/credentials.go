@@ -1,11 +1,23 @@
 package launch
 
 import (
+	"sync"
+
 	"golang.org/x/sys/unix"
 )
 
 // lastCapability is the highest number that the kernel's sets have room for.
 const lastCapability = 63
+
+// known are the capabilities that the kernel knows.
+var known = sync.OnceValue(func() (out uint64) {
+	for n := range lastCapability + 1 {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil {
+			out |= 1 << n
+		}
+	}
+	return out
+})
 
 // credentials gives up, step by step, everything that the program is not to have. Each step needs what a later one
 // drops, so the order matters.
@@ -20,9 +32,8 @@ func (p *program) credentials() {
 		p.seccomp() // needs CAP_SYS_ADMIN, so it can't come last
 	}
 	for n := range lastCapability + 1 {
-		if proc.Capabilities.Bounding&(1<<n) == 0 {
-			p.call("drop a capability", unix.SYS_PRCTL, num(unix.PR_CAPBSET_DROP), num(n), num(0), num(0), num(0)).
-				tolerate(unix.EINVAL) // the kernel does not know it
+		if known()&^proc.Capabilities.Bounding&(1<<n) != 0 {
+			p.call("drop a capability", unix.SYS_PRCTL, num(unix.PR_CAPBSET_DROP), num(n), num(0), num(0), num(0))
 		}
 	}
 	p.user()

@@ -6,10 +6,11 @@
 // container, where an image could get at it.
 //
 //	parent (Launcher)                         child (table)
-//	    clone3 with six new namespaces ─────────> close everything but stdio and the control socket
-//	    cgroup, id maps, oom score                wait for the mounts
+//	    clone3 with three new namespaces ───────> close everything but stdio and the control socket
+//	    id maps, oom score                        network, IPC and UTS namespaces
+//	    entrances of the control group (v1) ────> enter it; cgroup namespace
 //	    root file system, binds, memory ────────> receive them (SCM_RIGHTS)
-//	                                              cgroup namespace, hostname, mounts, masks, pivot_root
+//	    Meanwhile                                 hostname, mounts, masks, pivot_root
 //	    Create returns <───────────────────────── ready
 //	    ...                                       wait
 //	    Start: resource limits, go ─────────────> working directory, bounding set, ids, no-new-privs,
@@ -22,8 +23,9 @@
 //	parent, on a thread in the container's    child (table)
 //	pid namespace
 //	    clone3 ─────────────────────────────────> close everything but stdio and the control socket
-//	    cgroup, oom score, resource limits        wait
-//	    pidfd of the first process ─────────────> receive it; setns into all its namespaces at once
+//	    oom score, resource limits                wait
+//	    pidfd of the first process,
+//	    entrances of the control group ─────────> enter it; setns into all the first one's namespaces at once
 //	                                              ids, working directory, bounding set … seccomp, execve
 //	    Exec returns <──────── end of file, or step and errno
 //

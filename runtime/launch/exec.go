@@ -59,10 +59,19 @@ func (l *Launcher) Exec(ctx context.Context, first *Process, job ExecJob) (*Proc
 
 // exec does what Exec does, with the forker if there is a region for the table.
 func (l *Launcher) exec(ctx context.Context, first *Process, job ExecJob, r *region) (*Process, error) {
-	prog := &program{table: newTable(r), plan: job.Plan, fds: make([]int32, 1), control: control}
+	prog := &program{table: newTable(r), plan: job.Plan, control: control}
 	defer prog.release()
+	var entrances []int
+	var err error
+	if job.Group != nil {
+		if entrances, err = job.Group.Entrances(); err != nil {
+			return nil, err
+		}
+		defer closeAll(entrances)
+	}
+	prog.fds = make([]int32, 1+len(entrances))
 	var p *Process
-	err := first.withPidfd(func(pidfd int) error {
+	err = first.withPidfd(func(pidfd int) error {
 		join, err := differing(first.pid, pidfd)
 		if err != nil {
 			return err
@@ -88,7 +97,7 @@ func (l *Launcher) exec(ctx context.Context, first *Process, job ExecJob, r *reg
 		if err != nil {
 			return err
 		}
-		return p.admit(job, pidfd)
+		return p.admit(job, append([]int{pidfd}, entrances...))
 	})
 	if err == nil {
 		err = awaitProgram(ctx, p.control, p.names)
@@ -184,13 +193,9 @@ func joinError(err error) error {
 	return fmt.Errorf("join pid namespace: %w", err)
 }
 
-// admit gives the waiting child what it can't have of its own right, and then the container's pidfd, which it waits for.
-func (p *Process) admit(job ExecJob, pidfd int) error {
-	if job.Group != nil && job.Group.FD() < 0 {
-		if err := job.Group.Add(p.pid); err != nil {
-			return err
-		}
-	}
+// admit gives the waiting child what it can't have of its own right, and then what it waits for: the container's pidfd, and the entrances to its
+// control group.
+func (p *Process) admit(job ExecJob, fds []int) error {
 	if !job.Plan.InheritScore {
 		if err := writeProc(p.pid, "oom_score_adj", strconv.Itoa(job.Plan.OOMScoreAdj)); err != nil {
 			return err
@@ -200,7 +205,7 @@ func (p *Process) admit(job ExecJob, pidfd int) error {
 	if err := p.setLimits(); err != nil {
 		return err
 	}
-	if err := p.send([]int{pidfd}); err != nil {
+	if err := p.send(fds); err != nil {
 		return fmt.Errorf("hand over the container: %w", err)
 	}
 	return nil
@@ -209,7 +214,8 @@ func (p *Process) admit(job ExecJob, pidfd int) error {
 // buildExec writes the table of a process that joins the namespaces in join.
 func (p *program) buildExec(passed []int, ctl, join int, terminal bool) error {
 	p.isolate(passed, ctl)
-	p.receive()
+	p.receive("receive the container", &p.fds)
+	p.enter(p.fds[1:])
 	p.labels()
 	container := p.received(0)
 	if join != 0 {

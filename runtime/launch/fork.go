@@ -15,9 +15,6 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
-//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
-func afterForkInChild()
-
 // cloneArgs is struct clone_args of linux/sched.h, with the place for the pidfd behind it.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -57,7 +54,7 @@ func fork(t *table, ctl int, flags uint64, groupFD int) (pid, pidfd int, err err
 	regs := new([registers]uintptr)
 	failure := new(report)
 	syscall.ForkLock.Lock()
-	child, errno := clone(ca, &t.steps[0], uintptr(len(t.steps)), regs, failure, uintptr(ctl))
+	child, errno := clone(ca, &t.code[0], uintptr(len(t.code)), regs, failure, uintptr(ctl))
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(t)
 	runtime.KeepAlive(ca)
@@ -84,16 +81,16 @@ func cloneError(errno syscall.Errno) error {
 	}
 }
 
-// clone forks. In the child it does not return.
+// clone forks. In the child it does not return. There all signals are blocked, and none is handled.
 //
 //go:norace
 //go:noinline
 //go:nocheckptr
-func clone(ca *cloneArgs, first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) (uintptr, syscall.Errno) {
+func clone(ca *cloneArgs, first *uint64, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) (uintptr, syscall.Errno) {
+	ca.flags |= unix.CLONE_CLEAR_SIGHAND
 	beforeFork()
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), cloneArgsSize, 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
-		afterForkInChild()
 		walk(first, n, regs, failure, ctl)
 	}
 	afterFork()
@@ -101,61 +98,81 @@ func clone(ca *cloneArgs, first *step, n uintptr, regs *[registers]uintptr, fail
 }
 
 // walk is all that runs in the child. Nothing here may allocate, grow the stack, lock or be preempted: the other
-// threads of the parent do not exist in this process, and whatever they held is held for ever.
+// threads of the parent do not exist in this process, and whatever they held is held for ever. first is the first of n words of code.
 //
 //go:norace
 //go:noinline
 //go:nosplit
 //go:nocheckptr
-func walk(first *step, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) {
+func walk(first *uint64, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) {
 	var a [6]uintptr
+	again := 0
 	for i := uintptr(0); i < n; {
-		s := (*step)(unsafe.Add(unsafe.Pointer(first), i*unsafe.Sizeof(*first)))
-		i++
-		if s.nr == callJump {
-			i = uintptr(s.to)
-			continue
-		}
-		if s.nr == callLoad {
-			regs[s.out&(registers-1)] = uintptr(*s.word)
-			continue
-		}
-		if s.nr == callStore {
-			*s.word = int32(regs[s.from[0]&(registers-1)])
-			continue
-		}
-		for j := 0; j < 6; j++ {
-			a[j] = s.arg[j]
-			if s.from[j] != 0 {
-				a[j] = regs[s.from[j]&(registers-1)]
-			}
-		}
-		r, _, e := syscall.RawSyscall6(s.nr, a[0], a[1], a[2], a[3], a[4], a[5])
-		if e != 0 {
-			errno := uint16(e)
-			if errno == uint16(unix.EAGAIN) && s.again > 0 {
-				s.again-- // in this process's copy
-				i--
+		head := word(first, i)
+		nr, args := uintptr(head&callMask), uintptr(head>>argsShift&argsMask)
+		for j := uintptr(0); j < 6; j++ {
+			if a[j] = 0; j >= args {
 				continue
 			}
-			if errno == s.tolerated[0] || errno == s.tolerated[1] || errno == s.tolerated[2] || errno == s.tolerated[3] {
-				if s.to != 0 {
-					i = uintptr(s.to)
+			a[j] = uintptr(word(first, i+1+j))
+			if from := head >> (fromShift + regBits*j) & (registers - 1); from != 0 {
+				a[j] = regs[from]
+			}
+		}
+		more := uint64(0)
+		next := i + 1 + args
+		if head>>moreShift&1 != 0 {
+			more = word(first, next)
+			next++
+		}
+		out := head >> outShift & (registers - 1)
+		switch nr {
+		case callJump:
+			i = uintptr(more >> toShift)
+			continue
+		case callLoad:
+			regs[out] = uintptr(*(*int32)(unsafe.Add(nil, a[0])))
+			i = next
+			continue
+		case callStore:
+			*(*int32)(unsafe.Add(nil, a[0])) = int32(a[1])
+			i = next
+			continue
+		}
+		r, _, e := syscall.RawSyscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		if e != 0 {
+			if e == unix.EAGAIN && nr == unix.SYS_OPENAT2 && again < lookups {
+				again++
+				continue
+			}
+			errno := uint64(e)
+			if errno == more&0xff || errno == more>>8&0xff || errno == more>>16&0xff || errno == more>>24&0xff {
+				if i = uintptr(more >> toShift); i == 0 {
+					i = next
 				}
 				continue
 			}
-			failure.step, failure.errno = uint64(i-1), uint64(errno)
+			failure.step, failure.errno = head>>numberShift, errno
 			syscall.RawSyscall6(unix.SYS_WRITE, ctl, uintptr(unsafe.Pointer(failure)), reportSize, 0, 0, 0)
 			break
 		}
-		if s.must && r == 0 {
+		if head&mustBit != 0 && r == 0 {
 			break
 		}
-		if s.out != 0 {
-			regs[s.out&(registers-1)] = r
+		if out != 0 {
+			regs[out] = r
 		}
+		i, again = next, 0
 	}
 	for {
 		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, exitFailed, 0, 0, 0, 0, 0)
 	}
+}
+
+// word is a word of the code.
+//
+//go:nosplit
+//go:nocheckptr
+func word(first *uint64, i uintptr) uint64 {
+	return *(*uint64)(unsafe.Add(unsafe.Pointer(first), 8*i))
 }

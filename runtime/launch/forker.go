@@ -52,10 +52,9 @@ type region struct {
 
 const (
 	// regions is how many tables are written at once; whoever finds none free does without.
-	regions = 8
-	// regionSteps are more than the mounts that fit one message need.
-	regionSteps = 8192
-	stepsSize   = regionSteps * unsafe.Sizeof(step{})
+	regions   = 8
+	codeWords = maxSteps * maxStepWords
+	codeSize  = codeWords * unsafe.Sizeof(uint64(0))
 	// regionSize is beyond what execve(2) takes of arguments and environment. Of what is not used there is no memory.
 	regionSize = 4 << 20
 	// forkerTries is how many forkers may find the addresses of the regions in use for something else, which are chosen at random.
@@ -69,7 +68,7 @@ var errForker = errors.New("the forker did not answer")
 
 // forkRequest asks for a child. Its descriptors, the v2 control group and the pidfd to begin with, where there are any, are sent with it.
 type forkRequest struct {
-	region, steps uint32
+	region, words uint32 // and how many words its code has
 	used          uint64 // bytes of the region
 	flags         uint64 // of clone3(2)
 	control       uint32
@@ -213,8 +212,8 @@ func (s *regionStack) put(r *region) {
 	s.regions = append(s.regions, r)
 }
 
-// steps is the region's memory for steps.
-func (r *region) steps() []step { return unsafe.Slice((*step)(r.base), regionSteps)[:0] }
+// code is the region's memory for steps.
+func (r *region) code() []uint64 { return unsafe.Slice((*uint64)(r.base), codeWords)[:0] }
 
 // giveBack lets another table use the region.
 func (r *region) giveBack() { r.forker.free.put(r) }
@@ -232,7 +231,7 @@ func forkerNumbers(n int) []int {
 // child but could be one by other means.
 func (f *Forker) fork(t *table, ctl int, child offspring, passed []int) (pid, pidfd int, err error) {
 	request := forkRequest{
-		region: uint32(t.region.index), steps: uint32(len(t.steps)), used: uint64(t.used), flags: child.flags,
+		region: uint32(t.region.index), words: uint32(len(t.code)), used: uint64(t.used), flags: child.flags,
 		control: uint32(ctl), descriptors: uint32(len(passed)), group: child.group >= 0, within: child.within >= 0,
 	}
 	passed = passed[:len(passed):len(passed)]

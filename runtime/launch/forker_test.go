@@ -63,6 +63,7 @@ func TestForker_ForgetsTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	forker := b.launcher.forker
+	forker.rest(t)
 	for name, want := range map[string]int{"the next process": p.Pid(), "the forker": forker.cmd.Process.Pid} {
 		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", want))
 		if err != nil {
@@ -79,6 +80,15 @@ func TestForker_ForgetsTables(t *testing.T) {
 		if got := bytes.Contains(tables, []byte("/none")); got != (name == "the next process") { // control
 			t.Errorf("%s: its own table is there: %t", name, got)
 		}
+	}
+}
+
+// rest waits until the forker has nothing to do: it answers when it has forgotten what was before.
+func (f *Forker) rest(t *testing.T) {
+	t.Helper()
+	none := &table{region: &region{index: regions}}
+	if _, _, err := f.fork(none, control, offspring{group: -1, within: -1}, nil); !errors.Is(err, unix.EBADMSG) {
+		t.Fatalf("a request without a table: %v", err)
 	}
 }
 
@@ -120,7 +130,7 @@ func TestForker_TablesHaveRoom(t *testing.T) {
 	for name, write := range map[string]func(*table){
 		"arguments, environment and mounts of more than": func(t *table) { t.call("exec", unix.SYS_EXECVE, t.str(strings.Repeat("x", regionSize))) },
 		"a table of more than 8192 steps": func(t *table) {
-			for range regionSteps + 1 {
+			for range maxSteps + 1 {
 				t.call("step", unix.SYS_GETPID)
 			}
 		},

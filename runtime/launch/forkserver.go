@@ -41,7 +41,7 @@ func ServeForks(args []string) error {
 	}
 	s.prepare()
 	for pid, pidfd := 0, -1; s.answer(pid, pidfd) && s.errno != unix.EEXIST; pid, pidfd = s.fork() {
-		if s.lost || !s.receive() {
+		if !s.forget() || !s.receive() { // the parent waits for none of this
 			break
 		}
 	}
@@ -54,7 +54,8 @@ type forkServer struct {
 	own    int           // the pid namespace
 	errno  syscall.Errno // of what was asked last
 	joined bool
-	lost   bool // it can't go back to what it was before the fork
+	count  int            // of descriptors that were received
+	table  unsafe.Pointer // that was copied, or nil
 
 	request    forkRequest
 	requestIov unix.Iovec
@@ -120,19 +121,35 @@ func (s *forkServer) message(nr uintptr, m *unix.Msghdr, flags uintptr) (uintptr
 	}
 }
 
-// fork makes the child that was asked for. It leaves errno behind, and no descriptor but the pidfd.
+// fork makes the child that was asked for. It leaves errno behind.
 func (s *forkServer) fork() (pid, pidfd int) {
-	count := (int(s.received.header.Len) - unix.CmsgLen(0)) / 4
-	if pid, s.errno = s.forkWith(count); s.errno == 0 {
-		pidfd = int(s.args.result)
-	} else {
-		pidfd = -1
+	s.count = max(0, (int(s.received.header.Len)-unix.CmsgLen(0))/4)
+	if pid, s.errno = s.forkWith(s.count); s.errno != 0 {
+		return pid, -1
 	}
-	for i, fd := range s.received.fds[:max(0, count)] {
+	return pid, int(s.args.result)
+}
+
+// forget goes back to what was before fork, and reports whether it could.
+func (s *forkServer) forget() bool {
+	for i, fd := range s.received.fds[:s.count] {
 		unix.Close(int(fd))
 		unix.Close(forkerFirst + i)
 	}
-	return pid, pidfd
+	s.count = 0
+	if s.table != nil { // it is the child's alone now: nothing of it is copied to the next one, or has to be when the next table is read
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(s.table), regionSize, unix.MADV_DONTNEED); errno != 0 {
+			return false
+		}
+		s.table = nil
+	}
+	if s.joined {
+		if _, _, errno := unix.Syscall(unix.SYS_SETNS, uintptr(s.own), unix.CLONE_NEWPID, 0); errno != 0 {
+			return false
+		}
+		s.joined = false
+	}
+	return true
 }
 
 func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
@@ -148,7 +165,7 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 	if r.within {
 		want++
 	}
-	if count != want || r.region >= regions || r.steps == 0 || r.steps > regionSteps || r.used < uint64(stepsSize) || r.used > regionSize {
+	if count != want || r.region >= regions || r.words == 0 || r.words > codeWords || r.used < uint64(codeSize) || r.used > regionSize {
 		return 0, unix.EBADMSG
 	}
 	for i, fd := range s.received.fds[:count] { // to the numbers that the table names
@@ -157,27 +174,21 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 		}
 	}
 	at, offset := unsafe.Add(s.base, uintptr(r.region)*regionSize), int64(r.region)*regionSize
-	if errno := s.read(at, uintptr(r.steps)*unsafe.Sizeof(step{}), offset); errno != 0 {
+	s.table = at
+	if errno := s.read(at, uintptr(r.words)*unsafe.Sizeof(uint64(0)), offset); errno != 0 {
 		return 0, errno
 	}
-	if errno := s.read(unsafe.Add(at, stepsSize), uintptr(r.used)-stepsSize, offset+int64(stepsSize)); errno != 0 {
+	if errno := s.read(unsafe.Add(at, codeSize), uintptr(r.used)-codeSize, offset+int64(codeSize)); errno != 0 {
 		return 0, errno
 	}
-	if s.joined = false; r.within {
+	if r.within {
 		if _, _, errno := unix.Syscall(unix.SYS_SETNS, uintptr(forkerFirst+count-1), unix.CLONE_NEWPID, 0); errno != 0 {
 			return 0, errno
 		}
 		s.joined = true
 	}
 	s.registers, s.failure = [registers]uintptr{}, report{}
-	child, errno := clone(&s.args, (*step)(at), uintptr(r.steps), &s.registers, &s.failure, uintptr(r.control))
-	// The table is the child's alone now: nothing of it is copied to the next one, or has to be when the next table is read.
-	_, _, forgot := unix.Syscall(unix.SYS_MADVISE, uintptr(at), regionSize, unix.MADV_DONTNEED)
-	s.lost = s.lost || forgot != 0
-	if s.joined {
-		_, _, back := unix.Syscall(unix.SYS_SETNS, uintptr(s.own), unix.CLONE_NEWPID, 0)
-		s.lost = s.lost || back != 0
-	}
+	child, errno := clone(&s.args, (*uint64)(at), uintptr(r.words), &s.registers, &s.failure, uintptr(r.control))
 	return int(child), errno
 }
 

@@ -9,9 +9,9 @@ import (
 )
 
 // clone forks the child, in the namespaces that the plan wants. Those that others made are joined by the thread that
-// forks, which ends afterwards; the cgroup namespace is made by the child when it is in its control group.
+// forks, which ends afterwards; some the child makes itself (late).
 func (b *baggage) clone(job Job) (pid, pidfd int, err error) {
-	flags := job.Plan.Namespaces &^ unix.CLONE_NEWCGROUP
+	flags := job.Plan.Namespaces &^ late
 	if len(job.Plan.Join) == 0 {
 		return fork(b.program.table, b.program.control, flags, job.Group.FD())
 	}

@@ -58,6 +58,9 @@ type Job struct {
 	// Starter is a listening unix socket, or nil: with it, the container outlives the caller, and waits for the word of
 	// a StartBy instead of Process.Start.
 	Starter *os.File
+	// Meanwhile is called while the container's process is busy with its mounts, for what needs nothing but that there is one; or nil. If
+	// it fails, so does Create.
+	Meanwhile func(p *Process) error
 	// Mounted is called with the process's number when all mounts are made, before the host's root is dropped; or nil.
 	Mounted func(ctx context.Context, pid int) error
 	// Console is called with the main end of the process's terminal, which becomes its own; nil if the plan has none.
@@ -189,9 +192,9 @@ func (l *Launcher) create(ctx context.Context, job Job, r *region) (*Process, er
 
 // furnish gives the waiting child all that it can't have of its own right, and waits until it has used it.
 func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process) error {
-	if job.Group.FD() < 0 {
-		if err := job.Group.Add(p.pid); err != nil {
-			return err
+	if len(b.entrances) > 0 {
+		if err := p.send(b.entrances); err != nil {
+			return fmt.Errorf("hand over the control group: %w", err)
 		}
 	}
 	if job.Plan.UserNS() {
@@ -210,6 +213,15 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 	if err := p.send(b.fds()); err != nil {
 		return fmt.Errorf("hand over mounts: %w", err)
 	}
+	if err := p.keepMounts(); err != nil {
+		return err
+	}
+	if job.Meanwhile != nil {
+		if err := job.Meanwhile(p); err != nil {
+			return err
+		}
+	}
+	b.close() // the child has its own
 	if err := p.awaitReady(ctx, job); err != nil {
 		return err
 	}
@@ -244,7 +256,7 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 		if !m.Layered() {
 			continue
 		}
-		fd, err := l.overlay.MountImage(m.Layers, userns, job.Plan.MountLabel)
+		fd, err := l.overlay.MountImage(&b.rest, m.Layers, userns, job.Plan.MountLabel)
 		if err != nil {
 			return fmt.Errorf("image at /%s: %w", m.Target, err)
 		}
@@ -254,7 +266,7 @@ func (l *Launcher) mountAll(job Job, b *baggage, pid int) error {
 		return nil
 	}
 	var err error
-	if b.root, err = l.overlay.Mount(RootLayers(job.Root, job.Plan, userns)); err != nil {
+	if b.root, err = l.overlay.MountLeaving(&b.rest, RootLayers(job.Root, job.Plan, userns)); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
 	return nil

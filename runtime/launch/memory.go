@@ -10,6 +10,7 @@ import (
 // the forker has a copy of.
 type table struct {
 	steps  []step
+	code   []uint64 // the steps as the child reads them; once sealed
 	names  []string // of each step, for errors
 	free   []reg
 	err    error // the first mistake in building
@@ -38,10 +39,9 @@ const usualSteps = 640
 // newTable begins a table, in a region if there is one.
 func newTable(r *region) *table {
 	t := &table{names: make([]string, 0, usualSteps), region: r}
+	t.steps, t.used = (*stepBuffers.Get().(*[]step))[:0], blockSize
 	if r != nil {
-		t.steps, t.used = r.steps(), stepsSize
-	} else {
-		t.steps, t.used = (*stepBuffers.Get().(*[]step))[:0], blockSize
+		t.used = codeSize
 	}
 	for r := reg(registers - 1); r > 0; r-- {
 		t.free = append(t.free, r)
@@ -52,13 +52,12 @@ func newTable(r *region) *table {
 // release gives up the steps and what they point to, which the child has a copy of. It may be called again.
 func (t *table) release() {
 	steps, used, region := t.steps, t.blocks, t.region
-	t.steps, t.blocks, t.large, t.region = nil, nil, nil, nil
-	if region != nil {
-		region.giveBack()
-		return
-	}
+	t.steps, t.code, t.blocks, t.large, t.region = nil, nil, nil, nil, nil
 	if steps != nil {
 		stepBuffers.Put(&steps)
+	}
+	if region != nil {
+		region.giveBack()
 	}
 	for _, b := range used {
 		blocks.Put(b)
@@ -75,7 +74,7 @@ func (t *table) room(n uintptr) unsafe.Pointer {
 			clear(unsafe.Slice((*byte)(at), n))
 			return at
 		}
-		t.fail(fmt.Errorf("arguments, environment and mounts of more than %d bytes", regionSize-stepsSize))
+		t.fail(fmt.Errorf("arguments, environment and mounts of more than %d bytes", regionSize-codeSize))
 	}
 	if t.region != nil || n > blockSize {
 		large := make([]uint64, n/8)

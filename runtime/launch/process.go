@@ -31,6 +31,7 @@ type Process struct {
 	pid     int
 	pidfd   *os.File
 	control *os.File // or nil: started, or adopted
+	mounts  *os.File // the mount namespace; nil if adopted
 	adopted bool
 	halted  atomic.Bool // Interrupt was called
 	names   []string    // of the table's steps
@@ -148,6 +149,9 @@ func failed(names []string, r *report) error {
 	if r.step < uint64(len(names)) {
 		name = names[r.step]
 	}
+	if name == makeNamespaces {
+		return cloneError(unix.Errno(r.errno))
+	}
 	return &StepError{Step: name, Errno: unix.Errno(r.errno)}
 }
 
@@ -248,6 +252,24 @@ func (p *Process) Unstarted() (*os.File, []spec.Rlimit, error) {
 // Restore makes an adopted process one that can be started, with what Unstarted gave. Control becomes the process's.
 func (p *Process) Restore(control *os.File, rlimits []spec.Rlimit) {
 	p.control, p.rlimits = control, rlimits
+}
+
+// keepMounts makes the process's mounts stay when it ends.
+func (p *Process) keepMounts() error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", p.pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open mount namespace: %w", err)
+	}
+	p.mounts = os.NewFile(uintptr(fd), "mounts")
+	return nil
+}
+
+// ReleaseMounts lets the mounts go of a process that has ended, and waits until they are gone. Without it the kernel would take them down before it told
+// of the end. It may be called again.
+func (p *Process) ReleaseMounts() {
+	if p.mounts != nil {
+		p.mounts.Close()
+	}
 }
 
 func (p *Process) closeControl() {
@@ -358,6 +380,7 @@ func ExitOf(status unix.WaitStatus) Exit {
 // Close gives up the handles. The process goes on, unless it was never started: then it ends (I5).
 func (p *Process) Close() {
 	p.closeControl()
+	p.ReleaseMounts()
 	p.pidfd.Close()
 }
 

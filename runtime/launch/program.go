@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,8 @@ type program struct {
 	fds []int32
 	// Indexes into fds.
 	rootAt, devicesAt, furtherAt, bindsAt, imagesAt, groupsAt, memoryAt, starterAt int
+
+	entrances []int32 // to the control group; like fds
 
 	landlock int      // the ABI to confine by, or 0
 	control  int      // the child's descriptor of the control socket
@@ -47,7 +50,8 @@ const (
 // control socket; all are above what they become.
 func (p *program) build(passed []int, ctl int) error {
 	p.isolate(passed, ctl)
-	p.receive()
+	p.namespaces()
+	p.receive("receive mounts", &p.fds)
 	p.labels()
 	p.findRootfs()
 	p.identity()
@@ -89,31 +93,76 @@ const lastSignal = 64
 // kernelSigaction is struct sigaction as the kernel has it; all zero is SIG_DFL.
 type kernelSigaction [4]uint64 // handler, flags, restorer, mask
 
-// resetSignals undoes what the parent ignores or blocks: execve would keep that.
+// ignored are the signals that this process ignores. A forker, which it starts, ignores no others; and its programs call for that when
+// they begin.
+var ignored = sync.OnceValue(func() (out []int) {
+	for sig := 1; sig <= lastSignal; sig++ {
+		var action kernelSigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
+		if errno == 0 && action[0] == sigIgnore {
+			out = append(out, sig)
+		}
+	}
+	return out
+})
+
+// sigIgnore is SIG_IGN.
+const sigIgnore = 1
+
+// resetSignals undoes what the parent ignores or blocks: execve would keep that. What it handles, the fork has reset.
 func (p *program) resetSignals() {
 	_, action := place(p.table, kernelSigaction{})
-	for sig := 1; sig <= lastSignal; sig++ {
-		if sig == int(unix.SIGKILL) || sig == int(unix.SIGSTOP) {
-			continue
-		}
+	for _, sig := range ignored() {
 		p.call("reset signals", unix.SYS_RT_SIGACTION, num(sig), action, num(0), num(8))
 	}
 	_, mask := place(p.table, uint64(0))
 	p.call("unblock signals", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), mask, num(0), num(8))
 }
 
-// receive waits for the parent, which by then has mapped the ids, and takes its mounts.
-func (p *program) receive() {
-	size := unix.CmsgSpace(4 * len(p.fds))
+// late are the namespaces that the child makes itself: the parent has other things to do that need the rest of the child only, and the
+// kernel takes long for a network. The one of control groups needs the child in its own.
+const late = unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+
+// makeNamespaces names the step that makes them.
+const makeNamespaces = "make namespaces"
+
+// namespaces makes those, and enters the control group, in the order in which no namespace but that group's is on its account.
+func (p *program) namespaces() {
+	if flags := p.plan.Namespaces & late &^ unix.CLONE_NEWCGROUP; flags != 0 {
+		p.call(makeNamespaces, unix.SYS_UNSHARE, num(flags))
+	}
+	if len(p.entrances) > 0 {
+		p.receive("receive the control group", &p.entrances)
+		p.enter(p.entrances)
+	}
+	if p.plan.Namespaces&unix.CLONE_NEWCGROUP != 0 {
+		p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	}
+}
+
+// enter moves the child into a control group.
+func (p *program) enter(entrances []int32) {
+	const name = "enter the control group"
+	for i := range entrances {
+		entrance := p.load(&entrances[i])
+		p.call(name, unix.SYS_WRITE, entrance.arg(), p.str(cgroup.Entering), num(len(cgroup.Entering)))
+		p.close(entrance)
+	}
+}
+
+// receive waits for as many descriptors of the parent as there is room for, and moves the room to the table's memory. By then the parent has mapped the ids, where it
+// sends mounts.
+func (p *program) receive(name string, fds *[]int32) {
+	size := unix.CmsgSpace(4 * len(*fds))
 	buffer := p.room(uintptr(size))
-	p.fds = unsafe.Slice((*int32)(unsafe.Add(buffer, unix.CmsgLen(0))), len(p.fds))
-	for i := range p.fds {
-		p.fds[i] = -1
+	*fds = unsafe.Slice((*int32)(unsafe.Add(buffer, unix.CmsgLen(0))), len(*fds))
+	for i := range *fds {
+		(*fds)[i] = -1
 	}
 	payload, _ := place(p.table, [8]byte{})
 	iov, _ := place(p.table, unix.Iovec{Base: &payload[0], Len: 1})
 	_, msg := place(p.table, unix.Msghdr{Iov: iov, Iovlen: 1, Control: (*byte)(buffer), Controllen: uint64(size)})
-	p.call("receive mounts", unix.SYS_RECVMSG, num(p.control), msg, num(unix.MSG_CMSG_CLOEXEC)).must = true
+	p.call(name, unix.SYS_RECVMSG, num(p.control), msg, num(unix.MSG_CMSG_CLOEXEC)).must = true
 }
 
 // received loads a descriptor that the parent sent.
@@ -121,9 +170,6 @@ func (p *program) received(i int) reg { return p.load(&p.fds[i]) }
 
 // identity makes the child root of its own world.
 func (p *program) identity() {
-	if p.plan.Namespaces&unix.CLONE_NEWCGROUP != 0 {
-		p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
-	}
 	p.becomeRoot()
 	if h := p.plan.Hostname; h != "" {
 		p.call("hostname", unix.SYS_SETHOSTNAME, p.str(h), num(len(h)))

@@ -21,6 +21,9 @@ func NewUserNS(plan *spec.Plan) (*os.File, error) {
 	t.call("close", unix.SYS_CLOSE, num(pair[0]))
 	_, word := place(t, [8]byte{})
 	t.call("wait", unix.SYS_READ, num(pair[1]), word, num(1))
+	if err := t.sealed(); err != nil {
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
 	pid, pidfd, err := fork(t, pair[1], unix.CLONE_NEWUSER, -1)
 	unix.Close(pair[1])
 	if err != nil && pid == 0 {

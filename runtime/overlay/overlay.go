@@ -89,17 +89,36 @@ func Probe(dir string) (*Driver, error) {
 	return nil, fmt.Errorf("%w: %w", ErrUnsupported, errors.Join(failed...))
 }
 
+// Rest are the mounts of single layers, which a mount of all of them was made from and does not need any more. To close them takes the kernel
+// a while, for which it waits until all processors have passed through it.
+type Rest struct{ made []*stack }
+
+// Close closes them. It may be called again.
+func (r *Rest) Close() {
+	for _, s := range r.made {
+		s.close()
+	}
+	r.made = nil
+}
+
 // Mount makes the root file system and gives its detached mount, which the caller closes.
 func (d *Driver) Mount(l Layers) (int, error) {
+	var rest Rest
+	defer rest.Close()
+	return d.MountLeaving(&rest, l)
+}
+
+// MountLeaving is Mount, but leaves it to the caller to close rest.
+func (d *Driver) MountLeaving(rest *Rest, l Layers) (int, error) {
 	if err := l.check(); err != nil {
 		return -1, err
 	}
-	fd, err := d.mountLayers(l)
+	fd, err := d.mountLayers(rest, l)
 	if errors.Is(err, unix.EIO) && l.Upper != "" {
 		if err := acknowledge(l.Upper); err != nil {
 			return -1, fmt.Errorf("writable layer: %w", err)
 		}
-		fd, err = d.mountLayers(l)
+		fd, err = d.mountLayers(rest, l)
 	}
 	return fd, err
 }
@@ -116,9 +135,9 @@ func acknowledge(upper string) error {
 	return nil
 }
 
-func (d *Driver) mountLayers(l Layers) (int, error) {
+func (d *Driver) mountLayers(rest *Rest, l Layers) (int, error) {
 	s := &stack{attr: unix.MOUNT_ATTR_NODEV, label: l.Label}
-	defer s.close()
+	rest.made = append(rest.made, s)
 	if !l.Suid {
 		s.attr |= unix.MOUNT_ATTR_NOSUID // I3
 	}
@@ -138,13 +157,13 @@ func (d *Driver) mountLayers(l Layers) (int, error) {
 }
 
 // MountImage shows the layers of an image, the topmost first, to a container that has a root of its own. Nothing can be written, and no
-// set-user-id bit is in force. It gives the detached mount, which the caller closes; userns and label are as in Layers.
-func (d *Driver) MountImage(lower []string, userns int, label string) (int, error) {
+// set-user-id bit is in force. It gives the detached mount, which the caller closes, as rest; userns and label are as in Layers.
+func (d *Driver) MountImage(rest *Rest, lower []string, userns int, label string) (int, error) {
 	if err := (Layers{Lower: lower}).check(); err != nil {
 		return -1, err
 	}
 	s := &stack{attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY, label: label}
-	defer s.close()
+	rest.made = append(rest.made, s)
 	if err := s.addLowers(lower, userns); err != nil {
 		return -1, err
 	}

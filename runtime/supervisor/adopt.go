@@ -141,6 +141,7 @@ func (s *Supervisor) takeOver(c *container, r record) error {
 	}
 	s.reopen(c)
 	s.hold(c)
+	s.openOOMs(c)
 	s.watch(c)
 	s.logger.Info("container taken over", "container", c.id, "pid", r.State.Pid)
 	return nil

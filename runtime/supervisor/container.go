@@ -37,7 +37,11 @@ type container struct {
 	ooms     *os.File   // what oom watches, or nil
 
 	removal sync.Mutex // held by Delete: one at a time
-	execs   execs
+
+	releasing sync.Mutex // guards released, and the group's end
+	released  bool       // its mounts and its control group are gone
+
+	execs execs
 	// pausing is held while processes are halted or let go on, and while one is added.
 	pausing sync.RWMutex
 	// rewriting is held while files get new contents.
@@ -86,16 +90,23 @@ func (s *Supervisor) publish(c *container, e protocol.Event) {
 	}
 }
 
+// openOOMs opens what tells of OOM kills, for watch.
+func (s *Supervisor) openOOMs(c *container) {
+	var err error
+	if c.ooms, err = c.group.OOMEvents(); err != nil {
+		s.logger.Warn("OOM kills are told at the end only", "container", c.id, "error", err)
+	}
+}
+
 // watch follows a container to its end, or until halt is called.
 func (s *Supervisor) watch(c *container) {
 	c.watching.Lock()
 	defer c.watching.Unlock()
 	var err error
-	if c.ooms, err = c.group.OOMEvents(); err == nil {
-		c.oom, err = s.poller.addFile(c.ooms, func() bool { return s.sawOOM(c) })
-	}
-	if err != nil {
-		s.logger.Warn("OOM kills are told at the end only", "container", c.id, "error", err)
+	if c.ooms != nil {
+		if c.oom, err = s.poller.addFile(c.ooms, func() bool { return s.sawOOM(c) }); err != nil {
+			s.logger.Warn("OOM kills are told at the end only", "container", c.id, "error", err)
+		}
 	}
 	c.exit, err = s.poller.addFile(c.process, func() bool {
 		exit, err := c.process.Await()
@@ -171,11 +182,31 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	if n, err := c.group.OOMKills(); err == nil {
 		in.oom = n > 0
 	}
+	if s.foreign == nil && !in.oom { // an exit that would be read from the group once more, after a crash here, is recorded first
+		s.background.Go(func() { // while the disk writes
+			_ = c.release(context.Background()) // Delete tries again
+		})
+	}
 	if err := s.feed(c, in); err != nil {
 		s.logger.Error("exit not recorded", "container", c.id, "error", err)
 	}
 	s.forget(c)
 	s.logger.Info("container exited", "container", c.id, "code", in.code, "oom", in.oom)
+}
+
+// release takes down what nothing is left in of a container that has ended: its mounts and its control group. It may be called again.
+func (c *container) release(ctx context.Context) error {
+	c.releasing.Lock()
+	defer c.releasing.Unlock()
+	if c.released {
+		return nil
+	}
+	if c.process != nil {
+		c.process.ReleaseMounts()
+	}
+	err := c.group.Remove(ctx)
+	c.released = err == nil
+	return err
 }
 
 // unknownExit is the exit code when nobody knows it.
@@ -247,5 +278,7 @@ func (c *container) halt() {
 	}
 	c.execs.halt()
 	c.output.close()
+	c.releasing.Lock()
+	defer c.releasing.Unlock()
 	c.group.Close()
 }

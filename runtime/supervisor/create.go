@@ -115,20 +115,20 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 		}
 	}
 	defer undo(func() error { return os.RemoveAll(c.dir) })
-	// Control groups and files take about as long as each other, and wait for the kernel: they are made side by side.
+	// Control groups take the kernel a while: they are made beside everything else.
 	groups := make(chan error, 1)
 	go func() {
 		var failed error
 		c.group, failed = s.tree.Create(r.ID, plan.Limits)
 		groups <- failed
 	}()
-	writers, err := s.openStreams(c, plan)
+	writers, err := openStreams(c, plan)
 	defer closeAll(writers)
 	defer undo(func() error { c.output.close(); return nil })
 	if failed := <-groups; failed != nil {
 		return nil, errors.Join(failed, err)
 	}
-	defer undo(func() error { return c.group.Remove(ctx) })
+	defer undo(func() error { c.unwatchOOM(); return c.group.Remove(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +138,8 @@ func (s *Supervisor) build(ctx context.Context, r *protocol.Request, plan *spec.
 	return c, nil
 }
 
-// openStreams writes what commands in the container will need, and opens the ends of its output: those that the process gets, and
-// ours.
-func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.File, err error) {
-	if err := saveExecPlan(c.dir, plan); err != nil {
-		return nil, err
-	}
+// openStreams makes the pipes, and opens the ends that the process gets, with what they were opened through.
+func openStreams(c *container, plan *spec.Plan) (writers []*os.File, err error) {
 	if c.terminal { // which will be its output
 		return nil, nil
 	}
@@ -152,11 +148,7 @@ func (s *Supervisor) openStreams(c *container, plan *spec.Plan) (writers []*os.F
 	if err := makePipes(c.dir, plan.MountLabel, uid, gid); err != nil {
 		return nil, err
 	}
-	if writers, err = openWriters(c.dir); err != nil {
-		return nil, err
-	}
-	c.output, err = s.openOutput(c.dir, c.log, false)
-	return writers, err
+	return openWriters(c.dir)
 }
 
 // launch makes the process and the first record.
@@ -178,34 +170,59 @@ func (s *Supervisor) launch(ctx context.Context, c *container, r *protocol.Reque
 	} else {
 		job.Stdio[1], job.Stdio[2] = writers[0], writers[1]
 	}
-	p, err := s.makeProcess(ctx, c, r, job)
-	if err != nil {
-		return err
+	job.Meanwhile = func(p *launch.Process) error {
+		defer closeAll(writers) // the process has its own
+		return s.begin(c, p, plan)
 	}
-	c.process = p
-	c.machine = created(s.now(), c.id, p.Pid())
-	c.machine.state.Enforced = s.enforced(plan)
-	if c.started, err = launch.StartTime(p.Pid()); err == nil {
-		err = s.save(c.record(c.machine.state), false)
-	}
-	if err != nil {
-		p.Abort()
+	if err := s.makeProcess(ctx, c, r, job); err != nil {
+		if c.process != nil { // there may be a record
+			err = errors.Join(err, s.journal.Delete(c.id))
+		}
 		return err
 	}
 	s.hold(c)
 	return nil
 }
 
-// makeProcess makes the waiting process, by our own launcher or by the runtime that the configuration names.
-func (s *Supervisor) makeProcess(ctx context.Context, c *container, r *protocol.Request, job launch.Job) (*launch.Process, error) {
-	if s.foreign == nil {
-		return s.launcher.Create(ctx, job)
+// begin makes, for a container that has a process, all that is there to watch it, what commands in it will need, and the first record.
+func (s *Supervisor) begin(c *container, p *launch.Process, plan *spec.Plan) (err error) {
+	c.process = p
+	if !c.terminal {
+		if c.output, err = s.openOutput(c.dir, c.log, false); err != nil {
+			return err
+		}
 	}
-	return s.foreign.Create(ctx, foreign.Job{
+	if err := saveExecPlan(c.dir, plan); err != nil {
+		return err
+	}
+	c.machine = created(s.now(), c.id, p.Pid())
+	c.machine.state.Enforced = s.enforced(plan)
+	if c.started, err = launch.StartTime(p.Pid()); err != nil {
+		return err
+	}
+	s.openOOMs(c)
+	return s.save(c.record(c.machine.state), false)
+}
+
+// makeProcess makes the waiting process, by our own launcher or by the runtime that the configuration names, and calls job.Meanwhile.
+func (s *Supervisor) makeProcess(ctx context.Context, c *container, r *protocol.Request, job launch.Job) error {
+	if s.foreign == nil {
+		_, err := s.launcher.Create(ctx, job)
+		return err
+	}
+	p, err := s.foreign.Create(ctx, foreign.Job{
 		ID: c.id, Spec: r.Spec, Seccomp: r.Seccomp, Plan: job.Plan, Root: job.Root, Memory: job.Memory, Stdio: job.Stdio,
 		Console: job.Console,
 		Group:   filepath.Join("/", s.cfg.CgroupParent, c.id),
 	})
+	if err != nil {
+		return err
+	}
+	if err := job.Meanwhile(p); err != nil {
+		p.Abort()
+		return err
+	}
+	return nil
 }
 
 // remove forgets a container that has exited, or was never started: everything of it goes.
@@ -224,7 +241,7 @@ func (s *Supervisor) remove(ctx context.Context, c *container) error {
 			return fmt.Errorf("delete container %s: %w", c.id, err)
 		}
 	}
-	if err := c.group.Remove(ctx); err != nil {
+	if err := c.release(ctx); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.id, err)
 	}
 	// The record goes last: while it is there, a supervisor that finds it can finish this.

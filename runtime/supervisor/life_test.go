@@ -195,6 +195,12 @@ func TestLimits_Memory(t *testing.T) {
 	if state.ExitCode != 137 || !state.OOMKilled || state.Signal != 9 {
 		t.Errorf("state %+v, output %s", state, out)
 	}
+	// If the supervisor had been killed before its record was written, nothing else would tell the next one.
+	legacy, err := filepath.Glob("/sys/fs/cgroup/memory/" + n.cfg.CgroupParent + "/c")
+	unified, failed := filepath.Glob("/sys/fs/cgroup/" + n.cfg.CgroupParent + "/c")
+	if err := errors.Join(err, failed); err != nil || len(legacy)+len(unified) == 0 {
+		t.Errorf("the control group of the container that was killed is gone before it is deleted: %v", err)
+	}
 	r = n.request("d", "eat", "4")
 	limits(r.Spec, 64<<20, 100)
 	if state, out := n.complete(r); state.ExitCode != 0 || state.OOMKilled || out != "ate 4\n" {

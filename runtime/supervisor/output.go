@@ -45,23 +45,23 @@ func makePipes(dir, label string, uid, gid uint32) error {
 
 // openWriters opens the container's ends. They are open for reading too, so that a container whose supervisor is away
 // waits when the pipe is full instead of dying from it. They are opened through a clone of dir's mount, so that the
-// container sees no path of the host in /proc/self/fd.
+// container sees no path of the host in /proc/self/fd. The clone comes after them: to close it takes the kernel a while.
 func openWriters(dir string) ([]*os.File, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open pipes: %w", err)
 	}
-	defer unix.Close(tree)
+	clone := os.NewFile(uintptr(tree), dir)
 	var files []*os.File
 	for _, name := range streams() {
 		fd, err := unix.Openat(tree, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
-			closeAll(files)
+			closeAll(append(files, clone))
 			return nil, fmt.Errorf("open pipe %s: %w", name, err)
 		}
 		files = append(files, os.NewFile(uintptr(fd), name))
 	}
-	return files, nil
+	return append(files, clone), nil
 }
 
 func closeAll(files []*os.File) {

@@ -287,7 +287,7 @@ func (s *Supervisor) killEverything() {
 			s.logger.Error("container did not end in time", "container", c.id)
 			return
 		}
-		if err := c.group.Remove(context.Background()); err != nil { // the record stays, for who asks later
+		if err := c.release(context.Background()); err != nil { // the record stays, for who asks later
 			s.logger.Error("control group left", "container", c.id, "error", err)
 		}
 	}
