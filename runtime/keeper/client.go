@@ -47,12 +47,15 @@ type received struct {
 
 // Dial connects to the keeper at a socket. The caller closes the Client.
 func Dial(ctx context.Context, socket string) (*Client, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unixpacket", socket)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// A net.Dialer takes names of machines, too, and what looks those up would be a part of the supervisor.
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: socket, Net: "unixpacket"})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the keeper: %w", err)
 	}
-	c := &Client{conn: conn.(*net.UnixConn), gone: make(chan struct{}), answers: make(chan received, 1)}
+	c := &Client{conn: conn, gone: make(chan struct{}), answers: make(chan received, 1)}
 	go c.read()
 	return c, nil
 }

@@ -1,8 +1,8 @@
 package spec
 
 import (
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -134,14 +134,23 @@ func (c *compiler) cpu(r *specs.LinuxCPU) {
 // maxList bounds a list of processors, in bytes, far above what machines need.
 const maxList = 4096
 
-// listPattern is the kernel's form of a list of processors or memory nodes, such as "0-3,5".
-var listPattern = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
-
+// list checks the kernel's form of a list of processors or memory nodes.
 func (c *compiler) list(field, text string) string {
-	if text != "" && (len(text) > maxList || !listPattern.MatchString(text)) {
+	if text != "" && (len(text) > maxList || !isList(text)) {
 		c.bad(field, "%.64q is not a list such as 0-3,5", text)
 	}
 	return text
+}
+
+func isList(text string) bool {
+	number := func(s string) bool { return s != "" && len(s) <= 5 && strings.Trim(s, "0123456789") == "" }
+	for part := range strings.SplitSeq(text, ",") {
+		from, to, span := strings.Cut(part, "-")
+		if !number(from) || span && !number(to) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *compiler) blockIO(b *specs.LinuxBlockIO) {

@@ -27,6 +27,7 @@ func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.
 	if err := s.reserve(r.ID); err != nil {
 		return protocol.State{}, err
 	}
+	s.calm.stir()
 	s.launches <- struct{}{}
 	c, err := s.build(ctx, r, plan)
 	<-s.launches

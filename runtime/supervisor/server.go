@@ -31,7 +31,7 @@ const (
 // listen opens the socket. One that is left from a supervisor that has ended is replaced.
 func listen(path string) (*net.UnixListener, error) {
 	for try := 1; ; try++ {
-		conn, err := net.DialTimeout("unix", path, time.Second)
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
 			break
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sort"
 	"sync"
 	"time"
@@ -101,6 +102,7 @@ type Supervisor struct {
 	filters  seccomp.Cache
 	keeping  keeping
 	left     found // by an earlier supervisor; Run takes it
+	calm     *calm // which launches stir
 
 	mu          sync.Mutex // guards all below
 	containers  map[string]*container
@@ -129,6 +131,7 @@ func New(cfg Config) (*Supervisor, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.calm = newCalm(debug.FreeOSMemory)
 	if err := s.prepare(); err != nil {
 		s.Close()
 		return nil, err
@@ -212,6 +215,7 @@ func (s *Supervisor) overlayDir() string { return filepath.Join(s.cfg.Root, "ove
 
 // Close gives up what New took. Call it after Run has returned.
 func (s *Supervisor) Close() {
+	s.calm.stop()
 	if s.launcher != nil {
 		s.launcher.Close()
 	}
