@@ -29,9 +29,12 @@ func TestStore_TasksShareTheirSpec(t *testing.T) {
 			made.Grants = []*api.Grant{{Id: "g"}}
 			storetest.Create(t, m.store, made)
 		}
-		old := task("t9", "web", 9, "")
-		old.Spec = &api.TaskSpec{Container: &api.ContainerSpec{Image: "older"}}
-		storetest.Create(t, m.store, old)
+		for _, id := range []string{"t8", "t9"} {
+			old := task(id, "web", 9, "")
+			old.SpecVersion = 7
+			old.Spec = &api.TaskSpec{Container: &api.ContainerSpec{Image: "older"}}
+			storetest.Create(t, m.store, old)
+		}
 		checkShared(t, m.store, 5)
 
 		changeTask(t, m.store, "t1", func(t *api.Task) { t.NodeId = "n" })
@@ -43,12 +46,17 @@ func TestStore_TasksShareTheirSpec(t *testing.T) {
 			}
 			s = proto.CloneOf(s)
 			s.UpdateStatus = &api.UpdateStatus{Message: "another"}
+			s.PreviousSpec = proto.CloneOf(s.GetSpec())
+			s.Spec.Replicated = &api.ReplicatedService{Replicas: 77}
 			return tx.Update(s)
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkShared(t, m.store, 5)
+		if s := storetest.Get[*api.Service](t, m.store, "web"); s.GetSpec().GetTask() != specOf(t, m.store, "t0") || s.GetPreviousSpec().GetTask() != specOf(t, m.store, "t0") {
+			t.Error("a service that was scaled has a copy of its tasks' spec")
+		}
 		changeTask(t, m.store, "t3", func(t *api.Task) { t.Spec.Container.Image = "its own" })
 		checkShared(t, m.store, 4)
 
@@ -59,6 +67,9 @@ func TestStore_TasksShareTheirSpec(t *testing.T) {
 		m.start()
 		g.await(m.leads)
 		checkShared(t, m.store, 4)
+		if specOf(t, m.store, "t8") != specOf(t, m.store, "t9") {
+			t.Error("tasks of a former spec have a copy each")
+		}
 	})
 }
 
@@ -93,4 +104,9 @@ func changeTask(t *testing.T, s *store.Store, id string, change func(*api.Task))
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func specOf(t *testing.T, s *store.Store, task string) *api.TaskSpec {
+	t.Helper()
+	return storetest.Get[*api.Task](t, s, task).GetSpec()
 }

@@ -122,11 +122,12 @@ func (f *frozen) hash() (Index, [sha256.Size]byte, error) {
 
 // builder puts a state together, object by object.
 type builder struct {
-	edit *edit
-	n    int // objects so far
+	edit  *edit
+	n     int // objects so far
+	peers peers
 }
 
-func newBuilder() *builder { return &builder{edit: newTables().edit()} }
+func newBuilder() *builder { return &builder{edit: newTables().edit(), peers: peers{}} }
 
 func (b *builder) add(stored *api.StoredObject) error {
 	o := object.Unwrap(stored)
@@ -136,6 +137,7 @@ func (b *builder) add(stored *api.StoredObject) error {
 	if s, ok := o.(*api.AuditSegment); ok {
 		o = unshared(s)
 	}
+	b.peers.share(&b.edit.tables, o)
 	b.edit.put(o)
 	b.n++
 	return nil
@@ -200,7 +202,6 @@ func readFields(from *bufio.Reader, b *builder) (*api.StoreSnapshot, error) {
 		if err := proto.Unmarshal(field, &stored); err != nil {
 			return nil, fmt.Errorf("decode object: %w", err)
 		}
-		share(&b.edit.tables, object.Unwrap(&stored), nil)
 		if err := b.add(&stored); err != nil {
 			return nil, err
 		}

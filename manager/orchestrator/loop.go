@@ -23,10 +23,11 @@ const (
 	restFactor = 4
 	// maxRest is how long it rests at most: what happened meanwhile, such as the end of a node, waits for no longer.
 	maxRest = time.Second
-	// unhurried is how long a service is not looked at for changes that its core does not heed, and unhurriedFactor how much longer than the
-	// last look took, if that is longer.
+	// unhurried is how long a service is not looked at for changes that its core does not heed, and unhurriedFactor how much longer than its
+	// last look took, if that is longer, but maxUnhurried at most.
 	unhurried       = 5 * time.Second
 	unhurriedFactor = 50
+	maxUnhurried    = 30 * time.Second
 	// maxPiece is how many effects are written before the loop sees what happened meanwhile: a watch that nobody follows for too long has to
 	// start anew, and the loop then has to look at everything.
 	maxPiece = 4000
@@ -54,10 +55,11 @@ type Loop struct {
 	heeds func(v View, old, now *api.Task) bool
 	store *store.Store
 	log   *slog.Logger
-	// Owned by Run: watch is what the loop follows, looked how long it has looked at services since it rested, and lastLook how long the
-	// last time before that.
-	watch            *store.Watcher
-	looked, lastLook time.Duration
+	// Owned by Run: watch is what the loop follows, looked how long it has looked at services since it rested, and looks how long the last
+	// look at each service took, where heeds selects.
+	watch  *store.Watcher
+	looked time.Duration
+	looks  map[key]time.Duration
 }
 
 // Option changes what New makes.
@@ -114,7 +116,7 @@ func (l *Loop) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.watch = watch
+	l.watch, l.looks = watch, map[key]time.Duration{}
 	q := newQueue()
 	if err := l.markAll(q, watch.Snapshot()); err != nil {
 		return err
@@ -122,9 +124,7 @@ func (l *Loop) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if l.looked > 0 {
-			l.looked, l.lastLook = 0, l.looked
-		}
+		l.looked = 0
 		if err := l.work(ctx, q); err != nil {
 			return err
 		}
@@ -263,7 +263,7 @@ func (l *Loop) markChange(q *queue, r *reader, change store.Change) error {
 	case l.heeds(v, old, now):
 		q.mark(k)
 	default:
-		q.wakeBy(k, time.Now().Add(max(unhurried, unhurriedFactor*l.lastLook)))
+		q.wakeBy(k, time.Now().Add(min(max(unhurried, unhurriedFactor*l.looks[k]), maxUnhurried)))
 	}
 	return nil
 }
@@ -377,6 +377,7 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 				q.wakeAt(k, time.Time{})
 				continue
 			}
+			began := time.Now()
 			v, err := r.view(k.service, k.slot)
 			if err != nil {
 				return err
@@ -385,8 +386,9 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 			if len(effects) > 0 {
 				wanted = append(wanted, k)
 			}
-			// A commit marks its own keys again, through the watch; this one is for keys that only wait.
+			// What a commit changes comes back through the watch; this one is for keys that only wait.
 			q.wakeAt(k, wake)
+			l.took(k, v, began)
 		}
 		return nil
 	})
@@ -403,6 +405,17 @@ func (l *Loop) concerned(tx store.ReadTx, k key) (bool, error) {
 		s, err = nil, nil
 	}
 	return err == nil && l.only(s), err
+}
+
+// took notes how long a look at a service took, as long as it is there.
+func (l *Loop) took(k key, v View, began time.Time) {
+	switch {
+	case l.heeds == nil:
+	case v.Service == nil && len(v.Tasks) == 0:
+		delete(l.looks, k)
+	default:
+		l.looks[k] = time.Since(began)
+	}
 }
 
 // look notes that the loop has looked at services since it began to.

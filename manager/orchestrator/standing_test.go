@@ -115,6 +115,39 @@ func TestLoop_LooksLateAtWhatItDoesNotHeed(t *testing.T) {
 	})
 }
 
+// TestLoop_LooksTheLaterTheLongerItTakes: what a core does not heed costs a fiftieth of a processor, but is seen within half a minute.
+func TestLoop_LooksTheLaterTheLongerItTakes(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		time.Millisecond: 5 * time.Second, 400 * time.Millisecond: 20 * time.Second, time.Minute: 30 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := storetest.New(t)
+			var began []time.Time
+			ended := make(chan time.Time, 10)
+			runCore(t, s, func(_ time.Time, v orchestrator.View) ([]orchestrator.Effect, time.Time) {
+				if v.ServiceID == "s" {
+					began = append(began, time.Now())
+					time.Sleep(took)
+					ended <- time.Now()
+				}
+				return nil, time.Time{}
+			}, orchestrator.Heeds(func(orchestrator.View, *api.Task, *api.Task) bool { return false }))
+			storetest.Create(t, s, simService("s", 3, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+			storetest.Create(t, s, simService("small", 3, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+			first := <-ended
+			for len(ended) == 0 {
+				storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "s", Slot: 1})
+				storetest.Create(t, s, &api.Task{Id: object.NewID(), ServiceId: "small", Slot: 1})
+				time.Sleep(50 * time.Millisecond)
+			}
+			<-ended
+			if got := began[1].Sub(first); got < want || got > want+2*time.Second { // the loop rests after a look, a second at most
+				t.Errorf("a look of %s was followed by one after %s, want %s", took, got, want)
+			}
+		})
+	}
+}
+
 // TestLoop_GivesASlotNoSecondTask: one that got a task after the core looked stays as it is.
 func TestLoop_GivesASlotNoSecondTask(t *testing.T) {
 	const wanted = 3000

@@ -23,7 +23,12 @@ func ShareTask(t, with *api.Task) {
 // ShareService is ShareTask for two versions of a service: so that it goes on to share its spec with its tasks.
 func ShareService(s, with *api.Service) {
 	equal(&s.Spec, with.GetSpec())
+	if s.GetSpec() != nil && with.GetSpec() != nil { // as after it was scaled
+		equal(&s.Spec.Task, with.Spec.GetTask())
+		equal(&s.Spec.Endpoint, with.Spec.GetEndpoint())
+	}
 	equal(&s.PreviousSpec, with.GetPreviousSpec())
+	equal(&s.PreviousSpec, with.GetSpec())
 }
 
 func alike(to *string, other string) {

@@ -35,6 +35,8 @@ func heeds(v orchestrator.View, old, now *api.Task) bool {
 		return true
 	case live > 1, slices.ContainsFunc(v.Tasks, func(t *api.Task) bool { return v.Drained(t) || taskstate.Live(t) && v.Lost(t) }):
 		return true
+	case now == nil:
+		return v.Drained(old) // it showed that its slot moves
 	case old != nil && old.GetNodeId() != now.GetNodeId():
 		// The scheduler chose by the task's placement, Step goes by the service's.
 		return !proto.Equal(now.GetSpec().GetPlacement(), v.Service.GetSpec().GetTask().GetPlacement())
