@@ -17,14 +17,15 @@ import (
 )
 
 // Heeds checks what a loop with [orchestrator.Heeds] builds on: where a core wants nothing, and which does not select a change of a task, the core
-// wants nothing after it, either.
+// wants nothing after it, either, nor to be asked sooner.
 func Heeds(t *testing.T, core orchestrator.Core, which func(v orchestrator.View, old, now *api.Task) bool) {
 	t.Helper()
 	unheeded := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		w := heedWorld{rt, storetest.New(t)}
 		service := w.fill(t)
-		if effects, _ := core(time.Unix(0, 0), w.view(service, 0)); len(effects) > 0 {
+		effects, due := core(time.Unix(0, 0), w.view(service, 0))
+		if len(effects) > 0 {
 			return
 		}
 		old, now := w.change(t)
@@ -36,8 +37,12 @@ func Heeds(t *testing.T, core orchestrator.Core, which func(v orchestrator.View,
 			return
 		}
 		unheeded++
-		if effects, _ := core(time.Unix(0, 0), w.view(service, 0)); len(effects) > 0 {
+		effects, wake := core(time.Unix(0, 0), w.view(service, 0))
+		if len(effects) > 0 {
 			rt.Fatalf("a change that it does not heed makes the core want %+v:\n  %v\n->%v", effects, old, now)
+		}
+		if !wake.IsZero() && (due.IsZero() || wake.Before(due)) {
+			rt.Fatalf("a change that it does not heed makes the core wake at %s instead of %s:\n  %v\n->%v", wake, due, old, now)
 		}
 	})
 	if unheeded == 0 {
