@@ -196,6 +196,7 @@ type manager struct {
 	peers    []*api.ManagerPeer
 	fail     map[string]error
 	hang     bool
+	slow     time.Duration // to take in statuses
 	beats    []time.Time
 	statuses map[string]string
 	log      []string // the hashes of its audit log, or nil
@@ -279,9 +280,17 @@ func (m *manager) Assignments(_ *api.AssignmentsRequest, stream grpc.ServerStrea
 	return nil
 }
 
-func (m *manager) UpdateTaskStatus(_ context.Context, r *api.UpdateTaskStatusRequest) (*api.UpdateTaskStatusResponse, error) {
+func (m *manager) UpdateTaskStatus(ctx context.Context, r *api.UpdateTaskStatusRequest) (*api.UpdateTaskStatusResponse, error) {
 	if err := m.failing("status"); err != nil {
 		return nil, err
+	}
+	m.mu.Lock()
+	slow := m.slow
+	m.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -495,6 +504,28 @@ func TestClient_ReportsUntilAcknowledged(t *testing.T) {
 }
 
 // What a task comes to is told at once; what it only passes through, when it stays there for long enough to be seen.
+// A leader that has much to do takes its time, also with what this node reports: a new session would not be faster, and cost it more.
+func TestClient_WaitsForASlowLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a:1")
+		m := c.managers["a:1"]
+		m.slow = time.Minute
+		client, stop := c.run("a:1")
+		defer stop()
+		after(time.Second)
+		client.Report("t1", &api.TaskStatus{State: api.TaskState_TASK_STATE_RUNNING, Message: "runs"})
+		after(2 * m.slow)
+		if events := c.noted(); len(events) != 1 {
+			t.Errorf("events %q, want one session", events)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.statuses["t1"] != "runs" {
+			t.Errorf("statuses %v", m.statuses)
+		}
+	})
+}
+
 func TestClient_ReportsAtOnceThatATaskRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "a:1")

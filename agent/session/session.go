@@ -240,14 +240,16 @@ func (s *session) assignments(ctx context.Context) error {
 	}
 }
 
-// report sends statuses, in batches, until they are acknowledged (S1).
+// report sends statuses, in batches, until they are acknowledged (S1). That takes as long as the leader has other work to do: whether this manager
+// is there, and hears the leader, heartbeats tell. A new session would not be faster, and would cost them more than the report: when thousands of
+// nodes give up waiting, none gets through.
 func (s *session) report(ctx context.Context) error {
 	for {
 		batch, err := s.nextReport(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.send(ctx, batch); err != nil {
+		if _, err := s.client.UpdateTaskStatus(ctx, &api.UpdateTaskStatusRequest{SessionId: s.id, Updates: batch}); err != nil {
 			return err
 		}
 		s.c.mu.Lock()
@@ -281,13 +283,6 @@ func (s *session) nextReport(ctx context.Context) ([]*api.TaskStatusUpdate, erro
 			return nil, ctx.Err()
 		}
 	}
-}
-
-func (s *session) send(ctx context.Context, batch []*api.TaskStatusUpdate) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, err := s.client.UpdateTaskStatus(ctx, &api.UpdateTaskStatusRequest{SessionId: s.id, Updates: batch})
-	return err
 }
 
 // describe sends the node's description whenever it changes.

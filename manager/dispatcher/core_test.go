@@ -299,8 +299,8 @@ func TestOutbox_IsBounded(t *testing.T) {
 	for _, l := range letters[1:] {
 		l.abandoned = true
 	}
-	if got := len(o.take().reports(start())[0].GetStatuses()); got != maxBatchStatuses {
-		t.Errorf("the first batch has %d statuses, want %d", got, maxBatchStatuses)
+	if got := len(o.take().reports(start())[0].GetStatuses()); got != maxUpdates {
+		t.Errorf("the first batch has %d statuses, want the %d of one letter", got, maxUpdates)
 	}
 	if got := len(o.take().letters); got != 0 {
 		t.Errorf("%d letters that nobody waits for are sent", got)

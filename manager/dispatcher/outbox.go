@@ -14,8 +14,9 @@ import (
 
 // Limits of the outbox.
 const (
-	// maxBatchStatuses and maxBatchBytes bound one Relay, well below the 4 MiB that gRPC takes.
-	maxBatchStatuses = 10_000
+	// maxBatchStatuses and maxBatchBytes bound one Relay, well below the 4 MiB that gRPC takes, and to what a leader that is busy commits well
+	// within relayTimeout: some transactions, one after the other. What takes longer is sent again, and keeps it busier.
+	maxBatchStatuses = 2000
 	maxBatchBytes    = 1 << 20
 	// maxPending bounds the statuses that wait while no leader can be reached: agents keep theirs and try again.
 	maxPending = 100_000
