@@ -9,12 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:linkname beforeFork syscall.runtime_BeforeFork
-func beforeFork()
-
-//go:linkname afterFork syscall.runtime_AfterFork
-func afterFork()
-
 // cloneArgs is struct clone_args of linux/sched.h, with the place for the pidfd behind it.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -46,7 +40,6 @@ const (
 // pidfd, which is non-blocking.
 func fork(t *table, ctl int, flags uint64, groupFD int) (pid, pidfd int, err error) {
 	ca := &cloneArgs{flags: flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
-	ca.pidfd = uint64(uintptr(unsafe.Pointer(&ca.result)))
 	if groupFD >= 0 {
 		ca.flags |= unix.CLONE_INTO_CGROUP
 		ca.cgroup = uint64(groupFD)
@@ -81,6 +74,23 @@ func cloneError(errno syscall.Errno) error {
 	}
 }
 
+// blockSignals blocks all signals of this thread, which the goroutine then has for itself, until allowSignals: a handler in the child would
+// run on what it shares with nobody any more.
+func blockSignals() (before unix.Sigset_t) {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^uint64(0)
+	}
+	runtime.LockOSThread()
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before) // whose arguments are right
+	return before
+}
+
+func allowSignals(before unix.Sigset_t) {
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	runtime.UnlockOSThread()
+}
+
 // clone forks. In the child it does not return. There all signals are blocked, and none is handled.
 //
 //go:norace
@@ -88,12 +98,13 @@ func cloneError(errno syscall.Errno) error {
 //go:nocheckptr
 func clone(ca *cloneArgs, first *uint64, n uintptr, regs *[registers]uintptr, failure *report, ctl uintptr) (uintptr, syscall.Errno) {
 	ca.flags |= unix.CLONE_CLEAR_SIGHAND
-	beforeFork()
+	before := blockSignals()
+	ca.pidfd = uint64(uintptr(unsafe.Pointer(&ca.result))) // here: what is called before may move the stack
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), cloneArgsSize, 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
 		walk(first, n, regs, failure, ctl)
 	}
-	afterFork()
+	allowSignals(before)
 	return pid, errno
 }
 
@@ -169,8 +180,9 @@ func walk(first *uint64, n uintptr, regs *[registers]uintptr, failure *report, c
 	}
 }
 
-// word is a word of the code.
+// word is a word of the code. The child runs it, too.
 //
+//go:norace
 //go:nosplit
 //go:nocheckptr
 func word(first *uint64, i uintptr) uint64 {

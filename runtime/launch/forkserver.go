@@ -156,7 +156,6 @@ func (s *forkServer) forkWith(count int) (int, syscall.Errno) {
 	r := &s.request
 	want := int(r.descriptors)
 	s.args = cloneArgs{flags: r.flags | unix.CLONE_PIDFD | unix.CLONE_PARENT}
-	s.args.pidfd = uint64(uintptr(unsafe.Pointer(&s.args.result)))
 	if r.group {
 		s.args.flags |= unix.CLONE_INTO_CGROUP
 		s.args.cgroup = uint64(forkerFirst + want)
