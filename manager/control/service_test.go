@@ -214,6 +214,9 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"mount over the kernel's files", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/../proc/y"}}
 		}, "mounts[0].target: /x/../proc/y would hide what isolates the container"},
+		{"deep mount", func(s *api.ServiceSpec) {
+			s.Task.Container.Mounts = []*api.Mount{{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: strings.Repeat("/d", 129)}}
+		}, "has more than 128 directories"},
 		{"mounted twice", func(s *api.ServiceSpec) {
 			s.Task.Container.Mounts = []*api.Mount{
 				{Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x"}, {Type: api.MountType_MOUNT_TYPE_TMPFS, Target: "/x/"},

@@ -26,6 +26,8 @@ func (p *problems) mounts(field string, mounts []*api.Mount) {
 			p.add(at+".target", "contains a zero byte")
 		case !path.IsAbs(target) || path.Clean(target) == "/":
 			p.add(at+".target", "invalid mount target %q: must be an absolute path other than /", clip(target))
+		case strings.Count(path.Clean(target), "/") > maxDepth:
+			p.add(at+".target", "%s has more than %d directories", clip(target), maxDepth)
 		case within(path.Clean(target), isolating...):
 			p.add(at+".target", "%s would hide what isolates the container: choose another target", clip(target))
 		case taken[path.Clean(target)]:

@@ -16,6 +16,7 @@ import (
 // Limits of what a service asks for of its process.
 const (
 	maxID      = 65535 // containers have 16-bit ids
+	maxDepth   = 128   // names in a path in the container
 	maxGroups  = 1024
 	maxSysctls = 64 // the runtime takes 128
 	// minOOMScore is above the score of the container supervisor, -999: a service must never be kept at its cost, since it is

@@ -27,6 +27,7 @@ const (
 	maxArgs     = 4096
 	maxStrings  = 1 << 20 // bytes of arguments and environment together; the kernel's limit is 2 MiB
 	maxPath     = 4095    // PATH_MAX without the NUL
+	maxDepth    = 128     // names in a path in the container: each is a step of the launch
 	maxHostname = 64      // __NEW_UTS_LEN
 	maxRanges   = 340     // the kernel's own
 	maxProblems = 32      // reported at once
@@ -134,6 +135,9 @@ func (c *compiler) inside(field, p string) string {
 		c.bad(field, "%.128q is not an absolute path of at most %d bytes", p, maxPath)
 	}
 	p = strings.TrimPrefix(path.Clean("/"+p), "/")
+	if n := strings.Count(p, "/") + 1; n > maxDepth {
+		c.bad(field, "%.128q has %d directories, at most %d are possible", p, n, maxDepth)
+	}
 	if p == "" {
 		return "."
 	}

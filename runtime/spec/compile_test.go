@@ -154,6 +154,7 @@ func TestCompile_Refuses(t *testing.T) {
 		{"NUL in an argument", func(s *specs.Spec) { s.Process.Args = []string{"/a", "b\x00c"} }, "process.args"},
 		{"variable without a value", func(s *specs.Spec) { s.Process.Env = []string{"X"} }, "process.env[0]"},
 		{"too many bytes", func(s *specs.Spec) { s.Process.Args = []string{strings.Repeat("x", maxStrings+1)} }, "process.args"},
+		{"deep directory", func(s *specs.Spec) { s.Process.Cwd = strings.Repeat("/d", maxDepth+1) }, "process.cwd"},
 		{"relative directory", func(s *specs.Spec) { s.Process.Cwd = "x" }, "process.cwd"},
 		{"bind mount over /proc", mount(specs.Mount{Destination: "/proc", Type: "bind", Source: "/srv"}), "mounts[7] /proc"},
 		{"parameters without /proc", func(s *specs.Spec) { s.Mounts = s.Mounts[1:] }, "linux.sysctl"},
