@@ -70,6 +70,7 @@ func (c *command) runContainer(ctx context.Context, args []string) (status int, 
 	}
 	defer p.Close()
 	status, err = await(p, window)
+	p.ReleaseMounts() // before the hooks that Delete runs
 	return status, errors.Join(err, c.runtime.Delete(ctx, job.ID, true))
 }
 

@@ -38,12 +38,11 @@ type container struct {
 
 	removal sync.Mutex // held by Delete: one at a time
 
-	releasing sync.Mutex // guards released, and the group's end
-	released  bool       // its mounts and its control group are gone
-
 	execs execs
-	// pausing is held while processes are halted or let go on, and while one is added.
-	pausing sync.RWMutex
+	// pausing is held while processes are halted or let go on, while one is added, and while the control group ends. It guards the next two.
+	pausing  sync.RWMutex
+	leaving  bool // the control group ends: nothing is added to it
+	released bool // the mounts and the control group are gone
 	// rewriting is held while files get new contents.
 	rewriting sync.Mutex
 
@@ -182,8 +181,12 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 	if n, err := c.group.OOMKills(); err == nil {
 		in.oom = n > 0
 	}
-	if s.foreign == nil && !in.oom { // an exit that would be read from the group once more, after a crash here, is recorded first
+	if s.foreign == nil {
 		s.background.Go(func() { // while the disk writes
+			if in.oom { // only the group says so, should this program end before the disk has it
+				c.process.ReleaseMounts()
+				return
+			}
 			_ = c.release(context.Background()) // Delete tries again
 		})
 	}
@@ -196,11 +199,12 @@ func (s *Supervisor) finish(c *container, exit launch.Exit) {
 
 // release takes down what nothing is left in of a container that has ended: its mounts and its control group. It may be called again.
 func (c *container) release(ctx context.Context) error {
-	c.releasing.Lock()
-	defer c.releasing.Unlock()
+	c.pausing.Lock()
+	defer c.pausing.Unlock()
 	if c.released {
 		return nil
 	}
+	c.leaving = true
 	if c.process != nil {
 		c.process.ReleaseMounts()
 	}
@@ -278,7 +282,8 @@ func (c *container) halt() {
 	}
 	c.execs.halt()
 	c.output.close()
-	c.releasing.Lock()
-	defer c.releasing.Unlock()
+	c.pausing.Lock()
+	defer c.pausing.Unlock()
+	c.leaving = true
 	c.group.Close()
 }

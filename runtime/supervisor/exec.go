@@ -239,6 +239,17 @@ func (c *container) executable() error {
 	return nil
 }
 
+// admits says whether a process can be added now. The caller holds pausing.
+func (c *container) admits() error {
+	switch {
+	case c.leaving:
+		return fmt.Errorf("%w: container %s is not running", protocol.ErrState, c.id)
+	case c.group.Frozen():
+		return errPaused
+	}
+	return nil
+}
+
 // errPaused is returned when a container is halted.
 var errPaused = errors.New("container is paused")
 
@@ -251,9 +262,9 @@ func (v *server) spawn(ctx context.Context, c *container, plan *spec.Plan, e *pr
 	defer closeAll(d.close)
 	c.pausing.RLock() // a child in a halted group would never get to its program
 	defer c.pausing.RUnlock()
-	if c.group.Frozen() {
+	if err := c.admits(); err != nil {
 		closeAll(d.client)
-		return nil, nil, errPaused
+		return nil, nil, err
 	}
 	v.launches <- struct{}{}
 	p, err := v.launcher.Exec(ctx, c.process, launch.ExecJob{Plan: plan, Group: c.group, Stdio: d.stdio, Terminal: e.Terminal != nil})

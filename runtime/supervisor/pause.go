@@ -14,6 +14,9 @@ func (s *Supervisor) pause(ctx context.Context, c *container) error {
 	}
 	c.pausing.Lock()
 	defer c.pausing.Unlock()
+	if c.leaving {
+		return fmt.Errorf("%w: container %s is not running", protocol.ErrState, c.id)
+	}
 	if c.group.Frozen() {
 		return fmt.Errorf("%w: container %s is paused already", protocol.ErrState, c.id)
 	}
