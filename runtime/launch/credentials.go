@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ const lastCapability = 63
 // known are the capabilities that the kernel knows.
 var known = sync.OnceValue(func() (out uint64) {
 	for n := range lastCapability + 1 {
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); !errors.Is(err, unix.EINVAL) {
 			out |= 1 << n
 		}
 	}

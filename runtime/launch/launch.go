@@ -178,12 +178,18 @@ func (l *Launcher) create(ctx context.Context, job Job, r *region) (*Process, er
 	if err != nil {
 		return nil, err
 	}
+	return l.launch(ctx, job, b)
+}
+
+// launch starts and furnishes the child, and closes what was gathered for it.
+func (l *Launcher) launch(ctx context.Context, job Job, b *baggage) (*Process, error) {
 	defer b.close()
 	p, err := b.fork(job)
 	if err != nil {
 		return nil, err
 	}
 	if err := l.furnish(ctx, job, b, p); err != nil {
+		err = p.reported(err)
 		p.Abort()
 		return nil, err
 	}
@@ -192,15 +198,13 @@ func (l *Launcher) create(ctx context.Context, job Job, r *region) (*Process, er
 
 // furnish gives the waiting child all that it can't have of its own right, and waits until it has used it.
 func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process) error {
-	if len(b.entrances) > 0 {
-		if err := p.send(b.entrances); err != nil {
-			return fmt.Errorf("hand over the control group: %w", err)
-		}
-	}
 	if job.Plan.UserNS() {
 		if err := mapIDs(p.pid, job.Plan); err != nil {
 			return err
 		}
+	}
+	if err := p.send(b.entrances); err != nil {
+		return fmt.Errorf("hand over the control group: %w", err)
 	}
 	if !job.Plan.InheritScore {
 		if err := writeProc(p.pid, "oom_score_adj", strconv.Itoa(job.Plan.OOMScoreAdj)); err != nil {
@@ -210,11 +214,11 @@ func (l *Launcher) furnish(ctx context.Context, job Job, b *baggage, p *Process)
 	if err := l.mountAll(job, b, p.pid); err != nil {
 		return err
 	}
-	if err := p.send(b.fds()); err != nil {
-		return fmt.Errorf("hand over mounts: %w", err)
-	}
 	if err := p.keepMounts(); err != nil {
 		return err
+	}
+	if err := p.send(b.fds()); err != nil {
+		return fmt.Errorf("hand over mounts: %w", err)
 	}
 	if job.Meanwhile != nil {
 		if err := job.Meanwhile(p); err != nil {

@@ -152,6 +152,89 @@ func TestCreate_WaitsBeforeTheProgram(t *testing.T) {
 	}
 }
 
+// TestCreate_SaysWhyTheChildFailedEarly: it may end before the parent has given it anything.
+func TestCreate_SaysWhyTheChildFailedEarly(t *testing.T) {
+	b := newBench(t)
+	s, err := spec.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Process.Args = []string{"/none"}
+	plan, err := spec.Compile(s, runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for range 20 {
+		group, err := b.tree.Create("gone", plan.Limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if group.FD() >= 0 {
+			t.Skip("needs control groups of version 1, which a process enters itself")
+		}
+		job := Job{Plan: plan, Root: overlay.Layers{Lower: []string{b.layer}}, Group: group, Stdio: [3]*os.File{null, null, null}}
+		gathered, err := b.launcher.gather(job, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := group.Remove(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.launcher.launch(t.Context(), job, gathered)
+		if step := (*StepError)(nil); !errors.As(err, &step) || step.Step != "enter the control group" || step.Errno != unix.ENODEV {
+			t.Fatalf("a child whose control group is gone: %v", err)
+		}
+	}
+}
+
+// TestCreate_NetworkIsTheContainers: whose the files below /proc/net are is settled when the network is made.
+func TestCreate_NetworkIsTheContainers(t *testing.T) {
+	b := newBench(t)
+	for i := range 20 {
+		t.Run(fmt.Sprint("network", i), func(t *testing.T) {
+			one := *b
+			one.t = t
+			p, err := one.create(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, want unix.Stat_t
+			if err := errors.Join(unix.Stat(fmt.Sprintf("/proc/%d/net/dev", p.Pid()), &got), unix.Stat(fmt.Sprintf("/proc/%d/root", p.Pid()), &want)); err != nil {
+				t.Fatal(err)
+			}
+			if got.Uid != want.Uid || got.Uid == 0 {
+				t.Errorf("/proc/net/dev is %d's, the root of the container %d's", got.Uid, want.Uid)
+			}
+		})
+	}
+}
+
+// TestTable_IsBounded: whoever builds a table that is too long is told so, and finds the steps that he goes on with.
+func TestTable_IsBounded(t *testing.T) {
+	for before := maxSteps - 5; before < maxSteps+2; before++ {
+		tb := newTable(nil)
+		for range before {
+			tb.call("fill", unix.SYS_GETPID)
+		}
+		tb.call("jump", callJump)
+		at := tb.here()
+		for range 3 {
+			tb.call("over", unix.SYS_GETPID)
+		}
+		tb.land(at)
+		tb.call("end", unix.SYS_GETPID)
+		if err := tb.sealed(); (err == nil) != (before+5 <= maxSteps) {
+			t.Errorf("%d steps: %v", before+5, err)
+		}
+		tb.release()
+	}
+}
+
 // TestCreate_IntoAUnifiedGroup launches into a v2 group, which also exists beside v1, without controllers.
 func TestCreate_IntoAUnifiedGroup(t *testing.T) {
 	b := newBench(t)

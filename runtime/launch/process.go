@@ -69,7 +69,7 @@ func read(ctx context.Context, control *os.File) (*report, *os.File, error) {
 	var n, extra int
 	var failed error
 	err = conn.Read(func(fd uintptr) bool {
-		n, extra, _, _, failed = unix.Recvmsg(int(fd), buffer, rights, unix.MSG_CMSG_CLOEXEC)
+		n, extra, failed = receive(int(fd), buffer, rights, 0)
 		return !errors.Is(failed, unix.EAGAIN)
 	})
 	err = errors.Join(err, failed)
@@ -89,6 +89,34 @@ func read(ctx context.Context, control *os.File) (*report, *os.File, error) {
 		return nil, nil, fmt.Errorf("wait for container process: %w", err)
 	}
 	return r, f, nil
+}
+
+// receive receives a message. That the child has ended and left something unread comes before what it said.
+func receive(fd int, buffer, rights []byte, flags int) (n, extra int, err error) {
+	for range 2 {
+		if n, extra, _, _, err = unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC|flags); !errors.Is(err, unix.ECONNRESET) {
+			break
+		}
+	}
+	return n, extra, err
+}
+
+// reported returns what the child has said to have failed, if it has, and otherwise err: a child that is gone fails what is done for it, too.
+func (p *Process) reported(err error) error {
+	conn, connErr := p.control.SyscallConn()
+	if connErr != nil {
+		return err
+	}
+	r := &report{}
+	n := 0
+	var failure error
+	connErr = conn.Control(func(fd uintptr) {
+		n, _, failure = receive(int(fd), unsafe.Slice((*byte)(unsafe.Pointer(r)), reportSize), nil, unix.MSG_DONTWAIT)
+	})
+	if connErr != nil || failure != nil || n != reportSize || r.errno == 0 {
+		return err
+	}
+	return failed(p.names, r)
 }
 
 // descriptor takes the one descriptor out of a control message, if there is one.

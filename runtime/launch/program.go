@@ -126,15 +126,14 @@ const late = unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CL
 // makeNamespaces names the step that makes them.
 const makeNamespaces = "make namespaces"
 
-// namespaces makes those, and enters the control group, in the order in which no namespace but that group's is on its account.
+// namespaces makes those, and enters the control group, in the order in which no namespace but that group's is on its account, unless the
+// child began in the group (v2). When it is told of the group, the ids are mapped: whose a network's files in /proc are is settled when it is made.
 func (p *program) namespaces() {
+	p.receive("receive the control group", &p.entrances)
 	if flags := p.plan.Namespaces & late &^ unix.CLONE_NEWCGROUP; flags != 0 {
 		p.call(makeNamespaces, unix.SYS_UNSHARE, num(flags))
 	}
-	if len(p.entrances) > 0 {
-		p.receive("receive the control group", &p.entrances)
-		p.enter(p.entrances)
-	}
+	p.enter(p.entrances)
 	if p.plan.Namespaces&unix.CLONE_NEWCGROUP != 0 {
 		p.call("cgroup namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	}
@@ -150,8 +149,8 @@ func (p *program) enter(entrances []int32) {
 	}
 }
 
-// receive waits for as many descriptors of the parent as there is room for, and moves the room to the table's memory. By then the parent has mapped the ids, where it
-// sends mounts.
+// receive waits for as many descriptors of the parent as there is room for, or for its word if that is none, and moves the room to the table's
+// memory.
 func (p *program) receive(name string, fds *[]int32) {
 	size := unix.CmsgSpace(4 * len(*fds))
 	buffer := p.room(uintptr(size))

@@ -153,7 +153,7 @@ func (t *table) call(name string, nr uintptr, args ...arg) *step {
 	}
 	if len(t.steps) == maxSteps {
 		t.fail(fmt.Errorf("a table of more than %d steps", maxSteps))
-		t.steps, t.names = t.steps[:0], t.names[:0]
+		t.steps, t.names = t.steps[:maxSteps-1], t.names[:maxSteps-1] // what goes on building finds the steps that it has made
 	}
 	t.steps, t.names = append(t.steps, s), append(t.names, name)
 	return &t.steps[len(t.steps)-1]
