@@ -2552,6 +2552,70 @@ func (x *Ulimit) GetHard() int64 {
 	return 0
 }
 
+// DNSConfig is what a container's /etc/resolv.conf has instead of what its node's has; of an empty list it has the node's.
+type DNSConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// IP addresses.
+	Nameservers []string `protobuf:"bytes,1,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
+	// Domains; "." is none, and takes away the node's.
+	Search []string `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`
+	// Such as ndots:2: see resolv.conf(5).
+	Options       []string `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNSConfig) Reset() {
+	*x = DNSConfig{}
+	mi := &file_skep_v1_types_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNSConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNSConfig) ProtoMessage() {}
+
+func (x *DNSConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_skep_v1_types_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNSConfig.ProtoReflect.Descriptor instead.
+func (*DNSConfig) Descriptor() ([]byte, []int) {
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DNSConfig) GetNameservers() []string {
+	if x != nil {
+		return x.Nameservers
+	}
+	return nil
+}
+
+func (x *DNSConfig) GetSearch() []string {
+	if x != nil {
+		return x.Search
+	}
+	return nil
+}
+
+func (x *DNSConfig) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 // SeccompOptions choose the seccomp filter.
 type SeccompOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2564,7 +2628,7 @@ type SeccompOptions struct {
 
 func (x *SeccompOptions) Reset() {
 	*x = SeccompOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2640,7 @@ func (x *SeccompOptions) String() string {
 func (*SeccompOptions) ProtoMessage() {}
 
 func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[19]
+	mi := &file_skep_v1_types_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2653,7 @@ func (x *SeccompOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeccompOptions.ProtoReflect.Descriptor instead.
 func (*SeccompOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{19}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SeccompOptions) GetMode() SeccompMode {
@@ -2618,7 +2682,7 @@ type AppArmorOptions struct {
 
 func (x *AppArmorOptions) Reset() {
 	*x = AppArmorOptions{}
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2694,7 @@ func (x *AppArmorOptions) String() string {
 func (*AppArmorOptions) ProtoMessage() {}
 
 func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[20]
+	mi := &file_skep_v1_types_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2707,7 @@ func (x *AppArmorOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppArmorOptions.ProtoReflect.Descriptor instead.
 func (*AppArmorOptions) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{20}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AppArmorOptions) GetMode() AppArmorMode {
@@ -2676,7 +2740,7 @@ type SELinuxContext struct {
 
 func (x *SELinuxContext) Reset() {
 	*x = SELinuxContext{}
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2752,7 @@ func (x *SELinuxContext) String() string {
 func (*SELinuxContext) ProtoMessage() {}
 
 func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[21]
+	mi := &file_skep_v1_types_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2765,7 @@ func (x *SELinuxContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SELinuxContext.ProtoReflect.Descriptor instead.
 func (*SELinuxContext) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{21}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SELinuxContext) GetDisable() bool {
@@ -2760,7 +2824,7 @@ type Privileges struct {
 
 func (x *Privileges) Reset() {
 	*x = Privileges{}
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +2836,7 @@ func (x *Privileges) String() string {
 func (*Privileges) ProtoMessage() {}
 
 func (x *Privileges) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[22]
+	mi := &file_skep_v1_types_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +2849,7 @@ func (x *Privileges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privileges.ProtoReflect.Descriptor instead.
 func (*Privileges) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{22}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Privileges) GetSeccomp() *SeccompOptions {
@@ -2865,7 +2929,7 @@ type HealthConfig struct {
 
 func (x *HealthConfig) Reset() {
 	*x = HealthConfig{}
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +2941,7 @@ func (x *HealthConfig) String() string {
 func (*HealthConfig) ProtoMessage() {}
 
 func (x *HealthConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[23]
+	mi := &file_skep_v1_types_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +2954,7 @@ func (x *HealthConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthConfig.ProtoReflect.Descriptor instead.
 func (*HealthConfig) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{23}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HealthConfig) GetTest() []string {
@@ -2948,7 +3012,7 @@ type ProbeLog struct {
 
 func (x *ProbeLog) Reset() {
 	*x = ProbeLog{}
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3024,7 @@ func (x *ProbeLog) String() string {
 func (*ProbeLog) ProtoMessage() {}
 
 func (x *ProbeLog) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[24]
+	mi := &file_skep_v1_types_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3037,7 @@ func (x *ProbeLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeLog.ProtoReflect.Descriptor instead.
 func (*ProbeLog) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{24}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProbeLog) GetFailingStreak() uint32 {
@@ -3006,7 +3070,7 @@ type ProbeResult struct {
 
 func (x *ProbeResult) Reset() {
 	*x = ProbeResult{}
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +3082,7 @@ func (x *ProbeResult) String() string {
 func (*ProbeResult) ProtoMessage() {}
 
 func (x *ProbeResult) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[25]
+	mi := &file_skep_v1_types_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +3095,7 @@ func (x *ProbeResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResult.ProtoReflect.Descriptor instead.
 func (*ProbeResult) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{25}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProbeResult) GetStart() *timestamppb.Timestamp {
@@ -3078,7 +3142,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3154,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[26]
+	mi := &file_skep_v1_types_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3167,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{26}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Readiness) GetReady() bool {
@@ -3188,14 +3252,18 @@ type ContainerSpec struct {
 	// What the containers have beyond the default, because an administrator granted it.
 	Grants []*GrantReference `protobuf:"bytes,31,rep,name=grants,proto3" json:"grants,omitempty"`
 	// What isolates the process otherwise than by default; unset is the default in everything.
-	Privileges    *Privileges `protobuf:"bytes,30,opt,name=privileges,proto3" json:"privileges,omitempty"`
+	Privileges *Privileges `protobuf:"bytes,30,opt,name=privileges,proto3" json:"privileges,omitempty"`
+	// Lines that /etc/hosts has after its own, each "IP NAME" with further names for the address if wanted. Nodes of earlier versions pass over
+	// these, and over dns.
+	Hosts         []string   `protobuf:"bytes,37,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Dns           *DNSConfig `protobuf:"bytes,38,opt,name=dns,proto3" json:"dns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerSpec) Reset() {
 	*x = ContainerSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3275,7 @@ func (x *ContainerSpec) String() string {
 func (*ContainerSpec) ProtoMessage() {}
 
 func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[27]
+	mi := &file_skep_v1_types_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3288,7 @@ func (x *ContainerSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSpec.ProtoReflect.Descriptor instead.
 func (*ContainerSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{27}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContainerSpec) GetImage() string {
@@ -3433,6 +3501,20 @@ func (x *ContainerSpec) GetPrivileges() *Privileges {
 	return nil
 }
 
+func (x *ContainerSpec) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *ContainerSpec) GetDns() *DNSConfig {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
 // TaskSpec is the template of a service's tasks.
 type TaskSpec struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -3450,7 +3532,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3462,7 +3544,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[28]
+	mi := &file_skep_v1_types_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3475,7 +3557,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{28}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TaskSpec) GetContainer() *ContainerSpec {
@@ -3533,7 +3615,7 @@ type LogDriver struct {
 
 func (x *LogDriver) Reset() {
 	*x = LogDriver{}
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +3627,7 @@ func (x *LogDriver) String() string {
 func (*LogDriver) ProtoMessage() {}
 
 func (x *LogDriver) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[29]
+	mi := &file_skep_v1_types_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3640,7 @@ func (x *LogDriver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogDriver.ProtoReflect.Descriptor instead.
 func (*LogDriver) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{29}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogDriver) GetName() string {
@@ -3596,7 +3678,7 @@ type TaskStatus struct {
 
 func (x *TaskStatus) Reset() {
 	*x = TaskStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[30]
+	mi := &file_skep_v1_types_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3690,7 @@ func (x *TaskStatus) String() string {
 func (*TaskStatus) ProtoMessage() {}
 
 func (x *TaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[30]
+	mi := &file_skep_v1_types_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3703,7 @@ func (x *TaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStatus.ProtoReflect.Descriptor instead.
 func (*TaskStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{30}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TaskStatus) GetTimestamp() *timestamppb.Timestamp {
@@ -3706,7 +3788,7 @@ type ContainerStatus struct {
 
 func (x *ContainerStatus) Reset() {
 	*x = ContainerStatus{}
-	mi := &file_skep_v1_types_proto_msgTypes[31]
+	mi := &file_skep_v1_types_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +3800,7 @@ func (x *ContainerStatus) String() string {
 func (*ContainerStatus) ProtoMessage() {}
 
 func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[31]
+	mi := &file_skep_v1_types_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +3813,7 @@ func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
 func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{31}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ContainerStatus) GetContainerId() string {
@@ -3816,7 +3898,7 @@ type ReceivedValue struct {
 
 func (x *ReceivedValue) Reset() {
 	*x = ReceivedValue{}
-	mi := &file_skep_v1_types_proto_msgTypes[32]
+	mi := &file_skep_v1_types_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +3910,7 @@ func (x *ReceivedValue) String() string {
 func (*ReceivedValue) ProtoMessage() {}
 
 func (x *ReceivedValue) ProtoReflect() protoreflect.Message {
-	mi := &file_skep_v1_types_proto_msgTypes[32]
+	mi := &file_skep_v1_types_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +3923,7 @@ func (x *ReceivedValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceivedValue.ProtoReflect.Descriptor instead.
 func (*ReceivedValue) Descriptor() ([]byte, []int) {
-	return file_skep_v1_types_proto_rawDescGZIP(), []int{32}
+	return file_skep_v1_types_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReceivedValue) GetId() string {
@@ -3979,7 +4061,11 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06Ulimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04soft\x18\x02 \x01(\x03R\x04soft\x12\x12\n" +
-	"\x04hard\x18\x03 \x01(\x03R\x04hard\"T\n" +
+	"\x04hard\x18\x03 \x01(\x03R\x04hard\"_\n" +
+	"\tDNSConfig\x12 \n" +
+	"\vnameservers\x18\x01 \x03(\tR\vnameservers\x12\x16\n" +
+	"\x06search\x18\x02 \x03(\tR\x06search\x12\x18\n" +
+	"\aoptions\x18\x03 \x03(\tR\aoptions\"T\n" +
 	"\x0eSeccompOptions\x12(\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x14.skep.v1.SeccompModeR\x04mode\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\fR\aprofile\"V\n" +
@@ -4021,8 +4107,7 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x125\n" +
 	"\bready_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\areadyAt\x123\n" +
 	"\alost_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06lostAt\x12)\n" +
-	"\x06checks\x18\x04 \x01(\v2\x11.skep.v1.ProbeLogR\x06checks\"\xdc\n" +
-	"\n" +
+	"\x06checks\x18\x04 \x01(\v2\x11.skep.v1.ProbeLogR\x06checks\"\x98\v\n" +
 	"\rContainerSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".skep.v1.ContainerSpec.LabelsEntryR\x06labels\x12\x18\n" +
@@ -4057,7 +4142,9 @@ const file_skep_v1_types_proto_rawDesc = "" +
 	"\x06grants\x18\x1f \x03(\v2\x17.skep.v1.GrantReferenceR\x06grants\x123\n" +
 	"\n" +
 	"privileges\x18\x1e \x01(\v2\x13.skep.v1.PrivilegesR\n" +
-	"privileges\x1a9\n" +
+	"privileges\x12\x14\n" +
+	"\x05hosts\x18% \x03(\tR\x05hosts\x12$\n" +
+	"\x03dns\x18& \x01(\v2\x12.skep.v1.DNSConfigR\x03dns\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -4224,7 +4311,7 @@ func file_skep_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_skep_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 20)
-var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_skep_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_skep_v1_types_proto_goTypes = []any{
 	(Role)(0),                     // 0: skep.v1.Role
 	(Availability)(0),             // 1: skep.v1.Availability
@@ -4265,49 +4352,50 @@ var file_skep_v1_types_proto_goTypes = []any{
 	(*GrantReference)(nil),        // 36: skep.v1.GrantReference
 	(*Mount)(nil),                 // 37: skep.v1.Mount
 	(*Ulimit)(nil),                // 38: skep.v1.Ulimit
-	(*SeccompOptions)(nil),        // 39: skep.v1.SeccompOptions
-	(*AppArmorOptions)(nil),       // 40: skep.v1.AppArmorOptions
-	(*SELinuxContext)(nil),        // 41: skep.v1.SELinuxContext
-	(*Privileges)(nil),            // 42: skep.v1.Privileges
-	(*HealthConfig)(nil),          // 43: skep.v1.HealthConfig
-	(*ProbeLog)(nil),              // 44: skep.v1.ProbeLog
-	(*ProbeResult)(nil),           // 45: skep.v1.ProbeResult
-	(*Readiness)(nil),             // 46: skep.v1.Readiness
-	(*ContainerSpec)(nil),         // 47: skep.v1.ContainerSpec
-	(*TaskSpec)(nil),              // 48: skep.v1.TaskSpec
-	(*LogDriver)(nil),             // 49: skep.v1.LogDriver
-	(*TaskStatus)(nil),            // 50: skep.v1.TaskStatus
-	(*ContainerStatus)(nil),       // 51: skep.v1.ContainerStatus
-	(*ReceivedValue)(nil),         // 52: skep.v1.ReceivedValue
-	nil,                           // 53: skep.v1.Annotations.LabelsEntry
-	nil,                           // 54: skep.v1.ContainerSpec.LabelsEntry
-	nil,                           // 55: skep.v1.ContainerSpec.SysctlsEntry
-	nil,                           // 56: skep.v1.ContainerSpec.ServiceLabelsEntry
-	nil,                           // 57: skep.v1.LogDriver.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
+	(*DNSConfig)(nil),             // 39: skep.v1.DNSConfig
+	(*SeccompOptions)(nil),        // 40: skep.v1.SeccompOptions
+	(*AppArmorOptions)(nil),       // 41: skep.v1.AppArmorOptions
+	(*SELinuxContext)(nil),        // 42: skep.v1.SELinuxContext
+	(*Privileges)(nil),            // 43: skep.v1.Privileges
+	(*HealthConfig)(nil),          // 44: skep.v1.HealthConfig
+	(*ProbeLog)(nil),              // 45: skep.v1.ProbeLog
+	(*ProbeResult)(nil),           // 46: skep.v1.ProbeResult
+	(*Readiness)(nil),             // 47: skep.v1.Readiness
+	(*ContainerSpec)(nil),         // 48: skep.v1.ContainerSpec
+	(*TaskSpec)(nil),              // 49: skep.v1.TaskSpec
+	(*LogDriver)(nil),             // 50: skep.v1.LogDriver
+	(*TaskStatus)(nil),            // 51: skep.v1.TaskStatus
+	(*ContainerStatus)(nil),       // 52: skep.v1.ContainerStatus
+	(*ReceivedValue)(nil),         // 53: skep.v1.ReceivedValue
+	nil,                           // 54: skep.v1.Annotations.LabelsEntry
+	nil,                           // 55: skep.v1.ContainerSpec.LabelsEntry
+	nil,                           // 56: skep.v1.ContainerSpec.SysctlsEntry
+	nil,                           // 57: skep.v1.ContainerSpec.ServiceLabelsEntry
+	nil,                           // 58: skep.v1.LogDriver.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 60: google.protobuf.Duration
 }
 var file_skep_v1_types_proto_depIdxs = []int32{
-	58, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	58, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	53, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
+	59, // 0: skep.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	59, // 1: skep.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	54, // 2: skep.v1.Annotations.labels:type_name -> skep.v1.Annotations.LabelsEntry
 	24, // 3: skep.v1.Resources.generic:type_name -> skep.v1.GenericResource
 	23, // 4: skep.v1.ResourceRequirements.limits:type_name -> skep.v1.Resources
 	23, // 5: skep.v1.ResourceRequirements.reservations:type_name -> skep.v1.Resources
 	27, // 6: skep.v1.ResourceRequirements.device_rates:type_name -> skep.v1.DeviceRate
 	26, // 7: skep.v1.ResourceRequirements.network_rate:type_name -> skep.v1.NetworkRate
 	2,  // 8: skep.v1.RestartPolicy.condition:type_name -> skep.v1.RestartCondition
-	59, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
-	59, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
+	60, // 9: skep.v1.RestartPolicy.delay:type_name -> google.protobuf.Duration
+	60, // 10: skep.v1.RestartPolicy.window:type_name -> google.protobuf.Duration
 	3,  // 11: skep.v1.RestartPolicy.backoff:type_name -> skep.v1.RestartBackoff
-	59, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
+	60, // 12: skep.v1.RestartPolicy.max_delay:type_name -> google.protobuf.Duration
 	30, // 13: skep.v1.Placement.preferences:type_name -> skep.v1.PlacementPreference
 	4,  // 14: skep.v1.Placement.strategy:type_name -> skep.v1.PlacementStrategy
-	59, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
+	60, // 15: skep.v1.UpdateConfig.delay:type_name -> google.protobuf.Duration
 	5,  // 16: skep.v1.UpdateConfig.order:type_name -> skep.v1.UpdateOrder
 	6,  // 17: skep.v1.UpdateConfig.failure_action:type_name -> skep.v1.FailureAction
-	59, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
-	59, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
+	60, // 18: skep.v1.UpdateConfig.monitor:type_name -> google.protobuf.Duration
+	60, // 19: skep.v1.UpdateConfig.deadline:type_name -> google.protobuf.Duration
 	7,  // 20: skep.v1.PortConfig.protocol:type_name -> skep.v1.Protocol
 	8,  // 21: skep.v1.PortConfig.publish_mode:type_name -> skep.v1.PublishMode
 	32, // 22: skep.v1.EndpointSpec.ports:type_name -> skep.v1.PortConfig
@@ -4318,55 +4406,56 @@ var file_skep_v1_types_proto_depIdxs = []int32{
 	12, // 27: skep.v1.Mount.bind_recursive:type_name -> skep.v1.BindRecursive
 	13, // 28: skep.v1.SeccompOptions.mode:type_name -> skep.v1.SeccompMode
 	14, // 29: skep.v1.AppArmorOptions.mode:type_name -> skep.v1.AppArmorMode
-	39, // 30: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
-	40, // 31: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
-	41, // 32: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
+	40, // 30: skep.v1.Privileges.seccomp:type_name -> skep.v1.SeccompOptions
+	41, // 31: skep.v1.Privileges.apparmor:type_name -> skep.v1.AppArmorOptions
+	42, // 32: skep.v1.Privileges.selinux_context:type_name -> skep.v1.SELinuxContext
 	15, // 33: skep.v1.Privileges.userns:type_name -> skep.v1.UsernsMode
 	16, // 34: skep.v1.Privileges.pid:type_name -> skep.v1.NamespaceMode
 	16, // 35: skep.v1.Privileges.ipc:type_name -> skep.v1.NamespaceMode
 	16, // 36: skep.v1.Privileges.network:type_name -> skep.v1.NamespaceMode
-	59, // 37: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
-	59, // 38: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
-	59, // 39: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
-	59, // 40: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
-	45, // 41: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
-	58, // 42: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
-	58, // 43: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
-	58, // 44: skep.v1.Readiness.ready_at:type_name -> google.protobuf.Timestamp
-	58, // 45: skep.v1.Readiness.lost_at:type_name -> google.protobuf.Timestamp
-	44, // 46: skep.v1.Readiness.checks:type_name -> skep.v1.ProbeLog
-	54, // 47: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
-	59, // 48: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
+	60, // 37: skep.v1.HealthConfig.interval:type_name -> google.protobuf.Duration
+	60, // 38: skep.v1.HealthConfig.timeout:type_name -> google.protobuf.Duration
+	60, // 39: skep.v1.HealthConfig.start_period:type_name -> google.protobuf.Duration
+	60, // 40: skep.v1.HealthConfig.start_interval:type_name -> google.protobuf.Duration
+	46, // 41: skep.v1.ProbeLog.results:type_name -> skep.v1.ProbeResult
+	59, // 42: skep.v1.ProbeResult.start:type_name -> google.protobuf.Timestamp
+	59, // 43: skep.v1.ProbeResult.end:type_name -> google.protobuf.Timestamp
+	59, // 44: skep.v1.Readiness.ready_at:type_name -> google.protobuf.Timestamp
+	59, // 45: skep.v1.Readiness.lost_at:type_name -> google.protobuf.Timestamp
+	45, // 46: skep.v1.Readiness.checks:type_name -> skep.v1.ProbeLog
+	55, // 47: skep.v1.ContainerSpec.labels:type_name -> skep.v1.ContainerSpec.LabelsEntry
+	60, // 48: skep.v1.ContainerSpec.stop_grace_period:type_name -> google.protobuf.Duration
 	34, // 49: skep.v1.ContainerSpec.secrets:type_name -> skep.v1.SecretReference
 	37, // 50: skep.v1.ContainerSpec.mounts:type_name -> skep.v1.Mount
-	55, // 51: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
+	56, // 51: skep.v1.ContainerSpec.sysctls:type_name -> skep.v1.ContainerSpec.SysctlsEntry
 	38, // 52: skep.v1.ContainerSpec.ulimits:type_name -> skep.v1.Ulimit
-	43, // 53: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
-	43, // 54: skep.v1.ContainerSpec.ready:type_name -> skep.v1.HealthConfig
+	44, // 53: skep.v1.ContainerSpec.health:type_name -> skep.v1.HealthConfig
+	44, // 54: skep.v1.ContainerSpec.ready:type_name -> skep.v1.HealthConfig
 	34, // 55: skep.v1.ContainerSpec.configs:type_name -> skep.v1.SecretReference
-	56, // 56: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
+	57, // 56: skep.v1.ContainerSpec.service_labels:type_name -> skep.v1.ContainerSpec.ServiceLabelsEntry
 	36, // 57: skep.v1.ContainerSpec.grants:type_name -> skep.v1.GrantReference
-	42, // 58: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
-	47, // 59: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
-	25, // 60: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
-	28, // 61: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
-	29, // 62: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
-	49, // 63: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
-	57, // 64: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
-	58, // 65: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
-	18, // 66: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
-	51, // 67: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
-	58, // 68: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
-	58, // 69: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
-	46, // 70: skep.v1.TaskStatus.readiness:type_name -> skep.v1.Readiness
-	17, // 71: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
-	44, // 72: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
-	52, // 73: skep.v1.ContainerStatus.values:type_name -> skep.v1.ReceivedValue
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	43, // 58: skep.v1.ContainerSpec.privileges:type_name -> skep.v1.Privileges
+	39, // 59: skep.v1.ContainerSpec.dns:type_name -> skep.v1.DNSConfig
+	48, // 60: skep.v1.TaskSpec.container:type_name -> skep.v1.ContainerSpec
+	25, // 61: skep.v1.TaskSpec.resources:type_name -> skep.v1.ResourceRequirements
+	28, // 62: skep.v1.TaskSpec.restart:type_name -> skep.v1.RestartPolicy
+	29, // 63: skep.v1.TaskSpec.placement:type_name -> skep.v1.Placement
+	50, // 64: skep.v1.TaskSpec.log_driver:type_name -> skep.v1.LogDriver
+	58, // 65: skep.v1.LogDriver.options:type_name -> skep.v1.LogDriver.OptionsEntry
+	59, // 66: skep.v1.TaskStatus.timestamp:type_name -> google.protobuf.Timestamp
+	18, // 67: skep.v1.TaskStatus.state:type_name -> skep.v1.TaskState
+	52, // 68: skep.v1.TaskStatus.container:type_name -> skep.v1.ContainerStatus
+	59, // 69: skep.v1.TaskStatus.running_at:type_name -> google.protobuf.Timestamp
+	59, // 70: skep.v1.TaskStatus.ended_at:type_name -> google.protobuf.Timestamp
+	47, // 71: skep.v1.TaskStatus.readiness:type_name -> skep.v1.Readiness
+	17, // 72: skep.v1.ContainerStatus.health:type_name -> skep.v1.HealthState
+	45, // 73: skep.v1.ContainerStatus.health_checks:type_name -> skep.v1.ProbeLog
+	53, // 74: skep.v1.ContainerStatus.values:type_name -> skep.v1.ReceivedValue
+	75, // [75:75] is the sub-list for method output_type
+	75, // [75:75] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_skep_v1_types_proto_init() }
@@ -4380,7 +4469,7 @@ func file_skep_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skep_v1_types_proto_rawDesc), len(file_skep_v1_types_proto_rawDesc)),
 			NumEnums:      20,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/skep-io/skep/api"
@@ -22,9 +23,17 @@ const (
 	hostNames = "/etc/hosts"
 )
 
-// nameFiles returns /etc/hosts and /etc/resolv.conf of a container. On the node's network they are the node's: what listens on 127.0.0.1
-// there is in reach.
+// nameFiles returns /etc/hosts and /etc/resolv.conf of a container, with what the service says of them.
 func nameFiles(c *api.ContainerSpec, hostname string, address netip.Addr, readFile func(string) ([]byte, error)) (hosts, dns []byte, err error) {
+	if hosts, dns, err = givenNames(c, hostname, address, readFile); err != nil {
+		return nil, nil, err
+	}
+	return moreHosts(hosts, c.GetHosts()), resolveBy(dns, c.GetDns()), nil
+}
+
+// givenNames returns the two files as they are without the service. On the node's network they are the node's: what listens on 127.0.0.1
+// there is in reach.
+func givenNames(c *api.ContainerSpec, hostname string, address netip.Addr, readFile func(string) ([]byte, error)) (hosts, dns []byte, err error) {
 	if !onNodesNetwork(c) {
 		dns, err = resolvers(readFile)
 		return hostsFile(hostname, address), dns, err
@@ -57,6 +66,53 @@ func hostsFile(hostname string, address netip.Addr) []byte {
 		fmt.Fprintf(&out, "%s\t%s\n", address, hostname)
 	}
 	return out.Bytes()
+}
+
+// moreHosts adds a service's lines to /etc/hosts. The managers have seen to it that each is one.
+func moreHosts(hosts []byte, lines []string) []byte {
+	if len(lines) == 0 {
+		return hosts
+	}
+	if len(hosts) > 0 && hosts[len(hosts)-1] != '\n' {
+		hosts = append(hosts, '\n')
+	}
+	for _, line := range lines {
+		address, names, _ := strings.Cut(line, " ")
+		hosts = fmt.Appendf(hosts, "%s\t%s\n", address, names)
+	}
+	return hosts
+}
+
+// resolveBy puts what a service says of /etc/resolv.conf in the place of what it has of that kind.
+func resolveBy(dns []byte, c *api.DNSConfig) []byte {
+	if len(c.GetNameservers())+len(c.GetSearch())+len(c.GetOptions()) == 0 {
+		return dns
+	}
+	search := slices.DeleteFunc(slices.Clone(c.GetSearch()), func(domain string) bool { return domain == "." })
+	var out []byte
+	for line := range strings.Lines(string(dns)) {
+		keyword := ""
+		if fields := strings.Fields(line); len(fields) > 0 {
+			keyword = fields[0]
+		}
+		switch {
+		case keyword == "nameserver" && len(c.GetNameservers()) > 0:
+		case (keyword == "search" || keyword == "domain") && len(c.GetSearch()) > 0:
+		case keyword == "options" && len(c.GetOptions()) > 0:
+		default:
+			out = append(append(out, strings.TrimSuffix(line, "\n")...), '\n')
+		}
+	}
+	for _, server := range c.GetNameservers() {
+		out = fmt.Appendf(out, "nameserver %s\n", server)
+	}
+	if len(search) > 0 {
+		out = fmt.Appendf(out, "search %s\n", strings.Join(search, " "))
+	}
+	if len(c.GetOptions()) > 0 {
+		out = fmt.Appendf(out, "options %s\n", strings.Join(c.GetOptions(), " "))
+	}
+	return out
 }
 
 // resolvers returns /etc/resolv.conf of a container: the node's, without name servers on the node's own loopback, which a

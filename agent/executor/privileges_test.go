@@ -176,6 +176,51 @@ func TestNameFiles_OnTheNodesNetworkAreTheNodes(t *testing.T) {
 	}
 }
 
+// What a service says of names stands after the container's own hosts, or the node's, and in the place of what the node has of that kind.
+func TestNameFiles_HaveWhatTheServiceSays(t *testing.T) {
+	files := map[string]string{
+		hostNames:     "127.0.0.1 n1",
+		hostResolvers: "# by hand\nnameserver 192.0.2.53\n search\texample.org\ndomain example.net\noptions edns0",
+	}
+	read := func(name string) ([]byte, error) { return []byte(files[name]), nil }
+	address, shared := netip.MustParseAddr("172.31.240.2"), &api.Privileges{Network: api.NamespaceMode_NAMESPACE_MODE_HOST}
+	own := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n172.31.240.2\tc\n"
+	for name, tc := range map[string]struct {
+		c          *api.ContainerSpec
+		hosts, dns string
+	}{
+		"hosts": {
+			&api.ContainerSpec{Hosts: []string{"192.0.2.9 db old", "2001:db8::1 six"}}, own + "192.0.2.9\tdb old\n2001:db8::1\tsix\n",
+			"nameserver 192.0.2.53\nsearch example.org\ndomain example.net\noptions edns0\n",
+		},
+		"name servers": {
+			&api.ContainerSpec{Dns: &api.DNSConfig{Nameservers: []string{"127.0.0.1", "192.0.2.1"}}}, own,
+			"search example.org\ndomain example.net\noptions edns0\nnameserver 127.0.0.1\nnameserver 192.0.2.1\n",
+		},
+		"search domains": {
+			&api.ContainerSpec{Dns: &api.DNSConfig{Search: []string{"a.test", ".", "b.test"}}}, own,
+			"nameserver 192.0.2.53\noptions edns0\nsearch a.test b.test\n",
+		},
+		"no search domains": {&api.ContainerSpec{Dns: &api.DNSConfig{Search: []string{"."}}}, own, "nameserver 192.0.2.53\noptions edns0\n"},
+		"options": {
+			&api.ContainerSpec{Dns: &api.DNSConfig{Options: []string{"ndots:2", "rotate"}}}, own,
+			"nameserver 192.0.2.53\nsearch example.org\ndomain example.net\noptions ndots:2 rotate\n",
+		},
+		"the node's network": {
+			&api.ContainerSpec{
+				Privileges: shared, Hosts: []string{"192.0.2.9 db"},
+				Dns: &api.DNSConfig{Nameservers: []string{"192.0.2.1"}, Search: []string{"a.test"}},
+			},
+			"127.0.0.1 n1\n192.0.2.9\tdb\n", "# by hand\noptions edns0\nnameserver 192.0.2.1\nsearch a.test\n",
+		},
+	} {
+		hosts, dns, err := nameFiles(tc.c, "c", address, read)
+		if err != nil || string(hosts) != tc.hosts || string(dns) != tc.dns {
+			t.Errorf("%s: %q, %q, %v, want %q, %q", name, hosts, dns, err, tc.hosts, tc.dns)
+		}
+	}
+}
+
 func TestPrivileges_AppArmor(t *testing.T) {
 	profile := func(mode api.AppArmorMode, name string) *api.Privileges {
 		return &api.Privileges{Apparmor: &api.AppArmorOptions{Mode: mode, Profile: name}}

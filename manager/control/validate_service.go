@@ -181,6 +181,8 @@ func (p *problems) container(at string, c *api.ContainerSpec) {
 		p.targets(at, object.KindSecret, c.GetSecrets())
 		p.targets(at, object.KindConfig, c.GetConfigs())
 	}
+	p.hosts(at+".hosts", c.GetHosts())
+	p.dns(at+".dns", c.GetDns())
 	p.process(at, c)
 	p.privileges(at+".privileges", c.GetPrivileges())
 }

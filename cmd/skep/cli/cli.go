@@ -55,6 +55,9 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if err == nil {
 		return exitOK
 	}
+	if command == root && !isUsage(err) { // what it does can't fail: a flag before the name of a command is wrong
+		err = &usageError{command: root, err: flagError(root, err)}
+	}
 	var ended *programEndedError
 	if errors.As(err, &ended) {
 		return ended.code
@@ -73,8 +76,9 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 		Short:         "A secure-by-default cluster orchestrator",
 		Version:       p.opts.Version,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.ArbitraryArgs,
-		RunE: runGroup,
+		TraverseChildren: true, // --host before a command's name is the daemon's; `service create` has its own
+		Args:             cobra.ArbitraryArgs,
+		RunE:             runGroup,
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -92,6 +96,9 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *cobra.Command
 		p.completed(serviceWords, p.waitCommand()))
 	root.AddCommand(p.eventsCommand(), p.volumeCommand())
 	root.AddCommand(opts.Commands...)
+	for _, group := range root.Commands() {
+		group.InheritedFlags() // cobra looks for flags before a name among those that it has put together so far
+	}
 	return root
 }
 

@@ -155,6 +155,7 @@ func writePrettyContainer(b *strings.Builder, c *view.ContainerSpec) {
 	writeLine(" Add:", strings.Join(c.CapabilityAdd, ", "))
 	writeLine(" Drop:", strings.Join(c.CapabilityDrop, ", "))
 	writePrettyProcess(writeLine, c)
+	writePrettyNames(b, c)
 	writeLine("Security Options:", strings.Join(c.Privileges.Options(), ", "))
 	if len(c.Mounts) > 0 {
 		b.WriteString("Mounts:\n")
@@ -213,6 +214,25 @@ func writePrettyProcess(writeLine func(title, value string), c *view.ContainerSp
 	}
 	if c.ShmSize != 0 {
 		writeLine("Shm size:", units.BytesSize(float64(c.ShmSize)))
+	}
+}
+
+// writePrettyNames writes how the container finds addresses, where it is not as its node does.
+func writePrettyNames(b *strings.Builder, c *view.ContainerSpec) {
+	if len(c.Hosts) > 0 {
+		fmt.Fprintf(b, " Hosts:\t\t%s\n", strings.Join(c.Hosts, ", "))
+	}
+	if c.DNSConfig == nil {
+		return
+	}
+	b.WriteString(" DNSConfig:\n")
+	for _, part := range []struct {
+		title  string
+		values []string
+	}{{"Nameservers:", c.DNSConfig.Nameservers}, {"Search:\t", c.DNSConfig.Search}, {"Options:\t", c.DNSConfig.Options}} {
+		if len(part.values) > 0 {
+			fmt.Fprintf(b, "  %s\t%s\n", part.title, strings.Join(part.values, " "))
+		}
 	}
 }
 

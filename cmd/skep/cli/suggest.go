@@ -38,10 +38,10 @@ const noRegistries = "images come from the nodes that have them ('skep image loa
 // insteadFlag says what to type for flags that Docker's commands have and skep's haven't.
 var insteadFlag = map[string]map[string]string{
 	"skep service create": {
+		"H":                  "the daemon to connect to is named before the command: 'skep -H HOST service create'",
 		"cpus":               "use --limit-cpu",
 		"credential-spec":    "there are no Windows containers",
 		"device":             "a device comes by a grant: 'skep grant create NAME --device PATH', and here --grant NAME",
-		"dns":                "containers have the name servers of their node, as there are no networks over several nodes yet",
 		"endpoint-mode":      "there are no networks over several nodes yet, hence no virtual addresses: publish on the node of each task with --publish target=PORT,mode=host",
 		"gpus":               "a device comes by a grant: 'skep grant create NAME --device vendor.com/class=name', and here --grant NAME",
 		"isolation":          "there are no Windows containers",

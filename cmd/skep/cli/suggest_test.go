@@ -41,7 +41,7 @@ func TestUnknownFlag_NamesFlagsThatThereAre(t *testing.T) {
 		"service create --cpus=1", "service create --device=/dev/kvm", "service create --gpus=all", "service create -m 1g",
 		"service create --memory=1g", "service create --memory-reservation=1g", "service create --pids-limit=5", "service create --privileged",
 		"service create --restart=always", "service create --stop-timeout=5", "service create -v a:/b", "service create --volume=a:/b",
-		"service create --with-registry-auth", "service create --endpoint-mode=vip", "service create --dns=1.1.1.1",
+		"service create --with-registry-auth", "service create --endpoint-mode=vip",
 		"service create --isolation=hyperv", "service create --no-resolve-image", "service update --with-registry-auth", "stack deploy --with-registry-auth",
 		"exec --privileged", "exec --detach-keys=x",
 	} {

@@ -79,6 +79,11 @@ func specCases() []specCase {
 		{"sysctls: {net.core.somaxconn: 1024}", `task{container{sysctls{key:"net.core.somaxconn" value:"1024"}}}`},
 		{"ulimits: {nproc: 100, nofile: {soft: 10, hard: 20}}", `task{container{ulimits{name:"nofile" soft:10 hard:20} ulimits{name:"nproc" soft:100 hard:100}}}`},
 		{"group_add: [mail, \"5\"]\nshm_size: 1m\noom_score_adj: 5", `task{container{groups:"mail" groups:"5" shm_size_bytes:1048576 oom_score_adj:5}}`},
+		{
+			"dns: 192.0.2.1\ndns_opt: [ndots:2]\ndns_search: [a.test, b.test]\nextra_hosts: [\"db:192.0.2.9\", \"a=::1\", \"db:192.0.2.8\"]",
+			`task{container{hosts:"::1 a" hosts:"192.0.2.9 db" hosts:"192.0.2.8 db" dns{nameservers:"192.0.2.1" options:"ndots:2" search:"a.test" search:"b.test"}}}`,
+		},
+		{"dns_search: .\nextra_hosts: {a: \"[2001:db8::1]\"}", `task{container{hosts:"2001:db8::1 a" dns{search:"."}}}`},
 		{"storage_opt: {size: 1g}", `task{container{storage_size_bytes:1073741824}}`},
 		{"security_opt: [\"seccomp:unconfined\", \"no-new-privileges:false\"]", `task{container{privileges{seccomp{mode:SECCOMP_MODE_UNCONFINED} new_privileges:true}}}`},
 		{"security_opt: [\"seccomp=seccomp.json\"]", `task{container{privileges{seccomp{mode:SECCOMP_MODE_CUSTOM profile:"{}"}}}}`},
@@ -223,6 +228,7 @@ func TestNewStack_Refuses(t *testing.T) {
 		{"services: {web: {image: x, volumes: [\"data:/d\"]}}\nvolumes: {data: {driver: nfs}}", `service web: volumes: /d: volume data: the driver "nfs" can't be had`},
 		{"services: {web: {image: x, volumes: [\"data:/d\"]}}\nvolumes: {data: {driver_opts: {type: nfs}}}", "volumes.data.driver_opts: volumes are directories of their nodes"},
 		{"services: {web: {image: x, deploy: {update_config: {failure_action: stop}}}}", `service web: invalid --update-failure-action "stop": write pause, continue or rollback`},
+		{"services: {web: {image: x, extra_hosts: [\"host.docker.internal:host-gateway\"]}}", "service web: extra_hosts: invalid IP address in add-host: \"host-gateway\": containers don't reach their node"},
 		{"services: {web: {image: x, restart: sometimes}}", `service web: restart: unknown policy "sometimes"`},
 		{"services: {web: {image: x, secrets: [db]}}\nsecrets: {db: {file: gone.txt}}", "secret db: file: open "},
 		{"services: {web: {image: x, secrets: [db]}}\nsecrets: {db: {environment: DB_PW}}", "secret db: the variable DB_PW is not set or empty"},
@@ -250,11 +256,11 @@ func TestNewStack_Refuses(t *testing.T) {
 }
 
 func TestNewStack_WarnsOfWhatIsIgnored(t *testing.T) {
-	_, warnings, err := stackOf(t, "version: \"3.8\"\nservices: {web: {image: \"x$TAG\", build: ., dns: [1.1.1.1], container_name: mine}, db: {image: x, expose: [\"80\"]}}")
+	_, warnings, err := stackOf(t, "version: \"3.8\"\nservices: {web: {image: \"x$TAG\", build: ., container_name: mine}, db: {image: x, expose: [\"80\"]}}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{`The "TAG" variable is not set. Defaulting to a blank string.`, "Ignoring unsupported options: build, container_name, dns, expose"}
+	want := []string{`The "TAG" variable is not set. Defaulting to a blank string.`, "Ignoring unsupported options: build, container_name, expose"}
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Errorf("want -, got +\n%s", diff)
 	}

@@ -28,6 +28,7 @@ services.environment services.env_file services.group_add services.hostname serv
 services.labels services.label_file services.logging services.mem_limit services.mem_reservation services.memswap_limit
 services.network_mode services.networks services.oom_score_adj services.pid services.pids_limit services.read_only
 services.secrets services.security_opt services.shm_size services.stop_grace_period services.stop_signal
+services.dns services.dns_opt services.dns_search services.extra_hosts
 services.storage_opt services.sysctls services.tmpfs services.ulimits services.user services.userns_mode
 services.volumes services.working_dir services.depends_on services.healthcheck services.ports services.tty
 services.env_file.path services.env_file.required services.env_file.format
@@ -65,8 +66,7 @@ configs configs.name configs.file configs.environment configs.content configs.ex
 // Keys that have no meaning here: the service runs without what they ask for, and nothing is lost by that.
 const ignored = `
 services.annotations services.attach services.build services.cgroup services.cgroup_parent services.container_name
-services.depends_on.restart services.deploy.endpoint_mode services.develop services.dns services.dns_opt
-services.dns_search services.dockerfile services.domainname services.expose services.external_links services.extra_hosts
+services.depends_on.restart services.deploy.endpoint_mode services.develop services.dockerfile services.domainname services.expose services.external_links
 services.isolation services.links services.mac_address services.mem_swappiness services.platform services.pull_policy
 services.pull_refresh_after services.stdin_open services.uts services.volumes.bind.selinux services.volumes.consistency
 services.volumes.volume.labels services.ports.name services.ports.app_protocol volumes.labels

@@ -99,6 +99,7 @@ func container(f *flags, s types.ServiceConfig) {
 	for _, name := range slices.Sorted(maps.Keys(s.Ulimits)) {
 		f.put("ulimits", "ulimit", ulimit(name, s.Ulimits[name]))
 	}
+	names(f, s)
 	f.each("group_add", "group", s.GroupAdd)
 	f.number("shm_size", "shm-size", int64(s.ShmSize))
 	f.number("oom_score_adj", "oom-score-adj", s.OomScoreAdj)
@@ -112,6 +113,18 @@ func container(f *flags, s types.ServiceConfig) {
 		f.put("logging.driver", "log-driver", s.Logging.Driver)
 		f.pairs("logging.options", "log-opt", s.Logging.Options)
 	}
+}
+
+// names gives how the process finds addresses. The library keeps the addresses of a host in order, and not the hosts (I3).
+func names(f *flags, s types.ServiceConfig) {
+	for _, name := range slices.Sorted(maps.Keys(s.ExtraHosts)) {
+		for _, address := range s.ExtraHosts[name] {
+			f.put("extra_hosts", "host", name+"="+address)
+		}
+	}
+	f.each("dns", "dns", s.DNS)
+	f.each("dns_opt", "dns-option", s.DNSOpts)
+	f.each("dns_search", "dns-search", s.DNSSearch)
 }
 
 // isolation gives what the process may do beyond the default, and less than it.

@@ -2,6 +2,7 @@ package flagvalue_test
 
 import (
 	"math"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -182,6 +183,27 @@ func FuzzDevice(f *testing.F) {
 		}
 		if d := devices.Files[0]; !path.IsAbs(d.GetPath()) || strings.Contains(d.GetPath()+d.GetPermissions(), ":") {
 			t.Errorf("%q became %v", text, d)
+		}
+	})
+}
+
+// FuzzHost: what is taken is one address and a name, and the same text takes it away again.
+func FuzzHost(f *testing.F) {
+	for _, text := range []string{"db:192.0.2.9", "db=::1", "db:[::1]", "a:b=1.1.1.1", "db:fe80::1%a b", "db:host-gateway"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var hosts flagvalue.Hosts
+		if hosts.Set(text) != nil {
+			return
+		}
+		address, name, _ := strings.Cut(hosts[0], " ")
+		if ip, err := netip.ParseAddr(address); err != nil || ip.Zone() != "" || name == "" {
+			t.Errorf("%q became %q", text, hosts[0])
+		}
+		var names flagvalue.HostNames
+		if err := names.Set(text); err != nil || names[0].Name != name || names[0].Address != address {
+			t.Errorf("%q: to be removed %v, %v", text, names, err)
 		}
 	})
 }

@@ -50,11 +50,13 @@ type lists struct {
 	groups  flagvalue.List
 	sysctls flagvalue.Labels
 	ulimits flagvalue.Ulimits
+	names   nameLists
 }
 
 // removals are what update takes away: groups, and sysctls and ulimits by their names.
 type removals struct {
 	groups, sysctls, ulimits flagvalue.List
+	names                    nameRemovals
 }
 
 func (l *lists) registerCreate(set *pflag.FlagSet) {
@@ -62,6 +64,7 @@ func (l *lists) registerCreate(set *pflag.FlagSet) {
 	set.Var(&l.groups, "group-add", "The same as --group")
 	set.Var(&l.sysctls, "sysctl", "Sysctl options")
 	set.Var(&l.ulimits, "ulimit", "Ulimit options")
+	l.names.registerCreate(set)
 }
 
 func (l *lists) registerUpdate(set *pflag.FlagSet, r *removals) {
@@ -71,24 +74,25 @@ func (l *lists) registerUpdate(set *pflag.FlagSet, r *removals) {
 	set.Var(&r.sysctls, "sysctl-rm", "Remove a Sysctl option")
 	set.Var(&l.ulimits, "ulimit-add", "Add or update a ulimit option")
 	set.Var(&r.ulimits, "ulimit-rm", "Remove a ulimit option")
+	l.names.registerUpdate(set, &r.names)
 }
 
 // apply removes and then adds. The container's lists must be its own.
 func (l *lists) apply(c *api.ContainerSpec, r removals) {
-	c.Groups = slices.DeleteFunc(c.Groups, func(g string) bool { return slices.Contains(r.groups, g) })
-	c.Groups = merge(c.Groups, l.groups, func(g string) string { return g })
+	c.Groups = mergeTexts(c.Groups, l.groups, r.groups)
 	c.Sysctls = changeLabels(c.Sysctls, l.sysctls, r.sysctls)
 	c.Ulimits = slices.DeleteFunc(c.Ulimits, func(u *api.Ulimit) bool { return slices.Contains(r.ulimits, u.GetName()) })
 	c.Ulimits = merge(c.Ulimits, l.ulimits, (*api.Ulimit).GetName)
+	l.names.apply(c, r.names)
 }
 
 // check returns an error when one thing is both added and removed.
 func (l *lists) check(r removals) error {
-	for _, err := range []error{
+	for _, err := range append(l.names.checks(r.names),
 		disjoint("group", l.groups, r.groups),
 		disjoint("sysctl", slices.Sorted(maps.Keys(l.sysctls)), r.sysctls),
 		disjoint("ulimit", keysOf(l.ulimits, (*api.Ulimit).GetName), r.ulimits),
-	} {
+	) {
 		if err != nil {
 			return err
 		}
@@ -102,5 +106,6 @@ func (r removals) missing(c *api.ContainerSpec) []string {
 		missing("group", c.GetGroups(), r.groups),
 		missing("sysctl", slices.Collect(maps.Keys(c.GetSysctls())), r.sysctls),
 		missing("ulimit", keysOf(c.GetUlimits(), (*api.Ulimit).GetName), r.ulimits),
+		r.names.missing(c),
 	)
 }

@@ -90,7 +90,8 @@ func TestCreate_ReadsEveryFlag(t *testing.T) {
 		"--mount", "type=tmpfs,target=/t", "--cap-add=net_admin", "--cap-drop=ALL", "--stop-signal=SIGINT", "--stop-grace-period=3s",
 		"--secret", "db", "--secret", "source=key,target=/k,uid=7,mode=0400", "--group=staff", "--group-add=7", "-t", "--init",
 		"--sysctl=net.ipv4.ip_forward=1", "--ulimit=nofile=10:20", "--oom-score-adj=5", "--shm-size=1M", "--pid=private",
-		"--tmpfs=/s:size=1m,mode=700,uid=3,exec")
+		"--tmpfs=/s:size=1m,mode=700,uid=3,exec", "--host=db:192.0.2.9", "--host=six=[2001:db8::1]", "--host=db:192.0.2.9", "--dns=192.0.2.53",
+		"--dns=192.0.2.1", "--dns-option=ndots:2", "--dns-search=example.org")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +117,8 @@ task {
     capability_add: "CAP_NET_ADMIN" capability_drop: "ALL"
     groups: "staff" groups: "7" tty: true init: true sysctls { key: "net.ipv4.ip_forward" value: "1" }
     ulimits { name: "nofile" soft: 10 hard: 20 } oom_score_adj: 5 shm_size_bytes: 1048576
+    hosts: "192.0.2.9 db" hosts: "2001:db8::1 six"
+    dns { nameservers: "192.0.2.53" nameservers: "192.0.2.1" options: "ndots:2" search: "example.org" }
   }
   resources {
     limits { nano_cpus: 500000000 memory_bytes: 67108864 pids: 100 }
@@ -166,6 +169,12 @@ func TestCreate_RefusesBadInput(t *testing.T) {
 		"--no-ready --ready-cmd=x":            "--no-ready conflicts with --ready-* options",
 		"--ready-retries=-1":                  "invalid --ready-retries -1",
 		"--ulimit=memory=3":                   "invalid ulimit type: memory",
+		"--host=db":                           `bad format for add-host: "db": write NAME:IP`,
+		"--host=:192.0.2.1":                   `bad format for add-host: ":192.0.2.1"`,
+		"--host=a:b=::1":                      `bad format for add-host: "a:b=::1"`,
+		"--host=db:example.org":               `invalid IP address in add-host: "example.org"`,
+		"--host=db:fe80::1%eth0":              `invalid IP address in add-host: "fe80::1%eth0"`,
+		"--host=db:host-gateway":              "containers don't reach their node: write the address of the machine",
 		"--tmpfs=x":                           "write an absolute path",
 		"--tmpfs=/x:suid":                     `invalid tmpfs option "suid"`,
 		"--tmpfs=/x:size=much":                "invalid value for tmpfs option size: much",
@@ -269,6 +278,8 @@ task {
     capability_add: "CAP_NET_ADMIN" capability_drop: "CAP_CHOWN"
     health { test: "CMD-SHELL" test: "true" }
     groups: "staff" sysctls { key: "net.ipv4.ip_forward" value: "1" } ulimits { name: "nofile" soft: 1 hard: 2 } init: true
+    hosts: "192.0.2.9 db old" hosts: "192.0.2.8 db"
+    dns { nameservers: "192.0.2.53" nameservers: "192.0.2.1" options: "edns0" search: "." }
   }
   resources { limits { nano_cpus: 500000000 memory_bytes: 67108864 } }
   restart { condition: RESTART_CONDITION_ANY delay { seconds: 5 } }
@@ -309,12 +320,24 @@ func TestUpdate_ChangesOnlyWhatAFlagNames(t *testing.T) {
 		"--strategy=binpack": func(s *api.ServiceSpec) {
 			s.Task.Placement.Strategy = api.PlacementStrategy_PLACEMENT_STRATEGY_BINPACK
 		},
-		"--mount-rm=/t":                       func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
-		"--mount-add=type=tmpfs,target=/t,ro": func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
-		"--group-add=staff --group-add=www":   func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "www"} },
-		"--group-rm=staff":                    func(s *api.ServiceSpec) { s.Task.Container.Groups = nil },
-		"--sysctl-rm=net.ipv4.ip_forward":     func(s *api.ServiceSpec) { s.Task.Container.Sysctls = nil },
-		"--sysctl-add=net.ipv4.ip_forward=0":  func(s *api.ServiceSpec) { s.Task.Container.Sysctls["net.ipv4.ip_forward"] = "0" },
+		"--mount-rm=/t":                              func(s *api.ServiceSpec) { s.Task.Container.Mounts = nil },
+		"--mount-add=type=tmpfs,target=/t,ro":        func(s *api.ServiceSpec) { s.Task.Container.Mounts[0].ReadOnly = true },
+		"--group-add=staff --group-add=www":          func(s *api.ServiceSpec) { s.Task.Container.Groups = []string{"staff", "www"} },
+		"--host-add=web:::1 --host-add=db=192.0.2.8": func(s *api.ServiceSpec) { s.Task.Container.Hosts = append(s.Task.Container.Hosts, "::1 web") },
+		"--host-rm=db":                               func(s *api.ServiceSpec) { s.Task.Container.Hosts = []string{"192.0.2.9 old"} },
+		"--host-rm=db:192.0.2.8":                     func(s *api.ServiceSpec) { s.Task.Container.Hosts = []string{"192.0.2.9 db old"} },
+		"--host-rm=old --host-rm=none":               func(s *api.ServiceSpec) { s.Task.Container.Hosts[0] = "192.0.2.9 db" },
+		"--host-rm=db --host-add=db:192.0.2.7":       func(s *api.ServiceSpec) { s.Task.Container.Hosts = []string{"192.0.2.9 old", "192.0.2.7 db"} },
+		"--dns-add=192.0.2.2 --dns-add=192.0.2.1": func(s *api.ServiceSpec) {
+			s.Task.Container.Dns.Nameservers = append(s.Task.Container.Dns.Nameservers, "192.0.2.2")
+		},
+		"--dns-rm=192.0.2.53":                                                            func(s *api.ServiceSpec) { s.Task.Container.Dns.Nameservers = []string{"192.0.2.1"} },
+		"--dns-option-rm=edns0 --dns-option-add=ndots:1":                                 func(s *api.ServiceSpec) { s.Task.Container.Dns.Options = []string{"ndots:1"} },
+		"--dns-search-rm=. --dns-search-add=a.test":                                      func(s *api.ServiceSpec) { s.Task.Container.Dns.Search = []string{"a.test"} },
+		"--dns-rm=192.0.2.53 --dns-rm=192.0.2.1 --dns-option-rm=edns0 --dns-search-rm=.": func(s *api.ServiceSpec) { s.Task.Container.Dns = nil },
+		"--group-rm=staff":                                                               func(s *api.ServiceSpec) { s.Task.Container.Groups = nil },
+		"--sysctl-rm=net.ipv4.ip_forward":                                                func(s *api.ServiceSpec) { s.Task.Container.Sysctls = nil },
+		"--sysctl-add=net.ipv4.ip_forward=0":                                             func(s *api.ServiceSpec) { s.Task.Container.Sysctls["net.ipv4.ip_forward"] = "0" },
 		"--ulimit-rm=nofile --ulimit-add=core=0": func(s *api.ServiceSpec) {
 			s.Task.Container.Ulimits = []*api.Ulimit{{Name: "core"}}
 		},
@@ -381,6 +404,45 @@ func TestUpdate_WorksOnAnEmptySpec(t *testing.T) {
 	}
 	if got.GetUpdate().GetParallelism() != 1 {
 		t.Errorf("parallelism: got %d, want Docker's default 1", got.GetUpdate().GetParallelism())
+	}
+}
+
+// What update can't remove it says, and what it should both add and remove it refuses: but a host, which gets another address so.
+func TestUpdate_OfNames(t *testing.T) {
+	parsed := func(flags string) *servicespec.Update {
+		t.Helper()
+		var u servicespec.Update
+		set := pflag.NewFlagSet("update", pflag.ContinueOnError)
+		u.Register(set)
+		if err := set.Parse(strings.Fields(flags)); err != nil {
+			t.Fatal(err)
+		}
+		return &u
+	}
+	flags := "--host-rm=old --host-rm=db=192.0.2.7 --host-rm=nodb --dns-rm=192.0.2.5 --dns-rm=192.0.2.1 --dns-option-rm=rotate --dns-search-rm=a.test"
+	want := []string{
+		"the service has no host db:192.0.2.7 to remove", "the service has no host nodb to remove",
+		"the service has no DNS server 192.0.2.5 to remove", "the service has no DNS option rotate to remove",
+		"the service has no DNS search domain a.test to remove",
+	}
+	if diff := cmp.Diff(want, parsed(flags).Missing(present(t))); diff != "" {
+		t.Error(diff)
+	}
+	for flags, want := range map[string]string{
+		"--dns-add=192.0.2.1 --dns-rm=192.0.2.1":         "--dns-add and --dns-rm both name 192.0.2.1",
+		"--dns-option-add=rotate --dns-option-rm=rotate": "--dns-option-add and --dns-option-rm both name rotate",
+		"--dns-search-add=a.test --dns-search-rm=a.test": "--dns-search-add and --dns-search-rm both name a.test",
+		"--host-add=db:192.0.2.7 --host-rm=db":           "",
+	} {
+		if err := parsed(flags).Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", flags, err, want)
+		}
+	}
+	var u servicespec.Update
+	set := pflag.NewFlagSet("update", pflag.ContinueOnError)
+	u.Register(set)
+	if err := set.Parse([]string{"--host-rm=:192.0.2.1"}); err == nil || !strings.Contains(err.Error(), "names no host") {
+		t.Errorf("a host without a name: %v", err)
 	}
 }
 

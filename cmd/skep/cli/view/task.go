@@ -144,6 +144,8 @@ type ContainerSpec struct {
 	ShmSize         int64             `json:",omitempty"`
 	StorageSize     int64             `json:",omitempty"`
 	Healthcheck     *Healthcheck      `json:",omitempty"`
+	Hosts           []string          `json:",omitempty"`
+	DNSConfig       *DNSConfig        `json:",omitempty"`
 	// Readycheck is how it is found out whether a task is ready. Docker has none.
 	Readycheck *Healthcheck `json:",omitempty"`
 	Privileges *Privileges  `json:",omitempty"`
@@ -157,6 +159,13 @@ type Healthcheck struct {
 	StartPeriod   *time.Duration `json:",omitempty"`
 	StartInterval *time.Duration `json:",omitempty"`
 	Retries       uint32         `json:",omitempty"`
+}
+
+// DNSConfig is what a container has in /etc/resolv.conf instead of what its node has.
+type DNSConfig struct {
+	Nameservers []string `json:",omitempty"`
+	Search      []string `json:",omitempty"`
+	Options     []string `json:",omitempty"`
 }
 
 // Ulimit is a resource limit of the process; -1 is none.
@@ -338,7 +347,10 @@ func newContainerSpec(c *api.ContainerSpec) *ContainerSpec {
 		Groups: c.GetGroups(), TTY: c.GetTty(), Init: c.GetInit(), Sysctls: c.GetSysctls(), OomScoreAdj: c.GetOomScoreAdj(),
 		ShmSize: c.GetShmSizeBytes(), StorageSize: c.GetStorageSizeBytes(), Privileges: newPrivileges(c.GetPrivileges()),
 	}
-	out.SecretOffline = c.GetSecretOffline()
+	out.SecretOffline, out.Hosts = c.GetSecretOffline(), c.GetHosts()
+	if d := c.GetDns(); d != nil {
+		out.DNSConfig = &DNSConfig{d.GetNameservers(), d.GetSearch(), d.GetOptions()}
+	}
 	out.Healthcheck, out.Readycheck = newCheck(c.GetHealth()), newCheck(c.GetReady())
 	for _, u := range c.GetUlimits() {
 		out.Ulimits = append(out.Ulimits, Ulimit{Name: u.GetName(), Hard: u.GetHard(), Soft: u.GetSoft()})
