@@ -175,6 +175,9 @@ func TestCreate_SaysWhyTheChildFailedEarly(t *testing.T) {
 			t.Fatal(err)
 		}
 		if group.FD() >= 0 {
+			if err := group.Remove(t.Context()); err != nil {
+				t.Error(err)
+			}
 			t.Skip("needs control groups of version 1, which a process enters itself")
 		}
 		job := Job{Plan: plan, Root: overlay.Layers{Lower: []string{b.layer}}, Group: group, Stdio: [3]*os.File{null, null, null}}
