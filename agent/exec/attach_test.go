@@ -41,7 +41,7 @@ func TestAttach_ShowsOutputAndPassesSignals(t *testing.T) {
 func TestAttach_ATerminal(t *testing.T) {
 	for _, stdin := range []bool{true, false} {
 		n := newNode(t)
-		n.console = true
+		n.shows(output{terminal: true})
 		s, cancel := n.connect(look(&api.AttachStart{Stdin: stdin, Terminal: &api.TerminalSize{Rows: 50, Columns: 132}}))
 		defer cancel()
 		p := <-n.calls
@@ -133,9 +133,7 @@ func TestAttach_OutputThatTheContainerClosed(t *testing.T) {
 	s, cancel := n.connect(look(&api.AttachStart{}))
 	defer cancel()
 	first := <-n.calls
-	n.mu.Lock()
-	n.silent = true
-	n.mu.Unlock()
+	n.shows(output{silent: true})
 	first.stdout.Close()
 	again := <-n.calls // nothing will come: the first's other output and the end still do
 	again.gone(t)

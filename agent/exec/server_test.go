@@ -32,12 +32,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // supervisor is a container supervisor at its socket, whose processes are played by the test.
 type supervisor struct {
 	*testing.T
-	calls   chan *process
-	console bool // containers have a terminal, for those who attach
+	calls chan *process
 
 	mu     sync.Mutex // guards all below
 	refuse error      // what every call is answered with, or nil
-	silent bool       // containers have closed their output, for those who attach
+	output output
+}
+
+// output is what containers have for those who attach.
+type output struct {
+	terminal bool
+	silent   bool // it is closed
+}
+
+// shows has containers be so from now on.
+func (s *supervisor) shows(o output) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.output = o
 }
 
 // refuses has every call answered so from now on, or carried out for nil.
@@ -47,11 +59,11 @@ func (s *supervisor) refuses(err error) {
 	s.refuse = err
 }
 
-// answers says whether containers are silent, and what calls are answered with.
-func (s *supervisor) answers() (silent bool, refuse error) {
+// answers says what containers show, and what calls are answered with.
+func (s *supervisor) answers() (shown output, refuse error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.silent, s.refuse
+	return s.output, s.refuse
 }
 
 // process is one that the supervisor started: the call, and its ends of what the client has.
@@ -128,7 +140,7 @@ func (s *supervisor) serve(conn *net.UnixConn) {
 			conn.Close()
 			return
 		}
-		silent, refuse := s.answers()
+		shown, refuse := s.answers()
 		if call.Op != protocol.OpExec && call.Op != protocol.OpCopy && call.Op != protocol.OpAttach {
 			if err := protocol.Write(conn, protocol.Reply{Error: protocol.NewFailure(refuse)}); err != nil {
 				s.Error(err)
@@ -143,7 +155,7 @@ func (s *supervisor) serve(conn *net.UnixConn) {
 			return
 		}
 		p := &process{Call: call, conn: conn}
-		if err := s.start(p, silent); err != nil {
+		if err := s.start(p, shown); err != nil {
 			s.Error(err)
 		}
 		s.calls <- p
@@ -151,11 +163,11 @@ func (s *supervisor) serve(conn *net.UnixConn) {
 	}
 }
 
-func (s *supervisor) start(p *process, silent bool) error {
+func (s *supervisor) start(p *process, shows output) error {
 	var files []*os.File
 	switch {
 	case p.Exec != nil && p.Exec.Detach:
-	case p.Exec != nil && p.Exec.Terminal != nil || p.Op == protocol.OpAttach && s.console:
+	case p.Exec != nil && p.Exec.Terminal != nil || p.Op == protocol.OpAttach && shows.terminal:
 		fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return err
@@ -199,10 +211,10 @@ func (s *supervisor) start(p *process, silent bool) error {
 			}
 		}()
 	}
-	if silent {
+	if shows.silent {
 		p.stdout.Close()
 	}
-	started := &protocol.Started{Pid: 7, Files: len(files), Terminal: p.Op == protocol.OpAttach && s.console}
+	started := &protocol.Started{Pid: 7, Files: len(files), Terminal: p.Op == protocol.OpAttach && shows.terminal}
 	return errors.Join(protocol.Write(p.conn, protocol.Reply{Started: started}), protocol.SendFiles(p.conn, files))
 }
 
