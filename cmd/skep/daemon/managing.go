@@ -348,12 +348,14 @@ func (n *node) mayLeave(force bool) error {
 
 // leave ends the node's tasks and tells the others that it goes, as far as they hear it.
 func (n *node) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	ending, cancel := context.WithTimeout(ctx, leavePatience)
 	defer cancel()
-	if err := n.agent.Leave(ctx); err != nil {
+	if err := n.agent.Leave(ending); err != nil {
 		n.logger.Warn("tasks of the swarm that this node leaves did not end in time; they are killed", "error", err)
 	}
-	n.leaveGroup(ctx)
+	telling, cancel := context.WithTimeout(ctx, leavePatience) // however long the tasks took
+	defer cancel()
+	n.leaveGroup(telling)
 }
 
 // leaveGroup takes a manager out of the Raft group.
