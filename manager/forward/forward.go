@@ -108,7 +108,7 @@ func leaderMethods() (map[string]protoreflect.MessageType, error) {
 	return methods, failed
 }
 
-// Close ends the connection to the leader. Calls that are under way fail.
+// Close ends the connection to the leader. Calls that are under way fail, and so do those that wait for a leader.
 func (f *Forwarder) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -119,6 +119,12 @@ func (f *Forwarder) Close() error {
 	err := f.conn.Close()
 	f.conn = nil
 	return err
+}
+
+func (f *Forwarder) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
 }
 
 // Unary returns the interceptor. It comes after the one that authorizes.
@@ -195,9 +201,14 @@ func unreachable(leader store.Leadership, err error) error {
 	return fault.New(fault.Unavailable, "the leader of the swarm at %s does not answer: %s", leader.LeaderAddr, status.Convert(err).Message())
 }
 
+// errClosed ends calls that wait for a leader which this manager will not hear of any more.
+var errClosed = fault.New(fault.Unavailable, "this manager stops")
+
 // try sends the call to whoever leads. again says that the answer, if there is one, is not the call's.
 func (f *Forwarder) try(ctx context.Context, c call, leader store.Leadership, changed <-chan struct{}) (answer any, again bool, err error) {
 	switch {
+	case f.isClosed():
+		return nil, false, errClosed
 	case leader.Self:
 		answer, err := c.handler(ctx, c.request)
 		return answer, fault.KindOf(err) == fault.NotLeader && err != nil, err
@@ -206,7 +217,7 @@ func (f *Forwarder) try(ctx context.Context, c call, leader store.Leadership, ch
 	}
 	conn, err := f.connect(leader)
 	if err != nil {
-		return nil, true, err
+		return nil, !errors.Is(err, errClosed), err
 	}
 	leading, stop := f.whileLeading(ctx, leader, changed)
 	defer stop()
@@ -269,7 +280,7 @@ func (f *Forwarder) connect(leader store.Leadership) (*grpc.ClientConn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil, errors.New("this manager stops")
+		return nil, errClosed
 	}
 	if f.conn != nil && f.to.LeaderAddr == leader.LeaderAddr && f.to.LeaderID == leader.LeaderID {
 		return f.conn, nil

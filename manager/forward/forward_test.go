@@ -325,3 +325,32 @@ func TestForward_TriesAgainWhenLeadershipIsLostInTheHandler(t *testing.T) {
 		}
 	})
 }
+
+// A manager that stops, as one that the group has removed, hears of no other leader: calls that wait for one end.
+func TestForward_EndsWhenClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, leader := range map[string]string{"without a leader": "", "while the leader is at it": "m2"} {
+			c := newCluster(t, "m1", "m2")
+			c.elect(leader)
+			c.managers["m2"].answers(func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			start, ended := time.Now(), make(chan error, 1)
+			go func() {
+				_, err := c.remove(t.Context(), "m1")
+				ended <- err
+			}()
+			synctest.Wait()
+			if err := c.managers["m1"].forward.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "this manager stops") {
+				t.Errorf("%s: got %v", name, err)
+			}
+			if waited := time.Since(start); waited > time.Second {
+				t.Errorf("%s: waited %s, want 1s at most", name, waited)
+			}
+		}
+	})
+}

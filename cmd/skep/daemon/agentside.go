@@ -114,6 +114,12 @@ func (n *node) imagesKept(ctx context.Context) error {
 	}
 }
 
+func (n *node) isLeaving() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.membership.Leaving
+}
+
 // saveLeaving notes that the node is on its way out.
 func (n *node) saveLeaving() error {
 	n.mu.Lock()

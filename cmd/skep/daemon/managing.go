@@ -73,8 +73,11 @@ func (n *node) manage(outer context.Context) error {
 	if err := n.dropStore(ctx); err != nil {
 		return err
 	}
-	// Only a new certificate says what this node is now: with the old one it would join the group again.
-	n.renewer.RenewNow()
+	// Only a new certificate says what this node is now: with the old one it would join the group again. So it would with the new one when it
+	// was removed because it leaves: nobody has told the others that it is no manager.
+	if !n.isLeaving() {
+		n.renewer.RenewNow()
+	}
 	select {
 	case <-outer.Done():
 	case <-removed:
