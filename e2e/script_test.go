@@ -240,7 +240,7 @@ func awaitOutput(m *lab.Machine, expression string, args ...string) (string, err
 	}
 	ctx, cancel := deadline()
 	defer cancel()
-	for {
+	for rest := shortPause; ; rest = min(2*rest, longPause) {
 		out, err := m.Skep(ctx, args...)
 		if err == nil && wanted.MatchString(out) {
 			return out, nil
@@ -248,15 +248,23 @@ func awaitOutput(m *lab.Machine, expression string, args ...string) (string, err
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("%s: skep %s never printed %s: %v\n%s", m.Name, strings.Join(args, " "), wanted, err, out)
 		}
-		pause(ctx)
+		pauseFor(ctx, rest)
 	}
 }
 
-// pause is the time between two looks at something that a script waits for and that can only be asked.
-func pause(ctx context.Context) {
+// Times between two looks at something that a script waits for and that can only be asked. Each start of a program is work for the machine,
+// so that looks get rarer while what they look for does not come.
+const (
+	shortPause = 50 * time.Millisecond
+	longPause  = 400 * time.Millisecond
+)
+
+func pause(ctx context.Context) { pauseFor(ctx, shortPause) }
+
+func pauseFor(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(50 * time.Millisecond):
+	case <-time.After(d):
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skep-io/skep/internal/atomicfile"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/volumename"
 	"github.com/skep-io/skep/runtime/lsm"
 )
 
@@ -44,7 +45,7 @@ type record struct {
 }
 
 func checkName(name string) error {
-	if !validName.MatchString(name) {
+	if !volumename.Valid(name) {
 		return fault.New(fault.Invalid, "volume name %.128q is not 2 to 128 letters, digits, _, . and -", name) // V3
 	}
 	return nil
@@ -140,7 +141,7 @@ func (s *Store) Names() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if there, err := exists(filepath.Join(s.dir, e.Name(), dataDir)); err == nil && there && validName.MatchString(e.Name()) {
+		if there, err := exists(filepath.Join(s.dir, e.Name(), dataDir)); err == nil && there && volumename.Valid(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 
 	"github.com/skep-io/skep/runtime/lsm"
@@ -19,9 +18,6 @@ const (
 	freshDir = "data.new"
 	fillMark = "fill"
 )
-
-// validName is Docker's pattern, within one path element. The managers check it, too.
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
 
 // Store has the volumes of a node. Make one with New.
 type Store struct {

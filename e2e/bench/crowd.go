@@ -22,8 +22,13 @@ import (
 	"github.com/skep-io/skep/e2e/lab"
 )
 
-// joiners is how many simulated nodes join at once.
-const joiners = 8
+const (
+	// joiners is how many simulated nodes join at once.
+	joiners = 8
+	// dials is how many of them connect at once, when all of them lose their connections: each takes a thread meanwhile, and a process with
+	// thousands of threads is slower than what it measures.
+	dials = 32
+)
 
 // crowdSize is how many nodes are simulated, and how many replicas there are for each of them.
 type crowdSize struct{ nodes, tasks int }
@@ -48,7 +53,7 @@ func (b bench) simulated(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &crowdOf{bench: b, managers: managers, token: secret, started: make(chan struct{}, 1)}
+	c := &crowdOf{bench: b, managers: managers, token: secret, dialing: make(chan struct{}, dials), started: make(chan struct{}, 1)}
 	defer c.close()
 	for _, size := range crowdSizes() {
 		if err := c.grow(ctx, size.nodes); err != nil {
@@ -67,6 +72,8 @@ type crowdOf struct {
 	managers []*lab.Machine
 	token    token.Token
 	agents   []*simulatedAgent
+	// dialing has room for those that connect.
+	dialing chan struct{}
 	// running is how many tasks run now; started has room for one signal that it changed.
 	running atomic.Int64
 	started chan struct{}
@@ -126,7 +133,15 @@ func (c *crowdOf) grow(ctx context.Context, size int) error {
 
 func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error) {
 	from := c.managers[number%len(c.managers)] // whose network it uses
-	dial := func(ctx context.Context, address string) (net.Conn, error) { return from.Dial(ctx, "tcp", address) }
+	dial := func(ctx context.Context, address string) (net.Conn, error) {
+		select {
+		case c.dialing <- struct{}{}:
+			defer func() { <-c.dialing }()
+			return from.Dial(ctx, "tcp", address)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 	address := fmt.Sprintf("%s:%d", from.Address, lab.Port)
 	hostname := fmt.Sprintf("sim%d", number)
 	key, err := ca.NewKey()

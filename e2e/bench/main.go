@@ -26,7 +26,7 @@ import (
 )
 
 // patience bounds each measurement.
-const patience = 15 * time.Minute
+const patience = 30 * time.Minute
 
 func main() {
 	lab.Main()

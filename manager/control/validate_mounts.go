@@ -3,14 +3,11 @@ package control
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/volumename"
 )
-
-// volumeName is Docker's pattern, bounded by what one path element can be.
-var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
 
 func (p *problems) mounts(field string, mounts []*api.Mount) {
 	if len(mounts) > maxMounts {
@@ -126,7 +123,7 @@ func (p *problems) volume(at string, m *api.Mount) {
 		p.add(at+".source", "a volume needs a name: write source=NAME; for a directory that goes with the task, use type=tmpfs or the "+
 			"root file system")
 	case p.template(at+".source", source):
-	case !volumeName.MatchString(source):
+	case !volumename.Valid(source):
 		p.add(at+".source", "invalid volume name %q: use 2 to 128 letters, digits, _, . and -, beginning with a letter or digit", clip(source))
 	}
 	p.subpath(at+".volume_subpath", m.GetVolumeSubpath(), "volume")

@@ -120,4 +120,4 @@ func (n *node) label() string {
 }
 
 // plainName is what needs no quotes in a shell.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$`)
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/volumename"
 	"github.com/skep-io/skep/manager/eligible"
 	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
@@ -109,7 +110,7 @@ func (b *Broker) list(ctx context.Context, node *api.Node, name string) ([]*api.
 	}
 	var out []*api.Volume
 	for _, v := range answer.GetVolumes() {
-		if validName.MatchString(v.GetName()) && (name == "" || v.GetName() == name) {
+		if volumename.Valid(v.GetName()) && (name == "" || v.GetName() == name) {
 			out = append(out, of(node, v))
 		}
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/volumename"
 	"github.com/skep-io/skep/manager/lookup"
 	"github.com/skep-io/skep/manager/reach"
 	"github.com/skep-io/skep/store"
@@ -22,9 +22,6 @@ const (
 	// maxNamed bounds how many nodes an error names.
 	maxNamed = 5
 )
-
-// validName is Docker's pattern, within one path element. Nodes check it, too.
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
 
 // Subject is what a call is about, for the audit log.
 type Subject struct {
@@ -140,7 +137,7 @@ func (b *Broker) holder(ctx context.Context, name string) (string, error) {
 }
 
 func checkName(name string) error {
-	if !validName.MatchString(name) {
+	if !volumename.Valid(name) {
 		return fault.New(fault.Invalid, "volume: name %q is not 2 to 128 letters, digits, _, . and -, beginning with a letter or digit", fault.Clip(name, maxQuoted))
 	}
 	return nil
