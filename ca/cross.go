@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math/big"
 	"time"
-
-	"github.com/cloudflare/cfssl/signer"
 )
 
 // CrossLife is how long a cross-signed root can stand in for its root: longer than any rotation should wait for a node, and short,
@@ -82,7 +80,7 @@ func (r *Root) crossSignOutside(next *Root) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed, err := r.external.sign(signer.SignRequest{Request: string(encodePEM(csrType, csr)), Profile: crossProfile})
+	signed, err := r.external.ask(externalRequest{Request: string(encodePEM(csrType, csr)), Profile: crossProfile})
 	if err != nil {
 		return nil, err
 	}

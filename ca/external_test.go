@@ -2,6 +2,9 @@ package ca_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +83,38 @@ func TestExternal_RefusesWhatNodesCannotUse(t *testing.T) {
 		if _, err := ca.MakeRoot(e.RootPEM, nil, &api.ExternalCA{Url: address}, nil); !errors.Is(err, ca.ErrExternal) {
 			t.Errorf("%q: %v", address, err)
 		}
+	}
+}
+
+// What does not sign is named, with what it said; nobody is asked instead of it, and no answer is read without end.
+func TestExternal_SaysWhyThereIsNoSignature(t *testing.T) {
+	elsewhere := catest.NewExternalCA(t, 48*time.Hour)
+	for want, answer := range map[string]http.HandlerFunc{
+		`"no such profile" (error 5200)`: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"success":false,"errors":[{"code":5200,"message":"no such profile"}]}`)
+		},
+		"does not say why: 200 OK": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) },
+		"does not answer as cfssl does: 502 Bad Gateway": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<html>", http.StatusBadGateway)
+		},
+		"does not answer as cfssl does: 200 OK": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"success":true,"result":{"certificate":"`+strings.Repeat("A", 1<<20)+`"}}`)
+		},
+		"does not answer as cfssl does: 307 Temporary Redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		},
+	} {
+		e := catest.NewExternalCA(t, 48*time.Hour)
+		e.Instead = answer
+		_, csr := catest.KeyAndCSR(t)
+		_, err := outside(t, e, nil).Issue(time.Now(), csr, ca.Profile{Name: newName(api.Role_ROLE_WORKER)})
+		if !errors.Is(err, ca.ErrExternal) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), e.URL) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if asked := elsewhere.Asked.Load(); asked != 0 {
+		t.Errorf("another server was asked %d times", asked)
 	}
 }
 

@@ -6,11 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/cloudflare/cfssl/config"
-	cfcsr "github.com/cloudflare/cfssl/csr"
-	"github.com/cloudflare/cfssl/signer"
-	"github.com/cloudflare/cfssl/signer/local"
 )
 
 const (
@@ -49,11 +44,9 @@ func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := r.sign(der, signingPolicy("client auth", "server auth"), signer.SignRequest{
-		Hosts:     append(p.Name.dnsNames(), p.Name.uri().String()),
-		Subject:   &signer.Subject{CN: p.Name.NodeID, Names: []cfcsr.Name{{O: p.Name.ClusterID, OU: OU(p.Name.Role)}}},
-		NotBefore: validity.notBefore,
-		NotAfter:  validity.notAfter,
+	chain, err := r.sign(der, key, decided{
+		subject:  subjectOf(p.Name.ClusterID, OU(p.Name.Role), p.Name.NodeID),
+		dnsNames: p.Name.dnsNames(), uri: p.Name.uri(), purposes: nodePurposes(), validity: validity,
 	})
 	if err != nil {
 		return nil, err
@@ -62,24 +55,6 @@ func (r *Root) Issue(now time.Time, csr []byte, p Profile) ([]byte, error) {
 		return nil, fmt.Errorf("check signed certificate: %w", err)
 	}
 	return append(chain, EncodeBundle(r.cross)...), nil
-}
-
-// sign signs what was decided about a certificate request, which is DER: what was parsed, not what was sent. An external CA signs by
-// the decided profile, and has the policy in it.
-func (r *Root) sign(csr []byte, policy *config.Signing, decided signer.SignRequest) ([]byte, error) {
-	decided.Request = string(encodePEM(csrType, csr))
-	if r.key == nil {
-		return r.external.sign(decided)
-	}
-	s, err := local.NewSigner(r.key(), r.cert, signer.DefaultSigAlgo(r.key()), policy)
-	if err != nil {
-		return nil, fmt.Errorf("prepare signer: %w", err)
-	}
-	chain, err := s.Sign(decided)
-	if err != nil {
-		return nil, fmt.Errorf("sign certificate: %w", err)
-	}
-	return chain, nil
 }
 
 // validity is the life of a certificate, to the second, as X.509 has it.
@@ -188,6 +163,11 @@ func (r *Root) keyUsage(usage x509.KeyUsage) bool {
 	return usage == x509.KeyUsageDigitalSignature
 }
 
+// nodePurposes is what the key of a node, or of a task, is for.
+func nodePurposes() []x509.ExtKeyUsage {
+	return []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+}
+
 // clientAndServer reports whether the purposes are those of a node, in any order.
 func clientAndServer(purposes []x509.ExtKeyUsage) bool {
 	return len(purposes) == 2 && slices.Contains(purposes, x509.ExtKeyUsageClientAuth) && slices.Contains(purposes, x509.ExtKeyUsageServerAuth)
@@ -196,14 +176,3 @@ func clientAndServer(purposes []x509.ExtKeyUsage) bool {
 // leafExtensions is what a certificate has that is no CA's, each once: key usage, extended key usage, basic constraints, subject key ID,
 // authority key ID, alternative names.
 var leafExtensions = []string{"2.5.29.15", "2.5.29.37", "2.5.29.19", "2.5.29.14", "2.5.29.35", "2.5.29.17"}
-
-// signingPolicy lets the signer take the public key from a CSR and nothing else, for certificates with these purposes. It is made
-// anew for each use because the library keeps a pointer to it.
-func signingPolicy(purposes ...string) *config.Signing {
-	return &config.Signing{Default: &config.SigningProfile{
-		Usage:        append([]string{"digital signature"}, purposes...),
-		Expiry:       DefaultLife, // the library insists on one; each request brings its own times
-		ExpiryString: DefaultLife.String(),
-		CSRWhitelist: &config.CSRWhitelist{PublicKey: true, PublicKeyAlgorithm: true, SignatureAlgorithm: true},
-	}}
-}

@@ -6,15 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
-
-	cfcsr "github.com/cloudflare/cfssl/csr"
-	"github.com/cloudflare/cfssl/initca"
 
 	"github.com/skep-io/skep/ca/token"
 )
@@ -45,23 +42,24 @@ type Root struct {
 
 // NewRoot makes a new root with a fresh key.
 func NewRoot() (*Root, error) {
-	certPEM, _, key, err := initca.New(&cfcsr.CertificateRequest{
-		CN:         rootName,
-		KeyRequest: &cfcsr.KeyRequest{A: "ecdsa", S: 256},
-		CA:         &cfcsr.CAConfig{PathLength: 1, Expiry: RootLife.String(), Backdate: Backdate.String()},
-	})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make root CA: %w", err)
 	}
-	block, _ := pem.Decode(key)
-	if block == nil {
-		return nil, fmt.Errorf("make root CA: %w: no key", ErrBadRoot)
-	}
-	priv, err := x509.ParseECPrivateKey(block.Bytes)
+	id, err := keyID(&key.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("make root CA: %w", err)
 	}
-	return newRoot(certPEM, priv)
+	from := time.Now().Add(-Backdate)
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: rootName}, SubjectKeyId: id, NotBefore: from, NotAfter: from.Add(RootLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("make root CA: %w", err)
+	}
+	return newRoot(encodePEM(certificateType, der), key)
 }
 
 // ParseRoot reads a root from the two PEM texts that CertificatePEM and RevealKey return. The key must prove that it is the

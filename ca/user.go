@@ -9,9 +9,6 @@ import (
 	"slices"
 	"time"
 
-	cfcsr "github.com/cloudflare/cfssl/csr"
-	"github.com/cloudflare/cfssl/signer"
-
 	"github.com/skep-io/skep/api"
 )
 
@@ -136,12 +133,9 @@ func (r *Root) IssueUser(now time.Time, csr []byte, name UserName, life time.Dur
 	if err != nil {
 		return nil, err
 	}
-	chain, err := r.sign(der, signingPolicy("client auth"), signer.SignRequest{
-		Profile:   userProfile, // which only an external CA knows
-		Hosts:     []string{name.uri().String()},
-		Subject:   &signer.Subject{CN: name.User, Names: []cfcsr.Name{{O: name.ClusterID, OU: userOU(name.Role)}}},
-		NotBefore: v.notBefore,
-		NotAfter:  v.notAfter,
+	chain, err := r.sign(der, key, decided{
+		subject: subjectOf(name.ClusterID, userOU(name.Role), name.User),
+		uri:     name.uri(), purposes: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, validity: v, profile: userProfile,
 	})
 	if err != nil {
 		return nil, err

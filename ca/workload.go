@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/cloudflare/cfssl/signer"
 )
 
 // WorkloadLife is how long after its issue an X.509-SVID ends. It is short because nothing revokes one.
@@ -110,13 +108,7 @@ func (r *Root) IssueWorkload(now time.Time, csr []byte, w Workload) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	chain, err := r.sign(der, signingPolicy("client auth", "server auth"), signer.SignRequest{
-		Profile:   workloadProfile, // which only an external CA knows
-		Hosts:     []string{w.SPIFFEID()},
-		Subject:   &signer.Subject{},
-		NotBefore: v.notBefore,
-		NotAfter:  v.notAfter,
-	})
+	chain, err := r.sign(der, key, decided{uri: w.uri(), purposes: nodePurposes(), validity: v, profile: workloadProfile})
 	if err != nil {
 		return nil, err
 	}

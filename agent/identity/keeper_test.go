@@ -26,7 +26,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ca.LogTo(slog.New(slog.DiscardHandler))
 	goleak.VerifyTestMain(m)
 }
 

@@ -14,12 +14,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cloudflare/cfssl/api/signhandler"
 	"github.com/cloudflare/cfssl/config"
+	cflog "github.com/cloudflare/cfssl/log"
 	"github.com/cloudflare/cfssl/signer"
 	"github.com/cloudflare/cfssl/signer/local"
 
@@ -31,14 +33,20 @@ type ExternalCA struct {
 	// URL and RootPEM are what a swarm is told of it.
 	URL     string
 	RootPEM []byte
+	// Instead answers instead of the server, unless it is nil. It is set before the first request.
+	Instead http.HandlerFunc
 	// Asked counts the requests, Known those whose client showed a certificate.
 	Asked, Known atomic.Int64
 }
+
+// quiet has cfssl log no certificates that it signs.
+var quiet = sync.OnceFunc(func() { cflog.Level = cflog.LevelError })
 
 // NewExternalCA starts a server that signs as cfssl does by default, but for a life; with the profile "CA" it cross-signs, with
 // "user" it signs for people, with "workload" for tasks.
 func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 	t.Helper()
+	quiet()
 	root, key := externalRoot(t)
 	s, err := local.NewSigner(key, root, signer.DefaultSigAlgo(key), externalPolicy(life))
 	if err != nil {
@@ -54,6 +62,10 @@ func NewExternalCA(t testing.TB, life time.Duration) *ExternalCA {
 		e.Asked.Add(1)
 		if len(r.TLS.PeerCertificates) > 0 {
 			e.Known.Add(1)
+		}
+		if e.Instead != nil {
+			e.Instead(w, r)
+			return
 		}
 		handler.ServeHTTP(w, r)
 	})

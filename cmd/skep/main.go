@@ -7,7 +7,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	cfssl "github.com/cloudflare/cfssl/log"
 	"github.com/spf13/cobra"
 
 	"github.com/skep-io/skep/cmd/skep/cli"
@@ -27,8 +26,6 @@ func main() {
 }
 
 func run() int {
-	// It logs each certificate that it signs, in a form of its own; what matters of that, package ca says as an error.
-	cfssl.Level = cfssl.LevelError
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Options{

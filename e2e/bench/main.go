@@ -28,6 +28,9 @@ import (
 // patience bounds each measurement.
 const patience = 30 * time.Minute
 
+// commands is how many commands are run to measure one.
+const commands = 30
+
 func main() {
 	lab.Main()
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
@@ -70,7 +73,7 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 		{"simulated", []func(context.Context) error{b.simulated}},
 		{"dense", []func(context.Context) error{b.dense}},
 		{"placement", []func(context.Context) error{b.placement}},
-		{"cluster", []func(context.Context) error{b.form, b.memory, b.create, b.scale, b.failover, b.gone, b.restart}},
+		{"cluster", []func(context.Context) error{b.form, b.memory, b.command, b.create, b.scale, b.failover, b.gone, b.restart}},
 	} {
 		if only != "" && only != group.name {
 			continue
@@ -309,6 +312,20 @@ func grown(ctx context.Context, control api.ControlClient, wanted *api.ServiceSp
 	}
 	err = converge(ctx, control, id, int(replicas))
 	return id, time.Since(began), err
+}
+
+// command measures what somebody waits for who asks a manager something: the start of skep, one call, a table.
+func (b bench) command(ctx context.Context) error {
+	took := make([]time.Duration, commands)
+	for i := range took {
+		began := time.Now()
+		if _, err := b.network.Machine("m1").Skep(ctx, "node", "ls"); err != nil {
+			return err
+		}
+		took[i] = time.Since(began)
+	}
+	b.row(fmt.Sprintf("skep node ls, p50 of %d", commands), milliseconds(median(took)), "")
+	return nil
 }
 
 // memory measures the proportional set size of all processes of an idle node.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -124,21 +125,14 @@ func TestDependencies_AreListedWithAReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := os.ReadFile(path.Join(root, "docs/dependencies.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed := map[string]bool{}
-	for line := range strings.Lines(string(list)) {
-		if name, reason, _ := strings.Cut(strings.TrimSpace(line), " "); name != "" && name != "#" {
-			listed[name] = true
-			if strings.TrimSpace(reason) == "" {
-				t.Errorf("docs/dependencies.txt: %s has no reason", name)
-			}
+	listed := dependencyReasons(t)
+	for name, reason := range listed {
+		if reason == "" {
+			t.Errorf("docs/dependencies.txt: %s has no reason", name)
 		}
 	}
 	for _, name := range directDependencies(string(mod)) {
-		if !listed[name] {
+		if _, ok := listed[name]; !ok {
 			t.Errorf("go.mod requires %s: say in docs/dependencies.txt what for", name)
 		}
 		delete(listed, name)
@@ -148,6 +142,42 @@ func TestDependencies_AreListedWithAReason(t *testing.T) {
 	}
 	if strings.Contains(string(mod), "replace ") {
 		t.Error("go.mod has a replace: depend on a released version")
+	}
+}
+
+// dependencyReasons is docs/dependencies.txt: what each module is for.
+func dependencyReasons(t *testing.T) map[string]string {
+	t.Helper()
+	list, err := os.ReadFile(path.Join(root, "docs/dependencies.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[string]string{}
+	for line := range strings.Lines(string(list)) {
+		if name, reason, _ := strings.Cut(strings.TrimSpace(line), " "); name != "" && name != "#" {
+			reasons[name] = strings.TrimSpace(reason)
+		}
+	}
+	return reasons
+}
+
+// Each package that a program has is set up at each of its starts, whoever needs it.
+func TestDependencies_OfTestsAreInNoProgram(t *testing.T) {
+	command := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/...")
+	command.Dir = root
+	packages, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, reason := range dependencyReasons(t) {
+		if !strings.HasPrefix(reason, "tests:") {
+			continue
+		}
+		for line := range strings.Lines(string(packages)) {
+			if below(strings.TrimSpace(line), name) {
+				t.Errorf("a program has %s, which docs/dependencies.txt says is for tests", strings.TrimSpace(line))
+			}
+		}
 	}
 }
 

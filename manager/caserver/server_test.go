@@ -30,11 +30,6 @@ import (
 	"github.com/skep-io/skep/store/storetest"
 )
 
-func TestMain(m *testing.M) {
-	ca.LogTo(slog.New(slog.DiscardHandler))
-	m.Run()
-}
-
 func TestRegistry_KeepsTheContract(t *testing.T) {
 	catest.RunRegistry(t, func(t *testing.T) catest.Subject {
 		s, f := found(t)

@@ -24,7 +24,6 @@ import (
 // BenchmarkRotate is the work of a rotation without the network between: the loop, the store, and for each node what the CA and the
 // node do for a certificate.
 func BenchmarkRotate(b *testing.B) {
-	ca.LogTo(slog.New(slog.DiscardHandler))
 	for _, nodes := range []int{100, 1000} {
 		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
 			for b.Loop() {

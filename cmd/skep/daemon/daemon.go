@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/internal/fault"
 	"github.com/skep-io/skep/manager/authz"
@@ -83,7 +82,6 @@ func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.PermissionDenied, "skep daemon must run as root: it makes namespaces, mounts and cgroups")
 	}
-	ca.LogTo(cfg.Logger)
 	disk, err := openDisk(cfg.DataDir)
 	if err != nil {
 		return nil, err
