@@ -10,7 +10,7 @@
 //	begin NAME ARG…                skep, while the script goes on; begin-from is from
 //	heard NAME REGEXP              waits until what was begun prints that
 //	end NAME…                      waits for what was begun there, and prints NAME succeeded or NAME failed
-//	await NAME REGEXP ARG…         the same, again and again until what it prints matches, 30 s at most
+//	await NAME REGEXP ARG…         the same, again and again until what it prints matches, a minute at most; with !, until it fails with such an error
 //	capture VARIABLE NAME ARG…     what it prints becomes a variable
 //	leader VARIABLE NAME           the name of the leader's machine, as that machine sees it
 //	daemon kill|stop|start NAME    the daemon alone: containers go on; start may add flags

@@ -222,15 +222,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
-	noNegation(ts, neg)
 	usage(ts, len(args) > 2, "await NAME REGEXP ARG…")
-	out, err := awaitOutput(find(ts, args[0]), args[1], args[2:]...)
+	out, err := awaitOutcome(find(ts, args[0]), neg, args[1], args[2:]...)
 	ts.Check(err)
 	fmt.Fprint(ts.Stdout(), out)
 }
 
 // awaitOutput runs a command on a machine until what it prints matches, and returns that.
 func awaitOutput(m *lab.Machine, expression string, args ...string) (string, error) {
+	return awaitOutcome(m, false, expression, args...)
+}
+
+// awaitOutcome does that, or waits until it fails with an error that matches.
+func awaitOutcome(m *lab.Machine, fails bool, expression string, args ...string) (string, error) {
 	wanted, err := regexp.Compile("(?m)" + expression)
 	if err != nil {
 		return "", err
@@ -242,8 +246,12 @@ func awaitOutput(m *lab.Machine, expression string, args ...string) (string, err
 	defer cancel()
 	for rest := shortPause; ; rest = min(2*rest, longPause) {
 		out, err := m.Skep(ctx, args...)
-		if err == nil && wanted.MatchString(out) {
-			return out, nil
+		said := out
+		if fails && err != nil {
+			said = err.Error()
+		}
+		if (err != nil) == fails && wanted.MatchString(said) {
+			return said, nil
 		}
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("%s: skep %s never printed %s: %v\n%s", m.Name, strings.Join(args, " "), wanted, err, out)
