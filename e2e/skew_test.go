@@ -62,6 +62,8 @@ type upgrade struct {
 	client       *client
 	writers      []*writer
 	acknowledged atomic.Int64
+	// handingOver is true while a leader of the previous version is stopped.
+	handingOver atomic.Bool
 	// endWriting stops the writers and waits for them.
 	endWriting func()
 }
@@ -88,7 +90,7 @@ func (u *upgrade) begin() {
 	u.run(all[0], "service", "create", "-q", "--name", "web", "--constraint", "node.role==worker", "skep.local/hello")
 	u.task = u.run(all[0], "service", "ps", "-q", "web")
 	u.client = newClient(u.t, skewWriters, u.managers...)
-	u.client.passes = previousStarts
+	u.client.passes = u.passes
 	u.write()
 	u.progress("all of the previous version")
 }
@@ -98,7 +100,7 @@ func (u *upgrade) write() {
 	stop, writing := make(chan struct{}), new(sync.WaitGroup)
 	for i := range skewWriters {
 		w := &writer{client: newClient(u.t, uint64(i), u.managers...), name: fmt.Sprint("w", i), acknowledged: &u.acknowledged, live: map[string]*api.Secret{}}
-		w.passes = previousStarts
+		w.passes = u.passes
 		u.writers = append(u.writers, w)
 		writing.Go(func() { w.run(u.t, stop) })
 	}
@@ -108,6 +110,14 @@ func (u *upgrade) write() {
 	})
 	u.t.Cleanup(u.endWriting)
 }
+
+// passes recognises what a manager of the previous version says for a while, and this one doesn't.
+func (u *upgrade) passes(err error) bool {
+	return previousStarts(err) || u.handingOver.Load() && previousIsBusy(err)
+}
+
+// previousIsBusy recognises what a leader of the previous version says of a write that comes while it hands over.
+func previousIsBusy(err error) bool { return fault.KindOf(err) == fault.Internal }
 
 // previousStarts recognises what a manager of the previous version says before it has read what it is from its disk.
 func previousStarts(err error) bool {
@@ -128,7 +138,9 @@ func (u *upgrade) followersFirst() {
 // leaderLast makes the manager of the previous version a follower, lets another of that version join, and upgrades both.
 func (u *upgrade) leaderLast() {
 	old := u.leader()
+	u.handingOver.Store(true)
 	u.install(old, u.previous)
+	u.handingOver.Store(false)
 	if leader := u.leader(); leader == old {
 		u.t.Fatalf("%s did not hand its leadership over when it was stopped", old.Name)
 	}
