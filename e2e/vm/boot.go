@@ -31,7 +31,8 @@ func (m *Machine) Boot(ctx context.Context, console string, heard func(suite.Mes
 		"-kernel", m.vmlinuz, "-initrd", m.initrd,
 		"-drive", "file="+m.image+",if=virtio,format=raw,cache=unsafe",
 		"-serial", "file:"+console, "-serial", "stdio",
-		"-append", "console=ttyS0 quiet panic=1 oops=panic rdinit=/init "+m.cfg.Append)
+		// An emulated kernel may lock up: then it panics after two minutes, instead of waiting for the end of the test's time.
+		"-append", "console=ttyS0 quiet panic=1 oops=panic softlockup_panic=1 watchdog_thresh=60 rdinit=/init "+m.cfg.Append)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // I3
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stderr = os.Stderr
