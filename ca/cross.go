@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"time"
 )
 
@@ -55,10 +54,6 @@ func (r *Root) crossSign(now time.Time, next *Root) ([]byte, error) {
 	if r.key == nil {
 		return r.crossSignOutside(next)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, err
-	}
 	end := now.Add(CrossLife)
 	for _, root := range []*x509.Certificate{r.cert, next.cert} {
 		if root.NotAfter.Before(end) {
@@ -66,7 +61,7 @@ func (r *Root) crossSign(now time.Time, next *Root) ([]byte, error) {
 		}
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, RawSubject: next.cert.RawSubject, SubjectKeyId: next.cert.SubjectKeyId,
+		RawSubject: next.cert.RawSubject, SubjectKeyId: next.cert.SubjectKeyId,
 		AuthorityKeyId: r.cert.SubjectKeyId, // all roots of ours have one name: without it, OpenSSL takes this for one that signed itself
 		NotBefore:      now.Add(-Backdate), NotAfter: end,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,

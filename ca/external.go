@@ -47,7 +47,7 @@ func NewExternal(address string, root *x509.Certificate, id *Identity) (*Externa
 			return cert, nil
 		}
 	}
-	// No proxy, as between nodes; and no connection that stays: signatures are hours apart.
+	// No proxy, as between nodes; and a connection for each signature, with the certificate that this manager has then.
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 	return &External{address, &http.Client{Transport: transport, Timeout: externalTimeout, CheckRedirect: noRedirect}}, nil
 }

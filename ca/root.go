@@ -46,13 +46,9 @@ func NewRoot() (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make root CA: %w", err)
 	}
-	id, err := keyID(&key.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("make root CA: %w", err)
-	}
 	from := time.Now().Add(-Backdate)
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: rootName}, SubjectKeyId: id, NotBefore: from, NotAfter: from.Add(RootLife),
+		Subject: pkix.Name{CommonName: rootName}, NotBefore: from, NotAfter: from.Add(RootLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

@@ -46,7 +46,8 @@ func (r *Root) sign(csr []byte, key *ecdsa.PublicKey, d decided) ([]byte, error)
 	return encodePEM(certificateType, der), nil
 }
 
-// keyID names a public key in certificates: the first 160 bits of its SHA-256 (RFC 7093, section 2, method 1).
+// keyID names a public key in certificates: the first 160 bits of its SHA-256 (RFC 7093, section 2, method 1). The standard library does so
+// by itself for CAs alone.
 func keyID(key *ecdsa.PublicKey) ([]byte, error) {
 	point, err := key.Bytes()
 	if err != nil {
