@@ -244,8 +244,16 @@ func (c *cluster) connect(node, managerID string) *agent {
 	return &agent{t: c.t, id: node, ctx: func() context.Context { return ctx }, client: api.NewDispatcherClient(conn)}
 }
 
-// register begins a session and reads its stream until it ends.
+// register begins a session and uses it at once, as agents do.
 func (a *agent) register() error {
+	if err := a.open(); err != nil {
+		return err
+	}
+	return a.heartbeat()
+}
+
+// open begins a session and reads its stream until it ends.
+func (a *agent) open() error {
 	stream, err := a.client.Session(a.ctx(), &api.SessionRequest{Description: &api.NodeDescription{Hostname: "host-" + a.id}})
 	if err != nil {
 		return err

@@ -22,11 +22,11 @@ func after(seconds float64) time.Time {
 
 func TestSessions_RegisterEndsTheFormerOne(t *testing.T) {
 	c := newSessions()
-	first, err := c.register(start(), "n1", "a")
+	first, err := c.register("n1", "a", introduction{at: start()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.register(start(), "n1", "b"); err != nil {
+	if _, err := c.register("n1", "b", introduction{at: start()}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -56,7 +56,7 @@ func TestSessions_RegisterEndsTheFormerOne(t *testing.T) {
 func TestSessions_RegisterIsLimited(t *testing.T) {
 	c := newSessions()
 	register := func(node string, at float64) fault.Kind {
-		_, err := c.register(after(at), node, fmt.Sprint(at))
+		_, err := c.register(node, fmt.Sprint(at), introduction{at: after(at)})
 		if err == nil {
 			return -1
 		}
@@ -81,7 +81,7 @@ func TestSessions_RegisterIsLimited(t *testing.T) {
 			t.Errorf("%s at %v: got %v, want %v", tt.node, tt.at, got, tt.want)
 		}
 	}
-	if _, err := c.register(after(100), "n3", "x"); err != nil {
+	if _, err := c.register("n3", "x", introduction{at: after(100)}); err != nil {
 		t.Fatal(err)
 	}
 	if len(c.registered) != 1 {
@@ -241,7 +241,8 @@ func status(task string, state api.TaskState) *api.TaskStatusUpdate {
 
 func TestOutbox_KeepsOrderAndTheNewestNews(t *testing.T) {
 	o := newOutbox()
-	o.register("n1", "10.0.0.1", &api.NodeDescription{Hostname: "old"}, nil, after(1))
+	o.register("n1", introduction{at: after(1), address: "10.0.0.1", description: &api.NodeDescription{Hostname: "old"}})
+	o.hear("n1", after(1))
 	first, err := o.report("n1", []*api.TaskStatusUpdate{status("t", api.TaskState_TASK_STATE_ACCEPTED)})
 	if err != nil {
 		t.Fatal(err)

@@ -54,6 +54,29 @@ func TestSession_RegistersAndTellsWhatChanges(t *testing.T) {
 	})
 }
 
+// An agent that does not take what a manager shows of the audit log ends the session before it uses it, and tries again and again.
+func TestSession_ANodeThatDoesNotUseItIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "m1", "m2")
+		storetest.Create(t, c.store, node("n1"))
+		a := c.connect("n1", "m2")
+		if err := a.open(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := c.nodeState("n1"); got != api.NodeState_NODE_STATE_UNKNOWN {
+			t.Errorf("before it used the session: got %v, want UNKNOWN", got)
+		}
+		if err := a.heartbeat(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := storetest.Get[*api.Node](t, c.store, "n1"); got.GetStatus().GetState() != api.NodeState_NODE_STATE_READY || got.GetDescription().GetHostname() != "host-n1" {
+			t.Errorf("once it used it: got %v, want READY with its description", got)
+		}
+	})
+}
+
 func TestSession_UnknownIDsAndNodesAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "m1")

@@ -14,7 +14,8 @@
 //
 // A session belongs to one manager, and ends with its stream, with a new registration of the node at the same manager, with
 // three missed heartbeats, or with the removal of the node. Every RPC that names another session id is refused as invalid,
-// so that the agent registers again. A node may register 3 times within 8 seconds.
+// so that the agent registers again. A node may register 3 times within 8 seconds. The leader learns of a registration when the node uses the
+// session, which agents do at once, unless they refuse the manager for what it shows of the audit log.
 //
 // # Durability
 //

@@ -67,13 +67,12 @@ func (o *outbox) hear(id string, at time.Time) {
 	}
 }
 
-// register notes a registration.
-func (o *outbox) register(id, address string, description *api.NodeDescription, tls *api.NodeTLS, at time.Time) {
-	o.hear(id, at)
+// register notes what a node said when it registered.
+func (o *outbox) register(id string, said introduction) {
 	n := o.node(id)
-	n.address, n.registered, n.tls = address, at, tls
-	if description != nil {
-		n.description = description
+	n.address, n.registered, n.tls = said.address, said.at, said.tls
+	if said.description != nil {
+		n.description = said.description
 	}
 	o.urgent = true
 }

@@ -61,7 +61,8 @@ func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStre
 	return fault.Status(err)
 }
 
-// register begins a session and lets the leader know.
+// register begins a session. The leader learns of it when the node uses it: a node that does not take what the manager shows of the audit log
+// ends it before, and is not READY.
 func (d *Dispatcher) register(
 	ctx context.Context, who authz.Caller, description *api.NodeDescription, tls *api.NodeTLS,
 ) (*session, error) {
@@ -80,14 +81,8 @@ func (d *Dispatcher) register(
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	s, err := d.sessions.register(now, who.NodeID, object.NewID())
-	if err != nil {
-		return nil, err
-	}
-	d.outbox.register(who.NodeID, host(who.Address), description, tls, now)
-	d.post()
-	return s, nil
+	said := introduction{at: time.Now(), address: host(who.Address), description: description, tls: tls}
+	return d.sessions.register(who.NodeID, object.NewID(), said)
 }
 
 // host returns an address without its port, which is another one with each connection.
@@ -278,6 +273,10 @@ func (d *Dispatcher) session(ctx context.Context, id string) (*session, error) {
 	}
 	s.heard = time.Now()
 	d.outbox.hear(s.nodeID, s.heard)
+	if s.said != nil {
+		d.outbox.register(s.nodeID, *s.said)
+		s.said = nil
+	}
 	d.post()
 	return s, nil
 }

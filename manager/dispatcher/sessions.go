@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -39,6 +40,16 @@ type session struct {
 	heard   time.Time // the last heartbeat
 	cause   error     // why it ended, once ended is closed
 	streams int       // of assignments
+	// said is what the node registered with, or nil once the node has used the session, and the leader is told.
+	said *introduction
+}
+
+// introduction is what a node says of itself when it registers.
+type introduction struct {
+	at          time.Time
+	address     string               // the machine's, without a port
+	description *api.NodeDescription // nil when it did not change
+	tls         *api.NodeTLS         // nil when the node did not say
 }
 
 // sessions is the core that holds them. The zero value is not usable, see newSessions.
@@ -53,7 +64,8 @@ func newSessions() *sessions {
 }
 
 // register begins a session with a given id and ends the node's former one. It returns an error if the node does so too often.
-func (c *sessions) register(now time.Time, nodeID, id string) (*session, error) {
+func (c *sessions) register(nodeID, id string, said introduction) (*session, error) {
+	now := said.at
 	c.forget(now)
 	times := c.registered[nodeID]
 	if len(times) == registerBurst {
@@ -64,7 +76,7 @@ func (c *sessions) register(now time.Time, nodeID, id string) (*session, error) 
 	if old := c.byNode[nodeID]; old != nil {
 		c.end(old, errSuperseded)
 	}
-	s := &session{id: id, nodeID: nodeID, ended: make(chan struct{}), wake: make(chan struct{}, 1), heard: now}
+	s := &session{id: id, nodeID: nodeID, ended: make(chan struct{}), wake: make(chan struct{}, 1), heard: now, said: &said}
 	c.byNode[nodeID] = s
 	return s, nil
 }
