@@ -26,7 +26,8 @@ var ErrMachine = errors.New("the machine did not finish")
 // console. It ends the machine when ctx ends.
 func (m *Machine) Boot(ctx context.Context, console string, heard func(suite.Message)) error {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-smp", "2", "-m", strconv.Itoa(m.cfg.Memory),
+		// One thread of the emulator for both processors: with one each, a kernel that patches its code may lock up.
+		"-accel", "tcg,thread=single", "-smp", "2", "-m", strconv.Itoa(m.cfg.Memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-kernel", m.vmlinuz, "-initrd", m.initrd,
 		"-drive", "file="+m.image+",if=virtio,format=raw,cache=unsafe",
