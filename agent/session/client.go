@@ -68,15 +68,18 @@ type Client struct {
 	// constant after New
 	cfg Config
 	log *slog.Logger
-	// reported and described have room for one signal each: there is something to send.
+	// reported and described have room for one signal each: there is something to send. So has unsaved: there is something to write.
 	reported  chan struct{}
 	described chan struct{}
+	unsaved   chan struct{}
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	remotes  *remotes
 	reporter reporter
 	witness  witness
+	// writeManagers and writeWitness say that the files have not what is known.
+	writeManagers, writeWitness bool
 	// refused is why the last session did not come about or ended, if a manager was rolled back, or nil.
 	refused *RollbackError
 	// current is the session, or nil.
@@ -104,7 +107,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, ErrNoManagers
 	}
 	return &Client{
-		cfg: cfg, log: log, reported: make(chan struct{}, 1), described: make(chan struct{}, 1),
+		cfg: cfg, log: log, reported: make(chan struct{}, 1), described: make(chan struct{}, 1), unsaved: make(chan struct{}, 1),
 		remotes: newRemotes(known, rand.IntN(len(known))), witness: saw,
 	}, nil
 }
@@ -177,6 +180,7 @@ func (c *Client) IssueWorkloads(ctx context.Context, requests []*api.WorkloadReq
 
 // Run keeps a session until ctx ends, and then returns nil.
 func (c *Client) Run(ctx context.Context) error {
+	defer c.saving()()
 	for ctx.Err() == nil {
 		c.mu.Lock()
 		a := c.remotes.attempt(rand.Float64())
@@ -214,7 +218,10 @@ func (c *Client) registered(r *api.SessionResponse) {
 	}
 	addresses = cleanAddresses(addresses)
 	c.mu.Lock()
-	changed := len(addresses) > 0 && !slices.Equal(addresses, c.remotes.addresses)
+	if len(addresses) > 0 && !slices.Equal(addresses, c.remotes.addresses) {
+		c.writeManagers = true
+		signal(c.unsaved)
+	}
 	c.remotes.set(addresses)
 	if len(addresses) > 0 { // an empty list is none, as for remotes
 		c.managers = map[string]string{}
@@ -223,11 +230,6 @@ func (c *Client) registered(r *api.SessionResponse) {
 		}
 	}
 	c.mu.Unlock()
-	if changed {
-		if err := saveManagers(c.cfg.Dir, addresses); err != nil {
-			c.log.Error("the list of managers is not saved: after a restart this node may not find them", "error", err)
-		}
-	}
 	c.cfg.Handler.Registered(r)
 }
 

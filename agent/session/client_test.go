@@ -51,7 +51,7 @@ func newCluster(t *testing.T, addresses ...string) *cluster {
 }
 
 func (c *cluster) up(address string) *manager {
-	m := &manager{c: c, address: address, listener: catest.Listen(), server: grpc.NewServer(), sessions: make(chan struct{})}
+	m := &manager{c: c, address: address, listener: catest.Listen(), server: grpc.NewServer(), sessions: make(chan struct{}), beaten: make(chan struct{}, 1), every: period}
 	api.RegisterDispatcherServer(m.server, m)
 	api.RegisterCAServer(m.server, authority{})
 	m.serving.Go(func() { _ = m.server.Serve(m.listener) })
@@ -189,6 +189,8 @@ type manager struct {
 	serving  sync.WaitGroup
 	// sessions, when closed, ends all sessions.
 	sessions chan struct{}
+	// beaten has room for one signal: there was a heartbeat.
+	beaten chan struct{}
 
 	mu sync.Mutex
 	// guarded by mu
@@ -198,6 +200,8 @@ type manager struct {
 	hang     bool
 	slow     time.Duration // to take in statuses
 	beats    []time.Time
+	every    time.Duration // the period of heartbeats that it asks for
+	saw      uint64        // what the last heartbeat named of its audit log
 	statuses map[string]string
 	log      []string // the hashes of its audit log, or nil
 	anchor   int      // how many of them are not kept any more
@@ -235,7 +239,7 @@ func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServ
 		return fault.Status(fault.New(fault.Invalid, "no description"))
 	}
 	m.mu.Lock()
-	first := &api.SessionResponse{SessionId: m.address, Managers: m.peers, HeartbeatPeriod: durationpb.New(period)}
+	first := &api.SessionResponse{SessionId: m.address, Managers: m.peers, HeartbeatPeriod: durationpb.New(m.every)}
 	first.Audit = m.proof(r.GetAuditSequence())
 	m.mu.Unlock()
 	if err := stream.Send(first); err != nil {
@@ -252,8 +256,13 @@ func (m *manager) Session(r *api.SessionRequest, stream grpc.ServerStreamingServ
 func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.HeartbeatResponse, error) {
 	m.mu.Lock()
 	m.beats = append(m.beats, time.Now())
-	hang, proof := m.hang, m.proof(r.GetAuditSequence())
+	m.saw = r.GetAuditSequence()
+	hang, proof, every := m.hang, m.proof(r.GetAuditSequence()), m.every
 	m.mu.Unlock()
+	select {
+	case m.beaten <- struct{}{}:
+	default:
+	}
 	if r.GetSessionId() != m.address {
 		return nil, fault.Status(fault.New(fault.Invalid, "wrong session"))
 	}
@@ -264,7 +273,7 @@ func (m *manager) Heartbeat(ctx context.Context, r *api.HeartbeatRequest) (*api.
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	return &api.HeartbeatResponse{Period: durationpb.New(period), Audit: proof}, nil
+	return &api.HeartbeatResponse{Period: durationpb.New(every), Audit: proof}, nil
 }
 
 func (m *manager) Assignments(_ *api.AssignmentsRequest, stream grpc.ServerStreamingServer[api.AssignmentsResponse]) error {

@@ -19,6 +19,7 @@
 //	S3  At most one session exists at a time, and all of its goroutines have ended before the next begins.
 //	S4  A manager that does not have what this node saw of the audit log, or dropped it as too old, gets no session: its data were rolled
 //	    back. Running tasks go on. What went back on purpose says so (AuditHead.RecoveredAt), and is taken, loudly.
+//	S5  A session waits for no disk: the files are written beside it, the last state of them before Run returns.
 //	Q5  Retries decay: a manager that accepts sessions and drops them is not asked more often than one that refuses.
 //
 // Concurrency: a Client is safe for concurrent use; Run is called once and returns when all its goroutines have ended. The

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/skep-io/skep/internal/atomicfile"
 )
@@ -60,6 +61,47 @@ func saveManagers(dir string, addresses []string) error {
 		return fmt.Errorf("save known managers: %w", err)
 	}
 	return nil
+}
+
+// saving begins to write what changes to the files, and returns what ends that, once all is written. A session never waits for the disk: one that
+// does not finish writing would have the node taken for down, with all that runs there.
+func (c *Client) saving() (end func()) {
+	var writing sync.WaitGroup
+	ended := make(chan struct{})
+	writing.Go(func() {
+		for {
+			select {
+			case <-c.unsaved:
+				c.save()
+			case <-ended:
+				c.save()
+				return
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		writing.Wait()
+	}
+}
+
+// save writes what has changed.
+func (c *Client) save() {
+	c.mu.Lock()
+	managers, saw := c.writeManagers, c.writeWitness
+	c.writeManagers, c.writeWitness = false, false
+	addresses, now := slices.Clone(c.remotes.addresses), c.witness
+	c.mu.Unlock()
+	if managers {
+		if err := saveManagers(c.cfg.Dir, addresses); err != nil {
+			c.log.Error("the list of managers is not saved: after a restart this node may not find them", "error", err)
+		}
+	}
+	if saw {
+		if err := saveWitness(c.cfg.Dir, now); err != nil {
+			c.log.Error("what this node saw of the audit log is not kept: after a restart it may not notice a manager that was rolled back", "error", err)
+		}
+	}
 }
 
 // cleanAddresses returns the valid addresses, each once, in order, and not more than maxManagers.

@@ -175,20 +175,18 @@ func (c *Client) witnessed(manager string, proof *api.AuditProof) error {
 	c.mu.Lock()
 	before := c.witness.Recovered
 	changed, err := c.witness.judge(manager, proof)
-	now := c.witness
+	r := c.witness.Recovered
+	if changed {
+		c.writeWitness = true
+		signal(c.unsaved)
+	}
 	if c.refused = nil; err != nil {
 		errors.As(err, &c.refused)
 	}
 	c.mu.Unlock()
-	if err != nil || !changed {
-		return err
-	}
-	if r := now.Recovered; r != before {
+	if r != before {
 		c.log.Error("the swarm was put back to an older state on purpose, and this node goes along",
 			"manager", manager, "saw", r.Before.String(), "shown", r.After.String(), "recovered_at", r.At())
 	}
-	if err := saveWitness(c.cfg.Dir, now); err != nil {
-		c.log.Error("what this node saw of the audit log is not kept: after a restart it may not notice a manager that was rolled back", "error", err)
-	}
-	return nil
+	return err
 }

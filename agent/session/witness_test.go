@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skep-io/skep/agent/session"
+	"github.com/skep-io/skep/internal/disktest"
 )
 
 // shows makes a manager show an audit log from now on.
@@ -110,6 +111,41 @@ func TestClient_UsesAManagerThatWasNotRolledBack(t *testing.T) {
 			stop()
 		}
 	})
+}
+
+// A disk may not finish writing for minutes: the node still says that it lives, and what it saw is written when the disk goes on (S5).
+func TestClient_HeartbeatsDoNotWaitForTheDisk(t *testing.T) {
+	disk := disktest.New(t)
+	c := newCluster(t, "a:1")
+	defer c.close()
+	a := c.managers["a:1"]
+	a.every = 100 * time.Millisecond
+	_, stop := c.runIn(disk.Dir, "a:1")
+	thaw := disk.Freeze()
+	var entries []string
+	seen := func(sequence uint64) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.saw >= sequence
+	}
+	for sequence := range uint64(5) {
+		entries = append(entries, fmt.Sprint(sequence))
+		a.shows(0, 0, entries...)
+		for !seen(sequence) {
+			select {
+			case <-a.beaten:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no heartbeat that names entry %d while the disk does not answer", sequence)
+			}
+		}
+	}
+	thaw()
+	stop()
+	again, stop := c.runIn(disk.Dir, "a:1")
+	defer stop()
+	if seen := again.Audit().Seen; seen.Sequence < 4 {
+		t.Errorf("after a restart the node knows of %v", seen)
+	}
 }
 
 // What was remembered and can't be read is no reason to stand still.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +29,9 @@ const (
 	// dials is how many of them connect at once, when all of them lose their connections: each takes a thread meanwhile, and a process with
 	// thousands of threads is slower than what it measures.
 	dials = 32
+	// inMemory is where the simulated nodes keep what they saw: real ones have disks of their own, and thousands on one would keep the managers
+	// waiting for it.
+	inMemory = "/dev/shm"
 )
 
 // crowdSize is how many nodes are simulated, and how many replicas there are for each of them.
@@ -37,7 +41,7 @@ type crowdSize struct{ nodes, tasks int }
 func crowdSizes() []crowdSize { return []crowdSize{{100, 30}, {1000, 30}, {1000, 100}, {5000, 6}} }
 
 // simulated measures three managers with many nodes: real certificates, sessions and assignments, and containers that only say that they run.
-func (b bench) simulated(ctx context.Context) error {
+func (b bench) simulated(ctx context.Context) (err error) {
 	managers, err := b.started(ctx, "m7", "m8", "m9")
 	if err != nil {
 		return err
@@ -53,8 +57,15 @@ func (b bench) simulated(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &crowdOf{bench: b, managers: managers, token: secret, dialing: make(chan struct{}, dials), started: make(chan struct{}, 1)}
-	defer c.close()
+	dir, err := os.MkdirTemp(inMemory, "skep-bench-")
+	if err != nil {
+		return err
+	}
+	c := &crowdOf{bench: b, dir: dir, managers: managers, token: secret, dialing: make(chan struct{}, dials), started: make(chan struct{}, 1)}
+	defer func() {
+		c.close()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
 	for _, size := range crowdSizes() {
 		if err := c.grow(ctx, size.nodes); err != nil {
 			return err
@@ -69,6 +80,7 @@ func (b bench) simulated(ctx context.Context) error {
 // crowdOf are simulated nodes.
 type crowdOf struct {
 	bench
+	dir      string // what the nodes keep
 	managers []*lab.Machine
 	token    token.Token
 	agents   []*simulatedAgent
@@ -157,7 +169,7 @@ func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error)
 		return nil, err
 	}
 	identity := ca.NewIdentity(credentials)
-	dir := filepath.Join(c.network.Dir(), hostname)
+	dir := filepath.Join(c.dir, hostname)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

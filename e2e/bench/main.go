@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"google.golang.org/grpc"
@@ -62,9 +61,8 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 		return err
 	}
 	defer func() { err = errors.Join(err, network.Close(), os.RemoveAll(dir)) }()
-	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "WHAT\tMEASURED\tMARK")
-	b := bench{out: table, bin: bin, network: network, creates: creates}
+	b := bench{out: out, bin: bin, network: network, creates: creates}
+	b.row("WHAT", "MEASURED", "MARK")
 	for _, group := range []struct {
 		name     string
 		measures []func(context.Context) error
@@ -83,11 +81,11 @@ func run(ctx context.Context, out io.Writer, bin string, creates int, only strin
 			err := measure(bounded)
 			cancel()
 			if err != nil {
-				return errors.Join(err, table.Flush())
+				return err
 			}
 		}
 	}
-	return table.Flush()
+	return nil
 }
 
 // bench is a run under way.
@@ -98,8 +96,9 @@ type bench struct {
 	creates int
 }
 
+// row writes a line of the table as soon as it is known: a whole run takes half an hour.
 func (b bench) row(what, measured, mark string) {
-	fmt.Fprintf(b.out, "%s\t%s\t%s\n", what, measured, mark)
+	fmt.Fprintf(b.out, "%-72s  %-40s  %s\n", what, measured, mark)
 }
 
 // medianAndWorst writes the two rows of what was measured several times, each with its mark.

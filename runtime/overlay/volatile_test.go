@@ -3,10 +3,11 @@ package overlay
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skep-io/skep/internal/disktest"
 )
 
 // unsynced gives how many pages of a file are still to be written to the disk.
@@ -106,8 +107,8 @@ func TestMount_TakesAWritableLayerAgain(t *testing.T) {
 func TestMount_AfterTheDiskHadAnError(t *testing.T) {
 	for name, d := range drivers(t) {
 		t.Run(name, func(t *testing.T) {
-			disk, heal := failingDisk(t)
-			file, err := os.Create(disk + "/of-somebody-else")
+			disk := disktest.New(t)
+			file, err := os.Create(disk.Dir + "/of-somebody-else")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,42 +117,8 @@ func TestMount_AfterTheDiskHadAnError(t *testing.T) {
 			if err := errors.Join(err, file.Sync()); err == nil {
 				t.Fatal("a full disk takes what is written")
 			}
-			heal()
-			write(t, mount(t, d, writableOn(t, disk))+"/new", "written")
+			disk.Heal()
+			write(t, mount(t, d, writableOn(t, disk.Dir))+"/new", "written")
 		})
 	}
-}
-
-// failingDisk is a file system on a device that can't write all that there seems to be room for, until it is healed.
-func failingDisk(t *testing.T) (dir string, heal func()) {
-	t.Helper()
-	for _, program := range []string{"mkfs.ext4", "mount", "umount"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s: %v", program, err)
-		}
-	}
-	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skipf("needs loop devices: %v", err)
-	}
-	run := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", args, err, out)
-		}
-	}
-	mounted := func(args ...string) string {
-		t.Helper()
-		at := t.TempDir()
-		run(append(append([]string{"mount"}, args...), at)...)
-		t.Cleanup(func() { run("umount", "-l", at) }) // a container that begins elsewhere may have a copy for a moment
-		return at
-	}
-	memory := mounted("-t", "tmpfs", "-o", "size=16m", "overlay-test")
-	image := memory + "/image"
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 64<<20)); err != nil {
-		t.Fatal(err)
-	}
-	run("mkfs.ext4", "-q", "-F", image)
-	dir = mounted("-o", "loop", image)
-	return dir, func() { run("mount", "-o", "remount,size=128m", memory) }
 }
