@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,9 +27,9 @@ import (
 const (
 	// joiners is how many simulated nodes join at once.
 	joiners = 8
-	// dials is how many of them connect at once, when all of them lose their connections: each takes a thread meanwhile, and a process with
-	// thousands of threads is slower than what it measures.
-	dials = 32
+	// connections is how many of them begin a session at once. Real ones have processors of their own: thousands that share one process with the
+	// managers' would all take longer than they wait, give up, and begin anew, for ever.
+	connections = 16
 	// inMemory is where the simulated nodes keep what they saw: real ones have disks of their own, and thousands on one would keep the managers
 	// waiting for it.
 	inMemory = "/dev/shm"
@@ -61,7 +62,7 @@ func (b bench) simulated(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c := &crowdOf{bench: b, dir: dir, managers: managers, token: secret, dialing: make(chan struct{}, dials), started: make(chan struct{}, 1)}
+	c := &crowdOf{bench: b, dir: dir, managers: managers, token: secret, connecting: make(chan struct{}, connections), started: make(chan struct{}, 1)}
 	defer func() {
 		c.close()
 		err = errors.Join(err, os.RemoveAll(dir))
@@ -84,8 +85,8 @@ type crowdOf struct {
 	managers []*lab.Machine
 	token    token.Token
 	agents   []*simulatedAgent
-	// dialing has room for those that connect.
-	dialing chan struct{}
+	// connecting has room for those that begin a session.
+	connecting chan struct{}
 	// running is how many tasks run now; started has room for one signal that it changed.
 	running atomic.Int64
 	started chan struct{}
@@ -99,8 +100,9 @@ type simulatedAgent struct {
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
 
-	mu    sync.Mutex
-	tasks map[string]bool // that run
+	mu         sync.Mutex
+	tasks      map[string]bool // that run
+	connecting bool            // it has room to begin a session
 }
 
 func (c *crowdOf) close() {
@@ -145,15 +147,7 @@ func (c *crowdOf) grow(ctx context.Context, size int) error {
 
 func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error) {
 	from := c.managers[number%len(c.managers)] // whose network it uses
-	dial := func(ctx context.Context, address string) (net.Conn, error) {
-		select {
-		case c.dialing <- struct{}{}:
-			defer func() { <-c.dialing }()
-			return from.Dial(ctx, "tcp", address)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	dial := func(ctx context.Context, address string) (net.Conn, error) { return from.Dial(ctx, "tcp", address) }
 	address := fmt.Sprintf("%s:%d", from.Address, lab.Port)
 	hostname := fmt.Sprintf("sim%d", number)
 	key, err := ca.NewKey()
@@ -177,6 +171,7 @@ func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error)
 	a.client, err = session.New(session.Config{
 		Dir: dir, Managers: []string{address}, Handler: a, TLS: identity.TLS,
 		Dial: func(address string) (*grpc.ClientConn, error) {
+			a.begins()
 			return grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(dial), grpc.WithNoProxy(),
 				grpc.WithTransportCredentials(identity.ClientCredentials(ca.OUManager)))
 		},
@@ -198,19 +193,43 @@ func (c *crowdOf) join(ctx context.Context, number int) (*simulatedAgent, error)
 func (a *simulatedAgent) run(ctx context.Context) {
 	var running context.Context
 	running, a.stop = context.WithCancel(context.WithoutCancel(ctx))
-	a.stopped.Go(func() { _ = a.client.Run(running) }) // it returns nil
+	a.stopped.Go(func() {
+		_ = a.client.Run(running) // it returns nil
+		a.begun()
+	})
+}
+
+// begins waits until the agent may begin a session.
+func (a *simulatedAgent) begins() {
+	a.crowd.connecting <- struct{}{}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.connecting = true
+}
+
+// begun lets another agent begin one, if this one did.
+func (a *simulatedAgent) begun() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.connecting {
+		a.connecting = false
+		<-a.crowd.connecting
+	}
 }
 
 // Registered implements session.Handler.
-func (a *simulatedAgent) Registered(*api.SessionResponse) {}
+func (a *simulatedAgent) Registered(*api.SessionResponse) { a.begun() }
 
 // Disconnected implements session.Handler.
-func (a *simulatedAgent) Disconnected(error) {}
+func (a *simulatedAgent) Disconnected(error) { a.begun() }
 
 // Assign implements session.Handler: tasks run and end at once.
-func (a *simulatedAgent) Assign(_ context.Context, _ bool, changes []*api.AssignmentChange) error {
+func (a *simulatedAgent) Assign(_ context.Context, complete bool, changes []*api.AssignmentChange) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if complete {
+		a.forget(changes)
+	}
 	for _, change := range changes {
 		task := change.GetTask()
 		runs := task.GetDesiredState() == api.TaskState_TASK_STATE_RUNNING && change.GetAction() == api.AssignmentAction_ASSIGNMENT_ACTION_UPDATE
@@ -232,6 +251,20 @@ func (a *simulatedAgent) Assign(_ context.Context, _ bool, changes []*api.Assign
 	default:
 	}
 	return nil
+}
+
+// forget ends the tasks that are not among all that the node is assigned.
+func (a *simulatedAgent) forget(all []*api.AssignmentChange) {
+	assigned := map[string]bool{}
+	for _, change := range all {
+		assigned[change.GetTask().GetId()] = true
+	}
+	maps.DeleteFunc(a.tasks, func(id string, _ bool) bool {
+		if !assigned[id] {
+			a.crowd.running.Add(-1)
+		}
+		return !assigned[id]
+	})
 }
 
 // awaitRunning returns when that many tasks run on the simulated nodes.
