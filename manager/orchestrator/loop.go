@@ -334,13 +334,14 @@ func (l *Loop) markAll(q *queue, tx store.ReadTx) error {
 // work asks the core about all dirty keys and commits what it wants, until none is dirty or the store is too busy.
 func (l *Loop) work(ctx context.Context, q *queue) error {
 	q.expire(time.Now())
-	wanted, err := l.survey(q)
+	wanted, first, err := l.survey(q)
 	if err != nil {
 		return err
 	}
 	for len(wanted) > 0 {
-		rest, left, err := l.commit(ctx, wanted)
-		if err == nil && len(left.effects) > 0 {
+		rest, left, err := l.commit(ctx, wanted, first)
+		first = nil
+		if err == nil && left != nil {
 			rest, err = rest[1:], l.finish(ctx, q, left)
 		}
 		if errors.Is(err, store.ErrConflict) {
@@ -361,12 +362,12 @@ func (l *Loop) work(ctx context.Context, q *queue) error {
 	return nil
 }
 
-// survey asks the core about dirty keys on a snapshot, which costs no write, and returns those that want one.
-func (l *Loop) survey(q *queue) ([]key, error) {
+// survey asks the core about dirty keys on a snapshot, which costs no write, and returns those that want one; and what was decided for the
+// first of these.
+func (l *Loop) survey(q *queue) (wanted []key, first *decided, err error) {
 	defer l.look(time.Now())
 	dirty := q.take()
-	var wanted []key
-	err := l.store.View(func(tx store.ReadTx) error {
+	err = l.store.View(func(tx store.ReadTx) error {
 		r := newReader(tx, l.everyNode)
 		for _, k := range dirty {
 			concerned, err := l.concerned(tx, k)
@@ -386,13 +387,16 @@ func (l *Loop) survey(q *queue) ([]key, error) {
 			if len(effects) > 0 {
 				wanted = append(wanted, k)
 			}
+			if len(wanted) == 1 && first == nil {
+				first = &decided{tx.Index(), v, effects}
+			}
 			// What a commit changes comes back through the watch; this one is for keys that only wait.
 			q.wakeAt(k, wake)
 			l.took(k, v, began)
 		}
 		return nil
 	})
-	return wanted, err
+	return wanted, first, err
 }
 
 // concerned reports whether the core is asked about a key.
@@ -421,33 +425,36 @@ func (l *Loop) took(k key, v View, began time.Time) {
 // look notes that the loop has looked at services since it began to.
 func (l *Loop) look(began time.Time) { l.looked += time.Since(began) }
 
-// decided is what a core wanted for a view.
+// decided is what a core wanted for a view of the store after an entry of its log.
 type decided struct {
+	at      store.Index
 	view    View
 	effects []Effect
 }
 
 // commit applies the effects for as many of keys as fit into one transaction and returns the keys that are left; and of the effects for the
-// first of these those that are left, if they all stand.
-func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, left decided, err error) {
+// first of these those that are left, if they all stand. first, if not nil, is what was decided for the first of keys: as long as the store is
+// as it was, there is no need to look at a large service once more.
+func (l *Loop) commit(ctx context.Context, keys []key, first *decided) (rest []key, left *decided, err error) {
 	err = l.store.Update(ctx, "", func(tx store.Tx) error {
 		w := writer{tx: tx, now: time.Now()}
 		defer l.look(w.now)
-		rest, left = nil, decided{}
+		rest, left = nil, nil
 		for i, k := range keys {
-			v, err := newReader(tx, l.everyNode).view(k.service, k.slot) // a new one: what was done for other keys counts, too
+			d := first
+			if i > 0 || d == nil || d.at != tx.Index() {
+				if d, err = l.decide(tx, w.now, k); err != nil {
+					return err
+				}
+			}
+			applied, err := w.applyAll(d.view, d.effects)
 			if err != nil {
 				return err
 			}
-			effects, _ := l.core(w.now, v)
-			applied, err := w.applyAll(v, effects)
-			if err != nil {
-				return err
-			}
-			if applied < len(effects) {
+			if applied < len(d.effects) {
 				rest = keys[i:]
-				if effects = effects[applied:]; !slices.ContainsFunc(effects, func(e Effect) bool { return !e.Stands }) {
-					left = decided{v, effects}
+				if effects := d.effects[applied:]; !slices.ContainsFunc(effects, func(e Effect) bool { return !e.Stands }) {
+					left = &decided{d.at, d.view, effects}
 				}
 				return nil
 			}
@@ -457,9 +464,19 @@ func (l *Loop) commit(ctx context.Context, keys []key) (rest []key, left decided
 	return rest, left, err
 }
 
+// decide asks the core about a key, with what a transaction did for others before.
+func (l *Loop) decide(tx store.Tx, now time.Time, k key) (*decided, error) {
+	v, err := newReader(tx, l.everyNode).view(k.service, k.slot)
+	if err != nil {
+		return nil, err
+	}
+	effects, _ := l.core(now, v)
+	return &decided{tx.Index(), v, effects}, nil
+}
+
 // finish applies effects that stand, in as many transactions as it takes. It ends early when the service is not what the core saw any more:
 // that news is on its way.
-func (l *Loop) finish(ctx context.Context, q *queue, d decided) error {
+func (l *Loop) finish(ctx context.Context, q *queue, d *decided) error {
 	for piece := range slices.Chunk(d.effects, maxPiece) {
 		_, err := l.store.BatchIndependent(ctx, len(piece), func(tx store.Tx, i int) error {
 			w := writer{tx: tx, now: time.Now()}

@@ -286,6 +286,42 @@ func TestLoop_DoesNotRestForCommits(t *testing.T) {
 	})
 }
 
+// TestLoop_DecidesOnceWhileTheStoreIsAsItWas: a look at a large service costs, and what was decided on the state that a transaction sees needs
+// no other one. What changed in between does.
+func TestLoop_DecidesOnceWhileTheStoreIsAsItWas(t *testing.T) {
+	for name, changes := range map[string]bool{"as it was": false, "changed": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, t.Fatalf, false)
+				looks := 0
+				runCore(t, w.s, func(_ time.Time, v orchestrator.View) (effects []orchestrator.Effect, _ time.Time) {
+					if len(v.Tasks) > 0 {
+						return nil, time.Time{}
+					}
+					looks++
+					if changes && looks == 1 {
+						edit(w, "s", func(s *api.Service) { s.Spec.Annotations.Labels = map[string]string{"changed": "yes"} })
+					}
+					slot := uint64(1 + len(v.Service.GetSpec().GetAnnotations().GetLabels()))
+					return []orchestrator.Effect{{Create: &orchestrator.Creation{Slot: slot, Desired: api.TaskState_TASK_STATE_RUNNING}}}, time.Time{}
+				})
+				storetest.Create(t, w.s, simService("s", 1, api.UpdateOrder_UPDATE_ORDER_STOP_FIRST, 1))
+				synctest.Wait()
+				wantLooks, wantSlot := 1, uint64(1)
+				if changes {
+					wantLooks, wantSlot = 2, 2
+				}
+				if looks != wantLooks {
+					t.Errorf("the core was asked %d times before there was a task, want %d", looks, wantLooks)
+				}
+				if tasks := storetest.List[*api.Task](t, w.s); len(tasks) != 1 || tasks[0].GetSlot() != wantSlot {
+					t.Errorf("got tasks %v, want one in slot %d", tasks, wantSlot)
+				}
+			})
+		})
+	}
+}
+
 func TestNew_NeedsAStore(t *testing.T) {
 	if _, err := replicated.New(orchestrator.Config{}); err == nil {
 		t.Error("a config without store was accepted")

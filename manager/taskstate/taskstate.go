@@ -59,7 +59,7 @@ func EveryNode(spec *api.ServiceSpec) bool {
 
 // Slots groups tasks of a service by slot. The order within a slot is that of tasks.
 func Slots(tasks []*api.Task) map[uint64][]*api.Task {
-	slots := map[uint64][]*api.Task{}
+	slots := make(map[uint64][]*api.Task, len(tasks))
 	for _, t := range tasks {
 		slots[t.GetSlot()] = append(slots[t.GetSlot()], t)
 	}

@@ -116,10 +116,10 @@ func (e *evacuation) moves(until time.Time) {
 // movingUntil reports whether a slot's newest task took the place of one on a drained node, and how long the slot counts as one that moves:
 // zero is until its task is ready.
 func (e *evacuation) movingUntil(tasks []*api.Task) (time.Time, bool) {
-	ordered := slices.SortedFunc(slices.Values(tasks), taskstate.Compare)
-	if len(ordered) < 2 {
+	if len(tasks) < 2 {
 		return time.Time{}, false
 	}
+	ordered := slices.SortedFunc(slices.Values(tasks), taskstate.Compare)
 	newest, before := ordered[len(ordered)-1], ordered[len(ordered)-2]
 	if !taskstate.Live(newest) || taskstate.Ended(newest) || taskstate.EndedItself(before) || !e.v.Drained(before) {
 		return time.Time{}, false
