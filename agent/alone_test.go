@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +65,17 @@ func (n *node) awaitRunning(id string) int {
 	return n.awaitState(id, func(s client.State, err error) bool { return err == nil && s.Status == client.Running }).Pid
 }
 
+// awaitRevived waits until the agent, too, knows that a container runs which it started again, and returns its first process: an agent that
+// ends before that takes the start back.
+func (n *node) awaitRevived(id string) int {
+	n.t.Helper()
+	pid := n.awaitRunning(id)
+	await(n.t, "the agent does not know that it has started "+id+" again", func() bool {
+		return !slices.ContainsFunc(n.agent.Waiting(), func(what string) bool { return strings.Contains(what, "task "+id+":") })
+	})
+	return pid
+}
+
 func (n *node) awaitState(id string, holds func(client.State, error) bool) client.State {
 	n.t.Helper()
 	var s client.State
@@ -102,8 +115,8 @@ func TestAgent_StartsTasksAgainWithNoManagerInReach(t *testing.T) {
 	n.exit("t3") // by itself, while the daemon did not run
 	n.cutOff()
 	n.begin()
-	pid := n.awaitRunning("t1")
-	n.awaitRunning("t2")
+	pid := n.awaitRevived("t1")
+	n.awaitRevived("t2")
 
 	n.end()
 	m.forget()

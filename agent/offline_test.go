@@ -102,7 +102,7 @@ func TestAgent_KeepsSecretsOnTheDiskForServicesThatAskForIt(t *testing.T) {
 		}
 	}
 	n.begin()
-	pid := n.awaitRunning("keeps")
+	pid := n.awaitRevived("keeps")
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/run/secrets/db-keeps", pid))
 	if err != nil || string(data) != canary {
 		t.Errorf("the task has %q, %v", data, err)

@@ -148,11 +148,8 @@ func TestKeeper_AnEndThatNoSupervisorSaw(t *testing.T) { // I10
 	if got := n.await("b", client.EventExited); got.ExitCode != 7 || got.Error != "" || got.Pid != 0 {
 		t.Errorf("ended later: %+v (process %d), want code 7", got, b.Pid)
 	}
-	for _, id := range []string{"a", "b"} {
-		if held, err := n.keeper.Ask(id); err != nil || held.Known {
-			t.Errorf("the keeper still has %s: %+v, %v", id, held, err)
-		}
-	}
+	n.untilDropped("a")
+	n.untilDropped("b")
 }
 
 func TestKeeper_SeveralSupervisorsDie(t *testing.T) {
@@ -234,8 +231,14 @@ func TestKeeper_KeepsNothingOfAContainerThatIsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.supervise()
-	n.until("the keeper has dropped it", func() bool { // what the supervisor says and what the test asks come by different sockets
-		held, err := n.keeper.Ask("old")
+	n.untilDropped("old")
+}
+
+// untilDropped waits until the keeper keeps nothing of a container: what the supervisor tells it and what the test asks come by different sockets.
+func (n *kept) untilDropped(id string) {
+	n.Helper()
+	n.until("the keeper has dropped "+id, func() bool {
+		held, err := n.keeper.Ask(id)
 		for _, fd := range held.Files {
 			syscall.Close(fd)
 		}
