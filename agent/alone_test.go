@@ -66,7 +66,7 @@ func (n *node) awaitRunning(id string) int {
 }
 
 // awaitRevived waits until the agent, too, knows that a container runs which it started again, and returns its first process: an agent that
-// ends before that takes the start back.
+// ends before that takes the start back, and a manager hears that the task is gone.
 func (n *node) awaitRevived(id string) int {
 	n.t.Helper()
 	pid := n.awaitRunning(id)

@@ -10,7 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/skep-io/skep/agent/executor"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/internal/fault"
 )
@@ -337,5 +339,21 @@ func TestContainer_PublishesItsPort(t *testing.T) {
 	}
 	if _, err := m.exec.Start(t.Context(), second); fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "8080/tcp") {
 		t.Errorf("I12: the same port again: %v", err)
+	}
+}
+
+// An agent that ends while it starts a container takes that back when it hears no events any more. What it had killed and could not delete was the
+// next agent's, as a task that had failed with 137.
+func TestSupervisor_DeletesWhatRunsWithoutHearingEvents(t *testing.T) {
+	m := adopted(t)
+	m.start(t, newTask("t1", "serve"))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	deaf := executor.NewSupervisor(m.client, discard())
+	if err := deaf.Delete(ctx, "t1"); err != nil {
+		t.Fatal(err)
+	}
+	if states, err := deaf.List(ctx); err != nil || len(states) > 0 {
+		t.Errorf("left: %v, %v", states, err)
 	}
 }

@@ -22,10 +22,13 @@ const (
 	// reconnectMin and reconnectMax bound the pause before the supervisor's events are asked for again.
 	reconnectMin = 50 * time.Millisecond
 	reconnectMax = 2 * time.Second
+	// killedMin and killedMax bound the pause before it is looked again whether a container that was killed has ended.
+	killedMin = time.Millisecond
+	killedMax = 100 * time.Millisecond
 )
 
 // Supervisor is the Runtime of this node: skep-runtime, behind its socket. Make one with NewSupervisor and run Run beside
-// everything else: Wait depends on it.
+// everything else: Wait depends on it, and nothing else does.
 type Supervisor struct {
 	// constant after NewSupervisor
 	client  *client.Client
@@ -253,14 +256,30 @@ func (s *Supervisor) Delete(ctx context.Context, id string) error {
 	if err := s.client.KillAll(ctx, id); err != nil {
 		return kinded(err)
 	}
-	if _, err := s.Wait(ctx, id); err != nil {
-		return err
+	if err := s.killed(ctx, id); err != nil {
+		return kinded(err)
 	}
 	if err := s.client.Delete(ctx, id); err != nil {
 		return kinded(err)
 	}
 	s.witness.forget(id)
 	return nil
+}
+
+// killed waits until a container that was killed has ended. It asks, for an agent that ends takes back the starts under way when Run has ended
+// already, and nobody hears events any more.
+func (s *Supervisor) killed(ctx context.Context, id string) error {
+	for pause := killedMin; ; pause = min(2*pause, killedMax) {
+		st, err := s.client.State(ctx, id)
+		if err != nil || st.Status == client.Exited {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func stateOf(s client.State) State {
