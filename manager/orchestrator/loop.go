@@ -384,11 +384,11 @@ func (l *Loop) survey(q *queue) (wanted []key, first *decided, err error) {
 				return err
 			}
 			effects, wake := l.core(time.Now(), v)
+			if len(effects) > 0 && first == nil {
+				first = &decided{tx.Index(), v, effects}
+			}
 			if len(effects) > 0 {
 				wanted = append(wanted, k)
-			}
-			if len(wanted) == 1 && first == nil {
-				first = &decided{tx.Index(), v, effects}
 			}
 			// What a commit changes comes back through the watch; this one is for keys that only wait.
 			q.wakeAt(k, wake)
