@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,12 +61,31 @@ func (n *Network) release() {
 	}
 }
 
+var errInUse = errors.New("is already in use on this node")
+
+// What was given back may stay in use for a moment: a child of this process that is about to start its program has a copy of every
+// socket. It closes them early in execve(2), but after whoever waits for that goes on, so that holding syscall.ForkLock does not help.
+const (
+	copiesEnd  = 500 * time.Millisecond
+	copiesLook = 5 * time.Millisecond
+)
+
+// leaseOnceFree waits for such copies, where a port is in use.
+func (n *Network) leaseOnceFree(id string, ports []port) (lease, error) {
+	for begun := time.Now(); ; time.Sleep(copiesLook) {
+		l, err := n.lease(id, ports)
+		if !errors.Is(err, errInUse) || time.Since(begun) > copiesEnd {
+			return l, err
+		}
+	}
+}
+
 // holdPort binds a port on all addresses, of IPv6 too where the node has it.
 func holdPort(p port) (io.Closer, error) {
 	s, err := bind(p)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fault.New(fault.Precondition, "port %s is already in use on this node", p)
+		return nil, fault.New(fault.Precondition, "port %s %w", p, errInUse)
 	case err != nil:
 		return nil, fmt.Errorf("hold port %s: %w", p, err)
 	}

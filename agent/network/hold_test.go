@@ -1,10 +1,14 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"os/exec"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -129,4 +133,33 @@ func TestNetwork_HoldsAPortAsLongAsItIsPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	held("removed", false)
+}
+
+// A child of this process that has not started its program yet has copies of all that is open here.
+func TestNetwork_APortIsFreeOnceItIsGivenBackWhateverStarts(t *testing.T) {
+	newNode(t)
+	n := newNetwork(t, t.TempDir())
+	restore(t, n)
+	ended, stop := context.WithCancel(t.Context())
+	var starting sync.WaitGroup
+	starting.Go(func() {
+		for ended.Err() == nil {
+			program := exec.Command("true")
+			program.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} // takes its time
+			if err := program.Run(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer starting.Wait()
+	defer stop()
+	for i := range 300 {
+		if _, err := n.Reserve("a", both()); err != nil {
+			t.Fatalf("N3: after %d containers that had the port: %v", i, err)
+		}
+		if err := n.Detach("a"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -212,7 +212,7 @@ func (n *Network) Reserve(id string, ports []*api.PortConfig) (netip.Addr, error
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	l, err := n.lease(id, published)
+	l, err := n.leaseOnceFree(id, published)
 	if err != nil {
 		return netip.Addr{}, err
 	}
