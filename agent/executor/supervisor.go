@@ -131,6 +131,9 @@ func (s *Supervisor) Create(ctx context.Context, c Container) (State, error) {
 	if err == nil {
 		s.witness.watch(c.ID, state.Pid) // it waits for Start, so the number is its own
 	}
+	if errors.Is(err, client.ErrExists) { // the last run of the agent had it made; the supervisor takes it back, and another try makes it anew
+		return State{}, fault.Wrap(fault.Unavailable, err)
+	}
 	return stateOf(state), kinded(err)
 }
 

@@ -37,7 +37,7 @@
 //	I3  Data of secret files is in the containers' memory only: the supervisor overwrites its copy when Create ends.
 //	I4  The end of a client, or of the supervisor, ends no container but those not started yet.
 //	I5  Only root may talk to the supervisor.
-//	I6  A failed Create leaves nothing behind.
+//	I6  A failed Create leaves nothing behind, and neither does one whose client is gone before it could be told.
 //	I7  What a new supervisor can't learn about the end of a container it says, and doesn't guess.
 //	I8  A process of an exec has at most the rights of the container's first one, in its namespaces and control group;
 //	    it ends with its client, unless that let it go, and with the container.

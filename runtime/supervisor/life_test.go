@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/skep-io/skep/runtime/client"
 	"github.com/skep-io/skep/runtime/logfile"
+	"github.com/skep-io/skep/runtime/protocol"
 )
 
 func TestLife_ExitCodesAndSignals(t *testing.T) {
@@ -166,6 +168,31 @@ func TestLife_FailedCreateLeavesNothing(t *testing.T) { // I6
 	}
 	if now := openFDs(t); len(now) != fds {
 		t.Errorf("%d descriptors, before %d: %v", len(now), fds, now)
+	}
+	if state, _ := n.complete(n.request("c", "exit", "3")); state.ExitCode != 3 {
+		t.Errorf("afterwards: %+v", state)
+	}
+}
+
+// A client that is killed while its container is made has a successor that may have looked for containers already.
+func TestLife_CreateWhoseClientIsGoneLeavesNothing(t *testing.T) { // I6
+	n := newNode(t)
+	conn, err := net.Dial("unix", n.cfg.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, parts, err := n.request("c", "wait").Detach()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = protocol.Write(conn, protocol.Call{Op: protocol.OpCreate, Request: &r}, parts...)
+	if err := errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n.await("c", client.EventCreated)
+	n.await("c", client.EventDeleted)
+	if left, err := os.ReadDir(n.cfg.Run); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 	if state, _ := n.complete(n.request("c", "exit", "3")); state.ExitCode != 3 {
 		t.Errorf("afterwards: %+v", state)

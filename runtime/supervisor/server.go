@@ -161,9 +161,36 @@ func (v *server) talk(conn *net.UnixConn) {
 		reply := v.answer(call, attachment)
 		clear(attachment) // I3
 		if !v.reply(conn, reply) {
+			if call.Op == protocol.OpCreate && reply.Error == nil {
+				v.takeBack(*reply.State)
+			}
 			return
 		}
 	}
+}
+
+// takeBack removes a container whose client went away before it was made (I6): the client's successor may have asked before that
+// what there is, and nobody would ever delete it.
+func (v *server) takeBack(made protocol.State) {
+	err := v.removeMade(made)
+	switch {
+	case err == nil:
+		v.logger.Info("container taken back, its client is lost", "id", made.ID)
+	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrState): // somebody knows of it
+	default:
+		v.logger.Error("container left, its client is lost", "id", made.ID, "error", err)
+	}
+}
+
+func (v *server) removeMade(made protocol.State) error {
+	c, err := v.find(made.ID)
+	if err != nil {
+		return err
+	}
+	if now, err := v.state(made.ID); err != nil || !now.CreatedAt.Equal(made.CreatedAt) {
+		return protocol.ErrNotFound // the name is another one's already
+	}
+	return v.remove(context.Background(), c)
 }
 
 func (v *server) reply(conn *net.UnixConn, reply protocol.Reply) bool {
