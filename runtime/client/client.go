@@ -281,7 +281,7 @@ func (c *Client) KillAll(ctx context.Context, id string) error {
 }
 
 // Delete forgets a container that has exited, with its exit code and all that it was made of, but neither its log nor
-// its writable layer. A container that was never started is killed first; a running one is refused with ErrState.
+// its writable layer. A container that was never started is killed first, as soon as it is made; a running one is refused with ErrState.
 func (c *Client) Delete(ctx context.Context, id string) error {
 	_, err := c.call(ctx, protocol.Call{Op: protocol.OpDelete, ID: id})
 	return err

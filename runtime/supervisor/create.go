@@ -45,6 +45,7 @@ func (s *Supervisor) create(ctx context.Context, r *protocol.Request) (protocol.
 func (s *Supervisor) admit(id string, c *container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(s.reserved[id])
 	delete(s.reserved, id)
 	if c == nil {
 		return
@@ -91,14 +92,24 @@ func (s *Supervisor) check(r *protocol.Request) (*spec.Plan, error) {
 func (s *Supervisor) reserve(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.containers[id] != nil || s.reserved[id] {
+	if s.containers[id] != nil || s.reserved[id] != nil {
 		return fmt.Errorf("%w: %s", protocol.ErrExists, id)
 	}
 	if len(s.containers)+len(s.reserved) >= maxContainers {
 		return fmt.Errorf("create container %s: there are %d containers already; delete some that have exited", id, maxContainers)
 	}
-	s.reserved[id] = true
+	s.reserved[id] = make(chan struct{})
 	return nil
+}
+
+// awaitMade returns when nobody makes a container of that name.
+func (s *Supervisor) awaitMade(id string) {
+	s.mu.Lock()
+	made := s.reserved[id]
+	s.mu.Unlock()
+	if made != nil {
+		<-made
+	}
 }
 
 // build makes everything that a container is made of, or nothing (I6).

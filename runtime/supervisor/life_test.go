@@ -199,6 +199,36 @@ func TestLife_CreateWhoseClientIsGoneLeavesNothing(t *testing.T) { // I6
 	}
 }
 
+// Who calls a creation off can delete what comes of it at once.
+func TestLife_DeleteWaitsForCreate(t *testing.T) { // I6
+	n := newNode(t)
+	both := make(chan error, 2)
+	for refused := false; !refused; { // one while the other is under way
+		for range cap(both) {
+			go func() {
+				_, err := n.Create(t.Context(), n.request("c", "wait"))
+				both <- err
+			}()
+		}
+		first := <-both
+		deleted := n.Delete(t.Context(), "c")
+		if refused = errors.Is(first, client.ErrExists); refused && deleted != nil {
+			t.Errorf("Delete while it is made: %v", deleted)
+		}
+		for _, err := range []error{first, <-both} {
+			if err != nil && !errors.Is(err, client.ErrExists) {
+				t.Fatal(err)
+			}
+		}
+		if !refused { // they came one after the other
+			_ = n.Delete(t.Context(), "c")
+		}
+	}
+	if left, err := os.ReadDir(n.cfg.Run); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func openFDs(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

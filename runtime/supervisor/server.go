@@ -229,6 +229,8 @@ func (v *server) carryOut(ctx context.Context, call protocol.Call, attachment []
 	case protocol.OpState:
 		state, err := v.state(call.ID)
 		return protocol.Reply{State: &state}, err
+	case protocol.OpDelete:
+		v.awaitMade(call.ID) // who called a creation off deletes what comes of it
 	}
 	c, err := v.find(call.ID)
 	if err != nil {

@@ -106,7 +106,7 @@ type Supervisor struct {
 
 	mu          sync.Mutex // guards all below
 	containers  map[string]*container
-	reserved    map[string]bool // names of containers being created
+	reserved    map[string]chan struct{} // by the names of containers being created; closed when they are, or can't be
 	subscribers map[*subscriber]bool
 	next        *Handover // or nil: what Run hands over
 
@@ -126,7 +126,7 @@ func New(cfg Config) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		cfg: cfg, logger: cfg.Logger, launches: make(chan struct{}, maxLaunches),
-		containers: make(map[string]*container), reserved: make(map[string]bool), subscribers: make(map[*subscriber]bool),
+		containers: make(map[string]*container), reserved: make(map[string]chan struct{}), subscribers: make(map[*subscriber]bool),
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
