@@ -173,24 +173,31 @@ func splitWords(expression string) (c Constraint, key string, err error) {
 func (c Constraint) ofLabel() bool { return c.key == nodeLabelPrefix || c.key == engineLabelPrefix }
 
 func (c *Constraint) setKey(key string) error {
-	lower := strings.ToLower(key)
-	for _, prefix := range []string{nodeLabelPrefix, engineLabelPrefix} {
-		if !strings.HasPrefix(lower, prefix) {
-			continue
-		}
-		c.key, c.label = prefix, key[len(prefix):]
-		if !labelPattern.MatchString(c.label) {
-			return fmt.Errorf("key '%s' is invalid: after %s comes the name of a label", clip(key), prefix)
-		}
-		return nil
+	if found, err := c.setLabel(key); found {
+		return err
 	}
-	switch lower {
+	switch lower := strings.ToLower(key); lower {
 	case "node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch":
 		c.key = lower
 		return nil
 	default:
 		return fmt.Errorf("key '%s' is invalid: use %s", clip(key), keyList)
 	}
+}
+
+// setLabel does so for the key of a label, and reports whether it is one.
+func (c *Constraint) setLabel(key string) (found bool, err error) {
+	for _, prefix := range []string{nodeLabelPrefix, engineLabelPrefix} {
+		if !strings.HasPrefix(strings.ToLower(key), prefix) {
+			continue
+		}
+		c.key, c.label = prefix, key[len(prefix):]
+		if !labelPattern.MatchString(c.label) {
+			return true, fmt.Errorf("key '%s' is invalid: after %s comes the name of a label", clip(key), prefix)
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 func parsePrefix(value string) (netip.Prefix, error) {

@@ -134,6 +134,22 @@ func TestParse_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestParseLabel_RefusesWhatIsNone(t *testing.T) {
+	for key, want := range map[string]string{
+		"rack":                    "key 'rack' is no label: use node.labels.LABEL or engine.labels.LABEL",
+		"node.role":               "key 'node.role' is no label: use node.labels.LABEL or engine.labels.LABEL",
+		"node.labels.":            "key 'node.labels.' is invalid: after node.labels. comes the name of a label",
+		strings.Repeat("x", 2000): "is too long",
+	} {
+		if _, err := constraint.ParseLabel(key); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20s: %v, want %s", key, err, want)
+		}
+	}
+	if label, err := constraint.ParseLabel("Engine.Labels.Rack"); err != nil || label.String() != "engine.labels.Rack" {
+		t.Errorf("a label: %s, %v", label, err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"node.role==worker", "node.ip!=10.0.0.0/8", "node.labels.a.b == x y", "a!==b", "==", "node.labels.a not in (b, c)", "node.role exists", "engine.labels.n<-1.5", "engine.labels.x!=\\^$"} {
 		f.Add(s)

@@ -13,13 +13,14 @@ type Label struct{ of Constraint }
 func ParseLabel(key string) (Label, error) {
 	var c Constraint
 	if len(key) > MaxExpression {
-		return Label{}, fmt.Errorf("%w: key '%s' is too long", ErrInvalid, clip(key))
+		return Label{}, fmt.Errorf("key '%s' is too long", clip(key))
 	}
-	if err := c.setKey(key); err != nil {
-		return Label{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	found, err := c.setLabel(key)
+	if !found {
+		return Label{}, fmt.Errorf("key '%s' is no label: use %sLABEL or %sLABEL", clip(key), nodeLabelPrefix, engineLabelPrefix)
 	}
-	if !c.ofLabel() {
-		return Label{}, fmt.Errorf("%w: key '%s' is no label: use %sLABEL or %sLABEL", ErrInvalid, clip(key), nodeLabelPrefix, engineLabelPrefix)
+	if err != nil {
+		return Label{}, err
 	}
 	return Label{c}, nil
 }

@@ -155,7 +155,7 @@ func TestCreateService_Refuses(t *testing.T) {
 		{"constraint", func(s *api.ServiceSpec) { s.Task.Placement = &api.Placement{Constraints: []string{"node.role=worker"}} }, "task.placement.constraints: invalid constraint \"node.role=worker\": expected one operator from ==, !="},
 		{"preference", func(s *api.ServiceSpec) {
 			s.Task.Placement = &api.Placement{Preferences: []*api.PlacementPreference{{Spread: "node.labels.a"}, {Spread: "node.role"}}}
-		}, "task.placement.preferences[1].spread: invalid constraint: key 'node.role' is no label: use node.labels.LABEL or engine.labels.LABEL"},
+		}, "task.placement.preferences[1].spread: key 'node.role' is no label: use node.labels.LABEL or engine.labels.LABEL"},
 		{"preferences", func(s *api.ServiceSpec) {
 			s.Task.Placement = &api.Placement{Preferences: make([]*api.PlacementPreference, 9)}
 		}, "task.placement.preferences: 9 preferences are too many"},
