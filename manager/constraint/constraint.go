@@ -172,6 +172,7 @@ func splitWords(expression string) (c Constraint, key string, err error) {
 
 func (c Constraint) ofLabel() bool { return c.key == nodeLabelPrefix || c.key == engineLabelPrefix }
 
+// setKey reads what of a node an expression is about.
 func (c *Constraint) setKey(key string) error {
 	if found, err := c.setLabel(key); found {
 		return err
@@ -185,7 +186,7 @@ func (c *Constraint) setKey(key string) error {
 	}
 }
 
-// setLabel does so for the key of a label, and reports whether it is one.
+// setLabel does so where that is a label, and reports whether it is.
 func (c *Constraint) setLabel(key string) (found bool, err error) {
 	for _, prefix := range []string{nodeLabelPrefix, engineLabelPrefix} {
 		if !strings.HasPrefix(strings.ToLower(key), prefix) {
