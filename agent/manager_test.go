@@ -21,6 +21,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/image"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // manager is a fake dispatcher with a manager's certificate.
@@ -55,12 +56,7 @@ func serve(t testing.TB, id *ca.Identity, register func(*grpc.Server)) string {
 	}
 	s := grpc.NewServer(grpc.Creds(id.ServerCredentials()))
 	register(s)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(l) })
-	t.Cleanup(func() {
-		s.Stop()
-		serving.Wait()
-	})
+	grpctest.Serve(t, s, l)
 	return l.Addr().String()
 }
 

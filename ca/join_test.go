@@ -21,6 +21,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 func (m *manager) join(t *testing.T, tok token.Token) (ca.Credentials, error) {
@@ -224,16 +225,12 @@ func TestJoin_SendsNoSecretToAManInTheMiddle(t *testing.T) {
 			w := &wire{TransportCredentials: ca.NewIdentity(tc.shows).ServerCredentials()}
 			s := grpc.NewServer(grpc.Creds(w))
 			api.RegisterCAServer(s, l)
-			served := make(chan error, 1)
-			go func() { served <- s.Serve(listener) }()
+			stop := grpctest.Serve(t, s, listener)
 			_, err := ca.Join(t.Context(), ca.JoinConfig{Address: "m", Token: c.Worker, Dial: listener.dial})
 			if !errors.Is(err, tc.want) {
 				t.Errorf("%s: %v, want %v", what, err, tc.want)
 			}
-			s.Stop()
-			if err := <-served; err != nil {
-				t.Error(err)
-			}
+			stop()
 			if seen := l.tokens(); (len(seen) != 0) != tc.heard {
 				t.Errorf("%s: the secret was sent: %v", what, !tc.heard)
 			}
@@ -341,16 +338,12 @@ func TestJoin_SaysWhatTheAnswerMeans(t *testing.T) {
 			listener := newMemListener()
 			s := grpc.NewServer(grpc.Creds(ca.NewIdentity(catest.Member(t, r, api.Role_ROLE_MANAGER)).ServerCredentials()))
 			api.RegisterCAServer(s, &oracle{root: c.Root.CertificatePEM(), answer: tc.answer})
-			served := make(chan error, 1)
-			go func() { served <- s.Serve(listener) }()
+			stop := grpctest.Serve(t, s, listener)
 			_, err := ca.Join(t.Context(), ca.JoinConfig{Address: "m", Token: c.Worker, Dial: listener.dial})
 			if tc.want != nil && !errors.Is(err, tc.want) || (err == nil) != (tc.text == "") || err != nil && !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("%s: %v, want %v with %q", what, err, tc.want, tc.text)
 			}
-			s.Stop()
-			if err := <-served; err != nil {
-				t.Error(err)
-			}
+			stop()
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // manager serves the CA of one swarm over real gRPC and TLS on connections in memory, as manager/caserver does over the
@@ -37,14 +38,7 @@ func newManager(t *testing.T, r *catest.Registry, id *ca.Identity) *manager {
 	m := &manager{registry: r, authority: ca.NewAuthority(r), listener: newMemListener(), id: id}
 	s := grpc.NewServer(grpc.Creds(id.ServerCredentials()))
 	api.RegisterCAServer(s, m)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(m.listener) }()
-	t.Cleanup(func() {
-		s.Stop()
-		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-	})
+	grpctest.Serve(t, s, m.listener)
 	return m
 }
 

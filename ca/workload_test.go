@@ -24,6 +24,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/atomicfile"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // newSVID returns the SVID of a task of the service web, and its key.
@@ -186,7 +187,7 @@ func TestIdentities_NoKindPassesForAnother(t *testing.T) {
 // meet runs one handshake over a connection that buffers, and returns what each side made of it.
 func meet(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
-	l := catest.Listen()
+	l := grpctest.Listen()
 	defer l.Close() //nolint:errcheck // nothing was to be sent
 	done := make(chan error, 1)
 	go func() {

@@ -18,6 +18,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/caserver"
@@ -38,7 +39,7 @@ type swarm struct {
 	members  []*member // that run or ran
 
 	mu        sync.Mutex
-	listeners map[string]*catest.Listener // by address; guarded by mu
+	listeners map[string]*grpctest.Listener // by address; guarded by mu
 }
 
 // member is one manager of a swarm.
@@ -91,7 +92,7 @@ func found(t *testing.T) (*swarm, *member) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]*catest.Listener{}}
+	s := &swarm{t: t, founding: founding, root: root, listeners: map[string]*grpctest.Listener{}}
 	m := s.newMember("m1:2377", founding.Credentials)
 	self := &api.Member{RaftId: store.NewRaftID(), NodeId: founding.Node.GetId(), Address: m.address}
 	if err := store.Bootstrap(m.disk, founding.Cluster.GetId(), self); err != nil {
@@ -263,7 +264,7 @@ func (m *member) serve(served *manager.Manager, nodes authz.Nodes) {
 	if nodes == nil {
 		nodes = trust{}
 	}
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	options := append([]grpc.ServerOption{
 		grpc.Creds(m.identity.ServerCredentials()),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -280,8 +281,7 @@ func (m *member) serve(served *manager.Manager, nodes authz.Nodes) {
 	} else {
 		api.RegisterRaftServer(server, m.newRaft())
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
+	stop := grpctest.Serve(m.swarm.t, server, listener)
 	m.swarm.mu.Lock()
 	m.swarm.listeners[m.address] = listener
 	m.swarm.mu.Unlock()
@@ -293,8 +293,7 @@ func (m *member) serve(served *manager.Manager, nodes authz.Nodes) {
 				delete(m.swarm.listeners, m.address)
 			}
 			m.swarm.mu.Unlock()
-			server.Stop()
-			<-done
+			stop()
 		})
 	}
 }

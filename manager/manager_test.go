@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/caserver"
@@ -85,7 +83,7 @@ func start(t *testing.T) (*store.Store, caserver.Founding, *grpc.ClientConn) {
 
 func serve(t *testing.T, m *manager.Manager) (conn *grpc.ClientConn, stop func()) {
 	t.Helper()
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			response, err := handler(identify(ctx), request)
@@ -99,17 +97,11 @@ func serve(t *testing.T, m *manager.Manager) (conn *grpc.ClientConn, stop func()
 	if err := authz.Check(server); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///manager", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stopServer := grpctest.Serve(t, server, listener)
+	conn = grpctest.Dial(t, listener)
 	return conn, func() {
 		_ = conn.Close()
-		server.Stop()
-		<-done
+		stopServer()
 	}
 }
 

@@ -17,12 +17,11 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/skep-io/skep/agent/exec"
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/runtime/client"
 	"github.com/skep-io/skep/runtime/protocol"
 )
@@ -102,6 +101,11 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		runtime.Close()
+		l.Close()
+		serving.Wait()
+	})
 	s := &exec.Server{
 		Runtime: runtime,
 		User: func(id, name string) (specs.User, string, error) {
@@ -112,23 +116,11 @@ func newNode(t *testing.T) *node {
 		},
 		Answer: func(_ string, err error) error { return fault.Status(err) },
 	}
-	doors := catest.Listen()
+	doors := grpctest.Listen()
 	server := grpc.NewServer()
 	api.RegisterNodeTasksServer(server, s)
-	serving.Go(func() { _ = server.Serve(doors) })
-	conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return doors.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.managers = api.NewNodeTasksClient(conn)
-	t.Cleanup(func() {
-		conn.Close()
-		server.Stop()
-		runtime.Close()
-		l.Close()
-		serving.Wait()
-	})
+	grpctest.Serve(t, server, doors)
+	n.managers = api.NewNodeTasksClient(grpctest.Dial(t, doors))
 	return n
 }
 

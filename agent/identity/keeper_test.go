@@ -22,6 +22,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/runtime/lsm"
 )
 
@@ -126,7 +127,7 @@ func (s *swarm) WithGroup(string) slog.Handler { return s }
 // shelf is a home of the tests.
 type shelf struct {
 	name     string
-	listener *catest.Listener
+	listener *grpctest.Listener
 
 	mu sync.Mutex
 	// The fields below are guarded by mu.
@@ -189,7 +190,7 @@ func newBench(t *testing.T) *bench {
 	k.make = func(path string, _, _ uint32, _ lsm.Labels) (home, error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		h := &shelf{name: path, listener: catest.Listen()}
+		h := &shelf{name: path, listener: grpctest.Listen()}
 		b.shelves[path] = h
 		return h, nil
 	}

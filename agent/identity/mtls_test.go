@@ -11,7 +11,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
-	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // source is what a service that uses go-spiffe has.
@@ -33,7 +33,7 @@ func (b *bench) named(service string) spiffeid.ID {
 // meet has two services speak mutual TLS, and returns the server's certificate.
 func meet(t *testing.T, server, client *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
-	l := catest.Listen()
+	l := grpctest.Listen()
 	defer l.Close() //nolint:errcheck // nothing was to be sent
 	done := make(chan error, 1)
 	go func() {

@@ -11,9 +11,10 @@ import (
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // client returns go-spiffe's client of a task's socket.
@@ -31,13 +32,7 @@ func (b *bench) client(t *testing.T, h *shelf) *workloadapi.Client {
 // raw returns a client without the standard's manners.
 func (b *bench) raw(t *testing.T, h *shelf) workload.SpiffeWorkloadAPIClient {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///shelf", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return h.listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return workload.NewSpiffeWorkloadAPIClient(conn)
+	return workload.NewSpiffeWorkloadAPIClient(grpctest.Dial(t, h.listener))
 }
 
 func TestWorkloadAPI_EachSocketIsOneTask(t *testing.T) {

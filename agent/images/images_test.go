@@ -19,14 +19,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/image"
 	"github.com/skep-io/skep/image/archive"
 	"github.com/skep-io/skep/image/unpack"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 func TestMain(m *testing.M) {
@@ -98,33 +97,27 @@ func (h *holder) GetBlob(r *api.GetBlobRequest, stream grpc.ServerStreamingServe
 type swarm struct {
 	*Peer
 	t     *testing.T
-	conns map[string]*catest.Listener
+	conns map[string]*grpctest.Listener
 	all   []*api.ImageHolder
 }
 
 func newSwarm(t *testing.T) *swarm {
-	s := &swarm{t: t, conns: map[string]*catest.Listener{}}
+	s := &swarm{t: t, conns: map[string]*grpctest.Listener{}}
 	s.Peer = &Peer{
 		Store: openStore(t), NodeID: "self", Logger: slog.New(slog.DiscardHandler),
 		Locate: func(context.Context, string) ([]*api.ImageHolder, error) { return s.all, nil },
 		Dial: func(nodeID, _ string) (*grpc.ClientConn, error) {
-			return grpc.NewClient("passthrough:///"+nodeID, grpc.WithTransportCredentials(insecure.NewCredentials()),
-				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.conns[nodeID].DialContext(ctx) }))
+			return grpctest.NewClient(func(ctx context.Context) (net.Conn, error) { return s.conns[nodeID].DialContext(ctx) })
 		},
 	}
 	return s
 }
 
 func (s *swarm) add(nodeID string, h *holder) {
-	l := catest.Listen()
+	l := grpctest.Listen()
 	g := grpc.NewServer()
 	api.RegisterAgentServer(g, h)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = g.Serve(l) })
-	s.t.Cleanup(func() {
-		g.Stop()
-		serving.Wait()
-	})
+	grpctest.Serve(s.t, g, l)
 	s.conns[nodeID] = l
 	s.all = append(s.all, &api.ImageHolder{NodeId: nodeID, PeerAddress: nodeID + ":1"})
 }

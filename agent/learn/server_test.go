@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -18,14 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/agent/learn"
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/runtime/systrace"
 )
 
@@ -102,21 +100,15 @@ func newNode(t *testing.T) *node {
 		},
 		Answer: func(_ string, err error) error { return fault.Status(err) },
 	}
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	s := grpc.NewServer()
 	api.RegisterNodeLearningServer(s, n.server)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stop := grpctest.Serve(t, s, listener)
+	conn := grpctest.Dial(t, listener)
 	n.client = api.NewNodeLearningClient(conn)
 	n.stop = func() {
 		conn.Close()
-		s.Stop()
-		<-served
+		stop()
 	}
 	return n
 }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/skep-io/skep/agent/session"
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,10 +51,11 @@ func newCluster(t *testing.T, addresses ...string) *cluster {
 }
 
 func (c *cluster) up(address string) *manager {
-	m := &manager{c: c, address: address, listener: catest.Listen(), server: grpc.NewServer(), sessions: make(chan struct{}), beaten: make(chan struct{}, 1), every: period}
-	api.RegisterDispatcherServer(m.server, m)
-	api.RegisterCAServer(m.server, authority{})
-	m.serving.Go(func() { _ = m.server.Serve(m.listener) })
+	m := &manager{c: c, address: address, listener: grpctest.Listen(), sessions: make(chan struct{}), beaten: make(chan struct{}, 1), every: period}
+	server := grpc.NewServer()
+	api.RegisterDispatcherServer(server, m)
+	api.RegisterCAServer(server, authority{})
+	m.stop = grpctest.Serve(c.t, server, m.listener)
 	c.mu.Lock()
 	c.managers[address] = m
 	c.mu.Unlock()
@@ -82,8 +83,7 @@ func (c *cluster) down(address string) {
 	m := c.managers[address]
 	delete(c.managers, address)
 	c.mu.Unlock()
-	m.server.Stop()
-	m.serving.Wait()
+	m.stop()
 }
 
 func (c *cluster) close() {
@@ -184,9 +184,8 @@ type manager struct {
 	api.UnimplementedDispatcherServer
 	c        *cluster
 	address  string
-	listener *catest.Listener
-	server   *grpc.Server
-	serving  sync.WaitGroup
+	listener *grpctest.Listener
+	stop     func()
 	// sessions, when closed, ends all sessions.
 	sessions chan struct{}
 	// beaten has room for one signal: there was a heartbeat.

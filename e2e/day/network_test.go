@@ -8,7 +8,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 var errRefused = errors.New("connection refused")
@@ -25,15 +25,15 @@ type network struct {
 // port is where somebody listens.
 type port struct {
 	machine  string
-	listener *catest.Listener
+	listener *grpctest.Listener
 }
 
 func newNetwork() *network {
 	return &network{ports: map[string]port{}, wires: map[*wire]bool{}, cuts: map[[2]string]bool{}}
 }
 
-func (n *network) listen(machine, address string) *catest.Listener {
-	l := catest.Listen()
+func (n *network) listen(machine, address string) *grpctest.Listener {
+	l := grpctest.Listen()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ports[address] = port{machine, l}

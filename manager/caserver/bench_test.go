@@ -15,6 +15,7 @@ import (
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -181,13 +182,6 @@ func serveTCP(b *testing.B, server *Server, f Founding) string {
 	a := authz.New(authz.Config{ClusterID: func() string { return f.Cluster.GetId() }, Nodes: authz.NewNodes(server.cfg.Store)})
 	g := grpc.NewServer(append(a.ServerOptions(), grpc.Creds(ca.NewIdentity(f.Credentials).ServerCredentials()), grpc.ChainUnaryInterceptor(edge))...)
 	api.RegisterCAServer(g, server)
-	done := make(chan error, 1)
-	go func() { done <- g.Serve(listener) }()
-	b.Cleanup(func() {
-		g.Stop()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	})
+	grpctest.Serve(b, g, listener)
 	return listener.Addr().String()
 }

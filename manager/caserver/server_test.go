@@ -24,6 +24,7 @@ import (
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -91,14 +92,14 @@ func setRole(t *testing.T, s *store.Store, id string, role api.Role) {
 type swarm struct {
 	store    *store.Store
 	founding Founding
-	listener *catest.Listener
+	listener *grpctest.Listener
 	log      *syncBuffer
 }
 
 func newSwarm(t *testing.T) *swarm {
 	t.Helper()
 	st, f := found(t)
-	s := &swarm{store: st, founding: f, listener: catest.Listen(), log: &syncBuffer{}}
+	s := &swarm{store: st, founding: f, listener: grpctest.Listen(), log: &syncBuffer{}}
 	server, err := New(Config{Store: st, Logger: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
@@ -107,14 +108,7 @@ func newSwarm(t *testing.T) *swarm {
 	opts := append(a.ServerOptions(), grpc.Creds(ca.NewIdentity(f.Credentials).ServerCredentials()), grpc.ChainUnaryInterceptor(edge))
 	g := grpc.NewServer(opts...)
 	api.RegisterCAServer(g, server)
-	done := make(chan error, 1)
-	go func() { done <- g.Serve(s.listener) }()
-	t.Cleanup(func() {
-		g.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	grpctest.Serve(t, g, s.listener)
 	return s
 }
 

@@ -2,20 +2,18 @@ package control_test
 
 import (
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/ca/token"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/control"
 	"github.com/skep-io/skep/store"
@@ -79,7 +77,7 @@ func newSwarm(t *testing.T) *swarm {
 // serve returns a connection to a control server.
 func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 	t.Helper()
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	door := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			response, err := handle(authz.NewContext(ctx, authz.Caller{Kind: callerOf(ctx), User: "ada"}), req)
@@ -90,21 +88,8 @@ func serve(t *testing.T, server api.ControlServer) *grpc.ClientConn {
 		}),
 	)
 	api.RegisterControlServer(door, server)
-	done := make(chan error, 1)
-	go func() { done <- door.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///control", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		door.Stop()
-		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-	})
-	return conn
+	grpctest.Serve(t, door, listener)
+	return grpctest.Dial(t, listener)
 }
 
 // as has a call made by a kind of caller; without it, administrators call.

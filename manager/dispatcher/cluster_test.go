@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/dispatcher"
 	"github.com/skep-io/skep/store"
@@ -40,7 +40,7 @@ type cluster struct {
 
 type manager struct {
 	*dispatcher.Dispatcher
-	listener *catest.Listener
+	listener *grpctest.Listener
 	stop     func()
 	lead     func() // ends Lead, or nil
 }
@@ -69,7 +69,7 @@ func (c *cluster) start(id string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m := &manager{Dispatcher: d, listener: catest.Listen()}
+	m := &manager{Dispatcher: d, listener: grpctest.Listen()}
 	server := grpc.NewServer(grpc.UnaryInterceptor(identifyUnary), grpc.StreamInterceptor(identifyStream))
 	api.RegisterDispatcherServer(server, d)
 	ctx, cancel := context.WithCancel(context.Background())

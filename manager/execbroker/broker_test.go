@@ -16,12 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/manager/execbroker"
 	"github.com/skep-io/skep/store"
@@ -90,7 +89,7 @@ func newSwarm(t *testing.T) *swarm {
 		T: t, store: storetest.New(t), node: &agent{sessions: make(chan *session, 1)},
 		caller: authz.Caller{Kind: api.Caller_CALLER_OPERATOR}, receiving: make(chan struct{}, 1024),
 	}
-	nodes, doors := catest.Listen(), catest.Listen()
+	nodes, doors := grpctest.Listen(), grpctest.Listen()
 	note := func(format string) func(context.Context, execbroker.Subject) {
 		return func(_ context.Context, b execbroker.Subject) {
 			s.note(fmt.Sprintf(format, b.TaskName, b.TaskID, b.Summary))
@@ -103,7 +102,7 @@ func newSwarm(t *testing.T) *swarm {
 			if address != id+":2377" {
 				t.Errorf("dialled %s as node %s", address, id)
 			}
-			return client(func(ctx context.Context) (net.Conn, error) {
+			return grpctest.NewClient(func(ctx context.Context) (net.Conn, error) {
 				if id != "n1" { // the network swallows what is sent there
 					<-ctx.Done()
 					return nil, context.Cause(ctx)
@@ -119,14 +118,9 @@ func newSwarm(t *testing.T) *swarm {
 	api.RegisterTasksServer(door, broker)
 	s.server = grpc.NewServer()
 	api.RegisterNodeTasksServer(s.server, s.node)
-	s.serve(door, doors)
-	s.serve(s.server, nodes)
-	conn, err := client(doors.DialContext)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	s.people = api.NewTasksClient(conn)
+	grpctest.Serve(t, door, doors)
+	grpctest.Serve(t, s.server, nodes)
+	s.people = api.NewTasksClient(grpctest.Dial(t, doors))
 	storetest.Create(t, s.store, &api.Service{Id: "service", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web"}}})
 	for id, state := range map[string]api.NodeState{"n1": api.NodeState_NODE_STATE_READY, "n2": api.NodeState_NODE_STATE_DOWN, "n3": api.NodeState_NODE_STATE_READY} {
 		storetest.Create(t, s.store, &api.Node{
@@ -135,17 +129,6 @@ func newSwarm(t *testing.T) *swarm {
 	}
 	s.task("abc1", "n1", 1, api.TaskState_TASK_STATE_RUNNING)
 	return s
-}
-
-func client(dial func(context.Context) (net.Conn, error)) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }))
-}
-
-func (s *swarm) serve(server *grpc.Server, l net.Listener) {
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	s.Cleanup(func() { server.Stop(); <-done })
 }
 
 func (s *swarm) note(text string) {

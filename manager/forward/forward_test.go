@@ -2,7 +2,6 @@ package forward_test
 
 import (
 	"context"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -10,12 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/forward"
 	"github.com/skep-io/skep/store"
 )
@@ -59,7 +57,7 @@ type manager struct {
 	id       string
 	client   api.ControlClient // as a person uses it
 	server   *grpc.Server
-	listener *catest.Listener
+	listener *grpctest.Listener
 	forward  *forward.Forwarder
 
 	mu     sync.Mutex
@@ -103,7 +101,7 @@ func newCluster(t *testing.T, ids ...string) *cluster {
 
 func (c *cluster) start(t *testing.T, id string) *manager {
 	t.Helper()
-	m := &manager{id: id, listener: catest.Listen()}
+	m := &manager{id: id, listener: grpctest.Listen()}
 	var err error
 	m.forward, err = forward.New(forward.Config{
 		NodeID: id, Leadership: c.seenBy(id),
@@ -111,7 +109,7 @@ func (c *cluster) start(t *testing.T, id string) *manager {
 			if address != nodeID+":2377" {
 				t.Errorf("dialled %s as node %s", address, nodeID)
 			}
-			return dial(t, c.managers[nodeID].listener), nil
+			return grpctest.NewClient(c.managers[nodeID].listener.DialContext)
 		},
 		Origin: func(context.Context) metadata.MD { return metadata.Pairs("skep-forwarded-node", "someone") },
 	})
@@ -124,29 +122,14 @@ func (c *cluster) start(t *testing.T, id string) *manager {
 	}
 	m.server = grpc.NewServer(grpc.ChainUnaryInterceptor(toStatus, m.forward.Unary()))
 	api.RegisterControlServer(m.server, m)
-	done := make(chan error, 1)
-	go func() { done <- m.server.Serve(m.listener) }()
-	conn := dial(t, m.listener)
-	m.client = api.NewControlClient(conn)
+	grpctest.Serve(t, m.server, m.listener)
+	m.client = api.NewControlClient(grpctest.Dial(t, m.listener))
 	t.Cleanup(func() {
-		_ = conn.Close()
 		if err := m.forward.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
-		m.server.Stop()
-		<-done
 	})
 	return m
-}
-
-func dial(t *testing.T, listener *catest.Listener) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///manager", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
 }
 
 // remove calls the method that needs the leader, through a manager.

@@ -15,14 +15,13 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/learnbroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/storetest"
@@ -77,7 +76,7 @@ func (a *agent) RecordNodeCalls(stream grpc.BidiStreamingServer[api.RecordNodeCa
 type swarm struct {
 	t      *testing.T
 	store  *store.Store
-	agents map[string]*catest.Listener
+	agents map[string]*grpctest.Listener
 	client api.LearningClient
 	stops  []func()
 	log    []string // what the audit log gets
@@ -85,7 +84,7 @@ type swarm struct {
 
 func newSwarm(t *testing.T) *swarm {
 	t.Helper()
-	s := &swarm{t: t, store: storetest.New(t), agents: map[string]*catest.Listener{}}
+	s := &swarm{t: t, store: storetest.New(t), agents: map[string]*grpctest.Listener{}}
 	storetest.Create(t, s.store, &api.Service{
 		Id: "service", Spec: &api.ServiceSpec{Annotations: &api.Annotations{Name: "web"}, Task: &api.TaskSpec{Container: &api.ContainerSpec{}}},
 	})
@@ -114,31 +113,25 @@ func (s *swarm) stop() {
 	}
 }
 
-func (s *swarm) serve(register func(*grpc.Server)) *catest.Listener {
-	listener := catest.Listen()
+func (s *swarm) serve(register func(*grpc.Server)) *grpctest.Listener {
+	listener := grpctest.Listen()
 	server := grpc.NewServer(grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		return fault.Status(handler(srv, stream))
 	}))
 	register(server)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	s.stops = append(s.stops, func() {
-		server.Stop()
-		<-served
-	})
+	s.stops = append(s.stops, grpctest.Serve(s.t, server, listener))
 	return listener
 }
 
 // dial connects to a listener; to none, it never gets there.
-func dial(listener *catest.Listener) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			if listener == nil {
-				<-ctx.Done()
-				return nil, context.Cause(ctx)
-			}
-			return listener.DialContext(ctx)
-		}))
+func dial(listener *grpctest.Listener) (*grpc.ClientConn, error) {
+	return grpctest.NewClient(func(ctx context.Context) (net.Conn, error) {
+		if listener == nil {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		return listener.DialContext(ctx)
+	})
 }
 
 // node adds a node with a task of the service for each id, and an agent unless that is nil.

@@ -22,8 +22,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/logbroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -33,7 +33,7 @@ import (
 // agent is the Agent service of one node.
 type agent struct {
 	api.UnimplementedAgentServer
-	listener *catest.Listener
+	listener *grpctest.Listener
 
 	mu    sync.Mutex
 	tasks map[string]*taskLog // guarded by mu
@@ -143,16 +143,11 @@ func (s *swarm) node(id string, state api.NodeState) {
 func (s *swarm) agent(id string) *agent {
 	s.t.Helper()
 	s.node(id, api.NodeState_NODE_STATE_READY)
-	a := &agent{listener: catest.Listen(), tasks: map[string]*taskLog{}}
+	a := &agent{listener: grpctest.Listen(), tasks: map[string]*taskLog{}}
 	s.agents[id] = a
 	server := grpc.NewServer()
 	api.RegisterAgentServer(server, a)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(a.listener) }()
-	s.t.Cleanup(func() {
-		server.Stop()
-		<-done
-	})
+	grpctest.Serve(s.t, server, a.listener)
 	return a
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/raftnet"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/object"
@@ -56,8 +57,7 @@ func newBenchManager(b *testing.B, registry *catest.Registry) *benchManager {
 	})
 	server := grpc.NewServer(grpc.Creds(identity.ServerCredentials()))
 	api.RegisterRaftServer(server, m.server)
-	go server.Serve(listener)
-	b.Cleanup(server.Stop)
+	grpctest.Serve(b, server, listener)
 	return m
 }
 

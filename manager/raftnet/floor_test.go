@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // What a floor of the disk is measured with.
@@ -202,8 +203,7 @@ func (r *relay) serve(b *testing.B, m *benchManager) string {
 	}
 	server := grpc.NewServer(grpc.Creds(m.identity.ServerCredentials()))
 	api.RegisterRaftServer(server, r)
-	go server.Serve(listener)
-	b.Cleanup(server.Stop)
+	grpctest.Serve(b, server, listener)
 	return listener.Addr().String()
 }
 

@@ -21,8 +21,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/raftnet"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/seal"
@@ -37,7 +37,7 @@ type network struct {
 	tap  tap
 
 	mu        sync.Mutex
-	listeners map[string]*catest.Listener // by address
+	listeners map[string]*grpctest.Listener // by address
 }
 
 type node struct {
@@ -53,7 +53,7 @@ type node struct {
 }
 
 func newNetwork(t testing.TB) *network {
-	return &network{t: t, listeners: map[string]*catest.Listener{}}
+	return &network{t: t, listeners: map[string]*grpctest.Listener{}}
 }
 
 func (n *network) dialAs(self string) raftnet.DialFunc {
@@ -103,12 +103,11 @@ func (m *node) serve() {
 	})
 	m.grpc = grpc.NewServer(grpc.StreamInterceptor(m.n.tap.intercept))
 	api.RegisterRaftServer(m.grpc, m.server)
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	m.n.mu.Lock()
 	m.n.listeners[m.address()] = listener
 	m.n.mu.Unlock()
-	go m.grpc.Serve(listener)
-	m.n.t.Cleanup(m.grpc.Stop)
+	grpctest.Serve(m.n.t, m.grpc, listener)
 }
 
 // start opens the store and takes part.

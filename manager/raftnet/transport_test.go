@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/raftnet"
 	"github.com/skep-io/skep/store"
 )
@@ -108,12 +108,11 @@ func TestTransport_LeavesOutNoticesThatOthersSayToo(t *testing.T) {
 func (n *network) serve(address string, server api.RaftServer) *grpc.Server {
 	answering := grpc.NewServer()
 	api.RegisterRaftServer(answering, server)
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	n.mu.Lock()
 	n.listeners[address] = listener
 	n.mu.Unlock()
-	go answering.Serve(listener)
-	n.t.Cleanup(answering.Stop)
+	grpctest.Serve(n.t, answering, listener)
 	return answering
 }
 

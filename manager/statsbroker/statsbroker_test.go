@@ -9,12 +9,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/statsbroker"
 )
 
@@ -34,17 +33,12 @@ func (a *agent) ReadTaskStats(_ context.Context, r *api.ReadTaskStatsRequest) (*
 // old is an agent of a version without statistics.
 type old struct{ api.UnimplementedAgentServer }
 
-func serve(t *testing.T, server api.AgentServer) *catest.Listener {
+func serve(t *testing.T, server api.AgentServer) *grpctest.Listener {
 	t.Helper()
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	s := grpc.NewServer()
 	api.RegisterAgentServer(s, server)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(listener) }()
-	t.Cleanup(func() {
-		s.Stop()
-		<-done
-	})
+	grpctest.Serve(t, s, listener)
 	return listener
 }
 
@@ -55,21 +49,20 @@ func TestReadStats_AsksEachNodeAndSaysWhatIsMissing(t *testing.T) {
 		{TaskId: "of another node", Pids: 9},
 		{TaskId: "t1", Pids: 8},
 	}}
-	listeners := map[string]*catest.Listener{
+	listeners := map[string]*grpctest.Listener{
 		"good": serve(t, good), "old": serve(t, old{}), "broken": serve(t, &agent{err: status.Error(codes.Internal, "error 17")}),
 	}
 	broker, err := statsbroker.New(func(address, nodeID string, _ ...grpc.DialOption) (*grpc.ClientConn, error) {
 		if address != nodeID+":2377" {
 			t.Errorf("dialled %s as node %s", address, nodeID)
 		}
-		return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-				listener := listeners[nodeID]
-				if listener == nil {
-					return nil, errors.New("no route")
-				}
-				return listener.DialContext(ctx)
-			}))
+		return grpctest.NewClient(func(ctx context.Context) (net.Conn, error) {
+			listener := listeners[nodeID]
+			if listener == nil {
+				return nil, errors.New("no route")
+			}
+			return listener.DialContext(ctx)
+		})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -14,11 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/skep-io/skep/api"
-	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/volumebroker"
 	"github.com/skep-io/skep/store"
 	"github.com/skep-io/skep/store/storetest"
@@ -62,7 +61,7 @@ func (a *agent) RemoveNodeVolume(_ context.Context, r *api.RemoveNodeVolumeReque
 type swarm struct {
 	t         *testing.T
 	store     *store.Store
-	listeners map[string]*catest.Listener
+	listeners map[string]*grpctest.Listener
 	// takes is how long it takes to look an address up.
 	takes   time.Duration
 	audited []string
@@ -71,7 +70,7 @@ type swarm struct {
 
 func newSwarm(t *testing.T) *swarm {
 	t.Helper()
-	s := &swarm{t: t, store: storetest.New(t), listeners: map[string]*catest.Listener{}}
+	s := &swarm{t: t, store: storetest.New(t), listeners: map[string]*grpctest.Listener{}}
 	var err error
 	s.Broker, err = volumebroker.New(volumebroker.Config{
 		NodeID: "n1", Store: s.store, Dial: s.dial,
@@ -87,18 +86,17 @@ func newSwarm(t *testing.T) *swarm {
 
 func (s *swarm) dial(_, nodeID string, _ ...grpc.DialOption) (*grpc.ClientConn, error) {
 	time.Sleep(s.takes)
-	return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			listener := s.listeners[nodeID]
-			if nodeID == "silent" { // the network swallows what is sent there
-				<-ctx.Done()
-				return nil, context.Cause(ctx)
-			}
-			if listener == nil {
-				return nil, errors.New("nobody is there")
-			}
-			return listener.DialContext(ctx)
-		}))
+	return grpctest.NewClient(func(ctx context.Context) (net.Conn, error) {
+		listener := s.listeners[nodeID]
+		if nodeID == "silent" { // the network swallows what is sent there
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		if listener == nil {
+			return nil, errors.New("nobody is there")
+		}
+		return listener.DialContext(ctx)
+	})
 }
 
 // node adds a node with volumes; register is nil for one that can't be reached.
@@ -110,16 +108,11 @@ func (s *swarm) node(id string, state api.NodeState, register func(*grpc.Server)
 	if register == nil {
 		return
 	}
-	listener := catest.Listen()
+	listener := grpctest.Listen()
 	s.listeners[id] = listener
 	server := grpc.NewServer()
 	register(server)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	s.t.Cleanup(func() {
-		server.Stop()
-		<-done
-	})
+	grpctest.Serve(s.t, server, listener)
 }
 
 func (s *swarm) agent(id string, names ...string) *agent {

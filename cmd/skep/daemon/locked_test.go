@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 )
 
@@ -32,18 +33,13 @@ func serveInert(t *testing.T, d *Daemon) (*grpc.Server, *grpc.ClientConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
+	grpctest.Serve(t, server, listener)
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-		server.Stop()
-		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})

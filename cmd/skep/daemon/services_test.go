@@ -16,6 +16,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 	"github.com/skep-io/skep/manager/authz"
 	"github.com/skep-io/skep/store/seal"
 )
@@ -38,18 +39,13 @@ func serveAs(t *testing.T, d *Daemon, admin bool) api.ControlClient {
 		t.Fatal(err)
 	}
 	server := d.localServer(grpc.Creds(everybody{authz.SocketCredentials(authz.NoGroup), admin}))
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
+	grpctest.Serve(t, server, listener)
 	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = conn.Close()
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 	return api.NewControlClient(conn)
 }

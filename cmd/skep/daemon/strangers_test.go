@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
 	"github.com/skep-io/skep/ca/catest"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // from is a connection that comes from an address.
@@ -113,7 +114,7 @@ func TestDoorkeeper_BoundsStrangers(t *testing.T) {
 
 // door is a node's server as the network meets it.
 type door struct {
-	listener *catest.Listener
+	listener *grpctest.Listener
 	root     *ca.Root
 	cluster  string
 }
@@ -124,18 +125,11 @@ func openDoor(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &door{listener: catest.Listen(), root: root, cluster: catest.NewID()}
+	o := &door{listener: grpctest.Listen(), root: root, cluster: catest.NewID()}
 	id := ca.NewIdentity(o.credentials(t, api.Role_ROLE_MANAGER))
 	d := newTestDaemon(t)
 	server := d.networkServer(&agent.Agent{}, grpc.Creds(introducing{id.ServerCredentials()}))
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(newDoorkeeper(o.listener)) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	grpctest.Serve(t, server, newDoorkeeper(o.listener))
 	return o
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // daemon answers GetInfo with the planned errors, then well, and remembers the request ids; its swarm has many tasks, with 100 MB of specs.
@@ -60,15 +61,7 @@ func serve(t *testing.T, d *daemon, pause time.Duration) *client.Client {
 	server := grpc.NewServer()
 	api.RegisterDaemonServer(server, d)
 	api.RegisterControlServer(server, d)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener)
-	}()
-	t.Cleanup(func() {
-		server.Stop()
-		<-done
-	})
+	grpctest.Serve(t, server, listener)
 	return dial(t, "unix://"+socket, pause)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/skep-io/skep/ca/catest"
 	"github.com/skep-io/skep/cmd/skep/cli/client"
 	"github.com/skep-io/skep/internal/fault"
+	"github.com/skep-io/skep/internal/grpctest"
 )
 
 // swarm is one with a root CA.
@@ -65,15 +66,7 @@ func servePeople(t *testing.T, d *daemon, id *ca.Identity) string {
 	}
 	server := grpc.NewServer(grpc.Creds(ca.PeopleCredentials(ca.PeopleTLS(func() *ca.Identity { return id }))))
 	api.RegisterDaemonServer(server, d)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener)
-	}()
-	t.Cleanup(func() {
-		server.Stop()
-		<-done
-	})
+	grpctest.Serve(t, server, listener)
 	return "tcp://" + listener.Addr().String()
 }
 
@@ -136,8 +129,7 @@ func TestTLS_KnowsAServerByItsHostName(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.Creds(ca.PeopleCredentials(ca.ExternalPeopleTLS(cert, authorities))))
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
+	grpctest.Serve(t, server, listener)
 	if err := call(t, "tcp://"+listener.Addr().String(), s.user(t, 0)); !strings.Contains(fmt.Sprint(err), "neither a manager's nor for the name 127.0.0.1") {
 		t.Errorf("a certificate for another name: %v", err)
 	}

@@ -1,4 +1,4 @@
-package catest
+package grpctest
 
 import (
 	"context"
