@@ -17,9 +17,9 @@ func TestCluster_AMemberCanBeRemovedAtEveryMoment(t *testing.T) {
 		g.join("m3")
 		for i := range 40 {
 			id := fmt.Sprint("x", i)
-			g.join(id)
-			const tick = 100 * time.Millisecond
-			time.Sleep(time.Until(time.Now().Truncate(tick).Add(time.Duration(1+i) * tick)))
+			joined := g.join(id)
+			const tick, election = 100 * time.Millisecond, 10 // ticks
+			time.Sleep(time.Until(time.Now().Truncate(tick).Add(time.Duration(1+i%election) * tick)))
 			for _, member := range m1.store.Status().Members {
 				if member.Member.GetNodeId() != id {
 					continue
@@ -28,6 +28,7 @@ func TestCluster_AMemberCanBeRemovedAtEveryMoment(t *testing.T) {
 					t.Errorf("try %d: %v", i, err)
 				}
 			}
+			joined.stop()
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -40,8 +40,8 @@ type nameChange struct {
 // inode is a file without its names.
 type inode struct {
 	perm    fs.FileMode
-	data    []byte  // as programs see it
-	synced  []byte  // as of the last Sync
+	data    content // as programs see it
+	synced  content // as of the last Sync
 	pending []write // since then
 	memfd   *os.File
 }
@@ -49,25 +49,21 @@ type inode struct {
 // write is a change of a file's content. An offset of -1 is a truncation.
 type write struct {
 	offset int
-	data   []byte
+	data   content
 }
 
-// do applies the whole write.
-func (w write) do(data []byte) []byte {
-	if w.offset < 0 {
-		return nil
-	}
-	if grow := w.offset + len(w.data) - len(data); grow > 0 {
-		data = append(data, make([]byte, grow)...)
-	}
-	copy(data[w.offset:], w.data)
-	return data
+// write changes what programs see.
+func (n *inode) write(p []byte, offset int) {
+	n.data.write(p, offset)
+	w := write{offset: offset}
+	w.data.write(p, 0)
+	n.pending = append(n.pending, w)
 }
 
 // sync makes all pending writes durable.
 func (n *inode) sync() {
-	for _, w := range n.pending {
-		n.synced = w.do(n.synced)
+	if len(n.pending) > 0 {
+		n.synced = n.data.clone()
 	}
 	n.pending = nil
 }
@@ -118,7 +114,7 @@ func (m *Mem) Create(name string, perm fs.FileMode) (File, error) {
 		m.files[name] = n
 		m.changes = append(m.changes, nameChange{dir: filepath.Dir(name), to: name, node: n})
 	}
-	n.perm, n.data = perm, nil
+	n.perm, n.data = perm, content{}
 	n.pending = append(n.pending, write{offset: -1})
 	m.mu.Unlock()
 	m.changed()
@@ -246,7 +242,7 @@ func (m *Mem) Stat(name string) (fs.FileInfo, error) {
 	n := m.files[filepath.Clean(name)]
 	switch {
 	case n != nil:
-		return memInfo{name: filepath.Base(name), size: int64(len(n.data)), mode: n.perm}, nil
+		return memInfo{name: filepath.Base(name), size: int64(n.data.size), mode: n.perm}, nil
 	case m.dirs[filepath.Clean(name)]:
 		return memInfo{name: filepath.Base(name), mode: fs.ModeDir | 0o700}, nil
 	}
@@ -324,34 +320,32 @@ func (n *inode) crash(name string, random *rand.Rand) (*inode, error) {
 		}
 		return &inode{perm: n.perm, memfd: memfd}, nil
 	}
-	data := slices.Clone(n.synced)
+	data := n.synced.clone()
 	if random != nil {
 		for _, w := range n.pending {
-			data = w.tear(data, random)
+			w.tear(&data, random)
 		}
 	}
-	return &inode{perm: n.perm, data: data, synced: slices.Clone(data)}, nil
+	return &inode{perm: n.perm, data: data, synced: data.clone()}, nil
 }
 
 // tear applies some of the sectors of a write.
-func (w write) tear(data []byte, random *rand.Rand) []byte {
+func (w write) tear(data *content, random *rand.Rand) {
 	if w.offset < 0 { // a truncation
 		if random.IntN(2) == 0 {
-			return nil
+			*data = content{}
 		}
-		return data
+		return
 	}
-	for start := 0; start < len(w.data); {
-		end := min(len(w.data), (w.offset+start)/sector*sector+sector-w.offset)
+	var part [sector]byte
+	for start := 0; start < w.data.size; {
+		end := min(w.data.size, (w.offset+start)/sector*sector+sector-w.offset)
 		if random.IntN(4) > 0 {
-			if grow := w.offset + end - len(data); grow > 0 {
-				data = append(data, make([]byte, grow)...)
-			}
-			copy(data[w.offset+start:], w.data[start:end])
+			w.data.read(part[:end-start], start)
+			data.write(part[:end-start], w.offset+start)
 		}
 		start = end
 	}
-	return data
 }
 
 // memFile is an open file of a Mem.
@@ -370,10 +364,10 @@ func (f *memFile) Read(p []byte) (int, error) {
 	if f.closed {
 		return 0, pathError("read", f.name, fs.ErrClosed)
 	}
-	if f.position >= len(f.node.data) {
+	if f.position >= f.node.data.size {
 		return 0, io.EOF
 	}
-	n := copy(p, f.node.data[f.position:])
+	n := f.node.data.read(p, f.position)
 	f.position += n
 	return n, nil
 }
@@ -384,9 +378,7 @@ func (f *memFile) Write(p []byte) (int, error) {
 		f.fs.mu.Unlock()
 		return 0, pathError("write", f.name, fs.ErrClosed)
 	}
-	offset := len(f.node.data)
-	f.node.data = append(f.node.data, p...)
-	f.node.pending = append(f.node.pending, write{offset: offset, data: slices.Clone(p)})
+	f.node.write(p, f.node.data.size)
 	f.fs.mu.Unlock()
 	f.fs.changed()
 	return len(p), nil
@@ -415,12 +407,11 @@ type memFixed struct {
 
 func (f *memFixed) WriteAt(p []byte, offset int64) (int, error) {
 	f.fs.mu.Lock()
-	if f.closed || offset < 0 || offset+int64(len(p)) > int64(len(f.node.data)) {
+	if f.closed || offset < 0 || offset+int64(len(p)) > int64(f.node.data.size) {
 		f.fs.mu.Unlock()
 		return 0, pathError("write", f.name, fs.ErrInvalid)
 	}
-	copy(f.node.data[offset:], p)
-	f.node.pending = append(f.node.pending, write{offset: int(offset), data: slices.Clone(p)})
+	f.node.write(p, int(offset))
 	f.fs.mu.Unlock()
 	f.fs.changed()
 	return len(p), nil
@@ -458,15 +449,15 @@ func (m *Mem) Contains(needle []byte) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.files {
-		data := n.data
+		data := make([]byte, n.data.size)
+		n.data.read(data, 0)
 		if n.memfd != nil {
-			all, err := io.ReadAll(io.NewSectionReader(n.memfd, 0, 1<<62))
-			if err != nil {
+			var err error
+			if data, err = io.ReadAll(io.NewSectionReader(n.memfd, 0, 1<<62)); err != nil {
 				return false, err
 			}
-			data = all
 		}
-		if strings.Contains(string(data), string(needle)) {
+		if bytes.Contains(data, needle) {
 			return true, nil
 		}
 	}
