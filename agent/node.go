@@ -13,6 +13,7 @@ import (
 	"github.com/skep-io/skep/agent/images"
 	"github.com/skep-io/skep/api"
 	"github.com/skep-io/skep/ca"
+	"github.com/skep-io/skep/internal/cpulist"
 	"github.com/skep-io/skep/runtime/lsm"
 	"github.com/skep-io/skep/runtime/quota"
 )
@@ -55,6 +56,9 @@ func (a *Agent) describe() *api.NodeDescription {
 		d.Resources = &api.Resources{}
 	}
 	d.Resources.Generic = a.cfg.Generic
+	if d.OnlineCpus, err = cpulist.Online(); err != nil {
+		a.log.Error("the node is described without the numbers of its processors", "error", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), describeTimeout)
 	defer cancel()
 	if d.Images, err = images.Summaries(ctx, a.cfg.Images); err != nil {

@@ -1397,6 +1397,8 @@ type NodeDescription struct {
 	Isolation []string `protobuf:"bytes,20,rep,name=isolation,proto3" json:"isolation,omitempty"`
 	// Whether the node can hold containers to ContainerSpec.storage_size_bytes: its file system has project quotas in force.
 	StorageLimits bool `protobuf:"varint,21,opt,name=storage_limits,json=storageLimits,proto3" json:"storage_limits,omitempty"`
+	// The processors that are online there, as the kernel lists them: 0-3,6. Empty: its program is too old to say.
+	OnlineCpus string `protobuf:"bytes,22,opt,name=online_cpus,json=onlineCpus,proto3" json:"online_cpus,omitempty"`
 	// The names of the volumes on the node, in order; the first 512.
 	Volumes       []string `protobuf:"bytes,30,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1494,6 +1496,13 @@ func (x *NodeDescription) GetStorageLimits() bool {
 		return x.StorageLimits
 	}
 	return false
+}
+
+func (x *NodeDescription) GetOnlineCpus() string {
+	if x != nil {
+		return x.OnlineCpus
+	}
+	return ""
 }
 
 func (x *NodeDescription) GetVolumes() []string {
@@ -3798,7 +3807,7 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\vannotations\x18\x01 \x01(\v2\x14.skep.v1.AnnotationsR\vannotations\x120\n" +
 	"\fdesired_role\x18\x02 \x01(\x0e2\r.skep.v1.RoleR\vdesiredRole\x129\n" +
 	"\favailability\x18\x03 \x01(\x0e2\x15.skep.v1.AvailabilityR\favailability\x12>\n" +
-	"\rdrain_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\"\xf8\x03\n" +
+	"\rdrain_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\"\x99\x04\n" +
 	"\x0fNodeDescription\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12-\n" +
 	"\bplatform\x18\x02 \x01(\v2\x11.skep.v1.PlatformR\bplatform\x120\n" +
@@ -3808,7 +3817,9 @@ const file_skep_v1_objects_proto_rawDesc = "" +
 	"\fpeer_address\x18\x06 \x01(\tR\vpeerAddress\x12-\n" +
 	"\x06images\x18\a \x03(\v2\x15.skep.v1.ImageSummaryR\x06images\x12\x1c\n" +
 	"\tisolation\x18\x14 \x03(\tR\tisolation\x12%\n" +
-	"\x0estorage_limits\x18\x15 \x01(\bR\rstorageLimits\x12\x18\n" +
+	"\x0estorage_limits\x18\x15 \x01(\bR\rstorageLimits\x12\x1f\n" +
+	"\vonline_cpus\x18\x16 \x01(\tR\n" +
+	"onlineCpus\x12\x18\n" +
 	"\avolumes\x18\x1e \x03(\tR\avolumes\x1a?\n" +
 	"\x11EngineLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

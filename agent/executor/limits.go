@@ -4,16 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/cpulist"
 	"github.com/skep-io/skep/internal/fault"
 )
 
@@ -52,9 +50,9 @@ func (p plan) limits(s *specs.Spec) error {
 		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period}
 	}
 	if cpus := required.GetCpusetCpus(); cpus != "" {
-		online, err := os.ReadFile("/sys/devices/system/cpu/online")
+		online, err := cpulist.Online()
 		if err == nil {
-			err = checkCPUs(cpus, strings.TrimSpace(string(online)))
+			err = checkCPUs(cpus, online)
 		}
 		if err != nil {
 			return err
@@ -77,40 +75,20 @@ func (p plan) limits(s *specs.Spec) error {
 	return nil
 }
 
-// checkCPUs refuses a list of processors when some of them are not online here, in the kernel's words for such lists.
+// checkCPUs refuses a list of processors when some of them are not online here.
 func checkCPUs(list, online string) error {
-	have := unix.CPUSet{}
-	for cpu := range cpusIn(online) {
-		have.Set(cpu)
+	asked, err := cpulist.Parse(list)
+	if err != nil {
+		return fault.New(fault.Invalid, "CPUs %s: %v", list, err)
 	}
-	for cpu := range cpusIn(list) {
-		if !have.IsSet(cpu) {
-			return fault.New(fault.Invalid, "CPUs %s: this node has %s: ask for those, or for other nodes (--constraint)", list, online)
-		}
+	have, err := cpulist.Parse(online)
+	if err != nil {
+		return fmt.Errorf("the processors that are online: %w", err)
+	}
+	if !have.Has(asked) {
+		return fault.New(fault.Invalid, "CPUs %s: this node has %s: ask for those, or for other nodes (--constraint)", list, online)
 	}
 	return nil
-}
-
-// cpusIn yields the processors in a list such as "0-3,5".
-func cpusIn(list string) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for part := range strings.SplitSeq(list, ",") {
-			first, last, isRange := strings.Cut(part, "-")
-			if !isRange {
-				last = first
-			}
-			from, err := strconv.Atoi(first)
-			to, lastErr := strconv.Atoi(last)
-			if err != nil || lastErr != nil {
-				continue // the kernel refuses it
-			}
-			for cpu := from; cpu <= to; cpu++ {
-				if !yield(cpu) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // deviceRates turns bounds on devices of this node into the kernel's numbers for them; nil for none.

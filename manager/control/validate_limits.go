@@ -3,11 +3,10 @@ package control
 import (
 	"fmt"
 	"path"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/skep-io/skep/api"
+	"github.com/skep-io/skep/internal/cpulist"
 )
 
 // Limits of the limits of a task.
@@ -21,9 +20,6 @@ const (
 	minNetworkRate = 8_000
 	maxNetworkRate = 32_000_000_000
 )
-
-// cpusetPattern is the kernel's form of a list of processors.
-var cpusetPattern = regexp.MustCompile(`^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$`)
 
 // requirements checks what a task may use up, whatever the node has.
 func (p *problems) requirements(at string, r *api.ResourceRequirements) {
@@ -43,24 +39,19 @@ func (p *problems) requirements(at string, r *api.ResourceRequirements) {
 	case swap != unlimitedSwap && swap < memory:
 		p.add(at+".memory_swap_bytes", "memory and swap together, %d bytes, should be larger than the memory limit, %d", swap, memory)
 	}
-	if c := r.GetCpusetCpus(); c != "" && (len(c) > maxCPUSet || !cpusetPattern.MatchString(c) || !ascending(c)) {
-		p.add(at+".cpuset_cpus", "invalid list of CPUs %q: write numbers and ranges, as in 0-3,5", clip(c))
-	}
+	p.processors(at+".cpuset_cpus", r.GetCpusetCpus())
 	p.networkRate(at+".network_rate.in_bps", r.GetNetworkRate().GetInBps())
 	p.networkRate(at+".network_rate.out_bps", r.GetNetworkRate().GetOutBps())
 	p.deviceRates(at+".device_rates", r.GetDeviceRates())
 }
 
-// ascending reports whether every range of a list of processors ends after it begins.
-func ascending(list string) bool {
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		a, _ := strconv.Atoi(first) // both are numbers, by the pattern
-		if b, _ := strconv.Atoi(last); isRange && a > b {
-			return false
-		}
+func (p *problems) processors(at, list string) {
+	if list == "" {
+		return
 	}
-	return true
+	if _, err := cpulist.Parse(list); err != nil || len(list) > maxCPUSet {
+		p.add(at, "invalid list of CPUs %q: write numbers and ranges, as in 0-3,5", clip(list))
+	}
 }
 
 func (p *problems) networkRate(at string, bits uint64) {

@@ -65,6 +65,7 @@ func (c *Core) filtersFor(g *group, t *api.Task) []filter {
 	filters = append(filters, isolation{c})
 	add(g.need.options, options{})
 	add(g.need.storage, storage{})
+	add(g.need.processors != "", newProcessors(g.need.processors, g.name))
 	add(g.need.digest != "", platform{c, g.need.digest})
 	add(len(g.need.ports) > 0, ports{c, &g.need, g.name})
 	add(g.need.maxReplicas > 0, maxReplicas{c, g, g.need.maxReplicas})

@@ -26,6 +26,8 @@ type need struct {
 	options bool
 	// storage says that what the task writes is to be bounded.
 	storage bool
+	// processors are those that the task may run on, as the kernel lists them, or empty.
+	processors string
 	// bound is the id of the only node that will do, or empty.
 	bound string
 	// home is the id of the node with the volumes of the task's slot, or empty.
@@ -38,7 +40,8 @@ func needOf(t *api.Task) need {
 		cpus: max(reserved.GetNanoCpus(), 0), memory: max(reserved.GetMemoryBytes(), 0),
 		generic:     genericNeed(reserved.GetGeneric()),
 		maxReplicas: t.GetSpec().GetPlacement().GetMaxReplicas(), digest: eligible.Digest(t.GetSpec().GetContainer().GetImage()),
-		options: t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
+		processors: t.GetSpec().GetResources().GetCpusetCpus(),
+		options:    t.GetSpec().GetContainer().GetPrivileges() != nil, storage: t.GetSpec().GetContainer().GetStorageSizeBytes() > 0,
 		bound: t.GetBoundNodeId(), home: t.GetVolumeNodeId(),
 	}
 	for _, port := range t.GetEndpoint().GetPorts() {
@@ -68,7 +71,7 @@ func (n need) key(texts ...[]string) string {
 		flags |= 2
 	}
 	key = appendText(appendText(append(key, flags), n.digest), n.bound)
-	key = appendText(key, n.home)
+	key = appendText(appendText(key, n.home), n.processors)
 	for _, list := range texts {
 		key = binary.AppendUvarint(key, uint64(len(list)))
 		for _, text := range list {

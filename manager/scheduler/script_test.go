@@ -17,9 +17,9 @@ import (
 // TestScript runs the scripts in testdata/script. Each file is one cluster; each `step` gives the core changes, one a line, and `why` asks
 // about one task, in the same words:
 //
-//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [gpu=a,b] [fpga=3] [arch=arm64] [has=sha256:x] [storage]
+//	node n1 [down|drain|pause] [cpus=2] [memory=64] [label=k:v,k:v] [gpu=a,b] [fpga=3] [arch=arm64] [has=sha256:x] [storage] [online=0-3]
 //	task a [service=s] [version=1] [state=pending] [desired=running] [node=n1] [cpus=1] [memory=8] [port=80] [max=2]
-//	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1]
+//	       [bound=n1] [constraint=node.labels.k==v] [grant=name:k:v] [image=app@sha256:x] [at=10s] [storage=1] [cpuset=0,2]
 //	       [generic=gpu:2] [has=gpu:a] [spread=node.labels.k,node.labels.k] [strategy=binpack]
 //	       [volume=data] [anywhere] [volumes-on=n1]
 //	remove-node n1
@@ -156,6 +156,8 @@ func parseNode(id string, settings map[string]string) *api.Node {
 			n.Description.Volumes = strings.Split(value, ",")
 		case "storage":
 			n.Description.StorageLimits = true
+		case "online":
+			n.Description.OnlineCpus = value
 		case "label":
 			for pair := range strings.SplitSeq(value, ",") {
 				k, v, _ := strings.Cut(pair, ":")
@@ -220,6 +222,7 @@ func parseTask(id string, settings map[string]string) *api.Task {
 	if size := settings["storage"]; size != "" {
 		t.Spec.Container.StorageSizeBytes = number(size)
 	}
+	t.Spec.Resources.CpusetCpus = settings["cpuset"]
 	if generic := settings["generic"]; generic != "" {
 		kind, count, _ := strings.Cut(generic, ":")
 		t.Spec.Resources.Reservations.Generic = []*api.GenericResource{{Kind: kind, Count: number(count)}}

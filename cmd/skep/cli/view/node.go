@@ -50,6 +50,8 @@ type NodeDescription struct {
 	Isolation []string `json:",omitempty"`
 	// StorageLimits says whether containers can be held to a --storage-size there. Docker has none.
 	StorageLimits bool `json:",omitempty"`
+	// OnlineCPUs are the processors that --cpuset-cpus can ask for there. Docker has none.
+	OnlineCPUs string `json:",omitempty"`
 	// Volumes are the names of those on the node, 512 at most. Docker has none.
 	Volumes []string `json:",omitempty"`
 	// Address is where the node serves other nodes, host:port.
@@ -201,7 +203,7 @@ func NewNode(n *api.Node) Node {
 			Resources: resourcesOf(description.GetResources()),
 			Engine:    Engine{EngineVersion: description.GetEngineVersion(), Labels: description.GetEngineLabels()},
 			Address:   description.GetPeerAddress(),
-			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(), Volumes: description.GetVolumes(),
+			Isolation: description.GetIsolation(), StorageLimits: description.GetStorageLimits(), OnlineCPUs: description.GetOnlineCpus(), Volumes: description.GetVolumes(),
 		},
 		Status: NodeStatus{State: NodeState(status.GetState()), Message: status.GetMessage(), Addr: status.GetAddress(), Drain: NewDrain(status)},
 	}
