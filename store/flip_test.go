@@ -91,6 +91,7 @@ func stopStore(t *testing.T) (store.Disk, *api.StoreSnapshot) {
 	g := newGroup(t)
 	g.interval = 20
 	m := g.add("m1")
+	m.disk.SegmentSize = 64 << 10 // it is read at each try
 	if err := store.Bootstrap(m.disk, "c1", &api.Member{RaftId: store.NewRaftID(), NodeId: "m1", Address: "m1:1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -154,9 +155,9 @@ func spread(all []int, end, between int) []int {
 // changes the others without.
 func between() int {
 	if invariant.Enabled {
-		return 80
+		return 200
 	}
-	return 1000
+	return 10000
 }
 
 // put writes a byte at a place of a file.
