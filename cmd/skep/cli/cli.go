@@ -50,7 +50,7 @@ type program struct {
 // Main runs the command line args, without the program's name, and returns the exit code. It ends early when ctx ends.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, opts Options) int {
 	root := New(stdin, stdout, stderr, opts)
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would be the program's own
 	command, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
