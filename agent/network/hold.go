@@ -85,7 +85,7 @@ func holdPort(p port) (io.Closer, error) {
 	s, err := bind(p)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return nil, fault.New(fault.Precondition, "port %s %w", p, errInUse)
+		return nil, fault.New(fault.Precondition, "port %s %w: end what has it, publish another port, or keep the service off this node (--constraint)", p, errInUse)
 	case err != nil:
 		return nil, fmt.Errorf("hold port %s: %w", p, err)
 	}

@@ -47,6 +47,8 @@ func both() []*api.PortConfig {
 	}
 }
 
+const taken = ": end what has it, publish another port, or keep the service off this node (--constraint)"
+
 func TestNetwork_TakesNoPortFromAProcessOfTheNode(t *testing.T) {
 	node := newNode(t)
 	outside := newOutside(t, node)
@@ -62,7 +64,7 @@ func TestNetwork_TakesNoPortFromAProcessOfTheNode(t *testing.T) {
 	}
 	for _, host := range []string{"127.0.0.1", "192.0.2.1", "0.0.0.0"} {
 		stop := node.serveAt(host + ":7777")
-		refused(host, "port 7777/tcp is already in use on this node")
+		refused(host, "port 7777/tcp is already in use on this node"+taken)
 		node.reaches("the process of the node, still", strings.Replace(host, "0.0.0.0", "127.0.0.1", 1)+":7777", "")
 		stop()
 	}
@@ -70,7 +72,7 @@ func TestNetwork_TakesNoPortFromAProcessOfTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused("udp", "port 7777/udp is already in use on this node")
+	refused("udp", "port 7777/udp is already in use on this node"+taken)
 	if err := udp.Close(); err != nil {
 		t.Fatal(err)
 	}
