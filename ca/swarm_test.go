@@ -3,7 +3,7 @@ package ca_test
 import (
 	"context"
 	"net"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,59 +84,20 @@ func (m *manager) client(t *testing.T, creds credentials.TransportCredentials) *
 	return conn
 }
 
-// memListener hands out in-memory connections.
+// memListener counts the connections to it.
 type memListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	close func()
-
-	mu   sync.Mutex
-	open int // guarded by mu: connections dialled
+	*grpctest.Listener
+	open atomic.Int32
 }
 
-func newMemListener() *memListener {
-	done := make(chan struct{})
-	return &memListener{conns: make(chan net.Conn), done: done, close: sync.OnceFunc(func() { close(done) })}
-}
-
-func (l *memListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memListener) Close() error {
-	l.close()
-	return nil
-}
-
-func (l *memListener) Addr() net.Addr { return memAddr{} }
+func newMemListener() *memListener { return &memListener{Listener: grpctest.Listen()} }
 
 func (l *memListener) dial(ctx context.Context, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.open++
-		return client, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	conn, err := l.DialContext(ctx)
+	if err == nil {
+		l.open.Add(1)
 	}
+	return conn, err
 }
 
-func (l *memListener) dialled() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.open
-}
-
-type memAddr struct{}
-
-func (memAddr) Network() string { return "mem" }
-func (memAddr) String() string  { return "manager" }
+func (l *memListener) dialled() int { return int(l.open.Load()) }
