@@ -11,37 +11,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onMain calls f on the main thread. It has every other one that is idle locked until the main one is left.
-func onMain(t *testing.T, f func()) {
-	t.Helper()
-	stop, done := make(chan struct{}), make(chan struct{})
-	defer close(stop)
-	for range 1000 {
-		main := make(chan bool)
-		go func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			if unix.Gettid() != os.Getpid() {
-				main <- false
-				<-stop
-				return
-			}
-			main <- true
+// onMain takes what tests call on the main thread. Only while packages are initialised it is certain that the main goroutine is on
+// that thread, where it is kept.
+var onMain = func() chan func() {
+	runtime.LockOSThread()
+	return make(chan func())
+}()
+
+func TestMain(m *testing.M) {
+	code := make(chan int)
+	go func() { code <- m.Run() }()
+	for {
+		select {
+		case f := <-onMain:
 			f()
-			close(done)
-		}()
-		if <-main {
-			<-done
-			return
+		case c := <-code:
+			os.Exit(c)
 		}
 	}
-	t.Fatal("no goroutine came to be on the main thread")
 }
 
 // I1
 func TestRun_LeavesTheMainThread(t *testing.T) {
-	id := make(chan int, 1)
-	onMain(t, func() { run(func() { id <- unix.Gettid() }) })
+	from, id := make(chan int, 1), make(chan int, 1)
+	onMain <- func() {
+		from <- unix.Gettid()
+		runtime.UnlockOSThread() // run itself keeps others off the thread
+		defer runtime.LockOSThread()
+		run(func() { id <- unix.Gettid() })
+	}
+	if got := <-from; got != os.Getpid() {
+		t.Fatalf("called on thread %d, not on the main one", got)
+	}
 	if <-id == os.Getpid() {
 		t.Error("what changes a thread was run on the main one")
 	}
