@@ -15,9 +15,12 @@ import (
 type List []Range
 
 // Range is the processors from First to Last, with both.
-type Range struct{ First, Last uint16 }
+type Range struct{ First, Last uint32 }
 
-// Parse reads a list: numbers up to 65535 and ranges of them, with commas between, in any order.
+// most is more than any kernel can have.
+const most = 99_999
+
+// Parse reads a list: numbers up to 99999 and ranges of them, with commas between, in any order.
 func Parse(text string) (List, error) {
 	var ranges List
 	for part := range strings.SplitSeq(text, ",") {
@@ -25,29 +28,37 @@ func Parse(text string) (List, error) {
 		if !isRange {
 			last = first
 		}
-		from, err := strconv.ParseUint(first, 10, 16)
+		from, err := number(first)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no processor's number", first)
+			return nil, err
 		}
-		to, err := strconv.ParseUint(last, 10, 16)
+		to, err := number(last)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no processor's number", last)
+			return nil, err
 		}
 		if from > to {
 			return nil, fmt.Errorf("the range %s ends before it begins", part)
 		}
-		ranges = append(ranges, Range{uint16(from), uint16(to)})
+		ranges = append(ranges, Range{from, to})
 	}
 	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	merged := ranges[:1]
 	for _, r := range ranges[1:] {
-		if end := &merged[len(merged)-1].Last; int(r.First) <= int(*end)+1 {
+		if end := &merged[len(merged)-1].Last; r.First <= *end+1 {
 			*end = max(*end, r.Last)
 			continue
 		}
 		merged = append(merged, r)
 	}
 	return merged, nil
+}
+
+func number(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n > most {
+		return 0, fmt.Errorf("%q is no processor's number", text)
+	}
+	return uint32(n), nil
 }
 
 // Online returns the list of the processors that this machine can use now.
