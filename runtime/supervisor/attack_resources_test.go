@@ -21,7 +21,7 @@ func TestAttack_ForkBomb(t *testing.T) {
 	limits(r.Spec, 128<<20, 64)
 	n.begin(r)
 	n.awaitLine("bomb", "ready")
-	n.until("the bomb at its limit", func() bool { return len(groupPids(t, n, "bomb")) >= 8 })
+	n.until("the bomb at its limit", func() bool { return tasks(t, groupPids(t, n, "bomb")) == 64 })
 	if state, out := n.complete(n.request("c", "say", "here")); state.ExitCode != 0 || out != "here\n" {
 		t.Errorf("another container meanwhile: %+v, %q", state, out)
 	}

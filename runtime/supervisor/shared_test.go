@@ -133,7 +133,7 @@ func TestShared_TakesTheWordOfWhoAsks(t *testing.T) {
 func TestShared_AForkBombEndsWhole(t *testing.T) {
 	n := newAttack(t)
 	r := n.attack("bomb", "bomb")
-	limits(r.Spec, 256<<20, 512)
+	limits(r.Spec, 256<<20, 128)
 	share(&r, specs.PIDNamespace)
 	n.begin(r)
 	n.awaitLine("bomb", "ready")

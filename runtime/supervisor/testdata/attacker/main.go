@@ -35,7 +35,6 @@ func main() {
 		signal.Ignore()
 		fmt.Println("ready")
 		rest()
-	case "end":
 	default:
 		exhaust(word, args)
 	}
