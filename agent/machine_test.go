@@ -43,7 +43,7 @@ import (
 const (
 	probeImage = "skep.local/probe:1"
 	// patience bounds everything that is waited for; nothing takes as long unless it hangs.
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 )
 
 // programsVariable names a directory with the program, for machines without a Go toolchain, such as test VMs.

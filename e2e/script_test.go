@@ -35,7 +35,7 @@ import (
 )
 
 // patience bounds every wait of a script: far more than anything takes, so that only a hang reaches it.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	lab.Main()

@@ -26,7 +26,7 @@ import (
 
 // patience bounds what must arrive; refusal bounds what must not.
 const (
-	patience = 5 * time.Second
+	patience = time.Minute
 	refusal  = 300 * time.Millisecond
 )
 

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is far more than anything here takes.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // initFile writes the program to a file that can be run.
 func initFile(t *testing.T) string {

@@ -97,13 +97,17 @@ func hog(dir string) {
 	}
 }
 
+// bombLife is how long a bomb whose test was interrupted goes on, in seconds: longer than any test waits.
+const bombLife = 300
+
 // bomb forks for ever, as each of its children does, all deaf to signals.
 func bomb() {
 	signal.Ignore()
 	fmt.Println("ready")
-	for {
+	for end := seconds() + bombLife; seconds() < end; {
 		_, _ = fork()
 	}
+	exit()
 }
 
 // zombies starts children that nobody waits for, half of them orphans.
@@ -115,9 +119,7 @@ func zombies(n int) {
 			if i%2 == 1 {
 				_, _ = fork() // both end
 			}
-			for {
-				_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
-			}
+			exit()
 		}
 		if err == 0 {
 			started++
@@ -134,6 +136,20 @@ func zombies(n int) {
 func fork() (pid uintptr, err unix.Errno) {
 	pid, _, err = unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	return pid, err
+}
+
+//go:nosplit
+func exit() {
+	for {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
+//go:nosplit
+func seconds() int64 {
+	var now unix.Timespec
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
+	return now.Sec
 }
 
 // flood writes without end: lines, or without a line's end.
