@@ -336,8 +336,9 @@ func (c *cluster) applyNext() error {
 	if err := c.applyEntry(e); err != nil {
 		return err
 	}
-	if leader := c.core.Leader(); leader.Self && leader.Term == e.GetTerm() {
+	if leader := c.core.Leader(); leader.Self && leader.Term == e.GetTerm() && c.readyTerm != leader.Term {
 		c.readyTerm = leader.Term
+		c.publish() // before a barrier is answered: who asked may write then
 	}
 	c.logBytes += len(e.GetData())
 	c.appliedTerm = e.GetTerm()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/skep-io/skep/api"
@@ -63,6 +64,37 @@ func TestBarrier_AfterARestartWaitsForWhatWasAcknowledged(t *testing.T) {
 			t.Errorf("asked early %v: not answered with the first entry of the term", early)
 		}
 	}
+}
+
+// Whoever has been answered may write at once: a leader has said that it leads before it answers the first barrier.
+func TestBarrier_IsAnsweredByALeaderThatTakesWrites(t *testing.T) {
+	c := restarted(t)
+	done := make(chan error, 1)
+	if err := c.read(done); err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	c.logger = slog.New(slog.NewTextHandler(writer(func() { // what it tells, it logs
+		if leadership, _ := c.leadership(); leadership.Self {
+			if told = true; len(done) > 0 {
+				t.Error("answered before it took writes")
+			}
+		}
+	}), nil))
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	for !told || len(done) == 0 {
+		turn(t, c)
+	}
+}
+
+// writer is called for each write.
+type writer func()
+
+func (w writer) Write(p []byte) (int, error) {
+	w()
+	return len(p), nil
 }
 
 // restarted returns the log of a group of one whose goroutines do not run.
