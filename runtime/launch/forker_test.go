@@ -148,3 +148,27 @@ func TestForker_TablesHaveRoom(t *testing.T) {
 		})
 	}
 }
+
+// What a child says before it ends is heard, however close the end comes: else a program that could not be run would pass for one that runs.
+func TestReceive_TheLastWordComesBeforeTheEnd(t *testing.T) {
+	for range 20_000 { // the kernel tells the end first now and then
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := make(chan error, 1)
+		go func() {
+			_, err := unix.Write(pair[1], []byte{1})
+			unix.Close(pair[1])
+			said <- err
+		}()
+		n, err := 0, error(unix.EAGAIN)
+		for errors.Is(err, unix.EAGAIN) {
+			n, _, err = receive(pair[0], make([]byte, 2), nil, 0)
+		}
+		unix.Close(pair[0])
+		if err = errors.Join(err, <-said); n != 1 || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	}
+}

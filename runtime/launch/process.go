@@ -91,10 +91,13 @@ func read(ctx context.Context, control *os.File) (*report, *os.File, error) {
 	return r, f, nil
 }
 
-// receive receives a message. That the child has ended and left something unread comes before what it said.
+// receive receives a message; none is the end. That the child has ended and left something unread comes before what it said. So may its
+// end: Linux looks for a message first and for the end then, and what was said in between is there at the next call only (unix_dgram_recvmsg
+// in net/unix/af_unix.c). So each is only believed when nothing comes after it.
 func receive(fd int, buffer, rights []byte, flags int) (n, extra int, err error) {
-	for range 2 {
-		if n, extra, _, _, err = unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC|flags); !errors.Is(err, unix.ECONNRESET) {
+	for range 3 {
+		n, extra, _, _, err = unix.Recvmsg(fd, buffer, rights, unix.MSG_CMSG_CLOEXEC|flags)
+		if ended := err == nil && n == 0; !ended && !errors.Is(err, unix.ECONNRESET) {
 			break
 		}
 	}
