@@ -100,7 +100,7 @@ func hog(dir string) {
 // bombLife is how long a bomb whose test was interrupted goes on, in seconds: longer than any test waits.
 const bombLife = 300
 
-// bomb forks for ever, as each of its children does, all deaf to signals.
+// bomb forks without end, as each of its children does, all deaf to signals, until its life is over.
 func bomb() {
 	signal.Ignore()
 	fmt.Println("ready")
